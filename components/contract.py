@@ -1,0 +1,66 @@
+"""What makes a step a contract: a failure in plain words, and a record of the work on every output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+# Kubernetes shows the content of this file as the container's reason for ending. The local runner names its own.
+TERMINATION_LOG = "/dev/termination-log"
+# Kubernetes keeps no more than this of it.
+TERMINATION_LOG_BYTES = 4096
+
+
+class HasMetadata(Protocol):
+    """A KFP artifact, as far as a record needs it."""
+
+    metadata: dict[str, Any]
+
+
+class ContractViolation(Exception):
+    """What a step was given, or would have to hand on, cannot be trusted.
+
+    The message is for the person who has to act: it names the input, the rule and the remedy.
+    """
+
+
+@contextlib.contextmanager
+def step(*outputs: HasMetadata) -> Iterator[None]:
+    """Run a component's work: time it, record it on its outputs, and turn a failure into plain words.
+
+    Args:
+        outputs: The artifacts the step writes. When the work is done each carries `started_at` (ISO 8601, UTC) and
+            `seconds` in its metadata, whatever the target.
+
+    Raises:
+        SystemExit: the work raised ContractViolation: its message went to the log and to the termination log.
+        Exception: any other failure, unchanged, after the termination log was written.
+    """
+    started_at, started = datetime.now(UTC), time.monotonic()
+    try:
+        yield
+    except ContractViolation as violation:
+        report_failure(str(violation))
+        print(f"\nThe run stops here:\n{violation}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from violation
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        report_failure(f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})")
+        raise
+    for output in outputs:
+        output.metadata["started_at"] = started_at.isoformat(timespec="milliseconds")
+        output.metadata["seconds"] = round(time.monotonic() - started, 3)
+
+
+def report_failure(reason: str) -> None:
+    """Write the reason where whoever runs this container looks for it; where there is no such place, the log has it."""
+    file = Path(os.environ.get("TERMINATION_LOG", TERMINATION_LOG))
+    if file.parent.is_dir() and os.access(file if file.exists() else file.parent, os.W_OK):
+        file.write_bytes(reason.encode()[:TERMINATION_LOG_BYTES])

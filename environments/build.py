@@ -1,0 +1,137 @@
+"""Build the locked environments on this machine: in parallel, byte-compiled, cached by the hash of their lock.
+
+Run by `make setup` with nothing but the standard library and uv, before anything else is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent
+sys.path.insert(0, str(CHECKOUT))
+
+from environments.locks import STEP_ENVIRONMENTS, environment_directory, lock_digest  # noqa: E402
+
+VENV = CHECKOUT / ".venv"
+STAMP = ".lock-digest"
+
+
+class BuildFailed(Exception):
+    """An environment could not be built; the message holds uv's own explanation."""
+
+
+def uv(*arguments: str) -> None:
+    """Run uv with bytecode compilation on.
+
+    Raises:
+        BuildFailed: uv exited with an error.
+    """
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    variables.setdefault("UV_CACHE_DIR", str(CHECKOUT / ".lifecycle" / "cache" / "uv"))
+    # uv counts a download that stands still as dead after this many seconds; slow mirrors need more than its 30.
+    variables.setdefault("UV_HTTP_TIMEOUT", "180")
+    variables.update(UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never", UV_NO_CONFIG="1")
+    command = [str(VENV / "bin" / "uv"), *arguments]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=CHECKOUT)
+    if done.returncode:
+        raise BuildFailed(f"`uv {' '.join(arguments[:2])}` failed:\n{done.stderr.strip()}")
+
+
+def install(python: Path, lock: str, *options: str) -> None:
+    """Install a lock file into the environment of `python`, every file checked against its hash."""
+    lock_file = str(HERE / f"{lock}.txt")
+    uv("pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", lock_file, *options)
+
+
+def build_step_environment(name: str) -> bool:
+    """Build one environment that steps run in. Returns False when it was there already."""
+    directory = environment_directory(name)
+    if (directory / STAMP).exists():
+        return False
+    shutil.rmtree(directory, ignore_errors=True)
+    uv("venv", "--quiet", "--python", str(VENV / "bin" / "python"), str(directory))
+    install(directory / "bin" / "python", name, "--compile-bytecode")
+    install(directory / "bin" / "python", "kfp", "--no-deps", "--compile-bytecode")
+    # Written last: an interrupted build has no stamp and is built anew.
+    (directory / STAMP).write_text(lock_digest(name))
+    remove_superseded(name, keep=directory)
+    return True
+
+
+def remove_superseded(name: str, keep: Path) -> None:
+    """Remove the environments that earlier locks of the same name left behind: each is up to 3 GB."""
+    for directory in keep.parent.glob(f"{name}-*"):
+        if directory != keep:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def build_command_line(lock: str) -> bool:
+    """Install `platform` (or `develop`, which holds it) and this package into `.venv`."""
+    stamp = VENV / STAMP
+    wanted = f"{lock} {lock_digest(lock)}"
+    installed = stamp.read_text() if stamp.exists() else ""
+    # develop contains platform, so a machine that tests is also ready to run.
+    covered = {wanted, f"develop {lock_digest('develop')}"} if lock == "platform" else {wanted}
+    if installed in covered:
+        return False
+    python = VENV / "bin" / "python"
+    install(python, lock, "--compile-bytecode")
+    uv("pip", "install", "--quiet", "--python", str(python), "--no-deps", "--no-build-isolation", "-e", str(CHECKOUT))
+    stamp.write_text(wanted)
+    return True
+
+
+def build(names: Iterable[str], command_line: str) -> None:
+    """Build all that is asked for, two at a time, with a line for each as it is done."""
+    tasks = [(command_line, lambda: build_command_line(command_line))]
+    tasks += [(name, lambda name=name: build_step_environment(name)) for name in names]
+    started = time.monotonic()
+    lock = threading.Lock()
+    finished = 0
+
+    def run(name: str, work) -> None:  # type: ignore[no-untyped-def]
+        nonlocal finished
+        since = time.monotonic()
+        built = work()
+        with lock:
+            finished += 1
+            what = f"built in {time.monotonic() - since:.0f} s" if built else "ready"
+            if built or sys.stdout.isatty():
+                print(f"  environment {finished}/{len(tasks)}  {name:<11} {what}", flush=True)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for future in [pool.submit(run, name, work) for name, work in tasks]:
+            future.result()
+    if time.monotonic() - started > 2:
+        print(f"  environments ready after {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: names of environments, all by default; `--command-line develop` adds what tests need."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(STEP_ENVIRONMENTS), metavar="NAME")
+    parser.add_argument("--command-line", choices=("platform", "develop"), default="platform")
+    options = parser.parse_args(arguments)
+    unknown = sorted(set(options.names) - set(STEP_ENVIRONMENTS))
+    if unknown:
+        parser.error(f"unknown environment {', '.join(unknown)}; there are {', '.join(STEP_ENVIRONMENTS)}")
+    try:
+        build(options.names, options.command_line)
+    except BuildFailed as failure:
+        print(f"error: {failure}\nCheck the network and run the same command again: what is built is kept.")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

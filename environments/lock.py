@@ -1,0 +1,33 @@
+"""Renew the lock files: `make lock`. Each `<name>.in` becomes `<name>.txt`, pinned and hashed, naming no package index."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PYTHON_VERSION = "3.11"
+
+# develop comes after platform: it holds the platform's pins and adds to them, so that what is tested is what runs.
+ORDER = ("bootstrap", "kfp", "validation", "modelling", "serving", "platform", "develop")
+
+
+def lock(name: str) -> None:
+    """Resolve `<name>.in` into `<name>.txt`.
+
+    Raises:
+        subprocess.CalledProcessError: the requirements contradict each other; uv's explanation is on stderr.
+    """
+    command = ["uv", "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION, "--generate-hashes"]
+    command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"]
+    if name == "kfp":
+        command.append("--no-deps")
+    if name == "develop":
+        command += ["--constraints", "platform.txt"]
+    subprocess.run([*command, f"{name}.in", "--output-file", f"{name}.txt"], cwd=HERE, check=True)
+    print(f"locked {name}", flush=True)
+
+
+if __name__ == "__main__":
+    for environment in ORDER:
+        lock(environment)

@@ -1,0 +1,39 @@
+"""The locked environments: their names, the digest of each lock, and where each stands on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+# Those that steps run in beside `platform`, which is the command line's own `.venv`. The slowest to build first.
+STEP_ENVIRONMENTS = ("validation", "modelling", "serving")
+
+_PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]*\])?==[^\s;\\]+(?:\s*;\s*[^\\]+)?)", re.MULTILINE)
+
+
+def lock_digest(name: str) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of the lock and of the executor that is installed beside it."""
+    digest = hashlib.sha256()
+    for lock in (name, "kfp"):
+        digest.update((HERE / f"{lock}.txt").read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def pinned_requirements(name: str) -> list[str]:
+    """Every `package==version` of a lock, in the lock's order, without hashes."""
+    return [pin.strip() for pin in _PIN.findall((HERE / f"{name}.txt").read_text())]
+
+
+def environment_directory(name: str) -> Path:
+    """Where the environment stands on this machine, whether built or not."""
+    if name == "platform":
+        return HERE.parent / ".venv"
+    return HERE.parent / ".lifecycle" / "environments" / f"{name}-{lock_digest(name)}"
+
+
+def interpreter(name: str) -> Path:
+    """The Python of an environment on this machine."""
+    return environment_directory(name) / "bin" / "python"

@@ -1,0 +1,37 @@
+"""Where a target keeps what outlives a run: read by the steps from the project artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from project.configuration import Store
+
+STORES_FILE = "stores.yaml"
+
+
+def load_stores(project: Path) -> Store:
+    """Read the stores that `load_project` wrote into the project artifact.
+
+    Raises:
+        FileNotFoundError: the folder is not a project artifact.
+        pydantic.ValidationError: a store is missing or unknown.
+    """
+    return Store.model_validate(yaml.safe_load((project / STORES_FILE).read_text(encoding="utf-8")))
+
+
+def save_stores(stores: Store, project: Path) -> None:
+    """Write the stores beside the configuration."""
+    (project / STORES_FILE).write_text(yaml.safe_dump(stores.model_dump(mode="json"), sort_keys=False), "utf-8")
+
+
+def local_stores(state: Path, project_name: str) -> Store:
+    """The stores of this machine: everything under the state folder."""
+    return Store(
+        tracking_uri=f"sqlite:///{state / 'mlflow.db'}",
+        dataset_remote=str(state / "datasets" / project_name),
+        online_store=str(state / "online" / f"{project_name}.db"),
+        prediction_log=str(state / "predictions"),
+        serving=f"local:{state / 'serving'}",
+    )
