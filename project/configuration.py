@@ -17,7 +17,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors, so that a typing mistake never becomes a default."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True, regex_engine="python-re")
 
 
 class Entity(Section):
@@ -223,6 +223,8 @@ class Training(Section):
     """Its parameters where they differ from the library's defaults."""
     calibration: Calibration = Calibration.sigmoid
     costs: Costs = Costs()
+    smallest_class: int = Field(default=10, gt=1)
+    """Fewer rows than this of either class, in any part of the split, refuse the training: nothing could be learned."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Makes training, tuning and evaluation repeatable."""
 
