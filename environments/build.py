@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -68,6 +69,18 @@ def build_step_environment(name: str) -> bool:
     return True
 
 
+def build_test_runner() -> bool:
+    """Install the test runner into a folder that any environment's interpreter can be given. False: it was there."""
+    directory = environment_directory("testing")
+    if (directory / STAMP).exists():
+        return False
+    shutil.rmtree(directory, ignore_errors=True)
+    install(VENV / "bin" / "python", "testing", "--target", str(directory))
+    (directory / STAMP).write_text(lock_digest("testing"))
+    remove_superseded("testing", keep=directory)
+    return True
+
+
 def remove_superseded(name: str, keep: Path) -> None:
     """Remove the environments that earlier locks of the same name left behind: each is up to 3 GB."""
     for directory in keep.parent.glob(f"{name}-*"):
@@ -91,15 +104,17 @@ def build_command_line(lock: str) -> bool:
     return True
 
 
-def build(names: Iterable[str], command_line: str) -> None:
+def build(names: Iterable[str], command_line: str, testing: bool) -> None:
     """Build all that is asked for, two at a time, with a line for each as it is done."""
-    tasks = [(command_line, lambda: build_command_line(command_line))]
-    tasks += [(name, lambda name=name: build_step_environment(name)) for name in names]
+    tasks: list[tuple[str, Callable[[], bool]]] = [(command_line, partial(build_command_line, command_line))]
+    tasks += [(name, partial(build_step_environment, name)) for name in names]
+    if testing:
+        tasks.append(("testing", build_test_runner))
     started = time.monotonic()
     lock = threading.Lock()
     finished = 0
 
-    def run(name: str, work) -> None:  # type: ignore[no-untyped-def]
+    def run(name: str, work: Callable[[], bool]) -> None:
         nonlocal finished
         since = time.monotonic()
         built = work()
@@ -121,12 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(STEP_ENVIRONMENTS), metavar="NAME")
     parser.add_argument("--command-line", choices=("platform", "develop"), default="platform")
+    parser.add_argument("--testing", action="store_true", help="add the test runner that is laid beside environments")
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.names) - set(STEP_ENVIRONMENTS))
     if unknown:
         parser.error(f"unknown environment {', '.join(unknown)}; there are {', '.join(STEP_ENVIRONMENTS)}")
     try:
-        build(options.names, options.command_line)
+        build(options.names, options.command_line, options.testing)
     except BuildFailed as failure:
         print(f"error: {failure}\nCheck the network and run the same command again: what is built is kept.")
         return 1

@@ -37,3 +37,9 @@ def environment_directory(name: str) -> Path:
 def interpreter(name: str) -> Path:
     """The Python of an environment on this machine."""
     return environment_directory(name) / "bin" / "python"
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(lock_digest(sys.argv[1]))
