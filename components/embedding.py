@@ -1,0 +1,109 @@
+"""The code that travels with a component: the first-party modules its body imports, and all that those import."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import gzip
+import inspect
+import io
+import tarfile
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Where the project stands in the archive of the step that loads it.
+PROJECT_FOLDER = "embedded_project"
+
+# A module's templates and style sheets stand beside it and travel with it.
+DATA_SUFFIXES = (".j2", ".css")
+
+
+def imported_names(tree: ast.AST) -> set[str]:
+    """Dotted names that code imports anywhere in it: `import a.b` gives `a.b`, `from a import b` gives `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def module_file(name: str, root: Path = ROOT) -> Path | None:
+    """The file of a first-party module; for `package.module.attribute` that of the module; None for a library."""
+    parts = name.split(".")
+    while parts:
+        place = root.joinpath(*parts)
+        if place.with_suffix(".py").is_file():
+            return place.with_suffix(".py")
+        if (place / "__init__.py").is_file():
+            return place / "__init__.py"
+        parts.pop()
+    return None
+
+
+def module_closure(names: Iterable[str], root: Path = ROOT) -> dict[str, bytes]:
+    """First-party modules behind dotted names with all they import, their packages, and the templates beside them.
+
+    Args:
+        names: Dotted names; those of libraries are passed over.
+        root: The folder that first-party packages stand in.
+
+    Returns:
+        Each file's content by its path below `root`, sorted by path.
+    """
+    files: dict[str, bytes] = {}
+    waiting = list(names)
+    while waiting:
+        file = module_file(waiting.pop(), root)
+        if file is None or str(file.relative_to(root)) in files:
+            continue
+        content = file.read_bytes()
+        files[str(file.relative_to(root))] = content
+        waiting += imported_names(ast.parse(content))
+        for beside in file.parent.iterdir():
+            if beside.suffix in DATA_SUFFIXES:
+                files[str(beside.relative_to(root))] = beside.read_bytes()
+        for package in file.relative_to(root).parents:
+            initial = root / package / "__init__.py"
+            if initial.is_file():
+                files[str(initial.relative_to(root))] = initial.read_bytes()
+    return dict(sorted(files.items()))
+
+
+def embedded_files(function: Callable[..., object]) -> dict[str, bytes]:
+    """What a component's function needs of this library, found by reading the imports in its body."""
+    return module_closure(imported_names(ast.parse(textwrap.dedent(inspect.getsource(function)))))
+
+
+def copy_modules(names: Iterable[str], destination: Path) -> None:
+    """Write first-party modules and all they import below `destination`, importable from there.
+
+    Args:
+        names: Dotted names of modules, such as `serving.server`. Inside a step they must be embedded with it.
+        destination: Folder to write to; made when absent.
+
+    Raises:
+        ModuleNotFoundError: a name is no first-party module here.
+    """
+    for name in names:
+        if module_file(name) is None:
+            raise ModuleNotFoundError(f"{name} is not embedded with this step")
+    for path, content in module_closure(names).items():
+        file = destination / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+def archive(files: Mapping[str, bytes]) -> str:
+    """A base64 text of the tar.gz of the files: the same files give the same text, whoever makes it and when."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path, content in sorted(files.items()):
+            member = tarfile.TarInfo(path)
+            member.size, member.mode, member.mtime = len(content), 0o644, 0
+            tar.addfile(member, io.BytesIO(content))
+    return base64.b64encode(gzip.compress(packed.getvalue(), compresslevel=9, mtime=0)).decode("ascii")

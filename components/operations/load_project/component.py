@@ -1,0 +1,44 @@
+"""Component `load_project`: the configuration that every other step reads."""
+
+from kfp.dsl import Artifact, EmbeddedInput, Output
+
+from components.environment import component
+
+
+@component(environment="platform", carries_project=True)
+def load_project(
+    embedded: EmbeddedInput[Artifact],
+    project: Output[Artifact],
+    tracking_uri: str,
+    dataset_remote: str,
+    online_store: str,
+    prediction_log: str,
+    serving: str,
+):
+    """Unpack the project that travels in this pipeline, check it, and hand it to all other steps.
+
+    Args:
+        embedded: The archive of this step, which holds the project.
+        project: Folder with the project's `pipeline.yaml`, feature definitions and expectations, and the target's
+            `stores.yaml`. metadata: `project` (its name), `digest` (of all its files).
+        tracking_uri: MLflow tracking server.
+        dataset_remote: DVC remote for dataset versions.
+        online_store: Feast online store: a SQLite file or `redis://HOST:PORT`.
+        prediction_log: Folder that the model servers write predictions to.
+        serving: Where models are released: `local:FOLDER`, `kserve:NAMESPACE` or `vertex:PROJECT/LOCATION`.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.operations.load_project.unpacking import unpack_project
+    from project.configuration import Store
+
+    with step(project):
+        stores = Store(
+            tracking_uri=tracking_uri,
+            dataset_remote=dataset_remote,
+            online_store=online_store,
+            prediction_log=prediction_log,
+            serving=serving,
+        )
+        project.metadata.update(unpack_project(Path(embedded.path), Path(project.path), stores))
