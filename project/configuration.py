@@ -38,6 +38,8 @@ class Table(Section):
     """When the thing happened. A feature as of a date sees no row that happened after it."""
     arrival_time: Name | None = None
     """When the row became known, if later than it happened. A feature as of a date sees no row that arrived after it."""
+    label_only: bool = False
+    """Only the label's query sees this table: no feature can be computed from it."""
     query: str | None = None
     """SQL (DuckDB) that produces the table from the source; by default the source's table of the same name, whole.
     A file source is visible to it as `source`."""
@@ -112,6 +114,13 @@ class Split(Section):
     """The newest snapshots, which only the evaluation sees."""
 
 
+class Present(StrEnum):
+    """What a served model takes for the present, where a request names no time."""
+
+    now = "now"
+    data = "data"
+
+
 class Features(Section):
     """Where features are defined, and which a model uses."""
 
@@ -124,6 +133,9 @@ class Features(Section):
     prediction unless the feature service names them too."""
     freshness_days: int = Field(default=35, gt=0)
     """A feature older than this is missing, in training as in serving."""
+    present: Present = Present.now
+    """Time of a request that names none. `now` is the clock; `data` is the time of the newest row in the online store,
+    for a project on historical data, whose every feature would otherwise be too old."""
 
 
 class Engine(StrEnum):

@@ -1,0 +1,35 @@
+"""A fingerprint of the source, so that a run reads it again exactly when it has changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from project.configuration import Source
+
+FILE_SCHEMES = ("duckdb:///", "file:///")
+
+
+def source_path(url: str) -> Path | None:
+    """The local file or folder behind a source's URL; None where there is none."""
+    for scheme in FILE_SCHEMES:
+        if url.startswith(scheme):
+            return Path(url.removeprefix(scheme))
+    return None
+
+
+def source_version(source: Source) -> str:
+    """Fingerprint of a source: of path, size and time of change for files, the version for a package's file.
+
+    Returns:
+        12 hexadecimal digits. Empty where nothing short of reading the source would tell, or it is not there: the
+        step that reads it will say so.
+    """
+    path = source_path(source.url)
+    if path is not None and path.exists():
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        stamps = [f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
+        return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:12]
+    if source.url.startswith("package://"):
+        return hashlib.sha256(source.url.encode()).hexdigest()[:12]
+    return ""
