@@ -1,0 +1,47 @@
+"""The `materialization` pipeline: keeps the online store fresh. Runs on a schedule."""
+
+from kfp import dsl
+
+from components.data.ingest_data.component import ingest_data
+from components.data.snapshot_dataset.component import snapshot_dataset
+from components.data.validate_data.component import validate_data
+from components.features.materialize_features.component import materialize_features
+from components.operations.load_project.component import load_project
+from components.operations.notify.component import notify
+from components.operations.write_report.component import write_report
+
+
+@dsl.pipeline(name="materialization", description="Fills the online store from validated data.")
+def materialization(
+    tracking_uri: str,
+    dataset_remote: str,
+    online_store: str,
+    prediction_log: str,
+    serving: str,
+    source_version: str = "",
+    webhook_url: str = "",
+):
+    """Compute the newest value of every feature and write it to the online store.
+
+    Args:
+        tracking_uri: MLflow tracking server.
+        dataset_remote: DVC remote for dataset versions.
+        online_store: Feast online store.
+        prediction_log: Folder of the prediction log.
+        serving: Where models are released.
+        source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
+        webhook_url: Where to send the run's outcome; empty: nowhere.
+    """
+    with dsl.ExitHandler(notify(pipeline="materialization", webhook_url=webhook_url)):
+        project = load_project(
+            tracking_uri=tracking_uri,
+            dataset_remote=dataset_remote,
+            online_store=online_store,
+            prediction_log=prediction_log,
+            serving=serving,
+        ).outputs["project"]
+        tables = ingest_data(project=project, source_version=source_version).outputs["tables"]
+        snapshot = snapshot_dataset(project=project, tables=tables).outputs["snapshot"]
+        validated = validate_data(project=project, snapshot=snapshot).outputs["validated"]
+        store = materialize_features(project=project, validated=validated).outputs["store"]
+        write_report(project=project, snapshot=snapshot, validated=validated, store=store)

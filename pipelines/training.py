@@ -1,0 +1,89 @@
+"""The `training` pipeline: from the source to a model in production, or to the reasons why not."""
+
+from kfp import dsl
+
+from components.data.ingest_data.component import ingest_data
+from components.data.snapshot_dataset.component import snapshot_dataset
+from components.data.validate_data.component import validate_data
+from components.deployment.promote_model.component import promote_model
+from components.deployment.register_model.component import register_model
+from components.deployment.release_model.component import release_model
+from components.deployment.validate_serving.component import validate_serving
+from components.evaluation.decide_promotion.component import decide_promotion
+from components.evaluation.evaluate_model.component import evaluate_model
+from components.features.build_training_set.component import build_training_set
+from components.features.materialize_features.component import materialize_features
+from components.operations.load_project.component import load_project
+from components.operations.notify.component import notify
+from components.operations.write_report.component import write_report
+from components.training.train_model.component import train_model
+from components.training.tune_hyperparameters.component import tune_hyperparameters
+
+
+@dsl.pipeline(name="training", description="From the source to a model in production, or to the reasons why not.")
+def training(
+    tracking_uri: str,
+    dataset_remote: str,
+    online_store: str,
+    prediction_log: str,
+    serving: str,
+    source_version: str = "",
+    webhook_url: str = "",
+):
+    """Train a model on the newest data and release it if it passes the gate.
+
+    Args:
+        tracking_uri: MLflow tracking server.
+        dataset_remote: DVC remote for dataset versions.
+        online_store: Feast online store.
+        prediction_log: Folder of the prediction log.
+        serving: Where models are released.
+        source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
+        webhook_url: Where to send the run's outcome; empty: nowhere.
+    """
+    outcome = notify(pipeline="training", webhook_url=webhook_url)
+    with dsl.ExitHandler(outcome):
+        project = load_project(
+            tracking_uri=tracking_uri,
+            dataset_remote=dataset_remote,
+            online_store=online_store,
+            prediction_log=prediction_log,
+            serving=serving,
+        ).outputs["project"]
+
+        tables = ingest_data(project=project, source_version=source_version).outputs["tables"]
+        snapshot = snapshot_dataset(project=project, tables=tables).outputs["snapshot"]
+        validated = validate_data(project=project, snapshot=snapshot).outputs["validated"]
+
+        training_set = build_training_set(project=project, validated=validated).outputs["training_set"]
+        parameters = tune_hyperparameters(project=project, training_set=training_set).outputs["parameters"]
+        model = train_model(project=project, training_set=training_set, parameters=parameters).outputs["model"]
+
+        evaluation = evaluate_model(project=project, training_set=training_set, model=model).outputs["evaluation"]
+        decision = decide_promotion(project=project, training_set=training_set, model=model, evaluation=evaluation)
+
+        findings = {
+            "project": project,
+            "snapshot": snapshot,
+            "validated": validated,
+            "training_set": training_set,
+            "parameters": parameters,
+            "model": model,
+            "evaluation": evaluation,
+            "verdict": decision.outputs["verdict"],
+        }
+        with dsl.If(decision.outputs["decision"] == "promoted", name="promoted"):
+            registered_model = register_model(
+                project=project,
+                approved_model=decision.outputs["approved_model"],
+                verdict=decision.outputs["verdict"],
+            ).outputs["registered_model"]
+            servable_model = validate_serving(project=project, registered_model=registered_model)
+            store = materialize_features(project=project, validated=validated).outputs["store"]
+            deployment = release_model(
+                project=project, servable_model=servable_model.outputs["servable_model"], store=store
+            ).outputs["deployment"]
+            champion = promote_model(project=project, deployment=deployment).outputs["champion"]
+            write_report(**findings, deployment=champion)
+        with dsl.Else(name="rejected"):
+            write_report(**findings)

@@ -1,0 +1,100 @@
+"""From a pipeline and a project to one YAML file that is the whole thing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from kfp import compiler
+from kfp.dsl.graph_component import GraphComponent
+
+from components.environment import Target, TargetName, compiling_for, components_of
+from project.configuration import Configuration, Store
+from project.loading import ConfigurationError
+from project.packing import pack_project
+
+ROOT = Path(__file__).resolve().parent.parent
+PIPELINES = ("training", "monitoring", "batch_scoring", "materialization")
+
+
+def pipeline_definition(name: str, target: Target) -> GraphComponent:
+    """A pipeline's definition, with its components built for the target.
+
+    kfp traces a pipeline when its module is imported, so the module is imported anew for each target.
+    """
+    with compiling_for(target):
+        module = importlib.reload(importlib.import_module(f"pipelines.{name}"))
+    definition: GraphComponent = getattr(module, name)
+    return definition
+
+
+def compile_pipeline(
+    name: str,
+    target: TargetName,
+    project: Path,
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    image_registry: str = "",
+) -> Configuration:
+    """Compile one pipeline with a project inside.
+
+    Args:
+        name: One of PIPELINES.
+        target: Where it will run.
+        project: The project's folder.
+        output: The YAML file to write; its folder is made.
+        overrides: `KEY=VALUE` pairs for the embedded configuration.
+        image_registry: Prefix of the environments' images; empty: steps install their pins on a stock image.
+
+    Returns:
+        The configuration inside.
+
+    Raises:
+        ConfigurationError: the project cannot be used, or the target's stores are not configured.
+    """
+    configuration, files = pack_project(project, overrides)
+    definition = pipeline_definition(name, Target(target, image_registry, files))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    compiler.Compiler().compile(
+        definition, str(output), pipeline_parameters=default_parameters(configuration, target)
+    )
+    return configuration
+
+
+def default_parameters(configuration: Configuration, target: TargetName) -> dict[str, str]:
+    """Defaults of the pipeline's parameters: the target's stores. Local runs name theirs at each run.
+
+    Raises:
+        ConfigurationError: the project does not say where that target keeps things.
+    """
+    if target == "local":
+        return {}
+    stores: Store | None = getattr(configuration.targets, target)
+    if stores is None:
+        fields = ", ".join(Store.model_fields)
+        raise ConfigurationError(
+            f"the project {configuration.name} does not say where {target} keeps things: "
+            f"add targets.{target} with {fields} to its pipeline.yaml"
+        )
+    return stores.model_dump(mode="json")
+
+
+def compile_components(target: TargetName, project: Path, folder: Path, *, image_registry: str = "") -> list[Path]:
+    """Compile every component to `<folder>/<name>.yaml`, loadable by `kfp.components.load_component_from_file`."""
+    _, files = pack_project(project)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, component in components_of(ROOT).items():
+        file = folder / f"{name}.yaml"
+        compiler.Compiler().compile(component.build(Target(target, image_registry, files)), str(file))
+        written.append(file)
+    return written
+
+
+def documents_in(file: Path) -> int:
+    """How many YAML documents a compiled file holds; Vertex AI takes one."""
+    return sum(1 for _ in yaml.safe_load_all(file.read_text(encoding="utf-8")))
+
