@@ -1,0 +1,74 @@
+# Everything sets itself up: Python 3.11 and make are enough.
+PROJECT ?= .
+CUSTOMERS ?= 10000
+
+PYTHON := $(shell command -v python3.11 || command -v python3)
+CHECKOUT := $(CURDIR)
+VENV := $(CHECKOUT)/.venv
+STATE := $(CHECKOUT)/.lifecycle
+
+# Environments are byte-compiled once; without bytecode every import of every step would compile again.
+unexport PYTHONDONTWRITEBYTECODE
+unexport PYTHONPATH
+unexport VIRTUAL_ENV
+# Nothing is written outside the checkout.
+export UV_CACHE_DIR ?= $(STATE)/cache/uv
+export PIP_CACHE_DIR ?= $(STATE)/cache/pip
+export MPLCONFIGDIR ?= $(STATE)/cache/matplotlib
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-tests run test test-fast lint bench compile lock down clean
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  make run PROJECT=examples/cdnow    the same for another project"
+	@echo "  make run CUSTOMERS=1000000         a larger simulated business"
+
+$(VENV)/bin/uv: environments/bootstrap.txt
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: Python 3.11 is needed, as python3.11 or python3 on the PATH" >&2; exit 1; }
+	@mkdir -p "$(STATE)"
+	@"$(PYTHON)" -m venv "$(VENV)" || { echo "error: no virtual environment could be made; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
+	@"$(VENV)/bin/python" -m pip install --quiet --require-hashes -r environments/bootstrap.txt
+	@touch "$@"
+
+setup: $(VENV)/bin/uv ## Build the environments that the steps run in (only what is missing)
+	@"$(VENV)/bin/python" environments/build.py
+
+setup-tests: $(VENV)/bin/uv
+	@"$(VENV)/bin/python" environments/build.py --command-line develop --testing
+
+run: setup ## Run the whole pipeline here, up to a live v2 endpoint and a report
+	@if [ "$(PROJECT)" = . ] && [ ! -e "$(STATE)/data/churn.duckdb" ]; then \
+	  "$(VENV)/bin/lifecycle" simulate --output "$(STATE)/data/churn.duckdb" --customers $(CUSTOMERS) --end $$(date +%F); fi
+	@"$(VENV)/bin/lifecycle" run training --project "$(PROJECT)"
+
+test: setup-tests ## Run all tests
+	@"$(VENV)/bin/python" tests/run.py
+
+test-fast: setup-tests ## Run the tests that are not slow
+	@"$(VENV)/bin/python" tests/run.py --fast
+
+lint: setup-tests ## Check style and types
+	@"$(VENV)/bin/ruff" check .
+	@"$(VENV)/bin/ruff" format --check .
+	@"$(VENV)/bin/mypy"
+
+bench: setup-tests ## Measure the performance claims, as ratios in one run
+	@"$(VENV)/bin/python" benchmarks/run.py
+
+compile: setup ## Compile all pipelines for all targets, and all components
+	@for target in local kubeflow vertex; do "$(VENV)/bin/python" compile.py --target $$target --project "$(PROJECT)" || exit; done
+	@"$(VENV)/bin/python" compile.py --target kubeflow --pipeline training --project "$(PROJECT)" --components --output build/kubeflow
+
+lock: $(VENV)/bin/uv ## Renew the pinned dependencies of every environment
+	@PATH="$(VENV)/bin:$$PATH" "$(VENV)/bin/python" environments/lock.py
+
+down: ## Stop all servers
+	@if [ -x "$(VENV)/bin/lifecycle" ]; then "$(VENV)/bin/lifecycle" down; fi
+
+clean: down ## Remove everything that was built or run here
+	@rm -rf "$(VENV)" "$(STATE)" build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
