@@ -32,7 +32,7 @@ class Manifest(BaseModel):
     """The list of what is in the folder. It holds nothing of the run, so the same data gives the same bytes."""
 
     as_of: datetime
-    """Newest event time over all tables, UTC without a zone."""
+    """Newest event time over all tables, UTC."""
     tables: dict[str, TableSummary]
 
 

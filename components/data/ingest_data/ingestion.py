@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from components.contract import ContractViolation
@@ -47,7 +47,7 @@ def ingest(project: Path, tables: Path) -> Manifest:
                 check_columns(name, table, columns)
                 if configuration.validation.max_rows:
                     _check_size(source, name, query, configuration.validation.max_rows)
-                summary, latest = _write_table(source, name, table, query, columns, parquet_file(tables, name))
+                summary, latest = _write_table(source, name, query, columns, parquet_file(tables, name))
                 summaries[name] = summary
                 newest.append(latest)
         manifest = Manifest(as_of=max(newest), tables=summaries)
@@ -90,9 +90,10 @@ def _check_size(source: OpenSource, name: str, query: str, max_rows: int) -> Non
 
 
 def _write_table(
-    source: OpenSource, name: str, table: Table, query: str, columns: dict[str, str], file: Path
+    source: OpenSource, name: str, query: str, columns: dict[str, str], file: Path
 ) -> tuple[TableSummary, datetime]:
     """Write one table; its summary and its newest event time."""
+    table = source.source.tables[name]
     selected = ", ".join(_selected(column, kind, table) for column, kind in columns.items())
     order = ", ".join(quoted(column) for column in dict.fromkeys([table.event_time, *table.key]))
     destination = literal(str(file.resolve()))
@@ -115,7 +116,7 @@ def _write_table(
             f"{name}.{table.event_time} is empty in all {rows:,} rows, so nobody knows when they happened. Mend the "
             f"source, or name another event_time for {name} in pipeline.yaml."
         )
-    return TableSummary(rows=rows, columns=columns_of(source.connection, written)), latest
+    return TableSummary(rows=rows, columns=columns_of(source.connection, written)), latest.replace(tzinfo=UTC)
 
 
 def _selected(column: str, kind: str, table: Table) -> str:
