@@ -52,7 +52,8 @@ class Target:
         return ["--no-deps", *pinned_requirements(environment)]
 
 
-_target: ContextVar[Target] = ContextVar("target", default=Target("local"))
+_LOCAL = Target("local")
+_target: ContextVar[Target] = ContextVar("target")
 
 
 @contextlib.contextmanager
@@ -78,7 +79,7 @@ class LifecycleComponent:
 
     def __call__(self, **arguments: Any) -> dsl.PipelineTask:
         """Add a task to the pipeline that is being defined, as calling a KFP component does."""
-        return self.build(_target.get())(**arguments)
+        return self.build(_target.get(_LOCAL))(**arguments)
 
     def files(self, target: Target) -> dict[str, bytes]:
         """All that travels with the component, content by path."""

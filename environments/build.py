@@ -43,7 +43,7 @@ def uv(*arguments: str) -> None:
     variables.setdefault("UV_HTTP_TIMEOUT", "180")
     variables.update(UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never", UV_NO_CONFIG="1")
     command = [str(VENV / "bin" / "uv"), *arguments]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=CHECKOUT)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=CHECKOUT, check=False)
     if done.returncode:
         raise BuildFailed(f"`uv {' '.join(arguments[:2])}` failed:\n{done.stderr.strip()}")
 

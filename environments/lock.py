@@ -1,4 +1,4 @@
-"""Renew the lock files: `make lock`. Each `<name>.in` becomes `<name>.txt`, pinned and hashed, naming no package index."""
+"""Renew the lock files (`make lock`): `<name>.in` becomes `<name>.txt`, pinned, hashed, naming no package index."""
 
 from __future__ import annotations
 

@@ -63,7 +63,9 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key for this run; may be repeated."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last run, from the step that failed.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last run, from the step that failed.")
+    ] = False,
     cache: Annotated[bool, typer.Option(help="Take over what did not change since an earlier run.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -187,7 +189,9 @@ def report(
 
     runs = [record for record in all_runs() if run_id in (None, record.id) and record.report]
     if not runs:
-        refuse(f"run {run_id} has no report" if run_id else "no run has a report yet: start with `lifecycle run training`")
+        refuse(
+            f"run {run_id} has no report" if run_id else "no run has a report yet: start with `lifecycle run training`"
+        )
     if open_it:
         webbrowser.open(Path(runs[0].report or "").as_uri())
     sys.stdout.write(f"{runs[0].report}\n")
@@ -199,9 +203,10 @@ def serve() -> None:
 
     Example: `lifecycle serve`
     """
+    from serving.local import start
+
     from components.contract import ContractViolation
     from lifecycle.outcome import serving_folder
-    from serving.local import start
 
     try:
         endpoints = start(serving_folder())
@@ -220,8 +225,9 @@ def down() -> None:
 
     Example: `lifecycle down`
     """
-    from lifecycle.outcome import serving_folder
     from serving.local import stop
+
+    from lifecycle.outcome import serving_folder
 
     stopped = stop(serving_folder())
     out.print("all servers are stopped" if stopped else "nothing was running")
@@ -229,16 +235,19 @@ def down() -> None:
 
 @app.command()
 def rollback(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The model, where more than one is served.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The model, where more than one is served.")
+    ] = None,
 ) -> None:
     """Give all traffic back to the version that served before.
 
     Example: `lifecycle rollback churn`
     """
+    from serving.local import rollback as roll_back
+
     from components.contract import ContractViolation
     from lifecycle.inference import InferenceError
     from lifecycle.outcome import chosen_endpoint, serving_folder
-    from serving.local import rollback as roll_back
 
     try:
         endpoint = roll_back(serving_folder(), chosen_endpoint(model).model)
@@ -295,12 +304,29 @@ def simulate(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of `pipeline.yaml`, from which editors complete it.
+def explain(
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="A key, dotted; by default all.")] = None,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="The JSON Schema that editors complete from.")
+    ] = False,
+) -> None:
+    """Explain the keys of `pipeline.yaml`: what each means, its type and its default.
 
-    Example: `lifecycle schema > docs/pipeline.schema.json`
+    Example: `lifecycle explain training.costs`
+
+    Example: `lifecycle explain --json-schema > docs/pipeline.schema.json`
     """
-    sys.stdout.write(json.dumps(configuration_schema(), indent=1) + "\n")
+    from lifecycle.explanation import explanation
+
+    if json_schema:
+        sys.stdout.write(json.dumps(configuration_schema(), indent=1) + "\n")
+        return
+    lines = explanation(key or "")
+    if not lines:
+        refuse(f"pipeline.yaml has no key {key!r}; `lifecycle explain` lists them all")
+    for name, kind, default, text in lines:
+        out.print(f"[bold]{name}[/]  [dim]{kind}{default}[/]", soft_wrap=True)
+        out.print(f"    {text}", markup=False, soft_wrap=True)
 
 
 def main() -> None:

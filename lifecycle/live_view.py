@@ -81,9 +81,7 @@ class RunView:
         if self._record is None:
             yield Text("compiling the pipeline …", style="dim")
             return
-        yield Text.assemble(
-            (self._record.pipeline, "bold"), f" of {self._record.project}  ", (self._record.id, "dim")
-        )
+        yield Text.assemble((self._record.pipeline, "bold"), f" of {self._record.project}  ", (self._record.id, "dim"))
         table = Table.grid(padding=(0, 2))
         for step in self._progress.steps.values():
             sign, style = SIGNS[step.state]

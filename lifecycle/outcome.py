@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from serving.local import Endpoint, endpoints
 
 from lifecycle.inference import InferenceError
 from platforms.local.events import StepRecord
 from platforms.local.runs import RunRecord, RunState, all_runs
 from platforms.local.state import CHECKOUT, STATE
-from serving.local import Endpoint, endpoints
 
 STYLES = {
     RunState.running: "cyan",
@@ -126,8 +126,11 @@ def describe_outcome(console: Console, record: RunRecord) -> None:
     elif failed is not None:
         _describe_failure(console, record, failed)
     elif record.state is RunState.rejected:
-        console.print("\n[yellow]The candidate was rejected.[/] The champion goes on serving." if _champion() else
-                      "\n[yellow]The candidate was rejected.[/] No model is in production yet.")
+        console.print(
+            "\n[yellow]The candidate was rejected.[/] The champion goes on serving."
+            if _champion()
+            else "\n[yellow]The candidate was rejected.[/] No model is in production yet."
+        )
         for sentence in missed_thresholds(record):
             console.print(f"  - {sentence}", markup=False, soft_wrap=True)
     else:

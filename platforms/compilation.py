@@ -58,9 +58,7 @@ def compile_pipeline(
     configuration, files = pack_project(project, overrides)
     definition = pipeline_definition(name, Target(target, image_registry, files))
     output.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(
-        definition, str(output), pipeline_parameters=default_parameters(configuration, target)
-    )
+    compiler.Compiler().compile(definition, str(output), pipeline_parameters=default_parameters(configuration, target))
     return configuration
 
 
@@ -97,4 +95,3 @@ def compile_components(target: TargetName, project: Path, folder: Path, *, image
 def documents_in(file: Path) -> int:
     """How many YAML documents a compiled file holds; Vertex AI takes one."""
     return sum(1 for _ in yaml.safe_load_all(file.read_text(encoding="utf-8")))
-

@@ -37,7 +37,7 @@ class Table(Section):
     event_time: Name
     """When the thing happened. A feature as of a date sees no row that happened after it."""
     arrival_time: Name | None = None
-    """When the row became known, if later than it happened. A feature as of a date sees no row that arrived after it."""
+    """When the row became known, if later. A feature as of a date sees no row that arrived after it."""
     label_only: bool = False
     """Only the label's query sees this table: no feature can be computed from it."""
     query: str | None = None
@@ -149,8 +149,11 @@ class FloatRange(Section):
     """A real number between two bounds."""
 
     type: Literal["float"]
+    """A real number."""
     low: float
+    """The smallest value."""
     high: float
+    """The largest value."""
     log: bool = False
     """Search on a logarithmic scale."""
 
@@ -167,8 +170,11 @@ class IntRange(Section):
     """A whole number between two bounds, both included."""
 
     type: Literal["int"]
+    """A whole number."""
     low: int
+    """The smallest value."""
     high: int
+    """The largest value."""
     log: bool = False
     """Search on a logarithmic scale."""
 
@@ -185,7 +191,9 @@ class Choice(Section):
     """One of several values."""
 
     type: Literal["categorical"]
+    """One of a list."""
     choices: list[str | int | float | bool] = Field(min_length=1)
+    """The values to try."""
 
 
 SearchDimension = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
@@ -222,6 +230,7 @@ class Costs(Section):
     success_rate: Probability = 0.3
     """Share of actions that prevent the event."""
     currency: str = "USD"
+    """For reports."""
 
 
 class Training(Section):
@@ -234,7 +243,9 @@ class Training(Section):
     parameters: dict[str, Any] = {}
     """Its parameters where they differ from the library's defaults."""
     calibration: Calibration = Calibration.sigmoid
+    """How scores become probabilities: `sigmoid`, `isotonic` or `none`; fitted on the validation snapshots."""
     costs: Costs = Costs()
+    """What decisions are worth."""
     smallest_class: int = Field(default=10, gt=1)
     """Fewer rows than this of either class, in any part of the split, refuse the training: nothing could be learned."""
     seed: int = Field(default=42, ge=0, lt=2**32)
@@ -265,9 +276,12 @@ class GateRule(Section):
     """One condition for promotion. A metric that was not measured fails its rule."""
 
     metric: str = Field(pattern=r"^[a-z_]+(\.[A-Za-z0-9_:<>=\-+ ]+)+$")
-    """`dimension.metric` or `dimension.metric.slice`, as the evaluation names it: `fairness.demographic_parity_ratio.gender`."""
+    """`dimension.metric` or `dimension.metric.slice`, as the evaluation names it, such as
+    `fairness.demographic_parity_ratio.gender`."""
     at_least: float | None = None
+    """The smallest value that passes."""
     at_most: float | None = None
+    """The largest value that passes."""
     bound: Bound = Bound.estimate
     """`estimate` compares the value itself, `confidence` the worse end of its 95% interval."""
     why: str = ""
@@ -284,6 +298,7 @@ class Champion(Section):
     """The comparison with the model in production, on the same test rows."""
 
     metric: Literal["roc_auc", "average_precision", "brier_score", "log_loss", "expected_value"] = "roc_auc"
+    """What is compared, both models on the same rows."""
     margin: float = Field(default=0.0, ge=0)
     """How much better than the champion the candidate has to be, in the metric's own unit."""
 
@@ -292,7 +307,9 @@ class Gate(Section):
     """What a candidate must meet, all of it, to be promoted."""
 
     rules: list[GateRule] = Field(min_length=1)
+    """All must hold."""
     champion: Champion = Champion()
+    """And the candidate must be better than this."""
 
 
 class Strategy(StrEnum):
@@ -321,7 +338,9 @@ class Deployment(Section):
     http_port: int = Field(default=8080, ge=1024, le=65535)
     """Port of the endpoint on one machine; gRPC takes the next."""
     max_replicas: int = Field(default=3, gt=0)
+    """Pods at the most, on a cluster."""
     min_replicas: int = Field(default=1, ge=0)
+    """Pods at the least, on a cluster; 0 scales to zero where the cluster can."""
 
     @model_validator(mode="after")
     def _steps_rise(self) -> Deployment:
@@ -366,7 +385,9 @@ class Targets(Section):
     """The stores of each cluster. The local target keeps everything in `.lifecycle/`."""
 
     kubeflow: Store | None = None
+    """Stores of a self-hosted Kubeflow."""
     vertex: Store | None = None
+    """Stores on Vertex AI."""
 
 
 class Configuration(Section):
@@ -379,19 +400,33 @@ class Configuration(Section):
     description: str = ""
     """What it is for and who answers for it."""
     entity: Entity
+    """What a prediction is about."""
     source: Source
+    """Where the data comes from."""
     validation: Validation = Validation()
+    """When a batch is bad."""
     snapshots: Snapshots = Snapshots()
+    """The dates as of which training rows are made."""
     label: Label
+    """What is predicted."""
     split: Split = Split()
+    """Which snapshots train, validate and test."""
     features: Features
+    """Where features are defined, and which a model uses."""
     tuning: Tuning = Tuning()
+    """The search for hyperparameters."""
     training: Training = Training()
+    """The model."""
     evaluation: Evaluation = Evaluation()
+    """How the candidate is examined."""
     gate: Gate
+    """What a candidate must meet to be promoted."""
     deployment: Deployment
+    """How an approved model is served."""
     monitoring: Monitoring = Monitoring()
+    """When production has moved away from the model."""
     targets: Targets = Targets()
+    """Where each cluster keeps what outlives a run."""
 
     @model_validator(mode="after")
     def _enough_snapshots(self) -> Configuration:

@@ -162,7 +162,9 @@ class ObservedCache(cache.LocalCache):  # type: ignore[misc]
         """The outputs kept under a key, None when there are none or their files are gone."""
         outputs: dict[str, Any] | None = super().get(key)
         if outputs is not None:
-            artifacts = {name: (item.path, item.metadata) for name, item in outputs.items() if isinstance(item, Artifact)}
+            artifacts = {
+                name: (item.path, item.metadata) for name, item in outputs.items() if isinstance(item, Artifact)
+            }
             parameters = {name: item for name, item in outputs.items() if not isinstance(item, Artifact)}
             self.session.observer.cached(self._steps[key], StepOutputs(artifacts, parameters))
         return outputs
@@ -179,7 +181,12 @@ def run_process(command: list[str], log: Path, variables: Mapping[str, str]) -> 
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=variables, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=variables,
+            start_new_session=True,
         )
         try:
             return process.wait()

@@ -19,7 +19,6 @@ from environments.locks import interpreter
 from platforms.compilation import compile_pipeline
 from platforms.local.events import (
     RunProgress,
-    StepRecord,
     StepState,
     append_event,
     event,
@@ -27,7 +26,7 @@ from platforms.local.events import (
     steps_in_order,
 )
 from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
-from platforms.local.state import CHECKOUT, RUNS, STATE, exclusive, write_json
+from platforms.local.state import RUNS, STATE, exclusive, write_json
 from project.configuration import Configuration
 from project.source import source_version
 from project.stores import local_stores

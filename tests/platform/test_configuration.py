@@ -1,0 +1,122 @@
+"""A project's configuration is refused with the key, the rule and the remedy, or it is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from lifecycle.explanation import explanation
+from project.configuration import Configuration
+from project.loading import ConfigurationError, configuration_schema, load_configuration
+from project.packing import pack_project
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECTS = [ROOT, ROOT / "examples" / "cdnow"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name in ("feature_repo", "expectations"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "feature_repo" / "label.sql").write_text("select 1")
+    (tmp_path / "pipeline.yaml").write_text((ROOT / "pipeline.yaml").read_text())
+    return tmp_path
+
+
+@pytest.mark.parametrize("folder", PROJECTS, ids=lambda folder: folder.name)
+def test_the_projects_here_are_valid_and_agree_with_the_json_schema(folder: Path) -> None:
+    load_configuration(folder)
+    jsonschema.validate(yaml.safe_load((folder / "pipeline.yaml").read_text()), configuration_schema())
+
+
+def test_the_exported_json_schema_is_the_one_in_docs() -> None:
+    assert json.loads((ROOT / "docs" / "pipeline.schema.json").read_text()) == configuration_schema()
+
+
+def test_every_field_is_explained() -> None:
+    lines = explanation("")
+    assert len(lines) > 80
+    assert [name for name, _, _, text in lines if not text] == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.sed=7", "training.sed: unknown key; did you mean `seed`?"),
+        ("gate.rules.0.at_leest=1", "did you mean `at_least`?"),
+        ("source.tables.logins.kee=x", "did you mean `key`?"),
+        ("deployment.steps=[50, 10]", "steps must rise and end with 100"),
+        ("snapshots.count=2", "the split needs at least 5"),
+        ("tuning.space.learning_rate.low=9", "low (9.0) must be below high (0.3)"),
+        ("validation.expectations=../elsewhere", "validation.expectations"),
+        ("training.estimator=os.system", "training.estimator"),
+        ("deployment.model=Robert'); DROP TABLE", "deployment.model"),
+        ("training.seed=.nan", "training.seed"),
+        ("training.seed=[", "is not a YAML value"),
+        ("training.seed", "must look like KEY=VALUE"),
+        ("gate.rules.99.why=x", "is not a position in a list"),
+        ("name.first=x", "is inside a plain value"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_key_rule_and_remedy(project: Path, setting: str, message: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        load_configuration(project, [setting])
+    assert message in str(refusal.value)
+
+
+def test_an_override_is_typed_and_travels_with_the_project(project: Path) -> None:
+    configuration, files = pack_project(project, ["training.seed=7"])
+    assert configuration.training.seed == 7
+    assert yaml.safe_load(files["pipeline.yaml"])["training"]["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must hold keys and values"),
+        (b"a: [", "is not valid YAML"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (b"- 1", "keys and values"),
+    ],
+)
+def test_a_broken_file_is_refused(project: Path, content: bytes, message: str) -> None:
+    (project / "pipeline.yaml").write_bytes(content)
+    with pytest.raises(ConfigurationError, match=message):
+        load_configuration(project)
+
+
+def test_a_folder_without_configuration_is_no_project(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is not a project"):
+        load_configuration(tmp_path)
+
+
+def test_a_missing_part_of_the_project_is_named(project: Path) -> None:
+    (project / "feature_repo" / "label.sql").unlink()
+    with pytest.raises(ConfigurationError, match=r"label.query names feature_repo/label.sql"):
+        pack_project(project)
+
+
+def test_a_link_out_of_the_project_is_refused(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    secret = tmp_path_factory.mktemp("elsewhere") / "secret.yaml"
+    secret.write_text("token: 1")
+    (project / "expectations" / "rules.yaml").symlink_to(secret)
+    with pytest.raises(ConfigurationError, match="is a link out of the project"):
+        pack_project(project)
+
+
+def test_data_in_the_project_is_refused(project: Path) -> None:
+    (project / "expectations" / "big.yaml").write_text("x" * 200_001)
+    with pytest.raises(ConfigurationError, match="Keep data in the source"):
+        pack_project(project)
+
+
+def test_defaults_need_no_mention() -> None:
+    values = yaml.safe_load((ROOT / "pipeline.yaml").read_text())
+    required = {
+        key: values[key] for key in ("name", "title", "entity", "source", "label", "features", "gate", "deployment")
+    }
+    assert Configuration.model_validate(required).training.seed == 42

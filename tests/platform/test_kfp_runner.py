@@ -1,0 +1,172 @@
+"""The adapter to kfp's local runner: fails here when kfp changes what it leans on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp import compiler, dsl
+from kfp.dsl import Artifact, Output, PipelineTaskFinalStatus
+
+from components.environment import component
+from platforms.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
+
+
+@component(environment="platform")
+def greet(name: str, greeting: Output[Artifact]):
+    """Write a greeting."""
+    import sys
+    from pathlib import Path
+
+    from components.contract import ContractViolation, step
+
+    with step(greeting):
+        if not name:
+            raise ContractViolation("greet needs a name; pass one with --name")
+        Path(greeting.path).write_text(f"hello {name}", "utf-8")
+        greeting.metadata.update(summary=name, interpreter=sys.executable)
+
+
+@component(environment="platform")
+def crash(greeting: dsl.Input[Artifact]):
+    """Fail without words."""
+    import os
+
+    os._exit(7)
+
+
+@component(environment="platform")
+def outcome(status: PipelineTaskFinalStatus, message: Output[Artifact]):
+    """Write how the run ended."""
+    import json
+    from pathlib import Path
+
+    Path(message.path).write_text(json.dumps([status.state, status.pipeline_task_name, status.error_message]))
+
+
+@dsl.pipeline(name="greeting")
+def greeting_pipeline(name: str, crash_after: bool = False):
+    ending = outcome().set_caching_options(False)
+    with dsl.ExitHandler(ending):
+        greeted = greet(name=name)
+        with dsl.If(crash_after == True, name="crash"):  # noqa: E712
+            crash(greeting=greeted.outputs["greeting"])
+
+
+class Observed:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.outputs: dict[str, StepOutputs] = {}
+
+    def started(self, step: str, log: Path) -> None:
+        self.told.append((step, "running"))
+
+    def cached(self, step: str, outputs: StepOutputs) -> None:
+        self.told.append((step, "cached"))
+        self.outputs[step] = outputs
+
+    def done(self, step: str, outputs: StepOutputs) -> None:
+        self.told.append((step, "done"))
+        self.outputs[step] = outputs
+
+    def failed(self, step: str, reason: str, log: Path) -> None:
+        self.told.append((step, f"failed: {reason}"))
+
+    def interrupted(self, step: str) -> None:
+        self.told.append((step, "interrupted"))
+
+
+def run(folder: Path, **arguments: Any) -> Observed:
+    observed = Observed()
+    compiled = folder / "greeting.yaml"
+    compiler.Compiler().compile(greeting_pipeline, str(compiled))
+    for name in ("logs", "scratch"):
+        (folder / name).mkdir(exist_ok=True)
+    run_pipeline(
+        compiled,
+        arguments,
+        session=Session(observed, folder / "logs", folder / "scratch", {}),
+        artifacts=folder / "artifacts",
+        cache_root=folder / "cache",
+        kfp_log=folder / "logs" / "kfp.log",
+    )
+    return observed
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "a path with spaces, 'quotes' and ünïcode"
+    place.mkdir()
+    return place
+
+
+def test_a_step_runs_under_its_environment_and_hands_on_its_outputs(folder: Path) -> None:
+    observed = run(folder, name="Ada")
+    path, metadata = observed.outputs["greet"].artifacts["greeting"]
+    assert Path(path).read_text("utf-8") == "hello Ada"
+    assert metadata["summary"] == "Ada"
+    assert Path(metadata["interpreter"]).parent.parent.name == ".venv"
+    assert observed.told == [("greet", "running"), ("greet", "done"), ("outcome", "running"), ("outcome", "done")]
+
+
+def test_the_same_step_with_the_same_inputs_is_taken_over_and_another_is_not(folder: Path) -> None:
+    run(folder, name="Ada")
+    assert ("greet", "cached") in run(folder, name="Ada").told
+    assert ("greet", "done") in run(folder, name="Grace").told
+
+
+def test_an_output_that_was_removed_is_made_again(folder: Path) -> None:
+    first = run(folder, name="Ada")
+    Path(first.outputs["greet"].artifacts["greeting"][0]).unlink()
+    assert ("greet", "done") in run(folder, name="Ada").told
+
+
+def test_the_exit_handler_learns_which_step_failed_and_why(folder: Path) -> None:
+    observed = run(folder, name="")
+    assert ("greet", "failed: greet needs a name; pass one with --name") in observed.told
+    message = Path(observed.outputs["outcome"].artifacts["message"][0])
+    assert json.loads(message.read_text()) == ["FAILED", "greet", "greet needs a name; pass one with --name"]
+
+
+def test_a_step_that_dies_without_words_still_gives_a_reason(folder: Path) -> None:
+    observed = run(folder, name="Ada", crash_after=True)
+    assert ("crash", "failed: exit code 7") in observed.told or any(
+        step == "crash" and "exit code 7" in told for step, told in observed.told
+    )
+
+
+def test_a_run_leaves_no_scratch_files(folder: Path) -> None:
+    run(folder, name="Ada")
+    assert list((folder / "scratch").iterdir()) == []
+
+
+def test_a_missing_environment_is_named_with_its_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platforms.local.kfp_runner.lock_digest", lambda name: "other")
+    with pytest.raises(EnvironmentMissing, match="make setup"):
+        run(folder, name="Ada")
+
+
+def test_an_interrupt_ends_the_step_and_its_children(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    log = tmp_path / "log"
+    script = f"""
+from pathlib import Path
+from platforms.local.kfp_runner import run_process
+run_process(["sh", "-c", "sleep 300 & echo $! > {pid_file}; wait"], Path({str(log)!r}), {{"PATH": "/usr/bin:/bin"}})
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    while not pid_file.exists() or not pid_file.read_text().strip():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    child = Path("/proc") / pid_file.read_text().strip()
+    deadline = time.monotonic() + 5
+    while child.exists() and "Z" not in (child / "stat").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not child.exists() or " Z " in (child / "stat").read_text()
