@@ -1,0 +1,43 @@
+"""What decisions are worth, and from which score on it pays to act."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from project.configuration import Costs
+
+
+def decision_values(label: NDArray[Any], acted: NDArray[np.bool_], costs: Costs) -> NDArray[np.float64]:
+    """What each decision is worth against never acting, in the project's currency, shape (n,).
+
+    An action costs `action` and, where the event would have come, prevents it with probability `success_rate`, which
+    is worth `saved` (the cost matrix of Elkan 2001, "The foundations of cost-sensitive learning").
+    """
+    return np.where(acted, label * costs.success_rate * costs.saved - costs.action, 0.0)
+
+
+def best_threshold(label: NDArray[Any], score: NDArray[np.float32], costs: Costs) -> float:
+    """The score from which on acting is worth the most in these rows.
+
+    Args:
+        label: 0 or 1, shape (n,).
+        score: The served score, shape (n,), in [0, 1].
+        costs: What decisions are worth.
+
+    Returns:
+        A threshold in [0, 1] for `score >= threshold`, half way between two scores that occur; 1 where acting never
+        pays.
+    """
+    order = np.argsort(-score, kind="stable")
+    ranked = score[order].astype(np.float64)
+    worth = np.cumsum(decision_values(label[order], np.ones(len(order), dtype=bool), costs))
+    # Equal scores are acted on together.
+    last_of_equals = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+    best = last_of_equals[np.argmax(worth[last_of_equals])]
+    if worth[best] <= 0:
+        return 1.0
+    following = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + following) / 2)

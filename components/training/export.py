@@ -1,0 +1,113 @@
+"""The served form of a model: one ONNX graph from named features to calibrated probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from skl2onnx import to_onnx
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
+from sklearn.pipeline import Pipeline
+
+from components.contract import ContractViolation
+from components.training.calibration import SCORE_MARGIN, Calibration
+from components.training.dataset import Feature
+from components.training.scoring import OUTPUT
+from project.configuration import Calibration as Method
+
+# The oldest operator sets that have all the graph needs, so that many runtimes can serve it.
+OPERATOR_SETS = {"": 17, "ai.onnx.ml": 3}
+RAW = "calibration/raw"
+
+
+def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence[Feature]) -> onnx.ModelProto:
+    """A trained pipeline and its calibration as ONNX; the same pipeline gives the same bytes.
+
+    Args:
+        pipeline: Encoder and estimator, trained.
+        calibration: What follows them.
+        features: The model's inputs; each becomes a tensor [N, 1], float32 or string.
+
+    Returns:
+        A model with the one output `probabilities`, float32 [N, 2]: of no event and of the event.
+
+    Raises:
+        ContractViolation: the estimator has no ONNX form.
+    """
+    estimator = type(pipeline[-1]).__name__
+    types: dict[str, Any] = {"numeric": FloatTensorType, "categorical": StringTensorType}
+    inputs = [(feature.name, types[feature.type]([None, 1])) for feature in features]
+    try:
+        model = to_onnx(pipeline, initial_types=inputs, options={"zipmap": False}, target_opset=OPERATOR_SETS)
+    except (MissingConverter, MissingShapeCalculator, NotImplementedError, RuntimeError) as error:
+        raise ContractViolation(
+            f"training.estimator: {estimator} with these parameters has no ONNX form, and nothing else is served "
+            f"({str(error).splitlines()[0]:.200}). Choose another estimator or other training.parameters."
+        ) from error
+    uncalibrated = model.graph.output[1].name
+    model = select_model_inputs_outputs(model, outputs=[uncalibrated])
+    for node in model.graph.node:
+        node.output[:] = [RAW if name == uncalibrated else name for name in node.output]
+    nodes, constants = _calibration_nodes(calibration)
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(constants)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 2]))
+    # The converter names a graph by chance.
+    model.graph.name = estimator
+    onnx.checker.check_model(model)
+    return model
+
+
+def _calibration_nodes(calibration: Calibration) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Nodes from the raw probabilities [N, 2] to the calibrated ones; no feature has a `/` in its name, theirs do."""
+    if calibration.method is Method.none:
+        return [helper.make_node("Identity", [RAW], [OUTPUT])], []
+    constants: dict[str, np.ndarray[Any, Any]] = {"event": np.array([1], dtype=np.int64), "one": np.float32(1)[None]}
+    nodes = [("Gather", ["raw", "event"], "score")]
+    if calibration.method is Method.sigmoid:
+        constants["lowest"] = np.array(SCORE_MARGIN, dtype=np.float32)
+        constants["highest"] = np.array(1 - SCORE_MARGIN, dtype=np.float32)
+        constants["slope"] = np.float32(calibration.slope)[None]
+        constants["intercept"] = np.float32(calibration.intercept)[None]
+        nodes += [
+            ("Clip", ["score", "lowest", "highest"], "bounded"),
+            ("Sub", ["one", "bounded"], "other"),
+            ("Log", ["bounded"], "log_bounded"),
+            ("Log", ["other"], "log_other"),
+            ("Sub", ["log_bounded", "log_other"], "logit"),
+            ("Mul", ["logit", "slope"], "scaled"),
+            ("Add", ["scaled", "intercept"], "calibrated_logit"),
+            ("Sigmoid", ["calibrated_logit"], "probability"),
+        ]
+    else:
+        # Linear interpolation without a search: each interval adds its slope times the way that the score went into it.
+        x, y = np.array(calibration.knots).T
+        width = np.diff(x) if len(x) > 1 else np.ones(1)
+        rise = np.diff(y) if len(y) > 1 else np.zeros(1)
+        constants["starts"] = x[: len(width)].astype(np.float32)
+        constants["widths"] = width.astype(np.float32)
+        constants["slopes"] = (rise / width).astype(np.float32)[:, None]
+        constants["first"] = y[:1].astype(np.float32)
+        constants["zero"] = np.zeros(1, dtype=np.float32)
+        nodes += [
+            ("Sub", ["score", "starts"], "way"),
+            ("Max", ["way", "zero"], "way_from_start"),
+            ("Min", ["way_from_start", "widths"], "way_inside"),
+            ("MatMul", ["way_inside", "slopes"], "rise"),
+            ("Add", ["rise", "first"], "probability"),
+        ]
+    nodes += [("Sub", ["one", "probability"], "complement")]
+    made = []
+    for operator, inputs, output in nodes:
+        names = [f"calibration/{name}" for name in inputs]
+        attributes = {"axis": 1} if operator == "Gather" else {}
+        made.append(helper.make_node(operator, names, [f"calibration/{output}"], **attributes))
+    both = ["calibration/complement", "calibration/probability"]
+    made.append(helper.make_node("Concat", both, [OUTPUT], axis=1))
+    return made, [numpy_helper.from_array(value, f"calibration/{name}") for name, value in constants.items()]

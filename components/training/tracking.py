@@ -1,0 +1,149 @@
+"""The MLflow tracking server: reached quickly or named in the message, and never phoning home."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from components.contract import ContractViolation
+
+if TYPE_CHECKING:
+    from mlflow.entities import Dataset, Run
+    from mlflow.tracking import MlflowClient
+
+# A server that is up answers within seconds; MLflow's own patience is minutes.
+CONNECT_SECONDS = 5
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Or a new database tells of each of its tables.
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+MODEL_PATH = "model"
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """A client of the tracking server and its registry.
+
+    Raises:
+        ContractViolation: nothing answers there.
+    """
+    address = urlsplit(tracking_uri)
+    scheme = address.scheme.partition("+")[0]
+    if address.hostname and scheme in PORTS:
+        port = address.port or PORTS[scheme]
+        try:
+            socket.create_connection((address.hostname, port), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ContractViolation(
+                f"The MLflow tracking server at {address.hostname}:{port} cannot be reached ({error}). "
+                "Start it, or correct tracking_uri in the target's stores; then resume the run."
+            ) from error
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    if scheme == "sqlite":
+        Path(address.path.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
+    with mlflow_errors(tracking_uri):
+        return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+
+
+@contextlib.contextmanager
+def mlflow_errors(tracking_uri: str) -> Iterator[None]:
+    """Turn what MLflow and its database raise into a message that names the server.
+
+    Raises:
+        ContractViolation: MLflow refused, or was lost on the way.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
+        raise ContractViolation(
+            f"The MLflow tracking server {without_password(tracking_uri)} failed: {str(error).splitlines()[0]:.300}. "
+            "See that it runs, that its disk is not full and that its version is this environment's; "
+            "then resume the run."
+        ) from error
+
+
+def without_password(uri: str) -> str:
+    """A URI as it may be shown."""
+    address = urlsplit(uri)
+    if not address.password:
+        return uri
+    return uri.replace(f":{address.password}@", ":***@", 1)
+
+
+def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
+    """The project's experiment, made when there is none.
+
+    A database knows no place for files, so that they go beside it; a server decides itself.
+    """
+    from mlflow.exceptions import MlflowException
+
+    def existing() -> str | None:
+        experiment = client.get_experiment_by_name(name)
+        return str(experiment.experiment_id) if experiment else None
+
+    found = existing()
+    if found:
+        return found
+    place = None
+    if tracking_uri.startswith("sqlite:///"):
+        place = (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlflow" / name).as_uri()
+    try:
+        return str(client.create_experiment(name, artifact_location=place))
+    except MlflowException:
+        # Another run may have made it since.
+        found = existing()
+        if not found:
+            raise
+        return found
+
+
+@contextlib.contextmanager
+def tracked_run(
+    client: MlflowClient, tracking_uri: str, experiment: str, tags: Mapping[str, str], dataset: Dataset | None = None
+) -> Iterator[Run]:
+    """An MLflow run that ends FINISHED, or FAILED when the block raises."""
+    with mlflow_errors(tracking_uri):
+        run = client.create_run(experiment_id(client, tracking_uri, experiment), tags=dict(tags))
+        if dataset:
+            from mlflow.entities import DatasetInput
+
+            client.log_inputs(run.info.run_id, datasets=[DatasetInput(dataset)])
+    try:
+        yield run
+    except BaseException:
+        with contextlib.suppress(ContractViolation), mlflow_errors(tracking_uri):
+            client.set_terminated(run.info.run_id, "FAILED")
+        raise
+    with mlflow_errors(tracking_uri):
+        client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def log_run(client: MlflowClient, run_id: str, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Record parameters and metrics in one call."""
+    import time
+
+    from mlflow.entities import Metric, Param
+
+    now = int(time.time() * 1000)
+    client.log_batch(
+        run_id,
+        metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
+        params=[Param(name, str(value)) for name, value in parameters.items()],
+    )

@@ -1,0 +1,41 @@
+"""The component `train_model`."""
+
+from kfp.dsl import Artifact, Input, Model, Output
+
+from components.environment import component
+
+
+@component(environment="modelling")
+def train_model(
+    project: Input[Artifact],
+    training_set: Input[Artifact],
+    parameters: Input[Artifact],
+    model: Output[Model],
+):
+    """Train the model, calibrate it, choose its decision threshold, export it to ONNX and record it in MLflow.
+
+    Trained on the train part; calibrated, and the threshold chosen by `training.costs`, on the validation part. A
+    dummy and a logistic regression are trained beside it. The step fails when the exported model gives any validation
+    or test row a probability more than 1e-5 from scikit-learn's.
+
+    Args:
+        project: The project; `training` says what to train, the stores where MLflow is.
+        training_set: The training set.
+        parameters: JSON file with the estimator's `parameters`.
+        model: The model folder: `model.onnx`, `model.json`, `model.joblib`, `baseline/`, `feature_repo/`.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.training.train_model import training
+
+    with step(model):
+        model.metadata.update(
+            training.train_model(
+                Path(project.path),
+                Path(training_set.path),
+                Path(parameters.path),
+                Path(model.path),
+                data_version=training_set.metadata.get("data_version", ""),
+            )
+        )
