@@ -1,0 +1,102 @@
+"""Values as a reader wants to see them. Each function is a filter of the report's templates."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from datetime import datetime, timedelta
+from typing import Any
+
+from markupsafe import Markup
+
+NOTHING = "—"
+# Control, surrogate and unassigned characters either break HTML or cannot be encoded.
+UNPRINTABLE = {"Cc", "Cs", "Cn"}
+
+
+def printable(value: Any) -> Any:
+    """Text without characters that HTML cannot hold; everything else unchanged. Escaping is the template's."""
+    if isinstance(value, Markup):
+        return value
+    if value is None:
+        return NOTHING
+    return "".join(
+        letter if letter in "\n\t" or unicodedata.category(letter) not in UNPRINTABLE else "\N{REPLACEMENT CHARACTER}"
+        for letter in str(value)
+    )
+
+
+def number(value: float | None) -> str:
+    """A number with as many digits as mean something: `12,345`, `0.823`, `0.0000021` as `2.1e-06`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if float(value).is_integer() and size < 1e15:
+        text = f"{int(value):,}"
+    elif size >= 100:
+        text = f"{value:,.0f}" if size >= 1000 else f"{value:.1f}"
+    elif size >= 0.001:
+        text = f"{value:.3f}" if size < 10 else f"{value:.2f}"
+    else:
+        text = f"{value:.2g}"
+    return text.replace("-", "−", 1) if text.startswith("-") else text
+
+
+def percent(value: float | None) -> str:
+    """A share between 0 and 1: `12.3%`, `0.02%`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    scaled = 100 * value
+    if scaled == 0 or scaled >= 10:
+        return f"{scaled:.0f}%" if float(scaled).is_integer() else f"{scaled:.1f}%"
+    return f"{scaled:.2g}%"
+
+
+def duration(value: float | None) -> str:
+    """Seconds as `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    hours, minutes, rest = whole // 3600, whole % 3600 // 60, whole % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def moment(value: datetime | str | None) -> str:
+    """A point in time to the minute, in UTC as the run records it; a text that is none as it is."""
+    if value is None or value == "":
+        return NOTHING
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return str(value)
+    zone = " UTC" if time.utcoffset() == timedelta(0) else time.strftime(" %z").rstrip()
+    return time.strftime("%-d %B %Y, %H:%M") + zone
+
+
+def words(value: str) -> str:
+    """An identifier as words: `worst_missing_feature_auc_drop` becomes `worst missing feature AUC drop`."""
+    spelled = {"auc": "AUC", "roc": "ROC", "p50": "p50", "p99": "p99", "ms": "(ms)", "shap": "SHAP"}
+    return " ".join(spelled.get(part, part) for part in value.replace("_", " ").replace("-", " ").split())
+
+
+def compact(value: Any) -> str:
+    """A value of a parameter: numbers as `number` shows them, nothing else changed."""
+    if isinstance(value, float):
+        return number(value)
+    return NOTHING if value is None or value == "" else str(value)
+
+
+FILTERS = {
+    "compact": compact,
+    "duration": duration,
+    "moment": moment,
+    "number": number,
+    "percent": percent,
+    "words": words,
+}
