@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import webbrowser
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -265,9 +265,9 @@ def simulate(
     customers: Annotated[int, typer.Option(min=1, help="Customers who ever sign up.")] = 10_000,
     days: Annotated[int, typer.Option(min=1, help="Days of business.")] = 1095,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 7,
-    end: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The last day; 2026-06-30 by default.")
-    ] = None,
+    end: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day of business.")] = datetime(
+        2026, 6, 30
+    ),
     inject: Annotated[
         list[str] | None, typer.Option("--inject", metavar="NAME", help="Something that happens; may be repeated.")
     ] = None,
@@ -277,7 +277,7 @@ def simulate(
 
     Example: `lifecycle simulate --output bad.duckdb --customers 2000 --inject refund_bug`
     """
-    from simulation.business import DEFAULT_END, INJECTIONS
+    from simulation.business import INJECTIONS
     from simulation.business import simulate as write_business
 
     if list_injections:
@@ -286,7 +286,6 @@ def simulate(
         return
     if output is None:
         refuse("name the file to write: --output FILE")
-    last: date = end.date() if end else DEFAULT_END
     try:
         with err.status("simulating …") as progress:
             summary = write_business(
@@ -294,7 +293,7 @@ def simulate(
                 customers=customers,
                 days=days,
                 seed=seed,
-                end=last,
+                end=end.date(),
                 inject=inject or [],
                 progress=lambda done, whole: progress.update(f"simulating customers: {done:,} of {whole:,}"),
             )

@@ -11,16 +11,17 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from platforms.local.events import RunProgress, StepRecord, StepState
+from components.operations.write_report.geometry import State
+from platforms.local.events import RunProgress, StepRecord
 from platforms.local.runs import RunRecord
 
 SIGNS = {
-    StepState.waiting: ("·", "dim"),
-    StepState.running: ("", "cyan"),
-    StepState.cached: ("≡", "blue"),
-    StepState.done: ("✓", "green"),
-    StepState.failed: ("✗", "bold red"),
-    StepState.skipped: ("–", "dim"),
+    State.waiting: ("·", "dim"),
+    State.running: ("", "cyan"),
+    State.cached: ("≡", "blue"),
+    State.done: ("✓", "green"),
+    State.failed: ("✗", "bold red"),
+    State.skipped: ("–", "dim"),
 }
 
 
@@ -38,7 +39,7 @@ class RunView:
         self._record: RunRecord | None = None
         self._progress = RunProgress({})
         self._spinner = Spinner("dots")
-        self._shown: dict[str, StepState] = {}
+        self._shown: dict[str, State] = {}
 
     def __enter__(self) -> RunView:
         if self._live:
@@ -65,7 +66,7 @@ class RunView:
 
     def _print_changes(self) -> None:
         for position, step in enumerate(self._progress.steps.values(), start=1):
-            if step.state is self._shown.get(step.name, StepState.waiting):
+            if step.state is self._shown.get(step.name, State.waiting):
                 continue
             self._shown[step.name] = step.state
             took = f" in {duration(step.seconds)}" if step.seconds is not None else ""
@@ -85,10 +86,10 @@ class RunView:
         table = Table.grid(padding=(0, 2))
         for step in self._progress.steps.values():
             sign, style = SIGNS[step.state]
-            marker = self._spinner if step.state is StepState.running else Text(sign, style=style)
+            marker = self._spinner if step.state is State.running else Text(sign, style=style)
             table.add_row(
                 marker,
-                Text(step.name.replace("-", " "), style="dim" if step.state is StepState.waiting else ""),
+                Text(step.name.replace("-", " "), style="dim" if step.state is State.waiting else ""),
                 Text(step.state, style=style),
                 Text(_elapsed(step), style="dim", justify="right"),
                 Text(step.summary, overflow="ellipsis", no_wrap=True),
@@ -99,6 +100,6 @@ class RunView:
 def _elapsed(step: StepRecord) -> str:
     if step.seconds is not None:
         return duration(step.seconds)
-    if step.state is StepState.running and step.started_at is not None:
+    if step.state is State.running and step.started_at is not None:
         return duration((datetime.now(UTC) - step.started_at).total_seconds())
     return ""

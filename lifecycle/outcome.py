@@ -14,7 +14,7 @@ from serving.local import Endpoint, endpoints
 
 from lifecycle.inference import InferenceError
 from platforms.local.events import StepRecord
-from platforms.local.runs import RunRecord, RunState, all_runs
+from platforms.local.runs import RunRecord, RunState, all_runs, resume_command
 from platforms.local.state import CHECKOUT, STATE
 
 STYLES = {
@@ -104,7 +104,7 @@ def status_table() -> Table:
         state = Text("answering", "green") if endpoint.healthy else Text("stopped", "yellow")
         table.add_row(f"{endpoint.model} version {endpoint.version}", endpoint.url, state, "", "")
     for record in all_runs()[:RUNS_SHOWN]:
-        why = " ".join(filter(None, (record.failed_step, (record.reason or "").splitlines()[0:1] and record.reason)))
+        why = ": ".join(filter(None, (record.failed_step, *(record.reason or "").splitlines()[:1])))
         table.add_row(
             record.id, record.project, Text(record.state, STYLES[record.state]), Text(why), record.report or ""
         )
@@ -122,15 +122,13 @@ def describe_outcome(console: Console, record: RunRecord) -> None:
     """The last lines on the screen: how the run ended, and what to do next."""
     failed = record.progress().failed()
     if record.state is RunState.interrupted:
-        _say(console, "\n[yellow]Stopped.[/] Nothing is half-written. Go on with:", f"  {command(record)}")
+        _say(console, "\n[yellow]Stopped.[/] Nothing is half-written. Go on with:", f"  {resume_command(record)}")
     elif failed is not None:
         _describe_failure(console, record, failed)
     elif record.state is RunState.rejected:
-        console.print(
-            "\n[yellow]The candidate was rejected.[/] The champion goes on serving."
-            if _champion()
-            else "\n[yellow]The candidate was rejected.[/] No model is in production yet."
-        )
+        serving = any(endpoint.healthy for endpoint in endpoints(serving_folder()))
+        rest = "The champion goes on serving." if serving else "No model is in production."
+        console.print(f"\n[yellow]The candidate was rejected.[/] {rest}")
         for sentence in missed_thresholds(record):
             console.print(f"  - {sentence}", markup=False, soft_wrap=True)
     else:
@@ -147,10 +145,6 @@ def describe_outcome(console: Console, record: RunRecord) -> None:
         _say(console, f"Experiments: {ui} ui --backend-store-uri sqlite:///{shlex.quote(str(store))}")
     if model:
         _say(console, "Stop it all: lifecycle down")
-
-
-def _champion() -> bool:
-    return any(endpoint.healthy for endpoint in endpoints(serving_folder()))
 
 
 def environment_command(environment: str, program: str) -> str:
@@ -172,14 +166,9 @@ def missed_thresholds(record: RunRecord) -> list[str]:
     return missed + ([champion["sentence"]] if champion and not champion["passed"] else [])
 
 
-def command(record: RunRecord) -> str:
-    """The command that goes on with a run."""
-    return f"lifecycle run {record.pipeline} --resume"
-
-
 def _describe_failure(console: Console, record: RunRecord, failed: StepRecord) -> None:
     console.print(f"\n[bold red]{failed.name.replace('-', ' ')} failed.[/]")
-    _say(console, failed.reason, f"\nLog:        {failed.log}", f"Resume:     {command(record)}")
+    _say(console, failed.reason, f"\nLog:        {failed.log}", f"Resume:     {resume_command(record)}")
 
 
 def _describe_endpoint(console: Console, endpoint: Endpoint, record: RunRecord) -> None:

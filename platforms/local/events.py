@@ -6,23 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from kfp.local import graph_utils
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-
-class StepState(StrEnum):
-    """Where a step stands."""
-
-    waiting = "waiting"
-    running = "running"
-    cached = "cached"
-    done = "done"
-    failed = "failed"
-    skipped = "skipped"
+from components.operations.write_report.geometry import State
 
 
 @dataclass
@@ -30,7 +20,7 @@ class StepRecord:
     """One step of a run."""
 
     name: str
-    state: StepState = StepState.waiting
+    state: State = State.waiting
     started_at: datetime | None = None
     seconds: float | None = None
     summary: str = ""
@@ -52,11 +42,11 @@ class RunProgress:
         if step is None:
             return
         at = datetime.fromisoformat(event["time"])
-        step.state = StepState(event["state"])
-        if step.state is StepState.running:
+        step.state = State(event["state"])
+        if step.state is State.running:
             step.started_at, step.log = at, event["log"]
             return
-        if step.state is StepState.skipped:
+        if step.state is State.skipped:
             return
         if step.started_at is not None:
             step.seconds = (at - step.started_at).total_seconds()
@@ -72,10 +62,10 @@ class RunProgress:
 
     def failed(self) -> StepRecord | None:
         """The first step that failed."""
-        return next((step for step in self.steps.values() if step.state is StepState.failed), None)
+        return next((step for step in self.steps.values() if step.state is State.failed), None)
 
 
-def event(step: str, state: StepState, **details: Any) -> dict[str, Any]:
+def event(step: str, state: State, **details: Any) -> dict[str, Any]:
     """An event of now."""
     return {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "step": step, "state": state, **details}
 

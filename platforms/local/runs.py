@@ -15,17 +15,18 @@ from typing import Any
 
 from kfp import components as kfp_components
 
+from components.operations.write_report.geometry import State
 from environments.locks import interpreter
 from platforms.compilation import compile_pipeline
 from platforms.local.events import (
     RunProgress,
-    StepState,
     append_event,
     event,
     read_progress,
     steps_in_order,
 )
 from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
+from platforms.local.reporting import write_report
 from platforms.local.state import RUNS, STATE, exclusive, write_json
 from project.configuration import Configuration
 from project.source import source_version
@@ -113,24 +114,24 @@ class _Recorder:
         self.progress, self._file, self._watch = progress, file, watch
 
     def started(self, step: str, log: Path) -> None:
-        self._record(event(step, StepState.running, log=str(log)))
+        self._record(event(step, State.running, log=str(log)))
 
     def cached(self, step: str, outputs: StepOutputs) -> None:
-        self._record(event(step, StepState.cached, **_described(outputs)))
+        self._record(event(step, State.cached, **_described(outputs)))
 
     def done(self, step: str, outputs: StepOutputs) -> None:
-        self._record(event(step, StepState.done, **_described(outputs)))
+        self._record(event(step, State.done, **_described(outputs)))
 
     def failed(self, step: str, reason: str, log: Path) -> None:
-        self._record(event(step, StepState.failed, reason=reason))
+        self._record(event(step, State.failed, reason=reason))
 
     def interrupted(self, step: str) -> None:
-        self._record(event(step, StepState.failed, reason="interrupted"))
+        self._record(event(step, State.failed, reason="interrupted"))
 
     def skip_the_rest(self) -> None:
         for step in self.progress.steps.values():
-            if step.state is StepState.waiting:
-                self._record(event(step.name, StepState.skipped))
+            if step.state is State.waiting:
+                self._record(event(step.name, State.skipped))
 
     def _record(self, value: Mapping[str, Any]) -> None:
         append_event(self._file, value)
@@ -216,8 +217,7 @@ def _run(
         "source_version": source_version(configuration.source),
         "webhook_url": webhook_url,
     }
-    state = RunState.failed
-    reason = None
+    state, reason = RunState.failed, None
     try:
         run_pipeline(
             compiled,
@@ -230,9 +230,9 @@ def _run(
         state = _outcome(progress)
     except KeyboardInterrupt:
         state, reason = RunState.interrupted, "stopped by the user"
-    except Exception:
+    except Exception as error:
         (logs / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
-        reason = f"the run itself failed, not a step; see {logs / 'error.log'}"
+        reason = f"the run itself failed, not a step: {error} (see {logs / 'error.log'})"
         raise
     finally:
         recorder.skip_the_rest()
@@ -245,9 +245,25 @@ def _run(
             reason=reason or (failed.reason if failed else None),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        record = replace(record, report=write_report(record, progress))
+        # Saved before the report is made, so that a report that cannot be made takes nothing else with it.
         record.save()
+    report = folder / REPORT_FILE
+    write_report(
+        report,
+        Path(record.project_folder),
+        pipeline=record.pipeline,
+        run_id=record.id,
+        progress=progress,
+        resume=resume_command(record),
+    )
+    record = replace(record, report=str(report))
+    record.save()
     return record
+
+
+def resume_command(record: RunRecord) -> str:
+    """The command that goes on with a run."""
+    return f"lifecycle run {record.pipeline} --resume"
 
 
 def _outcome(progress: RunProgress) -> RunState:

@@ -1,0 +1,203 @@
+"""One definition, one file for each target: whole, small enough for a cluster, the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from kfp import components as kfp_components
+
+from components.embedding import archive, module_closure
+from components.environment import Target, components_of
+from environments.locks import STEP_ENVIRONMENTS, pinned_requirements
+from platforms.compilation import PIPELINES, compile_components, compile_pipeline, documents_in
+from project.loading import ConfigurationError
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECTS = {"churn": ROOT, "cdnow": ROOT / "examples" / "cdnow"}
+TARGETS = ("local", "kubeflow", "vertex")
+COMPONENTS = components_of(ROOT)
+# Linux caps one process argument at 128 KiB, and a cluster passes a task's whole container as one.
+LARGEST_EMBEDDED_BYTES = 64 * 1024
+LARGEST_CONTAINER_BYTES = 128 * 1024
+LARGEST_PIPELINE_BYTES = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every pipeline of both projects, compiled for every target: `<project>/<target>/<pipeline>.yaml`."""
+    folder = tmp_path_factory.mktemp("compiled")
+    for project, place in PROJECTS.items():
+        for target in TARGETS:
+            for name in PIPELINES:
+                compile_pipeline(name, target, place, folder / project / target / f"{name}.yaml")
+    return folder
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", PIPELINES)
+class TestEveryPipeline:
+    def test_is_loaded_by_kfp_and_fits_a_cluster(self, compiled: Path, project: str, target: str, name: str) -> None:
+        file = compiled / project / target / f"{name}.yaml"
+        assert file.stat().st_size < LARGEST_PIPELINE_BYTES
+        spec = kfp_components.load_component_from_file(str(file)).pipeline_spec
+        assert spec.pipeline_info.name.replace("-", "_") == name
+        for executor in yaml.safe_load(file.read_text())["deploymentSpec"]["executors"].values():
+            assert len(yaml.safe_dump(executor["container"])) < LARGEST_CONTAINER_BYTES
+
+    def test_is_one_yaml_document(self, compiled: Path, project: str, target: str, name: str) -> None:
+        assert documents_in(compiled / project / target / f"{name}.yaml") == 1
+
+
+@pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
+def test_a_components_embedded_code_fits_a_process_argument(component: object) -> None:
+    from components.environment import LifecycleComponent
+    from project.packing import pack_project
+
+    assert isinstance(component, LifecycleComponent)
+    _, files = pack_project(ROOT)
+    assert len(archive(component.files(Target("kubeflow", project_files=files)))) < LARGEST_EMBEDDED_BYTES
+
+
+@pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
+def test_a_component_fits_one_screen_and_explains_every_argument(component: object) -> None:
+    import inspect
+
+    from components.environment import LifecycleComponent
+
+    assert isinstance(component, LifecycleComponent)
+    source = inspect.getsource(sys.modules[component.function.__module__])
+    assert len(source.splitlines()) <= 90
+    documentation = inspect.getdoc(component.function) or ""
+    undocumented = [
+        name
+        for name in inspect.signature(component.function).parameters
+        if not re.search(rf"^\s+{name}: \S", documentation, re.MULTILINE)
+    ]
+    assert undocumented == []
+
+
+def test_compiling_twice_in_two_processes_and_folders_gives_the_same_bytes(tmp_path: Path) -> None:
+    copy = tmp_path / "another checkout"
+    shutil.copytree(
+        ROOT, copy, ignore=shutil.ignore_patterns(".venv", ".lifecycle", ".git", "build", "__pycache__", ".mypy_cache")
+    )
+    digests = []
+    for checkout, seed in ((ROOT, "0"), (copy, "1")):
+        output = tmp_path / f"out-{seed}"
+        subprocess.run(
+            [sys.executable, "compile.py", "--target", "kubeflow", "--output", str(output)],
+            cwd=checkout,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(checkout), "TZ": f"UTC+{seed}"},
+            check=True,
+            capture_output=True,
+        )
+        digests.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in output.glob("*.yaml")})
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == len(PIPELINES)
+
+
+def test_every_component_can_be_loaded_from_its_own_yaml(tmp_path: Path) -> None:
+    files = compile_components("kubeflow", ROOT, tmp_path)
+    assert len(files) == len(COMPONENTS) >= 20
+    for file in files:
+        loaded = kfp_components.load_component_from_file(str(file))
+        assert loaded.name.replace("-", "_") == file.stem
+
+
+def test_a_change_to_the_training_code_changes_only_the_steps_that_hold_it() -> None:
+    module = "components.training.train_model.training"
+    holders = {
+        name for name, component in COMPONENTS.items() if module_file_path(module) in component.files(Target("local"))
+    }
+    assert holders == {"train_model"}
+
+
+def module_file_path(module: str) -> str:
+    return f"{module.replace('.', '/')}.py"
+
+
+def test_a_step_embeds_no_module_of_another_step() -> None:
+    for name, component in COMPONENTS.items():
+        strangers = [
+            path
+            for path in component.files(Target("local"))
+            if path.endswith("component.py") or (path.startswith("pipelines/") or path.startswith("platforms/"))
+        ]
+        assert strangers == [], name
+
+
+def test_no_component_pipeline_or_server_names_a_column_of_a_project() -> None:
+    columns = re.compile(
+        r"\b(customer_id|monthly_charge|signed_up_at|last_login|logged_in_at|purchased_at|total_purchases|churned|lapsed)\b"
+    )
+    named = [
+        f"{file.relative_to(ROOT)}: {match[0]}"
+        for folder in ("components", "pipelines", "serving", "platforms", "project", "monitoring")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for match in columns.finditer(file.read_text())
+    ]
+    assert named == []
+
+
+def test_a_target_whose_stores_are_not_configured_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="does not say where vertex keeps things"):
+        compile_pipeline("training", "vertex", ROOT, tmp_path / "x.yaml", overrides=["targets={}"])
+
+
+def test_images_of_a_registry_take_the_place_of_installed_packages(tmp_path: Path) -> None:
+    file = tmp_path / "training.yaml"
+    compile_pipeline("training", "kubeflow", ROOT, file, image_registry="registry.example/ml")
+    containers = [
+        item["container"] for item in yaml.safe_load(file.read_text())["deploymentSpec"]["executors"].values()
+    ]
+    assert all(
+        re.fullmatch(r"registry\.example/ml/kfp-lifecycle-[a-z]+:[0-9a-f]{12}", item["image"]) for item in containers
+    )
+    assert not any("pip install" in part for item in containers for part in item["command"])
+
+
+def test_without_a_registry_a_stock_image_installs_the_same_pins(compiled: Path) -> None:
+    executors = yaml.safe_load((compiled / "churn" / "kubeflow" / "training.yaml").read_text())["deploymentSpec"][
+        "executors"
+    ]
+    command = " ".join(executors["exec-train-model"]["container"]["command"][:3])
+    assert all(repr(pin) in command for pin in pinned_requirements("modelling"))
+
+
+@pytest.mark.parametrize("environment", STEP_ENVIRONMENTS)
+def test_a_lock_names_no_index_and_hashes_every_file(environment: str) -> None:
+    text = (ROOT / "environments" / f"{environment}.txt").read_text()
+    assert "http" not in text
+    assert "index-url" not in text
+    assert len(pinned_requirements(environment)) == len(re.findall(r"==", text))
+    assert all("--hash=sha256:" in block for block in re.split(r"\n(?=\S)", text.strip()) if "==" in block)
+
+
+def test_the_order_of_the_steps_is_in_their_data() -> None:
+    text = "\n".join(file.read_text() for file in (ROOT / "pipelines").glob("*.py"))
+    assert ".after(" not in text
+
+
+def test_imports_inside_functions_are_found_and_libraries_are_not(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "first.py").write_text("def work():\n    from package.second import thing\n    import json\n")
+    (package / "second.py").write_text("thing = 1\n")
+    (package / "third.py").write_text("")
+    (package / "page.html.j2").write_text("<p>")
+    assert list(module_closure(["package.first.work", "numpy"], tmp_path)) == [
+        "package/__init__.py",
+        "package/first.py",
+        "package/page.html.j2",
+        "package/second.py",
+    ]
