@@ -70,8 +70,11 @@ TABLES: dict[str, dict[str, str]] = {
 }
 """Columns and types of each table, in their order. The first is numbered here where the rows come without it."""
 
-# DuckDB gives files of newer formats (1.4 on) a random identifier; this one holds nothing but the data.
+# What DuckDB 2.0 needs to write the same bytes twice, besides one thread: files of formats from 1.4 on carry a random
+# identifier, and text columns choose their compression from a random sample and save unused memory with FSST
+# (duckdb#23382).
 STORAGE_VERSION = "v1.2.0"
+TEXT_COMPRESSION = "USING COMPRESSION dictionary"
 
 
 class Database:
@@ -96,6 +99,10 @@ class Database:
         self._connection.execute(f"ALTER TABLE file.{table} RENAME COLUMN {column} TO {name}")
 
 
+def _definition(name: str, kind: str) -> str:
+    return f"{name} {kind} {TEXT_COMPRESSION}" if kind == "VARCHAR" else f"{name} {kind}"
+
+
 def _expression(name: str, kind: str, dtype: np.dtype[np.generic]) -> str:
     if kind == "VARCHAR":
         return f"[{', '.join(repr(word) for word in VOCABULARY)}][{name}]"  # counts from 1; beyond it is NULL
@@ -114,23 +121,30 @@ def create_database(output: Path) -> Iterator[Database]:
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    journals = [path.with_name(path.name + ".wal") for path in (partial, output)]
+    _remove(partial)
     try:
         # One thread: several would lay out the file as they happen to finish.
         with duckdb.connect(config={"threads": 1}) as connection:
-            connection.execute(
-                f"ATTACH '{str(partial).replace(chr(39), chr(39) * 2)}' AS file (STORAGE_VERSION '{STORAGE_VERSION}')"
-            )
+            path = str(partial).replace("'", "''")
+            connection.execute(f"ATTACH '{path}' AS file (STORAGE_VERSION '{STORAGE_VERSION}')")
             connection.execute("BEGIN")
             for table, columns in TABLES.items():
-                definition = ", ".join(f"{name} {kind}" for name, kind in columns.items())
-                connection.execute(f"CREATE TABLE file.{table} ({definition})")
+                definitions = ", ".join(_definition(name, kind) for name, kind in columns.items())
+                connection.execute(f"CREATE TABLE file.{table} ({definitions})")
             yield Database(connection)
             connection.execute("COMMIT")
             connection.execute("DETACH file")
         # A journal that an interrupted writer left beside the old file would be replayed into the new one.
-        journals[1].unlink(missing_ok=True)
+        _journal(output).unlink(missing_ok=True)
         partial.replace(output)
     finally:
-        partial.unlink(missing_ok=True)
-        journals[0].unlink(missing_ok=True)
+        _remove(partial)
+
+
+def _journal(database: Path) -> Path:
+    return database.with_name(f"{database.name}.wal")
+
+
+def _remove(database: Path) -> None:
+    database.unlink(missing_ok=True)
+    _journal(database).unlink(missing_ok=True)
