@@ -201,7 +201,7 @@ def quality_findings(evaluation: ArtifactView) -> QualityFindings:
     for name, metric in content.metrics.items():
         dimension, _, rest = name.partition(".")
         metric_name, _, piece = rest.partition(".")
-        bar = interval_bar(metric.value, metric.low, metric.high) if metric.low is not None else None
+        bar = interval_bar(metric.value, metric.low, metric.high, whole=True) if metric.low is not None else None
         by_dimension.setdefault(dimension, []).append(MeasuredMetric(metric_name, piece, metric, bar))
     plots: dict[str, list[Plot]] = {}
     for file in sorted((evaluation.path / "plots").glob("*.svg")):

@@ -27,7 +27,7 @@ def printable(value: Any) -> Any:
 
 
 def number(value: float | None) -> str:
-    """A number with as many digits as mean something: `12,345`, `0.823`, `0.0000021` as `2.1e-06`."""
+    """A number with as many digits as mean something: `12,345`, `4.12`, `0.823`, `2.1e-06`."""
     if value is None or math.isnan(value):
         return NOTHING
     if math.isinf(value):
@@ -35,10 +35,9 @@ def number(value: float | None) -> str:
     size = abs(value)
     if float(value).is_integer() and size < 1e15:
         text = f"{int(value):,}"
-    elif size >= 100:
-        text = f"{value:,.0f}" if size >= 1000 else f"{value:.1f}"
     elif size >= 0.001:
-        text = f"{value:.3f}" if size < 10 else f"{value:.2f}"
+        digits = 3 if size < 1 else 2 if size < 10 else 1 if size < 1000 else 0
+        text = f"{value:,.{digits}f}"
     else:
         text = f"{value:.2g}"
     return text.replace("-", "−", 1) if text.startswith("-") else text
@@ -86,9 +85,9 @@ def words(value: str) -> str:
 
 
 def compact(value: Any) -> str:
-    """A value of a parameter: numbers as `number` shows them, nothing else changed."""
+    """A value that somebody wrote or chose: numbers without the zeros that nobody typed, nothing else changed."""
     if isinstance(value, float):
-        return number(value)
+        return f"{value:.4g}".replace("-", "−", 1) if value < 0 else f"{value:.4g}"
     return NOTHING if value is None or value == "" else str(value)
 
 

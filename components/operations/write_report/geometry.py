@@ -123,13 +123,27 @@ def interval_bar(
     high: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
+    whole: bool = False,
 ) -> IntervalBar | None:
-    """Place a value on a scale that holds it, its interval and its thresholds; None when there is nothing to place."""
+    """Place a value on a scale that holds it, its interval and its thresholds; None when there is nothing to place.
+
+    Args:
+        value: What was measured.
+        low: Lower end of its interval.
+        high: Upper end of its interval.
+        at_least: Smallest allowed value.
+        at_most: Largest allowed value.
+        whole: Whether the scale begins at 0 and, for shares, ends at 1, so that lengths can be compared.
+    """
     points = [point for point in (value, low, high, at_least, at_most) if point is not None and math.isfinite(point)]
     if not points:
         return None
-    span = max(points) - min(points) or abs(points[0]) or 1.0
-    start, width = min(points) - 0.12 * span, 1.24 * span
+    if whole:
+        start, end = min(0.0, *points), max(1.0, 1.1 * max(points))
+        width = (1.0 if max(points) <= 1 else end) - start
+    else:
+        span = max(points) - min(points) or abs(points[0]) or 1.0
+        start, width = min(points) - 0.12 * span, 1.24 * span
 
     def place(point: float | None) -> float | None:
         return 100 * (point - start) / width if point is not None and math.isfinite(point) else None
