@@ -70,6 +70,8 @@ TABLES: dict[str, dict[str, str]] = {
 }
 """Columns and types of each table, in their order. The first is numbered here where the rows come without it."""
 
+MEMORY_LIMIT = "512MB"
+"""Of the database. It is fixed since by default it is a share of the machine's, and decides when rows go to disk."""
 # What DuckDB 2.0 needs to write the same bytes twice, besides one thread: files of formats from 1.4 on carry a random
 # identifier, and text columns choose their compression from a random sample and save unused memory with FSST
 # (duckdb#23382).
@@ -124,7 +126,7 @@ def create_database(output: Path) -> Iterator[Database]:
     _remove(partial)
     try:
         # One thread: several would lay out the file as they happen to finish.
-        with duckdb.connect(config={"threads": 1}) as connection:
+        with duckdb.connect(config={"threads": 1, "memory_limit": MEMORY_LIMIT, "temp_directory": ""}) as connection:
             path = str(partial).replace("'", "''")
             connection.execute(f"ATTACH '{path}' AS file (STORAGE_VERSION '{STORAGE_VERSION}')")
             connection.execute("BEGIN")
