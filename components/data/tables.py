@@ -91,7 +91,7 @@ def hand_on(source: Path, destination: Path) -> None:
 
 @contextlib.contextmanager
 def database(
-    readable: Iterable[Path] = (), writable: Path | None = None, attach: Path | None = None
+    readable: Iterable[Path] = (), writable: Path | None = None, attach: Path | None = None, threads: int | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB session of bounded memory in which SQL reaches only the files it was given.
 
@@ -99,6 +99,8 @@ def database(
         readable: Files and folders that SQL may read.
         writable: Folder that SQL may also write.
         attach: Database file, opened read-only under the name `source`; its tables can be named without it.
+        threads: How many may work at once; by default one for each core. With one alone, a sum of floating-point
+            numbers is always taken in the same order.
 
     Raises:
         duckdb.Error: `attach` is no database, or another process is writing it.
@@ -114,6 +116,8 @@ def database(
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
         }
+        if threads:
+            settings["threads"] = str(threads)
         with duckdb.connect(config=settings) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             if attach:

@@ -1,0 +1,37 @@
+"""Component: what was known at each snapshot, beside what became of it."""
+
+from kfp.dsl import Artifact, Dataset, Input, Output
+
+from components.environment import component
+
+
+@component(environment="modelling")
+def build_training_set(project: Input[Artifact], validated: Input[Dataset], training_set: Output[Dataset]) -> None:
+    """Join features to labels at a row of past moments, so that each row holds only what was known at its moment.
+
+    For each snapshot every table is cut to the rows that had happened and had arrived, the SQL of each feature view
+    runs on what is left, and Feast joins the values to the labels. Train, validation and test follow each other in
+    time, a label's horizon apart.
+
+    Args:
+        project: The project, as `load_project` gives it: `snapshots`, `label`, `split`, `features` and its feature
+            repository say what to build.
+        validated: The tables, as `validate_data` gives them.
+        training_set: `train.parquet`, `validation.parquet` and `test.parquet`, sorted by time and entity key, numeric
+            features as float64, categorical as string, missing as null; and `training_set.json`. Metadata: `rows` and
+            `positives` by part, `features` (how many), `snapshots` (dates by part), `left_out` (dates of the snapshots
+            between the parts), `feature_version`, `as_of`, `summary`.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.features.build_training_set.training_set import build
+
+    with step(training_set):
+        description = build(Path(project.path), Path(validated.path), Path(training_set.path))
+        copied = ("rows", "positives", "snapshots", "left_out", "feature_version", "as_of")
+        training_set.metadata.update({name: description[name] for name in copied})
+        training_set.metadata["features"] = len(description["features"])
+        training_set.metadata["summary"] = (
+            f"{sum(description['rows'].values()):,} rows, {len(description['features'])} features"
+        )

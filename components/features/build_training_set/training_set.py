@@ -1,0 +1,203 @@
+"""A training set whose every row holds what was known at its snapshot, and a label that has become known since."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from components.complete import complete_folder
+from components.contract import ContractViolation
+from components.data.tables import read_manifest
+from components.features.build_training_set.split import PARTS, Split, snapshots_before, split_by_time
+from components.features.definitions import TIMESTAMP, Definitions, load_definitions
+from components.features.history import FeatureHistory
+from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables, view_values
+from project.configuration import Configuration
+from project.loading import load_configuration
+
+BEST_POSSIBLE = "best_possible"
+DESCRIPTION_FILE = "training_set.json"
+
+
+def build(project: Path, validated: Path, training_set: Path) -> dict[str, Any]:
+    """Build a project's training set.
+
+    Args:
+        project: The project artifact.
+        validated: The validated tables: `<table>.parquet` and `manifest.json`.
+        training_set: Folder to write; it appears whole or not at all.
+
+    Returns:
+        The content of `training_set.json`, with `left_out`, the snapshots that keep the parts apart.
+
+    Raises:
+        ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
+    """
+    configuration = load_configuration(project)
+    definitions = load_definitions(project, configuration)
+    as_of = read_manifest(validated).as_of.replace(tzinfo=UTC)
+    with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
+        scratch = Path(temporary)
+        labels = write_labels(project, validated, configuration, definitions, as_of, scratch)
+        split = split_by_time(list(labels), configuration)
+        write_view_values(validated, configuration, definitions, split, scratch)
+        description = write_parts(configuration, definitions, split, labels, scratch, result)
+        description |= {
+            "as_of": as_of.isoformat(),
+            "left_out": [f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
+        }
+        (result / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    return description
+
+
+def write_labels(
+    project: Path,
+    validated: Path,
+    configuration: Configuration,
+    definitions: Definitions,
+    as_of: datetime,
+    scratch: Path,
+) -> dict[datetime, Path]:
+    """Write who was there at each snapshot, and their label.
+
+    Returns:
+        A Parquet file (entity key, label, `best_possible` where the query gives it, `event_timestamp`) for each
+        snapshot with anyone in it, oldest first.
+
+    Raises:
+        ContractViolation: the query fails, or a label is neither 0 nor 1.
+    """
+    file, label = project / configuration.label.query, configuration.label.name
+    files: dict[datetime, Path] = {}
+    with session(validated) as connection:
+        show_tables(connection, validated, configuration.source.tables, as_of=None)
+        for snapshot in snapshots_before(as_of, configuration):
+            rows = run_query(
+                connection,
+                definitions,
+                file,
+                {"snapshot": snapshot, "horizon": snapshot + timedelta(days=configuration.label.horizon_days)},
+                columns={label: "DOUBLE"},
+                timestamp=snapshot,
+                optional={BEST_POSSIBLE: "DOUBLE"},
+            ).read_all()
+            if not rows.num_rows:
+                continue
+            known = pc.is_in(rows[label], pa.array([0.0, 1.0]))
+            if not pc.all(known).as_py():
+                wrong = rows.filter(pc.invert(known))
+                raise ContractViolation(
+                    f"{file} must label every {definitions.key} 0 or 1; at {snapshot:%Y-%m-%d %H:%M:%S} it gave "
+                    f"{wrong[label][0].as_py()} for {definitions.key} {wrong[definitions.key][0].as_py()} "
+                    f"({wrong.num_rows:,} such rows). Leave out whoever was not there at $snapshot."
+                )
+            files[snapshot] = scratch / f"label-{len(files)}.parquet"
+            position = rows.column_names.index(label)
+            pq.write_table(rows.set_column(position, label, rows[label].cast(pa.int64())), files[snapshot])
+    return files
+
+
+def write_view_values(
+    validated: Path, configuration: Configuration, definitions: Definitions, split: Split, scratch: Path
+) -> None:
+    """Write `<view>.parquet` for each view that is needed: its values at every snapshot, from the tables cut there."""
+    wanted = definitions.sources((*definitions.features, *definitions.sensitive))
+    views = dict.fromkeys(reference.partition(":")[0] for reference in wanted)
+    with session(validated) as connection, ExitStack() as files:
+        writers: dict[str, pq.ParquetWriter] = {}
+        for snapshot in split.used:
+            show_tables(connection, validated, configuration.source.tables, snapshot)
+            for view in views:
+                values = view_values(connection, definitions, view, snapshot)
+                if view not in writers:
+                    writers[view] = files.enter_context(pq.ParquetWriter(scratch / f"{view}.parquet", values.schema))
+                for batch in values:
+                    writers[view].write_batch(batch)
+
+
+def write_parts(
+    configuration: Configuration,
+    definitions: Definitions,
+    split: Split,
+    labels: dict[datetime, Path],
+    scratch: Path,
+    result: Path,
+) -> dict[str, Any]:
+    """Join features to labels and write `train.parquet`, `validation.parquet` and `test.parquet`.
+
+    Returns:
+        What `training_set.json` says about them.
+
+    Raises:
+        ContractViolation: a row was lost, a part has one class only, or a feature is never known in the training part.
+    """
+    label = configuration.label.name
+    wanted = list(dict.fromkeys((*definitions.features, *definitions.sensitive)))
+    history = FeatureHistory(configuration, definitions, scratch)
+    rows: Counter[str] = Counter()
+    positives: Counter[str] = Counter()
+    known: Counter[str] = Counter()
+    for part in PARTS:
+        writer: pq.ParquetWriter | None = None
+        for labelled in _batches(labels[snapshot] for snapshot in split.part(part)):
+            features = history.features_of(labelled.select([definitions.key, TIMESTAMP]), wanted)
+            table = labelled.select([definitions.key, TIMESTAMP, label])
+            if BEST_POSSIBLE in labelled.column_names:
+                table = table.append_column(BEST_POSSIBLE, labelled[BEST_POSSIBLE])
+            for name in features.column_names:
+                table = table.append_column(name, features[name])
+                if part == "train":
+                    known[name] += len(features) - features[name].null_count
+            rows[part] += len(table)
+            positives[part] += pc.sum(table[label]).as_py()
+            writer = writer or pq.ParquetWriter(result / f"{part}.parquet", table.schema, compression="zstd")
+            writer.write_table(table)
+        assert writer is not None
+        writer.close()
+        if not 0 < positives[part] < rows[part]:
+            raise ContractViolation(
+                f"All {rows[part]:,} rows that {part} on have {label} = {1 if positives[part] else 0} (snapshots "
+                f"{', '.join(f'{s:%Y-%m-%d}' for s in split.part(part))}). Nothing can be learned or judged from one "
+                f"class: look at {configuration.label.query} and at the dates of the data."
+            )
+    unknown = [feature for feature in wanted if not known[feature.name]]
+    if unknown:
+        raise ContractViolation(
+            f"Never known in the {rows['train']:,} training rows: "
+            + ", ".join(f"{feature.view}:{feature.name}" for feature in unknown)
+            + f". Look at its SQL in {configuration.features.repository}, or take it out of the feature service."
+        )
+    return {
+        "entity": definitions.key,
+        "label": label,
+        "features": [{"name": feature.name, "type": feature.type} for feature in definitions.features],
+        "sensitive": [feature.name for feature in definitions.sensitive],
+        "feature_service": configuration.features.service,
+        "feature_version": definitions.version,
+        "snapshots": {part: [f"{snapshot:%Y-%m-%d}" for snapshot in split.part(part)] for part in PARTS},
+        "rows": {part: rows[part] for part in PARTS},
+        "positives": {part: positives[part] for part in PARTS},
+    }
+
+
+def _batches(files: Iterable[Path]) -> Iterator[pa.Table]:
+    """The rows of several files, in tables large enough to be worth a query and small enough to hold."""
+    pending: list[pa.RecordBatch] = []
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS):
+            pending.append(batch)
+            if sum(len(waiting) for waiting in pending) >= BATCH_ROWS:
+                yield pa.Table.from_batches(pending)
+                pending = []
+    if pending:
+        yield pa.Table.from_batches(pending)

@@ -1,0 +1,227 @@
+"""The newest value of each stored feature, where a server finds it in well under a millisecond.
+
+Feast's online stores are used through their own interface (`OnlineStore`), without its registry: Feast refuses to serve
+a view whose registry entry says that it is being materialized, and keeps pickled functions there. The definitions
+travel with the model instead, so the store needs to hold nothing but values.
+
+The values of one version of the definitions are apart from those of any other, so a candidate's features can be filled
+in while the champion, trained on older definitions, is served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from feast import Entity, FeatureView, Field, FileSource, RepoConfig, ValueType
+from feast.infra.online_stores.helpers import get_online_store_from_config
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
+from feast.types import String
+
+from components.contract import ContractViolation
+from components.features.definitions import TIMESTAMP, Definitions
+
+# One row for each version of the definitions that the store holds, and one, `newest`, for the last one written.
+_MATERIALIZED = FeatureView(
+    name="materialized",
+    entities=[Entity(name="version", join_keys=["version"], value_type=ValueType.STRING)],
+    schema=[Field(name=name, dtype=String) for name in ("version", "feature_version", "as_of")],
+    source=FileSource(path="materialized.parquet", timestamp_field=TIMESTAMP),
+)
+_NEWEST = "newest"
+
+Rows = list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]]
+"""As Feast's online stores take them: key, values, time of the values, time of their writing."""
+
+
+@dataclass(frozen=True)
+class Materialization:
+    """What was written last."""
+
+    feature_version: str
+    as_of: datetime
+
+
+class OnlineStore:
+    """The online store of one project, for one version of its feature definitions."""
+
+    def __init__(self, location: str, project: str, definitions: Definitions, create: bool = False) -> None:
+        """Open the store.
+
+        Args:
+            location: A SQLite file, or `redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]` (`rediss://` for TLS).
+            project: The project's name: projects share a store without meeting.
+            definitions: The project's feature definitions.
+            create: Whether to make what is missing of it; otherwise a missing file is refused.
+
+        Raises:
+            ContractViolation: the location cannot be understood, or there is no such file. As in all methods: the
+                store cannot be reached.
+        """
+        self.location = _without_password(location)
+        self._definitions = definitions
+        settings = _settings(location)
+        self._failures: tuple[type[Exception], ...] = (OSError, sqlite3.Error)
+        if settings["type"] == "redis":
+            from redis.exceptions import RedisError
+
+            self._failures = (OSError, RedisError)
+        if settings["type"] == "sqlite":
+            file = Path(settings["path"])
+            if create:
+                with self._reaching():
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                with self._reaching(), contextlib.closing(sqlite3.connect(file)) as connection:
+                    # Readers then never wait for the writer, nor it for them. The file remembers it.
+                    connection.execute("PRAGMA journal_mode = WAL")
+            elif not file.is_file():
+                raise ContractViolation(
+                    f"There is no online store {self.location}. Run the materialization pipeline, which makes it."
+                )
+        self._features = _configuration(f"{project}_{definitions.version}", settings)
+        self._journal = _configuration(project, settings)
+        self._store = get_online_store_from_config(self._features.online_store)
+        if create:
+            with self._reaching():
+                self._store.update(self._features, [], list(definitions.views.values()), [], [], partial=True)
+                self._store.update(self._journal, [], [_MATERIALIZED], [], [], partial=True)
+
+    def write(self, view: str, rows: pa.RecordBatch) -> None:
+        """Write values of a view; what an entity had before is replaced.
+
+        Args:
+            view: The view's name.
+            rows: The entity key, the view's features and `event_timestamp`.
+        """
+        feature_view = self._definitions.views[view]
+        columns = {
+            field.name: python_values_to_proto_values(rows[field.name].to_pylist(), field.dtype.to_value_type())
+            for field in feature_view.features
+        }
+        keys = self._entity_keys(rows[self._definitions.key].to_pylist())
+        values = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        times = rows[TIMESTAMP].to_pylist()
+        data: Rows = [(key, value, time, None) for key, value, time in zip(keys, values, times, strict=True)]
+        with self._reaching():
+            self._store.online_write_batch(self._features, feature_view, data, None)
+
+    def read(
+        self, view: str, features: Sequence[str], entities: Sequence[Any]
+    ) -> list[tuple[datetime | None, dict[str, Any]]]:
+        """The newest values of some features of a view, and their time.
+
+        Args:
+            view: The view's name.
+            features: The features' names.
+            entities: Entity keys.
+
+        Returns:
+            For each entity its values, None where missing, times with a zone; and their `event_timestamp`, or None and
+            no value where the store does not know the entity.
+        """
+        keys, feature_view = self._entity_keys(entities), self._definitions.views[view]
+        with self._reaching():
+            found = self._store.online_read(self._features, feature_view, keys, list(features))
+        return [
+            (time, {name: feast_value_type_to_python_type(values[name]) for name in features if name in values})
+            if values
+            else (None, {})
+            for time, values in found
+        ]
+
+    def materialized(self) -> Materialization | None:
+        """The last materialization of this version, if there was one."""
+        return self._journal_entry(self._definitions.version)
+
+    def newest(self) -> Materialization | None:
+        """The last materialization of any version."""
+        return self._journal_entry(_NEWEST)
+
+    def note(self, as_of: datetime) -> None:
+        """Note that this version is materialized as of a moment: the last thing a materialization does."""
+        names = ("feature_version", "as_of")
+        protos = python_values_to_proto_values([self._definitions.version, as_of.isoformat()], ValueType.STRING)
+        values = dict(zip(names, protos, strict=True))
+        keys = [_entity_key("version", version, ValueType.STRING) for version in (self._definitions.version, _NEWEST)]
+        # The journal's own clock: its newest line counts, whatever the data's time.
+        now = datetime.now(UTC)
+        lines: Rows = [(key, values, now, None) for key in keys]
+        with self._reaching():
+            self._store.online_write_batch(self._journal, _MATERIALIZED, lines, None)
+
+    def _journal_entry(self, version: str) -> Materialization | None:
+        key = _entity_key("version", version, ValueType.STRING)
+        with self._reaching():
+            try:
+                [(_, values)] = self._store.online_read(
+                    self._journal, _MATERIALIZED, [key], ["feature_version", "as_of"]
+                )
+            except sqlite3.OperationalError as error:
+                if "no such table" not in str(error):
+                    raise
+                return None
+        if not values:
+            return None
+        return Materialization(values["feature_version"].string_val, datetime.fromisoformat(values["as_of"].string_val))
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except self._failures as error:
+            raise ContractViolation(
+                f"The online store {self.location} cannot be used: {error}. Check stores.online_store, and "
+                "that the store is up."
+            ) from error
+
+    def _entity_keys(self, entities: Sequence[Any]) -> list[EntityKey]:
+        key_type = next(iter(self._definitions.views.values())).entity_columns[0].dtype.to_value_type()
+        return [_entity_key(self._definitions.key, entity, key_type) for entity in entities]
+
+
+def _entity_key(name: str, value: Any, value_type: ValueType) -> EntityKey:
+    return EntityKey(join_keys=[name], entity_values=python_values_to_proto_values([value], value_type))
+
+
+def _configuration(project: str, online_store: dict[str, Any]) -> RepoConfig:
+    return RepoConfig(
+        project=project,
+        provider="local",
+        # Named because Feast asks for one; it is never opened.
+        registry={"path": "unused"},
+        online_store=online_store,
+        entity_key_serialization_version=3,
+    )
+
+
+def _settings(location: str) -> dict[str, Any]:
+    """Feast's settings of an online store."""
+    scheme, separator, _ = location.partition("://")
+    if not separator:
+        return {"type": "sqlite", "path": str(Path(location).absolute())}
+    url = urlsplit(location)
+    if scheme not in ("redis", "rediss") or not url.hostname or not url.port:
+        raise ContractViolation(
+            f"The online store {_without_password(location)} must be a SQLite file or redis://HOST:PORT "
+            "(stores.online_store)."
+        )
+    parts = [f"{url.hostname}:{url.port}", f"db={url.path.strip('/') or 0}"]
+    parts += [f"username={url.username}"] if url.username else []
+    parts += [f"password={url.password}"] if url.password else []
+    parts += ["ssl=true"] if scheme == "rediss" else []
+    # Whether older values may be replaced is decided once for a materialization, not by a question for each row.
+    return {"type": "redis", "connection_string": ",".join(parts), "skip_dedup": True}
+
+
+def _without_password(location: str) -> str:
+    url = urlsplit(location)
+    return location.replace(f":{url.password}@", ":***@") if url.password else location

@@ -1,0 +1,181 @@
+"""Tables as they were known at a moment, and feature values computed from nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from components.contract import ContractViolation
+from components.data.tables import database, first_line, literal, parquet_file, quoted
+from components.features.definitions import DUCKDB_TYPES, TIMESTAMP, Definitions
+from project.configuration import Table
+
+BATCH_ROWS = 100_000
+"""Rows that are held in memory at a time, on the way to a file or a store."""
+# No table of a project can have this name.
+RESULT = '"query result"'
+
+
+@contextlib.contextmanager
+def session(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB session over a folder of tables, in which the same data give the same bits."""
+    with database(readable=[folder], threads=1) as connection:
+        yield connection
+
+
+def show_tables(
+    connection: duckdb.DuckDBPyConnection, folder: Path, tables: Mapping[str, Table], as_of: datetime | None
+) -> None:
+    """Make a view of each table, cut to what had happened and had arrived.
+
+    Args:
+        connection: Where to make the views; those of an earlier call are replaced.
+        folder: The tables artifact: `<table>.parquet` for each table.
+        tables: The tables of the configuration.
+        as_of: Nothing later than this is seen. A row without one of the times is never known. None: all rows are seen,
+            and the tables that only the label may see too.
+
+    Raises:
+        ContractViolation: a table's file or time column is missing, or is not a time.
+    """
+    for name, table in tables.items():
+        file = parquet_file(folder, name)
+        if not file.is_file():
+            raise ContractViolation(
+                f"The table {name} is not among the validated tables ({file.name} is missing). Run the pipeline anew, "
+                "or take the table out of source.tables."
+            )
+        if as_of is not None and table.label_only:
+            connection.execute(f"DROP VIEW IF EXISTS {quoted(name)}")
+            continue
+        query = f"CREATE OR REPLACE VIEW {quoted(name)} AS SELECT * FROM read_parquet({literal(str(file.resolve()))})"
+        if as_of is not None:
+            times = [table.event_time, *([table.arrival_time] if table.arrival_time else [])]
+            query += " WHERE " + " AND ".join(f"{quoted(time)} <= {_moment(as_of, 'TIMESTAMP')}" for time in times)
+        try:
+            connection.execute(query)
+        except duckdb.Error as error:
+            raise ContractViolation(
+                f"The table {name} cannot be cut at a date by its event_time {table.event_time} and arrival_time "
+                f"{table.arrival_time}: {first_line(error)} Name columns that hold times in source.tables.{name}."
+            ) from error
+
+
+def view_values(
+    connection: duckdb.DuckDBPyConnection, definitions: Definitions, view: str, as_of: datetime
+) -> pa.RecordBatchReader:
+    """Run the SQL of a feature view over the tables that `show_tables` made.
+
+    Args:
+        connection: The session with the tables.
+        definitions: The project's feature definitions.
+        view: Name of the view.
+        as_of: The moment the tables were cut at; the SQL knows it as `$as_of`.
+
+    Returns:
+        Rows sorted by the key: the key, the view's features in the types of their definitions (not-a-number is
+        missing, times are whole seconds as the online store keeps them), and `event_timestamp`, which is `as_of`.
+
+    Raises:
+        ContractViolation: the SQL fails or lacks a column, or a key is missing or not unique; the file is named.
+    """
+    columns = {field.name: DUCKDB_TYPES[field.dtype] for field in definitions.views[view].features}
+    return run_query(connection, definitions, definitions.sql_file(view), {"as_of": as_of}, columns, timestamp=as_of)
+
+
+def run_query(
+    connection: duckdb.DuckDBPyConnection,
+    definitions: Definitions,
+    file: Path,
+    parameters: Mapping[str, datetime],
+    columns: Mapping[str, str],
+    timestamp: datetime,
+    optional: Mapping[str, str] | None = None,
+) -> pa.RecordBatchReader:
+    """Run an SQL file of the project, check its result, and give it sorted by the key.
+
+    Args:
+        connection: The session with the tables.
+        definitions: The project's feature definitions: they name the key.
+        file: The SQL file: one SELECT.
+        parameters: Moments that the SQL may use, by name.
+        columns: DuckDB type of each column that the file must give beside the key.
+        timestamp: Value of `event_timestamp`, the last column returned.
+        optional: The same for columns that are returned where the file gives them.
+
+    Returns:
+        The rows, in batches; they have to be read before the next query runs.
+
+    Raises:
+        ContractViolation: the file is missing, fails, lacks a column, or has a key that is missing or not unique.
+    """
+    query, asked = read_query(file)
+    unknown = sorted(asked - set(parameters))
+    if unknown:
+        raise ContractViolation(
+            f"{file} asks for ${', $'.join(unknown)}; it may use ${', $'.join(sorted(parameters))} only."
+        )
+    used = {name: parameters[name].astimezone(UTC).replace(tzinfo=None) for name in asked}
+    key = definitions.key
+    try:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {RESULT} AS {query}", used)
+        found = {row[0] for row in connection.execute(f"DESCRIBE {RESULT}").fetchall()}
+        missing = [name for name in (key, *columns) if name not in found]
+        if missing:
+            raise ContractViolation(
+                f"{file} returns no column {', '.join(missing)}; it has to give {', '.join((key, *columns))}."
+            )
+        wrong = connection.execute(
+            f"SELECT {quoted(key)}, count(*) FROM {RESULT} GROUP BY ALL HAVING count(*) > 1 OR {quoted(key)} IS NULL "
+            "ORDER BY ALL LIMIT 3"
+        ).fetchall()
+        if wrong:
+            examples = " and ".join(f"{count:,} for {value}" for value, count in wrong)
+            raise ContractViolation(
+                f"{file} must return one row for each {key}, and none without it; at {timestamp:%Y-%m-%d %H:%M:%S} it "
+                f"returned {examples}. Group by the key, or join on a unique one."
+            )
+        returned = {key: definitions.key_type, **columns}
+        returned |= {name: kind for name, kind in (optional or {}).items() if name in found}
+        return connection.sql(
+            f"SELECT {', '.join(_cast(name, kind) for name, kind in returned.items())}, "
+            f"{_moment(timestamp, 'TIMESTAMPTZ')} AS {TIMESTAMP} FROM {RESULT} ORDER BY {quoted(key)}"
+        ).to_arrow_reader(BATCH_ROWS)
+    except duckdb.Error as error:
+        raise ContractViolation(f"{file} failed: {first_line(error)}") from error
+
+
+def read_query(file: Path) -> tuple[str, set[str]]:
+    """The one SELECT of an SQL file, and the names of its parameters.
+
+    Raises:
+        ContractViolation: there is no such file, or it holds something else.
+    """
+    if not file.is_file():
+        raise ContractViolation(f"There is no {file}. Write it, or name another file in the configuration.")
+    try:
+        statements = duckdb.extract_statements(file.read_text(encoding="utf-8"))
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise ContractViolation(f"{file} is not SQL: {first_line(error)}") from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise ContractViolation(f"{file} must hold one SELECT and nothing else; it holds {len(statements)} statements.")
+    return statements[0].query.strip().rstrip(";"), set(statements[0].named_parameters)
+
+
+def _cast(name: str, duckdb_type: str) -> str:
+    value = f"{quoted(name)}::{duckdb_type}"
+    if duckdb_type in ("FLOAT", "DOUBLE"):
+        value = f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END"
+    elif duckdb_type == "TIMESTAMPTZ":
+        value = f"date_trunc('second', {value})"
+    return f"{value} AS {quoted(name)}"
+
+
+def _moment(moment: datetime, duckdb_type: str) -> str:
+    # The session's time zone is UTC, so a time without a zone is one in UTC.
+    return f"{duckdb_type} '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'"

@@ -1,0 +1,106 @@
+"""A model's features for an entity that is known by its key alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from components.contract import ContractViolation
+from components.features.definitions import REQUEST_TIME, load_definitions
+from components.features.online_store import Materialization, OnlineStore
+from project.configuration import Present
+from project.loading import load_configuration
+
+
+class OnlineFeatures:
+    """The features of a model's feature service, from the online store and the moment of asking."""
+
+    def __init__(self, project_folder: Path, online_store: str) -> None:
+        """Read the definitions that the model was trained on and open the store.
+
+        Args:
+            project_folder: Folder with the model's `pipeline.yaml` and feature repository, such as a model folder.
+            online_store: A SQLite file or `redis://HOST:PORT`.
+
+        Raises:
+            ContractViolation: the definitions cannot be read, or the store holds no features of this version of them.
+        """
+        configuration = load_configuration(project_folder)
+        self._definitions = load_definitions(project_folder, configuration)
+        self._store = OnlineStore(online_store, configuration.name, self._definitions)
+        self._present = configuration.features.present
+        self._stored: dict[str, list[str]] = {}
+        for reference in self._definitions.sources(self._definitions.features):
+            view, _, name = reference.partition(":")
+            self._stored.setdefault(view, []).append(name)
+        self._materialized()
+
+    @property
+    def feature_version(self) -> str:
+        """Version of the definitions that are served."""
+        return self._definitions.version
+
+    def lookup(self, entity_keys: Sequence[Any], request_time: datetime | None = None) -> list[dict[str, Any]]:
+        """The features of entities, as they would stand in a training set for this moment.
+
+        Args:
+            entity_keys: Keys of the entities.
+            request_time: The moment that the features are for. None: the present, as `features.present` defines it.
+
+        Returns:
+            For each key the service's features by name: float for numeric ones, str for categorical ones, None where
+            missing: never known, unknown entity, or older than `features.freshness_days`.
+
+        Raises:
+            ValueError: a key cannot be one.
+        """
+        if not entity_keys:
+            return []
+        keys = [self._key(entity) for entity in entity_keys]
+        moment = self._moment(request_time)
+        stored: dict[str, list[Any]] = {REQUEST_TIME: [moment] * len(keys)}
+        for view, names in self._stored.items():
+            rows = self._store.read(view, names, keys)
+            fresh = [
+                values if time is not None and moment - time <= self._definitions.freshness else {}
+                for time, values in rows
+            ]
+            stored |= {name: [values.get(name) for values in fresh] for name in names}
+        stored |= self._definitions.on_demand_values(self._definitions.features, stored)
+        columns = {
+            feature.name: [
+                None if value is None else (float if feature.type == "numeric" else str)(value)
+                for value in stored[feature.name]
+            ]
+            for feature in self._definitions.features
+        }
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _moment(self, request_time: datetime | None) -> datetime:
+        if request_time is not None:
+            return request_time if request_time.tzinfo else request_time.replace(tzinfo=UTC)
+        return self._materialized().as_of if self._present is Present.data else datetime.now(UTC)
+
+    def _materialized(self) -> Materialization:
+        materialized = self._store.materialized()
+        if materialized is None:
+            newest = self._store.newest()
+            holds = f"it holds version {newest.feature_version}, as of {newest.as_of}" if newest else "it is empty"
+            raise ContractViolation(
+                f"The online store {self._store.location} has no features of version {self.feature_version}, which the "
+                f"model was trained with; {holds}. Run the materialization pipeline with the model's definitions."
+            )
+        return materialized
+
+    def _key(self, entity: Any) -> Any:
+        if self._definitions.key_type == "VARCHAR":
+            return str(entity)
+        try:
+            key = int(entity)
+            if isinstance(entity, float) and key != entity:
+                raise ValueError(entity)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self._definitions.key} must be a whole number, not {entity!r:.40}") from error
+        return key
