@@ -1,0 +1,92 @@
+"""How a run ended, in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol
+
+# Enough to know what to do; the log has the rest.
+LONGEST_REASON = 2000
+
+STATES = {"SUCCEEDED": "done", "FAILED": "failed", "CANCELLED": "stopped"}
+
+# The clusters' backends tell of the group that the exit handler guards, not of the step inside it.
+_EXIT_HANDLER = re.compile(r"exit-handler-\d+")
+# How Vertex names the steps that failed inside the group.
+_FAILED_TASKS = re.compile(r"failed tasks are: \[([^\]]+)\]")
+
+
+class FinalStatus(Protocol):
+    """kfp's `PipelineTaskFinalStatus`, as far as a message needs it."""
+
+    state: str
+    pipeline_job_resource_name: str
+    pipeline_task_name: str
+    error_message: str | None
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """How a run ended."""
+
+    state: str
+    """`done`, `failed` or `stopped`."""
+    headline: str
+    reason: str
+    next_steps: list[str]
+
+    @property
+    def text(self) -> str:
+        """The message as plain text."""
+        return "\n".join(part for part in (self.headline, self.reason, *self.next_steps) if part)
+
+    @property
+    def markdown(self) -> str:
+        """The message as Markdown. The reason is shown as it is, whatever characters it holds."""
+        reason = "\n".join(f"    {line}" for line in self.reason.splitlines())
+        steps = "\n".join(f"- {line}" for line in self.next_steps)
+        return "\n\n".join(part for part in (f"**{self.headline}**", reason, steps) if part) + "\n"
+
+
+def describe_end(status: FinalStatus, pipeline: str, local_run: str = "") -> RunEnd:
+    """Put a final status into words.
+
+    Args:
+        status: What the platform says.
+        pipeline: The pipeline's name.
+        local_run: The run's name, when it ran on this machine.
+    """
+    state = STATES.get(status.state, "failed")
+    run = local_run or status.pipeline_job_resource_name or "unnamed"
+    if state == "done":
+        return RunEnd(state, f"{pipeline}: done.", "", [f"What was decided is in the report of run {run}."])
+    if state == "stopped":
+        return RunEnd(state, f"{pipeline}: stopped before its end.", "", [_again(pipeline, run, local_run)])
+    steps = failed_steps(status)
+    where = " at " + ", ".join(name.replace("-", " ") for name in steps) if steps else ""
+    reason = (status.error_message or "").strip()
+    if len(reason) > LONGEST_REASON:
+        reason = reason[:LONGEST_REASON].rstrip() + " …"
+    log = f"The log of {steps[0]}" if steps else "The log of the failed step"
+    return RunEnd(
+        state,
+        f"{pipeline}: failed{where}.",
+        reason or "The platform gives no reason.",
+        [f"{log} in run {run} says more.", _again(pipeline, run, local_run)],
+    )
+
+
+def failed_steps(status: FinalStatus) -> list[str]:
+    """The steps that failed, as far as the platform names them."""
+    named = _FAILED_TASKS.search(status.error_message or "")
+    if named:
+        return [name.strip() for name in named[1].split(",")]
+    task = status.pipeline_task_name or ""
+    return [] if not task or _EXIT_HANDLER.fullmatch(task) else [task]
+
+
+def _again(pipeline: str, run: str, local_run: str) -> str:
+    if local_run:
+        return f"To go on: lifecycle run {pipeline} --resume"
+    return f"When the cause is mended, clone run {run}: steps that were done come from the cache."
