@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,11 @@ class Calibration:
         if self.method is Method.isotonic:
             return {"method": "isotonic", "knots": self.knots}
         return {"method": "none"}
+
+    @classmethod
+    def read(cls, described: Mapping[str, Any]) -> Calibration:
+        """The calibration that `describe` wrote."""
+        return cls(**{**described, "method": Method(described["method"])})
 
 
 def fit_calibration(method: Method, score: NDArray[Any], label: NDArray[np.int8]) -> Calibration:

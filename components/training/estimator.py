@@ -84,15 +84,17 @@ def build_encoder(features: Sequence[Feature], train: pd.DataFrame, estimator: B
     numeric = [feature.name for feature in features if feature.type == "numeric"]
     categorical = [feature.name for feature in features if feature.type == "categorical"]
     passes = type(estimator).__name__ == LEARNS_FROM_MISSING
-    number = "passthrough" if passes else Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
+    number = (
+        "passthrough"
+        if passes
+        else Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
+    )
     steps: list[tuple[str, Any, list[str]]] = [("numeric", number, numeric)] if numeric else []
     if categorical:
         values = [_frequent_values(train[name]) for name in categorical]
         one_hot = OneHotEncoder(categories=values, handle_unknown="ignore", sparse_output=False, dtype=np.float32)
         steps.append(("categorical", one_hot, categorical))
     return ColumnTransformer(steps, verbose_feature_names_out=False)
-
-
 
 
 def _frequent_values(column: pd.Series) -> NDArray[np.object_]:

@@ -105,7 +105,7 @@ def train_model(
         training_set_folder: The training set artifact.
         parameters_file: What `tune_hyperparameters` found.
         destination: Folder of the model artifact.
-        data_version: DVC's digest of the snapshot behind the training set, where known.
+        data_version: DVC's digest of the snapshot behind the training set; the training set's own when not known.
 
     Returns:
         Metadata: `run_id`, `validation_roc_auc`, `threshold`, `estimator`, `summary`.
@@ -117,6 +117,7 @@ def train_model(
     training = configuration.training
     client = connect(tracking_uri)
     training_set = TrainingSet(training_set_folder)
+    data_version = data_version or training_set.digest
     parameters = json.loads(parameters_file.read_text("utf-8"))["parameters"]
     model = fit_model(training_set, training, parameters)
     validation = training_set.part("validation")
@@ -129,7 +130,7 @@ def train_model(
     }
     tags = {
         "project": configuration.name,
-        "data_version": data_version or training_set.digest,
+        "data_version": data_version,
         "feature_version": training_set.description["feature_version"],
         "estimator": training.estimator,
     }
@@ -138,7 +139,7 @@ def train_model(
         tracked_run(client, tracking_uri, configuration.name, tags, _dataset(training_set, configuration)) as run,
     ):
         run_id = run.info.run_id
-        description = describe_model(configuration, training_set, model, parameters, auc, run_id)
+        description = describe_model(configuration, training_set, model, parameters, auc, data_version, run_id)
         write_model(folder, project, training_set, model, description, training.seed)
         with mlflow_errors(tracking_uri):
             logged = {**parameters, "calibration": training.calibration, "seed": training.seed}
@@ -160,6 +161,7 @@ def describe_model(
     model: TrainedModel,
     parameters: Mapping[str, Any],
     auc: Mapping[str, float],
+    data_version: str,
     run_id: str,
 ) -> dict[str, Any]:
     """The content of `model.json`."""
@@ -176,7 +178,7 @@ def describe_model(
         "parameters": dict(parameters),
         "seed": configuration.training.seed,
         "run_id": run_id,
-        "training_set": training_set.digest,
+        "data_version": data_version,
         "baseline_auc": {name: value for name, value in auc.items() if name != "model"},
         "importance": permutation_importance(scorer, validation, configuration.training.seed),
     }

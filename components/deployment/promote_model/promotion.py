@@ -1,0 +1,37 @@
+"""The alias `champion` follows what is really in production."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components.complete import write_whole
+from components.contract import ContractViolation
+from components.deployment.registry import set_champion
+from project.stores import load_stores
+
+
+def promote(project: Path, deployment: Path, champion: Path) -> dict[str, Any]:
+    """Move the alias to the version that was released.
+
+    Args:
+        project: The project artifact.
+        deployment: JSON file that the release wrote when it succeeded.
+        champion: The same content, written once the alias has moved.
+
+    Returns:
+        Metadata: `model`, `version`, `previous_version`, `summary`.
+
+    Raises:
+        ContractViolation: the file is of no finished release, or the registry cannot be reached or has no such version.
+    """
+    text = deployment.read_text("utf-8")
+    released = json.loads(text)
+    missing = [key for key in ("model", "version") if not released.get(key)]
+    if missing:
+        raise ContractViolation(f"The deployment names no {' and no '.join(missing)}: release the model again.")
+    model, version = released["model"], str(released["version"])
+    before = set_champion(load_stores(project).tracking_uri, model, version)
+    write_whole(champion, text)
+    return {"model": model, "version": version, "previous_version": before or "", "summary": f"version {version}"}

@@ -1,0 +1,33 @@
+"""The component `register_model`."""
+
+from kfp.dsl import Artifact, Input, Model, Output
+
+from components.environment import component
+
+
+@component(environment="modelling", carries=["serving.server"])
+def register_model(
+    project: Input[Artifact],
+    approved_model: Input[Model],
+    verdict: Input[Artifact],
+    registered_model: Output[Model],
+):
+    """Register an approved model in MLflow as a new version with the alias `candidate`.
+
+    A rejected model is refused. Registering the model of the same run again gives the same version.
+
+    Args:
+        project: The project; `deployment.model` is the name, the stores say where the registry is.
+        approved_model: The model folder that the gate approved.
+        verdict: JSON file with the gate's decision, which becomes tags of the version.
+        registered_model: The model folder, the server's modules in `code/`, and `version` in `model.json`.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.deployment.register_model.registration import register
+
+    with step(registered_model):
+        registered_model.metadata.update(
+            register(Path(project.path), Path(approved_model.path), Path(verdict.path), Path(registered_model.path))
+        )

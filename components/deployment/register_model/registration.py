@@ -1,0 +1,66 @@
+"""From an approved folder to a version that can be served from anywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from components.complete import complete_folder
+from components.contract import ContractViolation
+from components.deployment.registry import CANDIDATE, create_version, set_alias, store_files
+from components.embedding import copy_modules
+from components.training.scoring import ModelFolder
+from project.loading import load_configuration
+from project.stores import load_stores
+
+SERVER = "serving.server"
+
+
+def register(project: Path, approved: Path, verdict_file: Path, destination: Path) -> dict[str, Any]:
+    """Register an approved model and write the `registered_model` artifact.
+
+    Args:
+        project: The project artifact.
+        approved: What `decide_promotion` approved.
+        verdict_file: Its verdict.
+        destination: Folder to write: the model, the server's `code/`, `version` in `model.json`.
+
+    Returns:
+        Metadata: `model`, `version`, `run_id`, `summary`.
+
+    Raises:
+        ContractViolation: the model is not approved, or the registry cannot be reached. Nothing is left at
+            `destination` then.
+    """
+    verdict = json.loads(verdict_file.read_text("utf-8"))
+    if verdict["decision"] != "promoted":
+        raise ContractViolation(
+            f"{verdict['model']} was {verdict['decision']} and cannot be registered. {verdict['sentences'][0]}"
+        )
+    model = ModelFolder(approved)
+    run_id = model.description["run_id"]
+    if verdict["run_id"] != run_id:
+        raise ContractViolation(
+            f"The verdict is about the model of run {verdict['run_id']}, but the folder holds that of run {run_id}. "
+            "Register the model that was approved."
+        )
+    name, tracking_uri = load_configuration(project).deployment.model, load_stores(project).tracking_uri
+    tags = {
+        "decision": verdict["decision"],
+        "verdict": " ".join(verdict["sentences"])[:5000],
+        "feature_version": model.description["feature_version"],
+        "data_version": model.description["data_version"],
+        "run_id": run_id,
+    }
+    with complete_folder(destination) as folder:
+        # What is served holds no pickle.
+        shutil.copytree(approved, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.joblib"))
+        copy_modules([SERVER], folder / "code")
+        version = create_version(tracking_uri, name, run_id, tags)
+        description = {**model.description, "version": version}
+        (folder / "model.json").write_text(json.dumps(description, indent=2), "utf-8")
+        store_files(tracking_uri, run_id, folder)
+        set_alias(tracking_uri, name, version, CANDIDATE)
+    return {"model": name, "version": version, "run_id": run_id, "summary": f"version {version}"}

@@ -1,0 +1,89 @@
+"""Uncertainty by resampling entities: every row of an entity is drawn with it, since its rows resemble each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+
+LOW, HIGH = 0.025, 0.975
+# Numbers that one block of replicates may hold, so that memory does not grow with rows times replicates.
+BLOCK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured value with its 95% interval and the number of rows behind it."""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+class Bootstrap:
+    """Replicates of a sample: how often each of its entities was drawn (Efron 1979, "Bootstrap methods")."""
+
+    def __init__(self, entity: NDArray[np.int64], replicates: int, seed: int) -> None:
+        """Draw.
+
+        Args:
+            entity: A whole number for each row's entity, shape (n,).
+            replicates: How many.
+            seed: Chooses them.
+        """
+        self.entity = np.unique(entity, return_inverse=True)[1]
+        entities = int(self.entity.max()) + 1
+        random = np.random.default_rng(seed)
+        drawn = random.integers(0, entities, size=(replicates, entities), dtype=np.int32)
+        self.counts = np.stack([np.bincount(row, minlength=entities) for row in drawn]).astype(np.uint8)
+
+    def replicate(self, statistic: Statistic, rows: NDArray[np.int64] | None = None) -> Floats:
+        """The statistic of each replicate.
+
+        Args:
+            statistic: From row weights, shape (b, n), to values, shape (b,) or (b, k).
+            rows: Positions of the rows that the statistic is about; all by default.
+
+        Returns:
+            Shape (replicates,) or (replicates, k).
+        """
+        entity = self.entity if rows is None else self.entity[rows]
+        size = max(1, BLOCK // max(1, len(entity)))
+        starts = range(0, len(self.counts), size)
+        return np.concatenate([statistic(self.counts[at : at + size][:, entity].astype(np.float64)) for at in starts])
+
+
+def interval(value: float, replicates: Floats, rows: int, *, basic: bool = False) -> Metric:
+    """A value with the interval that its replicates give.
+
+    Args:
+        value: The statistic of the sample itself.
+        replicates: Of each replicate; those that are no number, such as one without positives, are left out.
+        rows: Behind the value.
+        basic: Mirror the quantiles at the value ("basic" interval: Davison and Hinkley 1997, chapter 5.2), for a
+            statistic that resampling pushes to one side, such as a distance that is never negative; else the
+            quantiles themselves.
+    """
+    low, high = (float(quantile) for quantile in np.nanquantile(replicates, [LOW, HIGH]))
+    if basic:
+        low, high = max(0.0, 2 * value - high), max(0.0, 2 * value - low)
+    # Resampling may push so far that the value itself would stand outside.
+    return Metric(value, min(low, value), max(high, value), rows)
+
+
+def measure(statistic: Statistic, bootstrap: Bootstrap, rows: NDArray[np.int64] | None = None) -> Metric:
+    """A single statistic with its interval."""
+    count = len(bootstrap.entity) if rows is None else len(rows)
+    value = float(statistic(np.ones((1, count)))[0])
+    return interval(value, bootstrap.replicate(statistic, rows), count)

@@ -1,0 +1,39 @@
+"""The component `evaluate_model`."""
+
+from kfp.dsl import Artifact, ClassificationMetrics, Input, Metrics, Model, Output
+
+from components.environment import component
+
+
+@component(environment="modelling")
+def evaluate_model(
+    project: Input[Artifact],
+    training_set: Input[Artifact],
+    model: Input[Model],
+    evaluation: Output[Artifact],
+    metrics: Output[Metrics],
+    curve: Output[ClassificationMetrics],
+):
+    """Examine the candidate on the test part: performance, fairness, robustness, calibration, explanations, latency.
+
+    Args:
+        project: The project; `evaluation` says how thoroughly, `training.costs` what decisions are worth.
+        training_set: The training set; only its test part is judged.
+        model: The model folder.
+        evaluation: `evaluation.json` (each metric with value, 95% interval and rows; notes; tables),
+            `predictions.parquet` and `plots/`.
+        metrics: Every metric's value.
+        curve: ROC curve and confusion matrix.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.evaluation.evaluate_model.evaluation import evaluate
+
+    with step(evaluation, metrics, curve):
+        found = evaluate(Path(project.path), Path(training_set.path), Path(model.path), Path(evaluation.path))
+        evaluation.metadata.update(found.metadata)
+        for name, metric in found.findings.metrics.items():
+            metrics.log_metric(name, metric.value)
+        curve.log_roc_curve(*found.curve)
+        curve.log_confusion_matrix(["no event", "event"], found.confusion)

@@ -1,0 +1,148 @@
+"""The evaluation in pictures, one file each: `<dimension>_<name>.svg`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from components.evaluation.bootstrap import Bootstrap, Metric
+from components.evaluation.evaluate_model.calibration_error import Reliability
+from components.evaluation.evaluate_model.fairness import GroupFairness
+from components.plot_style import ACCENT, INK, QUIET, WARNING, new_figure, svg
+from components.training.decisions import decision_values
+from project.configuration import Costs
+
+# Points of a curve: more than a picture of this size can show.
+MOST_POINTS = 300
+MOST_BARS = 12
+INCHES_PER_BAR = 0.32
+
+
+def save_plots(figures: Mapping[str, Figure], folder: Path) -> None:
+    """Write each figure as `<name>.svg`."""
+    folder.mkdir()
+    for name, figure in figures.items():
+        (folder / f"{name}.svg").write_text(svg(figure), "utf-8")
+
+
+def roc_plot(label: NDArray[Any], score: NDArray[Any], baseline: NDArray[Any], auc: float) -> Figure:
+    """ROC curve of the model and of the logistic baseline."""
+    figure, axes = new_figure(f"ROC curve, AUC {auc:.3f}")
+    for values, color, name in ((baseline, QUIET, "logistic regression"), (score, ACCENT, "model")):
+        false, true, _ = roc_curve(label, values)
+        axes.plot(*_thin(false, true), color=color, label=name)
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
+    axes.set(xlabel="share of others found", ylabel="share of events found", xlim=(0, 1), ylim=(0, 1.01))
+    axes.legend(loc="lower right")
+    return figure
+
+
+def precision_recall_plot(label: NDArray[Any], score: NDArray[Any], threshold: float) -> Figure:
+    """Precision against recall, the threshold marked, the base rate beneath."""
+    precision, recall, thresholds = precision_recall_curve(label, score)
+    figure, axes = new_figure("Precision and recall")
+    axes.plot(*_thin(recall, precision), color=ACCENT)
+    axes.axhline(float(label.mean()), color=QUIET, linewidth=1, linestyle=":")
+    at = min(int(np.searchsorted(thresholds, threshold)), len(recall) - 1)
+    axes.plot(recall[at], precision[at], "o", color=WARNING, label=f"threshold {threshold:.3f}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
+    axes.legend()
+    return figure
+
+
+def score_plot(label: NDArray[Any], score: NDArray[Any], threshold: float) -> Figure:
+    """Distribution of scores with and without the event."""
+    figure, axes = new_figure("Scores")
+    edges = np.linspace(0, max(float(score.max()), threshold if threshold < 1 else 0, 0.01), 41)
+    for value, color, name in ((0, QUIET, "no event"), (1, ACCENT, "event")):
+        axes.hist(score[label == value], edges, density=True, alpha=0.6, color=color, label=name)
+    if threshold < 1:
+        axes.axvline(threshold, color=WARNING, label=f"threshold {threshold:.3f}")
+    axes.set(xlabel="score", ylabel="density")
+    axes.legend()
+    return figure
+
+
+def value_plot(label: NDArray[Any], score: NDArray[Any], threshold: float, costs: Costs) -> Figure:
+    """What acting is worth by the share of customers acted on."""
+    order = np.argsort(-score, kind="stable")
+    gains = np.cumsum(decision_values(label[order], np.ones(len(order), dtype=bool), costs))
+    share = np.arange(1, len(order) + 1) / len(order)
+    figure, axes = new_figure("What acting is worth")
+    axes.plot(*_thin(share, 1000 * gains / len(order)), color=ACCENT)
+    axes.axhline(0, color=INK, linewidth=1)
+    acted = float((score >= threshold).mean())
+    axes.axvline(acted, color=WARNING, label=f"threshold: {acted:.0%} acted on")
+    axes.set(xlabel="share acted on, highest scores first", ylabel=f"{costs.currency} for 1,000 customers", xlim=(0, 1))
+    axes.legend()
+    return figure
+
+
+def calibration_plot(reliability: Reliability, bootstrap: Bootstrap) -> Figure:
+    """Observed against predicted frequency with 95% intervals."""
+    _, observed, predicted = (values[0] for values in reliability.means(np.ones((1, len(reliability.rows)))))
+    replicates = bootstrap.replicate(lambda weights: reliability.means(weights)[1])
+    low, high = np.nanquantile(replicates, [0.025, 0.975], axis=0)
+    figure, axes = new_figure("Calibration")
+    limit = float(max(high.max(), predicted.max())) * 1.05 or 1.0
+    axes.plot([0, limit], [0, limit], color=QUIET, linewidth=1, linestyle=":")
+    errors = np.clip([observed - low, high - observed], 0, None)
+    axes.errorbar(predicted, observed, yerr=errors, fmt="o", color=ACCENT, ecolor=ACCENT, elinewidth=1.5)
+    axes.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(0, limit), ylim=(0, limit))
+    return figure
+
+
+def fairness_plot(fairness: GroupFairness) -> Figure:
+    """Rates by group of one sensitive column; groups too small to judge are pale."""
+    groups = fairness.groups.sort_values("rows", ascending=False).head(MOST_BARS)
+    figure, axes = new_figure(f"Decisions by {fairness.column}", height=1.6 + 2 * INCHES_PER_BAR * len(groups))
+    positions = np.arange(len(groups))
+    pale = np.where(groups.judged, 1.0, 0.35)
+    for offset, rate, color, name in (
+        (-0.2, groups.selection_rate, ACCENT, "acted on"),
+        (0.2, groups.true_positive_rate, QUIET, "events found"),
+    ):
+        bars = axes.barh(positions + offset, rate, height=0.36, color=color, label=name)
+        for bar, alpha in zip(bars, pale, strict=True):
+            bar.set_alpha(alpha)
+    axes.set_yticks(positions, [f"{name} ({row.rows:,})" for name, row in groups.iterrows()])
+    axes.invert_yaxis()
+    axes.set(xlabel="share of the group")
+    axes.legend()
+    return figure
+
+
+def interval_plot(title: str, label: str, metrics: Mapping[str, Metric], mark: float) -> Figure:
+    """Values with intervals, one line for each name, and a line at `mark` to compare with."""
+    shown = dict(list(metrics.items())[:MOST_BARS])
+    figure, axes = new_figure(title, height=1.3 + INCHES_PER_BAR * len(shown))
+    for position, metric in enumerate(shown.values()):
+        axes.plot([metric.low, metric.high], [position, position], color=QUIET)
+        axes.plot(metric.value, position, "o", color=ACCENT)
+    axes.axvline(mark, color=INK, linewidth=1, linestyle=":")
+    axes.set_yticks(range(len(shown)), list(shown))
+    axes.invert_yaxis()
+    axes.set(xlabel=label)
+    return figure
+
+
+def importance_plot(importance: pd.Series, scale: str) -> Figure:
+    """Mean absolute contribution of each feature."""
+    shown = importance.sort_values(ascending=False).head(MOST_BARS)
+    figure, axes = new_figure("What scores rest on", height=1.3 + INCHES_PER_BAR * len(shown))
+    axes.barh(list(shown.index), shown.to_numpy(), color=ACCENT)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"mean contribution, {scale} (SHAP)")
+    return figure
+
+
+def _thin(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    rows = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).astype(int))
+    return x[rows], y[rows]
