@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ class FeatureHistory:
         # Only what the functions of on-demand views need is worth turning into Python objects.
         on_demand = [feature for feature in features if feature.view in self.definitions.on_demand]
         inputs = [reference.partition(":")[2] for reference in self.definitions.sources(on_demand)]
-        stored = {name: found[name].to_pylist() for name in inputs}
-        stored[REQUEST_TIME] = entities[TIMESTAMP].to_pylist()
+        stored = {name: _python_values(found[name]) for name in inputs}
+        stored[REQUEST_TIME] = _python_values(entities[TIMESTAMP])
         computed = self.definitions.on_demand_values(on_demand, stored)
         values = {f.name: computed[f.name] if f in on_demand else found[f.name] for f in features}
         return pa.table({feature.name: _column(feature, values[feature.name]) for feature in features})
@@ -89,6 +90,15 @@ def _stored_in(folder: Path, view: FeatureView) -> FeatureView:
     stored = copy.copy(view)
     stored.batch_source = FileSource(path=str(folder / f"{view.name}.parquet"), timestamp_field=TIMESTAMP)
     return stored
+
+
+def _python_values(column: pa.ChunkedArray) -> list[Any]:
+    """Values as the functions of on-demand views get them when a request is answered."""
+    if not pa.types.is_timestamp(column.type):
+        return list(column.to_pylist())
+    # Arrow builds times with a zone ten times slower than numpy those without.
+    times = column.cast(pa.timestamp("us")).to_numpy().tolist()
+    return [None if time is None else time.replace(tzinfo=UTC) for time in times]
 
 
 def _column(feature: Feature, values: Any) -> pa.ChunkedArray:
