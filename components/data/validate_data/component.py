@@ -1,0 +1,39 @@
+"""Component: stop bad data."""
+
+from kfp.dsl import HTML, Artifact, Dataset, Input, Output
+
+from components.environment import component
+
+
+@component(environment="validation")
+def validate_data(
+    project: Input[Artifact], snapshot: Input[Dataset], validated: Output[Dataset], report: Output[HTML]
+) -> None:
+    """Hand on the snapshot if it can be trusted, and stop the run if it cannot.
+
+    Three layers look at it: `schema` (TFDV: types, presence, domains, ranges of every column), `statistics` (keys,
+    times, finite numbers; drift from the last accepted snapshot, which warns) and `rules` (Great Expectations and SQL,
+    from the project's `rules.yaml`). A failed critical check stops the run and names table, column, rule, the number of
+    rows, example values and the remedy.
+
+    Args:
+        project: The project, as `load_project` gives it; `validation` names its expectations and limits.
+        snapshot: The tables, as `snapshot_dataset` gives them.
+        validated: The same tables and `validation.json`, the list of all checks. Metadata: `checks` and `warnings`
+            (numbers), `rows` by table, `as_of`.
+        report: What was found, for people; written also when the run stops.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.data.validate_data.checks import failures
+    from components.data.validate_data.validation import validate
+
+    with step(validated, report):
+        checks = validate(Path(project.path), Path(snapshot.path), Path(validated.path), Path(report.path))
+        validated.metadata.update(
+            checks=len(checks),
+            warnings=len(failures(checks, "warning")),
+            rows=snapshot.metadata["rows"],
+            as_of=snapshot.metadata["as_of"],
+        )
