@@ -79,6 +79,9 @@ class Validation(Section):
     last accepted snapshot; it is a warning, since a business may change."""
     max_rows: int | None = Field(default=None, gt=0)
     """Refuse a table with more rows than this; none by default."""
+    sample_rows: int = Field(default=2_000_000, ge=1000)
+    """Of a larger table, statistics and expectations look at a sample of about this many rows, and the report says so.
+    Keys, times and SQL rules always see every row."""
 
 
 class Snapshots(Section):
