@@ -33,8 +33,8 @@ class PredictionRequest:
     id: str
     rows: list[Row]
     """For each row the values that were sent, by feature name or entity key; None is a missing value."""
-    request_time: datetime
-    """The moment as of which on-demand features are computed."""
+    request_time: datetime | None
+    """The moment that looked up features are for; None: the present."""
     shadow: bool
 
 
@@ -178,9 +178,9 @@ def _flat(tensor: InferInput) -> list[Any]:
     return values
 
 
-def _time(value: object) -> datetime:
+def _time(value: object) -> datetime | None:
     if value is None:
-        return datetime.now(UTC)
+        return None
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError as error:

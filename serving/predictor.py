@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import kserve
 from kserve import InferOutput, InferRequest, InferResponse
-from kserve.errors import InvalidInput
+from kserve.errors import InvalidInput, ModelNotReady
 from prometheus_client import Histogram
 
+from components.contract import ContractViolation
 from serving.decoding import Decoder, PredictionRequest, Row
-from serving.model import ScoringModel, Scores
+from serving.model import Scores, ScoringModel
 from serving.prediction_log import Prediction, PredictionLog
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ SCORES = Histogram(
 )
 
 
+class FeaturesUnavailable(ModelNotReady):  # type: ignore[misc]
+    """The online store cannot be asked now; requests that bring all features along are still answered."""
+
+    def __init__(self, model: str, detail: str) -> None:
+        super().__init__(model, detail)
+        self.reason = str(self)
+
+
 class FeatureLookup:
     """Features from the online store, asked on a thread of their own so that the event loop stays free.
 
@@ -37,26 +46,47 @@ class FeatureLookup:
     all features along.
     """
 
-    def __init__(self, project_folder: Path, online_store: str) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-features")
-        self._opened = self._thread.submit(_open_online_features, project_folder, online_store)
+    def __init__(self, model: str, project_folder: Path, online_store: str) -> None:
+        """Begin to open the store.
 
-    async def lookup(self, entities: Sequence[Any], request_time: datetime) -> list[Row]:
-        """The features of each entity as of the request."""
+        Args:
+            model: The model's name, for messages.
+            project_folder: The model folder, which holds its feature definitions.
+            online_store: The store's place.
+        """
+        self.model = model
+        self._place = (project_folder, online_store)
+        self._features: OnlineFeatures | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-features")
+        self._thread.submit(self._open)
+
+    async def lookup(self, entities: Sequence[Any], request_time: datetime | None) -> list[Row]:
+        """The features of each entity as of the request.
+
+        Raises:
+            InvalidInput: an entity's key cannot be one.
+            FeaturesUnavailable: the store cannot be read, or holds nothing for this model yet.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, entities, request_time)
 
-    def _ask(self, entities: Sequence[Any], request_time: datetime) -> list[Row]:
-        return self._opened.result().lookup(list(entities), request_time)
+    def _open(self) -> OnlineFeatures:
+        from serving.online_features import OnlineFeatures
+
+        if self._features is None:
+            self._features = OnlineFeatures(*self._place)
+        return self._features
+
+    def _ask(self, entities: Sequence[Any], request_time: datetime | None) -> list[Row]:
+        try:
+            return self._open().lookup(list(entities), request_time)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+        except (ContractViolation, OSError) as error:
+            raise FeaturesUnavailable(self.model, str(error)) from error
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(cancel_futures=True)
-
-
-def _open_online_features(project_folder: Path, online_store: str) -> OnlineFeatures:
-    from serving.online_features import OnlineFeatures
-
-    return OnlineFeatures(project_folder, online_store)
 
 
 class Predictor(kserve.Model):  # type: ignore[misc]
@@ -64,6 +94,7 @@ class Predictor(kserve.Model):  # type: ignore[misc]
 
     def __init__(
         self,
+        *,
         name: str,
         version: str,
         model: ScoringModel,
@@ -143,10 +174,17 @@ class Predictor(kserve.Model):  # type: ignore[misc]
             {name: row[name] if name in row else found[row[key]].get(name) for name in names} for row in request.rows
         ]
 
-    async def _look_up(self, entities: list[Any], request_time: datetime) -> dict[Any, Row]:
+    async def _look_up(self, entities: list[Any], request_time: datetime | None) -> dict[Any, Row]:
         assert self.features is not None
         distinct = list(dict.fromkeys(entities))
-        return dict(zip(distinct, await self.features.lookup(distinct, request_time), strict=True))
+        found = dict(zip(distinct, await self.features.lookup(distinct, request_time), strict=True))
+        unknown = [entity for entity, row in found.items() if all(value is None for value in row.values())]
+        if unknown:
+            raise InvalidInput(
+                f"nothing is known of {self.decoder.entity_key} {', '.join(repr(entity) for entity in unknown[:3])}"
+                f"{' …' if len(unknown) > 3 else ''}: send its features, or wait until it is in the online store"
+            )
+        return found
 
     def _answer(self, payload: object, request: PredictionRequest, scores: Scores) -> dict[str, Any] | InferResponse:
         decisions = self.model.decide(scores)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from serving.prediction_log import PredictionLog
 from serving.predictor import FeatureLookup, Predictor
 
 EVERY_ADDRESS = "0.0.0.0"
+# Seconds a request may still take when the server is told to stop.
+GRACE_SECONDS = 10
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -125,6 +128,8 @@ def quiet_kserve() -> None:
     for name in ("kserve.trace", "uvicorn.access"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("kserve").addFilter(worth_a_line)
+    # KServe's own choice of a response class, which nobody here can change.
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
 
 
 def serve(settings: argparse.Namespace) -> None:
@@ -136,18 +141,22 @@ def serve(settings: argparse.Namespace) -> None:
     """
     model = ScoringModel(settings.model_dir)
     entity_key = load_configuration(settings.model_dir).entity.key
-    features = FeatureLookup(settings.model_dir, settings.online_store) if settings.online_store else None
+    features = None
+    if settings.online_store:
+        features = FeatureLookup(settings.model_name, settings.model_dir, settings.online_store)
     log = PredictionLog(settings.prediction_log, settings.model_name, settings.version)
     predictor = Predictor(
-        settings.model_name,
-        settings.version,
-        model,
-        Decoder(model.features, entity_key, settings.max_rows),
-        log,
-        features,
+        name=settings.model_name,
+        version=settings.version,
+        model=model,
+        decoder=Decoder(model.features, entity_key, settings.max_rows),
+        log=log,
+        features=features,
     )
     model_server.app.add_exception_handler(RequestValidationError, refuse_malformed)
-    server = LifecycleServer(settings.host, http_port=settings.http_port, grpc_port=settings.grpc_port)
+    server = LifecycleServer(
+        settings.host, http_port=settings.http_port, grpc_port=settings.grpc_port, grace_period=GRACE_SECONDS
+    )
     quiet_kserve()
     try:
         server.start([predictor])

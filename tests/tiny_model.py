@@ -1,4 +1,4 @@
-"""Makes a small registered model for the serving tests: `python tests/tiny_model.py FOLDER [VERSION] [SLOPE]`.
+"""Makes a small servable model for the serving tests: `python tests/tiny_model.py FOLDER [VERSION] [SLOPE]`.
 
 Runs in the modelling environment. The model is a logistic function written by hand, so that its scores are known
 without it: sigmoid(slope * (0.04 * temperature + site)), a missing temperature counting as 20.
@@ -70,7 +70,7 @@ def onnx_model(slope: float) -> onnx.ModelProto:
 
 
 def make(folder: Path, version: str = "1", slope: float = 1.0) -> None:
-    """Write the whole model folder, its code included."""
+    """Write the whole model folder as a servable model, its code included."""
     (folder / "baseline").mkdir(parents=True)
     (folder / "feature_repo").mkdir()
     onnx.save(onnx_model(slope), folder / "model.onnx")
@@ -90,6 +90,9 @@ def make(folder: Path, version: str = "1", slope: float = 1.0) -> None:
     logit = slope * (0.04 * np.nan_to_num(temperature, nan=20.0) + np.array([SITES[name] for name in site]))
     reference = pd.DataFrame({"temperature": temperature, "site": site, "score": 1 / (1 + np.exp(-logit))})
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
+    rows = json.loads(reference.head(20).to_json(orient="records"))
+    examples = [{"score": row.pop("score"), "features": row} for row in rows]
+    (folder / "serving.json").write_text(json.dumps({"latency": {}, "examples": examples}))
     copy_modules(["serving.server"], folder / "code")
 
 

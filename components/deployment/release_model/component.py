@@ -1,0 +1,29 @@
+"""The component `release_model`."""
+
+from kfp.dsl import Artifact, Input, Model, Output
+
+from components.environment import component
+
+
+@component(environment="platform")
+def release_model(
+    project: Input[Artifact], servable_model: Input[Model], store: Input[Artifact], deployment: Output[Artifact]
+):
+    """Move production traffic to a model, by stages, and back at the first breach of a limit.
+
+    Args:
+        project: The project; `deployment` says how traffic moves, `serving` of its stores says where to.
+        servable_model: The model folder that was tried, with the examples to ask at each stage.
+        store: The online store's record: it holds the features by the time the model gets traffic.
+        deployment: JSON file of the finished release: `url`, `grpc`, `model`, `version`, `previous_version`,
+            `strategy`, `steps`.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.deployment.release_model.targets import release_to_target
+
+    with step(deployment):
+        deployment.metadata.update(
+            release_to_target(Path(project.path), Path(servable_model.path), servable_model.uri, Path(deployment.path))
+        )

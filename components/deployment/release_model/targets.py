@@ -1,0 +1,178 @@
+"""One release, wherever the project's stores say: this machine, KServe, Vertex AI."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from components.complete import write_whole
+from components.contract import ContractViolation
+from project.configuration import Configuration, Store
+from project.loading import load_configuration
+from project.stores import load_stores
+from serving.release import Example, deployment_record, release
+
+VERSION = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A servable model: what is released."""
+
+    folder: Path
+    uri: str
+    """Where a cluster finds the folder."""
+    version: str
+    inputs: list[dict[str, str]]
+    examples: list[Example]
+
+
+def release_to_target(project: Path, servable: Path, uri: str, destination: Path) -> dict[str, Any]:
+    """Release a servable model and write the `deployment` artifact.
+
+    Args:
+        project: The project artifact.
+        servable: The model folder that `validate_serving` wrote.
+        uri: Its URI, for a cluster to load it from.
+        destination: JSON file to write when all traffic has moved.
+
+    Returns:
+        Metadata: `url`, `model`, `version`, `previous_version`, `strategy`, `summary`.
+
+    Raises:
+        ContractViolation: the release was rolled back, or cannot begin.
+    """
+    configuration, stores = load_configuration(project), load_stores(project)
+    candidate = read_candidate(servable, uri)
+    kind, _, place = stores.serving.partition(":")
+    with ended_by_exception():
+        if kind == "local" and place:
+            record = release_locally(configuration, stores, candidate, Path(place))
+        elif kind == "kserve" and place:
+            record = release_to_kserve(configuration, stores, candidate, place)
+        elif kind == "vertex" and "/" in place:
+            record = release_to_vertex(configuration, stores, candidate, place)
+        else:
+            raise ContractViolation(
+                f"the store `serving` must be local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, not "
+                f"{stores.serving!r}. Correct it under targets in pipeline.yaml."
+            )
+    write_whole(destination, json.dumps(record, indent=2))
+    metadata = {key: record[key] or "" for key in ("url", "model", "version", "previous_version", "strategy")}
+    return {**metadata, "summary": f"version {record['version']} at {record['url']}"}
+
+
+def read_candidate(servable: Path, uri: str) -> Candidate:
+    """A servable model folder.
+
+    Raises:
+        ContractViolation: it was not tried, or its version cannot be a name.
+    """
+    try:
+        description = json.loads((servable / "model.json").read_text(encoding="utf-8"))
+        report = json.loads((servable / "serving.json").read_text(encoding="utf-8"))
+        examples = [Example(item["features"], item["score"]) for item in report["examples"]]
+        version, inputs = str(description["version"]), description["inputs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ContractViolation(
+            f"{servable} cannot be released ({type(error).__name__}: {error}): it needs model.json with a version and "
+            "serving.json with examples. Take the output of validate_serving."
+        ) from error
+    if not examples or not VERSION.match(version):
+        raise ContractViolation(
+            f"{servable} cannot be released: it has {len(examples)} examples and the version {version!r}; it needs one "
+            "at least, and a version of letters, digits, dots and dashes. Take the output of validate_serving."
+        )
+    return Candidate(servable, uri, version, inputs, examples)
+
+
+def release_locally(configuration: Configuration, stores: Store, candidate: Candidate, folder: Path) -> dict[str, Any]:
+    """Release to the servers of this machine; a version that serves already is only made sure of.
+
+    Raises:
+        ContractViolation: as `release_to_target`.
+    """
+    from serving.local import endpoint_of
+    from serving.local_state import only_one
+    from serving.local_traffic import LocalTraffic
+
+    deployment = configuration.deployment
+    online_store = stores.online_store
+    if online_store and "://" not in online_store:
+        # Servers run in another folder than this step, where a relative path would lead somewhere else.
+        online_store = str(Path(online_store).resolve())
+    with only_one(folder):
+        traffic = LocalTraffic(
+            folder,
+            deployment.model,
+            candidate.version,
+            http_port=deployment.http_port,
+            online_store=online_store,
+            prediction_log=str(Path(stores.prediction_log).resolve()),
+        )
+        if traffic.is_champion(candidate.folder):
+            traffic.ensure_running()
+            steps, previous = [], traffic.release.previous_version
+        else:
+            traffic.copy_candidate(candidate.folder)
+            steps = release(traffic, deployment, candidate.inputs, candidate.examples)
+            previous = traffic.champion
+        endpoint = endpoint_of(traffic.release)
+    return {**deployment_record(endpoint.url, endpoint.grpc, traffic, deployment, steps), "previous_version": previous}
+
+
+def release_to_kserve(
+    configuration: Configuration, stores: Store, candidate: Candidate, namespace: str
+) -> dict[str, Any]:
+    """Release to a KServe InferenceService.
+
+    Raises:
+        ContractViolation: as `release_to_target`.
+    """
+    from serving.inference_service import InferenceServiceTraffic
+
+    deployment = configuration.deployment
+    traffic = InferenceServiceTraffic(namespace, deployment, stores, candidate.version, candidate.uri)
+    steps = release(traffic, deployment, candidate.inputs, candidate.examples)
+    return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps)
+
+
+def release_to_vertex(configuration: Configuration, stores: Store, candidate: Candidate, place: str) -> dict[str, Any]:
+    """Release to a Vertex AI endpoint.
+
+    Raises:
+        ContractViolation: as `release_to_target`.
+    """
+    from serving.vertex_endpoint import VertexTraffic
+
+    deployment = configuration.deployment
+    project, _, location = place.partition("/")
+    traffic = VertexTraffic(project, location, deployment, stores, candidate.version, candidate.uri)
+    steps = release(traffic, deployment, candidate.inputs, candidate.examples)
+    return deployment_record(traffic.url(), "", traffic, deployment, steps)
+
+
+@contextlib.contextmanager
+def ended_by_exception() -> Iterator[None]:
+    """A request to end the process ends the block as an exception, so that traffic returns to the champion first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,28 @@
+"""The component `validate_serving`."""
+
+from kfp.dsl import Artifact, Input, Model, Output
+
+from components.environment import component
+
+
+@component(environment="serving")
+def validate_serving(project: Input[Artifact], registered_model: Input[Model], servable_model: Output[Model]):
+    """Start the real server from the registered model and ask it, before anyone depends on it.
+
+    The model's own baseline rows go through v2 and v1, REST and gRPC, and must come back with the registered scores;
+    malformed requests must be refused as such; every prediction must be in the log. The server is always stopped.
+
+    Args:
+        project: The project; `evaluation.latency_requests` says how many requests are timed.
+        registered_model: The model folder with the server's `code/`.
+        servable_model: The same folder with `serving.json`: latency in milliseconds, and examples with their scores.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.deployment.validate_serving.trial import try_serving
+
+    with step(servable_model):
+        servable_model.metadata.update(
+            try_serving(Path(project.path), Path(registered_model.path), Path(servable_model.path))
+        )

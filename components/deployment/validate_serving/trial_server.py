@@ -1,0 +1,103 @@
+"""A server on free ports of this machine for as long as a block runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from components.contract import ContractViolation
+from serving.client import Client
+from serving.ports import LOOPBACK, free_ports
+
+READY_SECONDS = 120.0
+STOP_SECONDS = 15.0
+
+
+class TrialServer:
+    """The model's server, run from the code that was registered with it."""
+
+    def __init__(self, folder: Path, model: str, version: str, prediction_log: Path) -> None:
+        """Choose ports.
+
+        Args:
+            folder: The registered model.
+            model: Its name.
+            version: Its version.
+            prediction_log: Folder the server logs predictions to.
+        """
+        self.folder = folder
+        self.model = model
+        self.version = version
+        self.prediction_log = prediction_log
+        self.http_port, self.grpc_port = free_ports(2)
+        self._output: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> Self:
+        code = self.folder / "code"
+        if not (code / "serving" / "server.py").is_file():
+            raise ContractViolation(f"{code} holds no serving/server.py. Take the output of register_model.")
+        # Only what was registered may be found, not the modules of this step.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-s", "-m", "serving.server", *self._arguments()],
+            cwd=code,
+            env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+
+    def client(self) -> Client:
+        """A connection to it."""
+        return Client(self.http_port, timeout=30)
+
+    def _arguments(self) -> list[str]:
+        settings = {
+            "model_dir": str(self.folder.resolve()),
+            "model_name": self.model,
+            "version": self.version,
+            "prediction_log": str(self.prediction_log),
+            "http_port": str(self.http_port),
+            "grpc_port": str(self.grpc_port),
+            "host": LOOPBACK,
+        }
+        return [part for name, value in settings.items() for part in (f"--{name}", value)]
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        with Client(self.http_port, timeout=5) as client:
+            while time.monotonic() < deadline and self._process.poll() is None:
+                if client.get(f"/v2/models/{self.model}/ready").status == 200:
+                    return
+                time.sleep(0.05)
+        self._output.seek(0)
+        ended = self._process.poll()
+        state = f"does not answer within {READY_SECONDS:.0f} s" if ended is None else f"ended with exit code {ended}"
+        raise ContractViolation(
+            f"the server of {self.folder} {state}. Its last words:\n"
+            + "\n".join(self._output.read().splitlines()[-15:])
+        )
+
+    def _stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._output.close()

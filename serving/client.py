@@ -1,0 +1,122 @@
+"""A plain client for v1 and v2 inference over HTTP, for those who try and compare servers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from serving.ports import LOOPBACK
+
+# A served score may differ from the registered one by this much: 32 bit arithmetic on another machine.
+SCORE_TOLERANCE = 1e-5
+
+JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, and how long it took. Status 0: nothing did, and the body says why."""
+
+    status: int
+    body: str
+    seconds: float
+    headers: Mapping[str, str]
+
+    def json(self) -> Any:
+        """The body's content.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        return json.loads(self.body)
+
+
+class Client:
+    """One connection, kept open; not to be shared between threads."""
+
+    def __init__(self, port: int, host: str = LOOPBACK, timeout: float = 10.0) -> None:
+        """Name the server; it is connected to at the first request.
+
+        Args:
+            port: Its HTTP port.
+            host: Its name or address.
+            timeout: Seconds after which an answer is no longer waited for.
+        """
+        self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.close()
+
+    def get(self, path: str) -> Answer:
+        """Ask for a path."""
+        return self._send("GET", path, None, {})
+
+    def post(self, path: str, body: object, headers: Mapping[str, str] = JSON) -> Answer:
+        """Send a body: bytes as they are, anything else as JSON."""
+        return self._send("POST", path, body if isinstance(body, bytes) else json.dumps(body).encode(), headers)
+
+    def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+        started = time.perf_counter()
+        try:
+            self._connection.request(method, path, body, dict(headers))
+            response = self._connection.getresponse()
+            text = response.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException) as error:
+            with contextlib.suppress(OSError):
+                self._connection.close()
+            return Answer(0, f"{type(error).__name__}: {error}", time.perf_counter() - started, {})
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, text, time.perf_counter() - started, found)
+
+
+def v2_request(inputs: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows of feature values as a v2 request, one tensor for each feature.
+
+    Args:
+        inputs: The model's inputs, as `model.json` names them.
+        rows: For each row a value for each input; None where it is missing.
+    """
+    datatypes = {"numeric": "FP64", "categorical": "BYTES"}
+    return {
+        "inputs": [
+            {
+                "name": item["name"],
+                "shape": [len(rows)],
+                "datatype": datatypes[item["type"]],
+                "data": [row[item["name"]] for row in rows],
+            }
+            for item in inputs
+        ]
+    }
+
+
+def scores_in(answer: Answer) -> list[float]:
+    """The scores of a v2 answer; none where it is no such answer."""
+    if answer.status != 200:
+        return []
+    try:
+        outputs = {item["name"]: item["data"] for item in answer.json()["outputs"]}
+        return [float(score) for score in outputs["score"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest of the values that at least this share of them does not exceed (nearest rank).
+
+    Raises:
+        ValueError: there are no values.
+    """
+    if not values:
+        raise ValueError("no values, no quantile")
+    position = max(0, -(-len(values) * share // 1) - 1)
+    return sorted(values)[int(position)]

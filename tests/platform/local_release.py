@@ -1,0 +1,104 @@
+"""What the tests of local releases share: small models, projects that release them, and load on an endpoint."""
+
+from __future__ import annotations
+
+import collections
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from components.deployment.release_model.targets import release_to_target
+from environments.locks import interpreter
+from project.configuration import Store
+from project.stores import save_stores
+from serving.client import Answer, Client, v2_request
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}]
+REQUEST = v2_request(INPUTS, [{"temperature": 30.0, "site": "north"}])
+
+
+def make_model(folder: Path, version: str, slope: float = 1.0) -> Path:
+    """A servable model, written in the environment that can."""
+    subprocess.run(
+        [str(interpreter("modelling")), str(ROOT / "tests" / "tiny_model.py"), str(folder), version, str(slope)],
+        check=True,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    return folder
+
+
+class Place:
+    """A serving folder of its own, and releases to it."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = port
+        self.serving = folder / "serving"
+        self.predictions = folder / "predictions"
+
+    def project(self, model: Path, **deployment: Any) -> Path:
+        """The project artifact of a model, with settings of its deployment."""
+        project = self.folder / f"project-{model.name}"
+        project.mkdir(parents=True, exist_ok=True)
+        values = yaml.safe_load((model / "pipeline.yaml").read_text())
+        values["deployment"] |= {"http_port": self.port, **deployment}
+        (project / "pipeline.yaml").write_text(yaml.safe_dump(values))
+        stores = Store(
+            tracking_uri="sqlite://",
+            dataset_remote=str(self.folder),
+            online_store="",
+            prediction_log=str(self.predictions),
+            serving=f"local:{self.serving}",
+        )
+        save_stores(stores, project)
+        return project
+
+    def release(self, model: Path, **deployment: Any) -> dict[str, Any]:
+        """Release a model and read the record."""
+        destination = self.folder / f"{model.name}.json"
+        release_to_target(self.project(model, **deployment), model, model.as_uri(), destination)
+        record: dict[str, Any] = json.loads(destination.read_text())
+        return record
+
+    def ask(self, request: object = REQUEST, headers: dict[str, str] | None = None) -> Answer:
+        """One request to the endpoint."""
+        with Client(self.port) as client:
+            return client.post(
+                "/v2/models/devices/infer", request, {"content-type": "application/json"} | (headers or {})
+            )
+
+    def logged(self) -> list[dict[str, Any]]:
+        """Every line of the prediction log."""
+        files = sorted(self.predictions.rglob("*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+class Load:
+    """Requests from several clients until the block ends; what they got is counted by status and version."""
+
+    def __init__(self, port: int, clients: int = 2) -> None:
+        self.port = port
+        self.answers: collections.Counter[tuple[int, str]] = collections.Counter()
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        with Client(self.port) as client:
+            while not self._stop.wait(0.005):
+                answer = client.post("/v2/models/devices/infer", REQUEST)
+                self.answers[answer.status, answer.headers.get("x-model-version", "")] += 1
