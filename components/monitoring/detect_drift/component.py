@@ -1,0 +1,51 @@
+"""The component `detect_drift`."""
+
+from typing import NamedTuple
+
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
+
+from components.environment import component
+
+
+@component(environment="modelling")
+def detect_drift(
+    project: Input[Artifact],
+    predictions: Input[Dataset],
+    drift: Output[Artifact],
+    report: Output[HTML],
+    metrics: Output[Metrics],
+) -> NamedTuple("Outputs", [("decision", str)]):
+    """Compare what production sends with what the champion was trained on, and decide whether to train anew.
+
+    Each feature, how much of it is missing, and the score are compared with the sample of training data that the
+    champion carries: one prediction for each entity, of the champion's own version. A column drifts when its p-value
+    (Kolmogorov-Smirnov for numbers, chi-square for categories), corrected by Holm, is below `monitoring.significance`
+    and its Jensen-Shannon distance above `monitoring.smallest_effect`. Evidently draws the report; the rule is ours,
+    since Evidently's defaults alarm on many small windows without any drift (`benchmarks/drift_rule.py` measures it).
+
+    Args:
+        project: The project; `monitoring` holds the rule's bounds, the stores say where the registry is.
+        predictions: What `collect_predictions` wrote.
+        drift: `drift.json`: the decision, a sentence, and p-value, distance and verdict of each column. metadata:
+            `decision`, `sentence`, `drifted` (features), `drifted_share` (0 to 1), `predictions` (how many).
+        report: Page with the verdict and each column's distributions.
+        metrics: `predictions_compared`, `features_drifted`, `drifted_share`, `score_distance` (0 to 1).
+
+    Returns:
+        decision: `retrain`, `keep`, or `undecided` where there are fewer predictions than `monitoring.smallest_window`.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.monitoring.detect_drift import detection
+
+    with step(drift, report, metrics):
+        found = detection.detect_drift(Path(project.path), Path(predictions.path), Path(drift.path), Path(report.path))
+        recorded = ("decision", "sentence", "drifted", "drifted_share", "predictions", "version", "summary")
+        drift.metadata.update({name: found[name] for name in recorded})
+        metrics.log_metric("predictions_compared", found["predictions"]["compared"])
+        metrics.log_metric("features_drifted", len(found["drifted"]))
+        metrics.log_metric("drifted_share", found["drifted_share"])
+        if found["score_distance"] is not None:
+            metrics.log_metric("score_distance", found["score_distance"])
+    return (found["decision"],)

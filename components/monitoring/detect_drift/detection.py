@@ -1,0 +1,143 @@
+"""Compare what production sends with what the champion was trained on, and decide whether to train anew."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from components.champion import Champion, require_champion
+from components.complete import complete_folder, write_whole
+from components.contract import ContractViolation
+from components.monitoring.detect_drift.page import draw
+from components.monitoring.detect_drift.rule import SCORE, Finding, Input, compare, decide, drifted_inputs
+from project.loading import load_configuration
+from project.stores import load_stores
+
+DRIFT_FILE = "drift.json"
+BASELINE_FILE = "baseline/reference.parquet"
+# More rows than this make nothing clearer: a difference that matters shows in far fewer.
+LARGEST_SAMPLE = 20_000
+
+
+def detect_drift(project: Path, predictions: Path, drift: Path, report: Path) -> dict[str, Any]:
+    """Compare the window's predictions with the champion's baseline.
+
+    Args:
+        project: The project artifact.
+        predictions: What `collect_predictions` wrote.
+        drift: Folder for `drift.json`; it appears whole or not at all.
+        report: HTML file to write.
+
+    Returns:
+        The content of `drift.json` and a `summary`.
+
+    Raises:
+        ContractViolation: no model is in production or another one than when the predictions were collected, or its
+            baseline lacks a column or has no rows.
+    """
+    configuration, stores = load_configuration(project), load_stores(project)
+    rule = configuration.monitoring
+    champion = require_champion(stores.tracking_uri, configuration.deployment.model)
+    window = json.loads((predictions / "predictions.json").read_text("utf-8"))
+    if window["champion"] != champion.version:
+        raise ContractViolation(
+            f"Version {champion.version} of {champion.model} became the champion while this run went; the predictions "
+            f"were collected for version {window['champion']}. Run monitoring again."
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs = [Input(**item) for item in champion.description(Path(scratch))["inputs"]]
+        reference = read_baseline(champion, inputs, Path(scratch))
+    current = read_predictions(predictions / "predictions.parquet", inputs, champion.version)
+    compared = independent(current, configuration.training.seed)
+    # Too few rows are shown too, but nothing follows from them.
+    findings = compare(reference, compared, inputs, rule) if len(compared) else []
+    decision, sentence = decide(findings, len(inputs), len(compared), rule)
+    content = {
+        "decision": decision,
+        "sentence": sentence,
+        "model": champion.model,
+        "version": champion.version,
+        "start": window["start"],
+        "end": window["end"],
+        "predictions": {"window": window["rows"], "champion": len(current), "compared": len(compared)},
+        "reference_rows": len(reference),
+        "rule": rule.model_dump(include={"significance", "smallest_effect", "drifted_share", "smallest_window"}),
+        "drifted_share": len(drifted_inputs(findings)) / len(inputs),
+        "drifted": drifted_inputs(findings),
+        "columns": [asdict(finding) for finding in findings],
+    }
+    with complete_folder(drift) as folder:
+        (folder / DRIFT_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False), "utf-8")
+        write_whole(report, draw(content, findings, reference, compared, inputs, rule))
+    print(sentence)
+    return {**content, "score_distance": score_distance(findings), "summary": f"{decision}: {describe(content)}"}
+
+
+def describe(content: dict[str, Any]) -> str:
+    """The key figure in a few words."""
+    if content["decision"] == "undecided":
+        return f"{content['predictions']['compared']:,} predictions"
+    return f"{len(content['drifted'])} features drifted"
+
+
+def score_distance(findings: Sequence[Finding]) -> float | None:
+    """Jensen-Shannon distance of the score, 0 to 1; None where nothing was compared."""
+    return next((finding.distance for finding in findings if finding.column == SCORE), None)
+
+
+def read_baseline(champion: Champion, inputs: Sequence[Input], scratch: Path) -> pd.DataFrame:
+    """The sample of its training data that the champion carries.
+
+    Raises:
+        ContractViolation: it cannot be read, lacks a column, or has no rows.
+    """
+    where = f"{BASELINE_FILE} of {champion.model} version {champion.version}"
+    remedy = "Train and promote a model again."
+    try:
+        reference = pd.read_parquet(champion.fetch(scratch / "baseline", BASELINE_FILE))
+    except (OSError, ValueError) as error:
+        raise ContractViolation(f"{where} cannot be read ({error}). {remedy}") from error
+    missing = [name for name in [SCORE, *(item.name for item in inputs)] if name not in reference]
+    if missing or reference.empty:
+        problem = f"has no column {', '.join(missing)}" if missing else "has no rows"
+        raise ContractViolation(f"{where} {problem}, so that there is nothing to compare with. {remedy}")
+    return reference
+
+
+def read_predictions(file: Path, inputs: Sequence[Input], version: str) -> pd.DataFrame:
+    """The predictions of one version: a column for each input, `score`, `entity` and `time`, oldest first."""
+    table = pq.read_table(file, columns=["time", "entity", "version", SCORE, "features"]).to_pandas(
+        ignore_metadata=True, self_destruct=True
+    )
+    table = table[table["version"] == version].reset_index(drop=True)
+    features = pd.DataFrame(table["features"].tolist(), columns=[item.name for item in inputs], index=table.index)
+    for item in inputs:
+        if item.type == "numeric":
+            features[item.name] = features[item.name].astype("float64")
+    record = table[["time", "entity", SCORE]]
+    # A feature may be called as a column of the record is.
+    return record[[name for name in record if name not in features]].join(features)
+
+
+def independent(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """One prediction for each entity, its newest; those that name none all count.
+
+    Asking twice about the same entity says nothing new, but a test takes it for more evidence.
+
+    Args:
+        predictions: Oldest first, with `entity`.
+        seed: Of the sample that is taken where there are more than 20,000.
+    """
+    known = predictions["entity"].notna()
+    newest = ~predictions["entity"].duplicated(keep="last")
+    kept = predictions[newest | ~known]
+    if len(kept) > LARGEST_SAMPLE:
+        kept = kept.sample(LARGEST_SAMPLE, random_state=seed).sort_index()
+    return kept.reset_index(drop=True)

@@ -1,0 +1,26 @@
+"""The component `trigger_retraining`."""
+
+from kfp.dsl import Artifact, Input, Output
+
+from components.environment import component
+
+
+@component(environment="platform")
+def trigger_retraining(project: Input[Artifact], drift: Input[Artifact], request: Output[Artifact]):
+    """Ask for retraining: record why, and with which command. It starts no run itself.
+
+    Args:
+        project: The project.
+        drift: What `detect_drift` decided; anything but `retrain` fails this step.
+        request: JSON file: `project`, `model`, `version`, `reason`, `columns` (what drifted, and how), `requested_at`,
+            `command` and its `explanation`. metadata: `reason`, `command`, `requested_at`.
+    """
+    from pathlib import Path
+
+    from components.contract import step
+    from components.monitoring.trigger_retraining.request import announce, write_request
+
+    with step(request):
+        content = write_request(Path(project.path), Path(drift.path), Path(request.path))
+        request.metadata.update({name: content[name] for name in ("reason", "command", "requested_at", "summary")})
+        print(announce(content))
