@@ -58,9 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{file}  {file.stat().st_size / 1024:.0f} KiB")
         if options.components:
             folder = options.output / "components" if options.output else ROOT / "build" / "components"
-            written = compile_components(
-                options.target, options.project, folder, image_registry=options.image_registry
-            )
+            written = compile_components(options.target, options.project, folder, image_registry=options.image_registry)
             print(f"{folder}  {len(written)} components")
     except ConfigurationError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -69,17 +69,21 @@ def compiling_for(target: Target) -> Iterator[None]:
 class LifecycleComponent:
     """A KFP component of this library, built for a target when a pipeline uses it."""
 
-    def __init__(self, function: Callable[..., Any], environment: str, carries: Iterable[str], project: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], environment: str, carries: Iterable[str], project: bool, cached: bool
+    ) -> None:
         self.function = function
         self.environment = environment
         self.name = function.__name__
         self.carries = tuple(carries)
         self.carries_project = project
+        self.cached = cached
         self.__doc__ = function.__doc__
 
     def __call__(self, **arguments: Any) -> dsl.PipelineTask:
         """Add a task to the pipeline that is being defined, as calling a KFP component does."""
-        return self.build(_target.get(_LOCAL))(**arguments)
+        task: dsl.PipelineTask = self.build(_target.get(_LOCAL))(**arguments)
+        return task if self.cached else task.set_caching_options(False)
 
     def files(self, target: Target) -> dict[str, bytes]:
         """All that travels with the component, content by path."""
@@ -106,7 +110,7 @@ class LifecycleComponent:
 
 
 def component(
-    *, environment: str, carries: Iterable[str] = (), carries_project: bool = False
+    *, environment: str, carries: Iterable[str] = (), carries_project: bool = False, cached: bool = True
 ) -> Callable[[Callable[..., Any]], LifecycleComponent]:
     """Make a function a component that runs in a named environment.
 
@@ -114,10 +118,12 @@ def component(
         environment: One of `environments/*.in`.
         carries: Modules that travel with the component beside those its body imports, to be handed on by it.
         carries_project: Whether the project itself travels with it.
+        cached: Whether its outputs may stand in for a later run with the same code and inputs. False for what has an
+            effect outside its outputs, and for what reads something that its inputs do not name.
     """
 
     def decorate(function: Callable[..., Any]) -> LifecycleComponent:
-        return LifecycleComponent(function, environment, carries, carries_project)
+        return LifecycleComponent(function, environment, carries, carries_project, cached)
 
     return decorate
 

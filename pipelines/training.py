@@ -72,7 +72,7 @@ def training(
             "evaluation": evaluation,
             "verdict": decision.outputs["verdict"],
         }
-        with dsl.If(decision.outputs["decision"] == "promoted", name="promoted"):
+        with dsl.If(decision.outputs["Output"] == "promoted", name="promoted"):
             registered_model = register_model(
                 project=project,
                 approved_model=decision.outputs["approved_model"],

@@ -214,7 +214,8 @@ def _run(
     session = Session(recorder, logs, scratch, variables)
     arguments = {
         **local_stores(STATE, configuration.name).model_dump(mode="json"),
-        "source_version": source_version(configuration.source),
+        # A source that cannot be fingerprinted is read at every run.
+        "source_version": source_version(configuration.source) or record.id,
         "webhook_url": webhook_url,
     }
     state, reason = RunState.failed, None
@@ -270,5 +271,5 @@ def _outcome(progress: RunProgress) -> RunState:
     """A run is done when no step failed; kfp's own state says so even when only the exit handler passed."""
     if progress.failed() is not None:
         return RunState.failed
-    decisions = [step.parameters["decision"] for step in progress.steps.values() if "decision" in step.parameters]
-    return RunState.rejected if "rejected" in decisions else RunState.done
+    verdict = progress.artifact("verdict")
+    return RunState.rejected if verdict is not None and verdict[1]["decision"] == "rejected" else RunState.done

@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Output
 from components.environment import component
 
 
-@component(environment="modelling")
+@component(environment="modelling", cached=False)
 def promote_model(project: Input[Artifact], deployment: Input[Artifact], champion: Output[Artifact]):
     """Move the registry's alias `champion` to the version that was just released.
 

@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Model, Output
 from components.environment import component
 
 
-@component(environment="modelling", carries=["serving.server"])
+@component(environment="modelling", carries=["serving.server"], cached=False)
 def register_model(
     project: Input[Artifact],
     approved_model: Input[Model],

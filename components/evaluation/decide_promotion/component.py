@@ -1,7 +1,5 @@
 """The component `decide_promotion`."""
 
-from typing import NamedTuple
-
 from kfp.dsl import Artifact, Input, Model, Output
 
 from components.environment import component
@@ -15,7 +13,7 @@ def decide_promotion(
     evaluation: Input[Artifact],
     verdict: Output[Artifact],
     approved_model: Output[Model],
-) -> NamedTuple("Outputs", [("decision", str)]):
+) -> str:
     """Decide whether the candidate goes to production: every gate rule, and the champion on the same rows.
 
     The first model ever is judged by the rules alone. A champion that cannot be asked rejects the candidate.
@@ -29,9 +27,8 @@ def decide_promotion(
         approved_model: The model folder when it is promoted; else a folder with `rejected.json` alone.
 
     Returns:
-        decision: `promoted` or `rejected`.
+        `promoted` or `rejected`. Not a named output: kfp's local runner cannot resolve one in a condition.
     """
-    from collections import namedtuple
     from pathlib import Path
 
     from components.contract import step
@@ -48,4 +45,4 @@ def decide_promotion(
         )
         verdict.metadata.update(decided)
         approved_model.metadata.update(decided)
-    return namedtuple("Outputs", ["decision"])(decided["decision"])
+    return str(decided["decision"])

@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Dataset, Input, Output
 from components.environment import component
 
 
-@component(environment="modelling")
+@component(environment="modelling", cached=False)
 def materialize_features(project: Input[Artifact], validated: Input[Dataset], store: Output[Artifact]) -> None:
     """Compute each feature as of the newest row, by the same SQL as for training, and write it to the online store.
 

@@ -1,13 +1,14 @@
 """Component `load_project`: the configuration that every other step reads."""
 
-from kfp.dsl import Artifact, EmbeddedInput, Output
+from kfp import dsl
+from kfp.dsl import Artifact, Output
 
 from components.environment import component
 
 
 @component(environment="platform", carries_project=True)
 def load_project(
-    embedded: EmbeddedInput[Artifact],
+    embedded: dsl.EmbeddedInput[Artifact],
     project: Output[Artifact],
     tracking_uri: str,
     dataset_remote: str,

@@ -5,7 +5,7 @@ from kfp.dsl import Markdown, Output, PipelineTaskFinalStatus
 from components.environment import component
 
 
-@component(environment="platform")
+@component(environment="platform", cached=False)
 def notify(
     status: PipelineTaskFinalStatus,
     message: Output[Markdown],
