@@ -81,7 +81,9 @@ def training_run(folder: Path) -> dict[str, ArtifactView]:
     for artifact in metadata:
         (folder / artifact).mkdir(parents=True)
     (folder / "project" / "pipeline.yaml").write_text(CONFIGURATION, "utf-8")
-    _write_data(folder / "validated")
+    for artifact in ("tables", "snapshot", "validated"):
+        _write(folder / artifact / "manifest.json", manifest())
+    _write(folder / "validated" / "validation.json", {"checks": checks()})
     _write(folder / "training_set" / "training_set.json", training_set())
     for artifact in ("model", "registered_model"):
         _write(folder / artifact / "model.json", model() | ({"version": 3} if artifact == "registered_model" else {}))
@@ -101,7 +103,8 @@ def _write(file: Path, content: Any) -> None:
     file.write_text(json.dumps(content), "utf-8")
 
 
-def _write_data(folder: Path) -> None:
+def manifest() -> dict[str, Any]:
+    """The tables of the dataset."""
     rows = {
         "customers": 10_000,
         "logins": 1_004_291,
@@ -109,11 +112,9 @@ def _write_data(folder: Path) -> None:
         "subscriptions": 92_417,
         "support_tickets": 9_170,
     }
-    tables = {
-        name: {"rows": count, "columns": {"customer_id": "VARCHAR", "at": "TIMESTAMP"}} for name, count in rows.items()
-    }
-    _write(folder / "manifest.json", {"as_of": "2026-11-23T23:58:41+00:00", "tables": tables})
-    _write(folder / "validation.json", {"checks": checks()})
+    columns = {"customer_id": "VARCHAR", "at": "TIMESTAMP"}
+    tables = {name: {"rows": count, "columns": columns} for name, count in rows.items()}
+    return {"as_of": "2026-11-23T23:58:41+00:00", "tables": tables}
 
 
 def checks() -> list[dict[str, Any]]:
@@ -124,7 +125,7 @@ def checks() -> list[dict[str, Any]]:
             "column": "customer_id",
             "layer": layer,
             "rule": rule,
-            "severity": "error",
+            "severity": "critical",
             "passed": True,
             "rows": 0,
             "share": 0.0,
@@ -185,7 +186,7 @@ def model() -> dict[str, Any]:
         "feature_service": "churn",
         "feature_version": "b7e23ec29af2",
         "threshold": 0.2083,
-        "calibration": "sigmoid",
+        "calibration": {"method": "sigmoid", "slope": 1.04},
         "estimator": "sklearn.ensemble.HistGradientBoostingClassifier",
         "parameters": parameters()["parameters"],
         "seed": 42,
@@ -199,23 +200,40 @@ def evaluation() -> dict[str, Any]:
     """Six dimensions, measured."""
     measured = {
         "performance.roc_auc": (0.809, 0.794, 0.823),
-        "performance.best_possible_auc": (0.846, 0.834, 0.858),
+        "performance.best_possible_roc_auc": (0.846, 0.834, 0.858),
         "performance.average_precision": (0.241, 0.219, 0.266),
         "performance.lift_at_10_percent": (4.12, 3.85, 4.4),
         "performance.expected_value_per_1000": (612.4, 480.1, 744.9),
         "fairness.demographic_parity_ratio.gender": (0.94, 0.88, 1.01),
         "fairness.demographic_parity_ratio.age_band": (0.86, 0.8, 0.93),
         "calibration.expected_calibration_error": (0.0081, 0.0052, 0.0134),
-        "robustness.worst_missing_feature_auc_drop": (0.071, None, None),
-        "explainability.additivity_error": (2.1e-7, None, None),
-        "latency.p50_ms": (0.021, None, None),
-        "latency.p99_ms": (0.064, None, None),
+        "robustness.worst_missing_feature_auc_drop": (0.071, 0.058, 0.086),
+        "explainability.additivity_error": (2.1e-7, 2.1e-7, 2.1e-7),
+        "latency.p50_ms": (0.021, 0.02, 0.023),
+        "latency.p99_ms": (0.064, 0.051, 0.088),
     }
     metrics = {
         name: {"value": value, "low": low, "high": high, "rows": 14_195}
         for name, (value, low, high) in measured.items()
     }
-    return {"metrics": metrics, "notes": ["Group region = north has 84 rows: too few to judge."], "sections": []}
+    return {
+        "metrics": metrics,
+        "notes": ["Group region = north has 84 rows: too few to judge."],
+        "sections": [
+            {
+                "dimension": "performance",
+                "title": "Decisions at the threshold 0.208",
+                "columns": ["", "acted on", "left alone"],
+                "rows": [["event", 391, 347], ["no event", 1_180, 12_277]],
+            },
+            {
+                "dimension": "explainability",
+                "title": "Why the highest scores are high",
+                "columns": ["customer_id", "score", "reasons"],
+                "rows": [["C004711", 0.871, "days_since_last_login 41 (+1.9); payment_failures_90d 2 (+0.8)"]],
+            },
+        ],
+    }
 
 
 def verdict() -> dict[str, Any]:
@@ -293,6 +311,7 @@ def _curve(power: float) -> str:
     points = " ".join(f"{40 + 3.2 * step:.1f},{250 - 230 * (step / 100) ** power:.1f}" for step in range(101))
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 280"><rect width="400" height="280" fill="#fff"/>'
-        '<path d="M40 20V250H380" fill="none" stroke="#999"/><path d="M40 250L360 20" stroke="#ccc" stroke-dasharray="4 4"/>'
+        '<path d="M40 20V250H380" fill="none" stroke="#999"/>'
+        '<path d="M40 250L360 20" stroke="#ccc" stroke-dasharray="4 4"/>'
         f'<polyline points="{points}" fill="none" stroke="#265d8f" stroke-width="2.5"/></svg>'
     )

@@ -126,7 +126,8 @@ class Model(Content):
     feature_service: str = ""
     feature_version: str = ""
     threshold: float | None = None
-    calibration: str = ""
+    calibration: dict[str, Any] = {}
+    """How scores became probabilities: `method`, and what was fitted."""
     estimator: str = ""
     parameters: dict[str, Any] = {}
     seed: int | None = None
@@ -144,11 +145,21 @@ class Metric(Content):
     rows: int | None = None
 
 
+class Section(Content):
+    """A table of the evaluation, such as the confusion matrix or the groups of a sensitive column."""
+
+    dimension: str
+    title: str
+    columns: list[str]
+    rows: list[list[Any]]
+
+
 class Evaluation(Content):
     """`evaluation.json`: every metric by `dimension.metric[.slice]`."""
 
     metrics: dict[str, Metric]
     notes: list[str] = []
+    sections: list[Section] = []
 
 
 class RuleVerdict(Content):

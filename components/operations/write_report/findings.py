@@ -24,6 +24,7 @@ from components.operations.write_report.artifacts import (
     Model,
     Parameters,
     RuleVerdict,
+    Section,
     Table,
     TrainingSet,
     Validation,
@@ -177,10 +178,11 @@ class Plot:
 
 @dataclass(frozen=True)
 class Dimension:
-    """One dimension of quality: its metrics and its plots."""
+    """One dimension of quality: its metrics, tables and plots."""
 
     name: str
     metrics: list[MeasuredMetric]
+    tables: list[Section]
     plots: list[Plot]
 
 
@@ -201,14 +203,22 @@ def quality_findings(evaluation: ArtifactView) -> QualityFindings:
     for name, metric in content.metrics.items():
         dimension, _, rest = name.partition(".")
         metric_name, _, piece = rest.partition(".")
-        bar = interval_bar(metric.value, metric.low, metric.high, whole=True) if metric.low is not None else None
+        bar = interval_bar(metric.value, metric.low, metric.high, whole=True) if metric.low != metric.high else None
         by_dimension.setdefault(dimension, []).append(MeasuredMetric(metric_name, piece, metric, bar))
     plots: dict[str, list[Plot]] = {}
     for file in sorted((evaluation.path / "plots").glob("*.svg")):
         dimension, _, title = file.stem.partition("_")
         plots.setdefault(dimension, []).append(Plot(title or dimension, _data_address(file)))
     return QualityFindings(
-        [Dimension(name, by_dimension.get(name, []), plots.get(name, [])) for name in {**by_dimension, **plots}],
+        [
+            Dimension(
+                name,
+                by_dimension.get(name, []),
+                [table for table in content.sections if table.dimension == name],
+                plots.get(name, []),
+            )
+            for name in dict.fromkeys([*by_dimension, *(table.dimension for table in content.sections), *plots])
+        ],
         content.notes,
         content.metrics.get("performance.roc_auc"),
         next((metric for name, metric in content.metrics.items() if "best_possible" in name), None),

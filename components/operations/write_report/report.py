@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,7 @@ def collect(
     model = next((artifacts[name] for name in ("registered_model", "model") if name in artifacts), None)
     deployed = artifacts.get("deployment") or artifacts.get("champion")
     parameters = artifacts.get("parameters")
+    data = data_findings(dataset) if dataset else None
     quality = quality_findings(artifacts["evaluation"]) if "evaluation" in artifacts else None
     features = feature_findings(artifacts["training_set"], configuration) if "training_set" in artifacts else None
     gate = gate_findings(artifacts["verdict"]) if "verdict" in artifacts else None
@@ -170,11 +172,11 @@ def collect(
         sentence=sentence,
         started_at=min(begun, default=None),
         seconds=(max(ends) - min(begun)).total_seconds() if begun else None,
-        figures=key_figures(quality, features, gate, deployment, dataset),
+        figures=key_figures(quality, features, gate, deployment, data),
         bars=step_bars(steps),
         failure=failure,
         label=configuration.label.title,
-        data=data_findings(dataset) if dataset else None,
+        data=data,
         features=features,
         model=findings,
         quality=quality,
@@ -234,7 +236,7 @@ def key_figures(
     features: FeatureFindings | None,
     gate: GateFindings | None,
     deployment: DeploymentFindings | None,
-    dataset: ArtifactView | None,
+    data: DataFindings | None,
 ) -> list[KeyFigure]:
     """The few numbers at the top."""
     figures = []
@@ -261,9 +263,9 @@ def key_figures(
         figures.append(
             KeyFigure("Training rows", number(train.rows), f"{train.snapshots} snapshots, {train.share:.1%} positive")
         )
-    elif dataset is not None and "rows" in dataset.metadata:
-        rows = dataset.metadata["rows"]
-        figures.append(KeyFigure("Rows", number(rows) if isinstance(rows, int | float) else str(rows), "in all tables"))
+    elif data is not None:
+        rows = sum(table.rows for table in data.tables.values())
+        figures.append(KeyFigure("Rows", number(rows), f"in {len(data.tables)} tables"))
     return figures
 
 
@@ -298,6 +300,11 @@ def lineage_of(
 
 def render(report: RunReport) -> str:
     """The report as one HTML document: no script, no network, all text escaped."""
+    return _templates().get_template("report.html.j2").render(report=report)
+
+
+@cache
+def _templates() -> Environment:
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -307,7 +314,7 @@ def render(report: RunReport) -> str:
         lstrip_blocks=True,
     )
     templates.filters.update(FILTERS)
-    return templates.get_template("report.html.j2").render(report=report)
+    return templates
 
 
 def write_run_report(
