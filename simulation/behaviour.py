@@ -11,16 +11,23 @@ from simulation.population import DISCOUNTED_BILLS, Floats, Population
 
 BILLING_DAYS = 30
 PRICE_MEMORY_DAYS = 60.0
-PRICE_WEIGHT = 4.0
 BASE_RATE = np.log(0.0006)
 """Logarithm of the daily rate of leaving of a settled, typical customer."""
 TYPICAL_INTEREST = -0.9
 LARGEST_RATE = 0.1
+# What weighs how much in the logarithm of the rate of leaving.
+BOREDOM_WEIGHT, GRIEVANCE_WEIGHT, TROUBLE_WEIGHT, PRICE_WEIGHT = 1.05, 0.7, 1.3, 4.0
 PLAN_EFFECT = np.array([0.15, 0.0, -0.2])
-"""Of basic, standard and premium on the logarithm of the rate of leaving."""
-
+"""Of basic, standard and premium on the same."""
 LIST_PRICES = np.array([9.99, 14.99, 19.99])
 """Dollars a month of basic, standard and premium on day 0."""
+
+# A day of a customer's life.
+LOGINS_AT_MOST = np.exp(1.5)
+PURCHASES_A_DAY = 0.03
+INTEREST_RETURNS, INTEREST_WAVERS = 0.03, 0.13
+LOSES_INTEREST, GAINS_INTEREST = 1 / 280, 1 / 600
+GRIEVANCE_LASTS, TROUBLE_LASTS = 0.97, 0.975
 
 Ints = NDArray[np.int64]
 
@@ -80,16 +87,18 @@ def live(market: Market, population: Population, rng: np.random.Generator, truth
 
         here = alive & (tenure > 0)
         chance = rng.random((4, size))
-        interest += here * (0.03 * (centre - interest) + 0.13 * rng.standard_normal(size))
-        lost, won = np.flatnonzero(here & (chance[0] < 1 / 280)), np.flatnonzero(here & (chance[0] > 1 - 1 / 600))
+        # Interest wavers about the customer's own level, which sometimes falls (a new job, another hobby) or rises.
+        interest += here * (INTEREST_RETURNS * (centre - interest) + INTEREST_WAVERS * rng.standard_normal(size))
+        lost = np.flatnonzero(here & (chance[0] < LOSES_INTEREST))
+        won = np.flatnonzero(here & (chance[0] > 1 - GAINS_INTEREST))
         centre[lost] -= rng.exponential(0.9, len(lost))
         centre[won] += rng.exponential(0.5, len(won))
 
-        count = rng.poisson(np.where(here, np.exp(np.minimum(interest, 1.5)) * market.activity[day], 0.0))
+        count = rng.poisson(here * np.minimum(np.exp(interest), LOGINS_AT_MOST) * market.activity[day])
         active = np.flatnonzero(count)
         diary.note("logins", day, active, interest=interest[active], count=count[active])
 
-        rate = 0.03 * population.taste * np.exp(0.5 * (interest - TYPICAL_INTEREST) - 0.5 * pressure)
+        rate = PURCHASES_A_DAY * population.taste * np.exp(0.5 * (interest - TYPICAL_INTEREST) - 0.5 * pressure)
         buyers = np.flatnonzero(here & (chance[1] < rate * market.buying[day]))
         diary.note("purchases", day, buyers)
 
@@ -108,14 +117,14 @@ def live(market: Market, population: Population, rng: np.random.Generator, truth
         diary.note("bills", day, due, plan=plan[due], charge=charge, discount=discount, failed=failed)
 
         experience[day % HORIZON_DAYS] = (
-            1.05 * (TYPICAL_INTEREST - interest)
-            + 0.7 * grievance
-            + 1.3 * trouble
+            BOREDOM_WEIGHT * (TYPICAL_INTEREST - interest)
+            + GRIEVANCE_WEIGHT * grievance
+            + TROUBLE_WEIGHT * trouble
             + PLAN_EFFECT[plan]
             + population.restlessness
         )
-        grievance *= 0.97
-        trouble *= 0.975
+        grievance *= GRIEVANCE_LASTS
+        trouble *= TROUBLE_LASTS
         if day in truth_days:
             customers = np.flatnonzero(alive & (tenure >= 0))
             probability = foresee(market, population, experience, day)[customers]

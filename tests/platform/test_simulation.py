@@ -89,7 +89,7 @@ def differing_tables(compare: Callable[[str, str], list[Any]], name: str) -> set
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     first, second, third = (tmp_path / f"{n}.duckdb" for n in (1, 2, 3))
     # Two chunks and several row groups: small files hide what a database decides at random.
-    arguments = {"customers": CHUNK + 2_000, "days": 240, "seed": 11}
+    arguments: dict[str, Any] = {"customers": CHUNK + 2_000, "days": 240, "seed": 11}
     simulate(first, **arguments)
     simulate(second, **arguments)
     code = (
