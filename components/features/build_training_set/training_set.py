@@ -166,7 +166,7 @@ def write_parts(
         writer.close()
         if not 0 < positives[part] < rows[part]:
             raise ContractViolation(
-                f"All {rows[part]:,} rows that {part} on have {label} = {1 if positives[part] else 0} (snapshots "
+                f"All {rows[part]:,} {part} rows have {label} = {1 if positives[part] else 0} (snapshots "
                 f"{', '.join(f'{s:%Y-%m-%d}' for s in split.part(part))}). Nothing can be learned or judged from one "
                 f"class: look at {configuration.label.query} and at the dates of the data."
             )

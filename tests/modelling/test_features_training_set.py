@@ -1,0 +1,201 @@
+"""A training set holds what was known at each snapshot, all labelled rows, and is the same each time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from feast import FeatureStore
+
+from components.contract import ContractViolation
+from components.features.build_training_set.training_set import build
+from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables
+
+AS_OF = START + timedelta(days=60)
+PARTS = ("train", "validation", "test")
+
+
+def build_from(
+    folder: Path, readers: list[Row], loans: list[Row], changes: dict[str, Any] | None = None, as_of: datetime = AS_OF
+) -> Path:
+    project = write_project(folder / "project", changes)
+    build(project, write_tables(folder / "tables", readers, loans, as_of), folder / "training_set")
+    return folder / "training_set"
+
+
+@pytest.fixture(scope="module")
+def history() -> tuple[list[Row], list[Row]]:
+    return some_readers_and_loans()
+
+
+@pytest.fixture(scope="module")
+def training_set(tmp_path_factory: pytest.TempPathFactory, history: tuple[list[Row], list[Row]]) -> Path:
+    return build_from(tmp_path_factory.mktemp("library"), *history)
+
+
+def frames(training_set: Path) -> dict[str, pd.DataFrame]:
+    return {part: pd.read_parquet(training_set / f"{part}.parquet") for part in PARTS}
+
+
+def test_each_row_holds_what_was_known_at_its_snapshot(
+    training_set: Path, history: tuple[list[Row], list[Row]]
+) -> None:
+    readers, loans = history
+    rows = pd.concat(frames(training_set).values())
+    for moment, at_once in rows.groupby("event_timestamp"):
+        snapshot = moment.to_pydatetime()
+        expected = expected_features(readers, loans, snapshot)
+        assert set(at_once.reader_id) == set(expected)
+        for row in at_once.itertuples():
+            features = expected[row.reader_id]
+            last = features.pop("last_loan_at")
+            features["days_since_last_loan"] = None if last is None else (snapshot - last).total_seconds() / 86_400
+            for name, value in features.items():
+                found = getattr(row, name)
+                wanted = float(value) if isinstance(value, bool | int) else value
+                assert (pd.isna(found) and wanted is None) or found == pytest.approx(wanted), f"{name} of {row}"
+
+
+def test_every_reader_of_every_snapshot_comes_out_once_with_the_label_that_followed(
+    training_set: Path, history: tuple[list[Row], list[Row]]
+) -> None:
+    readers, loans = history
+    rows = pd.concat(frames(training_set).values())
+    assert not rows.duplicated(["reader_id", "event_timestamp"]).any()
+    for row in rows.itertuples():
+        end = row.event_timestamp + timedelta(days=10)
+        borrowed = any(
+            loan["reader_id"] == row.reader_id and row.event_timestamp < loan["lent_at"] <= end for loan in loans
+        )
+        assert row.idle == (not borrowed)
+    everyone = sum(
+        reader["recorded_at"] <= moment.to_pydatetime()
+        for moment in rows.event_timestamp.unique()
+        for reader in readers
+    )
+    assert len(rows) == everyone
+
+
+def test_no_label_is_used_before_it_is_known(training_set: Path) -> None:
+    parts, horizon = frames(training_set), timedelta(days=10)
+    assert parts["train"].event_timestamp.max() + horizon <= parts["validation"].event_timestamp.min()
+    assert parts["validation"].event_timestamp.max() + horizon <= parts["test"].event_timestamp.min()
+    assert parts["test"].event_timestamp.max() + horizon <= AS_OF
+
+
+def test_what_happens_after_the_newest_known_label_changes_nothing(
+    tmp_path: Path, training_set: Path, history: tuple[list[Row], list[Row]]
+) -> None:
+    readers, loans = history
+    known = [loan for loan in loans if loan["lent_at"] <= AS_OF]
+    built = build_from(tmp_path, readers, [*known, {**known[0], "loan_id": 9999, "lent_at": AS_OF + timedelta(days=1)}])
+    for part in PARTS:
+        assert (built / f"{part}.parquet").read_bytes() == (training_set / f"{part}.parquet").read_bytes()
+
+
+def test_the_description_tells_what_is_there(training_set: Path) -> None:
+    description, parts = json.loads((training_set / "training_set.json").read_text()), frames(training_set)
+    assert description["entity"] == "reader_id"
+    assert description["label"] == "idle"
+    assert {feature["name"]: feature["type"] for feature in description["features"]} == {
+        "loans": "numeric",
+        "pages": "numeric",
+        "average_pages": "numeric",
+        "likes_poetry": "numeric",
+        "genre": "categorical",
+        "days_since_last_loan": "numeric",
+    }
+    assert description["sensitive"] == ["town"]
+    assert description["rows"] == {part: len(frame) for part, frame in parts.items()}
+    assert description["positives"] == {part: frame.idle.sum() for part, frame in parts.items()}
+    for part, frame in parts.items():
+        assert description["snapshots"][part] == sorted(frame.event_timestamp.dt.strftime("%Y-%m-%d").unique())
+        assert list(frame) == [
+            "reader_id", "event_timestamp", "idle", "best_possible",
+            *(feature["name"] for feature in description["features"]), "town",
+        ]  # fmt: skip
+        assert all(frame[feature["name"]].dtype == float for feature in description["features"][:4])
+        assert frame.equals(frame.sort_values(["event_timestamp", "reader_id"], ignore_index=True))
+    assert description["left_out"] == ["2025-02-05", "2025-02-15"]
+
+
+def test_the_same_input_gives_the_same_bytes(
+    tmp_path: Path, training_set: Path, history: tuple[list[Row], list[Row]]
+) -> None:
+    again = build_from(tmp_path, *history)
+    for file in training_set.iterdir():
+        assert (again / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.parametrize(("freshness_days", "last_known"), [(9, "2025-01-31"), (10, "2025-02-10")])
+def test_a_value_older_than_the_freshness_is_missing(
+    tmp_path: Path, history: tuple[list[Row], list[Row]], freshness_days: int, last_known: str
+) -> None:
+    changes: dict[str, Any] = {
+        "feature_repo/person.sql": "SELECT reader_id, town FROM readers WHERE $as_of <= TIMESTAMP '2025-01-31'",
+        "pipeline.yaml": ("freshness_days: 7", f"freshness_days: {freshness_days}"),
+    }
+    rows = pd.concat(frames(build_from(tmp_path, *history, changes)).values())
+    assert rows[rows.town.notna()].event_timestamp.max() == pd.Timestamp(last_known, tz="UTC")
+
+
+def labelled(expression: str) -> dict[str, str]:
+    sql = (
+        f"SELECT reader_id, {expression} AS idle FROM readers WHERE joined_at <= $snapshot AND recorded_at <= $snapshot"
+    )
+    return {"feature_repo/label.sql": sql}
+
+
+def loans_with(expression: str) -> dict[str, tuple[str, str]]:
+    return {"feature_repo/loans_so_far.sql": ("sum(pages) AS pages", f"{expression} AS pages")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (labelled("1"), r"All [\d,]+ train rows have idle = 1"),
+        (labelled("0"), r"All [\d,]+ train rows have idle = 0.*label\.sql"),
+        (labelled("reader_id % 2 + 0.5"), r"label every reader_id 0 or 1.*it gave 1\.5 for reader_id"),
+        (labelled("if(reader_id = 3, NULL, reader_id % 2)"), r"it gave None for reader_id 3 \(1 such rows\)"),
+        ({"feature_repo/label.sql": None}, r"There is no .*label\.sql"),
+        ({"feature_repo/label.sql": "SELECT reader_id FROM readers"}, r"label\.sql returns no column idle"),
+        (loans_with("NULL"), r"Never known in the [\d,]+ training rows: loans_so_far:pages"),
+        (loans_with("sum(pages::DOUBLE) * 'inf'::DOUBLE"), r"loans_so_far:pages is infinite in [\d,]+ rows.*nullif"),
+        (loans_with("max(genre)"), r"loans_so_far\.sql failed: Conversion Error"),
+        ({"pipeline.yaml": ("horizon_days: 10", "horizon_days: 50")}, r"too few for 1 to test, 1 to validate"),
+    ],
+)
+def test_a_training_set_that_cannot_be_trusted_is_refused_and_leaves_nothing(
+    tmp_path: Path, history: tuple[list[Row], list[Row]], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ContractViolation, match=message):
+        build_from(tmp_path, *history, changes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["project", "tables"]
+
+
+def test_a_row_that_the_join_loses_stops_the_run(
+    tmp_path: Path, history: tuple[list[Row], list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join: Callable[..., Any] = FeatureStore.get_historical_features
+
+    def losing(self: FeatureStore, entity_df: pd.DataFrame, **arguments: Any) -> Any:
+        return join(self, entity_df=entity_df.iloc[1:], **arguments)
+
+    monkeypatch.setattr(FeatureStore, "get_historical_features", losing)
+    with pytest.raises(ContractViolation, match="none may be lost"):
+        build_from(tmp_path, *history)
+
+
+def test_snapshots_before_the_first_customer_are_not_counted(tmp_path: Path) -> None:
+    readers, loans = some_readers_and_loans(count=200, days=40)
+    description = json.loads(
+        (build_from(tmp_path, readers, loans, as_of=START + timedelta(days=40)) / "training_set.json").read_text()
+    )
+    first = min(reader["recorded_at"] for reader in readers)
+    assert description["snapshots"]["train"][0] >= f"{first:%Y-%m-%d}"
+    assert datetime.fromisoformat(description["as_of"]) == datetime(2025, 2, 10, tzinfo=UTC)
