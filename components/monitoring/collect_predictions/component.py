@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Dataset, Input, Output
 from components.environment import component
 
 
-@component(environment="modelling")
+@component(environment="modelling", cached=False)
 def collect_predictions(project: Input[Artifact], predictions: Output[Dataset], as_of: str = ""):
     """Collect what the model server answered in the last days, as it wrote it to the prediction log.
 

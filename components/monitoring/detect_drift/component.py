@@ -7,7 +7,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 from components.environment import component
 
 
-@component(environment="modelling")
+@component(environment="modelling", cached=False)
 def detect_drift(
     project: Input[Artifact],
     predictions: Input[Dataset],

@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Output
 from components.environment import component
 
 
-@component(environment="platform")
+@component(environment="platform", cached=False)
 def trigger_retraining(project: Input[Artifact], drift: Input[Artifact], request: Output[Artifact]):
     """Ask for retraining: record why, and with which command. It starts no run itself.
 

@@ -1,0 +1,189 @@
+"""Score every current entity with the champion, and say why."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.champion import Champion, require_champion
+from components.complete import complete_folder
+from components.contract import ContractViolation
+from components.data.tables import read_manifest
+from components.features.definitions import TIMESTAMP, Definitions, load_definitions
+from components.features.history import FeatureHistory
+from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables, view_values
+from components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
+from components.training.dataset import model_inputs
+from components.training.scoring import ModelFolder, Scorer
+from project.configuration import Configuration
+from project.loading import load_configuration
+from project.stores import load_stores
+
+SCORES_FILE = "scores.parquet"
+BASELINE_FILE = "baseline/reference.parquet"
+
+
+def score_batch(project: Path, validated: Path, scores: Path) -> dict[str, Any]:
+    """Score everyone who is there as of the newest row.
+
+    Args:
+        project: The project artifact.
+        validated: The validated tables.
+        scores: Folder to write; it appears whole or not at all.
+
+    Returns:
+        `rows`, `above_threshold` (share, 0 to 1), `threshold`, `version`, `as_of`, `summary`.
+
+    Raises:
+        ContractViolation: no model is in production or cannot be had, it was trained on other feature definitions, or
+            nobody is there to be scored.
+    """
+    configuration, stores = load_configuration(project), load_stores(project)
+    champion = require_champion(stores.tracking_uri, configuration.deployment.model)
+    definitions = load_definitions(project, configuration)
+    # The online store keeps times in whole seconds; a batch is to give the same scores.
+    as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
+    with complete_folder(scores) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        scratch = Path(temporary)
+        check_definitions(champion, champion.description(scratch / "description"), definitions, configuration)
+        model = ModelFolder(champion.fetch(scratch / "champion"))
+        reference = pd.read_parquet(model.folder / BASELINE_FILE)
+        write_view_values(validated, configuration, definitions, as_of, scratch)
+        entities = current_entities(project, validated, configuration, definitions, as_of)
+        history = FeatureHistory(configuration, definitions, scratch)
+        scorer = model.scorer()
+        rows = above = 0
+        with pq.ParquetWriter(folder / SCORES_FILE, schema(entities, definitions.key), compression="zstd") as writer:
+            for start in range(0, len(entities), BATCH_ROWS):
+                batch = entities.slice(start, BATCH_ROWS)
+                features = history.features_of(batch, definitions.features).to_pandas()
+                scored = score_rows(batch, features, scorer, model.threshold, reference, champion.version)
+                writer.write_table(scored.cast(writer.schema))
+                rows, above = rows + len(scored), above + sum(scored["decision"].to_pylist())
+    return {
+        "rows": rows,
+        "above_threshold": above / rows,
+        "threshold": model.threshold,
+        "version": champion.version,
+        "as_of": as_of.isoformat(),
+        "summary": f"{rows:,} scores, {above / rows:.1%} above {model.threshold:.2f}",
+    }
+
+
+def check_definitions(
+    champion: Champion, description: Mapping[str, Any], definitions: Definitions, configuration: Configuration
+) -> None:
+    """Refuse a champion whose features are defined otherwise than the project defines them now.
+
+    Raises:
+        ContractViolation: the feature service or its version is another.
+    """
+    trained = description.get("feature_service"), description.get("feature_version")
+    now = configuration.features.service, definitions.version
+    if trained != now:
+        raise ContractViolation(
+            f"{champion.model} version {champion.version}, the champion, was trained on the feature service "
+            f"{trained[0]} of version {trained[1]}; the project now defines {now[0]} of version {now[1]}, so that the "
+            "same names may mean other values. Train and promote a model on the present definitions (lifecycle run "
+            "training), or score with the project as it was."
+        )
+
+
+def current_entities(
+    project: Path, validated: Path, configuration: Configuration, definitions: Definitions, as_of: datetime
+) -> pa.Table:
+    """Who is there at `as_of`: those whom the label's query would label at that moment.
+
+    Returns:
+        The entity key and `event_timestamp`, sorted by key.
+
+    Raises:
+        ContractViolation: the query fails, or nobody is there.
+    """
+    file = project / configuration.label.query
+    with session(validated) as connection:
+        show_tables(connection, validated, configuration.source.tables, as_of=None)
+        horizon = as_of + timedelta(days=configuration.label.horizon_days)
+        moments = {"snapshot": as_of, "horizon": horizon}
+        found = run_query(connection, definitions, file, moments, columns={}, timestamp=as_of).read_all()
+    if not len(found):
+        raise ContractViolation(
+            f"{file.name} finds nobody at {as_of:%Y-%m-%d %H:%M:%S}, the time of the newest row, so that there is "
+            "nothing to score. See that the tables are complete, or correct label.query."
+        )
+    return found
+
+
+def write_view_values(
+    validated: Path, configuration: Configuration, definitions: Definitions, as_of: datetime, folder: Path
+) -> None:
+    """Write `<view>.parquet` for each view that the model's features come from: its values at `as_of`."""
+    views = dict.fromkeys(reference.partition(":")[0] for reference in definitions.sources(definitions.features))
+    with session(validated) as connection:
+        show_tables(connection, validated, configuration.source.tables, as_of)
+        for view in views:
+            values = view_values(connection, definitions, view, as_of)
+            with pq.ParquetWriter(folder / f"{view}.parquet", values.schema) as writer:
+                for batch in values:
+                    writer.write_batch(batch)
+
+
+def score_rows(
+    entities: pa.Table,
+    features: pd.DataFrame,
+    scorer: Scorer,
+    threshold: float,
+    reference: pd.DataFrame,
+    version: str,
+) -> pa.Table:
+    """Scores, decisions and reasons of some entities.
+
+    Args:
+        entities: The entity key and `event_timestamp`, n rows.
+        features: A column for each of the model's inputs, n rows.
+        scorer: The model.
+        threshold: The score from which on to act.
+        reference: A sample of the training data.
+        version: The model's version.
+
+    Returns:
+        The entity key, `as_of`, `score`, `decision`, `reason_1` to `reason_3`, `model_version`.
+    """
+    inputs = model_inputs(features, scorer.features, "the batch")
+    usual = usual_values(reference, scorer.features)
+    score = scorer.score(inputs)
+    differences = contributions(scorer, inputs, score, usual)
+    key = next(name for name in entities.column_names if name != TIMESTAMP)
+    return pa.table(
+        {
+            key: entities[key],
+            "as_of": entities[TIMESTAMP],
+            "score": pa.array(score.astype("float64")),
+            "decision": pa.array(score.astype("float64") >= threshold),
+            **top_reasons(inputs, differences, scorer.features, usual),
+            "model_version": pa.array([version] * len(inputs), pa.string()),
+        }
+    )
+
+
+def schema(entities: pa.Table, key: str) -> pa.Schema:
+    """The columns of `scores.parquet`."""
+    return pa.schema(
+        [
+            (key, entities.schema.field(key).type),
+            ("as_of", entities.schema.field(TIMESTAMP).type),
+            ("score", pa.float64()),
+            ("decision", pa.bool_()),
+            ("reason_1", pa.string()),
+            ("reason_2", pa.string()),
+            ("reason_3", pa.string()),
+            ("model_version", pa.string()),
+        ]
+    )
