@@ -1,0 +1,122 @@
+"""What the model server is told about an entity, in the server's own environment: no DuckDB, no offline store."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from components.contract import ContractViolation
+from components.features.definitions import load_definitions
+from components.features.online_store import OnlineStore
+from project.loading import load_configuration
+from serving.online_features import OnlineFeatures
+from tests.lending_library import START, write_project
+
+AS_OF = START + timedelta(days=40)
+DATABASES = itertools.count()
+LAST_LOAN = AS_OF - timedelta(hours=36)
+
+
+def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3) -> None:
+    """What a materialization writes: one known reader, and one of whom nothing but the key is known."""
+    definitions = load_definitions(project, load_configuration(project))
+    store = OnlineStore(location, "library", definitions, create=True)
+    columns = {
+        "reader_id": pa.array([1, 2], pa.int64()),
+        "loans": pa.array([loans, None], pa.int64()),
+        "pages": pa.array([0.1 + 0.2, None], pa.float64()),
+        "average_pages": pa.array([1 / 3, None], pa.float64()),
+        "likes_poetry": pa.array([True, None], pa.bool_()),
+        "genre": pa.array(["crime", None], pa.string()),
+        "last_loan_at": pa.array([LAST_LOAN, None], pa.timestamp("us", "UTC")),
+        "event_timestamp": pa.array([as_of, as_of], pa.timestamp("us", "UTC")),
+    }
+    store.write("loans_so_far", pa.RecordBatch.from_pydict(columns))
+    store.note(as_of)
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    command = shutil.which("redis-server")
+    if command is None:
+        pytest.skip("there is no redis-server on this machine")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = str(tmp_path_factory.mktemp("redis"))
+    server = subprocess.Popen([command, "--port", str(port), "--dir", folder, "--save", ""], stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return str(tmp_path / "online.db")
+    # A database of its own for each test.
+    return f"{request.getfixturevalue('redis')}/{next(DATABASES)}"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write_project(tmp_path / "project")
+
+
+def test_stored_and_on_demand_features_come_exactly_and_missing_ones_as_none(project: Path, place: str) -> None:
+    fill(project, place)
+    known, nothing, unknown = OnlineFeatures(project, place).lookup([1, 2, 3], AS_OF)
+    assert known == {
+        "loans": 3.0,
+        "pages": 0.1 + 0.2,
+        "average_pages": 1 / 3,
+        "likes_poetry": 1.0,
+        "genre": "crime",
+        "days_since_last_loan": 1.5,
+    }
+    assert set(nothing.values()) == set(unknown.values()) == {None}
+
+
+def test_a_value_older_than_the_freshness_is_missing(project: Path, place: str) -> None:
+    fill(project, place)
+    features = OnlineFeatures(project, place)
+    assert features.lookup([1], AS_OF + timedelta(days=7))[0]["days_since_last_loan"] == 8.5
+    assert set(features.lookup([1], AS_OF + timedelta(days=7, seconds=1))[0].values()) == {None}
+
+
+def test_a_later_materialization_is_seen_without_a_restart(project: Path, place: str) -> None:
+    fill(project, place)
+    features = OnlineFeatures(project, place)
+    fill(project, place, AS_OF + timedelta(days=1), loans=4)
+    assert features.lookup([1], AS_OF + timedelta(days=1))[0]["loans"] == 4
+
+
+def test_another_version_is_refused_at_the_start(project: Path, place: str, tmp_path: Path) -> None:
+    fill(project, place)
+    other = write_project(tmp_path / "other", {"feature_repo/person.sql": "SELECT 1 AS reader_id, NULL AS town"})
+    with pytest.raises(ContractViolation, match=r"no features of version \w+.*it holds version \w+, as of 2025-02-10"):
+        OnlineFeatures(other, place)
+
+
+def test_a_store_that_is_down_is_named_without_its_password(project: Path) -> None:
+    with pytest.raises(
+        ContractViolation, match=r"redis://me:\*\*\*@127\.0\.0\.1:1 cannot be used: .*Connection refused"
+    ):
+        OnlineFeatures(project, "redis://me:secret@127.0.0.1:1")
