@@ -1,0 +1,82 @@
+"""Dataset versions: the same content has one version, and a version gives its content back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import pytest
+from shop import GOOD_ORDERS, make_database, make_project
+
+from components.contract import ContractViolation
+from components.data.ingest_data.ingestion import ingest
+from components.data.snapshot_dataset.versioning import checkout, snapshot
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    url = make_database(tmp_path / "shop.duckdb", orders=GOOD_ORDERS)
+    ingest(make_project(tmp_path / "shop", url), tmp_path / "tables")
+    return tmp_path / "tables"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def stored(remote: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in remote.rglob("*") if file.is_file()}
+
+
+def test_the_same_content_has_the_same_version_and_is_stored_once(tmp_path: Path, tables: Path) -> None:
+    remote = tmp_path / "remote"
+    first = snapshot(tables, str(remote), tmp_path / "one")
+    after_first = stored(remote)
+    shutil.copytree(tables, tmp_path / "copy")
+    assert snapshot(tmp_path / "copy", str(remote), tmp_path / "other") == first
+    assert stored(remote) == after_first
+    assert contents(tmp_path / "other") == contents(tables)
+
+
+def test_one_changed_row_is_another_version_and_both_can_be_had_again(tmp_path: Path, tables: Path) -> None:
+    remote = str(tmp_path / "remote")
+    before, old = contents(tables), snapshot(tables, remote, tmp_path / "old")
+    changed = GOOD_ORDERS.replace("(10 + i % 7)", "(10 + i % 7 + (i = 5)::INTEGER)")
+    url = make_database(tmp_path / "shop.duckdb", orders=changed)
+    ingest(make_project(tmp_path / "shop", url), tables)
+    new = snapshot(tables, remote, tmp_path / "new")
+    assert new != old
+    checkout(old, remote, tmp_path / "back")
+    assert contents(tmp_path / "back") == before
+    checkout(new, remote, tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(tables)
+
+
+def test_two_at_once_store_the_same_version_without_harm(tmp_path: Path, tables: Path) -> None:
+    remote = str(tmp_path / "remote")
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        versions = pool.starmap(snapshot, [(tables, remote, tmp_path / name) for name in ("one", "other")])
+    assert versions[0] == versions[1]
+    checkout(versions[0], remote, tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(tables)
+
+
+def test_an_unknown_version_and_an_unusable_remote_are_refused_and_nothing_is_written(
+    tmp_path: Path, tables: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ContractViolation, match="no complete dataset version"):
+        checkout("0123456789abcdef0123456789abcdef.dir", str(tmp_path / "remote"), tmp_path / "back")
+    with pytest.raises(ContractViolation, match="cannot be used"):
+        snapshot(tables, str(tmp_path / "file" / "remote"), tmp_path / "snapshot")
+    with pytest.raises(ContractViolation, match="cannot be used.*dvc-s3"):
+        snapshot(tables, "s3://bucket/data", tmp_path / "snapshot")
+    assert not (tmp_path / "back").exists()
+    assert not (tmp_path / "snapshot").exists()
+
+
+def test_an_unfinished_folder_has_no_version(tmp_path: Path, tables: Path) -> None:
+    (tables / "manifest.json").unlink()
+    with pytest.raises(ContractViolation, match="no finished folder of tables"):
+        snapshot(tables, str(tmp_path / "remote"), tmp_path / "snapshot")
