@@ -16,6 +16,9 @@ from serving.ports import LOOPBACK
 # A served score may differ from the registered one by this much: 32 bit arithmetic on another machine.
 SCORE_TOLERANCE = 1e-5
 
+# Marks a request whose answer nobody acts on: mirrored traffic, and what a release asks itself.
+SHADOW_HEADER = "x-shadow"
+
 JSON = {"content-type": "application/json"}
 
 

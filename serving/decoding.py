@@ -14,10 +14,8 @@ from kserve import InferInput, InferRequest
 from kserve.errors import InferenceError, InvalidInput
 from kserve.protocol.infer_type import to_http_parameters
 
+from serving.client import SHADOW_HEADER
 from serving.model import Feature
-
-# Marks a request that asks for no answer anybody acts on: mirrored traffic, and a release's own probes.
-SHADOW_HEADER = "x-shadow"
 
 NUMBERS = ("FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
 WHOLE_NUMBERS = tuple(name for name in NUMBERS if "INT" in name)

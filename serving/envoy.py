@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from components.complete import write_whole
 from components.contract import ContractViolation
-from serving.client import Client
+from serving.client import SHADOW_HEADER, Client
 from serving.ports import LOOPBACK
 from serving.traffic import Counts
 
@@ -24,8 +24,6 @@ PROTOCOLS = ("rest", "grpc")
 
 # A request with this header is answered by that version whatever the split; every answer says who gave it.
 VERSION_HEADER = "x-model-version"
-# Marks mirrored requests, whose answers nobody sees.
-SHADOW_HEADER = "x-shadow"
 
 # KServe closes an idle connection after 65 s; Envoy has to be first, or a request meets a closing connection.
 IDLE_SECONDS = 30

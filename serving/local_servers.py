@@ -19,6 +19,7 @@ from serving.supervisor import Program, Supervisor
 
 INTERPRETER_VARIABLE = "LIFECYCLE_SERVING_PYTHON"
 READY_SECONDS = 120.0
+UP = ("STARTING", "RUNNING")
 GIVEN_UP = ("BACKOFF", "FATAL", "EXITED", "UNKNOWN")
 
 
@@ -99,7 +100,7 @@ def bring_up(folder: Path, releases: Sequence[Release]) -> None:
     states = supervisor.states()
     for release in releases:
         envoy = envoy_of(folder, release)
-        if states.get(envoy_program(release.model)) != "RUNNING" or not envoy.is_ready():
+        if states.get(envoy_program(release.model)) not in UP or not envoy.is_ready():
             check_address(folder, release, releases)
         envoy.write_bootstrap()
         envoy.publish(release.servers, Split({release.version: 100}))
@@ -165,11 +166,11 @@ def startable(folder: Path, release: Release) -> Release:
     """
     states = Supervisor(folder).states()
     servers = tuple(
-        server if states.get(server_program(release.model, server.version)) == "RUNNING" else _startable_server(server)
+        server if states.get(server_program(release.model, server.version)) in UP else _startable_server(server)
         for server in release.servers
     )
     listener = release.listener
-    if states.get(envoy_program(release.model)) != "RUNNING" and not is_free(listener.admin_port):
+    if states.get(envoy_program(release.model)) not in UP and not is_free(listener.admin_port):
         listener = replace(listener, admin_port=free_ports(1)[0])
     return replace(release, servers=servers, listener=listener)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from components.contract import ContractViolation
-from serving.client import JSON, Answer, Client
-from serving.envoy import SHADOW_HEADER, VERSION_HEADER, Listener, Split
+from serving.client import JSON, SHADOW_HEADER, Answer, Client
+from serving.envoy import VERSION_HEADER, Listener, Split
 from serving.local_servers import (
     bring_up,
     envoy_of,

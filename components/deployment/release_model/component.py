@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Model, Output
 from components.environment import component
 
 
-@component(environment="platform")
+@component(environment="platform", cached=False)
 def release_model(
     project: Input[Artifact], servable_model: Input[Model], store: Input[Artifact], deployment: Output[Artifact]
 ):

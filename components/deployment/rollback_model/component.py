@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Output
 from components.environment import component
 
 
-@component(environment="platform")
+@component(environment="platform", cached=False)
 def rollback_model(project: Input[Artifact], deployment: Output[Artifact]):
     """Give all traffic back to the version that served before.
 

@@ -1,0 +1,223 @@
+"""Releases on this machine: a real server for each version, a real Envoy in front, a real process manager."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import free_ports
+from local_release import INPUTS, REQUEST, Load, Place, make_model
+
+from components.contract import ContractViolation
+from environments.locks import interpreter
+from serving.client import scores_in, v2_request
+from serving.local import endpoints, rollback, start, stop
+from serving.local_servers import INTERPRETER_VARIABLE
+from serving.supervisor import Supervisor, quoted
+
+pytestmark = pytest.mark.skipif(
+    not interpreter("modelling").exists() or not interpreter("serving").exists(),
+    reason="the environments modelling and serving are not built",
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three good models, and two that are broken in ways that only requests show."""
+    folder = tmp_path_factory.mktemp("models")
+    made = {version: make_model(folder / f"v{version}", version, 1 + int(version) / 10) for version in "123"}
+    for name, version, line in (
+        ("failing", "4", "        raise RuntimeError('broken')\n"),
+        ("slow", "5", "        import time; time.sleep(0.3)\n"),
+    ):
+        made[name] = shutil.copytree(made["1"], folder / name)
+        description = made[name] / "model.json"
+        description.write_text(description.read_text().replace('"version": "1"', f'"version": "{version}"'))
+        code = made[name] / "code" / "serving" / "model.py"
+        code.write_text(code.read_text().replace("        tensors = {\n", line + "        tensors = {\n"))
+    return made
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A serving folder with everything in its path that shells and configuration files trip over."""
+    monkeypatch.setenv(INTERPRETER_VARIABLE, str(interpreter("serving")))
+    found = Place(tmp_path / "a place; 100% #1 'ours'", free_ports())
+    yield found
+    stop(found.serving)
+
+
+def processes(place: Place) -> list[psutil.Process]:
+    """All processes with this serving folder in their command."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(place.serving) in argument for argument in process.info["cmdline"] or [])
+    ]
+
+
+def server_process(place: Place, version: str) -> psutil.Process:
+    return next(p for p in processes(place) if "--model_dir" in p.cmdline() and version in p.cmdline())
+
+
+def test_releases_under_load_lose_no_request_and_keep_the_address(place: Place, models: dict[str, Path]) -> None:
+    first = place.release(models["1"])
+    assert first["previous_version"] is None
+    with Load(place.port) as load:
+        second = place.release(models["2"], strategy="canary", steps=[20, 100])
+        third = place.release(models["3"], strategy="blue_green")
+        returned = rollback(place.serving, "devices")
+    assert {status for status, _ in load.answers} == {200}
+    assert {version for _, version in load.answers} == {"1", "2", "3"}
+    assert [step["percent"] for step in second["steps"]] == [20, 100]
+    assert (third["version"], third["previous_version"]) == ("3", "2")
+    assert first["url"] == third["url"] == returned.url
+    assert place.ask().headers["x-model-version"] == returned.version == "2"
+    # Champion and previous are kept; the first is stopped and gone.
+    kept = {folder.name for folder in (place.serving / "devices" / "versions").iterdir()}
+    assert kept == {"2", "3"}
+    assert set(Supervisor(place.serving).states()) == {"envoy-devices", "devices-2", "devices-3"}
+    # Every answer is in the log, and what the releases asked themselves is marked.
+    stop(place.serving)
+    lines = place.logged()
+    assert len([line for line in lines if not line["shadow"]]) == sum(load.answers.values()) + 1
+    assert any(line["shadow"] for line in lines)
+
+
+@pytest.mark.parametrize(("model", "reason"), [("failing", "requests failed"), ("slow", "99th percentile")])
+def test_a_breach_returns_all_traffic_to_the_champion(
+    place: Place, models: dict[str, Path], model: str, reason: str
+) -> None:
+    place.release(models["1"])
+    with pytest.raises(ContractViolation, match=f"(?s){reason}.*back with the champion, version 1"):
+        place.release(models[model], max_latency_p99_ms=200.0)
+    assert {place.ask().headers["x-model-version"] for _ in range(20)} == {"1"}
+    assert set(Supervisor(place.serving).states()) == {"envoy-devices", "devices-1"}
+    assert not (place.folder / f"{model}.json").exists()
+    assert endpoints(place.serving)[0].version == "1"
+
+
+def test_a_shadow_sees_a_copy_of_the_traffic_and_answers_nobody(place: Place, models: dict[str, Path]) -> None:
+    place.release(models["1"])
+    with Load(place.port) as load, pytest.raises(ContractViolation, match="a copy of the traffic"):
+        place.release(models["slow"], strategy="shadow", max_latency_p99_ms=200.0)
+    assert set(load.answers) == {(200, "1")}
+    stop(place.serving)
+    mirrored = [line for line in place.logged() if line["version"] == "5"]
+    assert mirrored
+    assert all(line["shadow"] for line in mirrored)
+
+
+def test_what_is_killed_comes_back_and_down_leaves_no_process(place: Place, models: dict[str, Path]) -> None:
+    place.release(models["1"])
+    server_process(place, "1").kill()
+    deadline = time.monotonic() + 30
+    while place.ask().status != 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert place.ask().status == 200
+    # The process manager itself is killed: what it left behind is found and ended.
+    next(p for p in processes(place) if "supervisor.supervisord" in p.cmdline()).kill()
+    assert [endpoint.version for endpoint in start(place.serving)] == ["1"]
+    assert place.ask().status == 200
+    assert stop(place.serving)
+    assert processes(place) == []
+    assert not stop(place.serving)
+    assert [endpoint.healthy for endpoint in endpoints(place.serving)] == [False]
+    assert [endpoint.healthy for endpoint in start(place.serving)] == [True]
+    # Releasing what serves already changes nothing.
+    before = server_process(place, "1").pid
+    assert place.release(models["1"])["steps"] == []
+    assert server_process(place, "1").pid == before
+
+
+def test_a_taken_port_is_named_with_the_way_out(place: Place, models: dict[str, Path]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", place.port + 1))
+        other.listen()
+        with pytest.raises(ContractViolation, match=rf"port {place.port + 1}.*--set deployment.http_port="):
+            place.release(models["1"])
+    assert processes(place) == []
+    assert endpoints(place.serving) == []
+
+
+def test_a_server_that_cannot_start_ends_the_release_with_its_last_words(
+    place: Place, models: dict[str, Path], tmp_path: Path
+) -> None:
+    place.release(models["1"])
+    broken = shutil.copytree(models["2"], tmp_path / "broken")
+    (broken / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ContractViolation, match=r"(?s)version 2 does not start.*model.onnx cannot be loaded"):
+        place.release(broken)
+    assert place.ask().headers["x-model-version"] == "1"
+
+
+def test_an_interrupted_release_leaves_the_champion_with_all_traffic(place: Place, models: dict[str, Path]) -> None:
+    place.release(models["1"])
+    project = place.project(models["2"], steps=[50, 100], requests_per_step=100_000)
+    code = (
+        "from pathlib import Path; from components.deployment.release_model.targets import release_to_target as r; "
+        f"r(Path({str(project)!r}), Path({str(models['2'])!r}), '', Path({str(place.folder / 'never.json')!r}))"
+    )
+    release = subprocess.Popen([str(interpreter("platform")), "-c", code], env={**os.environ, "PYTHONPATH": "."})
+    deadline = time.monotonic() + 60
+    while "2" not in {place.ask().headers.get("x-model-version") for _ in range(5)} and time.monotonic() < deadline:
+        time.sleep(0.1)
+    release.send_signal(signal.SIGTERM)
+    assert release.wait(30) == 128 + signal.SIGTERM
+    assert {place.ask().headers["x-model-version"] for _ in range(20)} == {"1"}
+    assert not (place.folder / "never.json").exists()
+
+
+def test_a_rollback_without_an_earlier_version_says_so(place: Place, models: dict[str, Path]) -> None:
+    place.release(models["1"])
+    with pytest.raises(ContractViolation, match="no version before 1"):
+        rollback(place.serving, "devices")
+    with pytest.raises(ContractViolation, match="gadgets is not released"):
+        rollback(place.serving, "gadgets")
+
+
+def test_only_this_machine_reaches_the_servers_and_nobody_unloads_a_model(
+    place: Place, models: dict[str, Path]
+) -> None:
+    place.release(models["1"])
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in processes(place)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+    assert place.ask(headers={"x-model-version": "1"}).status == 200
+    secret = place.serving / "supervisor" / "supervisord.conf"
+    assert secret.stat().st_mode & 0o077 == 0
+    from serving.client import Client
+
+    with Client(place.port) as client:
+        assert client.post("/v2/repository/models/devices/unload", {}).status == 403
+
+
+def test_the_score_through_the_endpoint_is_the_formula(place: Place, models: dict[str, Path]) -> None:
+    place.release(models["1"])
+    rows = [{"temperature": 30.0, "site": "north"}, {"temperature": None, "site": "south"}]
+    # sigmoid(1.1 * (0.04 * 30 - 1)) and, a missing temperature counting as 20, sigmoid(1.1 * (0.8 - 2))
+    assert scores_in(place.ask(v2_request(INPUTS, rows))) == pytest.approx([0.554779, 0.210799], abs=1e-5)
+    assert scores_in(place.ask(REQUEST)) == pytest.approx([0.554779], abs=1e-5)
+
+
+@pytest.mark.parametrize("argument", ["plain", "a b", "50%", "a ;b", "a #b", "it's", 'say "x"', "$HOME", "\\"])
+def test_an_argument_reaches_a_program_as_it_is(argument: str) -> None:
+    import shlex
+
+    from supervisor.options import UnhosedConfigParser
+
+    parser = UnhosedConfigParser()
+    parser.read_string(f"[program:x]\ncommand = run {quoted(argument)}\n")
+    assert shlex.split(parser.saneget("program:x", "command")) == ["run", argument]
