@@ -169,7 +169,8 @@ class OnlineStore:
                 if "no such table" not in str(error):
                     raise
                 return None
-        if not values:
+        # A SQLite store gives no values for what it does not have, Redis gives empty ones.
+        if not values or not values["as_of"].string_val:
             return None
         return Materialization(values["feature_version"].string_val, datetime.fromisoformat(values["as_of"].string_val))
 
