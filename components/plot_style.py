@@ -1,4 +1,4 @@
-"""One quiet style for all plots: drawn for 400 pixels of width, text kept as text, no global state of matplotlib."""
+"""One quiet style for all plots: drawn for 400 pixels of width, text kept as text."""
 
 from __future__ import annotations
 
@@ -41,19 +41,20 @@ STYLE = {
 }
 
 
+matplotlib.rcParams.update(STYLE)
+
+
 def new_figure(title: str, height: float = HEIGHT_INCHES) -> tuple[Figure, Axes]:
     """A figure with one titled plot, `height` in inches."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
-        axes = figure.subplots()
-        axes.set_title(title)
+    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title)
     return figure, axes
 
 
 def svg(figure: Figure) -> str:
     """The figure as an `<svg>` element."""
     drawn = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
     text = drawn.getvalue()
     return text[text.index("<svg") :]

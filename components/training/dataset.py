@@ -157,8 +157,8 @@ def model_inputs(frame: pd.DataFrame, features: Sequence[Feature], where: str) -
             served = exact.astype(np.float32)
         if np.isinf(served).any():
             raise ContractViolation(
-                f"{where}: the feature {feature.name} holds {exact[np.isinf(served)].iloc[0]}, which is infinite or too "
-                "large for the model's 32-bit inputs. Bound it in its feature view."
+                f"{where}: the feature {feature.name} holds {exact[np.isinf(served)].iloc[0]}, which is infinite or "
+                "too large for the model's 32-bit inputs. Bound it in its feature view."
             )
         columns[feature.name] = served
     return pd.DataFrame(columns, index=frame.index)

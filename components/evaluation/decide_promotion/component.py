@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Model, Output
 from components.environment import component
 
 
-@component(environment="modelling")
+@component(environment="modelling", cached=False)
 def decide_promotion(
     project: Input[Artifact],
     training_set: Input[Artifact],

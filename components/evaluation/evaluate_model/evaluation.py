@@ -246,7 +246,7 @@ class Examination:
         requests = self.configuration.evaluation.latency_requests
         self.findings.metrics |= measure_latency(self.model.scorer(threads=1), feed, requests, self.seed)
         self.findings.notes.append(
-            "Latency is that of the ONNX model alone, one row at a time on one thread; validate_serving times the server."
+            "Latency is that of the ONNX model alone, one row at a time on one thread, without the server around it."
         )
 
     def predictions(self) -> pd.DataFrame:

@@ -158,6 +158,6 @@ def reasons(explanation: Explanation, calibration: Calibration, row: int, most: 
 
 
 def _value(value: Any, name: str) -> str:
-    if value == "" or value != value:
+    if value == "" or pd.isna(value):
         return f"missing {name}"
     return f"{name} = {value:.4g}" if isinstance(value, float | np.floating) else f"{name} = {value}"

@@ -102,7 +102,7 @@ def calibration_plot(reliability: Reliability, bootstrap: Bootstrap) -> Figure:
 def fairness_plot(fairness: GroupFairness) -> Figure:
     """Rates by group of one sensitive column; groups too small to judge are pale."""
     groups = fairness.groups.sort_values("rows", ascending=False).head(MOST_BARS)
-    figure, axes = new_figure(f"Decisions by {fairness.column}", height=1.6 + 2 * INCHES_PER_BAR * len(groups))
+    figure, axes = new_figure(f"Decisions by {fairness.column}", height=1.8 + 2 * INCHES_PER_BAR * len(groups))
     positions = np.arange(len(groups))
     pale = np.where(groups.judged, 1.0, 0.35)
     for offset, rate, color, name in (
@@ -115,7 +115,7 @@ def fairness_plot(fairness: GroupFairness) -> Figure:
     axes.set_yticks(positions, [f"{name} ({row.rows:,})" for name, row in groups.iterrows()])
     axes.invert_yaxis()
     axes.set(xlabel="share of the group")
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
     return figure
 
 

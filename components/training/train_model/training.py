@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 
 from components.complete import complete_folder
 from components.training.calibration import Calibration, fit_calibration
-from components.training.dataset import Part, TrainingSet
+from components.training.dataset import Feature, Part, TrainingSet
 from components.training.decisions import best_threshold
 from components.training.estimator import build_encoder, build_estimator, fit
 from components.training.export import export_onnx
@@ -59,6 +59,10 @@ class TrainedModel:
     def probabilities(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
         """What scikit-learn gives, calibrated, shape (n,)."""
         return self.calibration.apply(self.pipeline.predict_proba(inputs)[:, 1])
+
+    def scorer(self, features: Sequence[Feature]) -> Scorer:
+        """The served form, loaded."""
+        return Scorer(self.onnx, features)
 
 
 def fit_model(training_set: TrainingSet, training: Training, parameters: Mapping[str, Any]) -> TrainedModel:
@@ -166,7 +170,7 @@ def describe_model(
 ) -> dict[str, Any]:
     """The content of `model.json`."""
     validation = training_set.part("validation")
-    scorer = Scorer(model.onnx, training_set.features)
+    scorer = model.scorer(training_set.features)
     return {
         "model": configuration.deployment.model,
         "inputs": [asdict(feature) for feature in training_set.features],
@@ -197,7 +201,7 @@ def write_model(
     (folder / "model.json").write_text(json.dumps(description, indent=2), "utf-8")
     joblib.dump({"pipeline": model.pipeline, "baselines": model.baselines}, folder / "model.joblib", compress=3)
     (folder / "baseline").mkdir()
-    reference = _reference(training_set.part("train"), Scorer(model.onnx, training_set.features), seed)
+    reference = _reference(training_set.part("train"), model.scorer(training_set.features), seed)
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
     if (project / "feature_repo").is_dir():
         shutil.copytree(project / "feature_repo", folder / "feature_repo")

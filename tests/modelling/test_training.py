@@ -1,0 +1,205 @@
+"""A model is trained to be served: what is exported is what was trained, again and again the same."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from components.contract import ContractViolation
+from components.training.calibration import Calibration, fit_calibration
+from components.training.dataset import TrainingSet
+from components.training.decisions import best_threshold, decision_values
+from components.training.scoring import ModelFolder
+from components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
+from components.training.train_model.training import fit_model, train_model
+from project.configuration import Calibration as Method
+from project.configuration import Costs, Training
+from tests.modelling.business import FEATURES, write_project, write_training_set
+
+HISTOGRAM = {"parameters": {"max_iter": 30}}
+
+
+@pytest.fixture(scope="module")
+def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
+    return TrainingSet(write_training_set(tmp_path_factory.mktemp("data") / "set"))
+
+
+def parameters_file(folder: Path, **parameters: Any) -> Path:
+    file = folder / "parameters.json"
+    file.write_text(json.dumps({"parameters": parameters}), "utf-8")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 30}),
+        ("sklearn.linear_model.LogisticRegression", {}),
+        ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 20, "max_depth": 6}),
+        ("sklearn.neural_network.MLPClassifier", {"max_iter": 5}),
+    ],
+)
+@pytest.mark.parametrize("calibration", list(Method))
+def test_the_exported_model_agrees_with_scikit_learn_also_for_missing_and_unseen_values(
+    training_set: TrainingSet, estimator: str, parameters: dict[str, Any], calibration: Method
+) -> None:
+    training = Training(estimator=estimator, calibration=calibration)
+    model = fit_model(training_set, training, parameters)
+    test = training_set.part("test").features
+    scorer = model.scorer(training_set.features)
+    for inputs in (test, damage(test, training_set.features, seed=1)):
+        assert np.abs(scorer.score(inputs) - model.probabilities(inputs)).max() <= LARGEST_DIFFERENCE
+
+
+def test_a_test_part_has_a_category_that_training_never_saw(training_set: TrainingSet) -> None:
+    assert (training_set.part("test").features.channel == "app").any()
+    assert not (training_set.part("train").features.channel == "app").any()
+
+
+def test_the_same_inputs_and_seed_give_the_same_bytes(training_set: TrainingSet) -> None:
+    first, second = (fit_model(training_set, Training(), {"max_iter": 20}).onnx for _ in range(2))
+    assert first == second
+    assert fit_model(training_set, Training(seed=1), {"max_iter": 20, "max_features": 0.5}).onnx != first
+
+
+def test_a_model_that_differs_from_its_export_is_refused(training_set: TrainingSet) -> None:
+    model = fit_model(training_set, Training(), {"max_iter": 5})
+    scorer = model.scorer(training_set.features)
+    rows = {"test": training_set.part("test").features}
+    with pytest.raises(ContractViolation, match=r"1,000 of 1,000 rows of test differ"):
+        check_parity(scorer, lambda inputs: model.probabilities(inputs) + 0.001, rows, training_set.features, 0)
+
+
+def test_calibration_mends_an_overconfident_score() -> None:
+    random = np.random.default_rng(0)
+    truth = random.uniform(0.05, 0.6, 20_000)
+    label = (random.random(20_000) < truth).astype(np.int8)
+    odds = (truth / (1 - truth)) ** 3
+    exaggerated = odds / (1 + odds)
+    for method in (Method.sigmoid, Method.isotonic):
+        calibrated = fit_calibration(method, exaggerated, label).apply(exaggerated)
+        assert np.abs(calibrated - truth).mean() < 0.02 < np.abs(exaggerated - truth).mean()
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_a_calibration_survives_being_written(method: Method) -> None:
+    score = np.linspace(0, 1, 200)
+    fitted = fit_calibration(method, score, (score > 0.4).astype(np.int8))
+    read = Calibration.read(json.loads(json.dumps(fitted.describe())))
+    assert (read.apply(score) == fitted.apply(score)).all()
+
+
+def test_the_threshold_is_where_acting_is_worth_the_most() -> None:
+    random = np.random.default_rng(0)
+    score = random.random(3000).astype(np.float32).round(2)
+    label = (random.random(3000) < score).astype(np.int8)
+    costs = Costs(saved=240, action=15, success_rate=0.3)
+
+    def worth(threshold: float) -> float:
+        return float(decision_values(label, score >= threshold, costs).sum())
+
+    chosen = best_threshold(label, score, costs)
+    assert worth(chosen) == pytest.approx(max(worth(value) for value in np.linspace(0, 1, 1001)))
+    assert best_threshold(label, score, Costs(success_rate=0)) == 1.0
+
+
+def test_a_model_folder_holds_all_that_serving_and_monitoring_need(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", tmp_path / "state")
+    folder = write_training_set(tmp_path / "set", rows=600)
+    metadata = train_model(project, folder, parameters_file(tmp_path, max_iter=20), tmp_path / "model")
+    model = ModelFolder(tmp_path / "model")
+    assert [item.name for item in model.features] == [item["name"] for item in FEATURES]
+    assert set(model.description["baseline_auc"]) == {"dummy", "logistic"}
+    assert model.description["importance"][0]["feature"] == "days_away"
+    reference = pd.read_parquet(tmp_path / "model" / "baseline" / "reference.parquet")
+    assert np.allclose(model.scorer().score(reference), reference.score)
+    assert (tmp_path / "model" / "feature_repo" / "features.py").is_file()
+    assert (tmp_path / "model" / "pipeline.yaml").is_file()
+
+    from components.training.tracking import connect
+
+    run = connect(f"sqlite:///{tmp_path / 'state' / 'mlflow.db'}").get_run(metadata["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["max_iter"] == "20"
+    assert run.data.metrics["validation_roc_auc_model"] == metadata["validation_roc_auc"]
+    assert run.inputs.dataset_inputs[0].dataset.digest == TrainingSet(folder).digest
+    assert run.info.artifact_uri.startswith((tmp_path / "state" / "mlflow").as_uri())
+
+
+def damaged(tmp_path: Path, change: Any) -> TrainingSet:
+    return TrainingSet(write_training_set(tmp_path / "set", rows=300, change=change))
+
+
+def only(part_changed: str, **columns: Any) -> Any:
+    return lambda part, frame: frame.assign(**columns) if part == part_changed else frame
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (only("train", gone=0), r"train.parquet: 0 of 900 rows have gone = 1; training.smallest_class asks for 10"),
+        (only("validation", gone=1), r"validation.parquet: 0 of 300 rows have gone = 0"),
+        (only("train", gone=lambda frame: frame.gone.where(frame.index > 2)), r"label gone is missing in 3 of 900"),
+        (only("train", gone="yes"), r"label gone holds 'yes'"),
+        (only("train", gone=2), r"label gone holds 2.*binary"),
+        (only("train", charge=np.nan), r"the feature charge has no value in any of 900 rows"),
+        (only("train", plan=None), r"the feature plan has no value"),
+        (only("train", charge=np.inf), r"the feature charge holds inf"),
+        (only("train", charge=1e308), r"the feature charge holds 1e\+308.*too large"),
+        (only("train", charge="cheap"), r"the feature charge is numeric, but holds something else"),
+        (lambda part, frame: frame.drop(columns="tickets"), r"has no column tickets"),
+        (lambda part, frame: frame.head(20), r"train.parquet: \d+ of 20 rows have gone = 1"),
+    ],
+)
+def test_data_that_cannot_be_learned_from_are_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(ContractViolation, match=f"(?s){message}"):
+        fit_model(damaged(tmp_path, change), Training(smallest_class=10), {"max_iter": 5})
+
+
+@pytest.mark.parametrize(
+    ("training", "parameters", "message"),
+    [
+        (Training(), {"learning_rat": 0.1}, "no parameter learning_rat; did you mean learning_rate"),
+        (Training(), {"learning_rate": -1}, "cannot be trained: The 'learning_rate' parameter"),
+        (Training(estimator="sklearn.ensemble.Forest"), {}, "scikit-learn has no sklearn.ensemble.Forest"),
+        (Training(estimator="sklearn.linear_model.Ridge"), {}, "gives no probabilities"),
+        (Training(estimator="sklearn.ensemble.VotingClassifier"), {}, "cannot be made from training.parameters alone"),
+        (Training(estimator="sklearn.metrics.roc_auc_score"), {}, "is not an estimator"),
+    ],
+)
+def test_an_estimator_that_cannot_be_used_is_refused_by_name(
+    training_set: TrainingSet, training: Training, parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ContractViolation, match=message):
+        fit_model(training_set, training, parameters)
+
+
+def test_a_tracking_server_that_is_down_is_named_at_once_and_leaves_no_model(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project", tmp_path / "state")
+    stores = (project / "stores.yaml").read_text("utf-8")
+    down = stores.replace(f"sqlite:///{tmp_path / 'state' / 'mlflow.db'}", "http://127.0.0.1:9")
+    (project / "stores.yaml").write_text(down, "utf-8")
+    started = time.monotonic()
+    with pytest.raises(ContractViolation, match=r"127.0.0.1:9 cannot be reached"):
+        train_model(project, tmp_path / "set", parameters_file(tmp_path), tmp_path / "model")
+    assert time.monotonic() - started < 10
+    assert not (tmp_path / "model").exists()
+
+
+def test_baselines_are_what_scikit_learn_gives(training_set: TrainingSet) -> None:
+    model = fit_model(training_set, Training(), {"max_iter": 5})
+    part = training_set.part("validation")
+    encoder, classifier = model.baselines["logistic"]
+    train = training_set.part("train")
+    again = LogisticRegression(max_iter=1000).fit(encoder.transform(train.features), train.label)
+    ours = roc_auc_score(part.label, model.baselines["logistic"].predict_proba(part.features)[:, 1])
+    assert ours == roc_auc_score(part.label, again.predict_proba(encoder.transform(part.features))[:, 1])
+    assert classifier.classes_.tolist() == [0, 1]
