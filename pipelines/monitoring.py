@@ -44,6 +44,6 @@ def monitoring(
         predictions = collect_predictions(project=project, as_of=as_of).outputs["predictions"]
         decision = detect_drift(project=project, predictions=predictions)
         drift = decision.outputs["drift"]
-        with dsl.If(decision.outputs["decision"] == "retrain", name="retrain"):
+        with dsl.If(decision.outputs["Output"] == "retrain", name="retrain"):
             trigger_retraining(project=project, drift=drift)
         write_report(project=project, findings=drift, pipeline="monitoring")

@@ -1,7 +1,5 @@
 """The component `detect_drift`."""
 
-from typing import NamedTuple
-
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
 from components.environment import component
@@ -14,7 +12,7 @@ def detect_drift(
     drift: Output[Artifact],
     report: Output[HTML],
     metrics: Output[Metrics],
-) -> NamedTuple("Outputs", [("decision", str)]):
+) -> str:
     """Compare what production sends with what the champion was trained on, and decide whether to train anew.
 
     Each feature, how much of it is missing, and the score are compared with the sample of training data that the
@@ -32,7 +30,7 @@ def detect_drift(
         metrics: `predictions_compared`, `features_drifted`, `drifted_share`, `score_distance` (0 to 1).
 
     Returns:
-        decision: `retrain`, `keep`, or `undecided` where there are fewer predictions than `monitoring.smallest_window`.
+        The decision: `retrain`, `keep`, or `undecided` where there are fewer predictions than `monitoring.smallest_window`.
     """
     from pathlib import Path
 
@@ -48,4 +46,4 @@ def detect_drift(
         metrics.log_metric("drifted_share", found["drifted_share"])
         if found["score_distance"] is not None:
             metrics.log_metric("score_distance", found["score_distance"])
-    return (found["decision"],)
+    return str(found["decision"])

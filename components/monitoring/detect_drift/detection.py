@@ -56,8 +56,8 @@ def detect_drift(project: Path, predictions: Path, drift: Path, report: Path) ->
         reference = read_baseline(champion, inputs, Path(scratch))
     current = read_predictions(predictions / "predictions.parquet", inputs, champion.version)
     compared = independent(current, configuration.training.seed)
-    # Too few rows are shown too, but nothing follows from them.
-    findings = compare(reference, compared, inputs, rule) if len(compared) else []
+    enough = len(compared) >= rule.smallest_window
+    findings = compare(reference, compared, inputs, rule) if enough else []
     decision, sentence = decide(findings, len(inputs), len(compared), rule)
     content = {
         "decision": decision,

@@ -111,7 +111,7 @@ def decide(findings: Sequence[Finding], inputs: int, predictions: int, rule: Mon
     """What follows from the findings, and why, in a sentence.
 
     Args:
-        findings: Of all columns; empty where there is nothing to compare.
+        findings: Of all columns; empty where too few predictions were there to compare.
         inputs: How many inputs the model has.
         predictions: How many were compared.
         rule: `smallest_window` and `drifted_share`.

@@ -58,7 +58,8 @@ def score_batch(project: Path, validated: Path, scores: Path) -> dict[str, Any]:
         write_view_values(validated, configuration, definitions, as_of, scratch)
         entities = current_entities(project, validated, configuration, definitions, as_of)
         history = FeatureHistory(configuration, definitions, scratch)
-        scorer = model.scorer()
+        # One thread, as in the server: with several, sums differ in their last digit.
+        scorer = model.scorer(threads=1)
         rows = above = 0
         with pq.ParquetWriter(folder / SCORES_FILE, schema(entities, definitions.key), compression="zstd") as writer:
             for start in range(0, len(entities), BATCH_ROWS):

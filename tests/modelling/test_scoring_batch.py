@@ -1,0 +1,125 @@
+"""Batch scores are the online scores of the same entities, with reasons that are true."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.contract import ContractViolation
+from components.features.build_training_set.training_set import build
+from components.features.materialize_features.materialization import materialize
+from components.scoring.score_batch.batch import score_batch
+from components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
+from components.training.dataset import Feature, TrainingSet, model_inputs
+from components.training.scoring import ModelFolder
+from components.training.train_model.training import train_model
+from project.stores import load_stores, save_stores
+from serving.model import ScoringModel
+from serving.online_features import OnlineFeatures
+from tests.lending_library import some_readers_and_loans, write_project, write_tables
+from tests.registered import make_champion
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project, its tables, and a champion trained on them."""
+    place = tmp_path_factory.mktemp("library")
+    project = write_project(place / "project", {"pipeline.yaml": ("gate:", "training: {smallest_class: 2}\ngate:")})
+    stores = load_stores(project).model_copy(update={"tracking_uri": f"sqlite:///{place / 'mlflow.db'}"})
+    save_stores(stores, project)
+    tables = write_tables(place / "validated", *some_readers_and_loans(count=120))
+    build(project, tables, place / "training_set")
+    (place / "parameters.json").write_text(json.dumps({"parameters": {"max_iter": 20, "min_samples_leaf": 5}}))
+    train_model(project, place / "training_set", place / "parameters.json", place / "model")
+    make_champion(place / "model", stores.tracking_uri, "library")
+    return place
+
+
+@pytest.fixture(scope="module")
+def scored(library: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    found = score_batch(library / "project", library / "validated", library / "scores")
+    return found, pd.read_parquet(library / "scores" / "scores.parquet")
+
+
+def test_batch_scores_are_the_online_scores(library: Path, scored: tuple[dict[str, Any], pd.DataFrame]) -> None:
+    _, table = scored
+    materialize(library / "project", library / "validated")
+    store = load_stores(library / "project").online_store
+    as_of = table["as_of"][0].to_pydatetime()
+    rows = OnlineFeatures(library / "project", store).lookup(table["reader_id"].tolist(), as_of)
+    server = ScoringModel(library / "model")
+    online = server.score(rows)
+    np.testing.assert_array_equal(table["score"], online)
+    np.testing.assert_array_equal(table["decision"], server.decide(online))
+    assert table["score"].nunique() > 1
+
+
+def test_everyone_who_is_there_is_scored_once_and_the_figures_agree(
+    scored: tuple[dict[str, Any], pd.DataFrame],
+) -> None:
+    found, table = scored
+    assert table["reader_id"].is_unique
+    assert found["rows"] == len(table) > 50
+    assert found["above_threshold"] == pytest.approx(table["decision"].mean())
+    assert set(table["model_version"]) == {found["version"]} == {"1"}
+    assert list(table.columns) == [
+        "reader_id", "as_of", "score", "decision", "reason_1", "reason_2", "reason_3", "model_version"
+    ]  # fmt: skip
+
+
+def test_a_reason_is_what_the_model_says_with_that_feature_as_usual(library: Path) -> None:
+    model = ModelFolder(library / "model")
+    training_set = TrainingSet(library / "training_set")
+    inputs = model_inputs(training_set.part("test").frame, model.features, "test")
+    scorer = model.scorer()
+    usual = usual_values(pd.read_parquet(library / "model" / "baseline" / "reference.parquet"), model.features)
+    differences = contributions(scorer, inputs, scorer.score(inputs), usual)
+    reasons = top_reasons(inputs, differences, model.features, usual)
+    row, position = np.unravel_index(np.abs(differences).argmax(), differences.shape)
+    name = model.features[position].name
+    changed = inputs.iloc[[row]].assign(**{name: usual[name]})
+    expected = float(scorer.score(inputs.iloc[[row]])[0] - scorer.score(changed)[0])
+    assert float(differences[row, position]) == pytest.approx(expected, abs=1e-7)
+    reason = reasons["reason_1"][row]
+    assert reason is not None
+    assert reason.startswith(f"{name} is ")
+    assert reason.endswith(f"{'raises' if expected > 0 else 'lowers'} the score by {abs(expected):.3f}")
+
+
+def test_a_missing_value_and_a_feature_without_influence_are_put_in_words() -> None:
+    inputs = pd.DataFrame({"pages": [np.nan, 3.0], "genre": ["", "poetry"]})
+    features = [Feature("pages", "numeric"), Feature("genre", "categorical")]
+    differences = np.array([[0.25, -0.5], [0.0002, 0.0]], dtype=np.float32)
+    reasons = top_reasons(inputs, differences, features, {"pages": np.float32(12), "genre": "crime"})
+    assert reasons == {
+        "reason_1": ["genre is missing (usually crime): lowers the score by 0.500", None],
+        "reason_2": ["pages is missing (usually 12): raises the score by 0.250", None],
+        "reason_3": [None, None],
+    }
+
+
+def test_a_champion_of_other_feature_definitions_is_refused(library: Path, tmp_path: Path) -> None:
+    changed = write_project(
+        tmp_path / "project",
+        {
+            "pipeline.yaml": ("gate:", "training: {smallest_class: 2}\ngate:"),
+            "feature_repo/features.py": ("/ 86400", "/ 3600"),
+        },
+    )
+    save_stores(load_stores(library / "project"), changed)
+    with pytest.raises(ContractViolation, match=r"library version 1, the champion, was trained on .*lifecycle run"):
+        score_batch(changed, library / "validated", tmp_path / "scores")
+    assert not (tmp_path / "scores").exists()
+
+
+def test_without_a_champion_nothing_is_scored(library: Path, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project")
+    stores = load_stores(project).model_copy(update={"tracking_uri": f"sqlite:///{tmp_path / 'empty.db'}"})
+    save_stores(stores, project)
+    with pytest.raises(ContractViolation, match="No version of library is in production yet"):
+        score_batch(project, library / "validated", tmp_path / "scores")
