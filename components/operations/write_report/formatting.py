@@ -85,7 +85,13 @@ def words(value: str) -> str:
 
 
 def compact(value: Any) -> str:
-    """A value that somebody wrote or chose: numbers without the zeros that nobody typed, nothing else changed."""
+    """A value that somebody wrote or chose: numbers without the zeros that nobody typed, parts one after the other."""
+    if isinstance(value, dict):
+        return ", ".join(f"{words(str(name))} {compact(part)}" for name, part in value.items()) or NOTHING
+    if isinstance(value, list):
+        return ", ".join(compact(part) for part in value) or NOTHING
+    if isinstance(value, int) and not isinstance(value, bool):
+        return number(value)
     if isinstance(value, float):
         return f"{value:.4g}".replace("-", "−", 1) if value < 0 else f"{value:.4g}"
     return NOTHING if value is None or value == "" else str(value)

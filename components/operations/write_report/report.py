@@ -30,7 +30,7 @@ from components.operations.write_report.findings import (
     other_findings,
     quality_findings,
 )
-from components.operations.write_report.formatting import FILTERS, number, printable
+from components.operations.write_report.formatting import FILTERS, number, printable, words
 from components.operations.write_report.geometry import State, StepBar, StepView, step_bars
 from project.configuration import Configuration
 from project.loading import load_configuration
@@ -149,7 +149,11 @@ def collect(
     Raises:
         ContractViolation: a file of an artifact is missing or does not hold what it should.
     """
-    steps = list(steps) or steps_of(artifacts)
+    # The step that writes this page is not part of what it tells.
+    steps = [
+        step for step in steps or steps_of(artifacts) if not step.name.replace("-", "_").startswith("write_report")
+    ]
+    others = other_findings(artifacts, [*STEPS, *UNREPORTED])
     dataset = next((artifacts[name] for name in ("validated", "snapshot", "tables") if name in artifacts), None)
     model = next((artifacts[name] for name in ("registered_model", "model") if name in artifacts), None)
     deployed = artifacts.get("deployment") or artifacts.get("champion")
@@ -162,7 +166,7 @@ def collect(
     findings = model_findings(model, parameters) if model or parameters else None
     begun = [step.started_at for step in steps if step.started_at]
     ends = [step.started_at + timedelta(seconds=step.seconds or 0) for step in steps if step.started_at]
-    outcome, sentence = describe_outcome(failure, gate, deployment)
+    outcome, sentence = describe_outcome(failure, gate, deployment, others)
     return RunReport(
         title=configuration.title,
         description=configuration.description,
@@ -182,7 +186,7 @@ def collect(
         quality=quality,
         gate=gate,
         deployment=deployment,
-        others=other_findings(artifacts, [*STEPS, *UNREPORTED]),
+        others=others,
         lineage=lineage_of(configuration, artifacts, findings, features, lineage or {}),
     )
 
@@ -205,14 +209,18 @@ def steps_of(artifacts: Mapping[str, ArtifactView]) -> list[StepView]:
 
 
 def describe_outcome(
-    failure: Failure | None, gate: GateFindings | None, deployment: DeploymentFindings | None
+    failure: Failure | None,
+    gate: GateFindings | None,
+    deployment: DeploymentFindings | None,
+    others: Sequence[OtherFindings],
 ) -> tuple[Outcome, str]:
     """The verdict on the run, in one sentence."""
     if failure is not None:
         reason = failure.reason.strip().splitlines() or ["its log says why"]
-        return Outcome.failed, f"Stopped at {failure.step.replace('_', ' ').replace('-', ' ')}: {reason[0]}"
+        return Outcome.failed, f"Stopped at {words(failure.step)}: {reason[0].removesuffix(':')}"
     if gate is None:
-        return Outcome.done, "Every step did its work."
+        sentences = [str(value) for findings in others for name, value in findings.facts if name == "sentence"]
+        return Outcome.done, " ".join(sentences) or "Every step did its work."
     rules = len(gate.rules)
     if gate.verdict.decision != Outcome.promoted:
         missed = len(gate.missed)
