@@ -110,6 +110,8 @@ def inference_service(
 class InferenceServiceTraffic:
     """A release of one version to an InferenceService."""
 
+    addressable = True
+
     def __init__(self, namespace: str, deployment: Deployment, stores: Store, version: str, uri: str) -> None:
         """Find what is released now.
 

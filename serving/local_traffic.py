@@ -34,6 +34,8 @@ NOT_SERVED = shutil.ignore_patterns("*.joblib", "__pycache__")
 class LocalTraffic:
     """A release of one version of one model in a serving folder, which the caller holds (`only_one`)."""
 
+    addressable = True
+
     def __init__(
         self, folder: Path, model: str, version: str, *, http_port: int, online_store: str, prediction_log: str
     ) -> None:

@@ -46,13 +46,14 @@ class Step:
     p99_ms: float
 
 
-def plan(deployment: Deployment, has_champion: bool) -> list[Stage]:
+def plan(deployment: Deployment, *, has_champion: bool, addressable: bool = True) -> list[Stage]:
     """The stages of a release. Without a champion there is nobody to share with."""
     if not has_champion:
         return [Stage(100)]
     if deployment.strategy is Strategy.canary:
         return [Stage(percent) for percent in deployment.steps]
-    return [Stage(0, mirror=deployment.strategy is Strategy.shadow), Stage(100)]
+    before = [Stage(0, mirror=deployment.strategy is Strategy.shadow)] if addressable else []
+    return [*before, Stage(100)]
 
 
 def release(
@@ -75,8 +76,9 @@ def release(
     steps: list[Step] = []
     try:
         traffic.start_candidate()
-        warm_up(traffic, inputs, examples)
-        for stage in plan(deployment, traffic.champion is not None):
+        if traffic.addressable:
+            warm_up(traffic, inputs, examples)
+        for stage in plan(deployment, has_champion=traffic.champion is not None, addressable=traffic.addressable):
             traffic.shift(stage)
             candidate, champion = observe(traffic, deployment.requests_per_step, inputs, examples)
             steps.append(Step(stage.percent, candidate.requests, candidate.errors, candidate.p99_ms))

@@ -29,6 +29,8 @@ class Traffic(Protocol):
 
     candidate: str
     champion: str | None
+    addressable: bool
+    """Whether a version can be asked that has no traffic."""
 
     def start_candidate(self) -> None:
         """Make the candidate answer, without traffic."""

@@ -52,7 +52,7 @@ def definition() -> jsonschema.Draft202012Validator:
 @pytest.mark.skipif(not DEFINITION.exists(), reason="KServe's CustomResourceDefinition is not in ../shared/crds")
 @pytest.mark.parametrize("canary", [None, 0, 25])
 def test_the_manifest_meets_the_definition_of_an_inference_service(
-    manifest: dict[str, Any], canary: int | None
+    manifest: dict[str, Any], definition: jsonschema.Draft202012Validator, canary: int | None
 ) -> None:
     predictor = manifest["spec"]["predictor"]
     if canary is not None:

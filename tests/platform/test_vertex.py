@@ -1,0 +1,157 @@
+"""A release to Vertex AI, spoken by Google's own client to a local server of its REST protocol."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+
+from components.contract import ContractViolation
+from project.configuration import Deployment, Store, Strategy
+from serving.inference_service import IMAGE_VARIABLE
+from serving.release import Example, release
+from serving.vertex_endpoint import VertexTraffic
+
+INPUTS = [{"name": "temperature", "type": "numeric"}]
+EXAMPLES = [Example({"temperature": 1.0}, 0.5)]
+STORES = Store(
+    tracking_uri="http://mlflow",
+    dataset_remote="gs://datasets",
+    online_store="",
+    prediction_log="/predictions",
+    serving="vertex:p/europe-west1",
+)
+PARENT = "projects/p/locations/europe-west1"
+
+
+class Vertex:
+    """What the service remembers."""
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, dict[str, Any]] = {}
+        self.models: dict[str, dict[str, Any]] = {}
+        self.scores: dict[str, float] = {}
+        self.random = random.Random(1)
+
+    def answer(self, method: str, path: str, body: dict[str, Any]) -> Any:  # noqa: PLR0911
+        """One call of the REST protocol."""
+        path = re.sub(r"^/v1(beta1)?/", "", path)
+        name = path.partition(":")[0]
+        if path == f"{PARENT}/endpoints" and method == "GET":
+            return {"endpoints": list(self.endpoints.values())}
+        if path == f"{PARENT}/endpoints":
+            name = f"{PARENT}/endpoints/{len(self.endpoints) + 1}"
+            self.endpoints[name] = {**body, "name": name, "deployedModels": [], "trafficSplit": {}}
+            return done({"@type": ENDPOINT, **self.endpoints[name]})
+        if path == f"{PARENT}/models:upload":
+            name = f"{PARENT}/models/{len(self.models) + 1}"
+            self.models[name] = {
+                **body["model"],
+                "name": name,
+                "supportedDeploymentResourcesTypes": ["DEDICATED_RESOURCES"],
+            }
+            return done({"@type": UPLOADED, "model": name})
+        if path.startswith(f"{PARENT}/models/"):
+            return self.models[name.partition("@")[0]]
+        endpoint = self.endpoints[name]
+        if path.endswith(":deployModel"):
+            deployed = {**body["deployedModel"], "id": str(100 + len(endpoint["deployedModels"]))}
+            endpoint["deployedModels"].append(deployed)
+            split = body.get("trafficSplit", {})
+            endpoint["trafficSplit"] = {deployed["id"] if k == "0" else k: v for k, v in split.items()}
+            return done({"@type": DEPLOYED, "deployedModel": deployed})
+        if path.endswith(":undeployModel"):
+            endpoint["deployedModels"] = [m for m in endpoint["deployedModels"] if m["id"] != body["deployedModelId"]]
+            return done({"@type": UNDEPLOYED})
+        if path.endswith(":predict"):
+            split = endpoint["trafficSplit"]
+            chosen = self.random.choices(list(split), [int(share) for share in split.values()])[0]
+            model = next(m["displayName"] for m in endpoint["deployedModels"] if m["id"] == chosen)
+            return {"predictions": [{"score": self.scores[model]}], "deployedModelId": chosen}
+        if method == "PATCH":
+            endpoint["trafficSplit"] = body["trafficSplit"]
+        return endpoint
+
+
+TYPE = "type.googleapis.com/google.cloud.aiplatform.v1"
+ENDPOINT, UPLOADED = f"{TYPE}.Endpoint", f"{TYPE}.UploadModelResponse"
+DEPLOYED, UNDEPLOYED = f"{TYPE}.DeployModelResponse", f"{TYPE}.UndeployModelResponse"
+
+
+def done(response: dict[str, Any]) -> dict[str, Any]:
+    """A long-running operation that took no time."""
+    return {"name": f"{PARENT}/operations/1", "done": True, "response": response}
+
+
+@pytest.fixture
+def vertex(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Vertex, str]]:
+    monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
+    service = Vertex()
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
+            content = json.dumps(service.answer(self.command, self.path.partition("?")[0], body)).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PATCH = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield service, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def traffic(url: str, version: str, **settings: Any) -> VertexTraffic:
+    return VertexTraffic(
+        "p",
+        "europe-west1",
+        Deployment(model="devices", requests_per_step=5, **settings),
+        STORES,
+        version,
+        "gs://bucket/model",
+        api_endpoint=url,
+        api_transport="rest",
+        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
+    )
+
+
+def test_versions_follow_each_other_by_the_endpoint_s_split(vertex: tuple[Vertex, str]) -> None:
+    service, url = vertex
+    service.scores = {"devices-1": 0.5, "devices-2": 0.5, "devices-3": 0.9}
+    deployment = Deployment(model="devices", steps=[20, 100], requests_per_step=5)
+    release(traffic(url, "1"), deployment, INPUTS, EXAMPLES)
+    second = traffic(url, "2")
+    assert second.champion == "1"
+    assert [step.percent for step in release(second, deployment, INPUTS, EXAMPLES)] == [20, 100]
+    (endpoint,) = service.endpoints.values()
+    assert endpoint["trafficSplit"] == {"101": 100}
+    # The third gives other scores than were registered: the second keeps the traffic.
+    with pytest.raises(ContractViolation, match="back with the champion, version 2"):
+        release(traffic(url, "3"), deployment, INPUTS, EXAMPLES)
+    assert endpoint["trafficSplit"] == {"101": 100}
+    assert [model["displayName"] for model in endpoint["deployedModels"]] == ["devices-1", "devices-2"]
+    container = next(iter(service.models.values()))["containerSpec"]
+    assert container["predictRoute"] == "/v1/models/devices:predict"
+    assert "--version=1" in container["args"]
+
+
+def test_what_vertex_cannot_do_is_refused_before_anything_is_uploaded(vertex: tuple[Vertex, str]) -> None:
+    service, url = vertex
+    with pytest.raises(ContractViolation, match="cannot mirror"):
+        traffic(url, "1", strategy=Strategy.shadow)
+    assert service.models == {}
