@@ -70,7 +70,7 @@ def test_an_unknown_version_and_an_unusable_remote_are_refused_and_nothing_is_wr
         checkout("0123456789abcdef0123456789abcdef.dir", str(tmp_path / "remote"), tmp_path / "back")
     with pytest.raises(ContractViolation, match="cannot be used"):
         snapshot(tables, str(tmp_path / "file" / "remote"), tmp_path / "snapshot")
-    with pytest.raises(ContractViolation, match="cannot be used.*dvc-s3"):
+    with pytest.raises(ContractViolation, match=r"cannot be used.*dvc-s3"):
         snapshot(tables, "s3://bucket/data", tmp_path / "snapshot")
     assert not (tmp_path / "back").exists()
     assert not (tmp_path / "snapshot").exists()

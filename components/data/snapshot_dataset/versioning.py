@@ -40,15 +40,15 @@ def snapshot(tables: Path, remote: str, output: Path) -> str:
     from dvc_data.hashfile.transfer import transfer
 
     read_manifest(tables)
-    with _store(remote) as (repository, store):
-        staged, _, folder = build(repository.cache.local, str(tables), localfs, "md5")
-        result = transfer(staged, store, {folder.hash_info}, shallow=False)
-        if result.failed:
-            raise ContractViolation(
-                f"{len(result.failed)} of the snapshot's files could not be stored in {remote}; the log has the "
-                "reason of each. See that there is room and leave to write, and resume the run."
-            )
     with new_folder(output):
+        with _store(remote) as (repository, store):
+            staged, _, folder = build(repository.cache.local, str(tables), localfs, "md5")
+            result = transfer(staged, store, {folder.hash_info}, shallow=False)
+            if result.failed:
+                raise ContractViolation(
+                    f"{len(result.failed)} of the snapshot's files could not be stored in {remote}; the log has the "
+                    "reason of each. See that there is room and leave to write, and resume the run."
+                )
         hand_on(tables, output)
     return str(folder.hash_info.value)
 

@@ -71,7 +71,9 @@ def _values(columns: Mapping[str, str]) -> dict[str, str]:
         column = quoted(name)
         if is_time(kind):
             values[name] = f"CASE WHEN isfinite({column}) THEN CAST(floor(epoch({column})) AS BIGINT) END"
+        elif feature_type(kind) == schema_pb2.FLOAT:
+            # No histogram has room for infinity; the check of finite numbers reports it.
+            values[name] = f"CASE WHEN isinf({column}) THEN 'nan'::DOUBLE ELSE CAST({column} AS DOUBLE) END"
         else:
-            arrow = {schema_pb2.INT: "BIGINT", schema_pb2.FLOAT: "DOUBLE", schema_pb2.BYTES: "VARCHAR"}
-            values[name] = f"CAST({column} AS {arrow[feature_type(kind)]})"
+            values[name] = f"CAST({column} AS {'BIGINT' if feature_type(kind) == schema_pb2.INT else 'VARCHAR'})"
     return values
