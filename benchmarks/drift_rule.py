@@ -62,7 +62,7 @@ def main() -> None:
     """Print the table."""
     os.environ["DO_NOT_TRACK"] = "1"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=100, help="windows behind each line")
+    parser.add_argument("--windows", type=int, default=30, help="windows behind each line")
     windows = parser.parse_args().windows
     inputs = [Input(f"number_{number}", "numeric") for number in range(NUMBERS)]
     inputs += [Input(f"category_{number}", "categorical") for number in range(CATEGORIES)]

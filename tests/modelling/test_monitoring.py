@@ -210,7 +210,7 @@ def test_predictions_of_another_version_are_not_compared(project: Path) -> None:
 
 def test_without_a_champion_the_run_stops_and_says_what_to_do(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project", f"sqlite:///{tmp_path / 'empty.db'}", tmp_path / "log")
-    with pytest.raises(ContractViolation, match="No version of devices is in production yet.*lifecycle run training"):
+    with pytest.raises(ContractViolation, match=r"No version of devices is in production yet.*lifecycle run training"):
         collect_predictions(project, tmp_path / "predictions")
     assert not (tmp_path / "predictions").exists()
 
@@ -219,7 +219,7 @@ def test_a_log_that_is_no_folder_is_refused_by_name(registry: str, tmp_path: Pat
     project = write_project(tmp_path / "project", registry, tmp_path)
     stores = (project / "stores.yaml").read_text()
     (project / "stores.yaml").write_text(stores.replace(f"prediction_log: {tmp_path}", "prediction_log: s3://log"))
-    with pytest.raises(ContractViolation, match="prediction log is s3://log.*Mount the log"):
+    with pytest.raises(ContractViolation, match=r"prediction log is s3://log.*Mount the log"):
         collect_predictions(project, tmp_path / "predictions")
 
 

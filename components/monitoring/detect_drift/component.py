@@ -30,7 +30,8 @@ def detect_drift(
         metrics: `predictions_compared`, `features_drifted`, `drifted_share`, `score_distance` (0 to 1).
 
     Returns:
-        The decision: `retrain`, `keep`, or `undecided` where there are fewer predictions than `monitoring.smallest_window`.
+        The decision: `retrain`, `keep`, or `undecided` where there are too few predictions
+        (`monitoring.smallest_window`).
     """
     from pathlib import Path
 
