@@ -6,7 +6,7 @@ from components.environment import component
 
 
 @component(environment="validation")
-def ingest_data(project: Input[Artifact], tables: Output[Dataset], source_version: str = "") -> None:
+def ingest_data(project: Input[Artifact], tables: Output[Dataset], source_version: str = ""):
     """Read the project's source into one Parquet file for each table, and refuse what is missing or unreadable.
 
     Args:

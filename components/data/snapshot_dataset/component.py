@@ -6,7 +6,7 @@ from components.environment import component
 
 
 @component(environment="validation")
-def snapshot_dataset(project: Input[Artifact], tables: Input[Dataset], snapshot: Output[Dataset]) -> None:
+def snapshot_dataset(project: Input[Artifact], tables: Input[Dataset], snapshot: Output[Dataset]):
     """Store the tables as a DVC version, so that what a model was trained on can be had again.
 
     Args:

@@ -6,9 +6,7 @@ from components.environment import component
 
 
 @component(environment="validation")
-def validate_data(
-    project: Input[Artifact], snapshot: Input[Dataset], validated: Output[Dataset], report: Output[HTML]
-) -> None:
+def validate_data(project: Input[Artifact], snapshot: Input[Dataset], validated: Output[Dataset], report: Output[HTML]):
     """Hand on the snapshot if it can be trusted, and stop the run if it cannot.
 
     Three layers look at it: `schema` (TFDV: types, presence, domains, ranges of every column), `statistics` (keys,

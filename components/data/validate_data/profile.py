@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import TypeAlias
 
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.data.tables import TableSummary
 from components.data.validate_data.table_statistics import Statistics, feature_type, is_time
 
-Feature = statistics_pb2.FeatureNameStatistics
+Feature: TypeAlias = statistics_pb2.FeatureNameStatistics
 
 NUMBER_BARS = 20
 TEXT_BARS = 8
