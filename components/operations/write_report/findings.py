@@ -34,6 +34,8 @@ from components.operations.write_report.artifacts import (
 from components.operations.write_report.geometry import IntervalBar, SnapshotMark, interval_bar, snapshot_marks
 from project.configuration import Configuration
 
+# More metrics than this in one dimension are not read at once.
+MANY_METRICS = 16
 PARTS = ("train", "validation", "test")
 
 
@@ -184,6 +186,16 @@ class Dimension:
     metrics: list[MeasuredMetric]
     tables: list[Section]
     plots: list[Plot]
+
+    @property
+    def shown(self) -> list[MeasuredMetric]:
+        """The metrics that are shown at once: all, or where they are many those of all rows."""
+        return [item for item in self.metrics if item not in self.folded]
+
+    @property
+    def folded(self) -> list[MeasuredMetric]:
+        """The metrics of slices, where there are too many to show at once."""
+        return [item for item in self.metrics if item.slice] if len(self.metrics) > MANY_METRICS else []
 
 
 @dataclass(frozen=True)

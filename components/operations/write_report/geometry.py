@@ -12,6 +12,8 @@ from enum import StrEnum
 LONGEST_DRAWN_WAIT = 0.2
 # Shorter waits are the platform's own overhead, not worth a word.
 SHORTEST_NAMED_WAIT_SECONDS = 2.0
+# Time is recorded in milliseconds.
+SHORTEST_RUN_SECONDS = 0.001
 
 
 class State(StrEnum):
@@ -68,7 +70,7 @@ def step_bars(steps: Sequence[StepView]) -> list[StepBar]:
         places[position] = (drawn_start, max(wait, 0.0))
         if drawn_start + seconds > drawn_end:
             drawn_end, end = drawn_start + seconds, started_at + timedelta(seconds=seconds)
-    scale = 100 / (drawn_end or 1.0)
+    scale = 100 / max(drawn_end, SHORTEST_RUN_SECONDS)
 
     bars = []
     for position, step in enumerate(steps):

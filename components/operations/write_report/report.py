@@ -224,13 +224,12 @@ def describe_outcome(
     rules = len(gate.rules)
     if gate.verdict.decision != Outcome.promoted:
         missed = len(gate.missed)
-        if missed:
+        if not missed:
             return Outcome.rejected, (
-                f"The candidate misses {missed} of {rules} rules and was not deployed; what served before still serves."
+                f"The candidate meets all {rules} rules but does not beat the model in production, which still serves."
             )
-        return Outcome.rejected, (
-            f"The candidate meets all {rules} rules but does not beat the model in production, which still serves."
-        )
+        serving = "the model in production still serves" if gate.champion else "no model is in production yet"
+        return Outcome.rejected, f"The candidate misses {missed} of {rules} rules and was not deployed; {serving}."
     if deployment is None:
         return Outcome.promoted, f"The candidate meets all {rules} rules and was approved for release."
     served = deployment.deployment
