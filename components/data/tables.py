@@ -109,7 +109,7 @@ def database(
     folders = [f"{path}/" for path in allowed if path.is_dir()]
     files = [str(path) for path in allowed if not path.is_dir()]
     with tempfile.TemporaryDirectory(prefix="duckdb-") as spill:
-        settings = {
+        settings: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": MEMORY_LIMIT,
             "temp_directory": spill,
             # Nothing is fetched from the network because a query happens to mention it.
