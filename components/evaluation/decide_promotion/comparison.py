@@ -79,7 +79,8 @@ def compare(
         return Comparison(
             *(champion.version, rule.metric, None, None, None, None, None, False),
             f"The candidate could not be compared with version {champion.version}, which is in production: "
-            f"{violation}. Nothing is promoted unseen: give the features back, or take the alias `champion` from the version.",
+            f"{violation}. Nothing is promoted unseen: give the features back, or take the alias "
+            "`champion` from the version.",
         )
     candidate_score = candidate.scorer().score(part.features)
     position = Performance.names.index(NAMES.get(rule.metric, rule.metric))
