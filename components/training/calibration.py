@@ -42,7 +42,8 @@ class Calibration:
         """Probabilities for raw scores in [0, 1], shape (n,)."""
         score = np.asarray(score, dtype=np.float64)
         if self.method is Method.sigmoid:
-            return 1 / (1 + np.exp(-(self.slope * _logit(score) + self.intercept)))
+            probability: Floats = 1 / (1 + np.exp(-(self.slope * _logit(score) + self.intercept)))
+            return probability
         if self.method is Method.isotonic:
             knots = np.array(self.knots)
             return np.interp(score, knots[:, 0], knots[:, 1])

@@ -178,7 +178,8 @@ def _binary(label: pd.Series, where: str) -> NDArray[np.int8]:
             f"{where}: the label {label.name} holds {shown}. The model is binary, so that a label must be the number "
             "0 or 1: correct the label query."
         )
-    return label.to_numpy().astype(np.int8)
+    binary: NDArray[np.int8] = label.to_numpy().astype(np.int8)
+    return binary
 
 
 def _refuse_few_rows(label: NDArray[np.int8], where: str, name: str, smallest_class: int) -> None:

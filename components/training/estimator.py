@@ -38,7 +38,7 @@ def build_estimator(path: str, parameters: Mapping[str, Any], seed: int) -> Base
     """
     module, _, name = path.rpartition(".")
     try:
-        estimator_class = getattr(importlib.import_module(module), name)
+        estimator_class: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ContractViolation(
             f"training.estimator: scikit-learn has no {path} ({error}). "

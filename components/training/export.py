@@ -68,13 +68,16 @@ def _calibration_nodes(calibration: Calibration) -> tuple[list[onnx.NodeProto], 
     """Nodes from the raw probabilities [N, 2] to the calibrated ones; no feature has a `/` in its name, theirs do."""
     if calibration.method is Method.none:
         return [helper.make_node("Identity", [RAW], [OUTPUT])], []
-    constants: dict[str, np.ndarray[Any, Any]] = {"event": np.array([1], dtype=np.int64), "one": np.float32(1)[None]}
+    constants: dict[str, np.ndarray[Any, Any]] = {
+        "event": np.array([1], dtype=np.int64),
+        "one": np.ones(1, dtype=np.float32),
+    }
     nodes = [("Gather", ["raw", "event"], "score")]
     if calibration.method is Method.sigmoid:
         constants["lowest"] = np.array(SCORE_MARGIN, dtype=np.float32)
         constants["highest"] = np.array(1 - SCORE_MARGIN, dtype=np.float32)
-        constants["slope"] = np.float32(calibration.slope)[None]
-        constants["intercept"] = np.float32(calibration.intercept)[None]
+        constants["slope"] = np.array([calibration.slope], dtype=np.float32)
+        constants["intercept"] = np.array([calibration.intercept], dtype=np.float32)
         nodes += [
             ("Clip", ["score", "lowest", "highest"], "bounded"),
             ("Sub", ["one", "bounded"], "other"),

@@ -28,8 +28,8 @@ def measure_latency(scorer: Scorer, feed: Feed, requests: int, seed: int) -> dic
     """
     rows = len(next(iter(feed.values())))
     single = [{name: values[row % rows][None, :] for name, values in feed.items()} for row in range(requests)]
-    for row in range(WARM_UP):
-        scorer.run(single[row % requests])
+    for repeat in range(WARM_UP):
+        scorer.run(single[repeat % requests])
     times = np.empty(requests)
     for position, row in enumerate(single):
         started = time.perf_counter()
