@@ -175,7 +175,7 @@ def test_a_warmer_world_asks_for_retraining_and_the_page_needs_no_network(projec
     drift, page = detect(project)
     assert drift["decision"] == "retrain"
     assert drift["drifted"] == ["temperature"]
-    assert drift["summary"] == "retrain: 1 features drifted"
+    assert drift["summary"] == "retrain: 1 feature drifted"
     assert "Production has moved" in page
     assert 'src="http' not in page
     assert '<link rel="stylesheet" href="http' not in page

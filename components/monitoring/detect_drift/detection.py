@@ -84,7 +84,8 @@ def describe(content: dict[str, Any]) -> str:
     """The key figure in a few words."""
     if content["decision"] == "undecided":
         return f"{content['predictions']['compared']:,} predictions"
-    return f"{len(content['drifted'])} features drifted"
+    drifted = len(content["drifted"])
+    return f"{drifted} {'feature' if drifted == 1 else 'features'} drifted"
 
 
 def score_distance(findings: Sequence[Finding]) -> float | None:
