@@ -42,7 +42,7 @@ setup-tests: $(VENV)/bin/uv
 
 run: setup ## Run the whole pipeline here, up to a live v2 endpoint and a report
 	@if [ "$(PROJECT)" = . ] && [ ! -e "$(STATE)/data/churn.duckdb" ]; then \
-	  "$(VENV)/bin/lifecycle" simulate --output "$(STATE)/data/churn.duckdb" --customers $(CUSTOMERS) --end $$(date +%F); fi
+	  "$(VENV)/bin/lifecycle" simulate --output "$(STATE)/data/churn.duckdb" --customers $(CUSTOMERS) --end "$$("$(VENV)/bin/python" -c "import datetime as d; print(d.date.today() - d.timedelta(days=1))")"; fi
 	@"$(VENV)/bin/lifecycle" run training --project "$(PROJECT)"
 
 test: setup-tests ## Run all tests

@@ -44,6 +44,10 @@ class Target:
             return f"{self.image_registry}/kfp-lifecycle-{environment}:{lock_digest(environment)}"
         return STOCK_IMAGE
 
+    def variables(self) -> dict[str, str]:
+        """What every step is told: where the image is that serves, for those that release to a cluster."""
+        return {"LIFECYCLE_SERVING_IMAGE": self.image("serving")} if self.image_registry else {}
+
     def packages(self, environment: str) -> list[str] | None:
         """What a step has to install before it runs; None where its image holds everything."""
         if self.name == "local" or self.image_registry:
@@ -82,7 +86,10 @@ class LifecycleComponent:
 
     def __call__(self, **arguments: Any) -> dsl.PipelineTask:
         """Add a task to the pipeline that is being defined, as calling a KFP component does."""
-        task: dsl.PipelineTask = self.build(_target.get(_LOCAL))(**arguments)
+        target = _target.get(_LOCAL)
+        task: dsl.PipelineTask = self.build(target)(**arguments)
+        for name, value in target.variables().items():
+            task.set_env_variable(name, value)
         return task if self.cached else task.set_caching_options(False)
 
     def files(self, target: Target) -> dict[str, bytes]:

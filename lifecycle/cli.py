@@ -23,7 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run a production model's life on this machine: ingest, validate, train, evaluate, deploy, monitor.",
 )
-out = Console(highlight=False)
+# kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.
+out = Console(file=sys.stdout, highlight=False)
 err = Console(stderr=True, highlight=False)
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -135,12 +136,12 @@ def status(as_json: AsJson = False) -> None:
 
     Example: `lifecycle status --json`
     """
-    from lifecycle.outcome import status_as_json, status_table
+    from lifecycle.outcome import describe_status, status_as_json
 
     if as_json:
         sys.stdout.write(json.dumps(status_as_json(), indent=1) + "\n")
     else:
-        out.print(status_table())
+        describe_status(out)
 
 
 @app.command()
@@ -203,10 +204,9 @@ def serve() -> None:
 
     Example: `lifecycle serve`
     """
-    from serving.local import start
-
     from components.contract import ContractViolation
     from lifecycle.outcome import serving_folder
+    from serving.local import start
 
     try:
         endpoints = start(serving_folder())
@@ -225,9 +225,8 @@ def down() -> None:
 
     Example: `lifecycle down`
     """
-    from serving.local import stop
-
     from lifecycle.outcome import serving_folder
+    from serving.local import stop
 
     stopped = stop(serving_folder())
     out.print("all servers are stopped" if stopped else "nothing was running")
@@ -243,11 +242,10 @@ def rollback(
 
     Example: `lifecycle rollback churn`
     """
-    from serving.local import rollback as roll_back
-
     from components.contract import ContractViolation
     from lifecycle.inference import InferenceError
     from lifecycle.outcome import chosen_endpoint, serving_folder
+    from serving.local import rollback as roll_back
 
     try:
         endpoint = roll_back(serving_folder(), chosen_endpoint(model).model)
@@ -299,7 +297,8 @@ def simulate(
             )
     except ValueError as error:
         refuse(str(error))
-    out.print(f"{output}: {summary}", markup=False, soft_wrap=True)
+    rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in summary.rows.items())
+    out.print(f"{output}: {summary.first_day} to {summary.last_day}, {rows}", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from serving.local import Endpoint
 
 TIMEOUT_SECONDS = 10.0

@@ -69,6 +69,9 @@ class RunView:
             if step.state is self._shown.get(step.name, State.waiting):
                 continue
             self._shown[step.name] = step.state
+            # What a run does not come to is plain from how it ended.
+            if step.state is State.skipped:
+                continue
             took = f" in {duration(step.seconds)}" if step.seconds is not None else ""
             detail = f": {step.summary}" if step.summary else ""
             self._console.print(

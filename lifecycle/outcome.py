@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from serving.local import Endpoint, endpoints
 
 from lifecycle.inference import InferenceError
 from platforms.local.events import StepRecord
 from platforms.local.runs import RunRecord, RunState, all_runs, resume_command
 from platforms.local.state import CHECKOUT, STATE
+from project.loading import load_configuration
+from serving.local import Endpoint, endpoints
 
 STYLES = {
     RunState.running: "cyan",
@@ -95,26 +94,32 @@ def released_model(record: RunRecord) -> str | None:
     return str(json.loads(Path(deployment[0]).read_text(encoding="utf-8"))["model"]) if deployment else None
 
 
-def status_table() -> Table:
+def describe_status(console: Console) -> None:
     """What is served and the newest runs, for a terminal."""
-    table = Table(show_header=True, header_style="dim", box=None, padding=(0, 2))
-    for heading in ("run", "project", "state", "why", "report"):
-        table.add_column(heading, overflow="fold")
-    for endpoint in endpoints(serving_folder()):
-        state = Text("answering", "green") if endpoint.healthy else Text("stopped", "yellow")
-        table.add_row(f"{endpoint.model} version {endpoint.version}", endpoint.url, state, "", "")
+    served = endpoints(serving_folder())
+    for endpoint in served:
+        state = "[green]answering[/]" if endpoint.healthy else "[yellow]stopped[/], start it with `lifecycle serve`"
+        console.print(f"{endpoint.model} version {endpoint.version} at {endpoint.url}: {state}", soft_wrap=True)
+    if not served:
+        _say(console, "nothing is served")
     for record in all_runs()[:RUNS_SHOWN]:
-        why = ": ".join(filter(None, (record.failed_step, *(record.reason or "").splitlines()[:1])))
-        table.add_row(
-            record.id, record.project, Text(record.state, STYLES[record.state]), Text(why), record.report or ""
-        )
-    return table
+        console.print(f"\n{record.id}  {record.project}  [{STYLES[record.state]}]{record.state}[/]", soft_wrap=True)
+        if record.state in (RunState.failed, RunState.interrupted):
+            why = ": ".join(filter(None, (record.failed_step, *(record.reason or "").splitlines()[:1])))
+            _say(console, f"  {why}")
+        if record.report:
+            _say(console, f"  {record.report}")
+
+
+def model_of(record: RunRecord) -> str | None:
+    """The model that a run is about, from its own copy of the project; None where it came to no copy."""
+    project = record.progress().artifact("project")
+    return load_configuration(Path(project[0])).deployment.model if project else None
 
 
 def outcome_as_json(record: RunRecord) -> dict[str, Any]:
     """A finished run and what it serves, for scripts."""
-    model = released_model(record)
-    served = [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model]
+    served = [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model_of(record)]
     return {**run_as_json(record), "endpoint": endpoint_as_json(served[0]) if served else None}
 
 
@@ -126,24 +131,23 @@ def describe_outcome(console: Console, record: RunRecord) -> None:
     elif failed is not None:
         _describe_failure(console, record, failed)
     elif record.state is RunState.rejected:
-        serving = any(endpoint.healthy for endpoint in endpoints(serving_folder()))
+        serving = any(endpoint.model == model_of(record) for endpoint in endpoints(serving_folder()))
         rest = "The champion goes on serving." if serving else "No model is in production."
         console.print(f"\n[yellow]The candidate was rejected.[/] {rest}")
         for sentence in missed_thresholds(record):
             console.print(f"  - {sentence}", markup=False, soft_wrap=True)
     else:
         console.print("\n[green]Done.[/]")
-    model = released_model(record)
-    for endpoint in endpoints(serving_folder()):
-        if endpoint.model == model:
-            _describe_endpoint(console, endpoint, record)
+    served = [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model_of(record)]
+    for endpoint in served:
+        _describe_endpoint(console, endpoint)
     if record.report:
         _say(console, f"\nReport:     {record.report}")
     if record.state in (RunState.done, RunState.rejected):
         store = STATE / "mlflow.db"
         ui = environment_command("modelling", "mlflow")
         _say(console, f"Experiments: {ui} ui --backend-store-uri sqlite:///{shlex.quote(str(store))}")
-    if model:
+    if served:
         _say(console, "Stop it all: lifecycle down")
 
 
@@ -171,25 +175,28 @@ def _describe_failure(console: Console, record: RunRecord, failed: StepRecord) -
     _say(console, failed.reason, f"\nLog:        {failed.log}", f"Resume:     {resume_command(record)}")
 
 
-def _describe_endpoint(console: Console, endpoint: Endpoint, record: RunRecord) -> None:
-    request = json.dumps({"inputs": example_inputs(record)})
+def _describe_endpoint(console: Console, endpoint: Endpoint) -> None:
+    address = f"{endpoint.url}/v2/models/{endpoint.model}/infer"
     _say(
         console,
-        f"\nEndpoint:   {endpoint.url}/v2/models/{endpoint.model}/infer   (gRPC {endpoint.grpc})",
+        f"\nEndpoint:   {address}   (gRPC {endpoint.grpc})",
         f"Model:      {endpoint.model} version {endpoint.version}",
-        "\nTry it:",
-        f"  curl -s {endpoint.url}/v2/models/{endpoint.model}/infer -H 'Content-Type: application/json' \\",
-        f"    -d '{request}'",
     )
+    request = example_request(endpoint.model)
+    if request:
+        body = shlex.quote(json.dumps(request, ensure_ascii=False))
+        _say(console, "\nTry it:", f"  curl -s {address} -H 'Content-Type: application/json' -d {body}")
 
 
-def example_inputs(record: RunRecord) -> list[dict[str, Any]]:
-    """A v2 input that the released model answers: one entity of the store."""
-    deployment = record.progress().artifact("deployment")
-    if deployment is None:
-        return []
-    inputs: list[dict[str, Any]] = json.loads(Path(deployment[0]).read_text(encoding="utf-8"))["example"]["inputs"]
-    return inputs
+def example_request(model: str) -> dict[str, Any] | None:
+    """A v2 request that a released model answers, as its release noted it."""
+    for record in all_runs():
+        deployment = record.progress().artifact("deployment")
+        if deployment is not None:
+            released = json.loads(Path(deployment[0]).read_text(encoding="utf-8"))
+            if released["model"] == model:
+                return dict(released["example"])
+    return None
 
 
 def _say(console: Console, *lines: str) -> None:

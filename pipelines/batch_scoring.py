@@ -19,7 +19,6 @@ def batch_scoring(
     prediction_log: str,
     serving: str,
     source_version: str = "",
-    webhook_url: str = "",
 ):
     """Score everyone on the newest validated data.
 
@@ -30,9 +29,8 @@ def batch_scoring(
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
         source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
-        webhook_url: Where to send the run's outcome; empty: nowhere.
     """
-    with dsl.ExitHandler(notify(pipeline="batch_scoring", webhook_url=webhook_url)):
+    with dsl.ExitHandler(notify(pipeline="batch_scoring")):
         project = load_project(
             tracking_uri=tracking_uri,
             dataset_remote=dataset_remote,

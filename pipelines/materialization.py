@@ -19,7 +19,6 @@ def materialization(
     prediction_log: str,
     serving: str,
     source_version: str = "",
-    webhook_url: str = "",
 ):
     """Compute the newest value of every feature and write it to the online store.
 
@@ -30,9 +29,8 @@ def materialization(
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
         source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
-        webhook_url: Where to send the run's outcome; empty: nowhere.
     """
-    with dsl.ExitHandler(notify(pipeline="materialization", webhook_url=webhook_url)):
+    with dsl.ExitHandler(notify(pipeline="materialization")):
         project = load_project(
             tracking_uri=tracking_uri,
             dataset_remote=dataset_remote,
@@ -44,4 +42,12 @@ def materialization(
         snapshot = snapshot_dataset(project=project, tables=tables).outputs["snapshot"]
         validated = validate_data(project=project, snapshot=snapshot).outputs["validated"]
         store = materialize_features(project=project, validated=validated).outputs["store"]
-        write_report(project=project, snapshot=snapshot, validated=validated, store=store)
+        write_report(
+            pipeline="materialization",
+            run_id=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+            project=project,
+            tables=tables,
+            snapshot=snapshot,
+            validated=validated,
+            store=store,
+        )

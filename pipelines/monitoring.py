@@ -18,7 +18,6 @@ def monitoring(
     prediction_log: str,
     serving: str,
     source_version: str = "",
-    webhook_url: str = "",
     as_of: str = "",
 ):
     """Compare the last days' predictions with the champion's baseline, and ask for retraining where it is due.
@@ -30,10 +29,9 @@ def monitoring(
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
         source_version: Fingerprint of the source, which all pipelines take; this one reads no source.
-        webhook_url: Where to send the run's outcome; empty: nowhere.
         as_of: End of the window, ISO 8601; empty: now.
     """
-    with dsl.ExitHandler(notify(pipeline="monitoring", webhook_url=webhook_url)):
+    with dsl.ExitHandler(notify(pipeline="monitoring")):
         project = load_project(
             tracking_uri=tracking_uri,
             dataset_remote=dataset_remote,

@@ -28,7 +28,6 @@ def training(
     prediction_log: str,
     serving: str,
     source_version: str = "",
-    webhook_url: str = "",
 ):
     """Train a model on the newest data and release it if it passes the gate.
 
@@ -39,9 +38,8 @@ def training(
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
         source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
-        webhook_url: Where to send the run's outcome; empty: nowhere.
     """
-    outcome = notify(pipeline="training", webhook_url=webhook_url)
+    outcome = notify(pipeline="training")
     with dsl.ExitHandler(outcome):
         project = load_project(
             tracking_uri=tracking_uri,
@@ -63,7 +61,10 @@ def training(
         decision = decide_promotion(project=project, training_set=training_set, model=model, evaluation=evaluation)
 
         findings = {
+            "pipeline": "training",
+            "run_id": dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
             "project": project,
+            "tables": tables,
             "snapshot": snapshot,
             "validated": validated,
             "training_set": training_set,
@@ -78,12 +79,21 @@ def training(
                 approved_model=decision.outputs["approved_model"],
                 verdict=decision.outputs["verdict"],
             ).outputs["registered_model"]
-            servable_model = validate_serving(project=project, registered_model=registered_model)
+            servable_model = validate_serving(project=project, registered_model=registered_model).outputs[
+                "servable_model"
+            ]
             store = materialize_features(project=project, validated=validated).outputs["store"]
-            deployment = release_model(
-                project=project, servable_model=servable_model.outputs["servable_model"], store=store
-            ).outputs["deployment"]
+            deployment = release_model(project=project, servable_model=servable_model, store=store).outputs[
+                "deployment"
+            ]
             champion = promote_model(project=project, deployment=deployment).outputs["champion"]
-            write_report(**findings, deployment=champion)
+            write_report(
+                **findings,
+                registered_model=registered_model,
+                servable_model=servable_model,
+                store=store,
+                deployment=deployment,
+                champion=champion,
+            )
         with dsl.Else(name="rejected"):
             write_report(**findings)

@@ -332,11 +332,11 @@ class Deployment(Section):
     """`canary` moves traffic in `steps`, `blue_green` at once, `shadow` mirrors it first and then moves it at once."""
     steps: list[Annotated[int, Field(gt=0, le=100)]] = [10, 50, 100]
     """Percentages of traffic, rising to 100."""
-    requests_per_step: int = Field(default=50, gt=0)
+    requests_per_step: int = Field(default=200, gt=0)
     """Requests that the release itself sends at each step, so that there is something to compare."""
     max_error_rate: Probability = 0.01
     """More failing requests than this during a step return all traffic to the champion."""
-    max_latency_p99_ms: float = Field(default=250.0, gt=0)
+    max_latency_p99_ms: float = Field(default=500.0, gt=0)
     """A slower 99th percentile during a step returns all traffic to the champion."""
     http_port: int = Field(default=8080, ge=1024, le=65535)
     """Port of the endpoint on one machine; gRPC takes the next."""

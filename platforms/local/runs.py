@@ -36,6 +36,9 @@ EVENTS_FILE = "events.jsonl"
 RECORD_FILE = "run.json"
 REPORT_FILE = "report.html"
 
+# Threads that wait spin by default, and take the processor from whatever else runs on this machine.
+QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 # Nothing that a step uses may call home.
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -150,7 +153,6 @@ def execute(
     *,
     overrides: Sequence[str] = (),
     use_cache: bool = True,
-    webhook_url: str = "",
     watch: Callable[[RunRecord, RunProgress], None] = lambda record, progress: None,
     waiting: Callable[[str], None] = lambda holder: None,
 ) -> RunRecord:
@@ -161,7 +163,6 @@ def execute(
         project: The project's folder.
         overrides: `KEY=VALUE` pairs for the configuration.
         use_cache: Take the outputs of earlier runs where code, inputs and environment are the same.
-        webhook_url: Where the run's outcome is sent; empty: nowhere.
         watch: Called after each change of a step.
         waiting: Called with the holder's name when another run has to end first.
 
@@ -190,7 +191,7 @@ def execute(
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         record.save()
-        return _run(record, configuration, compiled, use_cache, webhook_url, watch)
+        return _run(record, configuration, compiled, use_cache, watch)
 
 
 def _run(
@@ -198,7 +199,6 @@ def _run(
     configuration: Configuration,
     compiled: Path,
     use_cache: bool,
-    webhook_url: str,
     watch: Callable[[RunRecord, RunProgress], None],
 ) -> RunRecord:
     folder = record.folder
@@ -210,13 +210,17 @@ def _run(
     logs, scratch = folder / "logs", folder / "scratch"
     for place in (logs, scratch):
         place.mkdir()
-    variables = {**NO_TELEMETRY, "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")), "LIFECYCLE_RUN_ID": record.id}
+    variables = {
+        **NO_TELEMETRY,
+        **QUIET_THREADS,
+        "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")),
+        "LIFECYCLE_RUN_ID": record.id,
+    }
     session = Session(recorder, logs, scratch, variables)
     arguments = {
         **local_stores(STATE, configuration.name).model_dump(mode="json"),
         # A source that cannot be fingerprinted is read at every run.
         "source_version": source_version(configuration.source) or record.id,
-        "webhook_url": webhook_url,
     }
     state, reason = RunState.failed, None
     try:

@@ -26,3 +26,4 @@ def ingest_data(project: Input[Artifact], tables: Output[Dataset], source_versio
         tables.metadata["rows"] = {name: table.rows for name, table in manifest.tables.items()}
         tables.metadata["as_of"] = manifest.as_of.isoformat()
         tables.metadata["source_version"] = source_version
+        tables.metadata["summary"] = f"{sum(tables.metadata['rows'].values()):,} rows in {len(manifest.tables)} tables"

@@ -25,5 +25,9 @@ def snapshot_dataset(project: Input[Artifact], tables: Input[Dataset], snapshot:
         remote = load_stores(Path(project.path)).dataset_remote
         version = versioning.snapshot(Path(tables.path), remote, Path(snapshot.path))
         snapshot.metadata.update(
-            version=version, remote=remote, rows=tables.metadata["rows"], as_of=tables.metadata["as_of"]
+            version=version,
+            remote=remote,
+            rows=tables.metadata["rows"],
+            as_of=tables.metadata["as_of"],
+            summary=f"version {version[:8]}",
         )

@@ -18,7 +18,7 @@ def validate_data(project: Input[Artifact], snapshot: Input[Dataset], validated:
         project: The project, as `load_project` gives it; `validation` names its expectations and limits.
         snapshot: The tables, as `snapshot_dataset` gives them.
         validated: The same tables and `validation.json`, the list of all checks. Metadata: `checks` and `warnings`
-            (numbers), `rows` by table, `as_of`.
+            (numbers), `version`, `rows` by table, `as_of`.
         report: What was found, for people; written also when the run stops.
     """
     from pathlib import Path
@@ -29,9 +29,12 @@ def validate_data(project: Input[Artifact], snapshot: Input[Dataset], validated:
 
     with step(validated, report):
         checks = validate(Path(project.path), Path(snapshot.path), Path(validated.path), Path(report.path))
+        warnings = len(failures(checks, "warning"))
         validated.metadata.update(
+            summary=f"{len(checks)} checks" + (f", {warnings} warnings" if warnings else ""),
             checks=len(checks),
-            warnings=len(failures(checks, "warning")),
+            warnings=warnings,
+            version=snapshot.metadata["version"],
             rows=snapshot.metadata["rows"],
             as_of=snapshot.metadata["as_of"],
         )

@@ -16,7 +16,7 @@ def release_model(
         servable_model: The model folder that was tried, with the examples to ask at each stage.
         store: The online store's record: it holds the features by the time the model gets traffic.
         deployment: JSON file of the finished release: `url`, `grpc`, `model`, `version`, `previous_version`,
-            `strategy`, `steps`.
+            `strategy`, `steps`, `example` (a v2 request that it answers).
     """
     from pathlib import Path
 
@@ -25,5 +25,11 @@ def release_model(
 
     with step(deployment):
         deployment.metadata.update(
-            release_to_target(Path(project.path), Path(servable_model.path), servable_model.uri, Path(deployment.path))
+            release_to_target(
+                Path(project.path),
+                Path(servable_model.path),
+                servable_model.uri,
+                Path(deployment.path),
+                example_entity=store.metadata.get("example_entity"),
+            )
         )

@@ -19,6 +19,7 @@ from components.contract import ContractViolation
 from project.configuration import Configuration, Store
 from project.loading import load_configuration
 from project.stores import load_stores
+from serving.client import v2_request
 from serving.release import Example, deployment_record, release
 
 VERSION = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")
@@ -36,7 +37,9 @@ class Candidate:
     examples: list[Example]
 
 
-def release_to_target(project: Path, servable: Path, uri: str, destination: Path) -> dict[str, Any]:
+def release_to_target(
+    project: Path, servable: Path, uri: str, destination: Path, example_entity: int | float | str | None = None
+) -> dict[str, Any]:
     """Release a servable model and write the `deployment` artifact.
 
     Args:
@@ -44,6 +47,8 @@ def release_to_target(project: Path, servable: Path, uri: str, destination: Path
         servable: The model folder that `validate_serving` wrote.
         uri: Its URI, for a cluster to load it from.
         destination: JSON file to write when all traffic has moved.
+        example_entity: One that is in the online store, for the request that people are shown; without it they are
+            shown one with all features.
 
     Returns:
         Metadata: `url`, `model`, `version`, `previous_version`, `strategy`, `summary`.
@@ -66,9 +71,20 @@ def release_to_target(project: Path, servable: Path, uri: str, destination: Path
                 f"the store `serving` must be local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, not "
                 f"{stores.serving!r}. Correct it under targets in pipeline.yaml."
             )
+    if example_entity is not None:
+        record["example"] = entity_request(configuration.entity.key, example_entity)
+    else:
+        record["example"] = v2_request(candidate.inputs, [candidate.examples[0].features])
     write_whole(destination, json.dumps(record, indent=2))
     metadata = {key: record[key] or "" for key in ("url", "model", "version", "previous_version", "strategy")}
     return {**metadata, "summary": f"version {record['version']} at {record['url']}"}
+
+
+def entity_request(key: str, value: int | float | str) -> dict[str, Any]:
+    """A v2 request about one entity. Numbers come out of an artifact's metadata as floats."""
+    whole = not isinstance(value, str)
+    data = int(value) if whole else value
+    return {"inputs": [{"name": key, "datatype": "INT64" if whole else "BYTES", "shape": [1], "data": [data]}]}
 
 
 def read_candidate(servable: Path, uri: str) -> Candidate:

@@ -20,7 +20,7 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
         training_set: `train.parquet`, `validation.parquet` and `test.parquet`, sorted by time and entity key, numeric
             features as float64, categorical as string, missing as null; and `training_set.json`. Metadata: `rows` and
             `positives` by part, `features` (how many), `snapshots` (dates by part), `left_out` (dates of the snapshots
-            between the parts), `feature_version`, `as_of`, `summary`.
+            between the parts), `feature_version`, `data_version` (DVC's), `as_of`, `summary`.
     """
     from pathlib import Path
 
@@ -31,6 +31,7 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
         description = build(Path(project.path), Path(validated.path), Path(training_set.path))
         copied = ("rows", "positives", "snapshots", "left_out", "feature_version", "as_of")
         training_set.metadata.update({name: description[name] for name in copied})
+        training_set.metadata["data_version"] = validated.metadata["version"]
         training_set.metadata["features"] = len(description["features"])
         training_set.metadata["summary"] = (
             f"{sum(description['rows'].values()):,} rows, {len(description['features'])} features"

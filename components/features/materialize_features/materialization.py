@@ -25,7 +25,8 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
 
     Returns:
-        `online_store`, `feature_version`, `as_of` (of what the store now holds, ISO time) and `rows` written by view.
+        `online_store`, `feature_version`, `as_of` (of what the store now holds, ISO time), `rows` written by view and
+        `example_entity`, one that was written (absent where the store held newer values).
 
     Raises:
         ContractViolation: the definitions, a view's SQL or the data cannot be trusted, or the store cannot be reached.
@@ -36,6 +37,7 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
     as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
     views = dict.fromkeys(reference.partition(":")[0] for reference in definitions.sources(definitions.features))
     rows = dict.fromkeys(views, 0)
+    example: dict[str, Any] = {}
     store = OnlineStore(load_stores(project).online_store, configuration.name, definitions, create=True)
     last = store.materialized()
     if last is not None and last.as_of > as_of:
@@ -48,10 +50,12 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
                 for batch in view_values(connection, definitions, view, as_of):
                     store.write(view, batch)
                     rows[view] += batch.num_rows
+                    example = example or {"example_entity": batch.column(configuration.entity.key)[0].as_py()}
         store.note(as_of)
     return {
         "online_store": store.location,
         "feature_version": definitions.version,
         "as_of": as_of.isoformat(),
         "rows": rows,
+        **example,
     }

@@ -43,3 +43,4 @@ def load_project(
             serving=serving,
         )
         project.metadata.update(unpack_project(Path(embedded.path), Path(project.path), stores))
+        project.metadata["summary"] = "project {project}, {digest}".format(**project.metadata)

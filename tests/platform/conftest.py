@@ -1,0 +1,90 @@
+"""A checkout of its own for tests that run pipelines: nothing of the real one's state is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOT_COPIED = shutil.ignore_patterns(
+    ".venv", ".lifecycle", ".git", "build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "tests"
+)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of this checkout with the built environments, and no state."""
+
+    folder: Path
+
+    def lifecycle(
+        self, *arguments: str, expect: int | None = 0, seconds: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command line in the copy; fails when it does not end with the exit code expected."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.variables(),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        assert expect is None or done.returncode == expect, (
+            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+        return done
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.folder / ".venv" / "bin" / "python"), "-m", "lifecycle", *arguments]
+
+    def variables(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200", "NO_COLOR": "1"}
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads(self.lifecycle("status", "--json").stdout)
+        return status
+
+    @property
+    def state(self) -> Path:
+        return self.folder / ".lifecycle"
+
+
+def new_checkout(folder: Path) -> Checkout:
+    """Copy the working tree and link the built environments into it."""
+    shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    (folder / ".lifecycle").mkdir()
+    (folder / ".lifecycle" / "environments").symlink_to(ROOT / ".lifecycle" / "environments")
+    return Checkout(folder)
+
+
+def free_ports() -> int:
+    """A port that is free together with the next."""
+    import socket
+
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    """An own checkout, in a path with a space; its servers are stopped at the end."""
+    copy = new_checkout(tmp_path / "a checkout")
+    yield copy
+    copy.lifecycle("down", expect=None)

@@ -1,0 +1,82 @@
+"""What a person types: wrong commands are refused with exit code 2 and the remedy; help teaches by example."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Checkout
+
+COMMANDS = ("run", "status", "predict", "report", "serve", "down", "rollback", "simulate", "explain")
+
+
+def test_help_lists_every_command(checkout: Checkout) -> None:
+    listed = checkout.lifecycle("--help").stdout
+    assert all(command in listed for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_has_an_example(checkout: Checkout, command: str) -> None:
+    assert f"lifecycle {command}" in checkout.lifecycle(command, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "name a pipeline: training"),
+        (["run", "trainig"], "there is no pipeline 'trainig'"),
+        (["run", "training", "--project", "nowhere"], "there is no such folder"),
+        (["run", "training", "--project", "serving"], "is not a project"),
+        (["run", "training", "--set", "training.sed=1"], "did you mean `seed`?"),
+        (["run", "training", "--set", "nonsense"], "must look like KEY=VALUE"),
+        (["run", "--resume"], "there is nothing to resume"),
+        (["predict"], "name either --entity ID or --json FILE"),
+        (["predict", "--entity", "1"], "nothing was released yet"),
+        (["predict", "--json", "missing.json"], "nothing was released yet"),
+        (["report"], "no run has a report yet"),
+        (["serve"], "nothing was released yet"),
+        (["rollback"], "nothing was released yet"),
+        (["simulate"], "name the file to write"),
+        (["simulate", "--output", "x.duckdb", "--inject", "meteor"], "meteor"),
+        (["explain", "trainig"], "pipeline.yaml has no key"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_command_is_refused_with_the_remedy(checkout: Checkout, arguments: list[str], message: str) -> None:
+    refused = checkout.lifecycle(*arguments, expect=2)
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_nothing_is_left_by_a_refused_run(checkout: Checkout) -> None:
+    checkout.lifecycle("run", "training", "--set", "training.sed=1", expect=2)
+    assert not list((checkout.state / "runs").glob("*"))
+
+
+def test_status_of_a_new_checkout_is_empty(checkout: Checkout) -> None:
+    assert checkout.status() == {"endpoint": None, "endpoints": [], "runs": []}
+
+
+def test_down_is_harmless_where_nothing_runs(checkout: Checkout) -> None:
+    assert "nothing was running" in checkout.lifecycle("down").stdout
+
+
+def test_explain_tells_the_meaning_type_and_default_of_a_key(checkout: Checkout) -> None:
+    told = checkout.lifecycle("explain", "training.seed").stdout
+    assert "training.seed" in told
+    assert "42 by default" in told
+
+
+def test_simulate_lists_the_injections_one_a_line(checkout: Checkout) -> None:
+    lines = checkout.lifecycle("simulate", "--list").stdout.splitlines()
+    names = [line.split()[0] for line in lines]
+    expected = {"price_rise", "marketing_campaign", "column_renamed", "refund_bug", "columns_swapped", "outage"}
+    assert expected <= set(names)
+    assert all(len(line.split()) > 2 for line in lines)
+
+
+def test_a_source_given_from_another_folder_is_found(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.lifecycle("simulate", "--output", "here.duckdb", "--customers", "50", "--days", "60")
+    assert (checkout.folder / "here.duckdb").exists()
+    assert json.loads(checkout.lifecycle("status", "--json").stdout)["runs"] == []

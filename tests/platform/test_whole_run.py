@@ -1,0 +1,194 @@
+"""The promise of `make run`: one command, and a model answers; and what happens when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import Checkout, free_ports, new_checkout
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["--set", "tuning.trials=3", "--set", "evaluation.bootstrap_replicates=50", "--set", "snapshots.count=8"]
+# A business of 2,000 customers is too small for the thresholds of one of 10,000.
+LENIENT = ["--set", "gate.rules=[{metric: performance.roc_auc, at_least: 0.6}]"]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, dict[str, Any]]]:
+    """A checkout in which the small business was simulated and its model released."""
+    checkout = new_checkout(tmp_path_factory.mktemp("whole") / "a checkout")
+    port = ["--set", f"deployment.http_port={free_ports()}"]
+    data = checkout.state / "data" / "churn.duckdb"
+    checkout.lifecycle("simulate", "--output", str(data), "--customers", "2000", "--days", "500", "--seed", "3")
+    run = checkout.lifecycle("run", "training", "--json", *SMALL, *LENIENT, *port)
+    yield checkout, {**json.loads(run.stdout), "settings": [*SMALL, *LENIENT, *port], "progress": run.stderr}
+    checkout.lifecycle("down", expect=None)
+
+
+def test_one_command_ends_with_a_model_that_answers(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = served
+    assert run["state"] == "done"
+    status = checkout.status()
+    assert status["endpoint"]["model"] == "churn"
+    assert status["endpoint"]["version"] == run["endpoint"]["version"]
+    assert status["runs"][0] | {"state": "done", "failed_step": None} == status["runs"][0]
+    answer = httpx.post(
+        f"{status['endpoint']['url']}/v2/models/churn/infer",
+        json={"inputs": [{"name": "customer_id", "datatype": "INT64", "shape": [1, 1], "data": [1]}]},
+    )
+    assert answer.status_code == 200, answer.text
+    score = next(output["data"][0] for output in answer.json()["outputs"] if output["name"] == "score")
+    assert 0 <= score <= 1
+
+
+def test_predict_answers_for_an_entity_and_for_a_request_file(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, _ = served
+    by_entity = json.loads(checkout.lifecycle("predict", "--entity", "1").stdout)
+    request = checkout.folder / "request.json"
+    request.write_text(
+        json.dumps({"inputs": [{"name": "customer_id", "datatype": "INT64", "shape": [1, 1], "data": [1]}]})
+    )
+    by_file = json.loads(checkout.lifecycle("predict", "--json", str(request)).stdout)
+    assert by_entity["model_version"] == by_file["model_version"]
+    assert [output["name"] for output in by_entity["outputs"]] == [output["name"] for output in by_file["outputs"]]
+
+
+def test_a_report_stands_alone(served: tuple[Checkout, dict[str, Any]]) -> None:
+    _, run = served
+    page = Path(run["report"]).read_text("utf-8")
+    assert "<script" not in page
+    assert 'src="http' not in page
+    assert "train" in page
+
+
+def test_a_second_run_takes_over_what_did_not_change(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = served
+    again = checkout.lifecycle("run", "training", *run["settings"])
+    for step in ("ingest-data", "validate-data", "train-model", "evaluate-model"):
+        assert f"{step} cached" in again.stdout
+    assert "curl -s" in again.stdout
+
+
+def test_a_changed_setting_runs_the_model_again_and_a_miss_is_no_error(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = served
+    before = checkout.status()["endpoint"]
+    strict = [*run["settings"], "--set", "gate.rules=[{metric: performance.roc_auc, at_least: 0.999}]"]
+    rejected = checkout.lifecycle("run", "training", *strict)
+    assert "The candidate was rejected" in rejected.stdout
+    assert "at least 0.999 is required" in rejected.stdout
+    status = checkout.status()
+    assert status["runs"][0]["state"] == "rejected"
+    assert status["endpoint"] == before
+
+
+@pytest.mark.parametrize(
+    ("injection", "table"),
+    [("refund_bug", "purchases"), ("columns_swapped", ""), ("column_renamed", ""), ("outage", "")],
+)
+def test_a_bad_batch_stops_the_run_and_says_why(
+    served: tuple[Checkout, dict[str, Any]], injection: str, table: str
+) -> None:
+    checkout, run = served
+    data = checkout.folder / f"{injection}.duckdb"
+    checkout.lifecycle("simulate", "--output", str(data), "--customers", "1000", "--days", "500", "--inject", injection)
+    stopped = checkout.lifecycle("run", "training", *run["settings"], "--set", f"source.url=duckdb:///{data}", expect=1)
+    status = checkout.status()["runs"][0]
+    assert status["state"] == "failed"
+    assert status["failed_step"] in ("validate-data", "ingest-data")
+    assert table in status["reason"]
+    assert "Resume:" in stopped.stdout
+    assert Path(status["report"]).exists()
+
+
+def test_monitoring_works_after_requests(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = served
+    url = checkout.status()["endpoint"]["url"]
+    with httpx.Client() as client:
+        for entity in range(1, 301):
+            client.post(
+                f"{url}/v2/models/churn/infer",
+                json={"inputs": [{"name": "customer_id", "datatype": "INT64", "shape": [1, 1], "data": [entity]}]},
+            )
+    monitoring = json.loads(checkout.lifecycle("run", "monitoring", "--json", *run["settings"]).stdout)
+    assert monitoring["state"] == "done"
+    assert Path(monitoring["report"]).exists()
+
+
+def test_batch_scoring_and_materialization_run(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = served
+    for pipeline in ("batch_scoring", "materialization"):
+        assert json.loads(checkout.lifecycle("run", pipeline, "--json", *run["settings"]).stdout)["state"] == "done"
+
+
+def test_down_leaves_no_process_and_serve_brings_the_model_back(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, _ = served
+    before = checkout.status()["endpoint"]
+    checkout.lifecycle("down")
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert [line for line in listed.splitlines() if str(checkout.folder) in line] == []
+    assert checkout.status()["endpoint"]["healthy"] is False
+    checkout.lifecycle("serve")
+    assert checkout.status()["endpoint"] == before
+
+
+def test_a_run_that_is_interrupted_leaves_nothing_and_is_resumed(checkout: Checkout) -> None:
+    data = checkout.state / "data" / "churn.duckdb"
+    checkout.lifecycle("simulate", "--output", str(data), "--customers", "1000", "--days", "400")
+    run = subprocess.Popen(
+        checkout.command("run", "training", *SMALL, *LENIENT),
+        cwd=checkout.folder,
+        env=checkout.variables(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    for line in run.stdout:
+        if "validate-data running" in line:
+            break
+    run.send_signal(signal.SIGINT)
+    rest = run.stdout.read()
+    assert run.wait(30) == 130
+    assert "lifecycle run training --resume" in rest
+    assert checkout.status()["runs"][0]["state"] == "interrupted"
+    time.sleep(0.5)
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert [line for line in listed.splitlines() if str(checkout.folder) in line] == []
+    port = ["--set", f"deployment.http_port={free_ports()}"]
+    resumed = checkout.lifecycle("run", "--resume", *port)
+    assert "Endpoint:" in resumed.stdout
+
+
+def test_a_second_run_waits_for_the_first_and_says_so(checkout: Checkout) -> None:
+    first = subprocess.Popen(
+        checkout.command("run", "training", "--set", "source.url=duckdb:///missing.duckdb"),
+        cwd=checkout.folder,
+        env=checkout.variables(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout is not None
+    first.stdout.readline()
+    second = checkout.lifecycle("run", "training", "--set", "source.url=duckdb:///missing.duckdb", expect=1)
+    assert "waiting for run training-" in second.stdout
+    assert first.wait(60) == 1
+
+
+def test_cdnow_runs_to_an_endpoint_without_a_line_of_code(checkout: Checkout) -> None:
+    port = ["--set", f"deployment.http_port={free_ports()}"]
+    run = checkout.lifecycle(
+        "run", "training", "--project", "examples/cdnow", "--json", "--set", "tuning.trials=3", *port
+    )
+    outcome = json.loads(run.stdout)
+    assert outcome["state"] == "done"
+    assert outcome["endpoint"]["model"] == "cdnow"
+    assert list((checkout.folder / "examples" / "cdnow").rglob("component.py")) == []
+    answer = json.loads(checkout.lifecycle("predict", "--entity", "7").stdout)
+    assert answer["model_name"] == "cdnow"
