@@ -87,4 +87,5 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     """An own checkout, in a path with a space; its servers are stopped at the end."""
     copy = new_checkout(tmp_path / "a checkout")
     yield copy
-    copy.lifecycle("down", expect=None)
+    if (copy.state / "serving").exists():
+        copy.lifecycle("down")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
-from conftest import Checkout
+from conftest import Checkout, new_checkout
 
 COMMANDS = ("run", "status", "predict", "report", "serve", "down", "rollback", "simulate", "explain")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """One checkout for all: no command here changes it."""
+    return new_checkout(tmp_path_factory.mktemp("cli") / "a checkout")
 
 
 def test_help_lists_every_command(checkout: Checkout) -> None:
@@ -74,9 +77,3 @@ def test_simulate_lists_the_injections_one_a_line(checkout: Checkout) -> None:
     expected = {"price_rise", "marketing_campaign", "column_renamed", "refund_bug", "columns_swapped", "outage"}
     assert expected <= set(names)
     assert all(len(line.split()) > 2 for line in lines)
-
-
-def test_a_source_given_from_another_folder_is_found(checkout: Checkout, tmp_path: Path) -> None:
-    checkout.lifecycle("simulate", "--output", "here.duckdb", "--customers", "50", "--days", "60")
-    assert (checkout.folder / "here.duckdb").exists()
-    assert json.loads(checkout.lifecycle("status", "--json").stdout)["runs"] == []

@@ -159,6 +159,18 @@ def test_what_is_killed_comes_back_and_down_leaves_no_process(place: Place, mode
     assert server_process(place, "1").pid == before
 
 
+def test_the_servers_do_without_the_temporary_folder_of_the_step_that_started_them(
+    place: Place, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_the_step = tmp_path / "scratch"
+    of_the_step.mkdir()
+    monkeypatch.setenv("TMPDIR", str(of_the_step))
+    place.release(models["1"])
+    own = Path(server_process(place, "1").environ()["TMPDIR"])
+    assert own != of_the_step
+    assert own.is_dir()
+
+
 def test_a_taken_port_is_named_with_the_way_out(place: Place, models: dict[str, Path]) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", place.port + 1))
