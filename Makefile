@@ -61,7 +61,7 @@ bench: setup-tests ## Measure the performance claims, as ratios in one run
 
 compile: setup ## Compile all pipelines for all targets, and all components
 	@for target in local kubeflow vertex; do "$(VENV)/bin/python" compile.py --target $$target --project "$(PROJECT)" || exit; done
-	@"$(VENV)/bin/python" compile.py --target kubeflow --pipeline training --project "$(PROJECT)" --components --output build/kubeflow
+	@"$(VENV)/bin/python" compile.py --target kubeflow --pipeline training --project "$(PROJECT)" --components
 
 lock: $(VENV)/bin/uv ## Renew the pinned dependencies of every environment
 	@PATH="$(VENV)/bin:$$PATH" "$(VENV)/bin/python" environments/lock.py

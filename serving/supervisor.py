@@ -32,7 +32,7 @@ FOLDER = "supervisor"
 STOP_SECONDS = 15
 START_SECONDS = 20.0
 # What a server may know of the environment of the run that started it.
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,10 @@ class Supervisor:
     def _start(self) -> None:
         command = [sys.executable, "-I", "-m", "supervisor.supervisord", "-c", str(self.configuration)]
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        # A step's own folder for temporary files ends with the step; the servers stay.
+        temporary = self.folder / FOLDER / "tmp"
+        temporary.mkdir(exist_ok=True)
+        environment["TMPDIR"] = str(temporary)
         started = subprocess.run(
             command,
             cwd=self.folder,
