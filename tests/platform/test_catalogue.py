@@ -1,0 +1,34 @@
+"""`docs/components.md` is what the components say of themselves."""
+
+from __future__ import annotations
+
+import pytest
+from kfp.dsl import Artifact, Output
+
+from components.catalogue import CATALOGUE, ROOT, catalogue, described
+from components.environment import component, components_of
+
+
+def test_the_catalogue_is_fresh() -> None:
+    stale = "docs/components.md is stale: run `python -m components.catalogue`"
+    assert CATALOGUE.read_text(encoding="utf-8") == catalogue(), stale
+
+
+def test_the_catalogue_lists_every_component() -> None:
+    text = CATALOGUE.read_text(encoding="utf-8")
+    folders = sorted((ROOT / "components").glob("*/*/component.py"))
+    assert sorted(components_of(ROOT)) == sorted(file.parent.name for file in folders)
+    assert all(f"### {file.parent.name}\n" in text for file in folders)
+
+
+def test_an_output_that_the_docstring_does_not_explain_is_refused_by_name() -> None:
+    @component(environment="platform")
+    def secretive(told: Output[Artifact], untold: Output[Artifact]):
+        """Write two things.
+
+        Args:
+            told: What one of them is.
+        """
+
+    with pytest.raises(ValueError, match=r"secretive: its docstring does not explain `untold`"):
+        list(described(secretive))
