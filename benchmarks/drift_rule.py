@@ -9,13 +9,13 @@ what Evidently decides by its defaults, any column of the same window counting a
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.monitoring.detect_drift.rule import Input, compare, decide
 from project.configuration import Monitoring
 
@@ -61,14 +61,16 @@ def evidentlys(reference: pd.DataFrame, current: pd.DataFrame, inputs: list[Inpu
 def main() -> None:
     """Print the table."""
     os.environ["DO_NOT_TRACK"] = "1"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--windows", type=int, default=30, help="windows behind each line")
-    windows = parser.parse_args().windows
+    arguments = parser.parse_args()
+    windows = arguments.windows
     inputs = [Input(f"number_{number}", "numeric") for number in range(NUMBERS)]
     inputs += [Input(f"category_{number}", "categorical") for number in range(CATEGORIES)]
     random = np.random.default_rng(0)
     reference = window(REFERENCE_ROWS, 0.0, random)
     started = time.monotonic()
+    ratios = []
     print("                 a column drifts      the decision")
     print("rows   shift     ours   Evidently     retrain   Evidently's dataset drift")
     for rows in ROWS:
@@ -78,8 +80,12 @@ def main() -> None:
                 current = window(rows, shift, random)
                 alarms += [*ours(reference, current, inputs), *evidentlys(reference, current, inputs)]
             any_ours, retrain, any_theirs, theirs = alarms / windows
-            print(f"{rows:5}  {name:8} {any_ours:5.0%}  {any_theirs:8.0%}  {retrain:10.0%}  {theirs:9.0%}")
+            print(f"{rows:5}  {name:8} {any_ours:5.0%}  {any_theirs:8.0%}  {retrain:10.0%}  {theirs:9.0%}", flush=True)
+            if not shift:
+                what = f"false alarms / windows of {rows:,} rows without drift"
+                ratios += [Ratio(f"{what}, our rule", any_ours), Ratio(f"{what}, Evidently's defaults", any_theirs)]
     print(f"{windows} windows each, {time.monotonic() - started:.0f} s")
+    save_ratios(ratios, arguments.ratios)
 
 
 if __name__ == "__main__":

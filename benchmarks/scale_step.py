@@ -39,7 +39,11 @@ def features(folder: Path) -> Callable[[], dict[str, Any]]:
     return lambda: {"rows": build(folder / "project", folder / "tables", folder / "training_set")["rows"]}
 
 
-PARTS = {"simulate": simulate, "ingest": ingest, "features": features}
+PARTS: dict[str, Callable[..., Callable[[], dict[str, Any]]]] = {
+    "simulate": simulate,
+    "ingest": ingest,
+    "features": features,
+}
 
 
 def peak_megabytes() -> float:
