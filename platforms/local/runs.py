@@ -92,8 +92,8 @@ class RunRecord:
 
 def all_runs() -> list[RunRecord]:
     """The runs of this checkout, newest first."""
-    files = sorted(RUNS.glob(f"*/{RECORD_FILE}"), reverse=True)
-    return [_as_it_stands(RunRecord(**json.loads(file.read_text(encoding="utf-8")))) for file in files]
+    records = [RunRecord(**json.loads(file.read_text(encoding="utf-8"))) for file in RUNS.glob(f"*/{RECORD_FILE}")]
+    return [_as_it_stands(record) for record in sorted(records, key=lambda run: (run.started_at, run.id), reverse=True)]
 
 
 def _as_it_stands(record: RunRecord) -> RunRecord:

@@ -1,7 +1,5 @@
 """`docs/components.md` is what the components say of themselves."""
 
-from __future__ import annotations
-
 import pytest
 from kfp.dsl import Artifact, Output
 
