@@ -153,7 +153,7 @@ def predict(
         Path | None, typer.Option("--json", metavar="FILE", help="A v2 inference request; `-` reads standard input.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="The model to ask, where more than one is served.")
+        str | None, typer.Option("--model", help="The model to ask; by default the one released last.")
     ] = None,
 ) -> None:
     """Ask the model that is served, in the v2 (Open Inference) protocol, and print its answer.
@@ -235,7 +235,7 @@ def down() -> None:
 @app.command()
 def rollback(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="The model, where more than one is served.")
+        str | None, typer.Argument(metavar="MODEL", help="The model; by default the one released last.")
     ] = None,
 ) -> None:
     """Give all traffic back to the version that served before.

@@ -26,23 +26,14 @@ def entity_request(endpoint: Endpoint, entities: list[str]) -> dict[str, Any]:
     """A v2 request that names entities; their features come from the online store.
 
     Args:
-        endpoint: The endpoint to ask; its metadata names the entity's input and type.
+        endpoint: The endpoint to ask; the first input of its metadata is the entity's key.
         entities: Keys, as typed.
 
     Raises:
-        InferenceError: the endpoint does not answer, or a key is not of the entity's type.
+        InferenceError: the endpoint does not answer.
     """
-    metadata = _answer(lambda client: client.get(f"{endpoint.url}/v2/models/{endpoint.model}"))
-    key = next((item for item in metadata["inputs"] if item.get("parameters", {}).get("entity")), metadata["inputs"][0])
-    values: list[Any] = list(entities)
-    if key["datatype"].startswith("INT"):
-        try:
-            values = [int(entity) for entity in entities]
-        except ValueError:
-            raise InferenceError(f"{key['name']} is a whole number, not {', '.join(entities)}", 2) from None
-    return {
-        "inputs": [{"name": key["name"], "datatype": key["datatype"], "shape": [len(values), 1], "data": values}],
-    }
+    key = _answer(lambda client: client.get(f"{endpoint.url}/v2/models/{endpoint.model}"))["inputs"][0]
+    return {"inputs": [{"name": key["name"], "datatype": "BYTES", "shape": [len(entities)], "data": entities}]}
 
 
 def read_request(file: Path) -> dict[str, Any]:

@@ -31,21 +31,24 @@ def serving_folder() -> Path:
     return STATE / "serving"
 
 
+def served_endpoints() -> list[Endpoint]:
+    """What is served, the model that was released last first."""
+    newest = next((name for name in map(released_model, all_runs()) if name), None)
+    return sorted(endpoints(serving_folder()), key=lambda endpoint: endpoint.model != newest)
+
+
 def chosen_endpoint(model: str | None) -> Endpoint:
-    """The endpoint of a model, or the only one there is.
+    """The endpoint of a model; without a name, of the one that was released last.
 
     Raises:
-        InferenceError: nothing is released, the model is not, or more than one is and none was named.
+        InferenceError: nothing is released, or the model is not.
     """
-    served = endpoints(serving_folder())
+    served = served_endpoints()
     if not served:
         raise InferenceError("nothing was released yet: start with `lifecycle run training`", 2)
-    names = ", ".join(endpoint.model for endpoint in served)
     found = [endpoint for endpoint in served if model in (None, endpoint.model)]
     if not found:
-        raise InferenceError(f"{model} is not released; there are: {names}", 2)
-    if len(found) > 1:
-        raise InferenceError(f"more than one model is released: name one of {names}", 2)
+        raise InferenceError(f"{model} is not released; there are: {', '.join(each.model for each in served)}", 2)
     return found[0]
 
 
@@ -76,15 +79,12 @@ def endpoint_as_json(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def status_as_json() -> dict[str, Any]:
-    """What is served and how the runs ended: the newest run's model first, where several are served."""
-    served = endpoints(serving_folder())
-    runs = all_runs()
-    released = next((name for name in map(released_model, runs) if name), None)
-    served = sorted(served, key=lambda endpoint: endpoint.model != released)
+    """What is served and how the runs ended."""
+    served = served_endpoints()
     return {
         "endpoint": endpoint_as_json(served[0]) if served else None,
         "endpoints": [endpoint_as_json(endpoint) for endpoint in served],
-        "runs": [run_as_json(record) for record in runs],
+        "runs": [run_as_json(record) for record in all_runs()],
     }
 
 
@@ -96,7 +96,7 @@ def released_model(record: RunRecord) -> str | None:
 
 def describe_status(console: Console) -> None:
     """What is served and the newest runs, for a terminal."""
-    served = endpoints(serving_folder())
+    served = served_endpoints()
     for endpoint in served:
         state = "[green]answering[/]" if endpoint.healthy else "[yellow]stopped[/], start it with `lifecycle serve`"
         console.print(f"{endpoint.model} version {endpoint.version} at {endpoint.url}: {state}", soft_wrap=True)
