@@ -18,9 +18,10 @@ TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LOG_BYTES = 4096
 
 
-class HasMetadata(Protocol):
+class OutputArtifact(Protocol):
     """A KFP artifact, as far as a record needs it."""
 
+    path: str
     metadata: dict[str, Any]
 
 
@@ -32,7 +33,7 @@ class ContractViolation(Exception):
 
 
 @contextlib.contextmanager
-def step(*outputs: HasMetadata) -> Iterator[None]:
+def step(*outputs: OutputArtifact) -> Iterator[None]:
     """Run a component's work: time it, record it on its outputs, and turn a failure into plain words.
 
     Args:
@@ -57,6 +58,9 @@ def step(*outputs: HasMetadata) -> Iterator[None]:
     for output in outputs:
         output.metadata["started_at"] = started_at.isoformat(timespec="milliseconds")
         output.metadata["seconds"] = round(time.monotonic() - started, 3)
+        # Metrics live in their metadata alone; without a file a cache takes them for removed.
+        if not Path(output.path).exists():
+            Path(output.path).touch()
 
 
 def report_failure(reason: str) -> None:

@@ -1,0 +1,74 @@
+"""A step is a contract: its outputs carry a record, and its failure reaches people in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.contract import TERMINATION_LOG_BYTES, ContractViolation, step
+
+
+@dataclass
+class Output:
+    path: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    return Output(str(tmp_path / "output"))
+
+
+@pytest.fixture
+def termination_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TERMINATION_LOG", str(tmp_path / "termination-log"))
+    return tmp_path / "termination-log"
+
+
+def test_an_output_carries_when_its_step_began_and_how_long_it_took(output: Output) -> None:
+    with step(output):
+        Path(output.path).write_text("kept")
+    assert output.metadata["started_at"].endswith("+00:00")
+    assert output.metadata["seconds"] >= 0
+    assert Path(output.path).read_text() == "kept"
+
+
+def test_an_output_that_lives_in_its_metadata_still_has_a_file(output: Output) -> None:
+    with step(output):
+        output.metadata["auc"] = 0.8
+    assert Path(output.path).exists()
+
+
+def test_a_violation_ends_the_step_with_its_own_words(
+    output: Output, termination_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, step(output):
+        raise ContractViolation("purchases.amount is negative in 3 rows")
+    assert ended.value.code == 1
+    assert termination_log.read_text() == "purchases.amount is negative in 3 rows"
+    assert "purchases.amount is negative in 3 rows" in capsys.readouterr().err
+    assert output.metadata == {}
+
+
+def test_a_crash_names_error_and_place_and_goes_on_as_it_is(output: Output, termination_log: Path) -> None:
+    with pytest.raises(ZeroDivisionError), step(output):
+        _ = 1 / 0
+    assert termination_log.read_text().startswith("ZeroDivisionError: division by zero (test_contract.py:")
+
+
+def test_a_reason_longer_than_kubernetes_keeps_is_cut(output: Output, termination_log: Path) -> None:
+    with pytest.raises(SystemExit), step(output):
+        raise ContractViolation("ü" * TERMINATION_LOG_BYTES)
+    assert len(termination_log.read_bytes()) == TERMINATION_LOG_BYTES
+
+
+def test_where_no_termination_log_can_be_written_the_reason_is_in_the_log(
+    output: Output, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERMINATION_LOG", "/nowhere/termination-log")
+    with pytest.raises(SystemExit), step(output):
+        raise ContractViolation("no such table")
+    assert "no such table" in capsys.readouterr().err
