@@ -3,18 +3,18 @@ PROJECT ?= .
 CUSTOMERS ?= 10000
 
 PYTHON := $(shell command -v python3.11 || command -v python3)
-CHECKOUT := $(CURDIR)
-VENV := $(CHECKOUT)/.venv
-STATE := $(CHECKOUT)/.lifecycle
+# Relative: make cannot have a target whose path has a space in it.
+VENV := .venv
+STATE := .lifecycle
 
 # Environments are byte-compiled once; without bytecode every import of every step would compile again.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 unexport VIRTUAL_ENV
 # Nothing is written outside the checkout.
-export UV_CACHE_DIR ?= $(STATE)/cache/uv
-export PIP_CACHE_DIR ?= $(STATE)/cache/pip
-export MPLCONFIGDIR ?= $(STATE)/cache/matplotlib
+export UV_CACHE_DIR ?= $(CURDIR)/$(STATE)/cache/uv
+export PIP_CACHE_DIR ?= $(CURDIR)/$(STATE)/cache/pip
+export MPLCONFIGDIR ?= $(CURDIR)/$(STATE)/cache/matplotlib
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
