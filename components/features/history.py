@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from feast import FeatureStore, FeatureView, FileSource, RepoConfig
 
 from components.contract import ContractViolation
+from components.data.tables import MEMORY_LIMIT
 from components.features.definitions import REQUEST_TIME, TIMESTAMP, Definitions, Feature
 from project.configuration import Configuration
 
@@ -32,8 +33,9 @@ class FeatureHistory:
                 `event_timestamp`.
         """
         self.definitions = definitions
-        # ibis' connection, which Feast runs on, would spill what does not fit in memory into the working folder.
-        ibis.set_backend(ibis.duckdb.connect(temp_directory=str(folder / "feast")))
+        # ibis' connection, which Feast runs on, would take most of the machine's memory before it spills, and then into
+        # the working folder.
+        ibis.set_backend(ibis.duckdb.connect(temp_directory=str(folder / "feast"), memory_limit=MEMORY_LIMIT))
         self.store = FeatureStore(
             config=RepoConfig(
                 project=configuration.name,

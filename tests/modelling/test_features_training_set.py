@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import ibis
 import pandas as pd
 import pytest
 from feast import FeatureStore
 
 from components.contract import ContractViolation
 from components.features.build_training_set.training_set import build
+from components.features.point_in_time import session
 from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables
 
 AS_OF = START + timedelta(days=60)
@@ -189,6 +191,12 @@ def test_a_row_that_the_join_loses_stops_the_run(
     monkeypatch.setattr(FeatureStore, "get_historical_features", losing)
     with pytest.raises(ContractViolation, match="none may be lost"):
         build_from(tmp_path, *history)
+
+
+def test_the_join_may_take_no_more_memory_than_any_other_query(training_set: Path) -> None:
+    [(limit,)] = ibis.get_backend().raw_sql("SELECT current_setting('memory_limit')").fetchall()
+    with session(training_set) as connection:
+        assert connection.execute("SELECT current_setting('memory_limit')").fetchall() == [(limit,)]
 
 
 def test_snapshots_before_the_first_customer_are_not_counted(tmp_path: Path) -> None:
