@@ -332,7 +332,8 @@ def _check_names(definitions: Definitions, configuration: Configuration) -> None
 def _function(view: OnDemandFeatureView) -> Callable[[dict[str, list[Any]]], dict[str, list[Any]]]:
     transformation = view.feature_transformation
     assert transformation is not None  # Feast lets no on-demand view be defined without one.
-    return transformation.udf
+    function: Callable[[dict[str, list[Any]]], dict[str, list[Any]]] = transformation.udf
+    return function
 
 
 def _is_nan(value: Any) -> bool:

@@ -46,7 +46,8 @@ class Calibration:
             return probability
         if self.method is Method.isotonic:
             knots = np.array(self.knots)
-            return np.interp(score, knots[:, 0], knots[:, 1])
+            interpolated: Floats = np.interp(score, knots[:, 0], knots[:, 1])
+            return interpolated
         return score
 
     def describe(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ def build_estimator(path: str, parameters: Mapping[str, Any], seed: int) -> Base
         ) from error
     if not (isinstance(estimator_class, type) and issubclass(estimator_class, BaseEstimator)):
         raise ContractViolation(f"training.estimator: {path} is not an estimator. Name a scikit-learn classifier.")
-    known = sorted(estimator_class._get_param_names())
+    known = sorted(inspect.signature(estimator_class).parameters)
     for parameter in parameters:
         if parameter not in known:
             close = difflib.get_close_matches(parameter, known, n=3, cutoff=0.5)
