@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from kfp import compiler, dsl
-from kfp.dsl import Artifact, Output, PipelineTaskFinalStatus
+from kfp.dsl import Artifact, Metrics, Output, PipelineTaskFinalStatus
 
 from components.environment import component
 from platforms.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
 
 
 @component(environment="platform")
-def greet(name: str, greeting: Output[Artifact]):
-    """Write a greeting."""
+def greet(name: str, greeting: Output[Artifact], length: Output[Metrics]):
+    """Write a greeting, and its length, which is no file."""
     import sys
     from pathlib import Path
 
@@ -29,6 +29,7 @@ def greet(name: str, greeting: Output[Artifact]):
             raise ContractViolation("greet needs a name; pass one with --name")
         Path(greeting.path).write_text(f"hello {name}", "utf-8")
         greeting.metadata.update(summary=name, interpreter=sys.executable)
+        length.log_metric("characters", len(name))
 
 
 @component(environment="platform")
