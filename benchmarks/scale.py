@@ -2,7 +2,7 @@
 
     python -m benchmarks.scale [--customers N] [--days N] [--small N]
 
-Both are simulated in a temporary folder, which needs about 30 bytes for each row of the source. Memory is bounded when
+Both are simulated in a temporary folder, which holds the database, the tables and what spills. Memory is bounded when
 its ratio stays near 1 while the rows' ratio does not.
 """
 
