@@ -21,7 +21,6 @@ TERMINATION_LOG_BYTES = 4096
 class OutputArtifact(Protocol):
     """A KFP artifact, as far as a record needs it."""
 
-    path: str
     metadata: dict[str, Any]
 
 
@@ -58,9 +57,6 @@ def step(*outputs: OutputArtifact) -> Iterator[None]:
     for output in outputs:
         output.metadata["started_at"] = started_at.isoformat(timespec="milliseconds")
         output.metadata["seconds"] = round(time.monotonic() - started, 3)
-        # Metrics live in their metadata alone; without a file a cache takes them for removed.
-        if not Path(output.path).exists():
-            Path(output.path).touch()
 
 
 def report_failure(reason: str) -> None:

@@ -16,7 +16,7 @@ from kfp import components as kfp_components
 
 from components.embedding import archive, module_closure
 from components.environment import Target, components_of
-from environments.locks import STEP_ENVIRONMENTS, pinned_requirements
+from environments.locks import STEP_ENVIRONMENTS, interpreter, pinned_requirements
 from platforms.compilation import PIPELINES, compile_components, compile_pipeline, documents_in
 from project.loading import ConfigurationError
 
@@ -180,6 +180,20 @@ def test_a_lock_names_no_index_and_hashes_every_file(environment: str) -> None:
     assert "index-url" not in text
     assert len(pinned_requirements(environment)) == len(re.findall(r"==", text))
     assert all("--hash=sha256:" in block for block in re.split(r"\n(?=\S)", text.strip()) if "==" in block)
+
+
+@pytest.mark.parametrize("environment", [*STEP_ENVIRONMENTS, "platform"])
+def test_a_lock_is_installed_whole_and_free_of_conflicts(environment: str) -> None:
+    uv = str(interpreter("platform").parent / "uv")
+    python = str(interpreter(environment))
+    frozen = subprocess.run([uv, "pip", "freeze", "--python", python], capture_output=True, text=True, check=True)
+    installed = {line.lower().replace("_", "-") for line in frozen.stdout.splitlines() if "==" in line}
+    pins = {re.sub(r"\[.*\]", "", pin).lower().replace("_", "-") for pin in pinned_requirements(environment)}
+    assert pins <= installed
+    check = subprocess.run([uv, "pip", "check", "--python", python], capture_output=True, text=True, check=False)
+    # The executor stands beside the lock without its own dependencies (environments/kfp.in says why).
+    conflicts = [line for line in check.stderr.splitlines() if line.startswith("The package") and "`kfp`" not in line]
+    assert conflicts == []
 
 
 def test_the_order_of_the_steps_is_in_their_data() -> None:

@@ -36,12 +36,6 @@ def test_an_output_carries_when_its_step_began_and_how_long_it_took(output: Outp
     assert Path(output.path).read_text() == "kept"
 
 
-def test_an_output_that_lives_in_its_metadata_still_has_a_file(output: Output) -> None:
-    with step(output):
-        output.metadata["auc"] = 0.8
-    assert Path(output.path).exists()
-
-
 def test_a_violation_ends_the_step_with_its_own_words(
     output: Output, termination_log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
