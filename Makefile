@@ -15,6 +15,7 @@ unexport VIRTUAL_ENV
 export UV_CACHE_DIR ?= $(CURDIR)/$(STATE)/cache/uv
 export PIP_CACHE_DIR ?= $(CURDIR)/$(STATE)/cache/pip
 export MPLCONFIGDIR ?= $(CURDIR)/$(STATE)/cache/matplotlib
+export KERAS_HOME ?= $(CURDIR)/$(STATE)/cache/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help

@@ -39,6 +39,15 @@ REPORT_FILE = "report.html"
 # Threads that wait spin by default, and take the processor from whatever else runs on this machine.
 QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
+# Libraries that write settings below the home folder write them here: all state is in one place, and the home folder
+# may be read-only.
+SETTINGS_FOLDERS = {
+    "KERAS_HOME": str(STATE / "cache" / "keras"),
+    "MPLCONFIGDIR": str(STATE / "cache" / "matplotlib"),
+    "XDG_CACHE_HOME": str(STATE / "cache"),
+    "XDG_CONFIG_HOME": str(STATE / "cache" / "config"),
+}
+
 # Nothing that a step uses may call home.
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -213,6 +222,7 @@ def _run(
     variables = {
         **NO_TELEMETRY,
         **QUIET_THREADS,
+        **SETTINGS_FOLDERS,
         "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")),
         "LIFECYCLE_RUN_ID": record.id,
     }

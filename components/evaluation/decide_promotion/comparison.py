@@ -118,6 +118,7 @@ def _sentence(
     low, high = bounds
     if lead == low == high == 0:
         return f"{figures}: there is no difference and nothing to gain."
-    better = f"the candidate is better by {number(lead)} (95% {number(low)} to {number(high)})"
+    lead_in_words = f"better by {number(lead)}" if lead >= 0 else f"worse by {number(-lead)}"
+    better = f"the candidate is {lead_in_words} (95% of its lead {number(low)} to {number(high)})"
     required = f"more than {number(rule.margin)}" if rule.margin else "a lead that is no accident of the sample"
     return f"{figures}: {better}; {required} is required: {'passed' if passed else 'missed'}."
