@@ -1,4 +1,4 @@
--- Bills come every 30 days. The increase compares the newest with the one three bills before, so that a rise stays
+-- Bills come every 30 days. The increase compares the newest with the oldest of the last four, so that a rise stays
 -- visible for three months.
 WITH numbered AS (
     SELECT *, row_number() OVER (PARTITION BY customer_id ORDER BY billed_at DESC, subscription_id DESC) AS age
@@ -12,7 +12,7 @@ summary AS (
         max(payment_method) FILTER (age = 1) AS payment_method,
         max(monthly_charge) FILTER (age = 1) AS monthly_charge,
         max(discount) FILTER (age = 1) AS discount,
-        max(monthly_charge) FILTER (age = 1) / max(monthly_charge) FILTER (age = 4) - 1 AS charge_increase,
+        max(monthly_charge) FILTER (age = 1) / arg_max(monthly_charge, age) FILTER (age <= 4) - 1 AS charge_increase,
         max(discount) FILTER (age <= 4) - max(discount) FILTER (age = 1) AS discount_lost,
         count(*) FILTER (age <= 4 AND payment_status = 'failed') AS failed_payments,
         count(*) FILTER (age = 1 AND payment_status = 'failed') AS last_payment_failed,
