@@ -22,6 +22,8 @@ from components.training.train_model.training import train_model
 from project.configuration import GateRule
 from tests.modelling.business import write_project, write_training_set
 
+pytestmark = pytest.mark.slow
+
 RULES = [
     {"metric": "performance.roc_auc", "at_least": 0.65},
     {"metric": "fairness.demographic_parity_ratio.group", "at_least": 0.8},

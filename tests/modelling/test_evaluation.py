@@ -21,6 +21,8 @@ from components.training.train_model.training import train_model
 from project.configuration import Costs
 from tests.modelling.business import write_project, write_training_set
 
+pytestmark = pytest.mark.slow
+
 COSTS = Costs(saved=240, action=15, success_rate=0.3)
 
 

@@ -19,6 +19,8 @@ from project.stores import save_stores
 from tests.registered import make_champion
 from tests.tiny_model import PIPELINE, SITES, make
 
+pytestmark = pytest.mark.slow
+
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
 
 

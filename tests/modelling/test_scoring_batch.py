@@ -24,6 +24,8 @@ from serving.online_features import OnlineFeatures
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
 from tests.registered import make_champion
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:

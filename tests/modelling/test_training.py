@@ -24,6 +24,8 @@ from project.configuration import Calibration as Method
 from project.configuration import Costs, Training
 from tests.modelling.business import FEATURES, write_project, write_training_set
 
+pytestmark = pytest.mark.slow
+
 HISTOGRAM = {"parameters": {"max_iter": 30}}
 
 

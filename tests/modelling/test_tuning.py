@@ -13,6 +13,8 @@ from components.training.tune_hyperparameters.tuning import search, tune
 from project.configuration import Training, Tuning
 from tests.modelling.business import write_project, write_training_set
 
+pytestmark = pytest.mark.slow
+
 TRAINING = Training(parameters={"max_iter": 15})
 SPACE = {"learning_rate": {"type": "float", "low": 0.02, "high": 0.3, "log": True}}
 

@@ -19,6 +19,8 @@ from serving.inference_service import IMAGE_VARIABLE
 from serving.release import Example, release
 from serving.vertex_endpoint import VertexTraffic
 
+pytestmark = pytest.mark.slow
+
 INPUTS = [{"name": "temperature", "type": "numeric"}]
 EXAMPLES = [Example({"temperature": 1.0}, 0.5)]
 STORES = Store(

@@ -16,6 +16,8 @@ from components.data.validate_data.validation import validate
 from project.stores import local_stores, save_stores
 from simulation.business import simulate
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
