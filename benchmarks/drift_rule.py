@@ -17,7 +17,7 @@ import pandas as pd
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.monitoring.detect_drift.rule import Input, compare, decide
-from project.configuration import Monitoring
+from project.production import Monitoring
 
 NUMBERS, CATEGORIES = 10, 2
 REFERENCE_ROWS = 5000

@@ -11,9 +11,10 @@ from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from components.environment import Target, TargetName, compiling_for, components_of
-from project.configuration import Configuration, Store
+from project.configuration import Configuration
 from project.loading import ConfigurationError
 from project.packing import pack_project
+from project.production import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINES = ("training", "monitoring", "batch_scoring", "materialization")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from project.configuration import Source
+from project.data import Source
 
 FILE_SCHEMES = ("duckdb:///", "file:///")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from project.configuration import Store
+from project.production import Store
 
 STORES_FILE = "stores.yaml"
 

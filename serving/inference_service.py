@@ -10,7 +10,7 @@ from kserve import KServeClient, V1beta1InferenceService, V1beta1InferenceServic
 from kubernetes import client as kubernetes
 
 from components.contract import ContractViolation
-from project.configuration import Deployment, Store, Strategy
+from project.production import Deployment, Store, Strategy
 from serving.client import JSON, SHADOW_HEADER, Answer, Client
 from serving.traffic import Counts, Stage
 

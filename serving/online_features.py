@@ -10,7 +10,7 @@ from typing import Any
 from components.contract import ContractViolation
 from components.features.definitions import REQUEST_TIME, load_definitions
 from components.features.online_store import Materialization, OnlineStore
-from project.configuration import Present
+from project.features import Present
 from project.loading import load_configuration
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.contract import ContractViolation
-from project.configuration import Deployment, Strategy
+from project.production import Deployment, Strategy
 from serving.client import SCORE_TOLERANCE, Answer, quantile, scores_in, v2_request
 from serving.traffic import Stage, Traffic
 

@@ -10,7 +10,7 @@ from typing import Any
 from google.cloud import aiplatform
 
 from components.contract import ContractViolation
-from project.configuration import Deployment, Store, Strategy
+from project.production import Deployment, Store, Strategy
 from serving import fetch_model
 from serving.client import Answer
 from serving.inference_service import serving_image

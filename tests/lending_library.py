@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from project.configuration import Store
+from project.production import Store
 from project.stores import save_stores
 
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.training.decisions import decision_values
-from project.configuration import Costs
+from project.training import Costs
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from components.contract import ContractViolation
 from components.data.tables import database, first_line, literal, parquet_file, quoted
 from components.features.definitions import DUCKDB_TYPES, TIMESTAMP, Definitions
-from project.configuration import Table
+from project.data import Table
 
 BATCH_ROWS = 100_000
 """Rows that are held in memory at a time, on the way to a file or a store."""

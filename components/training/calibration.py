@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from project.configuration import Calibration as Method
+from project.training import Calibration as Method
 
 Floats = NDArray[np.float64]
 

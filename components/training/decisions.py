@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from project.configuration import Costs
+from project.training import Costs
 
 
 def decision_values(label: NDArray[Any], acted: NDArray[np.bool_], costs: Costs) -> NDArray[np.float64]:

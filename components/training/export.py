@@ -18,7 +18,7 @@ from components.contract import ContractViolation
 from components.training.calibration import SCORE_MARGIN, Calibration
 from components.training.dataset import Feature
 from components.training.scoring import OUTPUT
-from project.configuration import Calibration as Method
+from project.training import Calibration as Method
 
 # The oldest operator sets that have all the graph needs, so that many runtimes can serve it.
 OPERATOR_SETS = {"": 17, "ai.onnx.ml": 3}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from project.configuration import Store
+from project.production import Store
 from project.stores import save_stores
 
 FEATURES = [

@@ -18,7 +18,7 @@ from components.monitoring.detect_drift.statistics import (
     homogeneity,
     jensen_shannon,
 )
-from project.configuration import Monitoring
+from project.production import Monitoring
 
 INPUTS = [Input("amount", "numeric"), Input("visits", "numeric"), Input("colour", "categorical")]
 RULE = Monitoring()

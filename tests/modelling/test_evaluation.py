@@ -18,7 +18,7 @@ from components.evaluation.evaluate_model.evaluation import evaluate
 from components.evaluation.evaluate_model.fairness import group_fairness
 from components.evaluation.ranking import AreaUnderCurve, Performance
 from components.training.train_model.training import train_model
-from project.configuration import Costs
+from project.training import Costs
 from tests.modelling.business import write_project, write_training_set
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from components.contract import ContractViolation
 from components.monitoring.collect_predictions.collection import collect_predictions
 from components.monitoring.detect_drift.detection import detect_drift, independent
-from project.configuration import Store
+from project.production import Store
 from project.stores import save_stores
 from tests.registered import make_champion
 from tests.tiny_model import PIPELINE, SITES, make

@@ -20,8 +20,8 @@ from components.training.decisions import best_threshold, decision_values
 from components.training.scoring import ModelFolder
 from components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
 from components.training.train_model.training import fit_model, train_model
-from project.configuration import Calibration as Method
-from project.configuration import Costs, Training
+from project.training import Calibration as Method
+from project.training import Costs, Training
 from tests.modelling.business import FEATURES, write_project, write_training_set
 
 pytestmark = pytest.mark.slow

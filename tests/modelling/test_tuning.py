@@ -10,7 +10,8 @@ import pytest
 from components.contract import ContractViolation
 from components.training.dataset import TrainingSet
 from components.training.tune_hyperparameters.tuning import search, tune
-from project.configuration import Training, Tuning
+from project.training import Training
+from project.tuning import Tuning
 from tests.modelling.business import write_project, write_training_set
 
 pytestmark = pytest.mark.slow

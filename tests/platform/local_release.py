@@ -13,7 +13,7 @@ import yaml
 
 from components.deployment.release_model.targets import release_to_target
 from environments.locks import interpreter
-from project.configuration import Store
+from project.production import Store
 from project.stores import save_stores
 from serving.client import Answer, Client, v2_request
 

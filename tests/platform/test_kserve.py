@@ -11,7 +11,7 @@ import yaml
 from kubernetes import client as kubernetes
 
 from components.contract import ContractViolation
-from project.configuration import Deployment, Store, Strategy
+from project.production import Deployment, Store, Strategy
 from serving.inference_service import (
     IMAGE_VARIABLE,
     InferenceServiceTraffic,

@@ -10,7 +10,7 @@ import pytest
 from components.contract import ContractViolation
 from components.embedding import ROOT, archive
 from components.environment import Target, components_of
-from project.configuration import Deployment
+from project.production import Deployment
 from serving.client import Answer, quantile
 from serving.release import Example, Observation, Stage, judge, plan, release
 from serving.traffic import Counts

@@ -14,7 +14,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 
 from components.contract import ContractViolation
-from project.configuration import Deployment, Store, Strategy
+from project.production import Deployment, Store, Strategy
 from serving.inference_service import IMAGE_VARIABLE
 from serving.release import Example, release
 from serving.vertex_endpoint import VertexTraffic

@@ -17,7 +17,7 @@ from components.data.tables import (
     quoted,
     write_manifest,
 )
-from project.configuration import Table
+from project.data import Table
 from project.loading import load_configuration
 
 

@@ -13,7 +13,7 @@ import duckdb
 
 from components.contract import ContractViolation
 from components.data.tables import database, first_line, literal, quoted
-from project.configuration import Source, SourceFormat
+from project.data import Source, SourceFormat
 
 SCHEMES = ("duckdb", "file", "package")
 

@@ -9,7 +9,7 @@ import duckdb
 
 from components.data.tables import TableSummary, literal, quoted
 from components.data.validate_data.checks import Check, count_where, examples_where, shown
-from project.configuration import Table
+from project.data import Table
 
 FRACTIONS = ("FLOAT", "DOUBLE")
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from components.complete import write_whole
 from components.contract import ContractViolation
-from project.configuration import Configuration, Store
+from project.configuration import Configuration
 from project.loading import load_configuration
+from project.production import Store
 from project.stores import load_stores
 from serving.client import v2_request
 from serving.release import Example, deployment_record, release

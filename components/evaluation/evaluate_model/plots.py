@@ -17,7 +17,7 @@ from components.evaluation.evaluate_model.calibration_error import Reliability
 from components.evaluation.evaluate_model.fairness import GroupFairness
 from components.plot_style import ACCENT, INK, QUIET, WARNING, new_figure, svg
 from components.training.decisions import decision_values
-from project.configuration import Costs
+from project.training import Costs
 
 # Points of a curve: more than a picture of this size can show.
 MOST_POINTS = 300

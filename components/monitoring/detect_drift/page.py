@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from components.monitoring.detect_drift.rule import SCORE, Finding, Input, named, presence
-from project.configuration import Monitoring
+from project.production import Monitoring
 
 METHOD = "corrected_p_value_and_distance"
 STYLE = """

@@ -17,7 +17,7 @@ from components.monitoring.detect_drift.statistics import (
     jensen_shannon,
     kolmogorov_smirnov,
 )
-from project.configuration import Monitoring
+from project.production import Monitoring
 
 SCORE = "score"
 MISSING = "(missing)"

@@ -32,7 +32,7 @@ def load_project(
 
     from components.contract import step
     from components.operations.load_project.unpacking import unpack_project
-    from project.configuration import Store
+    from project.production import Store
 
     with step(project):
         stores = Store(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from components.contract import ContractViolation
 from components.embedding import PROJECT_FOLDER
-from project.configuration import Store
 from project.loading import ConfigurationError, load_configuration
+from project.production import Store
 from project.stores import save_stores
 
 

@@ -28,9 +28,10 @@ from components.training.scoring import Scorer
 from components.training.tracking import MODEL_PATH, connect, log_run, mlflow_errors, tracked_run
 from components.training.train_model.importance import permutation_importance
 from components.training.train_model.parity import check_parity
-from project.configuration import Configuration, Training
+from project.configuration import Configuration
 from project.loading import CONFIGURATION_FILE, load_configuration
 from project.stores import load_stores
+from project.training import Training
 
 # Rows of the training data that stay with the model for comparison with production.
 REFERENCE_ROWS = 5000

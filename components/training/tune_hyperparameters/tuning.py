@@ -16,8 +16,9 @@ from components.training.dataset import TrainingSet
 from components.training.estimator import build_encoder, build_estimator, fit
 from components.training.tune_hyperparameters.study import Study, Trial, show
 from components.training.tune_hyperparameters.study_page import study_page
-from project.configuration import Choice, Engine, FloatRange, SearchDimension, Training, Tuning
 from project.loading import load_configuration
+from project.training import Training
+from project.tuning import Choice, Engine, FloatRange, SearchDimension, Tuning
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
