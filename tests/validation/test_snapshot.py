@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from dvc.data_cloud import DataCloud
 from shop import GOOD_ORDERS, make_database, make_project
 
 from components.contract import ContractViolation
@@ -70,10 +72,31 @@ def test_an_unknown_version_and_an_unusable_remote_are_refused_and_nothing_is_wr
         checkout("0123456789abcdef0123456789abcdef.dir", str(tmp_path / "remote"), tmp_path / "back")
     with pytest.raises(ContractViolation, match="cannot be used"):
         snapshot(tables, str(tmp_path / "file" / "remote"), tmp_path / "snapshot")
-    with pytest.raises(ContractViolation, match=r"cannot be used.*dvc-s3"):
-        snapshot(tables, "s3://bucket/data", tmp_path / "snapshot")
+    with pytest.raises(ContractViolation, match=r"webdav://me:\*\*\*@host/data cannot be used.*dvc-webdav"):
+        snapshot(tables, "webdav://me:canary@host/data", tmp_path / "snapshot")
     assert not (tmp_path / "back").exists()
     assert not (tmp_path / "snapshot").exists()
+
+
+def test_a_remote_without_credentials_is_refused_by_name(
+    tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    # Else botocore looks for them in a person's home, and asks a cloud's metadata service.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ContractViolation, match=r"s3://bucket/data cannot be used: Unable to locate credentials"):
+        snapshot(tables, "s3://bucket/data", tmp_path / "snapshot")
+    assert not (tmp_path / "snapshot").exists()
+
+
+def test_an_error_of_this_program_is_not_blamed_on_the_remote(
+    tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DataCloud, "get_remote_odb", None)
+    with pytest.raises(TypeError):
+        snapshot(tables, str(tmp_path / "remote"), tmp_path / "snapshot")
 
 
 def test_an_unfinished_folder_has_no_version(tmp_path: Path, tables: Path) -> None:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from components.contract import ContractViolation
 from components.data.tables import hand_on, new_folder, read_manifest
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from dvc_data.hashfile.db import HashFileDB
 
 REMOTE = "snapshots"
+# The libraries that DVC reaches a remote with. Each fails in exceptions of its own, which share no base class.
+CLIENTS = {"dvc", "dvc_data", "dvc_objects", "botocore", "aiohttp", "google", "gcsfs", "asyncssh"}
 
 
 def snapshot(tables: Path, remote: str, output: Path) -> str:
@@ -91,7 +94,6 @@ def _store(remote: str) -> Iterator[tuple[Repo, HashFileDB]]:
             "DVC_GLOBAL_CONFIG_DIR": f"{work}/global",
             "DVC_SYSTEM_CONFIG_DIR": f"{work}/system",
         }
-        from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
         (Path(work) / "repository").mkdir()
@@ -102,8 +104,21 @@ def _store(remote: str) -> Iterator[tuple[Repo, HashFileDB]]:
                 settings["remote"][REMOTE] = {"url": url}
             try:
                 yield repository, repository.cloud.get_remote_odb(REMOTE)
-            except (DvcException, OSError, ImportError) as error:
+            except Exception as error:
+                if not _is_the_remotes(error):
+                    raise
                 raise ContractViolation(
-                    f"the dataset remote {remote} cannot be used: {error}. Correct dataset_remote of this target, "
-                    "mend its permissions, or add the library it asks for to environments/validation.in."
+                    _without_password(f"The dataset remote {remote} cannot be used: {error}. ", remote)
+                    + "Correct dataset_remote of this target, see that this step has credentials for it and leave to "
+                    "write, or add the library that it asks for to environments/validation.in."
                 ) from error
+
+
+def _is_the_remotes(error: Exception) -> bool:
+    """Whether a failure is the remote's (its place, credentials, permissions, connection) and not this program's."""
+    return isinstance(error, (OSError, ImportError)) or type(error).__module__.partition(".")[0] in CLIENTS
+
+
+def _without_password(text: str, remote: str) -> str:
+    password = urlsplit(remote).password
+    return text.replace(password, "***") if password else text
