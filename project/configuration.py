@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from project.data import Entity, Source, Validation
-from project.evaluation import Evaluation, Gate
+from project.evaluation import Evaluation
 from project.features import Features, Label, Snapshots, Split
+from project.gate import Gate
 from project.production import Deployment, Monitoring, Targets
 from project.section import Name, Section
 from project.training import Training

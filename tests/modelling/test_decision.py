@@ -19,7 +19,7 @@ from components.evaluation.decide_promotion.gate import judge
 from components.evaluation.decide_promotion.promotion import decide
 from components.evaluation.evaluate_model.evaluation import evaluate
 from components.training.train_model.training import train_model
-from project.evaluation import GateRule
+from project.gate import GateRule
 from tests.modelling.business import write_project, write_training_set
 
 pytestmark = pytest.mark.slow

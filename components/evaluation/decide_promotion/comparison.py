@@ -16,7 +16,7 @@ from components.evaluation.decide_promotion.gate import number
 from components.evaluation.ranking import Performance
 from components.training.dataset import Part, model_inputs
 from components.training.scoring import ModelFolder
-from project.evaluation import Champion as ChampionRule
+from project.gate import Champion as ChampionRule
 from project.training import Costs
 
 # The rule's names of metrics, as `Performance` calls them.

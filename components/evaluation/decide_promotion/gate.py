@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from components.evaluation.bootstrap import Metric
-from project.evaluation import Bound, GateRule
+from project.gate import Bound, GateRule
 
 
 @dataclass(frozen=True)
