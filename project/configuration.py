@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from project.data import Entity, Source, Validation
+from project.data import Entity, Source
 from project.evaluation import Evaluation
 from project.features import Features, Label, Snapshots, Split
 from project.gate import Gate
@@ -12,6 +12,7 @@ from project.production import Deployment, Monitoring, Targets
 from project.section import Name, Section
 from project.training import Training
 from project.tuning import Tuning
+from project.validation import Validation
 
 
 class Configuration(Section):

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from project.section import Name, Probability, RelativePath, Section
+from project.section import Name, Section
 
 
 class Entity(Section):
@@ -54,20 +54,3 @@ class Source(Section):
     """How to read it. `text` gives one column, `line`, for the table's query to take apart."""
     tables: dict[Name, Table] = Field(min_length=1)
     """The tables to ingest, by name."""
-
-
-class Validation(Section):
-    """When a batch is bad."""
-
-    expectations: RelativePath = "expectations"
-    """Folder with a TFDV schema for each table (`<table>.pbtxt`) and the business rules (`rules.yaml`)."""
-    examples: int = Field(default=3, ge=0, le=20)
-    """How many offending values a message shows."""
-    drift_threshold: Probability = 0.2
-    """Largest allowed distance (Jensen-Shannon for numbers, L-infinity for categories, 0 to 1) of a column from the
-    last accepted snapshot; it is a warning, since a business may change."""
-    max_rows: int | None = Field(default=None, gt=0)
-    """Refuse a table with more rows than this; none by default."""
-    sample_rows: int = Field(default=2_000_000, ge=1000)
-    """Of a larger table, statistics and expectations look at a sample of about this many rows, and the report says so.
-    Keys, times and SQL rules always see every row."""
