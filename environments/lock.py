@@ -1,8 +1,12 @@
-"""Renew the lock files (`make lock`): `<name>.in` becomes `<name>.txt`, pinned, hashed, naming no package index."""
+"""Renew the lock files (`make lock`): `<name>.in` becomes `<name>.txt`, pinned, hashed, naming no package index.
+
+With names, only those: `python environments/lock.py validation`.
+"""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -29,5 +33,5 @@ def lock(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for environment in ORDER:
+    for environment in sys.argv[1:] or ORDER:
         lock(environment)
