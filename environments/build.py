@@ -21,10 +21,9 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from environments.locks import STEP_ENVIRONMENTS, environment_directory, lock_digest  # noqa: E402
+from environments.locks import STAMP, STEP_ENVIRONMENTS, environment_directory, is_built, lock_digest  # noqa: E402
 
 VENV = CHECKOUT / ".venv"
-STAMP = ".lock-digest"
 
 
 class BuildFailed(Exception):
@@ -57,7 +56,7 @@ def install(python: Path, lock: str, *options: str) -> None:
 def build_step_environment(name: str) -> bool:
     """Build one environment that steps run in. Returns False when it was there already."""
     directory = environment_directory(name)
-    if (directory / STAMP).exists():
+    if is_built(name):
         return False
     shutil.rmtree(directory, ignore_errors=True)
     uv("venv", "--quiet", "--python", str(VENV / "bin" / "python"), str(directory))
@@ -72,7 +71,7 @@ def build_step_environment(name: str) -> bool:
 def build_test_runner() -> bool:
     """Install the test runner into a folder that any environment's interpreter can be given. False: it was there."""
     directory = environment_directory("testing")
-    if (directory / STAMP).exists():
+    if is_built("testing"):
         return False
     shutil.rmtree(directory, ignore_errors=True)
     install(VENV / "bin" / "python", "testing", "--target", str(directory))

@@ -11,6 +11,9 @@ HERE = Path(__file__).resolve().parent
 # Those that steps run in beside `platform`, which is the command line's own `.venv`. The slowest to build first.
 STEP_ENVIRONMENTS = ("validation", "modelling", "serving")
 
+# Written into an environment's folder when it is complete.
+STAMP = ".lock-digest"
+
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]*\])?==[^\s;\\]+(?:\s*;\s*[^\\]+)?)", re.MULTILINE)
 
 
@@ -37,6 +40,11 @@ def environment_directory(name: str) -> Path:
 def interpreter(name: str) -> Path:
     """The Python of an environment on this machine."""
     return environment_directory(name) / "bin" / "python"
+
+
+def is_built(name: str) -> bool:
+    """Whether the environment of the lock as it is now stands here, whole."""
+    return (environment_directory(name) / STAMP).exists()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import signal
-import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,10 +25,8 @@ from kfp.local import cache, status, subprocess_task_handler
 from kfp.local import config as kfp_config
 
 from components.environment import LOCAL_IMAGE
-from environments.locks import environment_directory, interpreter, lock_digest
-
-# Seconds between asking a step to stop and killing it.
-GRACE_SECONDS = 5
+from environments.locks import environment_directory, is_built, lock_digest
+from platforms.local.warm_interpreter import InterpreterLost, WarmInterpreters
 
 
 @dataclass(frozen=True)
@@ -81,6 +77,7 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
     """Runs a task in a process group of its own, under the interpreter that its image name stands for."""
 
     session: ClassVar[Session]
+    interpreters: ClassVar[WarmInterpreters]
 
     def run(self) -> status.Status:
         """Run the task to its end.
@@ -95,11 +92,14 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         scratch = Path(tempfile.mkdtemp(prefix=f"{step}-", dir=self.session.scratch))
         termination_log = scratch / "termination-log"
         try:
-            command = self._command(executor_input)
-            code = run_process(command, log, self._variables(scratch, termination_log))
+            arguments = self._arguments(executor_input, scratch)
+            variables = {**self._variables(), "TMPDIR": str(scratch), "TERMINATION_LOG": str(termination_log)}
+            code = self.interpreters.of(self._environment()).run(arguments, log, variables)
         except KeyboardInterrupt:
             self.session.observer.interrupted(step)
             raise
+        except InterpreterLost as error:
+            return self._failed(step, str(error), log)
         else:
             if code == 0:
                 outputs = read_outputs(executor_input)
@@ -110,27 +110,34 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
                 self.session.observer.done(step, outputs)
                 return status.Status.SUCCESS
             reason = termination_log.read_text("utf-8", "replace") if termination_log.exists() else last_line(log, code)
-            self.session.failures[step] = reason
-            self.session.observer.failed(step, reason, log)
-            return status.Status.FAILURE
+            return self._failed(step, reason, log)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _command(self, executor_input: dict[str, Any]) -> list[str]:
+    def _failed(self, step: str, reason: str, log: Path) -> status.Status:
+        self.session.failures[step] = reason
+        self.session.observer.failed(step, reason, log)
+        return status.Status.FAILURE
+
+    def _environment(self) -> str:
         image = LOCAL_IMAGE.match(self.image)
         if image is None:
             raise EnvironmentMissing(f"{self.image} is no image of a local compilation: compile with --target local")
         environment, digest = image["environment"], image["digest"]
         # Tests run in an environment that holds the platform's and more, in the same place.
-        if digest != lock_digest(environment) or not interpreter(environment).exists():
+        if digest != lock_digest(environment) or not is_built(environment):
             place = environment_directory(environment)
             raise EnvironmentMissing(f"environment {environment} ({digest}) is not at {place}: run `make setup`")
+        return environment
+
+    def _arguments(self, executor_input: dict[str, Any], scratch: Path) -> list[str]:
+        """What the shell script in the task's command gives the executor: the program that is in the command, too."""
         command = list(self.full_command)
         command[command.index("--executor_input") + 1] = json.dumps(self._with_failure(executor_input))
-        # Only in the shell script that starts the executor: kfp's own replacement would also reach into the arguments.
         script = next(position for position, part in enumerate(command) if "ephemeral_component.py" in part)
-        command[script] = command[script].replace("python3", shlex.quote(str(interpreter(environment))))
-        return command
+        program = scratch / "ephemeral_component.py"
+        program.write_text(command[script + 1], "utf-8")
+        return ["--component_module_path", str(program), *command[script + 2 :]]
 
     def _with_failure(self, executor_input: dict[str, Any]) -> dict[str, Any]:
         """Tell an exit handler which step failed and why, as the clusters' backends do; kfp's local runner does not."""
@@ -141,11 +148,8 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
                     value |= {"state": "FAILED", "pipeline_task_name": step, "error": {"code": 1, "message": reason}}
         return executor_input
 
-    def _variables(self, scratch: Path, termination_log: Path) -> dict[str, str]:
-        unwanted = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"}
-        inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
-        own = {"TMPDIR": str(scratch), "TERMINATION_LOG": str(termination_log), "PYTHONUNBUFFERED": "1"}
-        return {**inherited, **self.session.variables, **own, **self.env_vars}
+    def _variables(self) -> dict[str, str]:
+        return {**inherited_variables(), **self.session.variables, "_KFP_RUNTIME": "true", **self.env_vars}
 
 
 class ObservedCache(cache.LocalCache):  # type: ignore[misc]
@@ -175,42 +179,10 @@ class ObservedCache(cache.LocalCache):  # type: ignore[misc]
         return outputs
 
 
-def run_process(command: list[str], log: Path, variables: Mapping[str, str]) -> int:
-    """Run a command with its output in a log file.
-
-    Returns:
-        Its exit code.
-
-    Raises:
-        KeyboardInterrupt: after the command and all it started were ended.
-    """
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=variables,
-            start_new_session=True,
-        )
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            end_process_group(process)
-            raise
-
-
-def end_process_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process and its children to stop, and kill those that do not."""
-    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            continue
+def inherited_variables() -> dict[str, str]:
+    """This process's environment variables, but for those that would change what a step imports."""
+    unwanted = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"}
+    return {**{name: value for name, value in os.environ.items() if name not in unwanted}, "PYTHONUNBUFFERED": "1"}
 
 
 def read_outputs(executor_input: Mapping[str, Any]) -> StepOutputs:
@@ -233,9 +205,10 @@ def last_line(log: Path, code: int) -> str:
 
 
 @contextmanager
-def _adapted(session: Session) -> Iterator[None]:
+def _adapted(session: Session, interpreters: WarmInterpreters) -> Iterator[None]:
     handler, kept = subprocess_task_handler.SubprocessTaskHandler, cache.LocalCache
     EnvironmentTaskHandler.session = ObservedCache.session = session
+    EnvironmentTaskHandler.interpreters = interpreters
     subprocess_task_handler.SubprocessTaskHandler = EnvironmentTaskHandler
     cache.LocalCache = ObservedCache
     cache.reset_local_cache_singleton()
@@ -271,7 +244,13 @@ def run_pipeline(
         EnvironmentMissing: a step's environment is not built.
         KeyboardInterrupt: the run was stopped.
     """
-    with _adapted(session), kfp_log.open("a", encoding="utf-8") as log, redirect_stdout(log), warnings.catch_warnings():
+    with (
+        WarmInterpreters({**inherited_variables(), **session.variables}, kfp_log) as interpreters,
+        _adapted(session, interpreters),
+        kfp_log.open("a", encoding="utf-8") as log,
+        redirect_stdout(log),
+        warnings.catch_warnings(),
+    ):
         # kfp warns that resource limits and display names do nothing locally; that is known.
         warnings.simplefilter("ignore")
         kfp.local.init(

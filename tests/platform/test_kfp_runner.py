@@ -1,6 +1,8 @@
 """The adapter to kfp's local runner: fails here when kfp changes what it leans on."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,17 +10,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from kfp import compiler, dsl
 from kfp.dsl import Artifact, Metrics, Output, PipelineTaskFinalStatus
 
 from components.environment import component
 from platforms.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
+from platforms.local.warm_interpreter import IMPORTS
 
 
 @component(environment="platform")
 def greet(name: str, greeting: Output[Artifact], length: Output[Metrics]):
     """Write a greeting, and its length, which is no file."""
+    import os
     import sys
     from pathlib import Path
 
@@ -28,7 +33,7 @@ def greet(name: str, greeting: Output[Artifact], length: Output[Metrics]):
         if not name:
             raise ContractViolation("greet needs a name; pass one with --name")
         Path(greeting.path).write_text(f"hello {name}", "utf-8")
-        greeting.metadata.update(summary=name, interpreter=sys.executable)
+        greeting.metadata.update(summary=name, interpreter=sys.executable, process=os.getpid())
         length.log_metric("characters", len(name))
 
 
@@ -41,21 +46,37 @@ def crash(greeting: dsl.Input[Artifact]):
 
 
 @component(environment="platform")
+def sleep(greeting: dsl.Input[Artifact]):
+    """Say which processes this step is made of, and stay."""
+    import os
+    import subprocess
+
+    print("self", os.getpid())
+    print("child", subprocess.Popen(["sleep", "300"]).pid)
+    os.wait()
+
+
+@component(environment="platform")
 def outcome(status: PipelineTaskFinalStatus, message: Output[Artifact]):
     """Write how the run ended."""
     import json
+    import os
+    import sys
     from pathlib import Path
 
     Path(message.path).write_text(json.dumps([status.state, status.pipeline_task_name, status.error_message]))
+    message.metadata.update(process=os.getpid(), imported="colorsys" in sys.modules)
 
 
 @dsl.pipeline(name="greeting")
-def greeting_pipeline(name: str, crash_after: bool = False):
+def greeting_pipeline(name: str, crash_after: bool = False, sleep_after: bool = False):
     ending = outcome().set_caching_options(False)
     with dsl.ExitHandler(ending):
         greeted = greet(name=name)
         with dsl.If(crash_after == True, name="crash"):  # noqa: E712
             crash(greeting=greeted.outputs["greeting"])
+        with dsl.If(sleep_after == True, name="sleep"):  # noqa: E712
+            sleep(greeting=greeted.outputs["greeting"])
 
 
 class Observed:
@@ -153,21 +174,49 @@ def test_a_missing_environment_is_named_with_its_remedy(folder: Path, monkeypatc
         run(folder, name="Ada")
 
 
-def test_an_interrupt_ends_the_step_and_its_children(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    log = tmp_path / "log"
+def test_an_interrupt_ends_the_step_and_its_children(folder: Path) -> None:
     script = f"""
+import sys
 from pathlib import Path
-from platforms.local.kfp_runner import run_process
-run_process(["sh", "-c", "sleep 300 & echo $! > {pid_file}; wait"], Path({str(log)!r}), {{"PATH": "/usr/bin:/bin"}})
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_kfp_runner import run
+run(Path({str(folder)!r}), name="Ada", sleep_after=True)
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
-    while not pid_file.exists() or not pid_file.read_text().strip():
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, env=environment)
+    log = folder / "logs" / "sleep.log"
+    deadline = time.monotonic() + 60
+    while not (log.exists() and re.search("^child [0-9]+$", log.read_text(), re.MULTILINE)):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    process.wait(30)
-    child = Path("/proc") / pid_file.read_text().strip()
+    assert process.wait(30) != 0
+    numbers = {int(number) for number in re.findall("^(?:self|child) ([0-9]+)$", log.read_text(), re.MULTILINE)}
     deadline = time.monotonic() + 5
-    while child.exists() and "Z" not in (child / "stat").read_text() and time.monotonic() < deadline:
+    while numbers & running() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not child.exists() or " Z " in (child / "stat").read_text()
+    assert len(numbers) == 2
+    assert not numbers & running()
+
+
+def running() -> set[int]:
+    """Numbers of the processes that work; one that ended and was not waited for does not."""
+    return {p.pid for p in psutil.process_iter(["status"]) if p.info["status"] != psutil.STATUS_ZOMBIE}
+
+
+def test_each_step_is_a_process_of_its_own_with_its_libraries_imported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(IMPORTS, "platform", ("colorsys",))
+    artifacts = {step: outputs.artifacts for step, outputs in run(folder, name="Ada").outputs.items()}
+    first, second = artifacts["greet"]["greeting"][1], artifacts["outcome"]["message"][1]
+    assert second["imported"] is True
+    assert len({os.getpid(), first["process"], second["process"]}) == 3
+
+
+def test_a_library_that_cannot_be_imported_ahead_does_not_end_the_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(IMPORTS, "platform", ("no_such_library",))
+    assert ("greet", "done") in run(folder, name="Ada").told
+    assert "no_such_library" in (folder / "logs" / "kfp.log").read_text()
