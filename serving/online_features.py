@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,9 @@ from components.features.definitions import REQUEST_TIME, load_definitions
 from components.features.online_store import Materialization, OnlineStore
 from project.features import Present
 from project.loading import load_configuration
+
+# How long a request that names no time may miss a newer materialization, where the data are the present.
+NEWS_SECONDS = 1.0
 
 
 class OnlineFeatures:
@@ -35,7 +39,9 @@ class OnlineFeatures:
         for reference in self._definitions.sources(self._definitions.features):
             view, _, name = reference.partition(":")
             self._stored.setdefault(view, []).append(name)
-        self._materialized()
+        self._reader = self._store.reader(self._stored)
+        self._as_of = self._materialized().as_of
+        self._asked = time.monotonic()
 
     @property
     def feature_version(self) -> str:
@@ -61,11 +67,11 @@ class OnlineFeatures:
         keys = [self._key(entity) for entity in entity_keys]
         moment = self._moment(request_time)
         stored: dict[str, list[Any]] = {REQUEST_TIME: [moment] * len(keys)}
+        found = self._store.read(self._reader, keys)
         for view, names in self._stored.items():
-            rows = self._store.read(view, names, keys)
             fresh = [
-                values if time is not None and moment - time <= self._definitions.freshness else {}
-                for time, values in rows
+                rows[view][1] if view in rows and moment - rows[view][0] <= self._definitions.freshness else {}
+                for rows in found
             ]
             stored |= {name: [values.get(name) for values in fresh] for name in names}
         stored |= self._definitions.on_demand_values(self._definitions.features, stored)
@@ -81,7 +87,11 @@ class OnlineFeatures:
     def _moment(self, request_time: datetime | None) -> datetime:
         if request_time is not None:
             return request_time if request_time.tzinfo else request_time.replace(tzinfo=UTC)
-        return self._materialized().as_of if self._present is Present.data else datetime.now(UTC)
+        if self._present is Present.now:
+            return datetime.now(UTC)
+        if time.monotonic() - self._asked > NEWS_SECONDS:
+            self._as_of, self._asked = self._materialized().as_of, time.monotonic()
+        return self._as_of
 
     def _materialized(self) -> Materialization:
         materialized = self._store.materialized()

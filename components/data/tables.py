@@ -119,7 +119,7 @@ def database(
         if threads:
             settings["threads"] = str(threads)
         with duckdb.connect(config=settings) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
             if attach:
                 connection.execute(f"ATTACH {literal(str(attach))} AS source (READ_ONLY)")
                 connection.execute("USE source")

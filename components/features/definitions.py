@@ -89,6 +89,10 @@ class Definitions:
                     references |= {f"{name}:{field.name}": None for field in projection.features}
         return list(references)
 
+    def views_of(self, features: Iterable[Feature]) -> list[str]:
+        """The views that hold what these features are, or are computed from."""
+        return list(dict.fromkeys(reference.partition(":")[0] for reference in self.sources(features)))
+
     def on_demand_values(
         self, features: Iterable[Feature], stored: Mapping[str, Sequence[Any]]
     ) -> dict[str, list[Any]]:

@@ -29,8 +29,7 @@ class FeatureHistory:
         Args:
             configuration: The project's configuration.
             definitions: Its feature definitions.
-            folder: Where `<view>.parquet` is for each view that will be asked for: the key, the view's features and
-                `event_timestamp`.
+            folder: What `write_view_values` wrote, for each view that will be asked for.
         """
         self.definitions = definitions
         # ibis' connection, which Feast runs on, would take most of the machine's memory before it spills, and then into
@@ -47,7 +46,7 @@ class FeatureHistory:
                 entity_key_serialization_version=3,
             )
         )
-        views = [view for view in definitions.views.values() if (folder / f"{view.name}.parquet").is_file()]
+        views = [view for view in definitions.views.values() if (folder / view.name).is_dir()]
         self.store.apply([definitions.entity, *(_stored_in(folder, view) for view in views)])
 
     def features_of(self, entities: pa.Table, features: Sequence[Feature]) -> pa.Table:
@@ -90,7 +89,7 @@ class FeatureHistory:
 def _stored_in(folder: Path, view: FeatureView) -> FeatureView:
     # Feast's DuckDB store looks for a relative path in the working folder.
     stored = copy.copy(view)
-    stored.batch_source = FileSource(path=str(folder / f"{view.name}.parquet"), timestamp_field=TIMESTAMP)
+    stored.batch_source = FileSource(path=str(folder / view.name / "*.parquet"), timestamp_field=TIMESTAMP)
     return stored
 
 

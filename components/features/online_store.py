@@ -24,11 +24,12 @@ from feast import Entity, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.infra.online_stores.helpers import get_online_store_from_config
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.type_map import feast_value_type_to_python_type, python_values_to_proto_values
+from feast.type_map import python_values_to_proto_values
 from feast.types import String
 
 from components.contract import ContractViolation
 from components.features.definitions import TIMESTAMP, Definitions
+from components.features.online_reading import FeastReader, Reader, RedisReader, SqliteReader, Stored, Wanted
 
 # One row for each version of the definitions that the store holds, and one, `newest`, for the last one written.
 _MATERIALIZED = FeatureView(
@@ -38,6 +39,7 @@ _MATERIALIZED = FeatureView(
     source=FileSource(path="materialized.parquet", timestamp_field=TIMESTAMP),
 )
 _NEWEST = "newest"
+_KEY_FIELDS = {"INTEGER": "int32_val", "BIGINT": "int64_val", "VARCHAR": "string_val"}
 
 Rows = list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]]
 """As Feast's online stores take them: key, values, time of the values, time of their writing."""
@@ -67,6 +69,7 @@ class OnlineStore:
             ContractViolation: the location cannot be understood, or there is no such file. As in all methods: the
                 store cannot be reached.
         """
+        self._url = location
         self.location = _without_password(location)
         self._definitions = definitions
         settings = _settings(location)
@@ -114,29 +117,33 @@ class OnlineStore:
         with self._reaching():
             self._store.online_write_batch(self._features, feature_view, data, None)
 
-    def read(
-        self, view: str, features: Sequence[str], entities: Sequence[Any]
-    ) -> list[tuple[datetime | None, dict[str, Any]]]:
-        """The newest values of some features of a view, and their time.
+    def reader(self, wanted: Wanted) -> Reader:
+        """What `read` reads some features with.
 
         Args:
-            view: The view's name.
-            features: The features' names.
+            wanted: Names of the features, by view.
+        """
+        views = [self._definitions.views[view] for view in wanted]
+        settings = self._features.online_store
+        if settings.type == "sqlite":
+            return SqliteReader(settings.path, self._features, views, wanted)
+        if settings.type == "redis":
+            return RedisReader(self._url, self._features, views, wanted)
+        return FeastReader(self._store, self._features, views, wanted)
+
+    def read(self, reader: Reader, entities: Sequence[Any]) -> list[Stored]:
+        """What the store holds of entities.
+
+        Args:
+            reader: What `reader` gave.
             entities: Entity keys.
 
         Returns:
-            For each entity its values, None where missing, times with a zone; and their `event_timestamp`, or None and
-            no value where the store does not know the entity.
+            For each entity its values by view, times with a zone, and their `event_timestamp`; a view that does not
+            know it is left out.
         """
-        keys, feature_view = self._entity_keys(entities), self._definitions.views[view]
         with self._reaching():
-            found = self._store.online_read(self._features, feature_view, keys, list(features))
-        return [
-            (time, {name: feast_value_type_to_python_type(values[name]) for name in features if name in values})
-            if values
-            else (None, {})
-            for time, values in found
-        ]
+            return reader.read(self._entity_keys(entities))
 
     def materialized(self) -> Materialization | None:
         """The last materialization of this version, if there was one."""
@@ -151,7 +158,7 @@ class OnlineStore:
         names = ("feature_version", "as_of")
         protos = python_values_to_proto_values([self._definitions.version, as_of.isoformat()], ValueType.STRING)
         values = dict(zip(names, protos, strict=True))
-        keys = [_entity_key("version", version, ValueType.STRING) for version in (self._definitions.version, _NEWEST)]
+        keys = [_journal_key(version) for version in (self._definitions.version, _NEWEST)]
         # The journal's own clock: its newest line counts, whatever the data's time.
         now = datetime.now(UTC)
         lines: Rows = [(key, values, now, None) for key in keys]
@@ -159,7 +166,7 @@ class OnlineStore:
             self._store.online_write_batch(self._journal, _MATERIALIZED, lines, None)
 
     def _journal_entry(self, version: str) -> Materialization | None:
-        key = _entity_key("version", version, ValueType.STRING)
+        key = _journal_key(version)
         with self._reaching():
             try:
                 [(_, values)] = self._store.online_read(
@@ -185,20 +192,21 @@ class OnlineStore:
             ) from error
 
     def _entity_keys(self, entities: Sequence[Any]) -> list[EntityKey]:
-        key_type = next(iter(self._definitions.views.values())).entity_columns[0].dtype.to_value_type()
-        return [_entity_key(self._definitions.key, entity, key_type) for entity in entities]
+        field, key = _KEY_FIELDS[self._definitions.key_type], self._definitions.key
+        return [EntityKey(join_keys=[key], entity_values=[Value(**{field: entity})]) for entity in entities]
 
 
-def _entity_key(name: str, value: Any, value_type: ValueType) -> EntityKey:
-    return EntityKey(join_keys=[name], entity_values=python_values_to_proto_values([value], value_type))
+def _journal_key(version: str) -> EntityKey:
+    return EntityKey(join_keys=["version"], entity_values=[Value(string_val=version)])
 
 
 def _configuration(project: str, online_store: dict[str, Any]) -> RepoConfig:
     return RepoConfig(
         project=project,
         provider="local",
-        # Named because Feast asks for one; it is never opened.
+        # Named because Feast asks for them; they are never opened, and this offline store is imported the quickest.
         registry={"path": "unused"},
+        offline_store={"type": "remote", "host": "unused"},
         online_store=online_store,
         entity_key_serialization_version=3,
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from components.contract import ContractViolation
 from components.data.tables import database, first_line, literal, parquet_file, quoted
@@ -23,9 +26,55 @@ RESULT = '"query result"'
 
 @contextlib.contextmanager
 def session(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB session over a folder of tables, in which the same data give the same bits."""
+    """A DuckDB session over a folder of tables, in which the same data give the same bits.
+
+    One thread computes a query, so that a sum is always taken in the same order; cursors of the session, each on a
+    thread of its own, share its bounded memory.
+    """
     with database(readable=[folder], threads=1) as connection:
         yield connection
+
+
+def write_view_values(
+    validated: Path,
+    tables: Mapping[str, Table],
+    definitions: Definitions,
+    views: Iterable[str],
+    moments: Iterable[datetime],
+    folder: Path,
+) -> None:
+    """Write the values of views as of several moments, as many moments at once as there are cores.
+
+    Args:
+        validated: The tables artifact.
+        tables: The tables of the configuration.
+        definitions: The project's feature definitions.
+        views: Names of the views.
+        moments: Every table is cut at each of them before a view's SQL runs.
+        folder: Where to write `<view>/<moment>.parquet`, with the columns and in the order of `view_values`.
+
+    Raises:
+        ContractViolation: a table, or a view's SQL, is at fault; the file is named.
+    """
+    views = list(views)
+    for view in views:
+        (folder / view).mkdir(parents=True)
+
+    def write(cursor: duckdb.DuckDBPyConnection, moment: datetime) -> None:
+        show_tables(cursor, validated, tables, moment)
+        for view in views:
+            values = view_values(cursor, definitions, view, moment)
+            with pq.ParquetWriter(folder / view / f"{moment:%Y%m%dT%H%M%S}.parquet", values.schema) as file:
+                for batch in values:
+                    file.write_batch(batch)
+
+    with session(validated) as connection, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        written = [threads.submit(write, connection.cursor(), moment) for moment in moments]
+        try:
+            for moment in written:
+                moment.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def show_tables(
@@ -34,7 +83,7 @@ def show_tables(
     """Make a view of each table, cut to what had happened and had arrived.
 
     Args:
-        connection: Where to make the views; those of an earlier call are replaced.
+        connection: Where to make the views, visible in no other cursor; those of an earlier call are replaced.
         folder: The tables artifact: `<table>.parquet` for each table.
         tables: The tables of the configuration.
         as_of: Nothing later than this is seen. A row without one of the times is never known. None: all rows are seen,
@@ -53,7 +102,9 @@ def show_tables(
         if as_of is not None and table.label_only:
             connection.execute(f"DROP VIEW IF EXISTS {quoted(name)}")
             continue
-        query = f"CREATE OR REPLACE VIEW {quoted(name)} AS SELECT * FROM read_parquet({literal(str(file.resolve()))})"
+        query = (
+            f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT * FROM read_parquet({literal(str(file.resolve()))})"
+        )
         if as_of is not None:
             times = [table.event_time, *([table.arrival_time] if table.arrival_time else [])]
             query += " WHERE " + " AND ".join(f"{quoted(time)} <= {_moment(as_of, 'TIMESTAMP')}" for time in times)

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from components.complete import complete_folder
 from components.contract import ContractViolation
 from components.data.tables import read_manifest
-from components.features.build_training_set.split import PARTS, Split, snapshots_before, split_by_time
+from components.features.build_training_set.split import PARTS, Part, Split, snapshots_before, split_by_time
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
 from components.features.history import FeatureHistory
-from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables, view_values
+from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables, write_view_values
 from project.configuration import Configuration
 from project.loading import load_configuration
 
@@ -50,7 +50,8 @@ def build(project: Path, validated: Path, training_set: Path) -> dict[str, Any]:
         scratch = Path(temporary)
         labels = write_labels(project, validated, configuration, definitions, as_of, scratch)
         split = split_by_time(list(labels), configuration)
-        write_view_values(validated, configuration, definitions, split, scratch)
+        views = definitions.views_of((*definitions.features, *definitions.sensitive))
+        write_view_values(validated, configuration.source.tables, definitions, views, split.used, scratch)
         description = write_parts(configuration, definitions, split, labels, scratch, result)
         description |= {
             "as_of": as_of.isoformat(),
@@ -107,24 +108,6 @@ def write_labels(
     return files
 
 
-def write_view_values(
-    validated: Path, configuration: Configuration, definitions: Definitions, split: Split, scratch: Path
-) -> None:
-    """Write `<view>.parquet` for each view that is needed: its values at every snapshot, from the tables cut there."""
-    wanted = definitions.sources((*definitions.features, *definitions.sensitive))
-    views = dict.fromkeys(reference.partition(":")[0] for reference in wanted)
-    with session(validated) as connection, ExitStack() as files:
-        writers: dict[str, pq.ParquetWriter] = {}
-        for snapshot in split.used:
-            show_tables(connection, validated, configuration.source.tables, snapshot)
-            for view in views:
-                values = view_values(connection, definitions, view, snapshot)
-                if view not in writers:
-                    writers[view] = files.enter_context(pq.ParquetWriter(scratch / f"{view}.parquet", values.schema))
-                for batch in values:
-                    writers[view].write_batch(batch)
-
-
 def write_parts(
     configuration: Configuration,
     definitions: Definitions,
@@ -144,26 +127,28 @@ def write_parts(
     label = configuration.label.name
     wanted = list(dict.fromkeys((*definitions.features, *definitions.sensitive)))
     history = FeatureHistory(configuration, definitions, scratch)
-    rows: Counter[str] = Counter()
-    positives: Counter[str] = Counter()
-    known: Counter[str] = Counter()
-    for part in PARTS:
-        writer: pq.ParquetWriter | None = None
-        for labelled in _batches(labels[snapshot] for snapshot in split.part(part)):
+    rows, positives, known = Counter[str](), Counter[str](), Counter[str]()
+    with ExitStack() as files:
+        writers: dict[Part, pq.ParquetWriter] = {}
+        for labelled in _batches(labels[snapshot] for snapshot in split.used):
             features = history.features_of(labelled.select([definitions.key, TIMESTAMP]), wanted)
-            table = labelled.select([definitions.key, TIMESTAMP, label])
-            if BEST_POSSIBLE in labelled.column_names:
-                table = table.append_column(BEST_POSSIBLE, labelled[BEST_POSSIBLE])
+            table = labelled.select([definitions.key, TIMESTAMP, label, *({BEST_POSSIBLE} & {*labelled.column_names})])
             for name in features.column_names:
                 table = table.append_column(name, features[name])
+            for part in PARTS:
+                moments = pa.array(split.part(part), table.schema.field(TIMESTAMP).type)
+                chosen = table.filter(pc.is_in(table[TIMESTAMP], moments))
+                if not len(chosen):
+                    continue
+                rows[part] += len(chosen)
+                positives[part] += pc.sum(chosen[label]).as_py()
                 if part == "train":
-                    known[name] += len(features) - features[name].null_count
-            rows[part] += len(table)
-            positives[part] += pc.sum(table[label]).as_py()
-            writer = writer or pq.ParquetWriter(result / f"{part}.parquet", table.schema, compression="zstd")
-            writer.write_table(table)
-        assert writer is not None
-        writer.close()
+                    known.update({name: len(chosen) - chosen[name].null_count for name in features.column_names})
+                if part not in writers:
+                    file = pq.ParquetWriter(result / f"{part}.parquet", chosen.schema, compression="zstd")
+                    writers[part] = files.enter_context(file)
+                writers[part].write_table(chosen)
+    for part in PARTS:
         if not 0 < positives[part] < rows[part]:
             raise ContractViolation(
                 f"All {rows[part]:,} {part} rows have {label} = {1 if positives[part] else 0} (snapshots "

@@ -18,7 +18,7 @@ from components.contract import ContractViolation
 from components.data.tables import read_manifest
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
 from components.features.history import FeatureHistory
-from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables, view_values
+from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables, write_view_values
 from components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from components.training.dataset import model_inputs
 from components.training.scoring import ModelFolder, Scorer
@@ -55,7 +55,8 @@ def score_batch(project: Path, validated: Path, scores: Path) -> dict[str, Any]:
         check_definitions(champion, champion.description(scratch / "description"), definitions, configuration)
         model = ModelFolder(champion.fetch(scratch / "champion"))
         reference = pd.read_parquet(model.folder / BASELINE_FILE)
-        write_view_values(validated, configuration, definitions, as_of, scratch)
+        views = definitions.views_of(definitions.features)
+        write_view_values(validated, configuration.source.tables, definitions, views, [as_of], scratch)
         entities = current_entities(project, validated, configuration, definitions, as_of)
         history = FeatureHistory(configuration, definitions, scratch)
         # One thread, as in the server: with several, sums differ in their last digit.
@@ -120,20 +121,6 @@ def current_entities(
             "nothing to score. See that the tables are complete, or correct label.query."
         )
     return found
-
-
-def write_view_values(
-    validated: Path, configuration: Configuration, definitions: Definitions, as_of: datetime, folder: Path
-) -> None:
-    """Write `<view>.parquet` for each view that the model's features come from: its values at `as_of`."""
-    views = dict.fromkeys(reference.partition(":")[0] for reference in definitions.sources(definitions.features))
-    with session(validated) as connection:
-        show_tables(connection, validated, configuration.source.tables, as_of)
-        for view in views:
-            values = view_values(connection, definitions, view, as_of)
-            with pq.ParquetWriter(folder / f"{view}.parquet", values.schema) as writer:
-                for batch in values:
-                    writer.write_batch(batch)
 
 
 def score_rows(
