@@ -18,6 +18,7 @@ def materialization(
     online_store: str,
     prediction_log: str,
     serving: str,
+    study_store: str = "",
     source_version: str = "",
 ):
     """Compute the newest value of every feature and write it to the online store.
@@ -28,6 +29,7 @@ def materialization(
         online_store: Feast online store.
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
+        study_store: Folder for searches that were cut off.
         source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
     """
     with dsl.ExitHandler(notify(pipeline="materialization")):
@@ -37,6 +39,7 @@ def materialization(
             online_store=online_store,
             prediction_log=prediction_log,
             serving=serving,
+            study_store=study_store,
         ).outputs["project"]
         tables = ingest_data(project=project, source_version=source_version).outputs["tables"]
         snapshot = snapshot_dataset(project=project, tables=tables).outputs["snapshot"]

@@ -27,6 +27,7 @@ def training(
     online_store: str,
     prediction_log: str,
     serving: str,
+    study_store: str = "",
     source_version: str = "",
 ):
     """Train a model on the newest data and release it if it passes the gate.
@@ -37,6 +38,7 @@ def training(
         online_store: Feast online store.
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
+        study_store: Folder for searches that were cut off.
         source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
     """
     outcome = notify(pipeline="training")
@@ -47,6 +49,7 @@ def training(
             online_store=online_store,
             prediction_log=prediction_log,
             serving=serving,
+            study_store=study_store,
         ).outputs["project"]
 
         tables = ingest_data(project=project, source_version=source_version).outputs["tables"]
