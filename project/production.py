@@ -77,6 +77,9 @@ class Store(Section):
     """Folder the servers write predictions to."""
     serving: str
     """Where models are released: `local:FOLDER`, `kserve:NAMESPACE` or `vertex:PROJECT/LOCATION`."""
+    study_store: str = ""
+    """Folder that keeps a search for hyperparameters which was cut off, so that the next run goes on with it; on a
+    cluster a mounted one. Empty: it starts anew."""
 
 
 class Targets(Section):

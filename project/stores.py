@@ -34,4 +34,5 @@ def local_stores(state: Path, project_name: str) -> Store:
         online_store=str(state / "online" / f"{project_name}.db"),
         prediction_log=str(state / "predictions"),
         serving=f"local:{state / 'serving'}",
+        study_store=str(state / "studies"),
     )

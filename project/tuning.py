@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from project.section import Section
+
+Scalar = str | int | float | bool | None
 
 
 class Engine(StrEnum):
     """Who searches for hyperparameters."""
 
     optuna = "optuna"
+    katib = "katib"
     none = "none"
 
 
-class FloatRange(Section):
+class Dimension(Section):
+    """What every searched parameter may say."""
+
+    when: dict[str, Scalar] = Field(default={})
+    """Search this parameter only where other searched parameters have these values; elsewhere it keeps its default.
+    Those named must stand above it in the space."""
+
+
+class _Range(Dimension):
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _Range:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic scale needs low above 0, not {self.low}")
+        return self
+
+    def may_be(self, value: Scalar) -> bool:
+        """Whether the search can come to this value."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class FloatRange(_Range):
     """A real number between two bounds."""
 
     type: Literal["float"]
@@ -29,16 +59,8 @@ class FloatRange(Section):
     log: bool = False
     """Search on a logarithmic scale."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> FloatRange:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic scale needs low above 0, not {self.low}")
-        return self
 
-
-class IntRange(Section):
+class IntRange(_Range):
     """A whole number between two bounds, both included."""
 
     type: Literal["int"]
@@ -50,35 +72,93 @@ class IntRange(Section):
     log: bool = False
     """Search on a logarithmic scale."""
 
-    @model_validator(mode="after")
-    def _ordered(self) -> IntRange:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.log and self.low <= 0:
-            raise ValueError(f"a logarithmic scale needs low above 0, not {self.low}")
-        return self
 
-
-class Choice(Section):
+class Choice(Dimension):
     """One of several values."""
 
     type: Literal["categorical"]
     """One of a list."""
-    choices: list[str | int | float | bool] = Field(min_length=1)
+    choices: list[Scalar] = Field(min_length=1)
     """The values to try."""
+
+    def may_be(self, value: Scalar) -> bool:
+        """Whether the search can come to this value."""
+        return any(value == choice and type(value) is type(choice) for choice in self.choices)
 
 
 SearchDimension = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
+Space = Mapping[str, FloatRange | IntRange | Choice]
+
+
+class Katib(Section):
+    """How trials run on a cluster with Katib."""
+
+    max_failed_trials: int = Field(default=3, ge=0)
+    """More failed trials than this end the search with their reasons."""
+    resume_policy: Literal["Never", "LongRunning", "FromVolume"] = "Never"
+    """What Katib keeps of the algorithm's state after the search (its `resumePolicy`); with `Never` the experiment is
+    deleted at the end, else it stays and a later search of the same data and space goes on with it."""
+    service_account: str = "default-editor"
+    """The trials' Kubernetes service account; where storage asks for no key, its identity opens the training set."""
+    object_store: str = "http://minio-service.kubeflow:9000"
+    """Address that `minio://` artifacts are read at."""
+    object_store_secret: str = "mlpipeline-minio-artifact"
+    """Kubernetes secret with the object store's `accesskey` and `secretkey`; empty where the service account opens
+    it."""
+    cpu: str = "1"
+    """Processor of each trial, as Kubernetes writes it."""
+    memory: str = "2Gi"
+    """Memory of each trial, as Kubernetes writes it."""
 
 
 class Tuning(Section):
     """The search for hyperparameters. The plain default is always its first trial."""
 
     engine: Engine = Engine.optuna
-    """`optuna` searches in this step; `none` keeps the parameters of `training`."""
+    """`optuna` searches on the machine of this step, `katib` on the cluster (target `kubeflow` only), `none` keeps the
+    parameters of `training`."""
     trials: int = Field(default=12, gt=0)
     """How many settings are tried, the default among them."""
+    parallel_trials: int = Field(default=4, gt=0)
+    """How many trials are under way at once; each knows the results of all before them. On one machine they share the
+    cores there are, and the result does not depend on how many those are."""
+    folds: int = Field(default=2, gt=0)
+    """Each setting is judged by this many folds in the order of time inside the training snapshots: trained on the
+    snapshots whose label was known, judged on those that follow. Fewer where there are too few snapshots."""
+    pruning: bool = True
+    """Give a trial up between two folds when it is worse than the median of the trials before it."""
     timeout_seconds: int = Field(default=120, gt=0)
-    """No new trial starts after this many seconds."""
+    """The search ends after this many seconds with what it has; the default is measured in any case."""
     space: dict[str, SearchDimension] = Field(default={})
     """The estimator's parameters and the values to try."""
+    katib: Katib = Katib()
+    """How trials run on a cluster with Katib."""
+
+    @model_validator(mode="after")
+    def _conditions_can_hold(self) -> Tuning:
+        above: dict[str, FloatRange | IntRange | Choice] = {}
+        for name, dimension in self.space.items():
+            for parent, value in dimension.when.items():
+                if parent not in above:
+                    there = f"there are {', '.join(above)}" if above else "there is none"
+                    raise ValueError(
+                        f"space.{name}.when names {parent}, which is no parameter above it; {there}. Put it first."
+                    )
+                if not above[parent].may_be(value):
+                    raise ValueError(f"space.{name}.when waits for {parent} = {value!r}, which it never is")
+            above[name] = dimension
+        return self
+
+
+def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:
+    """Whether a dimension is searched beside the values chosen for those above it; those left out were not."""
+    return all(parent in values and values[parent] == value for parent, value in dimension.when.items())
+
+
+def active_values(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values whose condition holds, in the order of the space; an engine without conditions gives them all."""
+    kept: dict[str, Any] = {}
+    for name, dimension in space.items():
+        if is_active(dimension, kept):
+            kept[name] = values[name]
+    return kept

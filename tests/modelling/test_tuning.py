@@ -1,23 +1,45 @@
-"""The search never chooses something worse than the default, and says what it tried."""
+"""The search never chooses something worse than the default, says what it tried, and survives what kills it."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import optuna
+import pandas as pd
 import pytest
 
 from components.contract import ContractViolation
+from components.training.cross_validation import Fold, fold_snapshots, time_ordered_folds
 from components.training.dataset import TrainingSet
-from components.training.tune_hyperparameters.tuning import search, tune
+from components.training.tune_hyperparameters.study import Study, Trial, importances
+from components.training.tune_hyperparameters.study_page import study_page
+from components.training.tune_hyperparameters.study_store import kept_study, study_name
+from components.training.tune_hyperparameters.tuning import median_bound, search, suggest, tune
+from components.training.tune_hyperparameters.workers import Died, Workers
+from project.production import Store
+from project.stores import load_stores, save_stores
 from project.training import Training
-from project.tuning import Tuning
+from project.tuning import Tuning, active_values
 from tests.modelling.business import write_project, write_training_set
 
 pytestmark = pytest.mark.slow
 
-TRAINING = Training(parameters={"max_iter": 15})
-SPACE = {"learning_rate": {"type": "float", "low": 0.02, "high": 0.3, "log": True}}
+TRAINING = Training(parameters={"max_iter": 8})
+SPACE = {
+    "learning_rate": {"type": "float", "low": 0.02, "high": 0.3, "log": True},
+    "max_leaf_nodes": {"type": "int", "low": 3, "high": 20},
+}
+HORIZON = timedelta(days=28)
 
 
 @pytest.fixture(scope="module")
@@ -25,57 +47,309 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     return TrainingSet(write_training_set(tmp_path_factory.mktemp("data") / "set", rows=400))
 
 
-def test_the_default_is_the_first_trial_and_nothing_worse_is_chosen(
-    training_set: TrainingSet, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study = tune(training_set, TRAINING, Tuning(trials=4, space=SPACE))
-    assert study.trials[0].parameters == {}
-    assert study.best.value >= study.trials[0].value
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
-    assert "trial 1 of 4" in lines[0]
-    assert "the default" in lines[0]
+@pytest.fixture(scope="module")
+def folds(training_set: TrainingSet) -> list[Fold]:
+    return time_ordered_folds(training_set, TRAINING, 2, HORIZON)
 
 
-def test_only_bad_choices_leave_the_default(training_set: TrainingSet) -> None:
-    useless = {
-        "max_iter": {"type": "categorical", "choices": [1]},
-        "max_leaf_nodes": {"type": "int", "low": 2, "high": 3},
-    }
-    study = tune(training_set, TRAINING, Tuning(trials=3, space=useless))
-    assert study.describe()["parameters"] == {"max_iter": 15}
+def searched(folds: list[Fold], training: Training = TRAINING, cores: int = 2, **settings: Any) -> list[Trial]:
+    study = optuna.create_study(direction="maximize")
+    return tune(study, folds, training, Tuning(**{"space": SPACE, **settings}), cores)
 
 
-def test_the_same_seed_tries_the_same(training_set: TrainingSet) -> None:
-    tuning = Tuning(trials=3, space=SPACE)
-    first, second = (tune(training_set, TRAINING, tuning).trials for _ in range(2))
-    assert [trial.parameters for trial in first] == [trial.parameters for trial in second]
-    assert [trial.value for trial in first] == [trial.value for trial in second]
+def figures(trials: list[Trial]) -> list[tuple[dict[str, Any], list[float]]]:
+    return [(trial.parameters, trial.folds) for trial in trials]
 
 
-def test_without_an_engine_the_defaults_pass_through(training_set: TrainingSet) -> None:
-    study = tune(training_set, TRAINING, Tuning(engine="none", trials=5, space=SPACE))
-    assert study.describe()["trials"] == 1
-    assert study.describe()["parameters"] == {"max_iter": 15}
+class TestFolds:
+    def test_each_trains_on_what_was_known_before_what_it_is_judged_on(self) -> None:
+        dates = list(pd.date_range("2025-01-01", periods=8, freq="30D"))
+        found = fold_snapshots(dates, 2, timedelta(days=30))
+        assert found == [(dates[:4], dates[4:6]), (dates[:6], dates[6:])]
+
+    def test_a_label_that_takes_longer_widens_the_gap_and_leaves_fewer_folds(self) -> None:
+        dates = list(pd.date_range("2025-01-01", periods=4, freq="30D"))
+        assert fold_snapshots(dates, 2, timedelta(days=90)) == [(dates[:1], dates[3:])]
+
+    def test_they_never_read_the_validation_or_the_test_part(self, tmp_path: Path) -> None:
+        folder = write_training_set(tmp_path / "set", rows=300)
+        for part in ("validation", "test"):
+            (folder / f"{part}.parquet").unlink()
+        assert len(time_ordered_folds(TrainingSet(folder), TRAINING, 2, HORIZON)) == 2
+
+    def test_one_without_positives_is_left_out_and_the_next_one_decides(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def nobody_left_in_february(part: str, frame: pd.DataFrame) -> pd.DataFrame:
+            return frame.assign(gone=frame.gone.where(frame.event_timestamp.dt.month != 2, 0))
+
+        data = TrainingSet(write_training_set(tmp_path / "set", rows=300, change=nobody_left_in_february))
+        (fold,) = time_ordered_folds(data, TRAINING, 2, HORIZON)
+        assert fold.judged_from.month == 3
+        assert "the one judged on 2025-02-01 to 2025-02-01 has 0" in capsys.readouterr().out
+
+    def test_twenty_rows_are_refused_with_the_remedy(self, tmp_path: Path) -> None:
+        few = TrainingSet(write_training_set(tmp_path / "set", rows=20))
+        with pytest.raises(ContractViolation, match=r"fewer than training\.smallest_class"):
+            time_ordered_folds(few, Training(smallest_class=9), 2, HORIZON)
+
+    def test_a_single_snapshot_is_refused_with_the_remedy(self, tmp_path: Path) -> None:
+        data = TrainingSet(write_training_set(tmp_path / "set", rows=300))
+        with pytest.raises(ContractViolation, match=r"no fold in 3 snapshots.*set tuning.engine to none"):
+            time_ordered_folds(data, TRAINING, 2, timedelta(days=90))
+
+    def test_a_feature_that_was_first_recorded_later_is_left_out_of_the_folds_before(self, tmp_path: Path) -> None:
+        def recorded_since_march(part: str, frame: pd.DataFrame) -> pd.DataFrame:
+            return frame.assign(noise=frame.noise.where(frame.event_timestamp >= pd.Timestamp("2025-03-01", tz="UTC")))
+
+        data = TrainingSet(write_training_set(tmp_path / "set", rows=300, change=recorded_since_march))
+        linear = Training(estimator="sklearn.linear_model.LogisticRegression")
+        assert all(np.isfinite(fold.train).all() for fold in time_ordered_folds(data, linear, 2, HORIZON))
 
 
-def test_a_misspelt_name_in_the_space_is_refused_before_anything_is_trained(
-    training_set: TrainingSet, capsys: pytest.CaptureFixture[str]
-) -> None:
-    space = {"max_leaf_node": {"type": "int", "low": 2, "high": 9}}
-    with pytest.raises(ContractViolation, match="did you mean max_leaf_nodes"):
-        tune(training_set, TRAINING, Tuning(trials=3, space=space))
-    assert capsys.readouterr().out == ""
+class TestSearch:
+    def test_the_default_is_the_first_trial_and_nothing_worse_is_chosen(
+        self, folds: list[Fold], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        study = Study(searched(folds, trials=5), {}, [])
+        assert study.default.parameters == {}
+        assert (study.best.value or 0) >= (study.default.value or 1)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 5
+        assert "trial 1 of 5" in lines[0]
+        assert "the default" in lines[0]
+        assert all("best" in line for line in lines)
+
+    def test_only_bad_choices_leave_the_default(self, folds: list[Fold]) -> None:
+        useless = {"max_iter": {"type": "categorical", "choices": [1]}}
+        trials = searched(folds, trials=3, space=useless)
+        assert Study(trials, TRAINING.parameters, []).describe()["parameters"] == TRAINING.parameters
+
+    def test_the_same_seed_tries_the_same_on_any_number_of_cores(self, folds: list[Fold]) -> None:
+        one, three = (searched(folds, trials=10, cores=cores) for cores in (1, 3))
+        assert figures(one) == figures(three)
+        assert figures(one) != figures(searched(folds, TRAINING.model_copy(update={"seed": 7}), trials=10))
+
+    def test_a_trial_worse_than_the_median_of_those_before_it_is_given_up_and_never_chosen(
+        self, folds: list[Fold]
+    ) -> None:
+        trials = searched(folds, trials=12)
+        given_up = Study(trials, {}, []).given_up
+        assert given_up
+        for trial in given_up:
+            before = [{0: other.folds[0]} for other in trials[: trial.number - 3]]
+            assert trial.folds[0] < (median_bound(before, 0) or 0)
+        assert not Study(searched(folds, trials=12, pruning=False), {}, []).given_up
+
+    def test_the_median_is_that_of_optunas_own_pruner(self) -> None:
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=3)
+        earlier = [{0: 0.6}, {0: 0.7}, {0: 0.8}, {0: 0.75}]
+        for value in (0.72, 0.73):
+            study = optuna.create_study(direction="maximize", pruner=pruner)
+            for means in earlier:
+                study.add_trial(optuna.trial.create_trial(value=means[0], intermediate_values=means))
+            trial = study.ask()
+            trial.report(value, 0)
+            assert trial.should_prune() == (value < (median_bound(earlier, 0) or 0))
+
+    def test_a_parameter_with_a_condition_is_searched_only_where_it_holds(self) -> None:
+        space = Tuning(
+            space={
+                "early_stopping": {"type": "categorical", "choices": [True, False]},
+                "n_iter_no_change": {"type": "int", "low": 2, "high": 9, "when": {"early_stopping": True}},
+                "tol": {"type": "float", "low": 1e-6, "high": 1e-3, "log": True, "when": {"n_iter_no_change": 3}},
+            }
+        ).space
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+        tried = [suggest(study.ask(), space) for _ in range(60)]
+        assert all(("n_iter_no_change" in values) == values["early_stopping"] for values in tried)
+        assert all(("tol" in values) == (values.get("n_iter_no_change") == 3) for values in tried)
+        assert any("tol" in values for values in tried)
+        without = {"early_stopping": False, "n_iter_no_change": 3, "tol": 1e-4}
+        assert active_values(space, without) == {"early_stopping": False}
+
+    def test_a_misspelt_name_in_the_space_is_refused_before_anything_is_trained(
+        self, folds: list[Fold], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(ContractViolation, match="did you mean max_leaf_nodes"):
+            searched(folds, space={"max_leaf_node": {"type": "int", "low": 2, "high": 9}})
+        assert capsys.readouterr().out == ""
+
+    def test_where_every_other_trial_fails_the_default_stands_and_the_reason_is_shown(
+        self, folds: list[Fold], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        impossible = {"max_bins": {"type": "int", "low": 1000, "high": 2000}}
+        study = Study(searched(folds, trials=3, space=impossible), {}, ["a fold", "a fold"])
+        assert study.best is study.default
+        assert len(study.failed) == 2
+        assert "max_bins" in (study.failed[0].reason or "")
+        assert "failed: training.estimator" in capsys.readouterr().out
+        assert "Trial 2 failed" in study_page(study, {})
+
+    def test_a_default_that_cannot_be_trained_is_refused_with_its_reason(self, folds: list[Fold]) -> None:
+        with pytest.raises(ContractViolation, match=r"training.parameters, cannot be trained.*max_bins"):
+            searched(folds, Training(parameters={"max_bins": 1000}), trials=2)
+
+    def test_time_that_is_up_before_the_first_trial_ends_still_gives_the_default(
+        self, folds: list[Fold], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        slow = Training(parameters={"max_iter": 600, "early_stopping": False})
+        trials = searched(folds, slow, trials=50, timeout_seconds=1)
+        assert trials[0].value is not None
+        assert len(trials) < 50
+        assert "tuning.timeout_seconds (1) ended the search" in capsys.readouterr().out
 
 
-def test_the_step_writes_parameters_and_a_page_that_needs_no_network(tmp_path: Path) -> None:
-    project = write_project(tmp_path / "project", tmp_path / "state")
-    folder = write_training_set(tmp_path / "set", rows=300)
-    metadata = search(project, folder, tmp_path / "parameters", tmp_path / "study.html")
-    found = json.loads((tmp_path / "parameters").read_text("utf-8"))
-    assert found["best_value"] >= found["default_value"]
-    assert metadata["trials"] == found["trials"] == 3
-    page = (tmp_path / "study.html").read_text("utf-8")
-    assert "<svg" in page
-    assert "learning_rate" in page
-    assert "src=" not in page
+def sleep_or_die(dying: Path, task: str) -> str:
+    """A worker's task that kills its own process as often as `dying` holds a letter."""
+    letters = dying.read_text("utf-8")
+    if task == "dies" and letters:
+        dying.write_text(letters[1:], "utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task.upper()
+
+
+@pytest.mark.parametrize(("kills", "second"), [("x", "DIES"), ("xx", Died(-signal.SIGKILL))])
+def test_a_killed_worker_is_replaced_and_its_task_tried_once_more(tmp_path: Path, kills: str, second: Any) -> None:
+    (tmp_path / "dying").write_text(kills, "utf-8")
+    found: dict[int, Any] = {}
+    with Workers(partial(sleep_or_die, tmp_path / "dying"), cores=2, most=2) as workers:
+        for number, task in enumerate(["first", "dies", "third"]):
+            workers.submit(number, task)
+        while len(found) < 3:
+            found |= workers.results(20)
+        processes = workers.processes
+    assert found == {0: "FIRST", 1: second, 2: "THIRD"}
+    assert not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+SEARCH = """
+import sys
+from pathlib import Path
+from components.training.tune_hyperparameters.tuning import search
+search(*map(Path, sys.argv[1:]))
+"""
+
+
+class TestACutOffSearch:
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Path:
+        project = write_project(
+            tmp_path / "project",
+            tmp_path / "state",
+            label={"horizon_days": 28},
+            tuning={"trials": 12, "space": SPACE},
+            training={"parameters": {"max_iter": 60}},
+        )
+        stores = load_stores(project).model_dump()
+        save_stores(Store.model_validate({**stores, "study_store": str(tmp_path / "studies")}), project)
+        return project
+
+    def test_goes_on_after_kill_9_and_finds_what_it_would_have_found(self, tmp_path: Path, project: Path) -> None:
+        folder = write_training_set(tmp_path / "set", rows=600)
+        arguments = [str(place) for place in (project, folder, tmp_path / "found", tmp_path / "page.html")]
+        command = [sys.executable, "-c", SEARCH, *arguments]
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert any(line.startswith("trial 3 of 12") for line in process.stdout)
+            process.kill()
+        (journal,) = (tmp_path / "studies").glob("*.journal")
+        assert not (tmp_path / "found").exists()
+        with journal.open("ab") as file:
+            file.write(b'{"op_code": 5, "wor')
+        resumed = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout
+        assert "Going on with a search that was cut off" in resumed
+        assert "trial 3 of 12" not in resumed
+        assert "trial 12 of 12" in resumed
+        assert list((tmp_path / "studies").iterdir()) == []
+        found = (tmp_path / "found").read_bytes()
+        search(project, folder, tmp_path / "found", tmp_path / "page.html")
+        assert (tmp_path / "found").read_bytes() == found
+
+    def test_is_found_by_its_inputs_and_only_by_those(self, tmp_path: Path, training_set: TrainingSet) -> None:
+        def name(training: Training = TRAINING, horizon: timedelta = HORIZON, **settings: Any) -> str:
+            return study_name(training_set, training, Tuning(**{"space": SPACE, **settings}), horizon)
+
+        assert name() == name(timeout_seconds=5)
+        others = [
+            name(Training(seed=1)),
+            name(horizon=timedelta(days=9)),
+            name(folds=3),
+            name(trials=9),
+            name(space={}),
+        ]
+        assert len({name(), *others}) == 6
+
+    def test_a_second_process_waits_for_the_first(self, tmp_path: Path) -> None:
+        hold = (
+            "import sys, time; from pathlib import Path\n"
+            "from components.training.tune_hyperparameters.study_store import kept_study\n"
+            "with kept_study(Path(sys.argv[1]), 'name'): print('held', flush=True); time.sleep(2)"
+        )
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", hold, str(tmp_path)]
+        with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            started = time.monotonic()
+            with kept_study(tmp_path, "name") as study:
+                assert time.monotonic() - started > 1
+                assert study.trials == []
+
+    def test_a_folder_that_cannot_be_written_is_refused_by_name(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("", "utf-8")
+        with (
+            pytest.raises(ContractViolation, match=r"folder for studies .*file.* cannot be used: Not a directory"),
+            kept_study(tmp_path / "file" / "studies", "name"),
+        ):
+            pass
+
+
+class TestTheStep:
+    def test_writes_parameters_and_a_page_that_needs_no_network(self, tmp_path: Path) -> None:
+        project = write_project(tmp_path / "project", tmp_path / "state", label={"horizon_days": 28})
+        folder = write_training_set(tmp_path / "set", rows=300)
+        metadata = search(project, folder, tmp_path / "parameters", tmp_path / "study.html")
+        found = json.loads((tmp_path / "parameters").read_text("utf-8"))
+        assert found["best_value"] >= found["default_value"]
+        assert metadata["trials"] == found["trials"] == 3
+        page = (tmp_path / "study.html").read_text("utf-8")
+        assert page.count("<svg") == 2
+        assert "learning_rate" in page
+        assert "src=" not in page
+
+    def test_without_an_engine_the_defaults_pass_through_untried(self, tmp_path: Path) -> None:
+        project = write_project(tmp_path / "project", tmp_path / "state", tuning={"engine": "none"})
+        metadata = search(project, tmp_path / "no set", tmp_path / "parameters", tmp_path / "study.html")
+        found = json.loads((tmp_path / "parameters").read_text("utf-8"))
+        assert found == {"parameters": {"max_iter": 30}, "trials": 0, "best_value": None, "default_value": None}
+        assert metadata["trials"] == 0
+
+    def test_for_katib_the_default_alone_is_tried(self, tmp_path: Path) -> None:
+        tuning = {"engine": "katib", "trials": 9}
+        project = write_project(tmp_path / "project", tmp_path / "state", tuning=tuning, label={"horizon_days": 28})
+        folder = write_training_set(tmp_path / "set", rows=300)
+        assert search(project, folder, tmp_path / "parameters", tmp_path / "study.html")["trials"] == 1
+
+
+def test_the_page_shows_conditional_parameters_importances_and_those_given_up() -> None:
+    study = optuna.create_study(direction="maximize")
+    for number in range(8):
+        parameters = {"a": number / 10, "kind": "x" if number % 2 else "y"}
+        kinds = {"a": optuna.distributions.FloatDistribution(0, 1)}
+        kinds["kind"] = optuna.distributions.CategoricalDistribution(["x", "y"])
+        study.add_trial(optuna.trial.create_trial(value=number / 10, params=parameters, distributions=kinds))
+    shares = importances(study)
+    assert set(shares) == {"a", "kind"}
+    assert sum(shares.values()) == pytest.approx(1)
+    trials = [
+        Trial(0, {}, [0.5, 0.5], 0.5, 1, None),
+        Trial(1, {"kind": "<b>", "a": 0.1}, [0.7, 0.7], 0.7, 1, None),
+        Trial(2, {"kind": None}, [0.6, 0.6], 0.6, 1, None),
+        Trial(3, {"kind": None}, [0.4], None, 1, None),
+    ]
+    page = study_page(Study(trials, {}, ["first", "second"]), shares)
+    assert page.count("<svg") == 3
+    assert "1 were given up early" in page
+    assert "<b>" not in page

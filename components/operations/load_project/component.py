@@ -15,6 +15,7 @@ def load_project(
     online_store: str,
     prediction_log: str,
     serving: str,
+    study_store: str = "",
 ):
     """Unpack the project that travels in this pipeline, check it, and hand it to all other steps.
 
@@ -27,6 +28,7 @@ def load_project(
         online_store: Feast online store: a SQLite file or `redis://HOST:PORT`.
         prediction_log: Folder that the model servers write predictions to.
         serving: Where models are released: `local:FOLDER`, `kserve:NAMESPACE` or `vertex:PROJECT/LOCATION`.
+        study_store: Folder that keeps a search for hyperparameters which was cut off; empty keeps none.
     """
     from pathlib import Path
 
@@ -41,6 +43,7 @@ def load_project(
             online_store=online_store,
             prediction_log=prediction_log,
             serving=serving,
+            study_store=study_store,
         )
         project.metadata.update(unpack_project(Path(embedded.path), Path(project.path), stores))
         project.metadata["summary"] = "project {project}, {digest}".format(**project.metadata)

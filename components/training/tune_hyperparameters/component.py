@@ -12,14 +12,17 @@ def tune_hyperparameters(
     parameters: Output[Artifact],
     study: Output[HTML],
 ):
-    """Search for the estimator's best parameters: trained on the train part, judged on the later validation part.
+    """Search for the estimator's best parameters, judged in the order of time inside the training snapshots.
 
-    The plain default is always the first trial, so that the search never chooses something worse than it there.
+    The plain default is always the first trial, so that the search never chooses something worse than it there. A
+    search that was cut off goes on where its results are kept (`study_store`). With `tuning.engine: katib` the default
+    alone is tried: what `tune_with_katib` finds is compared with it.
 
     Args:
         project: The project; `tuning` gives engine, space, trials and time limit, `training` estimator and seed.
-        training_set: The training set. Its test part is not read.
-        parameters: JSON file: the best parameters, the number of trials, the best and the default ROC AUC.
+        training_set: The training set. Its train part alone is learned from and judged on.
+        parameters: JSON file: the best parameters, the number of trials, the best and the default ROC AUC, means of the
+            folds.
         study: Page with the course of the search and every trial.
     """
     from pathlib import Path

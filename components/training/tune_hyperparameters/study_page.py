@@ -3,66 +3,87 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 
-from matplotlib.figure import Figure
-
-from components.plot_style import ACCENT, QUIET, new_figure, svg
-from components.training.tune_hyperparameters.study import Study, show
+from components.plot_style import svg
+from components.training.tune_hyperparameters.study import Study, Trial, show
+from components.training.tune_hyperparameters.study_plots import history, importance, parallel_coordinates
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Hyperparameter search</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2933; }}
-svg {{ max-width: 100%; height: auto; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #1f2933; }}
+.plots {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+.plots svg {{ width: 23.5rem; max-width: 100%; height: auto; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .25rem .75rem .25rem 0; text-align: left; border-bottom: 1px solid #d9dee3; white-space: nowrap; }}
 .best {{ font-weight: 600; }}
+.unfinished {{ color: #667380; }}
 </style></head><body>
 <h1>Hyperparameter search</h1>
-<p>{summary}</p>
-{plots}
-<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>
-{rows}
-</tbody></table></div>
+{body}
 </body></html>
 """
 
 
-def study_page(study: Study) -> str:
-    """A self-contained HTML page: the result in a sentence, the course of the search, every trial."""
-    default, best = study.trials[0], study.best
-    if best is default:
-        summary = f"{len(study.trials)} tried; none beats the default, AUC {default.value:.4f} on the validation part."
-    else:
-        summary = (
-            f"{len(study.trials)} tried; the best has AUC {best.value:.4f} on the validation part, the default "
-            f"{default.value:.4f}."
-        )
-    names = sorted({name for trial in study.trials for name in trial.parameters})
-    rows = []
-    for number, trial in enumerate(study.trials, start=1):
-        cells = [str(number), f"{trial.value:.4f}", f"{trial.seconds:.1f}"]
-        cells += [show(trial.parameters[name]) if name in trial.parameters else "default" for name in names]
-        row = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        rows.append(f'<tr class="best">{row}</tr>' if trial is best else f"<tr>{row}</tr>")
+def study_page(study: Study, shares: Mapping[str, float]) -> str:
+    """A self-contained HTML page: the result in a sentence, the plots, how it was judged, every trial.
+
+    Args:
+        study: What was found.
+        shares: What each parameter matters, where that can be said.
+    """
+    figures = [history(study)]
+    if sum(trial.value is not None and bool(trial.parameters) for trial in study.trials) > 1:
+        figures.append(parallel_coordinates(study))
+    if shares:
+        figures.append(importance(shares))
+    plots = "".join(svg(figure) for figure in figures)
+    folds = "".join(f"<li>{html.escape(fold)}</li>" for fold in study.folds)
     return PAGE.format(
-        summary=html.escape(summary),
-        plots=svg(_course(study)),
-        head="".join(f"<th>{html.escape(title)}</th>" for title in ("trial", "AUC", "seconds", *names)),
-        rows="\n".join(rows),
+        body=f'<p>{html.escape(_summary(study))}</p>\n<div class="plots">{plots}</div>\n'
+        f"<h2>How settings were judged</h2>\n<p>By ROC AUC, the mean of the folds:</p>\n<ol>{folds}</ol>\n"
+        f"<h2>Every trial</h2>\n{_table(study)}"
     )
 
 
-def _course(study: Study) -> Figure:
-    figure, axes = new_figure("Each trial and the best so far")
-    values = [trial.value for trial in study.trials]
-    best = [max(values[: number + 1]) for number in range(len(values))]
-    numbers = range(1, len(values) + 1)
-    axes.step(numbers, best, where="post", color=ACCENT, label="best so far")
-    axes.scatter(numbers, values, color=QUIET, zorder=3, label="trial")
-    axes.set(xlabel="trial (1 is the default)", ylabel="AUC, validation part")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend()
-    return figure
+def no_study_page() -> str:
+    """The page where nothing was searched."""
+    return PAGE.format(body="<p>tuning.engine is none: the parameters are those of training.parameters.</p>")
+
+
+def _summary(study: Study) -> str:
+    default, best = study.default.value or 0, study.best.value or 0
+    if study.best is study.default:
+        found = f"{len(study.trials)} tried; none beats the default, AUC {default:.4f}."
+    else:
+        found = f"{len(study.trials)} tried; the best has AUC {best:.4f}, the default {default:.4f}."
+    if study.given_up:
+        found += f" {len(study.given_up)} were given up early."
+    return found + (f" {len(study.failed)} failed." if study.failed else "")
+
+
+def _table(study: Study) -> str:
+    names = list(dict.fromkeys(name for trial in study.trials for name in trial.parameters))
+    titles = ("trial", "AUC", *(f"fold {number}" for number in range(1, len(study.folds) + 1)), "seconds", *names)
+    head = "".join(f"<th>{html.escape(title)}</th>" for title in titles)
+    rows = []
+    for trial in study.trials:
+        kind = "best" if trial is study.best else "unfinished" if trial.value is None else ""
+        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(study, trial, names))
+        rows.append(f'<tr class="{kind}">{cells}</tr>')
+    failed = "".join(
+        f"<li>Trial {trial.number + 1} failed: {html.escape(trial.reason or '')}</li>" for trial in study.failed
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(rows) + "\n</tbody></table>"
+    return f'<div class="scroll">{table}</div>' + (f"\n<ul>{failed}</ul>" if failed else "")
+
+
+def _cells(study: Study, trial: Trial, names: list[str]) -> list[str]:
+    unknown = "given up" if trial.reason is None else "failed"
+    value = unknown if trial.value is None else f"{trial.value:.4f}"
+    folds = [f"{fold:.4f}" for fold in trial.folds] + [""] * (len(study.folds) - len(trial.folds))
+    parameters = [show(trial.parameters[name]) if name in trial.parameters else "default" for name in names]
+    return [str(trial.number + 1), value, *folds, f"{trial.seconds:.1f}", *parameters]

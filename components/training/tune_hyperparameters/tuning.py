@@ -1,90 +1,229 @@
-"""The search for hyperparameters: train on the train part, judge on the later validation part."""
+"""The search for hyperparameters: Optuna proposes, processes on every core judge, in the order of time."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
+import numpy as np
 import optuna
-from sklearn.metrics import roc_auc_score
+from optuna.trial import TrialState
 
 from components.complete import write_whole
+from components.contract import ContractViolation
+from components.training.cross_validation import Fold, score_folds, time_ordered_folds
 from components.training.dataset import TrainingSet
-from components.training.estimator import build_encoder, build_estimator, fit
-from components.training.tune_hyperparameters.study import Study, Trial, show
-from components.training.tune_hyperparameters.study_page import study_page
+from components.training.estimator import build_estimator
+from components.training.tune_hyperparameters.study import REASON, SECONDS, Study, Trial, as_trial, importances, show
+from components.training.tune_hyperparameters.study_page import no_study_page, study_page
+from components.training.tune_hyperparameters.study_store import kept_study, study_name
+from components.training.tune_hyperparameters.workers import Died, Workers
 from project.loading import load_configuration
+from project.stores import load_stores
 from project.training import Training
-from project.tuning import Choice, Engine, FloatRange, SearchDimension, Tuning
+from project.tuning import Choice, Engine, FloatRange, Space, Tuning, is_active
+
+# Trials that are drawn at random before Optuna learns from them, and that must have passed a fold before its median
+# stops another.
+STARTUP_TRIALS, TRIALS_BEHIND_A_MEDIAN = 5, 3
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def tune(training_set: TrainingSet, training: Training, tuning: Tuning) -> Study:
-    """Search.
+@dataclass(frozen=True)
+class Setting:
+    """What a process tries.
+
+    Attributes:
+        parameters: Those that differ from the default.
+        bounds: After each fold but the last, the mean ROC AUC below which it is given up; None for no bound.
+    """
+
+    parameters: dict[str, Any]
+    bounds: list[float | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Attributes:
+        values: ROC AUC on each fold that it came to.
+        seconds: How long it took.
+        reason: Why it failed; None where it did not.
+    """
+
+    values: list[float]
+    seconds: float
+    reason: str | None = None
+
+
+def judge(folds: Sequence[Fold], training: Training, setting: Setting) -> Outcome:
+    """Try one setting, fold after fold, until it is known or hopeless."""
+    started = time.monotonic()
+    values: list[float] = []
+    try:
+        for value, bound in zip(
+            score_folds(folds, training, setting.parameters), [*setting.bounds, None], strict=False
+        ):
+            values.append(value)
+            if bound is not None and np.mean(values) < bound:
+                break
+    except ContractViolation as violation:
+        return Outcome(values, time.monotonic() - started, str(violation))
+    except Exception as error:
+        # A library fails in its own ways where its parameters disagree; that ends this trial and is shown with it.
+        return Outcome(values, time.monotonic() - started, f"{type(error).__name__}: {error}")
+    return Outcome(values, time.monotonic() - started)
+
+
+def tune(
+    study: optuna.Study, folds: Sequence[Fold], training: Training, tuning: Tuning, cores: int | None = None
+) -> list[Trial]:
+    """Search, or go on with a search.
+
+    Trial n is proposed when the trials to n - `parallel_trials` are known, and from those alone; so the same seed
+    tries the same settings on any number of cores, and after a kill as without one. Only a search that its time limit
+    cut short depends on the machine.
 
     Args:
-        training_set: Its train part is learned from, its validation part, which is later in time, decides.
+        study: What was found so far; every result is added to it as soon as those before it are there.
+        folds: What settings are judged by.
         training: The estimator, its default parameters and the seed.
-        tuning: Engine, search space, number of trials and time limit.
+        tuning: Search space, number of trials, pruning and time limit.
+        cores: Cores to use; by default all that this process may.
+
+    Returns:
+        All trials in order, the default first.
 
     Raises:
-        ContractViolation: the data cannot be learned from, or the estimator does not know a parameter.
+        ContractViolation: the default itself cannot be trained, or the estimator does not know a parameter.
     """
     # A misspelt name in the search space is known before anything is trained.
     build_estimator(training.estimator, {**training.parameters, **dict.fromkeys(tuning.space)}, training.seed)
-    parts = training_set.trainable(("train", "validation"), training.smallest_class)
-    estimator = build_estimator(training.estimator, training.parameters, training.seed)
-    encoder = build_encoder(training_set.features, parts["train"].features, estimator)
-    train = encoder.fit_transform(parts["train"].features)
-    validation = encoder.transform(parts["validation"].features)
-
-    def try_out(parameters: Mapping[str, Any]) -> Trial:
-        started = time.monotonic()
-        candidate = build_estimator(training.estimator, {**training.parameters, **parameters}, training.seed)
-        fit(candidate, train, parts["train"].label)
-        score = candidate.predict_proba(validation)[:, 1]
-        value = float(roc_auc_score(parts["validation"].label, score))
-        return Trial(dict(parameters), value, time.monotonic() - started)
-
-    trials: list[Trial] = []
     wanted = tuning.trials if tuning.engine is Engine.optuna and tuning.space else 1
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=training.seed))
-    started = time.monotonic()
-    while len(trials) < wanted and (not trials or time.monotonic() - started < tuning.timeout_seconds):
-        if not trials:
-            # The default may lie outside the space, which a sampler cannot be told; it is measured all the same.
-            trial = try_out({})
+    end = time.monotonic() + tuning.timeout_seconds
+    work = partial(judge, folds, training)
+    if study.trials:
+        known = sum(trial.state.is_finished() for trial in study.trials)
+        print(f"Going on with a search that was cut off; {known} of its trials are known.", flush=True)
+    with Workers[Setting, Outcome](work, cores or joblib.cpu_count(), min(tuning.parallel_trials, wanted)) as workers:
+        for trial in study.trials:
+            if not trial.state.is_finished():
+                workers.submit(trial.number, _setting(study, trial.number, dict(trial.params), len(folds), tuning))
+        arrived: dict[int, Outcome | Died] = {}
+        while (told := _known(study)) < wanted:
+            while len(study.trials) < min(told + tuning.parallel_trials, wanted):
+                number, parameters = _propose(study, training.seed, tuning.space)
+                workers.submit(number, _setting(study, number, parameters, len(folds), tuning))
+            # The default is waited for in any case: without it there would be no result at all.
+            seconds = end - time.monotonic() if told else None
+            if seconds is not None and seconds <= 0:
+                break
+            arrived |= workers.results(seconds)
+            while (told := _known(study)) in arrived:
+                _tell(study, told, arrived.pop(told), len(folds))
+                report(study, told, wanted, len(folds))
+    for number, outcome in sorted(arrived.items()):
+        _tell(study, number, outcome, len(folds))
+        report(study, number, wanted, len(folds))
+    found = [as_trial(trial) for trial in study.trials if trial.state.is_finished()]
+    if len(found) < wanted:
+        print(f"tuning.timeout_seconds ({tuning.timeout_seconds}) ended the search after {len(found)} trials.")
+    if found[0].reason is not None:
+        raise ContractViolation(f"The default itself, training.parameters, cannot be trained: {found[0].reason}")
+    return found
+
+
+def _known(study: optuna.Study) -> int:
+    """How many trials are known without a gap."""
+    finished = [trial.state.is_finished() for trial in study.trials]
+    return (*finished, False).index(False)
+
+
+def _propose(study: optuna.Study, seed: int, space: Space) -> tuple[int, dict[str, Any]]:
+    """The next trial's number and parameters."""
+    number = len(study.trials)
+    # A sampler of its own for each trial: one that lives on would remember what a search that was cut off forgets.
+    chance = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    study.sampler = optuna.samplers.TPESampler(seed=chance, n_startup_trials=STARTUP_TRIALS)
+    trial = study.ask()
+    # The default may lie outside the space, so that it is a trial without parameters.
+    return number, suggest(trial, space) if number else {}
+
+
+def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
+    """Ask Optuna for a value of each dimension whose condition holds."""
+    values: dict[str, Any] = {}
+    for name, dimension in space.items():
+        if not is_active(dimension, values):
+            continue
+        if isinstance(dimension, Choice):
+            values[name] = trial.suggest_categorical(name, dimension.choices)
+        elif isinstance(dimension, FloatRange):
+            values[name] = trial.suggest_float(name, dimension.low, dimension.high, log=dimension.log)
         else:
-            asked = study.ask()
-            trial = try_out({name: suggest(asked, name, space) for name, space in tuning.space.items()})
-            study.tell(asked, trial.value)
-        trials.append(trial)
-        report(len(trials), wanted, trial, max(tried.value for tried in trials))
-    if len(trials) < wanted:
-        print(f"tuning.timeout_seconds ({tuning.timeout_seconds}) ended the search after {len(trials)} trials.")
-    return Study(trials, training.parameters)
+            values[name] = trial.suggest_int(name, dimension.low, dimension.high, log=dimension.log)
+    return values
 
 
-def suggest(trial: optuna.Trial, name: str, space: SearchDimension) -> Any:
-    """Ask Optuna for a value of one dimension."""
-    if isinstance(space, Choice):
-        return trial.suggest_categorical(name, space.choices)
-    if isinstance(space, FloatRange):
-        return trial.suggest_float(name, space.low, space.high, log=space.log)
-    return trial.suggest_int(name, space.low, space.high, log=space.log)
+def _setting(study: optuna.Study, number: int, parameters: dict[str, Any], folds: int, tuning: Tuning) -> Setting:
+    before = [trial.intermediate_values for trial in study.trials[: max(0, number - tuning.parallel_trials + 1)]]
+    bounded = tuning.pruning and number > 0
+    return Setting(parameters, [median_bound(before, fold) if bounded else None for fold in range(folds - 1)])
 
 
-def report(number: int, wanted: int, trial: Trial, best: float) -> None:
+def median_bound(trials: Sequence[Mapping[int, float]], fold: int) -> float | None:
+    """The median stopping rule (Golovin et al. 2017, "Google Vizier", 3.2.2): worse than this is given up.
+
+    Args:
+        trials: For each earlier trial its mean ROC AUC after each fold that it came to.
+        fold: After which fold, 0 for the first.
+
+    Returns:
+        The median after that fold; None where fewer than `TRIALS_BEHIND_A_MEDIAN` came to it.
+    """
+    values = [means[fold] for means in trials if fold in means]
+    return float(np.median(values)) if len(values) >= TRIALS_BEHIND_A_MEDIAN else None
+
+
+def _tell(study: optuna.Study, number: int, outcome: Outcome | Died, folds: int) -> None:
+    """Add a result to the study."""
+    if isinstance(outcome, Died):
+        outcome = Outcome([], 0.0, str(outcome))
+    trial = optuna.trial.Trial(study, study.trials[number]._trial_id)
+    for fold in range(len(outcome.values)):
+        trial.report(float(np.mean(outcome.values[: fold + 1])), fold)
+    trial.set_user_attr(SECONDS, outcome.seconds)
+    if outcome.reason is not None:
+        trial.set_user_attr(REASON, outcome.reason)
+        study.tell(trial, state=TrialState.FAIL)
+    elif len(outcome.values) < folds:
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, float(np.mean(outcome.values)))
+
+
+def report(study: optuna.Study, number: int, wanted: int, folds: int) -> None:
     """One line of progress."""
+    trial = as_trial(study.trials[number])
     tried = ", ".join(f"{name} {show(value)}" for name, value in trial.parameters.items()) or "the default"
-    print(
-        f"trial {number} of {wanted}: AUC {trial.value:.4f}, best {best:.4f} ({trial.seconds:.1f} s; {tried})",
-        flush=True,
-    )
+    if trial.reason is not None:
+        result = f"failed: {trial.reason}"
+    elif trial.value is None:
+        result = f"given up after {len(trial.folds)} of {folds} folds at AUC {np.mean(trial.folds):.4f}"
+    else:
+        result = f"AUC {trial.value:.4f}"
+    values = [done.value for done in study.trials if done.state is TrialState.COMPLETE]
+    best = f", best {max(values):.4f}" if values else ""
+    print(f"trial {number + 1} of {wanted}: {result}{best} ({trial.seconds:.1f} s; {tried})", flush=True)
 
 
 def search(project: Path, training_set: Path, parameters: Path, page: Path) -> dict[str, Any]:
@@ -100,12 +239,26 @@ def search(project: Path, training_set: Path, parameters: Path, page: Path) -> d
         Metadata: `trials`, `best_value`, `default_value`, `summary`.
 
     Raises:
-        ContractViolation: as `tune`.
+        ContractViolation: as `tune`, `time_ordered_folds` and `kept_study`.
     """
     configuration = load_configuration(project)
-    study = tune(TrainingSet(training_set), configuration.training, configuration.tuning)
-    found = study.describe()
-    write_whole(page, study_page(study))
-    write_whole(parameters, json.dumps(found, indent=2))
+    training, tuning = configuration.training, configuration.tuning
+    if tuning.engine is Engine.none:
+        found = {"parameters": training.parameters, "trials": 0, "best_value": None, "default_value": None}
+        write_whole(page, no_study_page())
+        write_whole(parameters, json.dumps(found, indent=2))
+        return {"trials": 0, "summary": "the default, without a search"}
+    data = TrainingSet(training_set)
+    horizon = timedelta(days=configuration.label.horizon_days)
+    folds = time_ordered_folds(data, training, tuning.folds, horizon)
+    for number, fold in enumerate(folds, start=1):
+        print(f"fold {number} of {len(folds)}: {fold}", flush=True)
+    store = load_stores(project).study_store
+    with kept_study(Path(store) if store else None, study_name(data, training, tuning, horizon)) as study:
+        trials = tune(study, folds, training, tuning)
+        result = Study(trials, training.parameters, [str(fold) for fold in folds])
+        found = result.describe()
+        write_whole(page, study_page(result, importances(study)))
+        write_whole(parameters, json.dumps(found, indent=2))
     figures = {name: found[name] for name in ("trials", "best_value", "default_value")}
     return {**figures, "summary": f"AUC {found['best_value']:.3f}, default {found['default_value']:.3f}"}

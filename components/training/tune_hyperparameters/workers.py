@@ -1,0 +1,157 @@
+"""Processes that try settings, one for each core; one that is killed is replaced, and its work done again."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+# A task whose process dies is tried once more: whoever killed the first may have meant another.
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class Died:
+    """What is known of a task whose processes were killed."""
+
+    exit_code: int
+
+    def __str__(self) -> str:
+        how = signal.Signals(-self.exit_code).name if self.exit_code < 0 else f"exit code {self.exit_code}"
+        return f"its process ended with {how}, {ATTEMPTS} times; the system's log says whether memory was short"
+
+
+class _Worker(Generic[Task]):
+    """One process, and the task that it has."""
+
+    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
+        self.process, self.pipe = process, pipe
+        self.number: int | None = None
+
+
+class Workers(Generic[Task, Result]):
+    """Runs `work` on numbered tasks in processes that are forks of this one, so that they share its data."""
+
+    def __init__(self, work: Callable[[Task], Result], cores: int, most: int) -> None:
+        """Start the processes.
+
+        Args:
+            work: What each does with a task. It must not raise: what fails belongs into its result.
+            cores: Cores there are; each process uses its share of them.
+            most: Processes at the most.
+        """
+        self._work = work
+        self._threads = max(1, cores // min(cores, most))
+        self._context = multiprocessing.get_context("fork")
+        self._waiting: deque[int] = deque()
+        self._tasks: dict[int, Task] = {}
+        self._attempts: dict[int, int] = {}
+        self._workers: list[_Worker[Task]] = []
+        for _ in range(min(cores, most)):
+            self._start()
+
+    def __enter__(self) -> Workers[Task, Result]:
+        """The workers themselves."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the processes, whatever they are at."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.pipe.close()
+
+    @property
+    def processes(self) -> list[int]:
+        """The processes' ids."""
+        return [worker.process.pid or 0 for worker in self._workers]
+
+    def submit(self, number: int, task: Task) -> None:
+        """Add a task; tasks start in the order in which they were added."""
+        self._tasks[number] = task
+        self._waiting.append(number)
+        self._assign()
+
+    def results(self, seconds: float | None) -> dict[int, Result | Died]:
+        """Wait until a task ends.
+
+        Args:
+            seconds: How long at the most; None without end.
+
+        Returns:
+            What ended since the last call, by number; nothing when the time is up.
+        """
+        ended: dict[int, Result | Died] = {}
+        busy = {worker.pipe: worker for worker in self._workers if worker.number is not None}
+        for pipe in wait(list(busy), seconds):
+            worker = busy[pipe]  # type: ignore[index]
+            number = worker.number
+            assert number is not None
+            try:
+                ended[number] = worker.pipe.recv()
+                worker.number = None
+            except (EOFError, OSError):
+                self._replace(worker, number, ended)
+        self._assign()
+        return ended
+
+    def _replace(self, worker: _Worker[Task], number: int, ended: dict[int, Result | Died]) -> None:
+        worker.process.join()
+        worker.pipe.close()
+        self._workers.remove(worker)
+        self._start()
+        self._attempts[number] = self._attempts.get(number, 0) + 1
+        if self._attempts[number] < ATTEMPTS:
+            self._waiting.appendleft(number)
+        else:
+            ended[number] = Died(worker.process.exitcode or 0)
+
+    def _assign(self) -> None:
+        for worker in self._workers:
+            if worker.number is None and self._waiting:
+                worker.number = self._waiting.popleft()
+                # One that was killed while it waited is found when its answer is waited for.
+                with contextlib.suppress(BrokenPipeError):
+                    worker.pipe.send(self._tasks[worker.number])
+
+    def _start(self) -> None:
+        ours, theirs = self._context.Pipe()
+        # A fork inherits every open pipe; one that it keeps would hide from another that this process has died.
+        others = [ours, *(worker.pipe for worker in self._workers)]
+        process = self._context.Process(target=_serve, args=(self._work, theirs, others, self._threads), daemon=True)
+        process.start()
+        theirs.close()
+        self._workers.append(_Worker(process, ours))
+
+
+def _serve(work: Callable[[Task], Result], pipe: Connection, others: list[Connection], threads: int) -> None:
+    """Answer each task with its result, until the other end is closed."""
+    for other in others:
+        other.close()
+    # What this process was told about signals is not meant for its forks.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # For libraries that are loaded only now; the limit below is for those that are there.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    with threadpool_limits(threads):
+        while True:
+            try:
+                pipe.send(work(pipe.recv()))
+            except (EOFError, BrokenPipeError):
+                return
