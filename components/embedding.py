@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import functools
 import gzip
 import inspect
 import io
@@ -30,6 +31,12 @@ def imported_names(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return names
+
+
+@functools.cache
+def _imported_by(content: bytes) -> frozenset[str]:
+    """Most modules travel with several components: each is read once."""
+    return frozenset(imported_names(ast.parse(content)))
 
 
 def module_file(name: str, root: Path = ROOT) -> Path | None:
@@ -63,7 +70,7 @@ def module_closure(names: Iterable[str], root: Path = ROOT) -> dict[str, bytes]:
             continue
         content = file.read_bytes()
         files[str(file.relative_to(root))] = content
-        waiting += imported_names(ast.parse(content))
+        waiting += _imported_by(content)
         for beside in file.parent.iterdir():
             if beside.suffix in DATA_SUFFIXES:
                 files[str(beside.relative_to(root))] = beside.read_bytes()
