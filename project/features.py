@@ -61,6 +61,9 @@ class Features(Section):
     prediction unless the feature service names them too."""
     freshness_days: int = Field(default=35, gt=0)
     """A feature older than this is missing, in training as in serving."""
+    skew_sample: int = Field(default=500, gt=0)
+    """Entities that each training run asks of the online path, to compare every feature with the training row, bit for
+    bit. Any difference stops the run."""
     present: Present = Present.now
     """Time of a request that names none. `now` is the clock; `data` is the time of the newest row in the online store,
     for a project on historical data, whose every feature would otherwise be too old."""

@@ -96,11 +96,12 @@ class OnlineFeatures:
     def _materialized(self) -> Materialization:
         materialized = self._store.materialized()
         if materialized is None:
-            newest = self._store.newest()
-            holds = f"it holds version {newest.feature_version}, as of {newest.as_of}" if newest else "it is empty"
+            others = self._store.all_materialized()
+            holds = " and ".join(f"version {other.feature_version}, as of {other.as_of}" for other in others)
             raise ContractViolation(
                 f"The online store {self._store.location} has no features of version {self.feature_version}, which the "
-                f"model was trained with; {holds}. Run the materialization pipeline with the model's definitions."
+                f"model was trained with; it holds {holds or 'nothing'}. Run the materialization pipeline with the "
+                "model's definitions."
             )
         return materialized
 

@@ -42,6 +42,18 @@ def create_version(tracking_uri: str, model: str, run_id: str, tags: Mapping[str
         return str(client.create_model_version(model, source, run_id, tags=dict(tags)).version)
 
 
+def feature_versions(tracking_uri: str, model: str) -> set[str]:
+    """The versions of feature definitions that any registered version of a model was trained with.
+
+    Raises:
+        ContractViolation: the registry cannot be reached.
+    """
+    client = connect(tracking_uri)
+    with mlflow_errors(tracking_uri):
+        versions = client.search_model_versions(f"name='{model}'")
+        return {version.tags["feature_version"] for version in versions if "feature_version" in version.tags}
+
+
 def store_files(tracking_uri: str, run_id: str, folder: Path) -> None:
     """Put a model folder where the run's versions point to.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Literal
 
 from feast import Entity, FeatureService, FeatureView, FileSource
@@ -21,6 +22,10 @@ from project.configuration import Configuration
 FEATURES_FILE = "features.py"
 TIMESTAMP = "event_timestamp"
 REQUEST_TIME = "request_time"
+
+# How a Python function learns the present, or leaves it to chance.
+CLOCKS = {"now", "utcnow", "today"}
+CLOCK_MODULES = {"time", "random", "secrets", "uuid", "numpy.random"}
 
 # What a view's SQL may return and how DuckDB calls it. UnixTimestamp serves on-demand features only.
 DUCKDB_TYPES: dict[FeastType, str] = {
@@ -289,6 +294,12 @@ def _check_on_demand(view: OnDemandFeatureView, views: Mapping[str, FeatureView]
             f"{where} asks for {_listed(unknown)} with each request, which no training row has; "
             f"only {REQUEST_TIME} is known for both."
         )
+    clocks = sorted(_clocks(_function(view)))
+    if clocks:
+        raise ContractViolation(
+            f"{where} uses {_listed(clocks)}, so that a training row would get other values than a request for the "
+            f"same moment. The moment of asking is an input: {REQUEST_TIME}."
+        )
     missing = set(view.source_feature_view_projections) - set(views)
     if missing:
         raise ContractViolation(f"{where} is computed from {_listed(missing)}, which {FEATURES_FILE} does not define.")
@@ -333,11 +344,35 @@ def _check_names(definitions: Definitions, configuration: Configuration) -> None
         raise ContractViolation(f"The feature service {configuration.features.service} names no feature.")
 
 
-def _function(view: OnDemandFeatureView) -> Callable[[dict[str, list[Any]]], dict[str, list[Any]]]:
+def _function(view: OnDemandFeatureView) -> FunctionType:
     transformation = view.feature_transformation
     assert transformation is not None  # Feast lets no on-demand view be defined without one.
-    function: Callable[[dict[str, list[Any]]], dict[str, list[Any]]] = transformation.udf
+    function: FunctionType = transformation.udf
     return function
+
+
+def _clocks(function: FunctionType) -> set[str]:
+    """What a function, or another of its file that it calls, would learn the present or chance from."""
+    found: set[str] = set()
+    waiting, seen = [function], {function}
+    while waiting:
+        called = waiting.pop()
+        names = _names(called.__code__)
+        found |= names & CLOCKS
+        for name in names & called.__globals__.keys():
+            item = called.__globals__[name]
+            if isinstance(item, ModuleType) and item.__name__ in CLOCK_MODULES:
+                found.add(name)
+            elif isinstance(item, FunctionType) and item.__globals__ is called.__globals__ and item not in seen:
+                seen.add(item)
+                waiting.append(item)
+    return found
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names that a piece of code, and those within it, ask for."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*map(_names, inner))
 
 
 def _is_nan(value: Any) -> bool:

@@ -11,9 +11,10 @@ in while the champion, trained on older definitions, is served.
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ from components.contract import ContractViolation
 from components.features.definitions import TIMESTAMP, Definitions
 from components.features.online_reading import FeastReader, Reader, RedisReader, SqliteReader, Stored, Wanted
 
-# One row for each version of the definitions that the store holds, and one, `newest`, for the last one written.
-_MATERIALIZED = FeatureView(
-    name="materialized",
+# The journal: a record for each version of the definitions that the store holds, and one, `versions`, that lists them.
+_JOURNAL = FeatureView(
+    name="materializations",
     entities=[Entity(name="version", join_keys=["version"], value_type=ValueType.STRING)],
-    schema=[Field(name=name, dtype=String) for name in ("version", "feature_version", "as_of")],
-    source=FileSource(path="materialized.parquet", timestamp_field=TIMESTAMP),
+    schema=[Field(name="version", dtype=String), Field(name="record", dtype=String)],
+    source=FileSource(path="materializations.parquet", timestamp_field=TIMESTAMP),
 )
-_NEWEST = "newest"
+_VERSIONS = "versions"
 _KEY_FIELDS = {"INTEGER": "int32_val", "BIGINT": "int64_val", "VARCHAR": "string_val"}
 
 Rows = list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]]
@@ -47,10 +48,26 @@ Rows = list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]]
 
 @dataclass(frozen=True)
 class Materialization:
-    """What was written last."""
+    """What the store holds of one version of the definitions."""
 
     feature_version: str
     as_of: datetime
+    data_version: str
+    """Of the tables that it was computed from; empty where that is unknown, and while it is being written."""
+    rows: Mapping[str, int]
+    """Rows written, by view."""
+    example_entity: Any
+    """Key of an entity that is in it, None where there is none."""
+
+    def record(self) -> str:
+        """As the journal keeps it."""
+        return json.dumps({**asdict(self), "as_of": self.as_of.isoformat()})
+
+    @staticmethod
+    def from_record(record: str) -> Materialization:
+        """From what the journal keeps."""
+        values = json.loads(record)
+        return Materialization(**{**values, "as_of": datetime.fromisoformat(values["as_of"])})
 
 
 class OnlineStore:
@@ -72,7 +89,7 @@ class OnlineStore:
         self._url = location
         self.location = _without_password(location)
         self._definitions = definitions
-        settings = _settings(location)
+        self._settings = settings = _settings(location)
         self._failures: tuple[type[Exception], ...] = (OSError, sqlite3.Error)
         if settings["type"] == "redis":
             from redis.exceptions import RedisError
@@ -96,7 +113,7 @@ class OnlineStore:
         if create:
             with self._reaching():
                 self._store.update(self._features, [], list(definitions.views.values()), [], [], partial=True)
-                self._store.update(self._journal, [], [_MATERIALIZED], [], [], partial=True)
+                self._store.update(self._journal, [], [_JOURNAL], [], [], partial=True)
 
     def write(self, view: str, rows: pa.RecordBatch) -> None:
         """Write values of a view; what an entity had before is replaced.
@@ -146,40 +163,55 @@ class OnlineStore:
             return reader.read(self._entity_keys(entities))
 
     def materialized(self) -> Materialization | None:
-        """The last materialization of this version, if there was one."""
-        return self._journal_entry(self._definitions.version)
+        """What there is of this version, if anything."""
+        return self._noted(self._definitions.version)
 
-    def newest(self) -> Materialization | None:
-        """The last materialization of any version."""
-        return self._journal_entry(_NEWEST)
+    def all_materialized(self) -> list[Materialization]:
+        """What there is of every version, the one noted last at the end."""
+        found = (self._noted(version) for version in json.loads(self._record(_VERSIONS) or "[]"))
+        return [materialized for materialized in found if materialized is not None]
 
-    def note(self, as_of: datetime) -> None:
-        """Note that this version is materialized as of a moment: the last thing a materialization does."""
-        names = ("feature_version", "as_of")
-        protos = python_values_to_proto_values([self._definitions.version, as_of.isoformat()], ValueType.STRING)
-        values = dict(zip(names, protos, strict=True))
-        keys = [_journal_key(version) for version in (self._definitions.version, _NEWEST)]
-        # The journal's own clock: its newest line counts, whatever the data's time.
-        now = datetime.now(UTC)
-        lines: Rows = [(key, values, now, None) for key in keys]
+    def note(self, materialized: Materialization) -> None:
+        """Note what there is now of this version: the first and the last thing a materialization does."""
+        version = materialized.feature_version
+        others = [name for name in json.loads(self._record(_VERSIONS) or "[]") if name != version]
+        self._keep({version: materialized.record(), _VERSIONS: json.dumps([*others, version])})
+
+    def remove(self, materialized: Materialization) -> None:
+        """Remove all values of a version."""
+        version, key = materialized.feature_version, self._definitions.entity
+        views = [
+            FeatureView(name=view, entities=[key], source=FileSource(path=f"{view}.parquet", timestamp_field=TIMESTAMP))
+            for view in materialized.rows
+        ]
+        others = [name for name in json.loads(self._record(_VERSIONS) or "[]") if name != version]
         with self._reaching():
-            self._store.online_write_batch(self._journal, _MATERIALIZED, lines, None)
+            features = _configuration(f"{self._journal.project}_{version}", self._settings)
+            self._store.update(features, views, [], [], [], partial=True)
+        self._keep({version: "", _VERSIONS: json.dumps(others)})
 
-    def _journal_entry(self, version: str) -> Materialization | None:
-        key = _journal_key(version)
+    def _noted(self, version: str) -> Materialization | None:
+        record = self._record(version)
+        return Materialization.from_record(record) if record else None
+
+    def _record(self, name: str) -> str:
+        """A record of the journal, empty where there is none."""
         with self._reaching():
             try:
-                [(_, values)] = self._store.online_read(
-                    self._journal, _MATERIALIZED, [key], ["feature_version", "as_of"]
-                )
+                [(_, values)] = self._store.online_read(self._journal, _JOURNAL, [_journal_key(name)], ["record"])
             except sqlite3.OperationalError as error:
                 if "no such table" not in str(error):
                     raise
-                return None
+                return ""
         # A SQLite store gives no values for what it does not have, Redis gives empty ones.
-        if not values or not values["as_of"].string_val:
-            return None
-        return Materialization(values["feature_version"].string_val, datetime.fromisoformat(values["as_of"].string_val))
+        return str(values["record"].string_val) if values else ""
+
+    def _keep(self, records: Mapping[str, str]) -> None:
+        # The journal's own clock: its newest record counts, whatever the data's time.
+        now = datetime.now(UTC)
+        rows: Rows = [(_journal_key(name), {"record": Value(string_val=r)}, now, None) for name, r in records.items()]
+        with self._reaching():
+            self._store.online_write_batch(self._journal, _JOURNAL, rows, None)
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +24,11 @@ BATCH_ROWS = 100_000
 """Rows that are held in memory at a time, on the way to a file or a store."""
 # No table of a project can have this name.
 RESULT = '"query result"'
+# What SQL knows the present by, with and without parentheses.
+CLOCKS = {
+    "now", "today", "transaction_timestamp", "get_current_timestamp", "get_current_time", "current_date",
+    "current_time", "current_timestamp", "current_localtime", "current_localtimestamp", "localtime", "localtimestamp",
+}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -166,6 +173,7 @@ def run_query(
         ContractViolation: the file is missing, fails, lacks a column, or has a key that is missing or not unique.
     """
     query, asked = read_query(file)
+    _refuse_clocks(connection, file, query)
     unknown = sorted(asked - set(parameters))
     if unknown:
         raise ContractViolation(
@@ -216,6 +224,36 @@ def read_query(file: Path) -> tuple[str, set[str]]:
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise ContractViolation(f"{file} must hold one SELECT and nothing else; it holds {len(statements)} statements.")
     return statements[0].query.strip().rstrip(";"), set(statements[0].named_parameters)
+
+
+def _refuse_clocks(connection: duckdb.DuckDBPyConnection, file: Path, query: str) -> None:
+    """Refuse SQL whose result depends on when, or how often, it is run.
+
+    Raises:
+        ContractViolation: it names a clock, or a function that DuckDB calls volatile.
+    """
+    [(tree,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+    volatile = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
+    changing = CLOCKS | {name for (name,) in connection.execute(volatile).fetchall()}
+    found = sorted(changing & set(_names(json.loads(tree))))
+    if found:
+        raise ContractViolation(
+            f"{file} uses {', '.join(found)}, so that the same data give other values at another time, and training "
+            "other features than serving. Use the moment that it is given ($as_of, in a label's query $snapshot)."
+        )
+
+
+def _names(tree: Any) -> Iterator[str]:
+    """The functions that a parsed query calls, and the bare names in it."""
+    if isinstance(tree, dict):
+        if tree.get("class") == "FUNCTION":
+            yield tree["function_name"].lower()
+        if tree.get("class") == "COLUMN_REF" and len(tree["column_names"]) == 1:
+            yield tree["column_names"][0].lower()
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _names(part)
 
 
 def _cast(name: str, duckdb_type: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from components.contract import ContractViolation
 from components.features.definitions import load_definitions
-from components.features.online_store import OnlineStore
+from components.features.online_store import Materialization, OnlineStore
 from project.loading import load_configuration
 from serving.online_features import OnlineFeatures
 from tests.lending_library import START, write_project
@@ -41,7 +41,7 @@ def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3) 
         "event_timestamp": pa.array([as_of, as_of], pa.timestamp("us", "UTC")),
     }
     store.write("loans_so_far", pa.RecordBatch.from_pydict(columns))
-    store.note(as_of)
+    store.note(Materialization(definitions.version, as_of, "", {"loans_so_far": 2}, 1))
 
 
 @pytest.fixture(scope="session")

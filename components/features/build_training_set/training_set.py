@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from components.complete import complete_folder
 from components.contract import ContractViolation
 from components.data.tables import read_manifest
+from components.features.build_training_set.skew import check_skew
 from components.features.build_training_set.split import PARTS, Part, Split, snapshots_before, split_by_time
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
 from components.features.history import FeatureHistory
@@ -53,7 +54,10 @@ def build(project: Path, validated: Path, training_set: Path) -> dict[str, Any]:
         views = definitions.views_of((*definitions.features, *definitions.sensitive))
         write_view_values(validated, configuration.source.tables, definitions, views, split.used, scratch)
         description = write_parts(configuration, definitions, split, labels, scratch, result)
+        newest = split.test[-1]
+        test = pq.read_table(result / "test.parquet", filters=[(TIMESTAMP, "=", newest)])
         description |= {
+            "skew": check_skew(project, validated, configuration, definitions, newest, test, scratch),
             "as_of": as_of.isoformat(),
             "left_out": [f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
         }

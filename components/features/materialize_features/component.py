@@ -9,14 +9,17 @@ from components.environment import component
 def materialize_features(project: Input[Artifact], validated: Input[Dataset], store: Output[Artifact]) -> None:
     """Compute each feature as of the newest row, by the same SQL as for training, and write it to the online store.
 
-    Values of other versions of the feature definitions stay as they are, for the models that were trained on them. A
-    store that already holds newer values keeps them. It may be repeated, and read while it is written.
+    Values of other versions of the feature definitions stay as they are, for the models that were trained on them,
+    until no registered model names the version and it was not filled for `features.freshness_days`. A store that
+    already holds newer values, or was filled from the same tables, keeps them. It may be repeated, and read while it
+    is written.
 
     Args:
         project: The project, as `load_project` gives it; its stores name the online store.
         validated: The tables, as `validate_data` gives them.
-        store: JSON file: `online_store`, `feature_version`, `as_of` of the values now in the store, and `rows` written
-            by view (0 where it held newer ones). The same is in its metadata, with `summary`.
+        store: JSON file: `online_store`, `feature_version`, `as_of` of the values now in the store, `rows` in it by
+            view, `written` (whether it was filled anew), `removed` (versions that were) and `example_entity`. The same
+            is in its metadata, with `summary`.
     """
     import json
     from pathlib import Path
@@ -25,7 +28,7 @@ def materialize_features(project: Input[Artifact], validated: Input[Dataset], st
     from components.features.materialize_features.materialization import materialize
 
     with step(store):
-        written = materialize(Path(project.path), Path(validated.path))
+        written = materialize(Path(project.path), Path(validated.path), validated.metadata["version"])
         Path(store.path).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
         store.metadata.update(written)
         store.metadata["summary"] = f"{max(written['rows'].values()):,} entities, {len(written['rows'])} views"

@@ -8,54 +8,90 @@ from typing import Any
 
 from components.data.tables import read_manifest
 from components.features.definitions import load_definitions
-from components.features.online_store import OnlineStore
-from components.features.point_in_time import session, show_tables, view_values
+from components.features.filling import fill
+from components.features.online_store import Materialization, OnlineStore
+from project.configuration import Configuration
 from project.loading import load_configuration
 from project.stores import load_stores
 
 
-def materialize(project: Path, validated: Path) -> dict[str, Any]:
+def materialize(project: Path, validated: Path, data_version: str = "") -> dict[str, Any]:
     """Compute every stored feature as of the newest row and write it to the project's online store.
 
     It may be repeated, and read while it runs: each batch of entities changes at once, views one after the other. A
-    store that already holds newer values keeps them.
+    store that already holds newer values keeps them, and one that was filled from this very version of the tables is
+    left as it is. Otherwise all is written, not only what changed: each value carries the moment as of which it is
+    known, and that moves for all of them, or they would count as too old.
 
     Args:
         project: The project artifact; its stores name the online store.
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
+        data_version: Version of the tables; without one the store is filled in any case.
 
     Returns:
-        `online_store`, `feature_version`, `as_of` (of what the store now holds, ISO time), `rows` written by view and
-        `example_entity`, one that was written (absent where the store held newer values).
+        `online_store`, `feature_version`, `as_of` (of what the store now holds, ISO time), `rows` in it by view,
+        `written` (whether anything was), `removed` (versions that nothing needs any more) and `example_entity`, one
+        that is in it (absent where there is none).
 
     Raises:
         ContractViolation: the definitions, a view's SQL or the data cannot be trusted, or the store cannot be reached.
     """
     configuration = load_configuration(project)
     definitions = load_definitions(project, configuration)
+    stores = load_stores(project)
     # The store keeps times in whole seconds.
     as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
-    views = dict.fromkeys(reference.partition(":")[0] for reference in definitions.sources(definitions.features))
-    rows = dict.fromkeys(views, 0)
-    example: dict[str, Any] = {}
-    store = OnlineStore(load_stores(project).online_store, configuration.name, definitions, create=True)
-    last = store.materialized()
-    if last is not None and last.as_of > as_of:
-        print(f"The online store keeps its features as of {last.as_of}, since these tables end at {as_of}.")
-        as_of = last.as_of
+    store = OnlineStore(stores.online_store, configuration.name, definitions, create=True)
+    held = store.materialized()
+    if held is not None and held.as_of > as_of:
+        print(f"The online store keeps its features as of {held.as_of}, since these tables end at {as_of}.")
+        now, written = held, False
+    elif held is not None and data_version and (held.as_of, held.data_version) == (as_of, data_version):
+        print(f"The online store was filled from version {data_version} of these tables already.")
+        now, written = held, False
     else:
-        with session(validated) as connection:
-            show_tables(connection, validated, configuration.source.tables, as_of)
-            for view in views:
-                for batch in view_values(connection, definitions, view, as_of):
-                    store.write(view, batch)
-                    rows[view] += batch.num_rows
-                    example = example or {"example_entity": batch.column(configuration.entity.key)[0].as_py()}
-        store.note(as_of)
+        now = fill(store, validated, configuration.source.tables, definitions, as_of, data_version)
+        written = True
     return {
         "online_store": store.location,
         "feature_version": definitions.version,
-        "as_of": as_of.isoformat(),
-        "rows": rows,
-        **example,
+        "as_of": now.as_of.isoformat(),
+        "rows": dict(now.rows),
+        "written": written,
+        "removed": remove_unused(store, now, configuration, stores.tracking_uri),
+        **({} if now.example_entity is None else {"example_entity": now.example_entity}),
     }
+
+
+def remove_unused(
+    store: OnlineStore, present: Materialization, configuration: Configuration, tracking_uri: str
+) -> list[str]:
+    """Remove versions of the definitions that no registered model names and that were last filled too long ago.
+
+    Both, since either alone is unsafe: a candidate's features are filled in before it is registered, and a model on
+    historical data is served from a store that nobody fills any more.
+
+    Args:
+        store: The online store.
+        present: What was just filled; it stays.
+        configuration: `features.freshness_days` is how long a version stays, `deployment.model` whose versions count.
+        tracking_uri: The registry. It is asked only where a version is old enough.
+
+    Returns:
+        The versions removed.
+    """
+    old = [
+        other
+        for other in store.all_materialized()
+        if (present.as_of - other.as_of).days >= configuration.features.freshness_days
+        and other.feature_version != present.feature_version
+    ]
+    if not old:
+        return []
+    from components.deployment.registry import feature_versions
+
+    used = feature_versions(tracking_uri, configuration.deployment.model)
+    unused = [other for other in old if other.feature_version not in used]
+    for other in unused:
+        store.remove(other)
+    return [other.feature_version for other in unused]

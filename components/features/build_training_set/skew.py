@@ -1,0 +1,98 @@
+"""The skew gate: some training rows, asked of the online path, have to come back bit for bit."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.contract import ContractViolation
+from components.features.definitions import Definitions
+from components.features.filling import fill, those_of
+from components.features.online_store import OnlineStore
+from project.configuration import Configuration
+from serving.online_features import OnlineFeatures
+
+SHOWN = 5
+
+
+def check_skew(
+    project: Path,
+    validated: Path,
+    configuration: Configuration,
+    definitions: Definitions,
+    snapshot: datetime,
+    rows: pa.Table,
+    scratch: Path,
+) -> dict[str, Any]:
+    """Ask the server's own code for the features of training rows, over a store filled as a materialization fills it.
+
+    The views' SQL runs anew on the tables as of the snapshot, and each entity is asked for alone, as requests do: so
+    SQL that gives another result when it is repeated, a function that looks beyond its row, and a store that rounds
+    are all found out.
+
+    Args:
+        project: The project artifact.
+        validated: The validated tables.
+        configuration: The project's configuration.
+        definitions: Its feature definitions.
+        snapshot: The moment that the rows are of.
+        rows: Training rows of that snapshot.
+        scratch: What `write_view_values` wrote; the store is written beside it.
+
+    Returns:
+        What was compared: `snapshot` (date), `entities` and `features` (numbers).
+
+    Raises:
+        ContractViolation: a value differs in one bit; the message shows entity, feature and both values.
+    """
+    sample = evenly_spaced(rows, configuration.features.skew_sample)
+    keys = sample[definitions.key].to_pylist()
+    place = scratch / "skew.db"
+    store = OnlineStore(str(place), configuration.name, definitions, create=True)
+    write_earlier_values(store, definitions, snapshot, keys, scratch)
+    fill(store, validated, configuration.source.tables, definitions, snapshot, only=keys)
+    online = OnlineFeatures(project, str(place))
+    names = [feature.name for feature in definitions.features]
+    differences = [
+        f"{definitions.key} {key!r}: {name} is {offline[name]!r} in training and {answer[name]!r} online"
+        for key, offline in zip(keys, sample.select(names).to_pylist(), strict=True)
+        for answer in online.lookup([key], snapshot)
+        for name in names
+        if not same_bits(offline[name], answer[name])
+    ]
+    if differences:
+        raise ContractViolation(
+            f"The model would get other features online than it is trained on: {len(differences):,} of the "
+            f"{len(keys) * len(names):,} values compared differ, as of {snapshot:%Y-%m-%d %H:%M:%S} UTC.\n  "
+            + "\n  ".join([*differences[:SHOWN], *(["…"] if len(differences) > SHOWN else [])])
+            + f"\nMend the definition in {configuration.features.repository}: SQL has to give the same result each "
+            "time (an ORDER BY that leaves no ties), and an on-demand function may look at nothing but its own row."
+        )
+    return {"snapshot": f"{snapshot:%Y-%m-%d}", "entities": len(keys), "features": len(names)}
+
+
+def write_earlier_values(
+    store: OnlineStore, definitions: Definitions, snapshot: datetime, keys: list[Any], scratch: Path
+) -> None:
+    """Write what earlier materializations would have left: the training set falls back on it until it is too old."""
+    for view in definitions.views_of(definitions.features):
+        for file in sorted((scratch / view).glob("*.parquet")):
+            for batch in pq.ParquetFile(file).iter_batches():
+                moment = batch["event_timestamp"][0].as_py()
+                if snapshot - definitions.freshness <= moment < snapshot:
+                    store.write(view, those_of(batch, definitions.key, keys))
+
+
+def evenly_spaced(rows: pa.Table, most: int) -> pa.Table:
+    """At most so many of the rows, the first and the last among them."""
+    count = min(most, len(rows))
+    return rows.take([round(place * (len(rows) - 1) / max(count - 1, 1)) for place in range(count)])
+
+
+def same_bits(offline: Any, online: Any) -> bool:
+    """Whether two values are one: 0.0 is not -0.0, and None is None alone."""
+    return type(offline) is type(online) and repr(offline) == repr(online)
