@@ -11,6 +11,7 @@ from components.deployment.release_model.component import release_model
 from components.deployment.validate_serving.component import validate_serving
 from components.evaluation.decide_promotion.component import decide_promotion
 from components.evaluation.evaluate_model.component import evaluate_model
+from components.evaluation.report_verdict.component import report_verdict
 from components.features.build_training_set.component import build_training_set
 from components.features.materialize_features.component import materialize_features
 from components.operations.load_project.component import load_project
@@ -62,6 +63,13 @@ def training(
 
         evaluation = evaluate_model(project=project, training_set=training_set, model=model).outputs["evaluation"]
         decision = decide_promotion(project=project, training_set=training_set, model=model, evaluation=evaluation)
+        report_verdict(
+            project=project,
+            training_set=training_set,
+            model=model,
+            evaluation=evaluation,
+            verdict=decision.outputs["verdict"],
+        )
 
         findings = {
             "pipeline": "training",

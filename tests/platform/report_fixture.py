@@ -263,17 +263,22 @@ def verdict() -> dict[str, Any]:
                 "sentence": f"{metric} is {value}: met.",
             }
         )
-    champion = {
-        "version": 2,
+    sentence = "The candidate is better by 0.012, and the whole interval is above 0."
+    lead = {
         "metric": "roc_auc",
+        "window": "newest",
+        "demand": "superiority",
+        "margin": 0.0,
         "champion": 0.797,
         "candidate": 0.809,
         "difference": 0.012,
         "low": 0.003,
         "high": 0.021,
+        "method": "DeLong",
         "passed": True,
-        "sentence": "The candidate is better by 0.012, and the whole interval is above 0.",
+        "sentence": sentence,
     }
+    champion = {"version": 2, "passed": True, "sentence": sentence, "notes": [], "comparisons": [lead]}
     return {"decision": "promoted", "model": "churn", "rules": rules, "champion": champion, "sentences": []}
 
 

@@ -291,7 +291,7 @@ def poisoned(run: dict[str, ArtifactView], texts: list[str]) -> dict[str, Artifa
 
     def verdict(content: Any) -> None:
         content["rules"][0] |= {"metric": f"performance.{first}", "why": first or "-", "sentence": first}
-        content["champion"]["sentence"] = first
+        content["champion"]["comparisons"][0]["sentence"] = first
 
     change(run["validated"], "manifest.json", lambda content: content.update(tables=tables))
     change(run["validated"], "validation.json", lambda content: content.update(checks=checks))

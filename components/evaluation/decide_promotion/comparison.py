@@ -1,124 +1,211 @@
-"""Candidate against champion on the same rows."""
+"""Candidate against champion, both on the same rows."""
 
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from components.champion import Champion
 from components.contract import ContractViolation
+from components.evaluation.area import area
 from components.evaluation.bootstrap import Bootstrap, interval
 from components.evaluation.decide_promotion.gate import number
+from components.evaluation.decide_promotion.incumbent import Incumbent
+from components.evaluation.decide_promotion.verdict import ChampionOutcome, Comparison
+from components.evaluation.decide_promotion.windows import Rows, champions_rows, newest_rows
 from components.evaluation.ranking import Performance
-from components.training.dataset import Part, model_inputs
+from components.training.dataset import TrainingSet
 from components.training.scoring import ModelFolder
-from project.gate import Champion as ChampionRule
-from project.training import Costs
+from project.configuration import Configuration
+from project.gate import Champion as Rule
+from project.gate import Compared, Unreachable
 
-# The rule's names of metrics, as `Performance` calls them.
-NAMES = {"expected_value": "expected_value_per_1000"}
+Demand = Literal["superiority", "non_inferiority"]
+
 LOWER_IS_BETTER = ("brier_score", "log_loss")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The outcome, as the verdict holds it.
-
-    Attributes:
-        version: Of the champion.
-        metric: What was compared.
-        champion, candidate: Their values on the test part; None where the champion could not be asked.
-        difference: How much better the candidate is, negative where it is worse, with the 95% interval `low` to `high`.
-        passed: Whether the whole interval is above the required margin, so that the lead is no accident of the sample.
-        sentence: The outcome in plain words.
-    """
-
-    version: str
-    metric: str
-    champion: float | None
-    candidate: float | None
-    difference: float | None
-    low: float | None
-    high: float | None
-    passed: bool
-    sentence: str
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
-
-
 def compare(
-    champion: Champion, candidate: ModelFolder, part: Part, bootstrap: Bootstrap, rule: ChampionRule, costs: Costs
-) -> Comparison:
-    """Score the same rows with both and compare, each replicate drawing the same entities for both.
+    champion: Champion,
+    candidate: ModelFolder,
+    configuration: Configuration,
+    training_set: TrainingSet,
+) -> ChampionOutcome:
+    """Whether the candidate is better than the champion in what it has to be, and not worse in the rest.
 
     Args:
         champion: The model in production.
         candidate: The model that may take its place.
-        part: Rows that both have never seen: the candidate's test part.
-        bootstrap: Of the same rows.
-        rule: Metric and margin.
-        costs: What decisions are worth, for the expected value.
+        configuration: The project's configuration; `gate.champion` says what is demanded.
+        training_set: The candidate's.
+
+    Raises:
+        ContractViolation: the training set cannot be read.
     """
-    try:
-        with tempfile.TemporaryDirectory() as place:
-            champion.fetch(Path(place), "model.json")
-            champion.fetch(Path(place), "model.onnx")
-            incumbent = ModelFolder(Path(place))
-            missing = [item.name for item in incumbent.features if item.name not in part.frame]
-            if missing:
-                raise ContractViolation(f"it reads {', '.join(missing)}, which the training set does not have")
-            inputs = model_inputs(part.frame, incumbent.features, "test.parquet")
-            incumbent_score = incumbent.scorer().score(inputs)
-    except ContractViolation as violation:
-        return Comparison(
-            *(champion.version, rule.metric, None, None, None, None, None, False),
-            f"The candidate could not be compared with version {champion.version}, which is in production: "
-            f"{violation}. Nothing is promoted unseen: give the features back, or take the alias "
-            "`champion` from the version.",
-        )
-    candidate_score = candidate.scorer().score(part.features)
-    position = Performance.names.index(NAMES.get(rule.metric, rule.metric))
-    sign = -1 if rule.metric in LOWER_IS_BETTER else 1
-    theirs = Performance(part.label, incumbent_score, incumbent.threshold, costs)
-    ours = Performance(part.label, candidate_score, candidate.threshold, costs)
-    whole = np.ones((1, len(part.label)))
-    before, now = float(theirs(whole)[0, position]), float(ours(whole)[0, position])
-    replicates = sign * (bootstrap.replicate(ours) - bootstrap.replicate(theirs))[:, position]
-    lead = interval(sign * (now - before), replicates, len(part.label))
-    passed = lead.low > rule.margin
-    return Comparison(
-        champion.version,
-        rule.metric,
-        before,
-        now,
-        lead.value,
-        lead.low,
-        lead.high,
-        passed,
-        _sentence(champion.version, rule, before, now, lead.value, (lead.low, lead.high), passed),
+    rule = configuration.gate.champion
+    newest = newest_rows(training_set)
+    with tempfile.TemporaryDirectory(prefix="champion-") as place:
+        try:
+            incumbent = Incumbent(champion, Path(place), training_set)
+            scores = incumbent.score(newest.part.frame, "test.parquet")
+            former, notes = champions_rows(training_set, incumbent.snapshots)
+            former_scores = incumbent.score(former.part.frame, "the training set") if former else None
+        except ContractViolation as violation:
+            return _unreachable(champion, rule, str(violation))
+    contests = [Contest(newest, candidate, scores, incumbent.threshold, configuration)]
+    if former is not None and former_scores is not None:
+        contests.append(Contest(former, candidate, former_scores, incumbent.threshold, configuration))
+    comparisons = [contests[0].meet("superiority", rule.metric, rule.margin, champion.version)]
+    for contest in contests:
+        for metric, margin in rule.non_inferiority.items():
+            if contest.rows is newest and metric == rule.metric:
+                # Better is not worse.
+                continue
+            comparisons.append(contest.meet("non_inferiority", metric, margin, champion.version))
+    missed = [comparison for comparison in comparisons if not comparison.passed]
+    return ChampionOutcome(
+        version=champion.version,
+        compared=True,
+        passed=not missed,
+        sentence=" ".join(comparison.sentence for comparison in missed or comparisons[:1]),
+        notes=notes,
+        windows=[contest.rows.window for contest in contests],
+        comparisons=comparisons,
     )
 
 
-def _sentence(
-    version: str,
-    rule: ChampionRule,
-    before: float,
-    now: float,
-    lead: float,
-    bounds: tuple[float, float],
-    passed: bool,
-) -> str:
-    figures = f"{rule.metric} is {number(now)}, that of version {version}, which is in production, {number(before)}"
-    low, high = bounds
-    if lead == low == high == 0:
-        return f"{figures}: there is no difference and nothing to gain."
-    lead_in_words = f"better by {number(lead)}" if lead >= 0 else f"worse by {number(-lead)}"
-    better = f"the candidate is {lead_in_words} (95% of its lead {number(low)} to {number(high)})"
-    required = f"more than {number(rule.margin)}" if rule.margin else "a lead that is no accident of the sample"
-    return f"{figures}: {better}; {required} is required: {'passed' if passed else 'missed'}."
+def _unreachable(champion: Champion, rule: Rule, reason: str) -> ChampionOutcome:
+    lenient = rule.unreachable is Unreachable.judge_absolutely
+    policy = (
+        "The rules alone decide (gate.champion.unreachable: judge_absolutely)."
+        if lenient
+        else "Nothing is promoted unseen (gate.champion.unreachable: refuse): mend that, set judge_absolutely for this "
+        "run, or take the alias `champion` from the version."
+    )
+    return ChampionOutcome(
+        version=champion.version,
+        compared=False,
+        passed=lenient,
+        sentence=f"The candidate could not be compared with version {champion.version}, which is in production: "
+        f"{reason.rstrip('.')}. {policy}",
+    )
+
+
+class Contest:
+    """Both models on one window."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        candidate: ModelFolder,
+        champion_score: NDArray[np.float32],
+        champion_threshold: float,
+        configuration: Configuration,
+    ) -> None:
+        """Score the rows with the candidate.
+
+        Args:
+            rows: The window.
+            candidate: The candidate.
+            champion_score: The champion's score of each row.
+            champion_threshold: It acts from this score on.
+            configuration: Costs, replicates, seed and the smallest class.
+        """
+        self.rows, self.configuration = rows, configuration
+        self.ours = candidate.scorer().score(rows.part.features)
+        self.theirs = champion_score
+        costs, label = configuration.training.costs, rows.part.label
+        self.performances = (
+            Performance(label, self.ours, candidate.threshold, costs),
+            Performance(label, champion_score, champion_threshold, costs),
+        )
+
+    @cached_property
+    def values(self) -> NDArray[np.float64]:
+        """Every metric of candidate and champion, shape (2, metrics)."""
+        whole = np.ones((1, len(self.rows.part.label)))
+        return np.concatenate([performance(whole) for performance in self.performances])
+
+    @cached_property
+    def replicates(self) -> NDArray[np.float64]:
+        """Candidate less champion in every metric, each replicate drawing the same entities for both."""
+        bootstrap = Bootstrap(
+            self.rows.part.entity,
+            self.configuration.evaluation.bootstrap_replicates,
+            self.configuration.training.seed,
+        )
+        ours, theirs = (performance.replicate(bootstrap) for performance in self.performances)
+        return ours - theirs
+
+    def meet(self, demand: Demand, metric: Compared, margin: float, version: str) -> Comparison:
+        """Whether the worse end of the 95% interval of the candidate's lead meets a demand."""
+        window, label = self.rows.window, self.rows.part.label
+        position = Performance.names.index(metric)
+        now, before = (float(value) for value in self.values[:, position])
+        method: Literal["DeLong", "paired bootstrap"] = "DeLong" if metric == "roc_auc" else "paired bootstrap"
+
+        def outcome(passed: bool, sentence: str, lead: tuple[float, float, float] | None = None) -> Comparison:
+            return Comparison(
+                metric=metric,
+                window=window.name,
+                demand=demand,
+                margin=margin,
+                champion=before if np.isfinite(before) else None,
+                candidate=now if np.isfinite(now) else None,
+                difference=lead[0] if lead else None,
+                low=lead[1] if lead else None,
+                high=lead[2] if lead else None,
+                method=method,
+                passed=passed,
+                sentence=sentence,
+            )
+
+        where = f" on the {window.rows:,} rows that it was judged by" if window.name == "champion" else ""
+        fewest = min(int(label.sum()), int((label == 0).sum()))
+        if fewest < self.configuration.training.smallest_class:
+            return outcome(
+                False,
+                f"{metric} cannot be compared with version {version}{where}: {fewest} rows of one class are fewer than "
+                f"training.smallest_class ({self.configuration.training.smallest_class}).",
+            )
+        if not (np.isfinite(now) and np.isfinite(before)):
+            whose = "the candidate" if not np.isfinite(now) else f"version {version}"
+            return outcome(
+                False,
+                f"{metric} is undefined for {whose}{where}: no row reaches its threshold. Compare another metric.",
+            )
+        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        if method == "DeLong":
+            entity = self.rows.part.entity
+            ours, theirs = (area(label, score, entity, window.entities) for score in (self.ours, self.theirs))
+            measured = ours.less(theirs)
+        else:
+            measured = interval(sign * (now - before), sign * self.replicates[:, position], len(label))
+        lead = (measured.value, measured.low, measured.high)
+        passed = lead[1] > (margin if demand == "superiority" else -margin)
+        figures = (
+            f"{metric} is {number(now)}, that of version {version}, which is in production, {number(before)}{where}"
+        )
+        return outcome(passed, f"{figures}: {_told(lead, demand, margin, passed)}", lead)
+
+
+def _told(lead: tuple[float, float, float], demand: Demand, margin: float, passed: bool) -> str:
+    value, low, high = lead
+    if demand == "superiority" and low == high == 0:
+        return "there is no difference and nothing to gain."
+    words = f"better by {number(value)}" if value >= 0 else f"worse by {number(-value)}"
+    if demand == "non_inferiority":
+        required = f"a loss of {number(margin)} has to be ruled out"
+    elif margin:
+        required = f"more than {number(margin)} is required"
+    else:
+        required = "a lead that is no accident of the sample is required"
+    return (
+        f"the candidate is {words} (95% of its lead {number(low)} to {number(high)}); "
+        f"{required}: {'passed' if passed else 'missed'}."
+    )

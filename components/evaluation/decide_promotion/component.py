@@ -16,15 +16,20 @@ def decide_promotion(
 ) -> str:
     """Decide whether the candidate goes to production: every gate rule, and the champion on the same rows.
 
-    The first model ever is judged by the rules alone. A champion that cannot be asked rejects the candidate.
+    The first model ever is judged by the rules alone. Later ones must also be better than the champion in one metric
+    and not worse in others (`gate.champion`), beyond the accident of the sample: on the newest snapshots with known
+    labels, and on those that the champion was judged by. A champion that cannot be asked rejects the candidate, or
+    leaves the decision to the rules, by `gate.champion.unreachable`; a registry that cannot be reached stops the step.
 
     Args:
         project: The project; `gate` holds the rules and the comparison, the stores say where the registry is.
-        training_set: The training set; both models score its test part.
+        training_set: The training set; both models score its test part, and the rows that the champion was judged by.
         model: The candidate.
         evaluation: What was measured of it.
-        verdict: JSON file: the decision, each rule and the comparison with their sentences.
-        approved_model: The model folder when it is promoted; else a folder with `rejected.json` alone.
+        verdict: JSON file (`docs/verdict.schema.json`): the decision, each rule and comparison with their sentences.
+            metadata: `decision`, `missed` (how many), `summary`.
+        approved_model: The model folder with its `verdict.json` when it is promoted; else a folder with `rejected.json`
+            alone.
 
     Returns:
         `promoted` or `rejected`. Not a named output: kfp's local runner cannot resolve one in a condition.

@@ -3,38 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from components.evaluation.bootstrap import Metric
-from project.gate import Bound, GateRule
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """One rule's outcome, as the verdict holds it.
-
-    Attributes:
-        margin: How far the judged value is inside the threshold, negative outside; None where nothing was measured.
-        sentence: The outcome in plain words.
-    """
-
-    metric: str
-    value: float | None
-    low: float | None
-    high: float | None
-    at_least: float | None
-    at_most: float | None
-    bound: str
-    passed: bool
-    margin: float | None
-    why: str
-    sentence: str
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+from components.evaluation.decide_promotion.verdict import Judgement
+from project.gate import Bound, GateRule, Unmeasured
 
 
 def judge(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -> Judgement:
@@ -43,11 +17,11 @@ def judge(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -
     Args:
         rule: A metric and its thresholds, which still pass when they are met exactly.
         metrics: What was measured, by full name.
-        notes: Sentences of the evaluation; one that names an unmeasured metric is its reason.
+        notes: Sentences of the evaluation; those that speak of an unmeasured metric are its reason.
     """
     measured = metrics.get(rule.metric)
     if measured is None:
-        return _outcome(rule, None, False, None, _unmeasured(rule.metric, metrics, notes))
+        return _unmeasured(rule, metrics, notes)
     confident = rule.bound is Bound.confidence
     demands = []
     if rule.at_least is not None:
@@ -60,34 +34,65 @@ def judge(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -
     of_end = f" of the {end} end of the interval" if confident else ""
     outcome = f"passed with {number(margin)} to spare" if margin >= 0 else f"missed by {number(-margin)}"
     interval = f"(95% {number(measured.low)} to {number(measured.high)})"
-    sentence = f"{rule.metric} is {number(measured.value)} {interval}; {demand} is required{of_end}: {outcome}."
-    return _outcome(rule, measured, margin >= 0, margin, sentence)
-
-
-def _outcome(rule: GateRule, measured: Metric | None, passed: bool, margin: float | None, sentence: str) -> Judgement:
     return Judgement(
         metric=rule.metric,
-        value=measured.value if measured else None,
-        low=measured.low if measured else None,
-        high=measured.high if measured else None,
+        value=measured.value,
+        low=measured.low,
+        high=measured.high,
+        rows=measured.rows,
         at_least=rule.at_least,
         at_most=rule.at_most,
-        bound=rule.bound.value,
-        passed=passed,
+        bound=rule.bound,
+        passed=margin >= 0,
         margin=margin,
         why=rule.why,
-        sentence=sentence,
+        sentence=f"{rule.metric} is {number(measured.value)} {interval}; {demand} is required{of_end}: {outcome}.",
     )
 
 
-def _unmeasured(name: str, metrics: Mapping[str, Metric], notes: Sequence[str]) -> str:
-    sentence = f"{name} was not measured, and an unmeasured metric fails its rule."
-    # A note names a metric in full, or a slice's column.
-    reasons = [note for note in notes if note.startswith(f"{name} ")]
-    if reasons:
-        return f"{sentence} {reasons[0]}"
-    close = difflib.get_close_matches(name, metrics, n=2, cutoff=0.7)
-    return f"{sentence} Measured was {' and '.join(close)}." if close else sentence
+def _unmeasured(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -> Judgement:
+    reasons = _reasons(rule.metric, notes)
+    waived = bool(reasons) and rule.unmeasured is Unmeasured.waive
+    if waived:
+        said = ["The rule is waived (unmeasured: waive): the others decide."]
+    elif reasons:
+        said = ["What was not measured is not met."]
+    else:
+        said = ["No evaluation measures it, so that its rule cannot be met.", _nearest(rule.metric, metrics)]
+    return Judgement(
+        metric=rule.metric,
+        at_least=rule.at_least,
+        at_most=rule.at_most,
+        bound=rule.bound,
+        waived=waived,
+        passed=waived,
+        why=rule.why,
+        sentence=" ".join([f"{rule.metric} was not measured.", *reasons, *said]),
+    )
+
+
+def _reasons(name: str, notes: Sequence[str]) -> list[str]:
+    """The notes that say why a metric was not measured: they name it in full, or its slice."""
+    full = [note for note in notes if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", note)]
+    dimension, _, rest = name.partition(".")
+    piece = rest.partition(".")[2]
+    if full or not piece:
+        return full
+    naming = re.compile(rf"(?<!\w){re.escape(piece)}(?!\w)")
+    told = [note for note in notes if naming.search(note)]
+    # A sentence about the dimension is nearer than one about a group of that column.
+    return sorted(told, key=lambda note: dimension not in note.lower())[:2]
+
+
+def _nearest(name: str, metrics: Mapping[str, Metric]) -> str:
+    close = difflib.get_close_matches(name, metrics, n=2, cutoff=0.6)
+    if close:
+        return f"The nearest that was: {' and '.join(close)}."
+    dimension = name.partition(".")[0]
+    same = [other for other in metrics if other.startswith(f"{dimension}.")]
+    if same:
+        return f"Measured of {dimension}: {', '.join(same[:5])}{' and others' if len(same) > 5 else ''}."
+    return f"Measured dimensions: {', '.join(dict.fromkeys(other.partition('.')[0] for other in metrics))}."
 
 
 def number(value: float) -> str:

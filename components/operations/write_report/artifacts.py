@@ -172,6 +172,8 @@ class RuleVerdict(Content):
     at_least: float | None = None
     at_most: float | None = None
     bound: str = "estimate"
+    waived: bool = False
+    """Whether nothing was measured and the rule lets the others decide then."""
     passed: bool
     margin: float | None = None
     """How far inside the threshold the value is, in the metric's unit; below 0 it is outside."""
@@ -179,18 +181,34 @@ class RuleVerdict(Content):
     sentence: str = ""
 
 
-class ChampionVerdict(Content):
-    """How the candidate compares with the model in production, on the same test rows."""
+class ComparisonVerdict(Content):
+    """How the candidate compares with the model in production in one metric, on the same rows."""
 
-    version: str | int | None = None
     metric: str
+    window: str = "newest"
+    """`newest`, or `champion` for the rows that the champion was judged by."""
+    demand: str = "superiority"
+    """`superiority` or `non_inferiority`."""
+    margin: float = 0.0
     champion: float | None = None
     candidate: float | None = None
     difference: float | None = None
+    """How much better the candidate is."""
     low: float | None = None
     high: float | None = None
     passed: bool
     sentence: str = ""
+
+
+class ChampionVerdict(Content):
+    """How the candidate compares with the model in production."""
+
+    version: str | int | None = None
+    passed: bool
+    sentence: str = ""
+    notes: list[str] = []
+    comparisons: list[ComparisonVerdict] = []
+    """None where the champion could not be asked."""
 
 
 class Verdict(Content):

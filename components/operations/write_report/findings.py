@@ -16,6 +16,7 @@ from components.operations.write_report.artifacts import (
     ArtifactView,
     ChampionVerdict,
     Check,
+    ComparisonVerdict,
     Deployment,
     Evaluation,
     Importance,
@@ -248,8 +249,8 @@ class GateFindings:
     verdict: Verdict
     rules: list[tuple[RuleVerdict, IntervalBar | None]]
     champion: ChampionVerdict | None
-    champion_bar: IntervalBar | None
-    """The difference to the model in production, with 0 as its threshold."""
+    comparisons: list[tuple[ComparisonVerdict, IntervalBar | None]]
+    """The lead over the model in production in each metric, with what is demanded of it as the threshold."""
 
     @property
     def missed(self) -> list[RuleVerdict]:
@@ -268,8 +269,13 @@ def gate_findings(verdict: ArtifactView) -> GateFindings:
             for rule in sorted(content.rules, key=lambda rule: rule.passed)
         ],
         champion,
-        interval_bar(champion.difference, champion.low, champion.high, at_least=0.0) if champion else None,
+        [(comparison, _lead_bar(comparison)) for comparison in champion.comparisons] if champion else [],
     )
+
+
+def _lead_bar(comparison: ComparisonVerdict) -> IntervalBar | None:
+    demanded = comparison.margin if comparison.demand == "superiority" else -comparison.margin
+    return interval_bar(comparison.difference, comparison.low, comparison.high, at_least=demanded)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.complete import write_whole
 from components.operations.write_report.artifacts import ArtifactView, seconds, started_at, views
@@ -30,8 +27,9 @@ from components.operations.write_report.findings import (
     other_findings,
     quality_findings,
 )
-from components.operations.write_report.formatting import FILTERS, number, printable, words
+from components.operations.write_report.formatting import number, words
 from components.operations.write_report.geometry import State, StepBar, StepView, step_bars
+from components.operations.write_report.templates import templates
 from project.configuration import Configuration
 from project.loading import load_configuration
 
@@ -307,21 +305,7 @@ def lineage_of(
 
 def render(report: RunReport) -> str:
     """The report as one HTML document: no script, no network, all text escaped."""
-    return _templates().get_template("report.html.j2").render(report=report)
-
-
-@cache
-def _templates() -> Environment:
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters.update(FILTERS)
-    return templates
+    return templates().get_template("report.html.j2").render(report=report)
 
 
 def write_run_report(

@@ -1,0 +1,150 @@
+"""The verdict as a document: what `decide_promotion` writes, and the JSON Schema that is published of it.
+
+python -m components.evaluation.decide_promotion.verdict > docs/verdict.schema.json
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from project.gate import Bound, Compared
+
+
+class Document(BaseModel):
+    """Part of a verdict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Judgement(Document):
+    """One rule of the gate."""
+
+    metric: str
+    """The metric's full name, `dimension.metric[.slice]`."""
+    value: float | None = None
+    """What was measured; null where nothing was."""
+    low: float | None = None
+    """Lower end of its 95% interval."""
+    high: float | None = None
+    """Upper end of its 95% interval."""
+    rows: int | None = None
+    """Rows behind the value."""
+    at_least: float | None = None
+    """The smallest value that passes."""
+    at_most: float | None = None
+    """The largest value that passes."""
+    bound: Bound
+    """Whether the value itself or the worse end of its interval has to meet the threshold."""
+    waived: bool = False
+    """Whether nothing was measured and the rule lets the others decide then."""
+    passed: bool
+    """Whether the rule stands in the way of a promotion: it does not when it is met or waived."""
+    margin: float | None = None
+    """How far the judged value is inside the threshold, in the metric's unit; negative outside."""
+    why: str = ""
+    """The reason for the rule, as the project gives it."""
+    sentence: str
+    """The outcome in plain words."""
+
+
+class Window(Document):
+    """Rows that both models were compared on."""
+
+    name: Literal["newest", "champion"]
+    """`newest`: the candidate's test snapshots; `champion`: those that the champion was judged by."""
+    snapshots: list[str]
+    """Their dates, ISO."""
+    rows: int
+    """How many."""
+    positives: int
+    """How many of them with the event."""
+    entities: int
+    """How many entities they are of."""
+    learned_from: bool
+    """Whether the candidate saw these rows and their labels in training or calibration: a lead on them proves little, a
+    loss all the more."""
+
+
+class Comparison(Document):
+    """One metric of both models on the same rows."""
+
+    metric: Compared
+    """What was compared."""
+    window: Literal["newest", "champion"]
+    """On which rows."""
+    demand: Literal["superiority", "non_inferiority"]
+    """Whether the candidate has to be better, or not worse."""
+    margin: float
+    """The lower end of `difference` must be above this for superiority, above its negative for non-inferiority."""
+    champion: float | None = None
+    """The champion's value; null where it is undefined."""
+    candidate: float | None = None
+    """The candidate's value; null where it is undefined."""
+    difference: float | None = None
+    """How much better the candidate is, whichever direction is better; negative where it is worse."""
+    low: float | None = None
+    """Lower end of the difference's 95% interval."""
+    high: float | None = None
+    """Upper end of it."""
+    method: Literal["DeLong", "paired bootstrap"]
+    """How the interval was made; both take all rows of an entity together."""
+    passed: bool
+    """Whether the demand is met."""
+    sentence: str
+    """The outcome in plain words."""
+
+
+class ChampionOutcome(Document):
+    """The comparison with the model in production."""
+
+    version: str
+    """The champion's version in the registry."""
+    compared: bool
+    """Whether it could be asked; else `sentence` says why not, and `passed` follows `gate.champion.unreachable`."""
+    passed: bool
+    """Whether every comparison is."""
+    sentence: str
+    """The outcome in plain words."""
+    notes: list[str] = []
+    """What a reader must know of the rows: what was seen before, what could not be made any more."""
+    windows: list[Window] = []
+    """The rows of the comparisons."""
+    comparisons: list[Comparison] = []
+    """Superiority first."""
+
+
+class Verdict(Document):
+    """What `decide_promotion` decided of a candidate, and why. It travels with an approved model as `verdict.json`."""
+
+    format: Literal[1] = 1
+    """Changes when a reader of this document would have to."""
+    decision: Literal["promoted", "rejected"]
+    """`promoted`: approved for release; `rejected`: what serves goes on serving."""
+    model: str
+    """The model's name in the registry."""
+    run_id: str
+    """The candidate's run in MLflow."""
+    decided_at: str
+    """When, ISO, UTC."""
+    feature_version: str
+    """Of the candidate's features."""
+    snapshots: list[str]
+    """Dates of the test snapshots it was judged by, ISO."""
+    rules: list[Judgement] = Field(min_length=1)
+    """Every rule of the gate, in the project's order."""
+    champion: ChampionOutcome | None = None
+    """Null where nothing was in production yet."""
+    sentences: list[str] = Field(min_length=1)
+    """The verdict in plain words, the decision first, then what was missed."""
+
+
+def json_schema() -> dict[str, Any]:
+    """The published schema (JSON Schema 2020-12) of `verdict.json`."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Verdict.model_json_schema()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2))

@@ -1,0 +1,167 @@
+"""The verdict as a page for whoever answers for it: decision, rules, champion, quality, model card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.complete import write_whole
+from components.contract import ContractViolation
+from components.evaluation.decide_promotion.verdict import Comparison, Judgement, Verdict, Window
+from components.operations.write_report.artifacts import ArtifactView, Content, Model, read
+from components.operations.write_report.findings import (
+    QualityFindings,
+    feature_findings,
+    model_findings,
+    quality_findings,
+)
+from components.operations.write_report.formatting import words
+from components.operations.write_report.geometry import IntervalBar, interval_bar
+from components.operations.write_report.templates import templates
+from project.configuration import Configuration
+from project.loading import load_configuration
+
+TEMPLATE = "verdict.html.j2"
+
+
+class Origin(Content):
+    """Which run an evaluation is of."""
+
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One of the few numbers that a reader wants first."""
+
+    label: str
+    value: float | str | None
+    note: str = ""
+
+
+def write_verdict_page(
+    project: Path, training_set: Path, model: Path, evaluation: Path, verdict_file: Path, report: Path
+) -> Verdict:
+    """Write the page, whole or not at all.
+
+    Args:
+        project: The project artifact.
+        training_set: The training set artifact.
+        model: The candidate.
+        evaluation: What was measured of it.
+        verdict_file: What was decided of it.
+        report: HTML file to write; it needs nothing else.
+
+    Returns:
+        The verdict.
+
+    Raises:
+        ContractViolation: the artifacts are not of one run, or a file is missing or does not hold what it should.
+    """
+    verdict = read(ArtifactView(verdict_file), Verdict)
+    origins = {
+        "model.json": read(ArtifactView(model), Model, "model.json").run_id,
+        "evaluation.json": read(ArtifactView(evaluation), Origin, "evaluation.json").run_id,
+    }
+    for file, run_id in origins.items():
+        if run_id != verdict.run_id:
+            raise ContractViolation(
+                f"The verdict is about the model of run {verdict.run_id}, but {file} is of run {run_id}. "
+                "Give the step the artifacts of one run."
+            )
+    page = verdict_page(load_configuration(project), verdict, training_set, model, evaluation)
+    write_whole(report, page)
+    return verdict
+
+
+def verdict_page(
+    configuration: Configuration, verdict: Verdict, training_set: Path, model: Path, evaluation: Path
+) -> str:
+    """The page as one HTML document: no script, no network, all text escaped."""
+    quality = quality_findings(ArtifactView(evaluation))
+    findings = model_findings(ArtifactView(model), None)
+    return (
+        templates(Path(__file__).parent)
+        .get_template(TEMPLATE)
+        .render(
+            configuration=configuration,
+            verdict=verdict,
+            figures=_figures(verdict, quality),
+            rules=[(rule, _rule_bar(rule)) for rule in sorted(verdict.rules, key=_missed_first)],
+            comparisons=_comparisons(verdict),
+            quality=quality,
+            features=feature_findings(ArtifactView(training_set), configuration),
+            model=findings,
+            facts=_facts(configuration, verdict, read(ArtifactView(model), Model, "model.json")),
+        )
+    )
+
+
+def _missed_first(rule: Judgement) -> int:
+    return 1 if rule.waived else 2 if rule.passed else 0
+
+
+def _rule_bar(rule: Judgement) -> IntervalBar | None:
+    if rule.value is None:
+        return None
+    return interval_bar(rule.value, rule.low, rule.high, rule.at_least, rule.at_most)
+
+
+def _comparisons(verdict: Verdict) -> list[tuple[Window, list[tuple[Comparison, IntervalBar | None]]]]:
+    """The comparisons of each window, with their drawings."""
+    champion = verdict.champion
+    if champion is None:
+        return []
+    return [
+        (window, [(item, _lead_bar(item)) for item in champion.comparisons if item.window == window.name])
+        for window in champion.windows
+    ]
+
+
+def _lead_bar(comparison: Comparison) -> IntervalBar | None:
+    if comparison.difference is None:
+        return None
+    demanded = comparison.margin if comparison.demand == "superiority" else -comparison.margin
+    return interval_bar(comparison.difference, comparison.low, comparison.high, at_least=demanded)
+
+
+def _figures(verdict: Verdict, quality: QualityFindings) -> list[Figure]:
+    met = sum(rule.passed and not rule.waived for rule in verdict.rules)
+    figures = [Figure("Rules met", f"{met} of {len(verdict.rules)}", "of the gate")]
+    if quality.auc is not None:
+        figures.append(Figure("ROC AUC", quality.auc.value, "on snapshots it has never seen"))
+        if quality.auc.rows is not None:
+            figures.append(Figure("Judged on", quality.auc.rows, "rows"))
+    champion = verdict.champion
+    if champion is None:
+        figures.append(Figure("In production", "nothing yet", "the rules alone decide"))
+    elif not champion.comparisons:
+        figures.append(Figure("In production", f"version {champion.version}", "could not be compared with"))
+    else:
+        lead = champion.comparisons[0]
+        figures.append(Figure(f"Lead over version {champion.version}", lead.difference, f"in {words(lead.metric)}"))
+    return figures
+
+
+def _facts(configuration: Configuration, verdict: Verdict, model: Model) -> list[tuple[str, Any]]:
+    costs = configuration.training.costs
+    facts = [
+        ("Name", verdict.model),
+        ("Predicts", f"how likely it is that a {configuration.entity.name} {configuration.label.title}"),
+        ("Meant for", configuration.description),
+        ("Acts", f"on scores from {model.threshold:.3f}" if model.threshold is not None else None),
+        (
+            "Worth of a decision",
+            f"{costs.saved:g} {costs.currency} for an event prevented, {costs.action:g} for an action; "
+            f"{costs.success_rate:.0%} of actions prevent it",
+        ),
+        ("Estimator", model.estimator),
+        ("Calibration", model.calibration.get("method")),
+        ("Features", f"{len(model.inputs)}, version {model.feature_version} of {model.feature_service}"),
+        ("Fairness judged by", ", ".join(item.rpartition(":")[2] for item in configuration.features.sensitive)),
+        ("Seed", model.seed),
+        ("MLflow run", verdict.run_id),
+        ("Decided", verdict.decided_at),
+    ]
+    return [(name, value) for name, value in facts if value not in (None, "")]
