@@ -24,7 +24,13 @@ from benchmarks.ratios import Ratio, load_ratios  # noqa: E402
 from environments.locks import interpreter  # noqa: E402
 
 # The environment that each runs in, the quickest first.
-BENCHMARKS = {"drift_rule": "modelling", "step_overhead": "platform", "whole_run": "platform", "scale": "platform"}
+BENCHMARKS = {
+    "drift_rule": "modelling",
+    "promotion": "modelling",
+    "step_overhead": "platform",
+    "whole_run": "platform",
+    "scale": "platform",
+}
 
 
 def run_benchmark(name: str, ratios: Path) -> int:
