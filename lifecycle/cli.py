@@ -120,14 +120,14 @@ def run(
 
 def _resolved_from_here(setting: str) -> str:
     """A relative file in `--set source.url=…` is meant from where the command is typed."""
-    from project.source import FILE_SCHEMES, source_path
+    from project.source import FILE_PREFIXES, source_path
 
     key, _, url = setting.partition("=")
-    path = source_path(url) if key == "source.url" else None
+    path = source_path(url) if key.startswith("source.") and key.endswith(".url") else None
     if path is None or path.is_absolute() or not path.exists():
         return setting
-    scheme = next(scheme for scheme in FILE_SCHEMES if url.startswith(scheme))
-    return f"{key}={scheme}{path.resolve()}"
+    prefix = next(prefix for prefix in FILE_PREFIXES if url.startswith(prefix))
+    return f"{key}={prefix}{path.resolve()}"
 
 
 @app.command()

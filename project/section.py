@@ -16,4 +16,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors, so that a typing mistake never becomes a default."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, frozen=True, regex_engine="python-re")
+    # A refused value is not repeated in tracebacks: it may be a password.
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, frozen=True, regex_engine="python-re", hide_input_in_errors=True
+    )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from project.data import Source
 
-FILE_SCHEMES = ("duckdb:///", "file:///")
+FILE_PREFIXES = ("duckdb:///", "file:///", "sqlite:///")
 
 
 def source_path(url: str) -> Path | None:
     """The local file or folder behind a source's URL; None where there is none."""
-    for scheme in FILE_SCHEMES:
-        if url.startswith(scheme):
-            return Path(url.removeprefix(scheme))
+    for prefix in FILE_PREFIXES:
+        if url.startswith(prefix):
+            return Path(url.removeprefix(prefix))
     return None
 
 
@@ -22,14 +22,17 @@ def source_version(source: Source) -> str:
     """Fingerprint of a source: of path, size and time of change for files, the version for a package's file.
 
     Returns:
-        12 hexadecimal digits. Empty where nothing short of reading the source would tell, or it is not there: the
-        step that reads it will say so.
+        12 hexadecimal digits. Empty where nothing short of reading the source would tell, as of a database or another
+        machine's files, or it is not there: the step that reads it will say so.
     """
-    path = source_path(source.url)
-    if path is not None and path.exists():
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        stamps = [f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
-        return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:12]
-    if source.url.startswith("package://"):
-        return hashlib.sha256(source.url.encode()).hexdigest()[:12]
-    return ""
+    stamps: list[str] = []
+    for connection in source.places().values():
+        path = source_path(connection.url)
+        if path is not None and path.exists():
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            stamps += [f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
+        elif connection.url.startswith("package://"):
+            stamps.append(connection.url)
+        else:
+            return ""
+    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:12]
