@@ -8,6 +8,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -16,21 +19,30 @@ sys.path.insert(0, str(CHECKOUT))
 
 from environments.locks import environment_directory, interpreter  # noqa: E402
 
-# The quickest to fail first; the whole pipeline, in `platform`, last.
-FOLDERS = ("validation", "serving", "modelling", "platform")
+# Two lanes side by side, as there are two cores at the least: the pipelines and servers in one, the libraries in the
+# other. What is first in a lane fails first.
+LANES = (("platform",), ("validation", "katib", "serving", "modelling"))
+FOLDERS = tuple(folder for lane in LANES for folder in lane)
 NO_TESTS = 5
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
 
 
-def run_folder(folder: str, fast: bool, arguments: list[str]) -> tuple[int, dict[str, int]]:
-    """Run the tests of one folder, its output shown as it comes.
+@dataclass
+class Outcome:
+    """What came of one folder."""
 
-    Returns:
-        pytest's exit code, and how many tests passed, failed, were skipped or broke.
-    """
+    folder: str
+    code: int
+    """pytest's exit code."""
+    counts: dict[str, int]
+    """How many tests passed, failed, were skipped or broke."""
+
+
+def run_folder(folder: str, fast: bool, arguments: list[str], show: Callable[[str], None]) -> Outcome:
+    """Run the tests of one folder; `show` gets its output line by line."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     variables["PYTHONPATH"] = str(CHECKOUT)
-    options = ["--durations", "5", "-m", "not slow"] if fast else ["--durations", "5"]
+    options = ["--durations", "10", "-m", "not slow"] if fast else ["--durations", "10"]
     if folder == "platform":
         options += ["--cov", "--cov-report", "term:skip-covered"] if not fast else []
     else:
@@ -43,9 +55,27 @@ def run_folder(folder: str, fast: bool, arguments: list[str]) -> tuple[int, dict
     assert process.stdout is not None
     last = ""
     for line in process.stdout:
-        print(line, end="", flush=True)
+        show(line)
         last = line if COUNTS.search(line) else last
-    return process.wait(), {kind.rstrip("s"): int(count) for count, kind in COUNTS.findall(last)}
+    return Outcome(folder, process.wait(), {kind.rstrip("s"): int(count) for count, kind in COUNTS.findall(last)})
+
+
+def run_lane(folders: Iterable[str], fast: bool, arguments: list[str], live: bool) -> list[Outcome]:
+    """Run folders one after the other. Of two lanes one is shown live, the other folder by folder when it is done."""
+    outcomes = []
+    for folder in folders:
+        lines = [f"\n=== tests/{folder}, in the environment {folder}\n"]
+        if live:
+            print(*lines, end="", flush=True)
+        outcomes.append(run_folder(folder, fast, arguments, show_live if live else lines.append))
+        if not live:
+            print("".join(lines), end="", flush=True)
+    return outcomes
+
+
+def show_live(line: str) -> None:
+    """Show a line as it comes."""
+    print(line, end="", flush=True)
 
 
 def main() -> int:
@@ -56,15 +86,20 @@ def main() -> int:
     parser.add_argument("arguments", nargs="*", help="passed on to pytest, after --")
     options = parser.parse_args()
     started = time.monotonic()
+    wanted = options.only or FOLDERS
+    lanes = [[folder for folder in lane if folder in wanted] for lane in LANES]
+    lanes = [lane for lane in lanes if lane]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = [
+            pool.submit(run_lane, lane, options.fast, options.arguments, live=number == 0)
+            for number, lane in enumerate(lanes)
+        ]
+        outcomes = [outcome for lane in running for outcome in lane.result()]
     total = {"passed": 0, "failed": 0, "skipped": 0, "error": 0}
-    broken = []
-    for folder in options.only or FOLDERS:
-        print(f"\n=== tests/{folder}, in the environment {folder}", flush=True)
-        code, counts = run_folder(folder, options.fast, options.arguments)
-        for kind, count in counts.items():
+    for outcome in outcomes:
+        for kind, count in outcome.counts.items():
             total[kind] += count
-        if code not in (0, NO_TESTS):
-            broken.append(folder)
+    broken = [outcome.folder for outcome in outcomes if outcome.code not in (0, NO_TESTS)]
     failed = total["failed"] + total["error"] or len(broken)
     print(f"\nall tests took {time.monotonic() - started:.0f} s" + (f"; broken: {', '.join(broken)}" if broken else ""))
     print(f"{total['passed']} passed, {failed} failed, {total['skipped']} skipped")

@@ -24,10 +24,13 @@ from serving.local import endpoints, rollback, start, stop
 from serving.local_servers import INTERPRETER_VARIABLE
 from serving.supervisor import Supervisor, quoted
 
-pytestmark = pytest.mark.skipif(
-    not interpreter("modelling").exists() or not interpreter("serving").exists(),
-    reason="the environments modelling and serving are not built",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not interpreter("modelling").exists() or not interpreter("serving").exists(),
+        reason="the environments modelling and serving are not built",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import pytest
 from simulation.business import INJECTIONS, simulate
 from simulation.database import TABLES
 
+pytestmark = pytest.mark.slow
+
 CUSTOMERS, DAYS, END = 3_000, 730, date(2026, 6, 30)
 CUSTOMERS, DAYS, END = 3_000, 730, date(2026, 6, 30)
 TIMES = {
