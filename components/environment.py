@@ -14,6 +14,7 @@ from typing import Any, Literal
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
+from components.code_version import VARIABLE
 from components.embedding import PROJECT_FOLDER, archive, embedded_files, module_closure
 from environments.locks import lock_digest, pinned_requirements
 
@@ -35,6 +36,8 @@ class Target:
     """Registry and repository prefix of the built images; empty: a stock Python image installs the same pins."""
     project_files: Mapping[str, bytes] = field(default_factory=dict)
     """The project that travels in the YAML, content by path."""
+    code_version: str = ""
+    """As `components.code_version` writes it; empty where whoever runs the steps tells them."""
 
     def image(self, environment: str) -> str:
         """The image of an environment. Its tag is the digest of the lock, so a new lock is a new image."""
@@ -47,6 +50,11 @@ class Target:
     def variables(self) -> dict[str, str]:
         """What every step is told: where the image is that serves, for those that release to a cluster."""
         return {"LIFECYCLE_SERVING_IMAGE": self.image("serving")} if self.image_registry else {}
+
+    def origin(self, environment: str) -> dict[str, str]:
+        """What a step that records where its result comes from is told: its environment, the code's version."""
+        code = {VARIABLE: self.code_version} if self.code_version else {}
+        return {"LIFECYCLE_ENVIRONMENT": f"{environment}-{lock_digest(environment)}", **code}
 
     def packages(self, environment: str) -> list[str] | None:
         """What a step has to install before it runs; None where its image holds everything."""
@@ -74,7 +82,13 @@ class LifecycleComponent:
     """A KFP component of this library, built for a target when a pipeline uses it."""
 
     def __init__(
-        self, function: Callable[..., Any], environment: str, carries: Iterable[str], project: bool, cached: bool
+        self,
+        function: Callable[..., Any],
+        environment: str,
+        carries: Iterable[str],
+        project: bool,
+        cached: bool,
+        records_origin: bool,
     ) -> None:
         self.function = function
         self.environment = environment
@@ -82,13 +96,15 @@ class LifecycleComponent:
         self.carries = tuple(carries)
         self.carries_project = project
         self.cached = cached
+        self.records_origin = records_origin
         self.__doc__ = function.__doc__
 
     def __call__(self, **arguments: Any) -> dsl.PipelineTask:
         """Add a task to the pipeline that is being defined, as calling a KFP component does."""
         target = _target.get(_LOCAL)
         task: dsl.PipelineTask = self.build(target)(**arguments)
-        for name, value in target.variables().items():
+        origin = target.origin(self.environment) if self.records_origin else {}
+        for name, value in {**target.variables(), **origin}.items():
             task.set_env_variable(name, value)
         return task if self.cached else task.set_caching_options(False)
 
@@ -117,7 +133,12 @@ class LifecycleComponent:
 
 
 def component(
-    *, environment: str, carries: Iterable[str] = (), carries_project: bool = False, cached: bool = True
+    *,
+    environment: str,
+    carries: Iterable[str] = (),
+    carries_project: bool = False,
+    cached: bool = True,
+    records_origin: bool = False,
 ) -> Callable[[Callable[..., Any]], LifecycleComponent]:
     """Make a function a component that runs in a named environment.
 
@@ -127,10 +148,11 @@ def component(
         carries_project: Whether the project itself travels with it.
         cached: Whether its outputs may stand in for a later run with the same code and inputs. False for what has an
             effect outside its outputs, and for what reads something that its inputs do not name.
+        records_origin: Whether it is told its environment and the code's version, to keep them with its result.
     """
 
     def decorate(function: Callable[..., Any]) -> LifecycleComponent:
-        return LifecycleComponent(function, environment, carries, carries_project, cached)
+        return LifecycleComponent(function, environment, carries, carries_project, cached, records_origin)
 
     return decorate
 

@@ -10,6 +10,7 @@ import yaml
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
+from components.code_version import code_version
 from components.environment import Target, TargetName, compiling_for, components_of
 from project.configuration import Configuration
 from project.loading import ConfigurationError
@@ -57,7 +58,9 @@ def compile_pipeline(
         ConfigurationError: the project cannot be used, or the target's stores are not configured.
     """
     configuration, files = pack_project(project, overrides)
-    definition = pipeline_definition(name, Target(target, image_registry, files))
+    # A local run tells its steps itself: there a variable in the YAML would be part of the cache's key.
+    version = "" if target == "local" else code_version(ROOT).variable()
+    definition = pipeline_definition(name, Target(target, image_registry, files, version))
     output.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(definition, str(output), pipeline_parameters=default_parameters(configuration, target))
     return configuration

@@ -5,21 +5,39 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from project.section import Probability, Section
 
+# Packages that an estimator may come from: nothing else is imported because a configuration names it.
+ESTIMATOR_PACKAGES = ("sklearn", "lightgbm", "xgboost")
+
 
 class Calibration(StrEnum):
-    """How scores become probabilities, fitted on the validation snapshots."""
+    """How scores become probabilities."""
 
     sigmoid = "sigmoid"
     isotonic = "isotonic"
     none = "none"
 
 
+class ClassWeight(StrEnum):
+    """What a row of either class counts in training."""
+
+    none = "none"
+    balanced = "balanced"
+
+
+class ThresholdRule(StrEnum):
+    """What the decision threshold makes as good as it can be."""
+
+    cost = "cost"
+    f1 = "f1"
+    balanced_accuracy = "balanced_accuracy"
+
+
 class Costs(Section):
-    """What decisions are worth, in the project's currency; they set the decision threshold."""
+    """What decisions are worth, in the project's currency."""
 
     saved: float = Field(default=100.0, gt=0)
     """What it is worth when the event would have come and the action prevented it."""
@@ -31,20 +49,47 @@ class Costs(Section):
     """For reports."""
 
 
+class Threshold(Section):
+    """The score from which on an entity is acted upon."""
+
+    by: ThresholdRule = ThresholdRule.cost
+    """What it makes as good as it can be on the validation snapshots that did not calibrate: `cost` is the worth of
+    all decisions by `training.costs`, `f1` the harmonic mean of precision and recall, `balanced_accuracy` the mean of
+    the shares of events and of non-events that are decided rightly."""
+
+
 class Training(Section):
     """The model."""
 
     estimator: str = Field(
-        default="sklearn.ensemble.HistGradientBoostingClassifier", pattern=r"^sklearn(\.[A-Za-z_][A-Za-z0-9_]*)+$"
+        default="sklearn.ensemble.HistGradientBoostingClassifier",
+        pattern=rf"^({'|'.join(ESTIMATOR_PACKAGES)})(\.[A-Za-z_][A-Za-z0-9_]*)+$",
     )
-    """Import path of a scikit-learn classifier that gives probabilities."""
+    """Import path of a classifier that gives probabilities, from scikit-learn, LightGBM or XGBoost, such as
+    `lightgbm.LGBMClassifier`."""
     parameters: dict[str, Any] = Field(default={})
     """Its parameters where they differ from the library's defaults."""
+    class_weight: ClassWeight = ClassWeight.none
+    """`balanced` lets both classes count the same in training, however rare one is; calibration then restores the
+    true level of the probabilities."""
+    half_life_days: float | None = Field(default=None, gt=0)
+    """A training row this many days older than the newest counts half as much; without it all count the same."""
     calibration: Calibration = Calibration.sigmoid
-    """How scores become probabilities: `sigmoid`, `isotonic` or `none`; fitted on the validation snapshots."""
+    """How scores become probabilities: `sigmoid`, `isotonic` or `none`; fitted on validation snapshots that choose
+    neither the parameters nor the threshold."""
+    threshold: Threshold = Threshold()
+    """From which score on an entity is acted upon."""
     costs: Costs = Costs()
     """What decisions are worth."""
     smallest_class: int = Field(default=10, gt=1)
     """Fewer rows than this of either class, in any part of the split, refuse the training: nothing could be learned."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Makes training, tuning and evaluation repeatable."""
+
+    @model_validator(mode="after")
+    def _probabilities_stay_true(self) -> Training:
+        if self.class_weight is ClassWeight.balanced and self.calibration is Calibration.none:
+            raise ValueError(
+                "class_weight: balanced makes scores too high for a rare event; set calibration to sigmoid or isotonic"
+            )
+        return self

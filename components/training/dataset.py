@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.contract import ContractViolation
 
 DESCRIPTION_FILE = "training_set.json"
-PARTS = ("train", "validation", "test")
+FILES = ("train", "validation", "test")
+TIMESTAMP = "event_timestamp"
 # The simulation's true probability of the event, where a project's label query gives it.
 BEST_POSSIBLE = "best_possible"
 
@@ -75,14 +77,27 @@ class TrainingSet:
             raise ContractViolation(f"{DESCRIPTION_FILE} {problem}. Correct the project's feature service.")
 
     def part(self, name: str) -> Part:
-        """Read and check `train`, `validation` or `test`.
+        """Read and check `train`, `validation`, `calibration` or `test`.
+
+        What decides is apart from what calibrates, and both are a label's horizon later than what was trained on: of
+        `validation.parquet` the newer half of the snapshots calibrates, so that probabilities have the level of the
+        day, and the older half, one more where their number is odd, chooses parameters and the threshold. A single
+        snapshot is divided by entity.
 
         Raises:
-            ContractViolation: a column is missing, the label is anything but 0 and 1, or a number is infinite.
+            ContractViolation: a column is missing or there twice, the label is anything but 0 and 1, or a number is
+                infinite.
         """
-        file = self.folder / f"{name}.parquet"
+        file = self.folder / f"{'validation' if name == 'calibration' else name}.parquet"
         if not file.is_file():
             raise ContractViolation(f"{file.name} is missing from the training set. Run build_training_set again.")
+        columns = pq.read_schema(file).names
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            raise ContractViolation(
+                f"{file.name} has the column {', '.join(twice)} more than once, so that nobody can say which is meant. "
+                "Give each feature a name of its own and run build_training_set again."
+            )
         frame = pd.read_parquet(file)
         needed = [self.entity, self.label, *(feature.name for feature in self.features), *self.sensitive]
         missing = [column for column in needed if column not in frame]
@@ -91,6 +106,9 @@ class TrainingSet:
                 f"{file.name} has no column {', '.join(missing)}, which {DESCRIPTION_FILE} names. "
                 "Run build_training_set again."
             )
+        if file.stem == "validation":
+            calibrates = _calibrates(frame, self.entity)
+            frame = frame[calibrates if name == "calibration" else ~calibrates].reset_index(drop=True)
         return Part(
             frame=frame,
             features=model_inputs(frame, self.features, file.name),
@@ -102,7 +120,7 @@ class TrainingSet:
         """Read the named parts, and refuse those that nothing can be learned from or measured on.
 
         Args:
-            names: Which parts.
+            names: Which parts, as `part` knows them.
             smallest_class: Rows that each class must have in each part.
 
         Raises:
@@ -110,12 +128,12 @@ class TrainingSet:
         """
         parts = {name: self.part(name) for name in names}
         for name, part in parts.items():
-            _refuse_few_rows(part.label, f"{name}.parquet", self.label, smallest_class)
+            _refuse_few_rows(part.label, name, self.label, smallest_class)
             for feature in self.features:
                 column = part.features[feature.name]
                 if (column.isna() if feature.type == "numeric" else column == "").all():
                     raise ContractViolation(
-                        f"{name}.parquet: the feature {feature.name} has no value in any of {len(column):,} rows. "
+                        f"{name} part: the feature {feature.name} has no value in any of {len(column):,} rows. "
                         "Mend its source or its feature view, or take it out of the feature service."
                     )
         return parts
@@ -124,7 +142,7 @@ class TrainingSet:
     def digest(self) -> str:
         """SHA-256 over the description and the parts, the first 16 hexadecimal digits."""
         digest = hashlib.sha256()
-        for name in (DESCRIPTION_FILE, *(f"{part}.parquet" for part in PARTS)):
+        for name in (DESCRIPTION_FILE, *(f"{part}.parquet" for part in FILES)):
             digest.update((self.folder / name).read_bytes())
         return digest.hexdigest()[:16]
 
@@ -175,18 +193,28 @@ def _binary(label: pd.Series, where: str) -> NDArray[np.int8]:
     if others:
         shown = ", ".join(repr(value.item() if hasattr(value, "item") else value) for value in others[:3])
         raise ContractViolation(
-            f"{where}: the label {label.name} holds {shown}. The model is binary, so that a label must be the number "
-            "0 or 1: correct the label query."
+            f"{where}: the label {label.name} holds {shown}. The model is binary: it tells one event from none, and "
+            "more classes than two are not supported. A label must be the number 0 or 1: correct the label query."
         )
     binary: NDArray[np.int8] = label.to_numpy().astype(np.int8)
     return binary
 
 
-def _refuse_few_rows(label: NDArray[np.int8], where: str, name: str, smallest_class: int) -> None:
+def _calibrates(frame: pd.DataFrame, entity: str) -> NDArray[np.bool_]:
+    """Which rows of the validation file calibrate, shape (n,)."""
+    snapshots = np.sort(frame[TIMESTAMP].unique())
+    if len(snapshots) > 1:
+        return frame[TIMESTAMP].isin(snapshots[(len(snapshots) + 1) // 2 :]).to_numpy()
+    # A hash knows no order, and gives an entity the same side at every run.
+    sides: NDArray[np.bool_] = pd.util.hash_pandas_object(frame[entity], index=False).to_numpy() % 2 == 1
+    return sides
+
+
+def _refuse_few_rows(label: NDArray[np.int8], part: str, name: str, smallest_class: int) -> None:
     positives = int(label.sum())
     for value, rows in ((1, positives), (0, len(label) - positives)):
         if rows < smallest_class:
             raise ContractViolation(
-                f"{where}: {rows:,} of {len(label):,} rows have {name} = {value}; training.smallest_class asks for "
+                f"{part} part: {rows:,} of {len(label):,} rows have {name} = {value}; training.smallest_class asks for "
                 f"{smallest_class:,}. Use more snapshots or entities, or lower training.smallest_class."
             )

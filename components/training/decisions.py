@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from project.training import Costs
+from project.training import Costs, ThresholdRule
 
 
 def decision_values(label: NDArray[Any], acted: NDArray[np.bool_], costs: Costs) -> NDArray[np.float64]:
@@ -19,12 +19,15 @@ def decision_values(label: NDArray[Any], acted: NDArray[np.bool_], costs: Costs)
     return np.where(acted, label * costs.success_rate * costs.saved - costs.action, 0.0)
 
 
-def best_threshold(label: NDArray[Any], score: NDArray[np.float32], costs: Costs) -> float:
-    """The score from which on acting is worth the most in these rows.
+def best_threshold(label: NDArray[Any], score: NDArray[np.float32], rule: ThresholdRule, costs: Costs) -> float:
+    """The score from which on acting is best in these rows.
 
     Args:
-        label: 0 or 1, shape (n,).
+        label: 0 or 1, shape (n,), both present.
         score: The served score, shape (n,), in [0, 1].
+        rule: What is best: the worth of all decisions (`decision_values`), F1 = 2·TP / (2·TP + FP + FN) (van
+            Rijsbergen 1979, "Information retrieval"), or balanced accuracy, the mean of sensitivity and specificity
+            (its maximum is Youden's index, 1950, "Index for rating diagnostic tests").
         costs: What decisions are worth.
 
     Returns:
@@ -32,8 +35,15 @@ def best_threshold(label: NDArray[Any], score: NDArray[np.float32], costs: Costs
         pays.
     """
     order = np.argsort(-score, kind="stable")
-    ranked = score[order].astype(np.float64)
-    worth = np.cumsum(decision_values(label[order], np.ones(len(order), dtype=bool), costs))
+    ranked, events = score[order].astype(np.float64), label[order].astype(np.float64)
+    found, acted, all_events = np.cumsum(events), np.arange(1, len(order) + 1), events.sum()
+    if rule is ThresholdRule.cost:
+        worth = np.cumsum(decision_values(events, np.ones(len(order), dtype=bool), costs))
+    elif rule is ThresholdRule.f1:
+        worth = 2 * found / (acted + all_events)
+    else:
+        specificity = 1 - (acted - found) / (len(order) - all_events)
+        worth = (found / all_events + specificity) / 2
     # Equal scores are acted on together.
     last_of_equals = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     best = last_of_equals[np.argmax(worth[last_of_equals])]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,53 +15,66 @@ from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import threadpool_limits
 
 from components.contract import ContractViolation
-from components.training.dataset import Feature
+from components.training.dataset import TIMESTAMP, Feature, Part
+from project.training import ESTIMATOR_PACKAGES, ClassWeight, Training
 
 # Columns that one categorical feature may become. Rarer values share the code of an unseen one: all zeros.
 MOST_CATEGORIES = 50
 # Estimators that learn from a missing value and whose ONNX export keeps what they learned; for others it is imputed.
-LEARNS_FROM_MISSING = "HistGradientBoostingClassifier"
+LEARNS_FROM_MISSING = ("HistGradientBoostingClassifier", "LGBMClassifier", "XGBClassifier")
+# LightGBM's sums depend on the order in which threads finish, unless it is told otherwise.
+PACKAGE_DEFAULTS = {"lightgbm": {"deterministic": True, "force_row_wise": True, "verbose": -1}}
 
 
 def build_estimator(path: str, parameters: Mapping[str, Any], seed: int) -> BaseEstimator:
     """An untrained classifier.
 
     Args:
-        path: Import path of a scikit-learn class.
+        path: Import path of a classifier from one of `ESTIMATOR_PACKAGES`.
         parameters: Its parameters where they differ from the library's defaults.
         seed: Its `random_state`, where it has one that `parameters` does not set.
 
     Raises:
-        ContractViolation: there is no such class, it is no classifier, or it has no such parameter.
+        ContractViolation: the package is not allowed, there is no such class, it is no classifier, or it has no such
+            parameter.
     """
     module, _, name = path.rpartition(".")
+    package = path.partition(".")[0]
+    if package not in ESTIMATOR_PACKAGES:
+        raise ContractViolation(
+            f"training.estimator: {path} is not from {', '.join(ESTIMATOR_PACKAGES)}, and nothing else is imported "
+            "because a configuration names it."
+        )
     try:
         estimator_class: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, OSError) as error:
+        # OSError: LightGBM looks for the system's OpenMP library, libgomp1, which slim images lack.
         raise ContractViolation(
-            f"training.estimator: scikit-learn has no {path} ({error}). "
+            f"training.estimator: {package} has no {path} here ({error}). "
             "Name a classifier such as sklearn.ensemble.HistGradientBoostingClassifier."
         ) from error
     if not (isinstance(estimator_class, type) and issubclass(estimator_class, BaseEstimator)):
         raise ContractViolation(f"training.estimator: {path} is not an estimator. Name a scikit-learn classifier.")
-    known = sorted(inspect.signature(estimator_class).parameters)
-    for parameter in parameters:
-        if parameter not in known:
-            close = difflib.get_close_matches(parameter, known, n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(known)}."
-            raise ContractViolation(f"training.parameters or tuning.space: {name} has no parameter {parameter}; {hint}")
-    settings = dict(parameters)
-    if "random_state" in known:
-        settings.setdefault("random_state", seed)
     try:
-        estimator = estimator_class(**settings)
+        known = sorted(estimator_class().get_params(deep=False))
     except TypeError as error:
         raise ContractViolation(
             f"training.estimator: {path} cannot be made from training.parameters alone ({error}). "
             "Choose a classifier that needs no other estimator."
         ) from error
+    for parameter in parameters:
+        if parameter not in known:
+            close = difflib.get_close_matches(parameter, known, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(known)}."
+            raise ContractViolation(f"training.parameters or tuning.space: {name} has no parameter {parameter}; {hint}")
+    settings = {**PACKAGE_DEFAULTS.get(package, {}), **parameters}
+    if "random_state" in known:
+        settings.setdefault("random_state", seed)
+    estimator = estimator_class(**settings)
     if not is_classifier(estimator) or not hasattr(estimator, "predict_proba"):
         raise ContractViolation(
             f"training.estimator: {path} gives no probabilities. Choose a classifier that has predict_proba."
@@ -84,7 +96,7 @@ def build_encoder(features: Sequence[Feature], train: pd.DataFrame, estimator: B
     """
     numeric = [feature.name for feature in features if feature.type == "numeric"]
     categorical = [feature.name for feature in features if feature.type == "categorical"]
-    passes = type(estimator).__name__ == LEARNS_FROM_MISSING
+    passes = type(estimator).__name__ in LEARNS_FROM_MISSING
     number = (
         "passthrough"
         if passes
@@ -98,6 +110,18 @@ def build_encoder(features: Sequence[Feature], train: pd.DataFrame, estimator: B
     return ColumnTransformer(steps, verbose_feature_names_out=False)
 
 
+def encoded_columns(encoder: ColumnTransformer, features: Sequence[Feature]) -> dict[str, slice]:
+    """Which columns of the encoded matrix each feature became, in the order of the columns."""
+    numeric = [feature.name for feature in features if feature.type == "numeric"]
+    widths = dict.fromkeys(numeric, 1)
+    categorical = [feature.name for feature in features if feature.type == "categorical"]
+    if categorical:
+        categories = encoder.named_transformers_["categorical"].categories_
+        widths |= {name: len(values) for name, values in zip(categorical, categories, strict=True)}
+    ends = np.cumsum(list(widths.values())).tolist()
+    return {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
+
+
 def _frequent_values(column: pd.Series) -> NDArray[np.object_]:
     counts = column.value_counts()
     # Ties are broken by name, so that the same rows give the same columns.
@@ -105,16 +129,63 @@ def _frequent_values(column: pd.Series) -> NDArray[np.object_]:
     return np.array(sorted(ranked), dtype=object)
 
 
-def fit(estimator: BaseEstimator, inputs: NDArray[np.float32], label: NDArray[np.int8]) -> BaseEstimator:
-    """Train an estimator on an encoded matrix.
+def row_weights(part: Part, training: Training) -> NDArray[np.float64] | None:
+    """What each training row counts, shape (n,), 1 on average; None where all count the same.
+
+    With `half_life_days` a row counts 0.5 ** (its age / half life), its age being the days to the newest row. With
+    `class_weight: balanced` a class's rows share half of the whole weight, as scikit-learn's `balanced` does.
+
+    Args:
+        part: The rows that are trained on, both classes present.
+        training: `half_life_days` and `class_weight`.
+    """
+    if training.half_life_days is None and training.class_weight is ClassWeight.none:
+        return None
+    weight = np.ones(len(part.label))
+    if training.half_life_days is not None:
+        moment = part.frame[TIMESTAMP]
+        age = ((moment.max() - moment) / pd.Timedelta(days=1)).to_numpy()
+        weight = 0.5 ** (age / training.half_life_days)
+    if training.class_weight is ClassWeight.balanced:
+        for value in (0, 1):
+            rows = part.label == value
+            weight[rows] /= 2 * weight[rows].sum()
+    return weight / weight.mean()
+
+
+def fit(
+    estimator: BaseEstimator,
+    inputs: NDArray[np.float32],
+    label: NDArray[np.int8],
+    weight: NDArray[np.float64] | None = None,
+) -> BaseEstimator:
+    """Train an estimator on an encoded matrix; the same arguments give the same model, on any number of cores.
+
+    Args:
+        estimator: What to train.
+        inputs: The encoded features, shape (n, columns).
+        label: 0 or 1, shape (n,).
+        weight: What each row counts, shape (n,), as `row_weights` gives it.
 
     Raises:
-        ContractViolation: the estimator refuses its parameters or the data.
+        ContractViolation: the estimator refuses its parameters or the data, or takes no weights.
     """
-    try:
-        return estimator.fit(inputs, label)
-    except (ValueError, TypeError) as error:
+    name = type(estimator).__name__
+    if weight is not None and not has_fit_parameter(estimator, "sample_weight"):
         raise ContractViolation(
-            f"training.estimator: {type(estimator).__name__} cannot be trained: {error} "
+            f"training.estimator: {name} takes no weights. Leave out training.class_weight and "
+            "training.half_life_days, or choose another estimator."
+        )
+    weighted = {} if weight is None else {"sample_weight": weight}
+    try:
+        # How a sum of floats is divided among BLAS threads shows in its last bits.
+        with threadpool_limits(1, user_api="blas"):
+            return estimator.fit(inputs, label, **weighted)
+    except Exception as error:
+        # LightGBM's own error is a plain Exception; XGBoost's is a ValueError that ends with a trace of C++.
+        if not isinstance(error, ValueError | TypeError) and type(error).__name__ != "LightGBMError":
+            raise
+        raise ContractViolation(
+            f"training.estimator: {name} cannot be trained: {str(error).partition('Stack trace')[0].strip()} "
             "Correct training.parameters or tuning.space."
         ) from error

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from skl2onnx import to_onnx
+from skl2onnx import to_onnx, update_registered_converter
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
 from sklearn.pipeline import Pipeline
 
@@ -40,11 +41,13 @@ def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence
         ContractViolation: the estimator has no ONNX form.
     """
     estimator = type(pipeline[-1]).__name__
+    _register_converter(pipeline[-1])
     types: dict[str, Any] = {"numeric": FloatTensorType, "categorical": StringTensorType}
     inputs = [(feature.name, types[feature.type]([None, 1])) for feature in features]
     try:
         model = to_onnx(pipeline, initial_types=inputs, options={"zipmap": False}, target_opset=OPERATOR_SETS)
-    except (MissingConverter, MissingShapeCalculator, NotImplementedError, RuntimeError) as error:
+    except (MissingConverter, MissingShapeCalculator, NotImplementedError, RuntimeError, KeyError) as error:
+        # KeyError: XGBoost's converter misses the trees of a booster that has none, or weighs them.
         raise ContractViolation(
             f"training.estimator: {estimator} with these parameters has no ONNX form, and nothing else is served "
             f"({str(error).splitlines()[0]:.200}). Choose another estimator or other training.parameters."
@@ -62,6 +65,25 @@ def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence
     model.graph.name = estimator
     onnx.checker.check_model(model)
     return model
+
+
+def _register_converter(estimator: Any) -> None:
+    """Tell skl2onnx of the converters for estimators that are not scikit-learn's own."""
+    package = type(estimator).__module__.partition(".")[0]
+    if package == "lightgbm":
+        from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm as convert
+    elif package == "xgboost":
+        from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost as convert
+    else:
+        return
+    update_registered_converter(
+        type(estimator),
+        type(estimator).__name__,
+        calculate_linear_classifier_output_shapes,
+        convert,
+        overwrite=True,
+        options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
+    )
 
 
 def _calibration_nodes(calibration: Calibration) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:

@@ -34,6 +34,9 @@ MODEL_PATH = "model"
 def connect(tracking_uri: str) -> MlflowClient:
     """A client of the tracking server and its registry.
 
+    Args:
+        tracking_uri: `sqlite:///FILE`, `postgresql://…`, `http(s)://…`, or what a managed server's plugin takes.
+
     Raises:
         ContractViolation: nothing answers there.
     """
@@ -122,9 +125,10 @@ def tracked_run(
     with mlflow_errors(tracking_uri):
         run = client.create_run(experiment_id(client, tracking_uri, experiment), tags=dict(tags))
         if dataset:
-            from mlflow.entities import DatasetInput
+            from mlflow.entities import DatasetInput, InputTag
 
-            client.log_inputs(run.info.run_id, datasets=[DatasetInput(dataset)])
+            context = [InputTag("mlflow.data.context", "training")]
+            client.log_inputs(run.info.run_id, datasets=[DatasetInput(dataset, context)])
     try:
         yield run
     except BaseException:

@@ -15,6 +15,7 @@ from typing import Any
 
 from kfp import components as kfp_components
 
+from components.code_version import VARIABLE, code_version
 from components.operations.write_report.geometry import State
 from environments.locks import interpreter
 from platforms.compilation import compile_pipeline
@@ -27,7 +28,7 @@ from platforms.local.events import (
 )
 from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
 from platforms.local.reporting import write_report
-from platforms.local.state import RUNS, STATE, exclusive, write_json
+from platforms.local.state import CHECKOUT, RUNS, STATE, exclusive, write_json
 from project.configuration import Configuration
 from project.source import source_version
 from project.stores import local_stores
@@ -225,6 +226,7 @@ def _run(
         **SETTINGS_FOLDERS,
         "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")),
         "LIFECYCLE_RUN_ID": record.id,
+        VARIABLE: code_version(CHECKOUT).variable(),
     }
     session = Session(recorder, logs, scratch, variables)
     arguments = {

@@ -10,18 +10,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.utils.class_weight import compute_sample_weight
+from threadpoolctl import threadpool_limits
 
 from components.contract import ContractViolation
 from components.training.calibration import Calibration, fit_calibration
 from components.training.dataset import TrainingSet
 from components.training.decisions import best_threshold, decision_values
+from components.training.estimator import MOST_CATEGORIES, build_encoder, build_estimator, encoded_columns, row_weights
 from components.training.scoring import ModelFolder
+from components.training.train_model.fitting import fit_model
+from components.training.train_model.importance import feature_importance
 from components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
-from components.training.train_model.training import fit_model, train_model
+from components.training.train_model.training import train_model
 from project.training import Calibration as Method
-from project.training import Costs, Training
+from project.training import Costs, ThresholdRule, Training
 from tests.modelling.business import FEATURES, write_project, write_training_set
 
 pytestmark = pytest.mark.slow
@@ -47,6 +53,8 @@ def parameters_file(folder: Path, **parameters: Any) -> Path:
         ("sklearn.linear_model.LogisticRegression", {}),
         ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 20, "max_depth": 6}),
         ("sklearn.neural_network.MLPClassifier", {"max_iter": 5}),
+        ("lightgbm.LGBMClassifier", {"n_estimators": 30}),
+        ("xgboost.XGBClassifier", {"n_estimators": 30}),
     ],
 )
 @pytest.mark.parametrize("calibration", list(Method))
@@ -70,6 +78,26 @@ def test_the_same_inputs_and_seed_give_the_same_bytes(training_set: TrainingSet)
     first, second = (fit_model(training_set, Training(), {"max_iter": 20}).onnx for _ in range(2))
     assert first == second
     assert fit_model(training_set, Training(seed=1), {"max_iter": 20, "max_features": 0.5}).onnx != first
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 20, "max_features": 0.5}),
+        ("sklearn.linear_model.LogisticRegression", {}),
+        ("lightgbm.LGBMClassifier", {"n_estimators": 20, "subsample": 0.5, "subsample_freq": 1}),
+        ("xgboost.XGBClassifier", {"n_estimators": 20, "subsample": 0.5}),
+    ],
+)
+def test_the_number_of_threads_changes_no_byte(
+    training_set: TrainingSet, estimator: str, parameters: dict[str, Any]
+) -> None:
+    files = []
+    for threads in (1, 2):
+        own = {"n_jobs": threads} if estimator.startswith(("lightgbm", "xgboost")) else {}
+        with threadpool_limits(threads):
+            files.append(fit_model(training_set, Training(estimator=estimator), {**parameters, **own}).onnx)
+    assert files[0] == files[1]
 
 
 def test_a_model_that_differs_from_its_export_is_refused(training_set: TrainingSet) -> None:
@@ -108,9 +136,124 @@ def test_the_threshold_is_where_acting_is_worth_the_most() -> None:
     def worth(threshold: float) -> float:
         return float(decision_values(label, score >= threshold, costs).sum())
 
-    chosen = best_threshold(label, score, costs)
+    chosen = best_threshold(label, score, ThresholdRule.cost, costs)
     assert worth(chosen) == pytest.approx(max(worth(value) for value in np.linspace(0, 1, 1001)))
-    assert best_threshold(label, score, Costs(success_rate=0)) == 1.0
+    assert best_threshold(label, score, ThresholdRule.cost, Costs(success_rate=0)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("rule", "metric"), [(ThresholdRule.f1, f1_score), (ThresholdRule.balanced_accuracy, balanced_accuracy_score)]
+)
+def test_the_threshold_can_follow_a_metric_as_scikit_learn_computes_it(rule: ThresholdRule, metric: Any) -> None:
+    random = np.random.default_rng(1)
+    score = random.random(2000).astype(np.float32).round(2)
+    label = (random.random(2000) < score**2).astype(np.int8)
+    chosen = best_threshold(label, score, rule, Costs())
+    assert metric(label, score >= chosen) == pytest.approx(
+        max(metric(label, score >= value) for value in np.linspace(0, 1, 201))
+    )
+
+
+def test_what_calibrates_is_newer_than_what_decides(tmp_path: Path) -> None:
+    def older(part: str, frame: pd.DataFrame) -> pd.DataFrame:
+        before = frame.assign(event_timestamp=frame.event_timestamp - pd.Timedelta(days=30))
+        return pd.concat([before, frame]) if part == "validation" else frame
+
+    training_set = TrainingSet(write_training_set(tmp_path / "set", rows=200, change=older))
+    decides, calibrates = (training_set.part(name).frame for name in ("validation", "calibration"))
+    assert decides.event_timestamp.max() < calibrates.event_timestamp.min()
+    assert len(decides) + len(calibrates) == 400
+
+
+def test_a_single_snapshot_is_divided_by_entity(training_set: TrainingSet) -> None:
+    decides, calibrates = (training_set.part(name).frame for name in ("validation", "calibration"))
+    assert not set(decides.account) & set(calibrates.account)
+    assert 400 < len(calibrates) < 600
+
+
+def test_rows_of_either_class_can_count_the_same(training_set: TrainingSet) -> None:
+    train = training_set.part("train")
+    weight = row_weights(train, Training(class_weight="balanced"))
+    assert weight == pytest.approx(compute_sample_weight("balanced", train.label))
+    plain = fit_model(training_set, Training(), {"max_iter": 20})
+    balanced = fit_model(training_set, Training(class_weight="balanced"), {"max_iter": 20})
+    test = training_set.part("test")
+    raw = balanced.pipeline.predict_proba(test.features)[:, 1].mean()
+    # Calibration brings the level back that the weights took away.
+    assert raw > 1.2 * test.label.mean()
+    assert balanced.probabilities(test.features).mean() == pytest.approx(
+        plain.probabilities(test.features).mean(), rel=0.15
+    )
+
+
+def test_a_row_counts_half_as_much_after_each_half_life(training_set: TrainingSet) -> None:
+    train = training_set.part("train")
+    weight = row_weights(train, Training(half_life_days=31))
+    assert weight is not None
+    assert weight.mean() == pytest.approx(1)
+    by_date = pd.Series(weight).groupby(train.frame.event_timestamp.to_numpy()).first().to_numpy()
+    assert by_date[1] / by_date[2] == pytest.approx(0.5 ** (28 / 31))
+    assert row_weights(train, Training()) is None
+
+
+def test_an_estimator_without_weights_says_so(training_set: TrainingSet) -> None:
+    training = Training(estimator="sklearn.neighbors.KNeighborsClassifier", half_life_days=10)
+    with pytest.raises(ContractViolation, match="KNeighborsClassifier takes no weights"):
+        fit_model(training_set, training, {})
+
+
+def test_of_many_categories_the_frequent_ones_get_a_column_and_the_rest_share_none(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+
+    def cities(part: str, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(channel=[f"city {number}" for number in random.zipf(1.3, len(frame)) % 5000])
+
+    training_set = TrainingSet(write_training_set(tmp_path / "set", rows=500, change=cities))
+    model = fit_model(training_set, Training(), {"max_iter": 10})
+    place = encoded_columns(model.pipeline[0], training_set.features)["channel"]
+    assert place.stop - place.start == MOST_CATEGORIES
+    assert len(model.onnx) < 200_000
+
+
+def test_each_feature_knows_its_columns_of_the_matrix(training_set: TrainingSet) -> None:
+    train = training_set.part("train").features
+    estimator = build_estimator("sklearn.ensemble.HistGradientBoostingClassifier", {}, 0)
+    encoder = build_encoder(training_set.features, train, estimator).fit(train)
+    names = encoder.get_feature_names_out()
+    for feature, place in encoded_columns(encoder, training_set.features).items():
+        assert all(name == feature or name.startswith(f"{feature}_") for name in names[place])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        ("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 20}),
+        ("lightgbm.LGBMClassifier", {"n_estimators": 20}),
+        ("xgboost.XGBClassifier", {"n_estimators": 20}),
+        ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 20, "max_depth": 6}),
+    ],
+)
+def test_the_feature_that_decides_is_found_by_shuffling_and_by_gain(
+    training_set: TrainingSet, estimator: str, parameters: dict[str, Any]
+) -> None:
+    model = fit_model(training_set, Training(estimator=estimator), parameters)
+    found = feature_importance(model.pipeline, training_set.features, model.parts["test"], seed=0)
+    assert found[0]["feature"] == "days_away"
+    assert max(found, key=lambda item: item["gain"])["feature"] == "days_away"
+    assert sum(item["gain"] for item in found) == pytest.approx(1)
+
+
+def test_the_loss_by_shuffling_is_scikit_learns(training_set: TrainingSet) -> None:
+    model = fit_model(training_set, Training(), {"max_iter": 20})
+    part = training_set.part("test")
+    ours = {
+        item["feature"]: item["value"]
+        for item in feature_importance(model.pipeline, training_set.features, part, seed=0)
+    }
+    theirs = permutation_importance(
+        model.pipeline, part.features, part.label, scoring="roc_auc", n_repeats=5, random_state=0
+    )
+    assert [ours[name] for name in part.features] == pytest.approx(theirs.importances_mean, abs=0.02)
 
 
 def test_a_model_folder_holds_all_that_serving_and_monitoring_need(tmp_path: Path) -> None:
@@ -147,18 +290,19 @@ def only(part_changed: str, **columns: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (only("train", gone=0), r"train.parquet: 0 of 900 rows have gone = 1; training.smallest_class asks for 10"),
-        (only("validation", gone=1), r"validation.parquet: 0 of 300 rows have gone = 0"),
+        (only("train", gone=0), r"train part: 0 of 900 rows have gone = 1; training.smallest_class asks for 10"),
+        (only("validation", gone=1), r"validation part: 0 of 1\d\d rows have gone = 0"),
         (only("train", gone=lambda frame: frame.gone.where(frame.index > 2)), r"label gone is missing in 3 of 900"),
         (only("train", gone="yes"), r"label gone holds 'yes'"),
-        (only("train", gone=2), r"label gone holds 2.*binary"),
+        (only("train", gone=2), r"label gone holds 2.*binary.*more classes than two are not supported"),
+        (only("train", gone=lambda frame: frame.gone.astype(str)), r"label gone holds '[01]'"),
         (only("train", charge=np.nan), r"the feature charge has no value in any of 900 rows"),
         (only("train", plan=None), r"the feature plan has no value"),
         (only("train", charge=np.inf), r"the feature charge holds inf"),
         (only("train", charge=1e308), r"the feature charge holds 1e\+308.*too large"),
         (only("train", charge="cheap"), r"the feature charge is numeric, but holds something else"),
         (lambda part, frame: frame.drop(columns="tickets"), r"has no column tickets"),
-        (lambda part, frame: frame.head(20), r"train.parquet: \d+ of 20 rows have gone = 1"),
+        (lambda part, frame: frame.head(20), r"train part: \d+ of 20 rows have gone = 1"),
     ],
 )
 def test_data_that_cannot_be_learned_from_are_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
@@ -171,7 +315,12 @@ def test_data_that_cannot_be_learned_from_are_refused_by_name(tmp_path: Path, ch
     [
         (Training(), {"learning_rat": 0.1}, "no parameter learning_rat; did you mean learning_rate"),
         (Training(), {"learning_rate": -1}, "cannot be trained: The 'learning_rate' parameter"),
-        (Training(estimator="sklearn.ensemble.Forest"), {}, "scikit-learn has no sklearn.ensemble.Forest"),
+        (Training(estimator="sklearn.ensemble.Forest"), {}, "sklearn has no sklearn.ensemble.Forest"),
+        (Training(estimator="lightgbm.LGBMClassifier"), {"num_leafs": 3}, "did you mean num_leaves"),
+        (Training(estimator="lightgbm.LGBMClassifier"), {"num_leaves": 1}, "LGBMClassifier cannot be trained: "),
+        (Training(estimator="xgboost.XGBClassifier"), {"booster": "gblinear"}, "XGBClassifier .* has no ONNX form"),
+        (Training(estimator="xgboost.XGBClassifier"), {"max_depth": -3}, "XGBClassifier cannot be trained: "),
+        (Training.model_construct(estimator="os.path.join"), {}, "os.path.join is not from sklearn, lightgbm, xgboost"),
         (Training(estimator="sklearn.linear_model.Ridge"), {}, "gives no probabilities"),
         (Training(estimator="sklearn.ensemble.VotingClassifier"), {}, "cannot be made from training.parameters alone"),
         (Training(estimator="sklearn.metrics.roc_auc_score"), {}, "is not an estimator"),

@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Model, Output
 from components.environment import component
 
 
-@component(environment="modelling")
+@component(environment="modelling", records_origin=True)
 def train_model(
     project: Input[Artifact],
     training_set: Input[Artifact],
@@ -14,15 +14,17 @@ def train_model(
 ):
     """Train the model, calibrate it, choose its decision threshold, export it to ONNX and record it in MLflow.
 
-    Trained on the train part; calibrated, and the threshold chosen by `training.costs`, on the validation part. A
-    dummy and a logistic regression are trained beside it. The step fails when the exported model gives any validation
-    or test row a probability more than 1e-5 from scikit-learn's.
+    Trained on the train part; the newer half of the validation snapshots calibrates, the older half chooses the
+    threshold by `training.threshold`. A dummy and a logistic regression are trained beside it. The step fails when the
+    exported model gives any validation or test row a probability more than 1e-5 from the trained one's.
 
     Args:
         project: The project; `training` says what to train, the stores where MLflow is.
         training_set: The training set.
         parameters: JSON file with the estimator's `parameters`.
-        model: The model folder: `model.onnx`, `model.json`, `model.joblib`, `baseline/`, `feature_repo/`.
+        model: The model folder: `model.onnx`, `model.json` (with `origin`: all that `lifecycle reproduce` needs),
+            `model.joblib`, `MLmodel`, `input_example.json`, `requirements.txt`, `model_card.md` and `.html`, `plots/`,
+            `baseline/`, `feature_repo/`, `pipeline.yaml`.
     """
     from pathlib import Path
 
@@ -37,5 +39,6 @@ def train_model(
                 Path(parameters.path),
                 Path(model.path),
                 data_version=training_set.metadata.get("data_version", ""),
+                artifact_uri=model.uri,
             )
         )

@@ -1,40 +1,89 @@
-"""Which features the ranking rests on."""
+"""Which features the ranking rests on: what is lost without each, and what each one's splits gained."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
 
-from components.training.dataset import Part
-from components.training.scoring import Scorer
+from components.training.dataset import Feature, Part
+from components.training.estimator import encoded_columns
 
 MOST_ROWS = 5000
 REPEATS = 3
 
 
-def permutation_importance(scorer: Scorer, part: Part, seed: int) -> list[dict[str, Any]]:
-    """How much ROC AUC is lost when a feature's values are shuffled among the rows (Breiman 2001, "Random forests").
+def feature_importance(pipeline: Pipeline, features: Sequence[Feature], part: Part, seed: int) -> list[dict[str, Any]]:
+    """How much the ranking rests on each feature.
 
     Args:
-        scorer: The served model.
+        pipeline: Encoder and estimator, trained.
+        features: The model's inputs.
         part: Rows that it was not trained on; at most 5,000 of them are used, of both classes.
         seed: Chooses the rows and the shuffles.
 
     Returns:
-        `feature` and `value` (the mean loss over three shuffles, in AUC, about 0 for a useless one), largest first.
+        `feature`; `value`, the ROC AUC that is lost when its values are shuffled among the rows, the mean over three
+        shuffles (Breiman 2001, "Random forests"), about 0 for a useless one; `gain`, its share of what all splits
+        gained in training, 0 to 1, None for an estimator without splits. Largest value first.
     """
+    encoder, estimator = pipeline[0], pipeline[-1]
+    columns = encoded_columns(encoder, features)
     random = np.random.default_rng(seed)
     rows = random.permutation(len(part.label))[:MOST_ROWS]
     # A sample of a rare event may miss it: one row of each class is always there.
     rows = np.union1d(rows, [np.argmax(part.label), np.argmin(part.label)])
-    inputs, label = part.features.iloc[rows], part.label[rows]
-    feed = scorer.feed(inputs)
-    whole = roc_auc_score(label, scorer.run(feed))
-    losses = {}
-    for name, values in feed.items():
-        shuffled = [scorer.run({**feed, name: random.permutation(values)}) for _ in range(REPEATS)]
-        losses[name] = float(np.mean([whole - roc_auc_score(label, score) for score in shuffled]))
-    ranked = sorted(losses.items(), key=lambda item: -item[1])
-    return [{"feature": name, "value": value} for name, value in ranked]
+    inputs, label = encoder.transform(part.features.iloc[rows]), part.label[rows]
+    whole = _auc(label, estimator.predict_proba(inputs)[:, 1])
+    gains = _gain_shares(estimator, columns, inputs.shape[1])
+    described = []
+    for name, place in columns.items():
+        losses = []
+        for _ in range(REPEATS):
+            shuffled = inputs.copy()
+            shuffled[:, place] = inputs[random.permutation(len(inputs)), place]
+            losses.append(whole - _auc(label, estimator.predict_proba(shuffled)[:, 1]))
+        described.append({"feature": name, "value": float(np.mean(losses)), "gain": gains.get(name)})
+    return sorted(described, key=lambda item: -item["value"])
+
+
+def _auc(label: NDArray[np.int8], score: NDArray[Any]) -> float:
+    """ROC AUC by ranks (Mann and Whitney 1947): scikit-learn's, in a tenth of the time."""
+    positives = int(label.sum())
+    ranks = rankdata(score)[label == 1].sum()
+    return float((ranks - positives * (positives + 1) / 2) / (positives * (len(label) - positives)))
+
+
+def _gain_shares(estimator: BaseEstimator, columns: Mapping[str, slice], width: int) -> dict[str, float]:
+    gains = _column_gains(estimator, width)
+    if gains is None:
+        return {}
+    whole = gains.sum() or 1.0
+    return {name: float(gains[place].sum() / whole) for name, place in columns.items()}
+
+
+def _column_gains(estimator: Any, width: int) -> NDArray[np.float64] | None:
+    """What the splits on each column of the matrix gained, shape (width,); None for an estimator without splits."""
+    name = type(estimator).__name__
+    if name == "HistGradientBoostingClassifier":
+        gains = np.zeros(width)
+        # scikit-learn shows the gains of this estimator nowhere else.
+        for trees in estimator._predictors:
+            for tree in trees:
+                splits = tree.nodes[tree.nodes["is_leaf"] == 0]
+                np.add.at(gains, splits["feature_idx"], splits["gain"])
+        return gains
+    if name == "LGBMClassifier":
+        return np.asarray(estimator.booster_.feature_importance("gain"), dtype=np.float64)
+    if name == "XGBClassifier":
+        gains = np.zeros(width)
+        for column, gain in estimator.get_booster().get_score(importance_type="total_gain").items():
+            gains[int(column.removeprefix("f"))] = gain
+        return gains
+    found = getattr(estimator, "feature_importances_", None)
+    return None if found is None else np.asarray(found, dtype=np.float64)

@@ -13,8 +13,8 @@ from components.training.dataset import Feature
 from components.training.scoring import Scorer
 
 LARGEST_DIFFERENCE = 1e-5
-# Rows that are asked once more with values missing and categories that training never saw.
-DAMAGED_ROWS = 500
+# Rows of each part that are asked once more with values missing and categories that training never saw.
+DAMAGED_ROWS = 20_000
 UNSEEN = "\N{REPLACEMENT CHARACTER} never seen"
 
 

@@ -1,107 +1,47 @@
-"""Train, calibrate, choose the threshold, export, prove that the export is the model, record."""
+"""Train a model, write the `model` artifact and record both in MLflow."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import Pipeline
 
+from components.code_version import recorded_version
 from components.complete import complete_folder
-from components.training.calibration import Calibration, fit_calibration
-from components.training.dataset import Feature, Part, TrainingSet
-from components.training.decisions import best_threshold
-from components.training.estimator import build_encoder, build_estimator, fit
-from components.training.export import export_onnx
+from components.contract import ContractViolation
+from components.training.dataset import Part, TrainingSet
 from components.training.scoring import Scorer
-from components.training.tracking import MODEL_PATH, connect, log_run, mlflow_errors, tracked_run
-from components.training.train_model.importance import permutation_importance
-from components.training.train_model.parity import check_parity
+from components.training.tracking import MODEL_PATH, connect, mlflow_errors, tracked_run
+from components.training.train_model.fitting import TrainedModel, fit_model, timed
+from components.training.train_model.importance import feature_importance
+from components.training.train_model.learning_curve import learning_curve
+from components.training.train_model.mlflow_record import dataset_of, log_training, tags_of, write_mlflow_model
+from components.training.train_model.model_card import write_model_card
+from components.training.train_model.provenance import describe_origin, requirements
 from project.configuration import Configuration
 from project.loading import CONFIGURATION_FILE, load_configuration
 from project.stores import load_stores
-from project.training import Training
 
 # Rows of the training data that stay with the model for comparison with production.
 REFERENCE_ROWS = 5000
 
 
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model that was never served yet.
-
-    Attributes:
-        pipeline: Encoder and estimator, trained on the train part.
-        calibration: Fitted on the validation part.
-        baselines: The dummy and the logistic regression, trained on the same rows.
-        onnx: The served form.
-        threshold: The score from which on acting pays, chosen on the validation part.
-        validation_score: What the served form gives to the validation part.
-    """
-
-    pipeline: Pipeline
-    calibration: Calibration
-    baselines: dict[str, Pipeline]
-    onnx: bytes
-    threshold: float
-    validation_score: NDArray[np.float32]
-
-    def probabilities(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
-        """What scikit-learn gives, calibrated, shape (n,)."""
-        return self.calibration.apply(self.pipeline.predict_proba(inputs)[:, 1])
-
-    def scorer(self, features: Sequence[Feature]) -> Scorer:
-        """The served form, loaded."""
-        return Scorer(self.onnx, features)
-
-
-def fit_model(training_set: TrainingSet, training: Training, parameters: Mapping[str, Any]) -> TrainedModel:
-    """Train on the train part; calibrate and choose the threshold on the validation part.
-
-    The same training set, parameters and seed give the same ONNX bytes.
-
-    Raises:
-        ContractViolation: the data cannot be learned from, or the estimator does not know a parameter or has no ONNX
-            form, or the ONNX form disagrees with scikit-learn on the validation or test part.
-    """
-    parts = training_set.trainable(("train", "validation"), training.smallest_class)
-    train, validation = parts["train"], parts["validation"]
-
-    def fitted(estimator: Any) -> Pipeline:
-        encoder = build_encoder(training_set.features, train.features, estimator)
-        fit(estimator, encoder.fit_transform(train.features), train.label)
-        return Pipeline([("encode", encoder), ("classify", estimator)])
-
-    pipeline = fitted(build_estimator(training.estimator, parameters, training.seed))
-    baselines = {
-        "dummy": fitted(DummyClassifier(strategy="prior")),
-        "logistic": fitted(LogisticRegression(max_iter=1000)),
-    }
-    raw = pipeline.predict_proba(validation.features)[:, 1]
-    calibration = fit_calibration(training.calibration, raw, validation.label)
-    onnx = export_onnx(pipeline, calibration, training_set.features).SerializeToString()
-    scorer = Scorer(onnx, training_set.features)
-    score = scorer.score(validation.features)
-    threshold = best_threshold(validation.label, score, training.costs)
-    model = TrainedModel(pipeline, calibration, baselines, onnx, threshold, score)
-    rows = {"validation": validation.features, "test": training_set.part("test").features}
-    check_parity(scorer, model.probabilities, rows, training_set.features, training.seed)
-    return model
-
-
 def train_model(
-    project: Path, training_set_folder: Path, parameters_file: Path, destination: Path, data_version: str = ""
+    project: Path,
+    training_set_folder: Path,
+    parameters_file: Path,
+    destination: Path,
+    data_version: str = "",
+    artifact_uri: str = "",
 ) -> dict[str, Any]:
     """Train, write the `model` artifact and record it in MLflow.
 
@@ -111,48 +51,56 @@ def train_model(
         parameters_file: What `tune_hyperparameters` found.
         destination: Folder of the model artifact.
         data_version: DVC's digest of the snapshot behind the training set; the training set's own when not known.
+        artifact_uri: Where the pipeline keeps the model, which tells the run; `destination` when not known.
 
     Returns:
         Metadata: `run_id`, `validation_roc_auc`, `threshold`, `estimator`, `summary`.
 
     Raises:
-        ContractViolation: as `fit_model`; or MLflow cannot be reached. Nothing is left at `destination` then.
+        ContractViolation: as `fit_model`; or MLflow cannot be reached, or a disk is full. Nothing is left at
+            `destination` then.
     """
-    configuration, tracking_uri = load_configuration(project), load_stores(project).tracking_uri
-    training = configuration.training
+    configuration, stores = load_configuration(project), load_stores(project)
+    training, tracking_uri = configuration.training, stores.tracking_uri
     client = connect(tracking_uri)
     training_set = TrainingSet(training_set_folder)
-    data_version = data_version or training_set.digest
     parameters = json.loads(parameters_file.read_text("utf-8"))["parameters"]
     model = fit_model(training_set, training, parameters)
-    validation = training_set.part("validation")
-    auc = {
-        "model": float(roc_auc_score(validation.label, model.validation_score)),
-        **{
-            name: float(roc_auc_score(validation.label, baseline.predict_proba(validation.features)[:, 1]))
-            for name, baseline in model.baselines.items()
-        },
+    for note in model.notes:
+        print(note, flush=True)
+    auc = model.validation_auc()
+    with timed(model.seconds, "learning_curve"):
+        curve = learning_curve(training_set.features, model.parts, training, parameters, auc["model"])
+    with timed(model.seconds, "importance"):
+        ranked = feature_importance(model.pipeline, training_set.features, model.parts["validation"], training.seed)
+    data = {
+        "version": data_version or training_set.digest,
+        "remote": stores.dataset_remote,
+        "training_set": training_set.digest,
     }
-    tags = {
-        "project": configuration.name,
-        "data_version": data_version,
-        "feature_version": training_set.description["feature_version"],
-        "estimator": training.estimator,
+    description = {
+        **describe_model(configuration, training_set, model, parameters),
+        "baseline_auc": {name: value for name, value in auc.items() if name != "model"},
+        "importance": ranked,
+        "learning_curve": curve,
+        "origin": describe_origin(artifact_uri or str(destination), data),
     }
+    tags, dataset = tags_of(configuration, description), dataset_of(configuration, training_set, data)
     with (
         complete_folder(destination) as folder,
-        tracked_run(client, tracking_uri, configuration.name, tags, _dataset(training_set, configuration)) as run,
+        tracked_run(client, tracking_uri, configuration.name, tags, dataset) as run,
     ):
-        run_id = run.info.run_id
-        description = describe_model(configuration, training_set, model, parameters, auc, data_version, run_id)
-        write_model(folder, project, training_set, model, description, training.seed)
+        description["run_id"] = run.info.run_id
+        with room_on_disk(destination):
+            write_model(folder, project, configuration, training_set, model, description)
         with mlflow_errors(tracking_uri):
-            logged = {**parameters, "calibration": training.calibration, "seed": training.seed}
-            figures = {f"validation_roc_auc_{name}": value for name, value in auc.items()}
-            log_run(client, run_id, logged, {**figures, "threshold": model.threshold})
-            client.log_artifacts(run_id, str(folder), MODEL_PATH)
+            log_training(client, configuration, description, auc, model.seconds)
+            client.log_artifacts(run.info.run_id, str(folder), MODEL_PATH)
+        with room_on_disk(destination):
+            # For the evaluation of this run alone, and so not for MLflow.
+            joblib.dump({"pipeline": model.pipeline, "baselines": model.baselines}, folder / "model.joblib", compress=3)
     return {
-        "run_id": run_id,
+        "run_id": description["run_id"],
         "validation_roc_auc": auc["model"],
         "threshold": model.threshold,
         "estimator": training.estimator,
@@ -161,52 +109,50 @@ def train_model(
 
 
 def describe_model(
-    configuration: Configuration,
-    training_set: TrainingSet,
-    model: TrainedModel,
-    parameters: Mapping[str, Any],
-    auc: Mapping[str, float],
-    data_version: str,
-    run_id: str,
+    configuration: Configuration, training_set: TrainingSet, model: TrainedModel, parameters: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of `model.json`."""
-    validation = training_set.part("validation")
-    scorer = model.scorer(training_set.features)
+    """What `model.json` says of the model itself."""
+    training = configuration.training
     return {
         "model": configuration.deployment.model,
         "inputs": [asdict(feature) for feature in training_set.features],
         "feature_service": training_set.description["feature_service"],
         "feature_version": training_set.description["feature_version"],
         "threshold": model.threshold,
+        "threshold_by": training.threshold.by,
         "calibration": model.calibration.describe(),
-        "estimator": configuration.training.estimator,
+        "estimator": training.estimator,
         "parameters": dict(parameters),
-        "seed": configuration.training.seed,
-        "run_id": run_id,
-        "data_version": data_version,
-        "baseline_auc": {name: value for name, value in auc.items() if name != "model"},
-        "importance": permutation_importance(scorer, validation, configuration.training.seed),
+        "seed": training.seed,
+        "onnx_digest": hashlib.sha256(model.onnx).hexdigest(),
+        "notes": model.notes,
     }
 
 
 def write_model(
     folder: Path,
     project: Path,
+    configuration: Configuration,
     training_set: TrainingSet,
     model: TrainedModel,
-    description: Mapping[str, Any],
-    seed: int,
+    description: dict[str, Any],
 ) -> None:
-    """Write the files of the `model` artifact into `folder`."""
+    """Write the files of the `model` artifact into `folder`; `data_version` is repeated for those who ask for it."""
+    description["data_version"] = description["origin"]["data"]["version"]
     (folder / "model.onnx").write_bytes(model.onnx)
     (folder / "model.json").write_text(json.dumps(description, indent=2), "utf-8")
-    joblib.dump({"pipeline": model.pipeline, "baselines": model.baselines}, folder / "model.joblib", compress=3)
+    (folder / "requirements.txt").write_text(requirements(), "utf-8")
     (folder / "baseline").mkdir()
-    reference = _reference(training_set.part("train"), model.scorer(training_set.features), seed)
+    reference = _reference(model.parts["train"], model.scorer(training_set.features), configuration.training.seed)
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
     if (project / "feature_repo").is_dir():
         shutil.copytree(project / "feature_repo", folder / "feature_repo")
     shutil.copy(project / CONFIGURATION_FILE, folder / CONFIGURATION_FILE)
+    change = recorded_version().change
+    if change:
+        (folder / "code.diff").write_text(change, "utf-8")
+    write_mlflow_model(folder, training_set, model.parts["validation"], description)
+    write_model_card(folder, configuration, training_set, model, description)
 
 
 def _reference(train: Part, scorer: Scorer, seed: int) -> pd.DataFrame:
@@ -214,16 +160,19 @@ def _reference(train: Part, scorer: Scorer, seed: int) -> pd.DataFrame:
     return rows.assign(score=scorer.score(rows))
 
 
-def _dataset(training_set: TrainingSet, configuration: Configuration) -> Any:
-    from mlflow.entities import Dataset
+@contextlib.contextmanager
+def room_on_disk(place: Path) -> Iterator[None]:
+    """Turn a full disk into a message that names it.
 
-    description = training_set.description
-    kept = {name: description.get(name) for name in ("rows", "positives", "snapshots", "as_of", "feature_version")}
-    source = {"url": configuration.source.url, "feature_service": description["feature_service"]}
-    return Dataset(
-        name=configuration.name,
-        digest=training_set.digest,
-        source_type="lifecycle",
-        source=json.dumps(source),
-        profile=json.dumps(kept),
-    )
+    Raises:
+        ContractViolation: there is no room, or the user may write no more.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise ContractViolation(
+            f"The model could not be written to {place.parent}: {error.strerror}. Nothing of it was kept. "
+            "Make room there, or raise the limit, and resume the run."
+        ) from error

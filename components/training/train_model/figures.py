@@ -1,0 +1,98 @@
+"""The training in pictures, drawn from the validation and the calibration part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+from components.plot_style import ACCENT, QUIET, WARNING, new_figure
+
+# Points of a curve: more than a picture of this size can show.
+MOST_POINTS = 200
+MOST_BARS = 12
+INCHES_PER_BAR = 0.32
+BINS = 10
+
+
+def training_figures(
+    label: NDArray[Any],
+    score: NDArray[Any],
+    threshold: float,
+    importance: Sequence[Mapping[str, Any]],
+    curve: Sequence[Mapping[str, float]],
+) -> dict[str, Figure]:
+    """Each figure by its name.
+
+    Args:
+        label: 0 or 1, shape (n,), of the validation part.
+        score: What the served model gives these rows, shape (n,).
+        threshold: From which score on it decides to act.
+        importance: As `feature_importance` gives it.
+        curve: As `learning_curve` gives it.
+    """
+    return {
+        "roc": _roc(label, score),
+        "precision_recall": _precision_recall(label, score, threshold),
+        "calibration": _calibration(label, score),
+        "importance": _importance(importance),
+        "learning_curve": _learning_curve(curve),
+    }
+
+
+def _roc(label: NDArray[Any], score: NDArray[Any]) -> Figure:
+    figure, axes = new_figure(f"ROC curve, AUC {roc_auc_score(label, score):.3f}")
+    false, true, _ = roc_curve(label, score)
+    axes.plot(*_thin(false, true), color=ACCENT)
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
+    axes.set(xlabel="share of others found", ylabel="share of events found", xlim=(0, 1), ylim=(0, 1.01))
+    return figure
+
+
+def _precision_recall(label: NDArray[Any], score: NDArray[Any], threshold: float) -> Figure:
+    precision, recall, thresholds = precision_recall_curve(label, score)
+    figure, axes = new_figure(f"Precision and recall, average {average_precision_score(label, score):.3f}")
+    axes.plot(*_thin(recall, precision), color=ACCENT)
+    axes.axhline(float(label.mean()), color=QUIET, linewidth=1, linestyle=":")
+    at = min(int(np.searchsorted(thresholds, threshold)), len(recall) - 1)
+    axes.plot(recall[at], precision[at], "o", color=WARNING, label=f"threshold {threshold:.3f}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
+    axes.legend()
+    return figure
+
+
+def _calibration(label: NDArray[Any], score: NDArray[Any]) -> Figure:
+    observed, predicted = calibration_curve(label, score, n_bins=BINS, strategy="quantile")
+    highest = float(max(observed.max(), predicted.max())) * 1.05
+    figure, axes = new_figure("Predicted and observed, tenths of the rows")
+    axes.plot([0, highest], [0, highest], color=QUIET, linewidth=1, linestyle=":")
+    axes.plot(predicted, observed, "o-", color=ACCENT)
+    axes.set(xlabel="predicted probability", ylabel="observed share", xlim=(0, highest), ylim=(0, highest))
+    return figure
+
+
+def _importance(importance: Sequence[Mapping[str, Any]]) -> Figure:
+    shown = list(importance)[:MOST_BARS][::-1]
+    figure, axes = new_figure("AUC lost without a feature", height=1.2 + INCHES_PER_BAR * len(shown))
+    axes.barh([item["feature"] for item in shown], [item["value"] for item in shown], color=ACCENT)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("loss of AUC when shuffled")
+    return figure
+
+
+def _learning_curve(curve: Sequence[Mapping[str, float]]) -> Figure:
+    figure, axes = new_figure("What more data would be worth")
+    axes.plot([point["rows"] for point in curve], [point["roc_auc"] for point in curve], "o-", color=ACCENT)
+    axes.set(xlabel="training rows", ylabel="AUC, validation part")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    return figure
+
+
+def _thin(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    chosen = np.unique(np.linspace(0, len(x) - 1, min(MOST_POINTS, len(x))).astype(int))
+    return x[chosen], y[chosen]

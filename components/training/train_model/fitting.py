@@ -1,0 +1,136 @@
+"""Train, calibrate, choose the threshold, export, prove that the export is the model."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import Pipeline
+
+from components.training.calibration import Calibration, fit_calibration
+from components.training.dataset import Feature, Part, TrainingSet
+from components.training.decisions import best_threshold
+from components.training.estimator import build_encoder, build_estimator, fit, row_weights
+from components.training.export import export_onnx
+from components.training.scoring import Scorer
+from components.training.train_model.parity import check_parity
+from project.training import Training
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that was never served yet.
+
+    Attributes:
+        pipeline: Encoder and estimator, trained on the train part.
+        calibration: Fitted on the calibration part.
+        baselines: The dummy and the logistic regression, trained on the same rows, all of the same weight.
+        onnx: The served form.
+        threshold: The score from which on acting is best, chosen on the validation part.
+        parts: What it was made from: `train`, `validation`, `calibration` and `test`.
+        validation_score: What the served form gives to the validation part, shape (n,).
+        notes: What a reader of the model should know, in sentences.
+        seconds: How long each stage took.
+    """
+
+    pipeline: Pipeline
+    calibration: Calibration
+    baselines: dict[str, Pipeline]
+    onnx: bytes
+    threshold: float
+    parts: Mapping[str, Part]
+    validation_score: NDArray[np.float32]
+    notes: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def probabilities(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
+        """What scikit-learn gives, calibrated, shape (n,)."""
+        return self.calibration.apply(self.pipeline.predict_proba(inputs)[:, 1])
+
+    def scorer(self, features: Sequence[Feature]) -> Scorer:
+        """The served form, loaded."""
+        return Scorer(self.onnx, features)
+
+    def validation_auc(self) -> dict[str, float]:
+        """ROC AUC on the validation part, of `model` and of each baseline."""
+        part = self.parts["validation"]
+        scores = {name: pipeline.predict_proba(part.features)[:, 1] for name, pipeline in self.baselines.items()}
+        scores = {"model": self.validation_score, **scores}
+        return {name: float(roc_auc_score(part.label, score)) for name, score in scores.items()}
+
+
+def fit_model(training_set: TrainingSet, training: Training, parameters: Mapping[str, Any]) -> TrainedModel:
+    """Train on the train part, calibrate on the calibration part, choose the threshold on the validation part.
+
+    The same training set, parameters and seed give the same ONNX bytes, on any number of cores.
+
+    Raises:
+        ContractViolation: the data cannot be learned from, or the estimator does not know a parameter or has no ONNX
+            form, or the ONNX form disagrees with scikit-learn on the validation or test part.
+    """
+    seconds: dict[str, float] = {}
+    with timed(seconds, "read"):
+        parts = training_set.trainable(("train", "validation", "calibration"), training.smallest_class)
+        parts["test"] = training_set.part("test")
+    train, validation, calibrating = parts["train"], parts["validation"], parts["calibration"]
+    with timed(seconds, "fit"):
+        estimator = build_estimator(training.estimator, parameters, training.seed)
+        pipeline = fit_pipeline(training_set.features, train, estimator, row_weights(train, training))
+    with timed(seconds, "baselines"):
+        baselines = {
+            "dummy": fit_pipeline(training_set.features, train, DummyClassifier(strategy="prior")),
+            "logistic": fit_pipeline(training_set.features, train, LogisticRegression(max_iter=1000)),
+        }
+    with timed(seconds, "calibrate_and_export"):
+        raw = pipeline.predict_proba(calibrating.features)[:, 1]
+        calibration = fit_calibration(training.calibration, raw, calibrating.label)
+        onnx = export_onnx(pipeline, calibration, training_set.features).SerializeToString()
+        scorer = Scorer(onnx, training_set.features)
+        score = scorer.score(validation.features)
+        threshold = best_threshold(validation.label, score, training.threshold.by, training.costs)
+    notes = constant_features(train, training_set.features)
+    model = TrainedModel(pipeline, calibration, baselines, onnx, threshold, parts, score, notes, seconds)
+    with timed(seconds, "parity"):
+        rows = {name: parts[name].features for name in ("validation", "test")}
+        check_parity(scorer, model.probabilities, rows, training_set.features, training.seed)
+    return model
+
+
+def fit_pipeline(
+    features: Sequence[Feature], train: Part, estimator: Any, weight: NDArray[np.float64] | None = None
+) -> Pipeline:
+    """An encoder and an estimator behind it, trained.
+
+    Raises:
+        ContractViolation: as `fit`.
+    """
+    encoder = build_encoder(features, train.features, estimator)
+    fit(estimator, encoder.fit_transform(train.features), train.label, weight)
+    return Pipeline([("encode", encoder), ("classify", estimator)])
+
+
+def constant_features(train: Part, features: Sequence[Feature]) -> list[str]:
+    """A sentence for each feature that has one value in all training rows: harmless, and of no use."""
+    constant = [item.name for item in features if train.features[item.name].nunique(dropna=False) == 1]
+    return [
+        f"The feature {name} has the same value in all {len(train.label):,} training rows: nothing can be learned from "
+        "it. Mend its source, or take it out of the feature service."
+        for name in constant
+    ]
+
+
+@contextlib.contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Record how long a stage takes."""
+    started = time.monotonic()
+    yield
+    seconds[stage] = round(time.monotonic() - started, 3)

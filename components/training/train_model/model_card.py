@@ -1,0 +1,244 @@
+"""The model card (Mitchell et al. 2019, "Model cards for model reporting"): Markdown to keep, HTML to read."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sklearn.metrics import average_precision_score, brier_score_loss
+
+from components.plot_style import svg
+from components.training.dataset import TrainingSet
+from components.training.train_model.figures import training_figures
+from components.training.train_model.fitting import TrainedModel
+from project.configuration import Configuration
+from project.training import ClassWeight, ThresholdRule
+
+MOST_FEATURES = 12
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2933; }}
+h1 {{ line-height: 1.2; }}
+h2 {{ margin-top: 2rem; }}
+svg {{ width: 25rem; max-width: 100%; height: auto; }}
+.plots {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+.scroll {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid #d9dee3; }}
+code {{ overflow-wrap: anywhere; }}
+</style></head><body>
+<h1>{title}</h1>
+{sections}
+</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, sentences, and perhaps a table with its column titles first."""
+
+    heading: str
+    sentences: Sequence[str]
+    table: Sequence[Sequence[str]] = ()
+    plots: Sequence[str] = ()
+
+
+def write_model_card(
+    folder: Path,
+    configuration: Configuration,
+    training_set: TrainingSet,
+    model: TrainedModel,
+    description: Mapping[str, Any],
+) -> None:
+    """Write `model_card.md`, `model_card.html` and `plots/<name>.svg` into a model folder.
+
+    Args:
+        folder: The model folder.
+        configuration: Of the project.
+        training_set: What the model learned from.
+        model: The model.
+        description: What `model.json` says.
+    """
+    label = model.parts["validation"].label
+    figures = training_figures(
+        label, model.validation_score, model.threshold, description["importance"], description["learning_curve"]
+    )
+    drawn = {name: svg(figure) for name, figure in figures.items()}
+    (folder / "plots").mkdir()
+    for name, picture in drawn.items():
+        (folder / "plots" / f"{name}.svg").write_text(picture, "utf-8")
+    title = f"Model card: {configuration.title}"
+    sections = card_sections(configuration, training_set, model, description)
+    (folder / "model_card.md").write_text(as_markdown(title, sections), "utf-8")
+    (folder / "model_card.html").write_text(as_html(title, sections, drawn), "utf-8")
+
+
+def card_sections(
+    configuration: Configuration, training_set: TrainingSet, model: TrainedModel, description: Mapping[str, Any]
+) -> list[Section]:
+    """What the card says, in order."""
+    return [
+        _purpose(configuration),
+        _data(configuration, training_set, model),
+        _performance(model, description),
+        _decisions(configuration, model),
+        _reasons(description),
+        _limits(configuration, training_set, model),
+        _origin(description),
+    ]
+
+
+def _purpose(configuration: Configuration) -> Section:
+    sentences = [
+        configuration.description,
+        f"It gives each {configuration.entity.name} the probability that it {configuration.label.title}, from what is "
+        "known at the moment of asking.",
+        f"Judged and meant for the population of {configuration.label.query}; for anyone else it is untested.",
+    ]
+    return Section("Purpose", [sentence for sentence in sentences if sentence])
+
+
+def _data(configuration: Configuration, training_set: TrainingSet, model: TrainedModel) -> Section:
+    rows = [("part", "snapshots", "rows", "events")]
+    for name, use in (
+        ("train", "trained on"),
+        ("validation", "chose parameters and threshold"),
+        ("calibration", "calibrated"),
+        ("test", "kept for the evaluation"),
+    ):
+        part = model.parts[name]
+        dates = sorted({f"{moment:%Y-%m-%d}" for moment in part.frame["event_timestamp"].unique()})
+        span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]} ({len(dates)})"
+        rows.append((f"{name}: {use}", span, f"{len(part.label):,}", f"{part.label.mean():.1%}"))
+    sentences = [
+        f"{len(training_set.features)} features of the feature service {training_set.description['feature_service']}. "
+        f"A label is known {configuration.label.horizon_days} days after its snapshot; what was trained on was known "
+        "before the first later part begins."
+    ]
+    return Section("Data", sentences, rows)
+
+
+def _performance(model: TrainedModel, description: Mapping[str, Any]) -> Section:
+    label, score = model.parts["validation"].label, model.validation_score
+    figures = model.validation_auc()
+    rows = [("model", "ROC AUC"), (description["estimator"].rpartition(".")[2], f"{figures['model']:.3f}")]
+    rows += [(name, f"{value:.3f}") for name, value in description["baseline_auc"].items()]
+    sentences = [
+        f"On the validation part: average precision {average_precision_score(label, score):.3f} "
+        f"(chance {label.mean():.3f}), Brier score {brier_score_loss(label, score):.4f}. These rows chose the "
+        "parameters, so that they flatter; the run's report has the evaluation on rows that chose nothing, with "
+        "intervals, fairness and robustness."
+    ]
+    return Section("Performance", sentences, rows, ("roc", "precision_recall", "learning_curve"))
+
+
+def _decisions(configuration: Configuration, model: TrainedModel) -> Section:
+    training, costs = configuration.training, configuration.training.costs
+    by = {
+        ThresholdRule.cost: f"where the decisions are worth the most: {costs.action:g} {costs.currency} an action, "
+        f"{costs.saved:g} for an event prevented, {costs.success_rate:.0%} of actions prevent it",
+        ThresholdRule.f1: "where F1 is highest",
+        ThresholdRule.balanced_accuracy: "where balanced accuracy is highest",
+    }[training.threshold.by]
+    acted = float((model.validation_score >= model.threshold).mean())
+    weighted = "Both classes counted the same in training. " if training.class_weight is ClassWeight.balanced else ""
+    sentences = [
+        f"{weighted}Scores are made probabilities by calibration ({training.calibration}), on rows that chose nothing "
+        "else.",
+        f"It acts from a score of {model.threshold:.4f} on, {by}: {acted:.1%} of the validation rows.",
+    ]
+    return Section("Probabilities and decisions", sentences, (), ("calibration",))
+
+
+def _reasons(description: Mapping[str, Any]) -> Section:
+    rows = [("feature", "AUC lost when shuffled", "share of the splits' gain")]
+    for item in description["importance"][:MOST_FEATURES]:
+        gain = "" if item["gain"] is None else f"{item['gain']:.1%}"
+        rows.append((item["feature"], f"{item['value']:.4f}", gain))
+    sentences = ["Features that tell the same share their importance: shuffling one leaves the other."]
+    return Section("What the ranking rests on", sentences, rows, ("importance",))
+
+
+def _limits(configuration: Configuration, training_set: TrainingSet, model: TrainedModel) -> Section:
+    train = model.parts["train"].features
+    missing = {item.name: _missing_share(train[item.name]) for item in training_set.features}
+    most = max(missing, key=lambda name: missing[name])
+    sensitive = [name for name in training_set.sensitive if name in train.columns]
+    sentences = [
+        "It knows one event and none: two classes, no more. A category that it never saw, or seldom, counts as none "
+        "of those it knows; a missing number is learned from or replaced by the median, as the estimator allows.",
+        f"Most often missing in training: {most}, {missing[most]:.1%} of the rows.",
+        f"Features older than {configuration.features.freshness_days} days count as missing.",
+        f"Sensitive features that it reads: {', '.join(sensitive)}."
+        if sensitive
+        else "It reads none of the features that fairness is judged by.",
+        *model.notes,
+    ]
+    return Section("Limits", sentences)
+
+
+def _missing_share(column: Any) -> float:
+    return float((column == "").mean() if column.dtype == object else column.isna().mean())
+
+
+def _origin(description: Mapping[str, Any]) -> Section:
+    origin = description["origin"]
+    changed = origin["code"]["changed"]
+    commit = origin["code"]["commit"] or "not known"
+    hardware = origin["hardware"]
+    rows = [
+        ("what", "which"),
+        ("pipeline run", origin["pipeline_run"] or "not known"),
+        ("MLflow run", description["run_id"]),
+        ("data version", origin["data"]["version"]),
+        ("training set", origin["data"]["training_set"]),
+        ("feature version", description["feature_version"]),
+        ("commit", f"{commit}, and {len(changed)} changed files" if changed else commit),
+        ("code", origin["code"]["digest"]),
+        ("environment", f"{origin['environment']['name']} ({origin['environment']['digest']})".strip()),
+        ("seed", str(description["seed"])),
+        ("machine", f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gb']} GB, {hardware['system']}"),
+        ("model.onnx, SHA-256", description["onnx_digest"]),
+    ]
+    return Section(
+        "Origin", ["`lifecycle reproduce` with either run trains it again and compares, byte by byte."], rows
+    )
+
+
+def as_markdown(title: str, sections: Sequence[Section]) -> str:
+    """The card as Markdown; pictures are linked from `plots/`."""
+    lines = [f"# {title}"]
+    for section in sections:
+        lines += ["", f"## {section.heading}", "", "\n\n".join(section.sentences)]
+        if section.table:
+            head, *rows = ["|".join(("", *(cell.replace("|", "\\|") for cell in row), "")) for row in section.table]
+            lines += ["", head, "|" + "---|" * len(section.table[0]), *rows]
+        lines += [f"\n![{name.replace('_', ' ')}](plots/{name}.svg)" for name in section.plots]
+    return "\n".join(lines) + "\n"
+
+
+def as_html(title: str, sections: Sequence[Section], pictures: Mapping[str, str]) -> str:
+    """The card as one page that needs nothing else."""
+    parts = []
+    for section in sections:
+        parts.append(f"<h2>{html.escape(section.heading)}</h2>")
+        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in section.sentences]
+        if section.table:
+            parts.append(_html_table(section.table))
+        if section.plots:
+            parts.append('<div class="plots">' + "\n".join(pictures[name] for name in section.plots) + "</div>")
+    return PAGE.format(title=html.escape(title), sections="\n".join(parts))
+
+
+def _html_table(table: Sequence[Sequence[str]]) -> str:
+    def cells(tag: str, row: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
+
+    head, *rows = table
+    body = "\n".join(cells("td", row) for row in rows)
+    return f'<div class="scroll"><table><thead>{cells("th", head)}</thead><tbody>\n{body}\n</tbody></table></div>'

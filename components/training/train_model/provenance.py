@@ -1,0 +1,83 @@
+"""Where a model comes from: what has to be had again to train it again, and what may explain a difference."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from components.code_version import recorded_version
+from components.embedding import module_closure
+
+CODE = ("components.training.train_model.fitting",)
+ENVIRONMENT_VARIABLE = "LIFECYCLE_ENVIRONMENT"
+RUN_VARIABLE = "LIFECYCLE_RUN_ID"
+
+
+def describe_origin(artifact_uri: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The `origin` of a model, for `model.json`.
+
+    Args:
+        artifact_uri: Where the pipeline keeps the model.
+        data: `version` (DVC's), `remote`, `training_set` (digest of its files).
+
+    Returns:
+        `pipeline_run` (its name), `artifact_uri`, `data`, `code` (`digest` of the modules that train, `commit`,
+        `changed` files), `environment` (`name` with its lock's digest, `digest` of the installed packages),
+        `hardware`.
+    """
+    version = recorded_version()
+    return {
+        "pipeline_run": os.environ.get(RUN_VARIABLE) or _run_of(artifact_uri),
+        "artifact_uri": artifact_uri,
+        "data": data,
+        "code": {"digest": code_digest(), "commit": version.commit, "changed": list(version.changed)},
+        "environment": {
+            "name": os.environ.get(ENVIRONMENT_VARIABLE, ""),
+            "digest": hashlib.sha256(requirements().encode()).hexdigest()[:12],
+        },
+        "hardware": hardware(),
+    }
+
+
+def code_digest() -> str:
+    """SHA-256 of the modules that train and all they import, the first 12 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path, content in module_closure(CODE).items():
+        for part in (path.encode(), content):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()[:12]
+
+
+@cache
+def requirements() -> str:
+    """The installed distributions, `name==version` a line, sorted: what a requirements file holds."""
+    found = {f"{item.metadata['Name'].lower()}=={item.version}" for item in importlib.metadata.distributions()}
+    return "".join(f"{line}\n" for line in sorted(found))
+
+
+def hardware() -> dict[str, Any]:
+    """What the numbers were computed on: `cpu`, `cores` that may be used, `memory_gb`, `system`, `python`."""
+    cpu = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        lines = [line for line in information.read_text("utf-8").splitlines() if line.startswith("model name")]
+        cpu = lines[0].partition(":")[2].strip() if lines else cpu
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _run_of(artifact_uri: str) -> str:
+    """The run in an artifact's place, which is `…/<run>/<step>/…/<artifact>` on every target."""
+    parts = [part for part in artifact_uri.split("/") if part]
+    steps = [place for place, part in enumerate(parts) if part.startswith("train-model") and place]
+    return parts[steps[-1] - 1] if steps else ""
