@@ -204,10 +204,11 @@ def _calibrates(frame: pd.DataFrame, entity: str) -> NDArray[np.bool_]:
     """Which rows of the validation file calibrate, shape (n,)."""
     snapshots = np.sort(frame[TIMESTAMP].unique())
     if len(snapshots) > 1:
-        return frame[TIMESTAMP].isin(snapshots[(len(snapshots) + 1) // 2 :]).to_numpy()
+        newer: NDArray[np.bool_] = frame[TIMESTAMP].isin(snapshots[(len(snapshots) + 1) // 2 :]).to_numpy()
+        return newer
     # A hash knows no order, and gives an entity the same side at every run.
-    sides: NDArray[np.bool_] = pd.util.hash_pandas_object(frame[entity], index=False).to_numpy() % 2 == 1
-    return sides
+    side: NDArray[np.bool_] = pd.util.hash_pandas_object(frame[entity], index=False).to_numpy() % 2 == 1
+    return side
 
 
 def _refuse_few_rows(label: NDArray[np.int8], part: str, name: str, smallest_class: int) -> None:

@@ -150,7 +150,8 @@ def row_weights(part: Part, training: Training) -> NDArray[np.float64] | None:
         for value in (0, 1):
             rows = part.label == value
             weight[rows] /= 2 * weight[rows].sum()
-    return weight / weight.mean()
+    normalized: NDArray[np.float64] = weight / weight.mean()
+    return normalized
 
 
 def fit(

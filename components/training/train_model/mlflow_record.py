@@ -53,7 +53,7 @@ def dataset_of(configuration: Configuration, training_set: TrainingSet, data: Ma
     description = training_set.description
     kept = {name: description.get(name) for name in ("rows", "positives", "snapshots", "as_of", "feature_version")}
     source = {
-        "url": without_password(configuration.source.url),
+        "url": without_password(configuration.source.url or ""),
         "dvc_remote": without_password(data["remote"]),
         "dvc_version": data["version"],
         "feature_service": description["feature_service"],
