@@ -48,7 +48,7 @@ class Validation(Section):
     blame for, such as a missing column, stops the run in either case."""
     largest_bad_share: Probability = 0.01
     """With `quarantine`: largest share of a table's rows that may be put aside; beyond it the run stops."""
-    bounds: dict[Name, Bounds] = {}
+    bounds: dict[Name, Bounds] = Field(default={})
     """Rows and freshness by table; a table that is not named here is not bounded."""
     recent_days: int = Field(default=28, gt=0)
     """The newest days, of which rows, missing values and distributions are compared with the newest days of the last
@@ -67,10 +67,13 @@ class Validation(Section):
     that was, on the same side; outliers are a warning."""
     max_rows: int | None = Field(default=None, gt=0)
     """Refuse a table with more rows than this; none by default."""
-    sample_rows: int = Field(default=2_000_000, ge=1000)
-    """Of a larger table, statistics and expectations look at a sample of about this many rows, and the report says so.
-    Keys, times, bounds, SQL rules, and whatever puts rows in quarantine always see every row."""
-    beam_options: list[str] = []
+    sample_rows: int = Field(default=500_000, ge=1000)
+    """Of a larger table, the statistics of values are those of a sample of about this many rows, and the report says
+    so. Everything that a single row can break is looked for in every row."""
+    expectation_rows: int = Field(default=10_000_000, ge=1000)
+    """Great Expectations holds the columns it judges in memory; of a table with more rows it sees a sample of about
+    this many, and the report says so. With `quarantine` it sees every row."""
+    beam_options: list[str] = Field(default=[])
     """Compute the statistics of whole tables with Apache Beam under these options, as Beam names them, such as
     `--runner=DataflowRunner`; `[--runner=DirectRunner]` is this machine. None by default: DuckDB and TFDV do it in
     the step, over all cores."""

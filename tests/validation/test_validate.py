@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from shop import GOOD_ORDERS, ORDERS, make_database, make_project
+from shop import GOOD_ORDERS, ORDERS, make_project
+from snapshots import write_snapshot
 
 from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
 from components.data.validate_data.checks import Check, failures
-from components.data.validate_data.infer_schema import infer_schema
+from components.data.validate_data.infer_schema import propose_schemas, write_schema
 from components.data.validate_data.profile import mass_between
 from components.data.validate_data.validation import validate
 
@@ -29,11 +29,11 @@ class Shop:
         self.project = make_project(folder / "shop", f"duckdb:///{folder / 'shop.duckdb'}", TABLES)
         self.rules([])
         self.ingest(GOOD_ORDERS)
-        infer_schema(folder / "tables", self.project / "expectations")
+        for table, schema in propose_schemas(folder / "tables").items():
+            write_schema(schema, self.project / "expectations" / f"{table}.pbtxt")
 
     def ingest(self, query: str) -> None:
-        make_database(self.folder / "shop.duckdb", orders=query)
-        ingest(self.project, self.folder / "tables")
+        write_snapshot(self.folder / "tables", orders=query)
 
     def rules(self, rules: list[dict[str, Any]]) -> None:
         (self.project / "expectations").mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ class Shop:
         self.ingest(query)
         return validate(
             self.project, self.folder / "tables", self.folder / "validated", self.folder / "report" / "report.html"
-        )
+        ).checks
 
     def refusal(self, query: str = GOOD_ORDERS) -> str:
         with pytest.raises(ContractViolation) as violation:
@@ -99,9 +99,11 @@ def test_a_drifted_column_is_a_warning_against_the_last_accepted_snapshot_alone(
     shop.validate()
     assert failures(shop.validate(), "warning") == []
     dearer = f"SELECT * REPLACE (amount * 3 AS amount) FROM ({GOOD_ORDERS})"
-    (warning,) = failures(shop.validate(dearer), "warning")
-    assert warning.subject == "orders.amount"
-    assert "at most 0.2" in warning.rule
+    drift, outliers = sorted(failures(shop.validate(dearer), "warning"), key=lambda check: check.rows)
+    assert drift.subject == outliers.subject == "orders.amount"
+    assert "distributed as in the last accepted snapshot" in drift.rule
+    assert "far beyond those of the last accepted snapshot" in outliers.rule
+    assert outliers.examples == ("30.0", "33.0", "36.0")
     assert failures(shop.validate(dearer), "warning") == [], "the dearer orders were accepted, so they are usual now"
 
 
@@ -169,10 +171,10 @@ def test_a_missing_schema_and_a_broken_one_are_named(shop: Shop) -> None:
 
 def test_a_large_table_is_judged_by_a_sample_and_the_report_says_so(shop: Shop) -> None:
     text = (shop.project / "pipeline.yaml").read_text()
-    (shop.project / "pipeline.yaml").write_text(f"{text}validation: {{sample_rows: 1000}}\n")
+    (shop.project / "pipeline.yaml").write_text(f"{text}validation: {{sample_rows: 1000, expectation_rows: 1000}}\n")
     many = GOOD_ORDERS.replace("range(1000)", "range(5000)").replace("INTERVAL 1 HOUR", "INTERVAL 1 MINUTE")
     assert failures(shop.validate(many), "critical") == []
-    assert "looked at a sample of orders" in (shop.folder / "report" / "report.html").read_text()
+    assert "at a sample of orders" in (shop.folder / "report" / "report.html").read_text()
     repeated = f"SELECT * REPLACE (if(order_id = 4999, 4998, order_id) AS order_id) FROM ({many})"
     assert "no two rows share it. 1 rows" in shop.refusal(repeated), "keys are checked in every row"
 
@@ -202,7 +204,7 @@ def test_checks_are_written_as_the_contract_says(shop: Shop) -> None:
     shop.validate()
     (first, *_) = json.loads((shop.folder / "validated/validation.json").read_text())["checks"]
     keys = ["table", "column", "layer", "rule", "severity", "passed", "rows", "share", "examples", "remedy"]
-    assert list(first) == keys
+    assert list(first) == [*keys, "recent", "quarantined"]
 
 
 def test_a_histogram_is_cut_without_loss() -> None:

@@ -37,7 +37,7 @@ def churn_project(folder: Path, **simulation: object) -> Path:
 def run(folder: Path, **simulation: object) -> list[Check]:
     project = churn_project(folder, **simulation)
     ingest(project, folder / "tables")
-    return validate(project, folder / "tables", folder / "validated", folder / "report.html")
+    return validate(project, folder / "tables", folder / "validated", folder / "report.html").checks
 
 
 def refusal(folder: Path, fault: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
 
 import duckdb
 
@@ -12,10 +12,17 @@ from components.data.tables import quoted
 
 Layer = Literal["schema", "statistics", "rules"]
 Severity = Literal["critical", "warning"]
+T = TypeVar("T")
 
 # A message is read in a terminal and in a pod's status; the report has the rest.
 LINES_IN_A_MESSAGE = 10
 WIDEST_EXAMPLE = 60
+# A table of ten thousand columns has more conditions than one query should hold.
+CONDITIONS_IN_A_QUERY = 500
+
+# Where SQL finds each table with the number of each row in its file, for conditions that need to tell rows apart.
+NUMBERED = "numbered"
+ROW = "file_row_number"
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,23 @@ class Check:
     """Some of the offending values."""
     remedy: str = ""
     """What to do about it."""
+    recent: bool = False
+    """Whether it is about the newest days alone."""
+    quarantined: bool = False
+    """Whether the rows that break it were put aside, so that it does not stop the run."""
+    blamed: str | tuple[int, ...] | None = field(default=None, repr=False, compare=False)
+    """The rows that break it: an SQL condition on the table, or their numbers in the file. None where no row alone is
+    to blame."""
 
     @property
     def subject(self) -> str:
         """What the check is about: `table.column`, or the table."""
         return f"{self.table}.{self.column}" if self.column else self.table
+
+    @property
+    def condition(self) -> str:
+        """What was asked: layer, subject and rule."""
+        return f"{self.layer}: {self.subject}: {self.rule}"
 
     @property
     def sentence(self) -> str:
@@ -55,9 +74,14 @@ class Check:
 
 
 def failures(checks: Sequence[Check], severity: Severity) -> list[Check]:
-    """The failed checks of a severity, those of most rows first."""
-    failed = [check for check in checks if not check.passed and check.severity == severity]
+    """The failed checks of a severity whose rows were not put aside, those of most rows first."""
+    failed = [check for check in checks if not check.passed and check.severity == severity and not check.quarantined]
     return sorted(failed, key=lambda check: -check.rows)
+
+
+def as_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """The checks as `validation.json` lists them."""
+    return [{key: value for key, value in asdict(check).items() if key != "blamed"} for check in checks]
 
 
 def failure_message(checks: Sequence[Check]) -> str:
@@ -81,9 +105,17 @@ def examples_where(
 
 
 def count_where(connection: duckdb.DuckDBPyConnection, table: str, conditions: Sequence[str]) -> list[int]:
-    """How many rows meet each SQL condition, found in one pass over the table."""
-    counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in conditions)
-    return list(connection.execute(f"SELECT {counts} FROM {quoted(table)}").fetchall()[0]) if conditions else []
+    """How many rows meet each SQL condition, found in one pass over the table, or a few where conditions are many."""
+    found: list[int] = []
+    for part in batched(conditions, CONDITIONS_IN_A_QUERY):
+        counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for condition in part)
+        found += connection.execute(f"SELECT {counts} FROM {quoted(table)}").fetchall()[0]
+    return found
+
+
+def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in groups of at most `size`, in order."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def shown(values: dict[str, Any]) -> str:

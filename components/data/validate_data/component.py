@@ -10,31 +10,24 @@ def validate_data(project: Input[Artifact], snapshot: Input[Dataset], validated:
     """Hand on the snapshot if it can be trusted, and stop the run if it cannot.
 
     Three layers look at it: `schema` (TFDV: types, presence, domains, ranges of every column), `statistics` (keys,
-    times, finite numbers; drift from the last accepted snapshot, which warns) and `rules` (Great Expectations and SQL,
-    from the project's `rules.yaml`). A failed critical check stops the run and names table, column, rule, the number of
-    rows, example values and the remedy.
+    times, finite numbers, bounds of rows and freshness; missing values, rows, drift and outliers beside the last
+    accepted snapshot) and `rules` (Great Expectations and SQL, from the project's `rules.yaml`). A failed critical
+    check stops the run and names table, column, rule, the number of rows, example values and the remedy. Where the
+    project says so, rows that break one are put in quarantine instead, up to a share.
 
     Args:
         project: The project, as `load_project` gives it; `validation` names its expectations and limits.
         snapshot: The tables, as `snapshot_dataset` gives them.
-        validated: The same tables and `validation.json`, the list of all checks. Metadata: `checks` and `warnings`
-            (numbers), `version`, `rows` by table, `as_of`.
+        validated: The tables, `validation.json`, the list of all checks, and, where rows were put in quarantine,
+            `quarantine/<table>.parquet`: those rows with their reasons. Metadata: `checks`, `warnings` and
+            `quarantined` (numbers), `version`, `rows` by table, `as_of`.
         report: What was found, for people; written also when the run stops.
     """
     from pathlib import Path
 
     from components.contract import step
-    from components.data.validate_data.checks import failures
     from components.data.validate_data.validation import validate
 
     with step(validated, report):
-        checks = validate(Path(project.path), Path(snapshot.path), Path(validated.path), Path(report.path))
-        warnings = len(failures(checks, "warning"))
-        validated.metadata.update(
-            summary=f"{len(checks)} checks" + (f", {warnings} warnings" if warnings else ""),
-            checks=len(checks),
-            warnings=warnings,
-            version=snapshot.metadata["version"],
-            rows=snapshot.metadata["rows"],
-            as_of=snapshot.metadata["as_of"],
-        )
+        outcome = validate(Path(project.path), Path(snapshot.path), Path(validated.path), Path(report.path))
+        validated.metadata.update(outcome.metadata(), version=snapshot.metadata["version"])

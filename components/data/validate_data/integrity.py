@@ -8,7 +8,7 @@ from datetime import datetime
 import duckdb
 
 from components.data.tables import TableSummary, literal, quoted
-from components.data.validate_data.checks import Check, count_where, examples_where, shown
+from components.data.validate_data.checks import NUMBERED, ROW, Check, count_where, examples_where, shown
 from project.data import Table
 
 FRACTIONS = ("FLOAT", "DOUBLE")
@@ -45,7 +45,7 @@ def integrity_checks(
     """
     conditions = [*_key_conditions(table), *_time_conditions(table, now), *_number_conditions(summary)]
     counts = count_where(connection, name, [condition.broken for condition in conditions])
-    checks = [_uniqueness(connection, name, table, summary.rows, examples)]
+    checks = [_uniqueness(connection, name, table, summary, examples)]
     for condition, rows in zip(conditions, counts, strict=True):
         found = examples_where(connection, name, condition.columns, condition.broken, examples) if rows else ()
         checks.append(
@@ -60,6 +60,7 @@ def integrity_checks(
                 share=rows / summary.rows,
                 examples=found,
                 remedy=condition.remedy,
+                blamed=condition.broken,
             )
         )
     return checks
@@ -116,7 +117,9 @@ def _number_conditions(summary: TableSummary) -> list[Condition]:
     ]
 
 
-def _uniqueness(connection: duckdb.DuckDBPyConnection, name: str, table: Table, total: int, examples: int) -> Check:
+def _uniqueness(
+    connection: duckdb.DuckDBPyConnection, name: str, table: Table, summary: TableSummary, examples: int
+) -> Check:
     keys = ", ".join(map(quoted, table.key))
     repeated = f"SELECT {keys}, count(*) - 1 AS surplus FROM {quoted(name)} GROUP BY {keys} HAVING count(*) > 1"
     rows = int(connection.execute(f"SELECT coalesce(sum(surplus), 0) FROM ({repeated})").fetchall()[0][0])
@@ -132,7 +135,20 @@ def _uniqueness(connection: duckdb.DuckDBPyConnection, name: str, table: Table, 
         severity="critical",
         passed=not rows,
         rows=rows,
-        share=rows / total,
+        share=rows / summary.rows,
         examples=found,
         remedy="A load ran twice, or the key in pipeline.yaml is not the whole key.",
+        blamed=_repeated(name, table, summary),
+    )
+
+
+def _repeated(name: str, table: Table, summary: TableSummary) -> str:
+    """Condition for rows that share a key: of equal ones all but the first, of others all, since none is known right.
+
+    It is on the table with numbered rows.
+    """
+    keys, cells = (", ".join(map(quoted, columns)) for columns in (table.key, summary.columns))
+    return (
+        f"{ROW} IN (SELECT unnest(CASE WHEN count(DISTINCT hash({cells})) = 1 THEN list({ROW} ORDER BY {ROW})[2:] "
+        f"ELSE list({ROW}) END) FROM {NUMBERED}.{quoted(name)} GROUP BY {keys} HAVING count(*) > 1)"
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TypeAlias
@@ -26,6 +27,11 @@ class Bar:
     label: str
     share: float
     reference: float | None
+    allowed: bool = True
+    """Whether the schema allows these values."""
+    low: float = math.nan
+    high: float = math.nan
+    """The range of numbers that it stands for."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +41,63 @@ class ColumnProfile:
     name: str
     kind: str
     is_text: bool
+    is_time: bool
     missing: float
     """Share of rows without a value, 0 to 1."""
     facts: str
     """Its range, or how many values it has."""
     bars: list[Bar]
+    lowest: str = ""
+    """Lower end of the first bar, of numbers and times."""
+    highest: str = ""
+    """Upper end of the last one."""
 
 
-def profile_table(summary: TableSummary, statistics: Statistics, accepted: Statistics | None) -> list[ColumnProfile]:
+def profile_table(
+    summary: TableSummary, statistics: Statistics, accepted: Statistics | None, schema: schema_pb2.Schema
+) -> dict[str, ColumnProfile]:
     """Profile each column of a table.
 
     Args:
         summary: Its column types.
         statistics: Of this snapshot.
         accepted: Of the last accepted one, if there is one.
+        schema: What it allows.
     """
-    now, before = _features(statistics), _features(accepted) if accepted else {}
-    return [_profile(name, kind, now[name], before.get(name)) for name, kind in summary.columns.items() if name in now]
+    now, before = features_of(statistics), features_of(accepted) if accepted else {}
+    described = {feature.name: feature for feature in schema.feature}
+    domains = {domain.name: domain for domain in schema.string_domain}
+    profiles = {}
+    for name, kind in summary.columns.items():
+        if name in now:
+            profile = _profile(name, kind, now[name], before.get(name))
+            rule = described.get(name, schema_pb2.Feature())
+            values = rule.string_domain if rule.HasField("string_domain") else domains.get(rule.domain)
+            low, high = _range(rule)
+            bars = [
+                replace(
+                    bar,
+                    allowed=values is None or bar.label in values.value
+                    if profile.is_text
+                    else bar.high > low and bar.low <= high,
+                )
+                for bar in profile.bars
+            ]
+            profiles[name] = replace(profile, bars=bars)
+    return profiles
+
+
+def _range(rule: schema_pb2.Feature) -> tuple[float, float]:
+    """What the schema allows a number to be."""
+    low, high = -math.inf, math.inf
+    for name in ("int_domain", "float_domain"):
+        if rule.HasField(name):
+            domain = getattr(rule, name)
+            low, high = (
+                (domain.min if domain.HasField("min") else low),
+                (domain.max if domain.HasField("max") else high),
+            )
+    return low, high
 
 
 def mass_between(edges: Sequence[float], counts: Sequence[float], low: float, high: float) -> float:
@@ -72,7 +118,8 @@ def mass_between(edges: Sequence[float], counts: Sequence[float], low: float, hi
     return mass
 
 
-def _features(statistics: Statistics) -> dict[str, Feature]:
+def features_of(statistics: Statistics) -> dict[str, Feature]:
+    """Statistics of each column by its name."""
     return {".".join(feature.path.step): feature for feature in statistics.datasets[0].features}
 
 
@@ -89,7 +136,10 @@ def _profile(name: str, kind: str, feature: Feature, reference: Feature | None) 
         low, high = (_number(edge, kind) for edge in (feature.num_stats.min, feature.num_stats.max))
         facts = f"{low} to {high}, median {_number(feature.num_stats.median, kind)}"
         bars = _number_bars(feature, reference, kind)
-    return ColumnProfile(name, kind, is_text, missing, facts if missing < 1 else "no value at all", bars)
+    ends = (_number(bars[0].low, kind), _number(bars[-1].high, kind)) if bars and not is_text else ("", "")
+    return ColumnProfile(
+        name, kind, is_text, is_time(kind), missing, facts if missing < 1 else "no value at all", bars, *ends
+    )
 
 
 def _text_bars(feature: Feature, reference: Feature | None) -> list[Bar]:
@@ -122,6 +172,8 @@ def _number_bars(feature: Feature, reference: Feature | None, kind: str) -> list
                 f"{_number(left, kind)} to {_number(right, kind)}",
                 mass_between(*now, left, end) / (sum(now[1]) or 1),
                 mass_between(*before, left, end) / (sum(before[1]) or 1) if before else None,
+                low=left,
+                high=right,
             )
         )
     return bars

@@ -2,57 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from components.data.tables import Manifest
 from components.data.validate_data.checks import Check, failures, percent
-from components.data.validate_data.profile import profile_table
-from components.data.validate_data.table_statistics import Statistics
+from components.data.validate_data.profile import ColumnProfile, profile_table
+from components.data.validate_data.quarantine import FOLDER, Quarantine
+
+if TYPE_CHECKING:
+    from components.data.validate_data.validation import Findings
 
 LAYERS = {
     "schema": "Types, presence, domains and ranges of each column",
-    "statistics": "Keys, times, finite numbers, drift",
+    "statistics": "Keys, times, finite numbers, bounds, and the last accepted snapshot",
     "rules": "The project's business rules",
 }
+# Of a table with more columns, those that failed and the first of the others are drawn.
+MOST_COLUMNS = 60
+# A larger file is no link in a page.
+MOST_LINKED_BYTES = 2_000_000
 
 
-def render_report(
-    title: str,
-    manifest: Manifest,
-    checks: Sequence[Check],
-    statistics: Mapping[str, Statistics],
-    accepted: Mapping[str, Statistics],
-    samples: Mapping[str, str | None],
-) -> str:
+def render_report(title: str, findings: Findings, outcome: Quarantine) -> str:
     """The report as HTML. Whatever the data hold is shown as text, never taken for markup.
 
     Args:
         title: The project's title.
-        manifest: Rows and columns of the tables.
-        checks: All checks.
-        statistics: Of each table.
-        accepted: Of each table in the last accepted snapshot, where there is one.
-        samples: Not None for a table of which a sample was looked at.
+        findings: What was found in the snapshot.
+        outcome: Its checks, and what was put in quarantine.
     """
+    whole, recent = (_profiles(findings, part) for part in ("whole", "recent"))
+    critical, warnings = (failures(outcome.checks, severity) for severity in ("critical", "warning"))
+    aside = [check for check in outcome.checks if check.quarantined]
+    failed = {(check.table, check.column) for check in outcome.checks if not check.passed}
+
+    def plot(check: Check) -> tuple[ColumnProfile, bool] | None:
+        """The column of a check, and whether it is drawn for the newest days alone."""
+        now = whole[check.table].get(check.column or "")
+        lately = recent[check.table].get(check.column or "")
+        if now is None or not (now.bars or (lately and lately.bars)):
+            return None
+        # A gap of a few days is nothing in years.
+        return (lately, True) if lately and lately.bars and (check.recent or now.is_time) else (now, False)
+
     templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     templates.filters["percent"] = percent
     return templates.get_template("report.html.j2").render(
         title=title,
-        manifest=manifest,
-        checks=checks,
-        critical=failures(checks, "critical"),
-        warnings=failures(checks, "warning"),
-        passed={layer: [check for check in checks if check.passed and check.layer == layer] for layer in LAYERS},
+        manifest=findings.manifest,
+        checks=outcome.checks,
+        critical=critical,
+        warnings=warnings,
+        aside=aside,
+        quarantine=outcome.rows,
+        quarantine_folder=FOLDER,
+        plot=plot,
+        passed={
+            layer: [check for check in outcome.checks if check.passed and check.layer == layer] for layer in LAYERS
+        },
         layers=LAYERS,
         profiles={
-            name: profile_table(summary, statistics[name], accepted.get(name))
-            for name, summary in manifest.tables.items()
+            table: [
+                profile
+                for number, profile in enumerate(profiles.values())
+                if number < MOST_COLUMNS or (table, profile.name) in failed
+            ]
+            for table, profiles in whole.items()
         },
-        has_reference=bool(accepted),
-        sampled=[name for name, condition in samples.items() if condition],
+        columns={table: len(profiles) for table, profiles in whole.items()},
+        has_reference=bool(findings.accepted),
+        recent_days=findings.recent_days,
+        sampled=findings.sampled,
+        expectations_sampled=findings.expectations_sampled,
+        statistics=_links(findings),
+        expectations=[
+            (outcome.table, outcome.data_docs, _link(outcome.results.encode(), "application/json"))
+            for outcome in findings.expectations
+        ],
     )
+
+
+def _profiles(findings: Findings, part: str) -> dict[str, dict[str, ColumnProfile]]:
+    return {
+        name: profile_table(
+            summary,
+            getattr(findings.statistics[name], part),
+            getattr(findings.accepted[name], part) if name in findings.accepted else None,
+            findings.schemas[name],
+        )
+        for name, summary in findings.manifest.tables.items()
+    }
+
+
+def _links(findings: Findings) -> list[tuple[str, str]]:
+    """TFDV's own statistics of each table, as links that hold the file."""
+    files = {name: values.whole.SerializeToString() for name, values in findings.statistics.items()}
+    return [
+        (name, _link(content, "application/octet-stream"))
+        for name, content in files.items()
+        if len(content) <= MOST_LINKED_BYTES
+    ]
+
+
+def _link(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

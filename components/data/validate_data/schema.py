@@ -1,25 +1,28 @@
-"""A table against its schema, and against the last snapshot that was accepted: what TFDV finds, in plain words."""
+"""A table against its schema: what TFDV finds, in plain words, with the rows that are to blame."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import tensorflow_data_validation as tfdv
-from google.protobuf.text_format import ParseError
+from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from components.contract import ContractViolation
 from components.data.tables import TableSummary, literal, quoted
 from components.data.validate_data.checks import Check, count_where, examples_where, percent
 from components.data.validate_data.table_statistics import Statistics
+from components.data.validate_data.tfdv import validate_statistics
 
 TYPE_WORDS = {schema_pb2.INT: "whole numbers", schema_pb2.FLOAT: "numbers", schema_pb2.BYTES: "text"}
 NEW_COLUMN = "SCHEMA_NEW_COLUMN"
 MISSING_COLUMN = "SCHEMA_MISSING_COLUMN"
-DRIFT = ("COMPARATOR_L_INFTY_HIGH", "COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH")
+UNKNOWN_VALUE = "ENUM_TYPE_UNEXPECTED_STRING_VALUES"
+OUT_OF_RANGE = ("INT_TYPE_SMALL_INT", "INT_TYPE_BIG_INT", "FLOAT_TYPE_SMALL_FLOAT", "FLOAT_TYPE_BIG_FLOAT")
+TOO_FEW = ("FEATURE_TYPE_LOW_FRACTION_PRESENT", "FEATURE_TYPE_LOW_NUMBER_PRESENT", "FEATURE_TYPE_NOT_PRESENT")
 
 
 def load_schemas(expectations: Path, tables: Collection[str]) -> dict[str, schema_pb2.Schema]:
@@ -33,12 +36,12 @@ def load_schemas(expectations: Path, tables: Collection[str]) -> dict[str, schem
         file = expectations / f"{table}.pbtxt"
         if not file.is_file():
             raise ContractViolation(
-                f"{expectations.name}/ has no schema for the table {table}. Make one from a good batch with "
-                f"`python -m components.data.validate_data.infer_schema TABLES {expectations.name}`, and review it."
+                f"{expectations.name}/ has no schema for the table {table}. Propose one from good data with "
+                f"`lifecycle schema infer {table}`, and review it."
             )
         try:
-            schemas[table] = tfdv.load_schema_text(str(file))
-        except (ParseError, UnicodeDecodeError) as error:
+            schemas[table] = text_format.Parse(file.read_text(encoding="utf-8"), schema_pb2.Schema())
+        except (text_format.ParseError, UnicodeDecodeError) as error:
             raise ContractViolation(
                 f"{expectations.name}/{file.name} is not a TFDV schema in text form: {error}. Correct it there."
             ) from error
@@ -52,18 +55,29 @@ def schema_checks(
     schema: schema_pb2.Schema,
     statistics: Statistics,
     examples: int,
+    sampled: bool,
 ) -> list[Check]:
     """Compare a table's statistics with its schema: one check for each column, or for each thing wrong with it.
 
-    Rows are counted, and examples taken, over the whole table, also where the statistics are of a sample.
+    Args:
+        connection: A session with a view for each table.
+        table: The table.
+        summary: Its rows and column types.
+        schema: Its schema.
+        statistics: Of all rows, or of a sample. Rows are counted, and examples taken, over all in either case.
+        examples: How many offending values to show.
+        sampled: Whether the statistics are of a sample: then each row's values are looked at as well.
     """
-    anomalies = _by_column(tfdv.validate_statistics(statistics, schema))
+    anomalies = _by_column(validate_statistics(statistics, schema))
+    unseen = _unseen(connection, table, schema, summary, anomalies) if sampled else {}
     new = [column for column, reasons in anomalies.items() if NEW_COLUMN in _types(reasons)]
     features = {feature.name: feature for feature in schema.feature}
     checks = []
     for column in dict.fromkeys([*features, *anomalies]):
         reasons = anomalies.get(column, [])
-        if not reasons:
+        if column in unseen:
+            checks += [_broken(connection, table, summary, column, violation, examples) for violation in unseen[column]]
+        elif not reasons:
             checks.append(Check(table, column, "schema", "it is as the schema says", "critical", passed=True))
         elif column in new:
             checks.append(
@@ -77,50 +91,6 @@ def schema_checks(
                 _anomaly(connection, table, summary, schema, features[column], reason, examples) for reason in reasons
             ]
     return checks
-
-
-def drift_checks(
-    table: str,
-    schema: schema_pb2.Schema,
-    statistics: Statistics,
-    accepted: Statistics,
-    threshold: float,
-    identifiers: Collection[str],
-) -> list[Check]:
-    """Compare each column's distribution with the last accepted snapshot's. Drift is a warning: a business may change.
-
-    Args:
-        table: The table.
-        schema: Its schema.
-        statistics: Of this snapshot.
-        accepted: Of the last snapshot that passed.
-        threshold: Largest allowed distance, 0 to 1: Jensen-Shannon divergence of numbers, L-infinity of categories.
-        identifiers: Columns that name things; they, and times, differ each time by nature.
-    """
-    compared = schema_pb2.Schema()
-    compared.CopyFrom(schema)
-    for feature in compared.feature:
-        if feature.name in identifiers or feature.HasField("time_domain"):
-            continue
-        if feature.type == schema_pb2.BYTES:
-            feature.drift_comparator.infinity_norm.threshold = threshold
-        else:
-            feature.drift_comparator.jensen_shannon_divergence.threshold = threshold
-    anomalies = tfdv.validate_statistics(statistics, compared, previous_statistics=accepted)
-    return [
-        Check(
-            table=table,
-            column=".".join(measured.path.step),
-            layer="statistics",
-            rule=f"it is distributed as in the last accepted snapshot (distance {measurement.value:.3f}, "
-            f"at most {threshold:g})",
-            severity="warning",
-            passed=measurement.value <= threshold,
-            remedy="See in the report how it changed; a model trained on it will have changed too.",
-        )
-        for measured in anomalies.drift_skew_info
-        for measurement in measured.drift_measurements
-    ]
 
 
 def _by_column(anomalies: anomalies_pb2.Anomalies) -> dict[str, list[anomalies_pb2.AnomalyInfo.Reason]]:
@@ -147,6 +117,18 @@ def _missing_column(table: str, column: str, summary: TableSummary, new: list[st
     )
 
 
+@dataclass(frozen=True)
+class Violation:
+    """What is wrong with a column, in words."""
+
+    rule: str
+    remedy: str
+    rows: str | None = None
+    """SQL condition of the rows that show it; None where all do."""
+    to_blame: bool = True
+    """Whether those rows alone are wrong, so that the table is right without them."""
+
+
 def _anomaly(
     connection: duckdb.DuckDBPyConnection,
     table: str,
@@ -156,45 +138,99 @@ def _anomaly(
     reason: anomalies_pb2.AnomalyInfo.Reason,
     examples: int,
 ) -> Check:
-    rule, broken, remedy = _in_words(anomalies_pb2.AnomalyInfo.Type.Name(reason.type), feature, schema)
-    rows = count_where(connection, table, [broken])[0] if broken else summary.rows
-    found = examples_where(connection, table, [feature.name], broken or "true", examples)
+    violation = _in_words(anomalies_pb2.AnomalyInfo.Type.Name(reason.type), feature, schema)
+    if violation is None:
+        violation = Violation(f"{reason.short_description}: {reason.description}", "Mend the source")
+    return _broken(connection, table, summary, feature.name, violation, examples)
+
+
+def _broken(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    summary: TableSummary,
+    column: str,
+    violation: Violation,
+    examples: int,
+) -> Check:
+    rows = count_where(connection, table, [violation.rows])[0] if violation.rows else summary.rows
     return Check(
         table=table,
-        column=feature.name,
+        column=column,
         layer="schema",
-        rule=rule or f"{reason.short_description}: {reason.description}",
+        rule=violation.rule,
         severity="critical",
         passed=False,
         rows=rows,
         share=rows / summary.rows,
-        examples=found,
-        remedy=f"{remedy or 'Mend the source'}, or change {table}.pbtxt if this is how it is now.",
+        examples=examples_where(connection, table, [column], violation.rows or "true", examples),
+        remedy=f"{violation.remedy}, or change {table}.pbtxt if this is how it is now.",
+        blamed=violation.rows if violation.to_blame else None,
     )
 
 
-def _in_words(kind: str, feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> tuple[str, str | None, str]:
-    """Rule, SQL condition of the rows that break it, and remedy, of a type of anomaly; empty for rare ones."""
+def _unseen(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    schema: schema_pb2.Schema,
+    summary: TableSummary,
+    anomalies: dict[str, list[anomalies_pb2.AnomalyInfo.Reason]],
+) -> dict[str, list[Violation]]:
+    """What a sample did not show: by column, the rules that some row of the whole table breaks."""
+    possible = [
+        (feature.name, violation)
+        for feature in schema.feature
+        if feature.name in summary.columns and feature.name not in anomalies
+        for violation in _row_rules(feature, schema)
+    ]
+    counts = count_where(connection, table, [str(violation.rows) for _, violation in possible])
+    found: dict[str, list[Violation]] = {}
+    for (column, violation), rows in zip(possible, counts, strict=True):
+        if rows:
+            found.setdefault(column, []).append(violation)
+    return found
+
+
+def _row_rules(feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> Iterator[Violation]:
+    """The rules of a column that each row keeps or breaks by itself."""
+    kinds = []
+    if _domain(feature, schema):
+        kinds.append(UNKNOWN_VALUE)
+    for name, small, big in (("int_domain", *OUT_OF_RANGE[:2]), ("float_domain", *OUT_OF_RANGE[2:])):
+        if feature.HasField(name):
+            domain = getattr(feature, name)
+            kinds += [kind for kind, bound in ((small, "min"), (big, "max")) if domain.HasField(bound)]
+    if feature.presence.min_fraction == 1:
+        kinds.append(TOO_FEW[0])
+    for kind in kinds:
+        violation = _in_words(kind, feature, schema)
+        if violation and violation.rows and violation.to_blame:
+            yield violation
+
+
+def _in_words(kind: str, feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> Violation | None:
+    """A type of anomaly in words; None for the rare ones, which TFDV describes itself."""
     column = quoted(feature.name)
-    if kind == "ENUM_TYPE_UNEXPECTED_STRING_VALUES":
+    if kind == UNKNOWN_VALUE:
         values = _domain(feature, schema)
-        return (
+        return Violation(
             f"it is one of {', '.join(values)}",
-            f"{column} NOT IN ({', '.join(map(literal, values))})",
             "Look for a swapped column or a changed code in the source",
+            f"{column} NOT IN ({', '.join(map(literal, values))})",
         )
-    if kind in ("INT_TYPE_SMALL_INT", "INT_TYPE_BIG_INT", "FLOAT_TYPE_SMALL_FLOAT", "FLOAT_TYPE_BIG_FLOAT"):
+    if kind in OUT_OF_RANGE:
         domain = feature.int_domain if feature.HasField("int_domain") else feature.float_domain
         if "SMALL" in kind:
-            return f"it is at least {domain.min:g}", f"{column} < {domain.min!r}", "Mend the source"
-        return f"it is at most {domain.max:g}", f"{column} > {domain.max!r}", "Mend the source"
-    if kind in ("FEATURE_TYPE_LOW_FRACTION_PRESENT", "FEATURE_TYPE_LOW_NUMBER_PRESENT", "FEATURE_TYPE_NOT_PRESENT"):
+            return Violation(f"it is at least {domain.min:g}", "Mend the source", f"{column} < {domain.min!r}")
+        return Violation(f"it is at most {domain.max:g}", "Mend the source", f"{column} > {domain.max!r}")
+    if kind in TOO_FEW:
         least = feature.presence.min_fraction
         filled = f"it is filled in {'all' if least == 1 else f'at least {percent(least)} of'} rows"
-        return filled, f"{column} IS NULL", "Find out why the source lost it"
+        # Where some may be missing, no single missing one is wrong.
+        return Violation(filled, "Find out why the source lost it", f"{column} IS NULL", to_blame=least == 1)
     if kind == "UNEXPECTED_DATA_TYPE":
-        return f"it holds {TYPE_WORDS[feature.type]}", None, "Look for a changed type or a swapped column in the source"
-    return "", None, ""
+        words = TYPE_WORDS[feature.type]
+        return Violation(f"it holds {words}", "Look for a changed type or a swapped column in the source")
+    return None
 
 
 def _domain(feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> list[str]:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
-
-# Read at import: TensorFlow would tell every step which processor features it was not built for.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-from tensorflow_data_validation import StatsOptions
-from tensorflow_data_validation.statistics.stats_impl import generate_statistics_in_memory
+import pyarrow as pa
+import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.data.tables import TableSummary, quoted
+from components.data.tables import TableSummary, quoted, tables_database
+from components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
+from components.data.validate_data.workers import cores, workers
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 
 WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "BOOLEAN")
 TIMES = ("DATE", "TIMESTAMP")
+
+# Beyond so many cells the columns are shared by all cores. TFDV takes seconds for them, and as long to be imported by
+# one more process.
+CELLS_OF_ONE_CORE = 30_000_000
+
+
+@dataclass(frozen=True)
+class TableStatistics:
+    """What is known of a table's values: all of them, and those of the newest days."""
+
+    rows: int
+    whole: Statistics
+    recent_rows: int
+    recent: Statistics
 
 
 def feature_type(kind: str) -> int:
@@ -38,32 +50,67 @@ def is_time(kind: str) -> bool:
     return kind.startswith(TIMES)
 
 
-def sampling(key: Sequence[str], rows: int, sample_rows: int) -> str | None:
-    """SQL condition that keeps about `sample_rows` of a table, the same each time; None where all are kept."""
-    if rows <= sample_rows:
-        return None
-    return f"hash({', '.join(map(quoted, key))}) % {math.ceil(rows / sample_rows)} = 0"
-
-
 def table_statistics(
-    connection: duckdb.DuckDBPyConnection, table: str, summary: TableSummary, sample: str | None
+    connection: duckdb.DuckDBPyConnection, folder: Path, table: str, summary: TableSummary, condition: str | None = None
 ) -> Statistics:
-    """Compute TFDV's statistics of a table.
+    """Compute TFDV's statistics of a table, on all cores where it is large.
+
+    Args:
+        connection: A session with a view for each table.
+        folder: The folder of tables, for the other cores.
+        table: The table.
+        summary: Its rows and column types.
+        condition: SQL condition for the rows to look at; None for all.
+    """
+    if condition is not None or summary.rows * len(summary.columns) <= CELLS_OF_ONE_CORE or cores() == 1:
+        return column_statistics(connection, table, summary.columns, condition)
+    # Columns of a kind cost about the same, so each core gets as many of each. What it gives does not depend on which.
+    ordered = sorted(summary.columns, key=lambda name: feature_type(summary.columns[name]))
+    groups = [{name: summary.columns[name] for name in ordered[core :: cores()]} for core in range(cores())]
+    others = [workers().submit(_statistics_elsewhere, folder, table, group) for group in groups[1:] if group]
+    merged = column_statistics(connection, table, groups[0], None)
+    for other in others:
+        merged.datasets[0].features.extend(Statistics.FromString(other.result()).datasets[0].features)
+    features = {feature.path.step[0]: feature for feature in merged.datasets[0].features}
+    in_order = [features[name] for name in summary.columns]
+    del merged.datasets[0].features[:]
+    merged.datasets[0].features.extend(in_order)
+    return merged
+
+
+def column_statistics(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], condition: str | None
+) -> Statistics:
+    """Compute TFDV's statistics of some columns in this process.
 
     Args:
         connection: A session with a view for each table.
         table: The table.
-        summary: Its rows and column types.
-        sample: SQL condition for the rows to look at; None for all.
+        columns: DuckDB type by name.
+        condition: SQL condition for the rows to look at; None for all.
     """
-    # TFDV wants every cell as a list of values, none for a missing one.
-    cells = ", ".join(
-        f"CASE WHEN {value} IS NOT NULL THEN [{value}] END AS {quoted(name)}"
-        for name, value in _values(summary.columns).items()
-    )
-    where = f" WHERE {sample}" if sample else ""
-    rows = connection.sql(f"SELECT {cells} FROM {quoted(table)}{where}").to_arrow_table()
-    return generate_statistics_in_memory(rows.combine_chunks().to_batches()[0], StatsOptions())
+    cells = ", ".join(f"{value} AS {quoted(name)}" for name, value in _values(columns).items())
+    where = f" WHERE {condition}" if condition else ""
+    rows = connection.sql(f"SELECT {cells} FROM {quoted(table)}{where}").to_arrow_table().combine_chunks()
+    lists = [_as_lists(column) for column in rows.columns]
+    return generate_statistics_in_memory(pa.RecordBatch.from_arrays(lists, names=rows.column_names), StatsOptions())
+
+
+def _statistics_elsewhere(folder: Path, table: str, columns: Mapping[str, str]) -> bytes:
+    with tables_database(folder, [table]) as connection:
+        return bytes(column_statistics(connection, table, columns, None).SerializeToString())
+
+
+def _as_lists(column: pa.ChunkedArray) -> pa.Array:
+    """TFDV wants every cell as a list of values, and no list for a missing one."""
+    values = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    present = values.is_valid()
+    ends = pc.cumulative_sum(present.cast(pa.int32()))
+    starts = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    if values.null_count:
+        # A list without a start is none; the last number is the end of the last list.
+        starts = pc.if_else(pa.concat_arrays([present, pa.array([True])]), starts, pa.scalar(None, pa.int32()))
+    return pa.ListArray.from_arrays(starts, values.drop_null())
 
 
 def _values(columns: Mapping[str, str]) -> dict[str, str]:

@@ -3,101 +3,254 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
 
 from components.contract import ContractViolation
-from components.data.tables import hand_on, new_folder, read_manifest, tables_database
-from components.data.validate_data.accepted import load_accepted, save_accepted
-from components.data.validate_data.checks import Check, failure_message, failures
+from components.data.tables import Manifest, TableSummary, hand_on, new_folder, quoted, read_manifest, tables_database
+from components.data.validate_data.bounds import bounds_checks
+from components.data.validate_data.checks import Check, as_json, failure_message, failures
 from components.data.validate_data.integrity import integrity_checks
-from components.data.validate_data.report import render_report
-from components.data.validate_data.rules import load_rules, rule_checks
-from components.data.validate_data.schema import drift_checks, load_schemas, schema_checks
-from components.data.validate_data.table_statistics import Statistics, sampling, table_statistics
+from components.data.validate_data.quarantine import Quarantine, put_aside
+from components.data.validate_data.rules import ExpectationOutcome, Rule, load_rules, query_checks
+from components.data.validate_data.selection import sampling, within
+from components.data.validate_data.workers import workers
+from project.configuration import Configuration
 from project.loading import load_configuration
 from project.stores import load_stores
+from project.validation import Bounds, OnBadRows
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    from components.data.validate_data.table_statistics import TableStatistics
 
 CHECKS_FILE = "validation.json"
 
 
-def validate(project: Path, snapshot: Path, validated: Path, report: Path) -> list[Check]:
-    """Check a snapshot against keys and times, schema, last accepted snapshot and business rules.
+def validate(project: Path, snapshot: Path, validated: Path, report: Path) -> Quarantine:
+    """Check a snapshot in three layers: schema, statistics, business rules.
 
     Args:
         project: The project, with its expectations and stores.
         snapshot: The tables.
-        validated: Folder for the same tables and `validation.json`, when nothing critical failed. It does not exist
-            after a failure.
+        validated: Folder for the tables that can be trusted, `validation.json`, and what was put aside. It does not
+            exist after a failure.
         report: HTML file, written also when a check fails.
 
     Returns:
-        All checks, warnings that failed among them.
+        All checks, warnings that failed among them, and what was put in quarantine.
 
     Raises:
         ContractViolation: a critical check failed, or the expectations or the snapshot cannot be read.
     """
+    from components.data.validate_data.accepted import save_accepted
+    from components.data.validate_data.report import render_report
+
+    configuration = load_configuration(project)
+    settings = configuration.validation
     remote = load_stores(project).dataset_remote
     with new_folder(validated):
-        findings = examine(project, snapshot, remote)
+        findings = examine(project, configuration, snapshot, remote)
+        if settings.on_bad_rows == OnBadRows.quarantine and failures(findings.checks, "critical"):
+            outcome = put_aside(
+                snapshot,
+                validated,
+                findings.manifest,
+                configuration.source.tables,
+                findings.checks,
+                findings.rules,
+                settings.largest_bad_share,
+                settings.examples,
+            )
+        else:
+            outcome = Quarantine(findings.checks, {}, findings.manifest)
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(findings.report, encoding="utf-8")
-        if failures(findings.checks, "critical"):
-            raise ContractViolation(failure_message(findings.checks))
-        hand_on(snapshot, validated)
-        content = {"checks": [asdict(check) for check in findings.checks]}
+        report.write_text(render_report(configuration.title, findings, outcome), encoding="utf-8")
+        if failures(outcome.checks, "critical"):
+            raise ContractViolation(failure_message(outcome.checks))
+        statistics = findings.statistics
+        if outcome.rows:
+            # What was put aside is not what the next snapshot should be compared with.
+            with tables_database(validated, outcome.rows) as connection:
+                kept = statistics_of(connection, validated, outcome.manifest, configuration, list(outcome.rows))
+            statistics = {**statistics, **kept}
+        else:
+            hand_on(snapshot, validated)
+        content = {"checks": as_json(outcome.checks), "quarantined": outcome.rows}
         (validated / CHECKS_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    save_accepted(remote, findings.statistics)
-    return findings.checks
+    save_accepted(remote, statistics)
+    return outcome
 
 
 @dataclass(frozen=True)
 class Findings:
     """What was found in a snapshot."""
 
+    manifest: Manifest
+    rules: Sequence[Rule]
     checks: list[Check]
-    statistics: dict[str, Statistics]
-    report: str
-    """HTML."""
+    statistics: Mapping[str, TableStatistics]
+    accepted: Mapping[str, TableStatistics]
+    """Of the tables in the last accepted snapshot."""
+    sampled: Sequence[str]
+    """Tables of which the statistics are of a sample."""
+    expectations_sampled: Sequence[str]
+    """Tables of which the expectations saw a sample."""
+    expectations: Sequence[ExpectationOutcome]
+    schemas: Mapping[str, schema_pb2.Schema]
+    recent_days: int
 
 
-def examine(project: Path, snapshot: Path, remote: str) -> Findings:
-    """Make every check of a snapshot, and the report.
+def examine(project: Path, configuration: Configuration, snapshot: Path, remote: str) -> Findings:
+    """Make every check of a snapshot.
 
     Args:
-        project: The project, with its expectations.
+        project: The project's folder, with its expectations.
+        configuration: The project's.
         snapshot: The tables.
         remote: The DVC remote, which also keeps the statistics of the last accepted snapshot.
 
     Raises:
         ContractViolation: the expectations or the snapshot cannot be read.
     """
-    configuration = load_configuration(project)
     settings, tables = configuration.validation, configuration.source.tables
     manifest = read_manifest(snapshot)
-    schemas = load_schemas(project / settings.expectations, manifest.tables)
     rules = load_rules(project / settings.expectations, manifest.tables)
+    expectations = _start_expectations(snapshot, rules, manifest, configuration)
+
+    # Imported once the other process is at work: TFDV and Great Expectations take seconds each.
+    from components.data.validate_data.accepted import load_accepted
+    from components.data.validate_data.comparison import comparison_checks
+    from components.data.validate_data.schema import load_schemas, schema_checks
+
+    schemas = load_schemas(project / settings.expectations, manifest.tables)
     accepted = load_accepted(remote, manifest.tables)
-    samples = {
-        name: sampling(tables[name].key, summary.rows, settings.sample_rows)
-        for name, summary in manifest.tables.items()
-    }
+    samples = samples_of(manifest, configuration, settings.sample_rows)
     now = datetime.now(UTC).replace(tzinfo=None)
 
     checks: list[Check] = []
-    statistics = {}
     with tables_database(snapshot, manifest.tables) as connection:
+        newest = newest_events(connection, manifest, configuration, now)
+        as_of = max((moment for moment in newest.values() if moment), default=now)
+        statistics = statistics_of(connection, snapshot, manifest, configuration, list(manifest.tables), as_of)
         for name, summary in manifest.tables.items():
-            table, schema = tables[name], schemas[name]
-            statistics[name] = table_statistics(connection, name, summary, samples[name])
+            table, values = tables[name], statistics[name]
+            bounds = settings.bounds.get(name, Bounds())
             checks += integrity_checks(connection, name, table, summary, now, settings.examples)
-            checks += schema_checks(connection, name, summary, schema, statistics[name], settings.examples)
+            checks += bounds_checks(name, bounds, summary.rows, newest[name], as_of, now)
+            checks += schema_checks(
+                connection, name, summary, schemas[name], values.whole, settings.examples, samples[name] is not None
+            )
             if name in accepted:
                 identifiers = {*table.key, configuration.entity.key}
-                checks += drift_checks(
-                    name, schema, statistics[name], accepted[name], settings.drift_threshold, identifiers
-                )
-        checks += rule_checks(connection, rules, manifest.tables, samples, settings.examples)
-    report = render_report(configuration.title, manifest, checks, statistics, accepted, samples)
-    return Findings(checks, statistics, report)
+                checks += comparison_checks(connection, name, summary, values, accepted[name], identifiers, settings)
+        keys = {name: table.key for name, table in tables.items()}
+        queries = query_checks(connection, rules, keys, settings.examples)
+    outcomes = expectations.result()
+    checks += [check for outcome in outcomes for check in outcome.checks] + queries
+    sampled = [name for name, condition in samples.items() if condition]
+    asked = {rule.table for rule in rules if rule.expectation} if settings.on_bad_rows == OnBadRows.stop else set()
+    expectations_sampled = [name for name in sorted(asked) if manifest.tables[name].rows > settings.expectation_rows]
+    return Findings(
+        manifest,
+        rules,
+        checks,
+        statistics,
+        accepted,
+        sampled,
+        expectations_sampled,
+        outcomes,
+        schemas,
+        settings.recent_days,
+    )
+
+
+def samples_of(manifest: Manifest, configuration: Configuration, rows: int) -> dict[str, str | None]:
+    """SQL condition that keeps about so many rows of each table; None where all are looked at."""
+    tables = configuration.source.tables
+    return {name: sampling(tables[name].key, summary.rows, rows) for name, summary in manifest.tables.items()}
+
+
+def newest_events(
+    connection: duckdb.DuckDBPyConnection, manifest: Manifest, configuration: Configuration, now: datetime
+) -> dict[str, datetime | None]:
+    """When the newest row of each table happened that is not in the future; UTC without a zone."""
+    newest = {}
+    for name in manifest.tables:
+        time = quoted(configuration.source.tables[name].event_time)
+        query = f"SELECT max({time}) FROM {quoted(name)} WHERE isfinite({time}) AND {time} <= ?"
+        newest[name] = connection.execute(query, [now]).fetchall()[0][0]
+    return newest
+
+
+def statistics_of(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    manifest: Manifest,
+    configuration: Configuration,
+    names: Sequence[str],
+    as_of: datetime | None = None,
+) -> dict[str, TableStatistics]:
+    """Statistics of some tables, of all their rows and of those of the newest days.
+
+    Args:
+        connection: A session with a view for each table.
+        folder: The folder of tables.
+        manifest: Their rows and column types.
+        configuration: The project's.
+        names: The tables.
+        as_of: The end of the newest days, UTC without a zone; by default the newest event.
+    """
+    from components.data.validate_data.table_statistics import TableStatistics, table_statistics
+
+    settings = configuration.validation
+    samples = samples_of(manifest, configuration, settings.sample_rows)
+    statistics = {}
+    for name in names:
+        summary, sample = manifest.tables[name], samples[name]
+        end = as_of or manifest.as_of.replace(tzinfo=None)
+        recent = within(configuration.source.tables[name].event_time, end, settings.recent_days)
+        recent_rows = connection.execute(f"SELECT count(*) FROM {quoted(name)} WHERE {recent}").fetchall()[0][0]
+        statistics[name] = TableStatistics(
+            summary.rows,
+            table_statistics(connection, folder, name, summary, sample),
+            recent_rows,
+            table_statistics(connection, folder, name, summary, f"{recent} AND {sample}" if sample else recent),
+        )
+    return statistics
+
+
+def _start_expectations(
+    snapshot: Path, rules: Sequence[Rule], manifest: Manifest, configuration: Configuration
+) -> Future[list[ExpectationOutcome]]:
+    """Have the expectations checked beside everything else; by another process where that saves importing here."""
+    settings = configuration.validation
+    asked = [rule for rule in rules if rule.expectation]
+    nothing_to_import = not asked or "great_expectations" in sys.modules
+    executor: Executor = ThreadPoolExecutor(max_workers=1) if nothing_to_import else workers()
+    blame = settings.on_bad_rows == OnBadRows.quarantine
+    samples = samples_of(manifest, configuration, settings.expectation_rows)
+    return executor.submit(_expectations, snapshot, asked, manifest.tables, samples, settings.examples, blame)
+
+
+def _expectations(
+    snapshot: Path,
+    rules: list[Rule],
+    tables: Mapping[str, TableSummary],
+    samples: Mapping[str, str | None],
+    examples: int,
+    blame: bool,
+) -> list[ExpectationOutcome]:
+    if not rules:
+        return []
+    from components.data.validate_data.expectations import expectation_outcomes
+
+    return expectation_outcomes(snapshot, rules, tables, samples, examples, blame)

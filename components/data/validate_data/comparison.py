@@ -1,0 +1,242 @@
+"""A table beside itself in the last accepted snapshot: rows, missing values, distributions and outliers.
+
+The newest days are compared with the newest days of then, so that a change shows at once and not only when it
+outweighs years of history, and so that what is always missing of the newest rows is missing in both.
+
+Every bound is widened by what chance explains, three standard errors of the difference, or few rows would alarm often.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+
+import duckdb
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from components.data.tables import TableSummary, quoted
+from components.data.validate_data.checks import Check, count_where, examples_where, percent
+from components.data.validate_data.profile import features_of
+from components.data.validate_data.table_statistics import Statistics, TableStatistics, feature_type, is_time
+from components.data.validate_data.tfdv import validate_statistics
+from project.validation import Validation
+
+STANDARD_ERRORS = 3.0
+# Of the histograms that TFDV compares: ten buckets in each, whose edges may all differ.
+BUCKETS = 20
+
+
+def comparison_checks(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    summary: TableSummary,
+    now: TableStatistics,
+    accepted: TableStatistics,
+    identifiers: Collection[str],
+    settings: Validation,
+) -> list[Check]:
+    """Compare a table with the last accepted snapshot's.
+
+    Args:
+        connection: A session with a view for each table.
+        table: The table.
+        summary: Its rows and column types.
+        now: Statistics of this snapshot.
+        accepted: Of the last one that passed.
+        identifiers: Columns that name things: they differ each time by nature, as times do.
+        settings: The bounds.
+    """
+    compared = [name for name, kind in summary.columns.items() if name not in identifiers and not is_time(kind)]
+    return [
+        _rows_check(table, now.recent_rows, accepted.recent_rows, settings),
+        *_null_checks(table, compared, now.recent, accepted.recent, settings),
+        *_drift_checks(table, compared, summary, now, accepted, settings),
+        *_outlier_checks(connection, table, compared, summary, accepted.whole, settings),
+    ]
+
+
+def _rows_check(table: str, rows: int, before: int, settings: Validation) -> Check:
+    # The logarithm of a ratio of two counts has the variance 1/n + 1/m; one row more keeps zero in range.
+    change = math.log((rows + 1) / (before + 1))
+    chance = STANDARD_ERRORS * math.sqrt(1 / (rows + 1) + 1 / (before + 1))
+    return Check(
+        table=table,
+        column=None,
+        layer="statistics",
+        rule=f"its newest {settings.recent_days} days have about as many rows as those of the last accepted snapshot "
+        f"({rows:,} now, {before:,} then)",
+        severity="warning",
+        passed=abs(change) <= math.log(settings.largest_row_change) + chance,
+        remedy="See whether a load is incomplete or ran twice, or whether the business did change.",
+        recent=True,
+    )
+
+
+def _null_checks(
+    table: str, compared: list[str], now: Statistics, accepted: Statistics, settings: Validation
+) -> Iterator[Check]:
+    rows, before_rows = now.datasets[0].num_examples, accepted.datasets[0].num_examples
+    features, before_features = features_of(now), features_of(accepted)
+    if not rows or not before_rows:
+        return
+    for column in compared:
+        if column not in features or column not in before_features:
+            continue
+        missing, before = _missing(features[column]), _missing(before_features[column])
+        pooled = (missing + before) / (rows + before_rows)
+        chance = STANDARD_ERRORS * math.sqrt(pooled * (1 - pooled) * (1 / rows + 1 / before_rows))
+        share, before_share = missing / rows, before / before_rows
+        yield Check(
+            table=table,
+            column=column,
+            layer="statistics",
+            rule=f"it is about as often empty in the newest {settings.recent_days} days as in those of the last "
+            f"accepted snapshot ({percent(share)} now, {percent(before_share)} then)",
+            severity="critical",
+            passed=share - before_share <= settings.largest_null_increase + chance,
+            remedy="Find out why the source lost it; if it is meant to be, raise validation.largest_null_increase.",
+            recent=True,
+        )
+
+
+def _drift_checks(
+    table: str,
+    compared: list[str],
+    summary: TableSummary,
+    now: TableStatistics,
+    accepted: TableStatistics,
+    settings: Validation,
+) -> Iterator[Check]:
+    recently = f"in the newest {settings.recent_days} days"
+    found = {
+        recently: _distances(compared, summary, now.recent, accepted.recent, settings.drift_threshold),
+        "in all rows": _distances(compared, summary, now.whole, accepted.whole, settings.drift_threshold),
+    }
+    for column in compared:
+        measured = {where: distances[column] for where, distances in found.items() if column in distances}
+        if not measured:
+            continue
+        where = max(measured, key=lambda place: measured[place][0] - measured[place][1])
+        distance, allowed = measured[where]
+        yield Check(
+            table=table,
+            column=column,
+            layer="statistics",
+            rule=f"it is distributed as in the last accepted snapshot (distance {distance:.3f} {where}, "
+            f"at most {allowed:.3g})",
+            severity="warning",
+            passed=distance <= allowed,
+            remedy="See in the report how it changed; a model trained on it will have changed too.",
+            recent=where == recently,
+        )
+
+
+def _distances(
+    compared: list[str], summary: TableSummary, now: Statistics, accepted: Statistics, threshold: float
+) -> dict[str, tuple[float, float]]:
+    """Distance of each column, and the largest allowed; of those that have values in both, of the same type."""
+    features, before_features = features_of(now), features_of(accepted)
+    schema, allowed = schema_pb2.Schema(), {}
+    for column in compared:
+        feature, before = features.get(column), before_features.get(column)
+        if feature is None or before is None or feature.type != before.type:
+            continue
+        rows, before_rows = _present(feature), _present(before)
+        if not rows or not before_rows:
+            continue
+        described = schema.feature.add(name=column, type=feature_type(summary.columns[column]))
+        allowed[column] = threshold + chance_of(described.type, rows, before_rows)
+        if described.type == schema_pb2.BYTES:
+            described.drift_comparator.infinity_norm.threshold = allowed[column]
+        else:
+            described.drift_comparator.jensen_shannon_divergence.threshold = allowed[column]
+    found = validate_statistics(now, schema, previous_statistics=accepted).drift_skew_info if allowed else ()
+    return {
+        measured.path.step[0]: (measurement.value, allowed[measured.path.step[0]])
+        for measured in found
+        for measurement in measured.drift_measurements
+    }
+
+
+def chance_of(kind: int, rows: int, before_rows: int) -> float:
+    """How far apart chance alone puts two samples of one distribution, hardly ever farther.
+
+    Categories: the largest difference of a share, of which the standard error is sqrt(p (1 - p) (1/n + 1/m)), largest
+    at p = 1/2. Numbers: the Jensen-Shannon divergence in bits of histograms with k buckets, which is about chi-squared
+    of k - 1 degrees of freedom times (1/n + 1/m) / (8 ln 2) (Grosse et al., Phys. Rev. E 65, 041905, 2002).
+
+    Args:
+        kind: TFDV's type of the column.
+        rows: Values in one sample, n > 0.
+        before_rows: Values in the other, m > 0.
+
+    Returns:
+        A distance, to be added to the largest allowed one.
+    """
+    inverse = 1 / rows + 1 / before_rows
+    if kind == schema_pb2.BYTES:
+        return STANDARD_ERRORS * math.sqrt(0.25 * inverse)
+    freedom = BUCKETS - 1
+    return (freedom + STANDARD_ERRORS * math.sqrt(2 * freedom)) * inverse / (8 * math.log(2))
+
+
+def _outlier_checks(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    compared: list[str],
+    summary: TableSummary,
+    accepted: Statistics,
+    settings: Validation,
+) -> Iterator[Check]:
+    before = features_of(accepted)
+    fences = {}
+    for column in compared:
+        kind = feature_type(summary.columns[column])
+        if column in before and kind != schema_pb2.BYTES and summary.columns[column] != "BOOLEAN":
+            numbers = before[column].num_stats
+            if before[column].type != statistics_pb2.FeatureNameStatistics.STRING and _present(before[column]):
+                fences[column] = _fence(numbers, settings.outlier_distance)
+    conditions = {
+        # Infinity is not for this check: that of finite numbers reports it.
+        column: f"isfinite({quoted(column)}::DOUBLE) "
+        f"AND {quoted(column)} NOT BETWEEN '{low}'::DOUBLE AND '{high}'::DOUBLE"
+        for column, (low, high) in fences.items()
+    }
+    counts = count_where(connection, table, list(conditions.values()))
+    for (column, condition), rows in zip(conditions.items(), counts, strict=True):
+        low, high = fences[column]
+        yield Check(
+            table=table,
+            column=column,
+            layer="statistics",
+            rule=f"no value is far beyond those of the last accepted snapshot ({low:,.6g} to {high:,.6g})",
+            severity="warning",
+            passed=not rows,
+            rows=rows,
+            share=rows / summary.rows,
+            examples=examples_where(connection, table, [column], condition, settings.examples) if rows else (),
+            remedy="Look for a changed unit, a slipped decimal point or a default such as 999999 in the source.",
+        )
+
+
+def _fence(numbers: statistics_pb2.NumericStatistics, distance: float) -> tuple[float, float]:
+    """Where outliers begin below and above; nowhere on a side that had no values to judge by."""
+    low = numbers.median - distance * (numbers.median - numbers.min)
+    high = numbers.median + distance * (numbers.max - numbers.median)
+    return (
+        low if numbers.min < numbers.median else -math.inf,
+        high if numbers.max > numbers.median else math.inf,
+    )
+
+
+def _missing(feature: statistics_pb2.FeatureNameStatistics) -> int:
+    return int(_common(feature).num_missing)
+
+
+def _present(feature: statistics_pb2.FeatureNameStatistics) -> int:
+    return int(_common(feature).num_non_missing)
+
+
+def _common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:
+    is_text = feature.type == statistics_pb2.FeatureNameStatistics.STRING
+    return (feature.string_stats if is_text else feature.num_stats).common_stats

@@ -1,0 +1,22 @@
+"""Processes beside the step's own, one for each core, for what takes long to import or to compute."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+
+
+@cache
+def workers() -> ProcessPoolExecutor:
+    """The processes, each started when there is work for it; they end with the step.
+
+    They start anew instead of as copies of this one, whose libraries may have threads that a copy would wait for.
+    """
+    return ProcessPoolExecutor(max_workers=cores(), mp_context=multiprocessing.get_context("spawn"))
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,0 +1,171 @@
+"""With `on_bad_rows: quarantine`, rows that break a critical check are put aside with their reasons, never lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from shop import GOOD_ORDERS, ORDERS, make_project, parquet_rows
+from snapshots import write_snapshot
+
+from components.contract import ContractViolation
+from components.data.tables import read_manifest
+from components.data.validate_data.infer_schema import propose_schemas, write_schema
+from components.data.validate_data.quarantine import Quarantine
+from components.data.validate_data.validation import validate
+
+BUYERS = (
+    "SELECT i AS customer_id, TIMESTAMP '2024-12-01' + i * INTERVAL 1 MINUTE AS joined_at FROM range(50) numbers(i)"
+)
+TABLES = {
+    "buyers": {"key": ["customer_id"], "event_time": "joined_at"},
+    "orders": {**ORDERS, "arrival_time": "recorded_at"},
+}
+RULES: list[dict[str, Any]] = [
+    {
+        "table": "orders",
+        "rule": "an amount is above 0",
+        "remedy": "Look for refunds.",
+        "expectation": "expect_column_values_to_be_between",
+        "kwargs": {"column": "amount", "min_value": 0, "strict_min": True},
+    },
+    {
+        "table": "orders",
+        "rule": "every order has a buyer",
+        "remedy": "Load the buyers again.",
+        "sql": "SELECT order_id FROM orders ANTI JOIN buyers USING (customer_id)",
+    },
+]
+
+
+class Market:
+    """A shop that puts bad rows aside, up to a tenth of a table."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = make_project(folder / "shop", f"duckdb:///{folder / 'shop.duckdb'}", TABLES)
+        self.configure(largest_bad_share=0.1)
+        for table, schema in propose_schemas(
+            write_snapshot(folder / "good", orders=GOOD_ORDERS, buyers=BUYERS)
+        ).items():
+            write_schema(schema, self.project / "expectations" / f"{table}.pbtxt")
+        (self.project / "expectations" / "rules.yaml").write_text(yaml.safe_dump(RULES))
+
+    def configure(self, **validation: Any) -> None:
+        file = self.project / "pipeline.yaml"
+        text = yaml.safe_load(file.read_text())
+        text["validation"] = {"on_bad_rows": "quarantine", **validation}
+        file.write_text(yaml.safe_dump(text))
+
+    def validate(self, orders: str = GOOD_ORDERS, buyers: str = BUYERS) -> Quarantine:
+        write_snapshot(self.folder / "tables", orders=orders, buyers=buyers)
+        return validate(self.project, self.folder / "tables", self.validated, self.folder / "report.html")
+
+    def refusal(self, orders: str = GOOD_ORDERS, buyers: str = BUYERS) -> str:
+        with pytest.raises(ContractViolation) as violation:
+            self.validate(orders, buyers)
+        assert not self.validated.exists()
+        return str(violation.value)
+
+    @property
+    def validated(self) -> Path:
+        return self.folder / "validated"
+
+    def put_aside(self, table: str) -> dict[Any, list[str]]:
+        """The reasons of each quarantined row by its first column."""
+        return {row[0]: row[-1] for row in parquet_rows(self.validated / "quarantine" / f"{table}.parquet")}
+
+    def kept(self, table: str) -> list[Any]:
+        return [row[0] for row in parquet_rows(self.validated / f"{table}.parquet")]
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Market:
+    return Market(tmp_path)
+
+
+def changed(change: str) -> str:
+    """Good orders with some columns replaced; `i` is the order's number."""
+    return f"SELECT * REPLACE ({change}) FROM (SELECT *, order_id AS i FROM ({GOOD_ORDERS}))"
+
+
+def without_number(query: str) -> str:
+    return f"SELECT * EXCLUDE (i) FROM ({query})"
+
+
+def test_good_data_are_handed_on_whole(market: Market) -> None:
+    assert market.validate().rows == {}
+    assert not (market.validated / "quarantine").exists()
+    assert market.kept("orders") == list(range(1000))
+
+
+def test_bad_rows_of_every_layer_go_to_a_side_table_with_all_their_reasons(market: Market) -> None:
+    bad = "CASE i WHEN 3 THEN -5 WHEN 4 THEN 'nan'::DOUBLE WHEN 5 THEN -1 ELSE amount END AS amount"
+    bad += ", if(i IN (5, 6), 'barter', paid_by) AS paid_by"
+    bad += ", if(i = 7, TIMESTAMP '2999-01-01', ordered_at) AS ordered_at"
+    bad += ", if(i = 7, TIMESTAMP '2999-01-02', recorded_at) AS recorded_at"
+    outcome = market.validate(without_number(changed(bad)))
+    assert outcome.rows == {"orders": 5}
+    reasons = market.put_aside("orders")
+    assert set(reasons) == {3, 4, 5, 6, 7}
+    assert reasons[3] == ["rules: orders.amount: an amount is above 0"]
+    assert reasons[4] == ["statistics: orders.amount: a number is finite"]
+    assert reasons[5] == [
+        "rules: orders.amount: an amount is above 0",
+        "schema: orders.paid_by: it is one of card, cash",
+    ]
+    assert any("no time is in the future" in reason for reason in reasons[7])
+    assert market.kept("orders") == [i for i in range(1000) if i not in reasons]
+
+
+def test_what_is_handed_on_describes_itself_and_the_snapshot_stays_as_it_was(market: Market) -> None:
+    orders = without_number(changed("if(i >= 990, -1, amount) AS amount"))
+    snapshot = market.folder / "tables"
+    outcome = market.validate(orders)
+    manifest = read_manifest(market.validated)
+    assert manifest.tables["orders"].rows == 990 == outcome.metadata()["rows"]["orders"]
+    assert manifest.as_of == max(row[2] for row in parquet_rows(market.validated / "orders.parquet")).replace(
+        tzinfo=manifest.as_of.tzinfo
+    )
+    assert read_manifest(snapshot).tables["orders"].rows == 1000 == len(parquet_rows(snapshot / "orders.parquet"))
+    assert outcome.metadata()["quarantined"] == 10
+    written = json.loads((market.validated / "validation.json").read_text())
+    assert written["quarantined"] == {"orders": 10}
+    assert [check["rule"] for check in written["checks"] if check["quarantined"]] == ["an amount is above 0"]
+    report = (market.folder / "report.html").read_text()
+    assert "10 rows that were put in quarantine" in report
+    assert "quarantine/orders.parquet" in report
+
+
+def test_rows_that_depend_on_a_quarantined_row_follow_it(market: Market) -> None:
+    twice = f"{BUYERS} UNION ALL SELECT 49, TIMESTAMP '2024-12-05'"
+    assert market.validate(buyers=twice).rows == {"buyers": 2, "orders": 20}, "nobody knows which buyer 49 is right"
+    assert set(market.put_aside("orders")) == {i for i in range(1000) if i % 50 == 49}
+    (reason,) = market.put_aside("orders")[49]
+    assert reason == "rules: orders: every order has a buyer (once other rows were put aside)"
+
+
+def test_of_equal_rows_one_is_kept(market: Market) -> None:
+    twice = f"{GOOD_ORDERS} UNION ALL (FROM ({GOOD_ORDERS}) LIMIT 5)"
+    assert market.validate(twice).rows == {"orders": 5}
+    assert sorted(market.kept("orders")) == list(range(1000))
+
+
+def test_beyond_the_largest_share_the_run_stops(market: Market) -> None:
+    message = market.refusal(without_number(changed("if(i < 101, -1, amount) AS amount")))
+    assert "orders: at most 10.0% of its rows are put in quarantine, and not all. 101 rows (10.1%)" in message
+    assert "validation.largest_bad_share" in message
+    assert market.validate(without_number(changed("if(i < 100, -1, amount) AS amount"))).rows == {"orders": 100}
+
+
+def test_what_no_row_is_to_blame_for_stops_the_run(market: Market) -> None:
+    assert "orders.amount: the column exists" in market.refusal(f"SELECT * EXCLUDE (amount) FROM ({GOOD_ORDERS})")
+
+
+def test_the_next_snapshot_is_compared_with_what_was_handed_on(market: Market) -> None:
+    market.validate(without_number(changed("if(i < 50, -1000000, amount) AS amount")))
+    warnings = [check for check in market.validate().checks if not check.passed]
+    assert warnings == [], "the quarantined amounts are not what is usual"
