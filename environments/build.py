@@ -21,7 +21,14 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from environments.locks import STAMP, STEP_ENVIRONMENTS, environment_directory, is_built, lock_digest  # noqa: E402
+from environments.locks import (  # noqa: E402
+    CLUSTER_ENVIRONMENTS,
+    STAMP,
+    STEP_ENVIRONMENTS,
+    environment_directory,
+    is_built,
+    lock_digest,
+)
 
 VENV = CHECKOUT / ".venv"
 
@@ -131,17 +138,18 @@ def build(names: Iterable[str], command_line: str, testing: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: names of environments, all by default; `--command-line develop` adds what tests need."""
+    """Command line: names of environments; by default all that a run here needs, with `--testing` all there are."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(STEP_ENVIRONMENTS), metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--command-line", choices=("platform", "develop"), default="platform")
     parser.add_argument("--testing", action="store_true", help="add the test runner that is laid beside environments")
     options = parser.parse_args(arguments)
-    unknown = sorted(set(options.names) - set(STEP_ENVIRONMENTS))
+    known = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS
+    unknown = sorted(set(options.names) - set(known))
     if unknown:
-        parser.error(f"unknown environment {', '.join(unknown)}; there are {', '.join(STEP_ENVIRONMENTS)}")
+        parser.error(f"unknown environment {', '.join(unknown)}; there are {', '.join(known)}")
     try:
-        build(options.names, options.command_line, options.testing)
+        build(options.names or (known if options.testing else STEP_ENVIRONMENTS), options.command_line, options.testing)
     except BuildFailed as failure:
         print(f"error: {failure}\nCheck the network and run the same command again: what is built is kept.")
         return 1

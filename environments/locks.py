@@ -10,6 +10,8 @@ HERE = Path(__file__).resolve().parent
 
 # Those that steps run in beside `platform`, which is the command line's own `.venv`. The slowest to build first.
 STEP_ENVIRONMENTS = ("validation", "modelling", "serving")
+# Those whose steps run on clusters alone: built here for tests only.
+CLUSTER_ENVIRONMENTS = ("katib",)
 
 # Written into an environment's folder when it is complete.
 STAMP = ".lock-digest"
