@@ -61,7 +61,8 @@ class FeastReader:
             names = self._wanted[view.name]
             rows = self._store.online_read(self._config, view, list(entities), list(names))
             for stored, (time, values) in zip(found, rows, strict=True):
-                if time is not None and values:
+                # What it does not know has no values in most stores, and the time 0 in Redis.
+                if values and time is not None and time.timestamp():
                     stored[view.name] = (
                         time,
                         {name: feast_value_type_to_python_type(values[name]) for name in names if name in values},
@@ -137,7 +138,7 @@ class RedisReader:
                 pipeline.hmget(key, self._fields)
             return [self._stored(values) for values in pipeline.execute()]
 
-    def _stored(self, answer: Sequence[bytes | None]) -> Stored:
+    def _stored(self, answer: Sequence[Any]) -> Stored:
         from google.protobuf.timestamp_pb2 import Timestamp
 
         stored: Stored = {}

@@ -107,13 +107,14 @@ class OnlineStore:
                 raise ContractViolation(
                     f"There is no online store {self.location}. Run the materialization pipeline, which makes it."
                 )
-        self._features = _configuration(f"{project}_{definitions.version}", settings)
+        self.configuration = _configuration(f"{project}_{definitions.version}", settings)
         self._journal = _configuration(project, settings)
-        self._store = get_online_store_from_config(self._features.online_store)
+        self.feast = get_online_store_from_config(self.configuration.online_store)
         if create:
+            served = [definitions.views[view] for view in definitions.views_of(definitions.features)]
             with self._reaching():
-                self._store.update(self._features, [], list(definitions.views.values()), [], [], partial=True)
-                self._store.update(self._journal, [], [_JOURNAL], [], [], partial=True)
+                self.feast.update(self.configuration, [], served, [], [], partial=True)
+                self.feast.update(self._journal, [], [_JOURNAL], [], [], partial=True)
 
     def write(self, view: str, rows: pa.RecordBatch) -> None:
         """Write values of a view; what an entity had before is replaced.
@@ -132,7 +133,7 @@ class OnlineStore:
         times = rows[TIMESTAMP].to_pylist()
         data: Rows = [(key, value, time, None) for key, value, time in zip(keys, values, times, strict=True)]
         with self._reaching():
-            self._store.online_write_batch(self._features, feature_view, data, None)
+            self.feast.online_write_batch(self.configuration, feature_view, data, None)
 
     def reader(self, wanted: Wanted) -> Reader:
         """What `read` reads some features with.
@@ -141,12 +142,12 @@ class OnlineStore:
             wanted: Names of the features, by view.
         """
         views = [self._definitions.views[view] for view in wanted]
-        settings = self._features.online_store
+        settings = self.configuration.online_store
         if settings.type == "sqlite":
-            return SqliteReader(settings.path, self._features, views, wanted)
+            return SqliteReader(settings.path, self.configuration, views, wanted)
         if settings.type == "redis":
-            return RedisReader(self._url, self._features, views, wanted)
-        return FeastReader(self._store, self._features, views, wanted)
+            return RedisReader(self._url, self.configuration, views, wanted)
+        return FeastReader(self.feast, self.configuration, views, wanted)
 
     def read(self, reader: Reader, entities: Sequence[Any]) -> list[Stored]:
         """What the store holds of entities.
@@ -179,15 +180,21 @@ class OnlineStore:
 
     def remove(self, materialized: Materialization) -> None:
         """Remove all values of a version."""
-        version, key = materialized.feature_version, self._definitions.entity
+        version = materialized.feature_version
+        [key] = next(iter(self._definitions.views.values())).entity_columns
         views = [
-            FeatureView(name=view, entities=[key], source=FileSource(path=f"{view}.parquet", timestamp_field=TIMESTAMP))
+            FeatureView(
+                name=view,
+                entities=[self._definitions.entity],
+                schema=[key],
+                source=FileSource(path=f"{view}.parquet", timestamp_field=TIMESTAMP),
+            )
             for view in materialized.rows
         ]
         others = [name for name in json.loads(self._record(_VERSIONS) or "[]") if name != version]
         with self._reaching():
             features = _configuration(f"{self._journal.project}_{version}", self._settings)
-            self._store.update(features, views, [], [], [], partial=True)
+            self.feast.update(features, views, [], [], [], partial=True)
         self._keep({version: "", _VERSIONS: json.dumps(others)})
 
     def _noted(self, version: str) -> Materialization | None:
@@ -198,7 +205,7 @@ class OnlineStore:
         """A record of the journal, empty where there is none."""
         with self._reaching():
             try:
-                [(_, values)] = self._store.online_read(self._journal, _JOURNAL, [_journal_key(name)], ["record"])
+                [(_, values)] = self.feast.online_read(self._journal, _JOURNAL, [_journal_key(name)], ["record"])
             except sqlite3.OperationalError as error:
                 if "no such table" not in str(error):
                     raise
@@ -211,7 +218,7 @@ class OnlineStore:
         now = datetime.now(UTC)
         rows: Rows = [(_journal_key(name), {"record": Value(string_val=r)}, now, None) for name, r in records.items()]
         with self._reaching():
-            self._store.online_write_batch(self._journal, _JOURNAL, rows, None)
+            self.feast.online_write_batch(self._journal, _JOURNAL, rows, None)
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,13 +11,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
+from redis import Redis
 
 from components.contract import ContractViolation
+from components.deployment import registry
 from components.features.build_training_set.training_set import build
 from components.features.materialize_features.materialization import materialize
-from project.stores import load_stores
+from components.features.online_store import OnlineStore
+from project.stores import load_stores, save_stores
 from serving.online_features import OnlineFeatures
 from tests.lending_library import START, some_readers_and_loans, write_project, write_tables
+from tests.redis_server import running_redis
 
 DAY = timedelta(days=1)
 CHANGED = {"feature_repo/features.py": ("/ 86400", "/ 3600")}
@@ -173,3 +179,75 @@ def test_a_file_that_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("not a database, whatever its name says" * 100)
     with pytest.raises(ContractViolation, match=r"notes\.db cannot be used: file is not a database"):
         OnlineFeatures(write_project(tmp_path / "project"), str(tmp_path / "notes.db"))
+
+
+def test_the_same_tables_are_written_once_and_corrected_ones_again(tmp_path: Path) -> None:
+    project = write_project(tmp_path / "project")
+    as_of = START + 40 * DAY
+    tables = tables_as_of(tmp_path, as_of)
+    assert materialize(project, tables, "one")["written"]
+    assert not materialize(project, tables, "one")["written"]
+    assert materialize(project, tables, "corrected")["written"]
+    assert materialize(project, tables)["written"], "without a version nobody knows whether they are the same"
+
+
+def test_a_materialization_that_was_cut_off_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = write_project(tmp_path / "project")
+    as_of = START + 40 * DAY
+    tables = tables_as_of(tmp_path, as_of)
+    materialize(project, tables, "one")
+    with monkeypatch.context() as broken:
+        broken.setattr(OnlineStore, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            materialize(project, tables, "corrected")
+    assert materialize(project, tables, "one")["written"]
+
+
+def test_a_version_goes_when_it_is_old_and_no_registered_model_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: set[str] = set()
+    monkeypatch.setattr(registry, "feature_versions", lambda *_: named)
+    first = START + 40 * DAY
+    project, changed = write_project(tmp_path / "project"), write_project(tmp_path / "changed", CHANGED)
+    version = materialize(project, tables_as_of(tmp_path, first))["feature_version"]
+    young = materialize(changed, tables_as_of(tmp_path, first + 6 * DAY))
+    assert young["removed"] == [], "a candidate's features are filled in before it is registered"
+    named.add(version)
+    assert materialize(changed, tables_as_of(tmp_path, first + 7 * DAY))["removed"] == []
+    named.clear()
+    assert materialize(changed, tables_as_of(tmp_path, first + 8 * DAY))["removed"] == [version]
+    with pytest.raises(ContractViolation, match=rf"no features of version {version}, which"):
+        online(project)
+    stored = sqlite3.connect(load_stores(project).online_store).execute("SELECT name FROM sqlite_master").fetchall()
+    assert not [name for (name,) in stored if version in name]
+    assert online(changed).lookup([7], first + 8 * DAY)[0]["loans"] is not None
+
+
+def test_redis_holds_versions_apart_and_lets_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "feature_versions", lambda *_: set())
+    with running_redis(tmp_path) as url:
+        project, changed = write_project(tmp_path / "project"), write_project(tmp_path / "changed", CHANGED)
+        for folder in (project, changed):
+            save_stores(load_stores(folder).model_copy(update={"online_store": url}), folder)
+        first = START + 40 * DAY
+        version = materialize(project, tables_as_of(tmp_path, first))["feature_version"]
+        rows = [online(project).lookup(range(1, 41), first)]
+        written = materialize(changed, tables_as_of(tmp_path, first + 6 * DAY))
+        assert [online(project).lookup(range(1, 41), first)] == rows
+        assert materialize(changed, tables_as_of(tmp_path, first + 7 * DAY))["removed"] == [version]
+        with pytest.raises(ContractViolation, match=f"it holds version {written['feature_version']}"):
+            online(project)
+        keys = Redis.from_url(url).keys()
+        assert not [key for key in keys if f"library_{version}".encode() in key]
+        assert len([key for key in keys if f"library_{written['feature_version']}".encode() in key]) == 40
+
+
+@pytest.mark.slow
+def test_the_registry_names_the_versions_that_models_were_trained_with(tmp_path: Path) -> None:
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client.create_registered_model("library")
+    for version in ("one", "other"):
+        client.create_model_version("library", str(tmp_path), tags={"feature_version": version})
+    assert registry.feature_versions(f"sqlite:///{tmp_path / 'mlflow.db'}", "library") == {"one", "other"}
+    assert registry.feature_versions(f"sqlite:///{tmp_path / 'mlflow.db'}", "another") == set()

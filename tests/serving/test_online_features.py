@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,11 +11,14 @@ import pyarrow as pa
 import pytest
 
 from components.contract import ContractViolation
+from components.features import online_reading
 from components.features.definitions import load_definitions
+from components.features.online_reading import FeastReader
 from components.features.online_store import Materialization, OnlineStore
 from project.loading import load_configuration
 from serving.online_features import OnlineFeatures
 from tests.lending_library import START, write_project
+from tests.redis_server import running_redis
 
 AS_OF = START + timedelta(days=40)
 DATABASES = itertools.count()
@@ -46,25 +45,8 @@ def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3) 
 
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command = shutil.which("redis-server")
-    if command is None:
-        pytest.skip("there is no redis-server on this machine")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = str(tmp_path_factory.mktemp("redis"))
-    server = subprocess.Popen([command, "--port", str(port), "--dir", folder, "--save", ""], stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
+    with running_redis(tmp_path_factory.mktemp("redis")) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -92,6 +74,29 @@ def test_stored_and_on_demand_features_come_exactly_and_missing_ones_as_none(pro
         "days_since_last_loan": 1.5,
     }
     assert set(nothing.values()) == set(unknown.values()) == {None}
+
+
+def test_one_question_for_all_views_finds_what_feast_finds_view_by_view(project: Path, place: str) -> None:
+    fill(project, place)
+    definitions = load_definitions(project, load_configuration(project))
+    store = OnlineStore(place, "library", definitions)
+    view = definitions.views["loans_so_far"]
+    wanted = {view.name: [field.name for field in view.features]}
+    by_feast = FeastReader(store.feast, store.configuration, [view], wanted)
+    found = store.read(store.reader(wanted), [1, 2, 3, 1])
+    assert found == store.read(by_feast, [1, 2, 3, 1])
+    assert found[0]["loans_so_far"][1]["last_loan_at"] == LAST_LOAN
+    assert found[2] == {}
+
+
+def test_more_entities_than_a_query_takes_are_all_found(
+    project: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(online_reading, "ENTITIES_AT_ONCE", 1)
+    fill(project, place)
+    known, _, again = OnlineFeatures(project, place).lookup([1, 2, 1], AS_OF)
+    assert known == again
+    assert known["loans"] == 3
 
 
 def test_a_value_older_than_the_freshness_is_missing(project: Path, place: str) -> None:
