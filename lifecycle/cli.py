@@ -199,6 +199,33 @@ def report(
 
 
 @app.command()
+def reproduce(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN|VERSION", help="A run here, an MLflow run, or a version: `3` or `churn/3`.")
+    ],
+    project: Project = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Train with another setting, to see what it changes."),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking-uri", help="MLflow server that knows it; by default this checkout's.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model again from its recorded data, code and environment, and compare byte by byte.
+
+    Example: `lifecycle reproduce 3`
+
+    Exit codes: 0 the same bytes, 1 they differ, and it says how, 2 it cannot be trained again.
+    """
+    from lifecycle.reproduce import reproduce_model
+
+    if not reproduce_model(model, project_folder(project), settings or [], tracking_uri, out, err, as_json):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def serve() -> None:
     """Start again what was released: after `lifecycle down`, or after the machine was restarted.
 

@@ -145,8 +145,9 @@ def write_model(
     (folder / "baseline").mkdir()
     reference = _reference(model.parts["train"], model.scorer(training_set.features), configuration.training.seed)
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
-    if (project / "feature_repo").is_dir():
-        shutil.copytree(project / "feature_repo", folder / "feature_repo")
+    for part in ("feature_repo", configuration.validation.expectations):
+        if (project / part).is_dir():
+            shutil.copytree(project / part, folder / part)
     shutil.copy(project / CONFIGURATION_FILE, folder / CONFIGURATION_FILE)
     change = recorded_version().change
     if change:
