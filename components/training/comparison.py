@@ -161,7 +161,6 @@ def fetch(tracking_uri: str, reference: str, destination: Path) -> Path:
     client = connect(tracking_uri)
     name, _, version = reference.rpartition("/")
     import mlflow
-
     from mlflow.exceptions import MlflowException
 
     destination.mkdir(parents=True)
