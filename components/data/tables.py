@@ -20,12 +20,27 @@ MANIFEST_FILE = "manifest.json"
 MEMORY_LIMIT = "2GB"
 
 
+class Load(BaseModel):
+    """One reading of a table that is read incrementally."""
+
+    at: datetime
+    """When it was read, UTC."""
+    since: datetime | None
+    """The smallest watermark that was asked for; None where everything was."""
+    added: int
+    changed: int
+    removed: int
+    """Rows with a new key, a known key and other values, and those that were gone from the span that was asked for."""
+
+
 class TableSummary(BaseModel):
     """What a manifest says of one table."""
 
     rows: int
     columns: dict[str, str]
     """DuckDB type by name, in the table's order."""
+    loads: list[Load] = []
+    """Which readings it came from, of a table that is read incrementally."""
 
 
 class Manifest(BaseModel):
@@ -38,7 +53,9 @@ class Manifest(BaseModel):
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write the manifest, last of all: a folder without one is unfinished, and no step reads it."""
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(
+        manifest.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8"
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -91,7 +108,11 @@ def hand_on(source: Path, destination: Path) -> None:
 
 @contextlib.contextmanager
 def database(
-    readable: Iterable[Path] = (), writable: Path | None = None, attach: Path | None = None, threads: int | None = None
+    readable: Iterable[Path] = (),
+    writable: Path | None = None,
+    attach: Path | None = None,
+    threads: int | None = None,
+    memory: str = MEMORY_LIMIT,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB session of bounded memory in which SQL reaches only the files it was given.
 
@@ -101,6 +122,7 @@ def database(
         attach: Database file, opened read-only under the name `source`; its tables can be named without it.
         threads: How many may work at once; by default one for each core. With one alone, a sum of floating-point
             numbers is always taken in the same order.
+        memory: What DuckDB may hold before it spills to disk.
 
     Raises:
         duckdb.Error: `attach` is no database, or another process is writing it.
@@ -110,7 +132,7 @@ def database(
     files = [str(path) for path in allowed if not path.is_dir()]
     with tempfile.TemporaryDirectory(prefix="duckdb-") as spill:
         settings: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": MEMORY_LIMIT,
+            "memory_limit": memory,
             "temp_directory": spill,
             # Nothing is fetched from the network because a query happens to mention it.
             "autoinstall_known_extensions": "false",

@@ -1,13 +1,23 @@
-"""Read a project's source into one Parquet file for each table."""
+"""Read a project's sources into one Parquet file for each table."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
+
 from components.contract import ContractViolation
-from components.data.ingest_data.source import OpenSource, nearest, open_source
+from components.data.ingest_data.checks import check_columns, check_zone, times_of
+from components.data.ingest_data.delimited import Expected
+from components.data.ingest_data.expected import expected_table
+from components.data.ingest_data.increments import Increments, load_of, merged, since
+from components.data.ingest_data.source import OpenSource, open_source
 from components.data.tables import (
+    Load,
     Manifest,
     TableSummary,
     columns_of,
@@ -17,112 +27,209 @@ from components.data.tables import (
     quoted,
     write_manifest,
 )
+from project.configuration import Configuration
 from project.data import Table
 from project.loading import load_configuration
+from project.stores import load_stores
 
 
 def ingest(project: Path, tables: Path) -> Manifest:
-    """Read every configured table from the source.
+    """Read every configured table from its source.
 
     Rows are ordered by event time and key, so that the same rows give the same bytes, in whatever order the source
-    keeps them. Event and arrival times become TIMESTAMP, and times with a zone UTC without one.
+    keeps them. Event and arrival times become TIMESTAMP, and times with a zone UTC without one. A table that is read
+    incrementally comes out whole: what earlier runs read, and what is new.
 
     Args:
         project: The project's folder.
         tables: Folder to write `<table>.parquet` and `manifest.json` to. It does not exist after a failure.
 
     Raises:
-        ContractViolation: the source, a table or one of its key, event or arrival columns is missing or cannot be
-            read, a table is empty, or it has more rows than `validation.max_rows`.
+        ContractViolation: a source, a table or one of its key, event or arrival columns is missing or cannot be read, a
+            table is empty, or it has more rows than `validation.max_rows`. What it says holds no secret.
     """
     configuration = load_configuration(project)
-    summaries: dict[str, TableSummary] = {}
-    newest: list[datetime] = []
-    with new_folder(tables):
-        with open_source(configuration.source, writable=tables) as source:
-            for name, table in configuration.source.tables.items():
-                query = source.select(name)
-                with source.reading(f"table {name}"):
-                    columns = columns_of(source.connection, query)
-                check_columns(name, table, columns)
-                if configuration.validation.max_rows:
-                    _check_size(source, name, query, configuration.validation.max_rows)
-                summary, latest = _write_table(source, name, query, columns, parquet_file(tables, name))
-                summaries[name] = summary
-                newest.append(latest)
-        manifest = Manifest(as_of=max(newest), tables=summaries)
+    written: dict[str, _Written] = {}
+    with new_folder(tables), tempfile.TemporaryDirectory(prefix="ingest-") as work:
+        for number, (connection, place) in enumerate(configuration.source.places().items()):
+            scratch = Path(work) / str(number)
+            scratch.mkdir()
+            with open_source(place, scratch, writable=tables) as source:
+                for name, table in configuration.source.tables.items():
+                    if table.connection == connection:
+                        written[name] = _TableWriter(project, configuration, source, name, tables).write()
+                        source.discard()
+        # In the configuration's order, whichever place was read first.
+        written = {name: written[name] for name in configuration.source.tables}
+        for table_written in written.values():
+            table_written.commit()
+        manifest = Manifest(
+            as_of=max(each.newest for each in written.values()),
+            tables={name: each.summary for name, each in written.items()},
+        )
         write_manifest(manifest, tables)
     return manifest
 
 
-def check_columns(name: str, table: Table, columns: dict[str, str]) -> None:
-    """Refuse a table that lacks its key, event or arrival column, or whose times are not times.
+@dataclass(frozen=True)
+class _Written:
+    """A table in its file."""
 
-    Args:
-        columns: DuckDB type by name of the table's columns.
+    summary: TableSummary
+    newest: datetime
+    """Its newest event time, UTC."""
+    commit: Callable[[], None]
+    """Remembers it for the next run; called when every table is written."""
 
-    Raises:
-        ContractViolation: naming the column, what there is instead and what to do.
-    """
-    times = [column for column in (table.event_time, table.arrival_time) if column]
-    for column in [*table.key, *times]:
-        if column not in columns:
+
+class _TableWriter:
+    """Writes one table."""
+
+    def __init__(self, project: Path, configuration: Configuration, source: OpenSource, name: str, tables: Path):
+        self.project, self.source, self.name = project, source, name
+        self.table: Table = configuration.source.tables[name]
+        self.max_rows = configuration.validation.max_rows
+        self.file = parquet_file(tables, name).resolve()
+        schema = project / configuration.validation.expectations / f"{name}.pbtxt"
+        self.expected: Expected | None = expected_table(schema) if not self.table.query else None
+
+    def write(self) -> _Written:
+        if self.table.incremental is None:
+            self._copy(self._rows(None), self.file)
+            self._check_written()
+            return self._written([], lambda: None)
+        return self._write_incrementally(self.table.incremental.watermark)
+
+    def _write_incrementally(self, watermark: str) -> _Written:
+        increments = Increments(load_stores(self.project).dataset_remote, self.source.place, self.name, self.table)
+        before, fresh = (self.source.scratch / f"{self.name}.{part}.parquet" for part in ("before", "fresh"))
+        state = increments.fetch(before)
+        start = since(state, self.table) if state else None
+        self._copy(self._rows(start), fresh)
+        if state and self._columns(before) != self._columns(fresh):
+            print(f"{self.name} has other columns than before: it is read in full")
+            state, start = None, None
+            self._copy(self._rows(None), fresh)
+        self._check_watermark(watermark, fresh)
+        at = datetime.now(UTC).replace(microsecond=0)
+        if state is None or start is None:
+            self._copy(f"SELECT * FROM {_parquet(fresh)}", self.file)
+            rows = self._check_written()
+            loads = [Load(at=at, since=None, added=rows, changed=0, removed=0)]
+        else:
+            load = load_of(self._duckdb, _parquet(before), _parquet(fresh), self.table, start, at)
+            loads = [*state.loads, *([load] if load else [])]
+            self._copy(merged(_parquet(before), _parquet(fresh), self.table, start), self.file)
+            self._check_written()
+            if load is None:
+                return self._written(loads, lambda: None)
+        # A watermark in the future would keep every later row from being read.
+        up_to = self._duckdb.execute(
+            f"SELECT max({quoted(watermark)}) FILTER ({quoted(watermark)} <= now()::TIMESTAMP) "
+            f"FROM {_parquet(self.file)}"
+        ).fetchall()[0][0]
+        if up_to is None:
             raise ContractViolation(
-                f"{name} has no column {column}; {nearest(column, columns)}. Restore the column, or correct "
-                f"source.tables.{name} in pipeline.yaml."
+                f"{self.name}.{watermark} is in the future in every row, and so no watermark. Name another column in "
+                f"source.tables.{self.name}.incremental."
             )
-    for column in times:
-        if not columns[column].startswith(("TIMESTAMP", "DATE")):
+        previous = state
+        return self._written(loads, lambda: increments.commit(self.file, up_to, loads, previous))
+
+    def _rows(self, start: datetime | None) -> str:
+        """SQL of the table's rows as they are kept, those with a watermark before `start` left out."""
+        query = self.source.select(self.name, self.table, self.expected, start)
+        with self.source.reading(f"table {self.name}"):
+            columns = columns_of(self._duckdb, query)
+            check_columns(self._duckdb, self.name, self.table, query, columns)
+            check_zone(self._duckdb, self.name, self.table, query, columns)
+            if self.max_rows:
+                self._check_size(query, self.max_rows)
+        selection = ", ".join(_selected(column, kind, self.table) for column, kind in columns.items())
+        rows = f"SELECT {selection} FROM ({query})"
+        if start is None or self.table.incremental is None:
+            return rows
+        column = quoted(self.table.incremental.watermark)
+        return f"SELECT * FROM ({rows}) WHERE {column} >= TIMESTAMP {literal(str(start))} OR {column} IS NULL"
+
+    def _copy(self, rows: str, file: Path) -> None:
+        order = ", ".join(quoted(column) for column in dict.fromkeys([self.table.event_time, *self.table.key]))
+        with self.source.reading(f"table {self.name}"):
+            self._duckdb.execute(
+                f"COPY (SELECT * FROM ({rows}) ORDER BY {order}) TO {literal(str(file))} "
+                "(FORMAT parquet, COMPRESSION zstd)"
+            )
+
+    def _check_size(self, query: str, max_rows: int) -> None:
+        rows = self._duckdb.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
+        if rows > max_rows:
             raise ContractViolation(
-                f"{name}.{column} is {columns[column]}, not a time. Cast it in source.tables.{name}.query: "
-                f"SELECT * REPLACE (CAST({quoted(column)} AS TIMESTAMP) AS {quoted(column)}) FROM …"
+                f"{self.name} has {rows:,} rows, more than the {max_rows:,} that validation.max_rows allows. Find out "
+                "why it grew, or raise the limit in pipeline.yaml."
             )
 
+    def _check_watermark(self, watermark: str, fresh: Path) -> None:
+        empty = self._duckdb.execute(
+            f"SELECT count(*) FROM {_parquet(fresh)} WHERE {quoted(watermark)} IS NULL"
+        ).fetchall()[0][0]
+        if empty:
+            raise ContractViolation(
+                f"{self.name}.{watermark} is empty in {empty:,} rows, so nobody could tell whether they are new. Fill "
+                f"it in the source, or name another column in source.tables.{self.name}.incremental."
+            )
 
-def _check_size(source: OpenSource, name: str, query: str, max_rows: int) -> None:
-    with source.reading(f"table {name}"):
-        rows = source.connection.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0]
-    if rows > max_rows:
-        raise ContractViolation(
-            f"{name} has {rows:,} rows, more than the {max_rows:,} that validation.max_rows allows. Find out why it "
-            "grew, or raise the limit in pipeline.yaml."
-        )
+    def _check_written(self) -> int:
+        rows, newest = self._measure()
+        if not rows:
+            raise ContractViolation(
+                f"{self.name} is empty in {self.source.place.url}. Fill it, or take it out of source.tables in "
+                "pipeline.yaml."
+            )
+        if newest is None:
+            raise ContractViolation(
+                f"{self.name}.{self.table.event_time} is empty in all {rows:,} rows, so nobody knows when they "
+                f"happened. Mend the source, or name another event_time for {self.name} in pipeline.yaml."
+            )
+        fewest, most = (self.expected.fewest_rows, self.expected.most_rows) if self.expected else (None, None)
+        if (fewest and rows < fewest) or (most and rows > most):
+            raise ContractViolation(
+                f"{self.name} of {self.source.place.url} has {rows:,} rows; the schema {self.name}.pbtxt allows "
+                f"{fewest or 0:,} to {most or 'any number of'}. See that it was written to its end, or correct the "
+                "schema."
+            )
+        return rows
+
+    def _measure(self) -> tuple[int, datetime | None]:
+        time = quoted(self.table.event_time)
+        rows, newest = self._duckdb.execute(
+            f"SELECT count(*), max({time}) FILTER (isfinite({time})) FROM {_parquet(self.file)}"
+        ).fetchall()[0]
+        return rows, newest
+
+    def _written(self, loads: list[Load], commit: Callable[[], None]) -> _Written:
+        rows, newest = self._measure()
+        assert newest is not None
+        summary = TableSummary(rows=rows, columns=self._columns(self.file), loads=loads)
+        return _Written(summary, newest.replace(tzinfo=UTC), commit)
+
+    def _columns(self, file: Path) -> dict[str, str]:
+        return columns_of(self._duckdb, f"SELECT * FROM {_parquet(file)}")
+
+    @property
+    def _duckdb(self) -> duckdb.DuckDBPyConnection:
+        return self.source.connection
 
 
-def _write_table(
-    source: OpenSource, name: str, query: str, columns: dict[str, str], file: Path
-) -> tuple[TableSummary, datetime]:
-    """Write one table; its summary and its newest event time."""
-    table = source.source.tables[name]
-    selected = ", ".join(_selected(column, kind, table) for column, kind in columns.items())
-    order = ", ".join(quoted(column) for column in dict.fromkeys([table.event_time, *table.key]))
-    destination = literal(str(file.resolve()))
-    with source.reading(f"table {name}"):
-        source.connection.execute(
-            f"COPY (SELECT {selected} FROM ({query}) ORDER BY {order}) TO {destination} "
-            "(FORMAT parquet, COMPRESSION zstd)"
-        )
-    written = f"SELECT * FROM read_parquet({destination})"
-    time = quoted(table.event_time)
-    rows, latest = source.connection.execute(
-        f"SELECT count(*), max({time}) FILTER (isfinite({time})) FROM ({written})"
-    ).fetchall()[0]
-    if not rows:
-        raise ContractViolation(
-            f"{name} is empty in {source.source.url}. Fill it, or take it out of source.tables in pipeline.yaml."
-        )
-    if latest is None:
-        raise ContractViolation(
-            f"{name}.{table.event_time} is empty in all {rows:,} rows, so nobody knows when they happened. Mend the "
-            f"source, or name another event_time for {name} in pipeline.yaml."
-        )
-    return TableSummary(rows=rows, columns=columns_of(source.connection, written)), latest.replace(tzinfo=UTC)
+def _parquet(file: Path) -> str:
+    return f"read_parquet({literal(str(file))})"
 
 
 def _selected(column: str, kind: str, table: Table) -> str:
     name = quoted(column)
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"timezone('UTC', {name}) AS {name}"
-    if column in (table.event_time, table.arrival_time):
+    if table.time_zone and kind.startswith("TIMESTAMP"):
+        return f"timezone('UTC', timezone({literal(table.time_zone)}, CAST({name} AS TIMESTAMP))) AS {name}"
+    if column in times_of(table):
         return f"CAST({name} AS TIMESTAMP) AS {name}"
     return name

@@ -1,33 +1,38 @@
-"""Where a project's data comes from: a database file, or files, made readable to SQL."""
+"""Where a project's data comes from, made readable to SQL: a DuckDB file, other files, or another database's rows."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
-import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from datetime import datetime
+from pathlib import Path
 
 import duckdb
 
 from components.contract import ContractViolation
+from components.data.ingest_data.delimited import Expected, select_delimited
+from components.data.ingest_data.extraction import dialect_of, extract
+from components.data.ingest_data.files import fetch, format_of, locate, nearest, table_files
+from components.data.ingest_data.secrets import Revealed, reveal
 from components.data.tables import database, first_line, literal, quoted
-from project.data import Source, SourceFormat
+from project.data import DATABASE_SCHEMES, Connection, SourceFormat, Table
 
-SCHEMES = ("duckdb", "file", "package")
+# Beyond this DuckDB spills to disk: with what a driver holds besides, a step stays below 1 GB, however large a table.
+MEMORY = "512MB"
+LOCAL_SCHEMES = ("duckdb", "file", "package", "sqlite")
 
 # Each reads strictly: what does not fit is an error, never a guess. `sample_size = -1` looks at every row before it
-# names a type; `\x1f` as the separator is a control character that no line of text holds, so a line stays whole.
+# names a type, and only ISO 8601 is a date; `\x1f` as the separator is a control character that no line of text holds,
+# so a line stays whole.
 READERS = {
-    SourceFormat.parquet: "read_parquet({file})",
-    SourceFormat.csv: (
-        "read_csv({file}, header = true, delim = ',', quote = '\"', escape = '\"', skip = 0, strict_mode = true, "
-        "null_padding = false, ignore_errors = false, encoding = 'utf-8', sample_size = -1)"
+    SourceFormat.parquet: "read_parquet({files})",
+    SourceFormat.jsonl: (
+        "read_json({files}, format = 'newline_delimited', ignore_errors = false, sample_size = -1, "
+        "maximum_depth = 2, dateformat = '%Y-%m-%d', maximum_object_size = 67108864)"
     ),
-    SourceFormat.jsonl: "read_json({file}, format = 'newline_delimited', ignore_errors = false, sample_size = -1)",
     SourceFormat.text: (
-        "read_csv({file}, header = false, columns = {{'line': 'VARCHAR'}}, auto_detect = false, delim = '\x1f', "
+        "read_csv({files}, header = false, columns = {{'line': 'VARCHAR'}}, auto_detect = false, delim = '\x1f', "
         "quote = '', escape = '', encoding = 'utf-8', strict_mode = true, ignore_errors = false)"
     ),
 }
@@ -35,26 +40,58 @@ READERS = {
 
 @dataclass(frozen=True)
 class OpenSource:
-    """A source that SQL can read."""
+    """A place whose tables SQL can read."""
 
-    source: Source
+    place: Connection
+    where: Revealed
     connection: duckdb.DuckDBPyConnection
-    location: Path
+    location: Path | None
+    """The file or folder, of a place on this machine."""
+    scratch: Path
+    """Folder for what is fetched from elsewhere."""
 
-    def select(self, table: str) -> str:
-        """The SQL of a table: its query, or the source's table of the same name, whole.
+    @property
+    def scheme(self) -> str:
+        """What the URL begins with."""
+        return self.place.url.partition("://")[0]
+
+    def select(self, name: str, table: Table, expected: Expected | None, since: datetime | None) -> str:
+        """The SQL of a table: its query, or the table of the same name, whole.
+
+        Args:
+            name: The table's name.
+            table: Its configuration.
+            expected: What the project's schema says of it.
+            since: Of an incremental table, the oldest watermark that is wanted. A place that can leaves older rows out;
+                the caller filters all the same.
 
         Raises:
-            ContractViolation: the source has no such table or file, or the file cannot be read.
+            ContractViolation: there is no such table or file, or it cannot be read.
         """
-        query = self.source.tables[table].query
-        if self.source.format is SourceFormat.duckdb:
-            return _in_parentheses(query) if query else f"SELECT * FROM {self._database_table(table)}"
-        file = self._file_of(table)
-        with self.reading(file.name):
-            reader = READERS[self.source.format].format(file=literal(str(file)))
-            self.connection.execute(f"CREATE OR REPLACE TEMP VIEW source AS SELECT * FROM {reader}")
-        return _in_parentheses(query or "SELECT * FROM source")
+        if self.scheme not in DATABASE_SCHEMES and table.extract:
+            raise ContractViolation(
+                f"source.tables.{name}.extract is SQL for a database to run, and {self.place.url} is none that runs "
+                "it. Write it as the table's query, in DuckDB's dialect."
+            )
+        if self.scheme in DATABASE_SCHEMES:
+            file = self.scratch / f"{name}.parquet"
+            dialect = dialect_of(self.scheme, self.location)
+            columns = extract(self.place, self.where, dialect, name, table, since, file)
+            rows = f"SELECT {columns} FROM read_parquet({literal(str(file))})"
+        elif format_of(self.place) is SourceFormat.duckdb:
+            if table.query:
+                return in_parentheses(table.query)
+            return f"SELECT * FROM {self._database_table(name)}"
+        else:
+            rows = self._file_rows(name, table, expected)
+        with self.reading(f"table {name}"):
+            self.connection.execute(f"CREATE OR REPLACE TEMP VIEW source AS {rows}")
+        return in_parentheses(table.query or "SELECT * FROM source")
+
+    def discard(self) -> None:
+        """Remove what was fetched for a table that is written."""
+        for file in self.scratch.rglob("*.*"):
+            file.unlink()
 
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[None]:
@@ -64,12 +101,31 @@ class OpenSource:
         except (duckdb.OutOfMemoryException, duckdb.InterruptException):
             raise
         except duckdb.Error as error:
-            # The place where an installed package happens to stand says nothing to whoever reads this.
-            reason = first_line(error).replace(str(self.location), self.source.url)
+            # Where an installed package happens to stand, or a fetched file, says nothing to whoever reads this.
+            reason = first_line(error).removeprefix("Invalid Input Error: ")
+            if self.location is not None:
+                reason = reason.replace(str(self.location), self.place.url)
+            reason = self.where.hide(reason.replace(f"{self.scratch}/", ""))
             raise ContractViolation(
-                f"{what} of {self.source.url} cannot be read as {self.source.format.value}: {reason}. Mend the source, "
-                "or correct source.format or the table's query in pipeline.yaml."
-            ) from error
+                f"{what} of {self.place.url} cannot be read: {reason}. Mend the source, or correct its format or the "
+                "table's query in pipeline.yaml."
+            ) from None
+
+    def _file_rows(self, name: str, table: Table, expected: Expected | None) -> str:
+        form = format_of(self.place)
+        if self.location is not None:
+            files = table_files(self.location, self.place.url, name, form)
+        else:
+            files = fetch(self.place, self.where, name, form, self.scratch / name)
+        with self.reading(f"{files[0].name}, table {name},"):
+            for file in files:
+                if not file.stat().st_size:
+                    raise ContractViolation(f"table {name}: {file.name} of {self.place.url} is empty. Write it again.")
+            if form is SourceFormat.csv:
+                # A query makes of the file what the schema describes; without one the file is it.
+                return select_delimited(self.connection, files, None if table.query else expected, name)
+            names = f"[{', '.join(literal(str(file)) for file in files)}]"
+            return f"SELECT * FROM {READERS[form].format(files=names)}"
 
     def _database_table(self, table: str) -> str:
         rows = self.connection.execute(
@@ -78,110 +134,54 @@ class OpenSource:
         names = [name for (name,) in rows]
         if table not in names:
             raise ContractViolation(
-                f"{self.source.url} has no table {table}; {nearest(table, names)}. Correct source.tables in "
+                f"{self.place.url} has no table {table}; {nearest(table, names)}. Correct source.tables in "
                 f"pipeline.yaml, or give {table} a query."
             )
         return f"source.main.{quoted(table)}"
 
-    def _file_of(self, table: str) -> Path:
-        if self.location.is_file():
-            return self.location
-        file = self.location / f"{table}.{self.source.format.value}"
-        if not file.is_file():
-            raise ContractViolation(
-                f"{self.source.url} has no file {file.name} for the table {table}; "
-                f"{nearest(file.name, [path.name for path in self.location.iterdir()])}. Add it, or correct "
-                "source.tables in pipeline.yaml."
-            )
-        return file
-
 
 @contextlib.contextmanager
-def open_source(source: Source, writable: Path) -> Iterator[OpenSource]:
-    """Open a source read-only; SQL can read nothing else, and write only below `writable`.
+def open_source(place: Connection, scratch: Path, writable: Path) -> Iterator[OpenSource]:
+    """Open a place read-only; SQL can read nothing else but `scratch`, and write only below `writable`.
 
     Raises:
-        ContractViolation: the URL is not understood, or what it names does not exist or cannot be opened.
+        ContractViolation: what the URL names does not exist or cannot be opened, or a secret in it is not known.
     """
-    location = locate(source.url)
-    is_database = source.format is SourceFormat.duckdb
-    if not location.exists():
+    where = reveal(place.url)
+    scheme = place.url.partition("://")[0]
+    location = locate(place.url) if scheme in LOCAL_SCHEMES else None
+    if location is not None and not location.exists():
         raise ContractViolation(
-            f"{source.url} does not exist. Create it, or correct source.url in pipeline.yaml; a path without a leading "
+            f"{place.url} does not exist. Create it, or correct source.url in pipeline.yaml; a path without a leading "
             "slash is relative to the working folder."
         )
-    if is_database and location.is_dir():
+    attached = scheme not in DATABASE_SCHEMES and format_of(place) is SourceFormat.duckdb
+    if location is not None and location.is_dir() and (attached or scheme == "sqlite"):
         raise ContractViolation(
-            f"{source.url} is a folder, and a DuckDB database is a file. Name the file with source.url in "
-            "pipeline.yaml, or what the folder holds with source.format."
+            f"{place.url} is a folder, and a database is a file. Name the file with source.url in pipeline.yaml, or "
+            "what the folder holds with source.format."
+        )
+    if attached and location is None:
+        raise ContractViolation(
+            f"{place.url}: a DuckDB database is read from this machine only. Export its tables as Parquet, or mount it."
         )
     with contextlib.ExitStack() as stack:
         try:
             connection = stack.enter_context(
-                database(writable=writable, attach=location)
-                if is_database
-                else database(readable=[location], writable=writable)
+                database(writable=writable, attach=location, memory=MEMORY)
+                if attached
+                else database(readable=[*([location] if location else []), scratch], writable=writable, memory=MEMORY)
             )
         except duckdb.Error as error:
             raise ContractViolation(
-                f"{source.url} cannot be opened as a DuckDB database: {first_line(error)}. If another process is "
+                f"{place.url} cannot be opened as a DuckDB database: {first_line(error)}. If another process is "
                 "writing it, wait for that; if it is damaged, restore it; if it is a file of another kind, name that "
                 "with source.format in pipeline.yaml."
             ) from error
-        yield OpenSource(source, connection, location)
+        yield OpenSource(place, where, connection, location, scratch)
 
 
-def locate(url: str) -> Path:
-    """The file or folder that a source URL names.
-
-    Raises:
-        ContractViolation: the scheme is unknown, the path is empty or climbs out with `..`, or there is no such
-            Python package.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme not in SCHEMES:
-        raise ContractViolation(
-            f"source.url {url} is not understood; it starts with {', '.join(f'{name}://' for name in SCHEMES)}."
-        )
-    if scheme == "package":
-        package, _, name = rest.partition("/")
-        folder = _package_folder(package, url)
-    else:
-        host, _, name = rest.partition("/")
-        if host:
-            raise ContractViolation(
-                f"source.url {url} names the host {host}; write three slashes before a path on this machine: "
-                f"{scheme}:///{rest}"
-            )
-        folder = Path()
-    path = PurePosixPath(name)
-    if not path.parts or ".." in path.parts or (scheme == "package" and path.is_absolute()):
-        raise ContractViolation(
-            f"source.url {url} must name a file or folder, without `..`. Write the path in full: {scheme}:///…"
-        )
-    return folder / path
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """What there is instead of a name that is missing: the most similar, or the whole list."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if close:
-        return f"did a migration rename it? It has {close[0]}"
-    return f"it has {', '.join(names) or 'none at all'}"
-
-
-def _package_folder(package: str, url: str) -> Path:
-    # Found without importing it: a package is wanted for its file, and its code need not run for that.
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ContractViolation(
-            f"source.url {url} names the Python package {package!r}, which is not installed here. Add it to "
-            "environments/validation.in, or correct the name."
-        )
-    return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _in_parentheses(query: str) -> str:
+def in_parentheses(query: str) -> str:
+    """A query as part of another."""
     # On lines of its own, so that a comment at the query's end does not swallow the parenthesis.
     return f"SELECT * FROM (\n{query.strip().rstrip(';')}\n)"

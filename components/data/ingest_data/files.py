@@ -1,0 +1,169 @@
+"""Files of a source: on this machine, in an installed package, or fetched from another machine by fsspec."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import posixpath
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from components.contract import ContractViolation
+from components.data.ingest_data.attempts import Deadline, in_time, persistently
+from components.data.ingest_data.extraction import failure
+from components.data.ingest_data.secrets import Revealed
+from project.data import Connection, SourceFormat
+
+SUFFIXES = {
+    ".duckdb": SourceFormat.duckdb,
+    ".db": SourceFormat.duckdb,
+    ".parquet": SourceFormat.parquet,
+    ".csv": SourceFormat.csv,
+    ".jsonl": SourceFormat.jsonl,
+    ".ndjson": SourceFormat.jsonl,
+    ".txt": SourceFormat.text,
+    ".log": SourceFormat.text,
+}
+COMPRESSED = ".gz"
+
+
+def format_of(place: Connection) -> SourceFormat:
+    """How a place's files are read: as it says, or as its URL ends.
+
+    Raises:
+        ContractViolation: it says nothing, and its URL ends like nothing that is known.
+    """
+    if place.format:
+        return place.format
+    if place.url.startswith("duckdb://"):
+        return SourceFormat.duckdb
+    path = PurePosixPath(place.url.partition("?")[0].removesuffix(COMPRESSED))
+    if path.suffix not in SUFFIXES:
+        raise ContractViolation(
+            f"{place.url} does not say what its files are. Name it with format in pipeline.yaml: "
+            f"{', '.join(SourceFormat)}."
+        )
+    return SUFFIXES[path.suffix]
+
+
+def locate(url: str) -> Path:
+    """The file or folder on this machine that a URL names.
+
+    Raises:
+        ContractViolation: the path is empty or climbs out with `..`, or there is no such Python package.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "package":
+        package, _, name = rest.partition("/")
+        folder = _package_folder(package, url)
+    else:
+        host, _, name = rest.partition("/")
+        if host:
+            raise ContractViolation(
+                f"{url} names the host {host}; write three slashes before a path on this machine: {scheme}:///{rest}"
+            )
+        folder = Path()
+    path = PurePosixPath(name)
+    if not path.parts or ".." in path.parts or (scheme == "package" and path.is_absolute()):
+        raise ContractViolation(
+            f"{url} must name a file or folder, without `..`. Write the path in full: {scheme}:///…"
+        )
+    return folder / path
+
+
+def table_files(location: Path, url: str, table: str, form: SourceFormat) -> list[Path]:
+    """The files of a table: the one that the URL names, or `<table>.<format>` or all in `<table>/` of its folder.
+
+    Raises:
+        ContractViolation: there is none, or a link leads out of the folder.
+    """
+    if location.is_file():
+        return [location]
+    names = [f"{table}.{form.value}", f"{table}.{form.value}{COMPRESSED}"]
+    files = [location / name for name in names if (location / name).is_file()][:1]
+    if not files and (location / table).is_dir():
+        files = sorted(file for file in (location / table).iterdir() if f".{form.value}" in file.suffixes)
+    if not files:
+        raise ContractViolation(
+            f"{url} has no file {names[0]} for the table {table}; "
+            f"{nearest(names[0], [path.name for path in location.iterdir()])}. Add it, or correct "
+            "source.tables in pipeline.yaml."
+        )
+    for file in files:
+        if not file.resolve().is_relative_to(location.resolve()):
+            raise ContractViolation(
+                f"{url} holds {file.name} for the table {table}, which is a link out of that folder. Put the file "
+                "itself there, or name where it is with a connection of its own in pipeline.yaml."
+            )
+    return files
+
+
+def fetch(place: Connection, where: Revealed, table: str, form: SourceFormat, folder: Path) -> list[Path]:
+    """Copy a table's files from another machine into a folder, again when the connection was dropped.
+
+    Raises:
+        ContractViolation: there is none, or it cannot be read. It names no secret.
+    """
+    deadline = Deadline(place.timeout_seconds)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return persistently(
+            lambda: list(in_time(lambda: _copies(where.url, table, form, folder), deadline)),
+            place.attempts,
+            deadline,
+            where.hide,
+        )
+    except Exception as error:
+        # Not chained: an error may hold the URL with its secrets, and a log shows the whole chain.
+        raise ContractViolation(failure(place, where, f"table {table}", error)) from None
+
+
+def _copies(url: str, table: str, form: SourceFormat, folder: Path) -> Iterator[Path]:
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(url, skip_instance_cache=True, use_listings_cache=False)
+    for remote in _remote_files(files, root, table, form):
+        local = folder / PurePosixPath(remote.partition("?")[0]).name
+        files.get_file(remote, str(local))
+        size = files.info(remote).get("size")
+        if size is not None and local.stat().st_size != size:
+            raise ConnectionError(f"incomplete read: {local.stat().st_size:,} of {size:,} bytes of {local.name} came")
+        yield local
+
+
+def _remote_files(files: object, root: str, table: str, form: SourceFormat) -> list[str]:
+    from fsspec import AbstractFileSystem
+
+    assert isinstance(files, AbstractFileSystem)
+    if not root.endswith("/") and ("http" in files.protocol or files.isfile(root)):
+        return [root]
+    base = root.rstrip("/")
+    for name in (f"{table}.{form.value}", f"{table}.{form.value}{COMPRESSED}"):
+        if files.isfile(posixpath.join(base, name)):
+            return [posixpath.join(base, name)]
+    if files.isdir(posixpath.join(base, table)):
+        found = files.find(posixpath.join(base, table), maxdepth=1)
+        parts = sorted(file for file in found if f".{form.value}" in PurePosixPath(file).suffixes)
+        if parts:
+            return parts
+    raise FileNotFoundError(f"there is no {table}.{form.value}, nor a folder {table} of such files")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What there is instead of a name that is missing: the most similar, or the whole list."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did a migration rename it? It has {close[0]}"
+    return f"it has {', '.join(names) or 'none at all'}"
+
+
+def _package_folder(package: str, url: str) -> Path:
+    # Found without importing it: a package is wanted for its file, and its code need not run for that.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ContractViolation(
+            f"{url} names the Python package {package!r}, which is not installed here. Add it to "
+            "environments/validation.in, or correct the name."
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
