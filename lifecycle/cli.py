@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from lifecycle.data import data
 from project.loading import ConfigurationError, configuration_schema
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run a production model's life on this machine: ingest, validate, train, evaluate, deploy, monitor.",
 )
+app.add_typer(data, name="data")
 # kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.
 out = Console(file=sys.stdout, highlight=False)
 err = Console(stderr=True, highlight=False)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 from conftest import Checkout, new_checkout
 
-COMMANDS = ("run", "status", "predict", "report", "serve", "down", "rollback", "simulate", "explain")
+COMMANDS = (
+    "run",
+    "status",
+    "predict",
+    "report",
+    "serve",
+    "down",
+    "rollback",
+    "simulate",
+    "explain",
+    "data log",
+    "data checkout",
+)
 
 
 @pytest.fixture(scope="module")
@@ -16,12 +28,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 def test_help_lists_every_command(checkout: Checkout) -> None:
     listed = checkout.lifecycle("--help").stdout
-    assert all(command in listed for command in COMMANDS)
+    assert all(command.split()[0] in listed for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_commands_help_has_an_example(checkout: Checkout, command: str) -> None:
-    assert f"lifecycle {command}" in checkout.lifecycle(command, "--help").stdout
+    assert f"lifecycle {command}" in checkout.lifecycle(*command.split(), "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -43,6 +55,8 @@ def test_every_commands_help_has_an_example(checkout: Checkout, command: str) ->
         (["simulate"], "name the file to write"),
         (["simulate", "--output", "x.duckdb", "--inject", "meteor"], "meteor"),
         (["explain", "trainig"], "pipeline.yaml has no key"),
+        (["data", "checkout", "0123", "--output", "x"], "name one of `lifecycle data log`"),
+        (["data", "checkout", "0123", "--remote", "r", "--output", "."], "there is something already"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,3 +123,10 @@ def _is_the_remotes(error: Exception) -> bool:
 def _without_password(text: str, remote: str) -> str:
     password = urlsplit(remote).password
     return text.replace(password, "***") if password else text
+
+
+if __name__ == "__main__":
+    try:
+        checkout(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    except ContractViolation as violation:
+        sys.exit(str(violation))
