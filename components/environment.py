@@ -47,9 +47,13 @@ class Target:
             return f"{self.image_registry}/kfp-lifecycle-{environment}:{lock_digest(environment)}"
         return STOCK_IMAGE
 
-    def variables(self) -> dict[str, str]:
-        """What every step is told: where the image is that serves, for those that release to a cluster."""
-        return {"LIFECYCLE_SERVING_IMAGE": self.image("serving")} if self.image_registry else {}
+    def serving(self) -> dict[str, str]:
+        """What a step that starts servers on a cluster is told: their image, and the pins that it lacks, one a line."""
+        if self.name == "local":
+            return {}
+        pins = "\n".join(pinned_requirements("serving"))
+        packages = {} if self.image_registry else {"LIFECYCLE_SERVING_PACKAGES": pins}
+        return {"LIFECYCLE_SERVING_IMAGE": self.image("serving"), **packages}
 
     def origin(self, environment: str) -> dict[str, str]:
         """What a step that records where its result comes from is told: its environment, the code's version."""
@@ -78,6 +82,11 @@ def compiling_for(target: Target) -> Iterator[None]:
         _target.reset(token)
 
 
+def current_target() -> Target:
+    """The target that the pipeline which is being defined is for."""
+    return _target.get(_LOCAL)
+
+
 class LifecycleComponent:
     """A KFP component of this library, built for a target when a pipeline uses it."""
 
@@ -89,6 +98,7 @@ class LifecycleComponent:
         project: bool,
         cached: bool,
         records_origin: bool,
+        starts_servers: bool,
     ) -> None:
         self.function = function
         self.environment = environment
@@ -97,15 +107,12 @@ class LifecycleComponent:
         self.carries_project = project
         self.cached = cached
         self.records_origin = records_origin
+        self.starts_servers = starts_servers
         self.__doc__ = function.__doc__
 
     def __call__(self, **arguments: Any) -> dsl.PipelineTask:
         """Add a task to the pipeline that is being defined, as calling a KFP component does."""
-        target = _target.get(_LOCAL)
-        task: dsl.PipelineTask = self.build(target)(**arguments)
-        origin = target.origin(self.environment) if self.records_origin else {}
-        for name, value in {**target.variables(), **origin}.items():
-            task.set_env_variable(name, value)
+        task: dsl.PipelineTask = self.build(current_target())(**arguments)
         return task if self.cached else task.set_caching_options(False)
 
     def files(self, target: Target) -> dict[str, bytes]:
@@ -114,6 +121,11 @@ class LifecycleComponent:
         if self.carries_project:
             files |= {f"{PROJECT_FOLDER}/{path}": content for path, content in target.project_files.items()}
         return files
+
+    def variables(self, target: Target) -> dict[str, str]:
+        """What the step is told in its environment's variables."""
+        origin = target.origin(self.environment) if self.records_origin else {}
+        return {**origin, **(target.serving() if self.starts_servers else {})}
 
     def build(self, target: Target) -> BaseComponent:
         """The KFP component for a target."""
@@ -129,6 +141,7 @@ class LifecycleComponent:
         embedded = archive(self.files(target))
         container = built.component_spec.implementation.container
         container.command = [_EMBEDDED_ARCHIVE.sub(embedded, part) for part in container.command]
+        container.env = self.variables(target) or None
         return built
 
 
@@ -139,6 +152,7 @@ def component(
     carries_project: bool = False,
     cached: bool = True,
     records_origin: bool = False,
+    starts_servers: bool = False,
 ) -> Callable[[Callable[..., Any]], LifecycleComponent]:
     """Make a function a component that runs in a named environment.
 
@@ -149,10 +163,13 @@ def component(
         cached: Whether its outputs may stand in for a later run with the same code and inputs. False for what has an
             effect outside its outputs, and for what reads something that its inputs do not name.
         records_origin: Whether it is told its environment and the code's version, to keep them with its result.
+        starts_servers: Whether it starts servers on a cluster, and so has to know what they run on.
     """
 
     def decorate(function: Callable[..., Any]) -> LifecycleComponent:
-        return LifecycleComponent(function, environment, carries, carries_project, cached, records_origin)
+        return LifecycleComponent(
+            function, environment, carries, carries_project, cached, records_origin, starts_servers
+        )
 
     return decorate
 

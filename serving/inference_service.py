@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import time
+from datetime import UTC, datetime
 from typing import Any
 
-from kserve import KServeClient, V1beta1InferenceService, V1beta1InferenceServiceSpec, V1beta1PredictorSpec
+from kserve import V1beta1InferenceService, V1beta1InferenceServiceSpec, V1beta1PredictorSpec
 from kubernetes import client as kubernetes
 
 from components.contract import ContractViolation
-from project.production import Deployment, Store, Strategy
+from project.production import Deployment, Store
 from serving.client import JSON, SHADOW_HEADER, Answer, Client
-from serving.traffic import Counts, Stage
+from serving.container import USER, Container, serving_container
+from serving.live_service import READY_SECONDS, VERSION, VERSION_BEFORE, LiveService
+from serving.traffic import Counts, Return, Stage
 
-IMAGE_VARIABLE = "LIFECYCLE_SERVING_IMAGE"
-CHAMPION = "kfp-lifecycle/champion"
+RELEASED_AT = "kfp-lifecycle/released-at"
 # KServe puts the model folder here.
 MODEL_FOLDER = "/mnt/models"
-READY_SECONDS = 600.0
-# Tags of the newest revision and of the one before, by which each is reached whatever the split.
-TAGS = {"serving.kserve.io/enable-tag-routing": "true"}
-
-
-def serving_image() -> str:
-    """The image of the serving environment, as the target tells its steps.
-
-    Raises:
-        ContractViolation: the pipeline was compiled without one.
-    """
-    image = os.environ.get(IMAGE_VARIABLE, "")
-    if not image:
-        raise ContractViolation(
-            f"a cluster serves from the image of the serving environment, and {IMAGE_VARIABLE} names none. "
-            "Build it and compile with --image-registry."
-        )
-    return image
+ANNOTATIONS = {
+    # Where KServe's default is another mode, it would pass over the canary's share without a word. By this older name
+    # every version of it knows the mode.
+    "serving.kserve.io/deploymentMode": "Serverless",
+    # Tags of the newest revision and of the one before, by which each is reached whatever the split.
+    "serving.kserve.io/enable-tag-routing": "true",
+}
 
 
 def storage_uri(uri: str) -> str:
@@ -55,7 +44,14 @@ def storage_uri(uri: str) -> str:
 
 
 def inference_service(
-    namespace: str, deployment: Deployment, stores: Store, *, version: str, uri: str, image: str
+    namespace: str,
+    deployment: Deployment,
+    stores: Store,
+    *,
+    version: str,
+    before: str | None,
+    uri: str,
+    container: Container,
 ) -> V1beta1InferenceService:
     """The manifest of a version, without a canary share.
 
@@ -64,11 +60,11 @@ def inference_service(
         deployment: Name and replicas.
         stores: Online store and prediction log of the cluster.
         version: The model's version.
+        before: The version that has the traffic so far.
         uri: The model folder's artifact URI.
-        image: The serving environment's image, which holds dependencies only: code comes with the model.
+        container: What it runs on. Code comes with the model.
     """
     settings = {
-        "model_dir": MODEL_FOLDER,
         "model_name": deployment.model,
         "version": version,
         "online_store": stores.online_store,
@@ -76,15 +72,16 @@ def inference_service(
         "http_port": "8080",
         "grpc_port": "8081",
     }
+    variables = {"STORAGE_URI": storage_uri(uri), "MODEL_FOLDER": MODEL_FOLDER, **container.variables}
     probe = kubernetes.V1HTTPGetAction(path=f"/v2/models/{deployment.model}/ready", port=8080)
-    container = kubernetes.V1Container(
+    server = kubernetes.V1Container(
         name="kserve-container",
-        image=image,
-        command=["python", "-s", "-m", "serving.server"],
+        image=container.image,
+        command=container.command,
         args=[f"--{name}={value}" for name, value in settings.items()],
-        working_dir=f"{MODEL_FOLDER}/code",
-        env=[kubernetes.V1EnvVar(name="STORAGE_URI", value=storage_uri(uri))],
+        env=[kubernetes.V1EnvVar(name=name, value=value) for name, value in variables.items()],
         ports=[kubernetes.V1ContainerPort(container_port=8080, protocol="TCP")],
+        # Not answering is not failing: a container that installs its packages first takes a minute or two.
         readiness_probe=kubernetes.V1Probe(http_get=probe, period_seconds=5),
         resources=kubernetes.V1ResourceRequirements(
             requests={"cpu": "250m", "memory": "512Mi"}, limits={"cpu": "1", "memory": "1Gi"}
@@ -92,16 +89,22 @@ def inference_service(
         security_context=kubernetes.V1SecurityContext(
             allow_privilege_escalation=False,
             run_as_non_root=True,
+            # An image of our own has its user; a cluster may insist on choosing another.
+            run_as_user=USER if container.packages else None,
             capabilities=kubernetes.V1Capabilities(drop=["ALL"]),
         ),
     )
+    # The time makes each release a revision, be it of a version that was there before.
+    release = {VERSION: version, VERSION_BEFORE: before, RELEASED_AT: datetime.now(UTC).isoformat()}
     return V1beta1InferenceService(
         api_version="serving.kserve.io/v1beta1",
         kind="InferenceService",
-        metadata=kubernetes.V1ObjectMeta(name=deployment.model, namespace=namespace, annotations=dict(TAGS)),
+        metadata=kubernetes.V1ObjectMeta(
+            name=deployment.model, namespace=namespace, annotations={**ANNOTATIONS, **release}
+        ),
         spec=V1beta1InferenceServiceSpec(
             predictor=V1beta1PredictorSpec(
-                min_replicas=deployment.min_replicas, max_replicas=deployment.max_replicas, containers=[container]
+                min_replicas=deployment.min_replicas, max_replicas=deployment.max_replicas, containers=[server]
             )
         ),
     )
@@ -111,52 +114,83 @@ class InferenceServiceTraffic:
     """A release of one version to an InferenceService."""
 
     addressable = True
+    champion_stays = False
 
-    def __init__(self, namespace: str, deployment: Deployment, stores: Store, version: str, uri: str) -> None:
+    def __init__(
+        self, namespace: str, deployment: Deployment, stores: Store, version: str, uri: str, **connection: Any
+    ) -> None:
         """Find what is released now.
 
+        Args:
+            namespace: Where it runs.
+            deployment: Name, strategy and replicas.
+            stores: Online store and prediction log of the cluster.
+            version: The model's version.
+            uri: The model folder's artifact URI.
+            connection: More for `KServeClient`, such as `config_file`.
+
         Raises:
-            ContractViolation: the strategy or the model's place cannot be had on KServe.
+            ContractViolation: no pod can read the model, the cluster does not answer, or a service of this name is
+                somebody else's.
         """
-        if deployment.strategy is Strategy.shadow:
-            raise ContractViolation(
-                "KServe cannot mirror requests: choose deployment.strategy canary or blue_green for this target."
-            )
-        self.namespace = namespace
-        self.model = deployment.model
         self.candidate = version
+        self._live = LiveService(namespace, deployment.model, **connection)
+        self._found = self._live.state()
+        if self._found is not None and self._found.newest is None and self._found.before is None:
+            raise ContractViolation(
+                f"the InferenceService {deployment.model} in {namespace} was not made by a release of this pipeline, "
+                "so it is left alone. Choose another deployment.model, or delete it."
+            )
+        self.champion = self._found.champion if self._found is not None else None
         self._service = inference_service(
-            namespace, deployment, stores, version=version, uri=uri, image=serving_image()
+            namespace,
+            deployment,
+            stores,
+            version=version,
+            before=self.champion,
+            uri=uri,
+            container=serving_container(),
         )
-        self._client = KServeClient()
-        self._found = self._get()
-        annotations = (self._found or {}).get("metadata", {}).get("annotations", {})
-        self.champion: str | None = annotations.get(CHAMPION)
-        self._revision_before = self._status().get("latestReadyRevision") if self._found else None
+        self._revision = ""
+
+    def keep_champion(self) -> str | None:
+        """Leave the champion all traffic.
+
+        Returns:
+            The version that it can be returned to.
+        """
+        assert self._found is not None
+        state = self._found
+        if state.share not in (0, 100):
+            # An earlier release was cut off.
+            self._live.give(0)
+            state = self._live.wait(lambda now: now.shares.get(state.champion_revision) == 100)
+        return state.returnable
 
     def start_candidate(self) -> None:
         """Create the service, or add a revision without traffic."""
         if self._found is None:
-            self._client.create(self._service, namespace=self.namespace)
+            self._live.create(self._service)
         else:
-            self._service.spec.predictor.canary_traffic_percent = 0 if self.champion else None
-            self._patch(self._client.api_instance.api_client.sanitize_for_serialization(self._service))
-        self._wait(lambda status: status.get("latestReadyRevision") not in (None, self._revision_before))
+            change = kubernetes.ApiClient().sanitize_for_serialization(self._service)
+            # What is left out stays as it was, so what has to go is said.
+            change["metadata"]["annotations"][VERSION_BEFORE] = self.champion
+            change["spec"]["predictor"]["canaryTrafficPercent"] = 0 if self.champion is not None else None
+            self._live.patch(change)
+        before = self._found.created if self._found is not None else ""
+        self._revision = self._live.wait(lambda now: now.created not in ("", before) and now.ready == now.created).ready
 
     def shift(self, stage: Stage) -> None:
         """Change the candidate's share."""
         if self.champion is not None:
-            self._patch({"spec": {"predictor": {"canaryTrafficPercent": stage.percent}}})
-            self._wait(lambda status: share_of(status, status.get("latestReadyRevision")) == stage.percent)
+            self._live.give(stage.percent)
+            self._live.wait(lambda now: now.shares.get(self._revision, 0) == stage.percent)
 
     def ask(self, version: str, request: dict[str, Any]) -> Answer:
         """Inside the cluster, to the revision's tag."""
-        tag = "latest" if version == self.candidate else "prev"
-        host = f"{tag}-{self.model}-predictor.{self.namespace}.svc.cluster.local"
-        if self.champion is None:
-            host = host.removeprefix(f"{tag}-")
-        with Client(80, host, timeout=30) as client:
-            return client.post(f"/v2/models/{self.model}/infer", request, {**JSON, SHADOW_HEADER: "true"})
+        tag = "latest-" if version == self.candidate else "prev-"
+        with Client(80, host_of(self._live, tag if self.champion is not None else ""), timeout=30) as client:
+            return client.post(f"/v2/models/{self._live.name}/infer", request, {**JSON, SHADOW_HEADER: "true"})
 
     def counts(self, version: str) -> Counts:
         """KServe counts nothing for us: the release's own requests decide."""
@@ -164,62 +198,85 @@ class InferenceServiceTraffic:
 
     def promote(self) -> None:
         """All traffic, and no canary any more."""
-        self._patch(
-            {
-                "metadata": {"annotations": {CHAMPION: self.candidate}},
-                "spec": {"predictor": {"canaryTrafficPercent": None}},
-            }
-        )
+        self._live.give(None)
+        self._live.wait(lambda now: now.share == 100)
 
     def withdraw(self) -> None:
-        """All traffic to the revision before, or no service at all."""
-        if self.champion is not None:
-            self._patch({"spec": {"predictor": {"canaryTrafficPercent": 0}}})
-        elif self._get() is not None:
-            self._client.delete(self.model, namespace=self.namespace)
+        """All traffic to the champion, and no pods for the candidate; or no service at all."""
+        if self._found is None or self.champion is None:
+            self._live.delete()
+            return
+        champion = self._found.champion_revision
+        self._live.give(0)
+        self._live.wait(lambda now: now.shares.get(champion) == 100)
+        # Only now: with another revision on its way KServe would leave the traffic where it is.
+        self._live.patch({"metadata": {"annotations": {VERSION: None}}, "spec": {"predictor": {"minReplicas": 0}}})
 
     def url(self) -> str:
         """Where people ask."""
-        return str((self._get() or {}).get("status", {}).get("url", ""))
+        return url_of(self._live)
 
     def grpc(self) -> str:
-        """gRPC's host and port: the same host through the cluster's gateway."""
-        return f"{self.url().partition('://')[2]}:80"
+        """gRPC's host and port."""
+        return grpc_of(self.url())
 
-    def _get(self) -> dict[str, Any] | None:
-        try:
-            found: dict[str, Any] = self._client.api_instance.get_namespaced_custom_object(*self._path())
-        except kubernetes.ApiException as error:
-            if error.status == 404:
-                return None
-            raise ContractViolation(
-                f"the cluster does not show the InferenceService {self.model} in {self.namespace} ({error.reason}). "
-                "The pipeline's service account needs get, create, patch and delete on it."
-            ) from error
-        return found
 
-    def _patch(self, body: dict[str, Any]) -> None:
-        self._client.api_instance.patch_namespaced_custom_object(*self._path(), body)
+def return_traffic(namespace: str, model: str, **connection: Any) -> Return:
+    """Give all traffic to the version before this one; the two change places, so twice is as never.
 
-    def _path(self) -> tuple[str, str, str, str, str]:
-        return "serving.kserve.io", "v1beta1", self.namespace, "inferenceservices", self.model
+    Args:
+        namespace: Where the model is served.
+        model: Its name.
+        connection: More for `KServeClient`, such as `config_file`.
 
-    def _status(self) -> dict[str, Any]:
-        status: dict[str, Any] = (self._get() or {}).get("status", {}).get("components", {}).get("predictor", {})
-        return status
-
-    def _wait(self, done: Any) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while time.monotonic() < deadline:
-            if done(self._status()):
-                return
-            time.sleep(1)
+    Raises:
+        ContractViolation: it is not served there, KServe has no version to return to, or the traffic does not move.
+    """
+    live = LiveService(namespace, model, **connection)
+    state = live.state()
+    if state is None:
         raise ContractViolation(
-            f"the InferenceService {self.model} in {self.namespace} is not ready after {READY_SECONDS:.0f} s. "
-            f"See `kubectl describe inferenceservice {self.model} -n {self.namespace}`."
+            f"{model} is not released in the namespace {namespace}. Look for it with "
+            "`kubectl get inferenceservices --all-namespaces`."
         )
+    version, leaving = state.returnable, state.champion if state.share in (0, 100) else state.newest
+    if version is None or leaving is None:
+        raise ContractViolation(
+            f"{model} has no version to return to in {namespace}: KServe keeps one revision beside the newest, and "
+            "that is gone with the first release, or with a candidate that was withdrawn. Release the version you "
+            "want again: traffic moves by the same stages."
+        )
+    if state.share > 0:
+        revision = state.rolled_out_before if state.share == 100 else state.rolled_out
+        live.give(0)
+    else:
+        revision = state.created
+        live.give(None)
+    live.wait(lambda now: now.shares.get(revision) == 100)
+    # A revision without traffic may have no pods: people get answers when the first one is up.
+    with Client(80, host_of(live), timeout=READY_SECONDS) as client:
+        answer = client.get(f"/v2/models/{model}/ready")
+    if answer.status != 200:
+        raise ContractViolation(
+            f"all traffic of {model} is with version {version} again, but it does not answer ({answer.status}: "
+            f"{answer.body[:200]}). See `kubectl logs -n {namespace} -l serving.knative.dev/revision={revision} "
+            "-c kserve-container`."
+        )
+    url = url_of(live)
+    return Return(url, grpc_of(url), version, leaving)
 
 
-def share_of(status: dict[str, Any], revision: str | None) -> int:
-    """Percent of the traffic that a predictor's status says a revision has."""
-    return sum(int(t.get("percent", 0)) for t in status.get("traffic", []) if t.get("revisionName") == revision)
+def host_of(live: LiveService, tag: str = "") -> str:
+    """The host of a service inside the cluster; with a tag, that of one revision."""
+    return f"{tag}{live.name}-predictor.{live.namespace}.svc.cluster.local"
+
+
+def url_of(live: LiveService) -> str:
+    """The address that people use, as the cluster says."""
+    state = live.state()
+    return state.url if state is not None else ""
+
+
+def grpc_of(url: str) -> str:
+    """gRPC's host and port: the same host through the cluster's gateway."""
+    return f"{url.partition('://')[2]}:80"

@@ -35,6 +35,7 @@ class LocalTraffic:
     """A release of one version of one model in a serving folder, which the caller holds (`only_one`)."""
 
     addressable = True
+    champion_stays = True
 
     def __init__(
         self, folder: Path, model: str, version: str, *, http_port: int, online_store: str, prediction_log: str

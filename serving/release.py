@@ -80,7 +80,8 @@ def release(
             warm_up(traffic, inputs, examples)
         for stage in plan(deployment, has_champion=traffic.champion is not None, addressable=traffic.addressable):
             traffic.shift(stage)
-            candidate, champion = observe(traffic, deployment.requests_per_step, inputs, examples)
+            compared = traffic.champion if stage.percent < 100 or traffic.champion_stays else None
+            candidate, champion = observe(traffic, compared, deployment.requests_per_step, inputs, examples)
             steps.append(Step(stage.percent, candidate.requests, candidate.errors, candidate.p99_ms))
             breach = judge(candidate, champion, deployment)
             if breach is not None:
@@ -100,10 +101,14 @@ def warm_up(traffic: Traffic, inputs: Sequence[dict[str, str]], examples: Sequen
 
 
 def observe(
-    traffic: Traffic, requests: int, inputs: Sequence[dict[str, str]], examples: Sequence[Example]
+    traffic: Traffic,
+    champion: str | None,
+    requests: int,
+    inputs: Sequence[dict[str, str]],
+    examples: Sequence[Example],
 ) -> tuple[Observation, Observation | None]:
-    """Ask candidate and champion in turn, so that both are seen in the same moments."""
-    versions = [traffic.candidate] + ([traffic.champion] if traffic.champion is not None else [])
+    """Ask candidate and champion, where there is one to be asked, in turn: both are seen in the same moments."""
+    versions = [traffic.candidate] + ([champion] if champion is not None else [])
     before = {version: traffic.counts(version) for version in versions}
     times: dict[str, list[float]] = {version: [] for version in versions}
     failures = dict.fromkeys(versions, 0)
@@ -175,7 +180,7 @@ def describe_breach(traffic: Traffic, stage: Stage, breach: str, deployment: Dep
 
 
 def deployment_record(
-    url: str, grpc: str, traffic: Traffic, deployment: Deployment, steps: Sequence[Step]
+    url: str, grpc: str, traffic: Traffic, deployment: Deployment, steps: Sequence[Step], previous: str | None
 ) -> dict[str, Any]:
     """The `deployment` artifact."""
     return {
@@ -183,7 +188,7 @@ def deployment_record(
         "grpc": grpc,
         "model": deployment.model,
         "version": traffic.candidate,
-        "previous_version": traffic.champion,
+        "previous_version": previous,
         "strategy": deployment.strategy.value,
         "steps": [asdict(step) for step in steps],
     }

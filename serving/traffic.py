@@ -31,6 +31,8 @@ class Traffic(Protocol):
     champion: str | None
     addressable: bool
     """Whether a version can be asked that has no traffic."""
+    champion_stays: bool
+    """Whether the champion can still be asked when the candidate has all traffic."""
 
     def start_candidate(self) -> None:
         """Make the candidate answer, without traffic."""
@@ -49,3 +51,15 @@ class Traffic(Protocol):
 
     def withdraw(self) -> None:
         """All traffic to the champion, whatever the state; the candidate goes."""
+
+
+@dataclass(frozen=True)
+class Return:
+    """All traffic given back to the version that served before."""
+
+    url: str
+    grpc: str
+    version: str
+    """The version with the traffic now."""
+    previous_version: str
+    """The version that had it until now; another return goes back to it."""

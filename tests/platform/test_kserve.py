@@ -11,15 +11,10 @@ import yaml
 from kubernetes import client as kubernetes
 
 from components.contract import ContractViolation
-from project.production import Deployment, Store, Strategy
-from serving.inference_service import (
-    IMAGE_VARIABLE,
-    InferenceServiceTraffic,
-    inference_service,
-    serving_image,
-    share_of,
-    storage_uri,
-)
+from project.production import Deployment, Store
+from serving.container import IMAGE_VARIABLE, Container, serving_container
+from serving.inference_service import inference_service, storage_uri
+from serving.live_service import VERSION, VERSION_BEFORE
 
 DEFINITION = Path(__file__).resolve().parents[3] / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
 STORES = Store(
@@ -31,13 +26,21 @@ STORES = Store(
 )
 
 
-@pytest.fixture
-def manifest() -> dict[str, Any]:
+def manifest(container: Container) -> dict[str, Any]:
     service = inference_service(
-        "models", Deployment(model="churn"), STORES, version="3", uri="minio://bucket/run/model", image="serving:1"
+        "models",
+        Deployment(model="churn"),
+        STORES,
+        version="3",
+        before="2",
+        uri="minio://bucket/run/model",
+        container=container,
     )
     found: dict[str, Any] = kubernetes.ApiClient().sanitize_for_serialization(service)
     return found
+
+
+BUILT, STOCK = Container("registry/serving:1"), Container("python:3.11-slim", "kserve==0.21.0\nnumpy==2.3.0")
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +53,11 @@ def definition() -> jsonschema.Draft202012Validator:
 
 
 @pytest.mark.skipif(not DEFINITION.exists(), reason="KServe's CustomResourceDefinition is not in ../shared/crds")
-@pytest.mark.parametrize("canary", [None, 0, 25])
+@pytest.mark.parametrize(("container", "canary"), [(BUILT, None), (BUILT, 0), (STOCK, 25)])
 def test_the_manifest_meets_the_definition_of_an_inference_service(
-    manifest: dict[str, Any], definition: jsonschema.Draft202012Validator, canary: int | None
+    definition: jsonschema.Draft202012Validator, container: Container, canary: int | None
 ) -> None:
-    predictor = manifest["spec"]["predictor"]
+    predictor = manifest(container)["spec"]["predictor"]
     if canary is not None:
         predictor["canaryTrafficPercent"] = canary
     assert [error.message for error in definition.iter_errors(predictor)] == []
@@ -75,12 +78,28 @@ def closed(schema: Any) -> Any:
     return found
 
 
-def test_the_server_runs_the_code_that_came_with_the_model(manifest: dict[str, Any]) -> None:
-    (container,) = manifest["spec"]["predictor"]["containers"]
-    assert container["workingDir"] == "/mnt/models/code"
-    assert container["env"] == [{"name": "STORAGE_URI", "value": "s3://bucket/run/model"}]
+def test_the_server_runs_the_code_that_came_with_the_model() -> None:
+    service = manifest(BUILT)
+    (container,) = service["spec"]["predictor"]["containers"]
+    assert container["env"] == [
+        {"name": "STORAGE_URI", "value": "s3://bucket/run/model"},
+        {"name": "MODEL_FOLDER", "value": "/mnt/models"},
+    ]
     assert "--version=3" in container["args"]
     assert container["securityContext"]["runAsNonRoot"] is True
+    assert "runAsUser" not in container["securityContext"]
+    annotations = service["metadata"]["annotations"]
+    assert (annotations[VERSION], annotations[VERSION_BEFORE]) == ("3", "2")
+    # Where KServe's default mode is another, the canary's share would be passed over.
+    assert annotations["serving.kserve.io/deploymentMode"] == "Serverless"
+
+
+def test_on_a_stock_image_the_container_installs_the_pins_as_a_user_that_is_not_root() -> None:
+    (container,) = manifest(STOCK)["spec"]["predictor"]["containers"]
+    variables = {item["name"]: item["value"] for item in container["env"]}
+    assert variables["LIFECYCLE_SERVING_PACKAGES"].splitlines() == ["kserve==0.21.0", "numpy==2.3.0"]
+    assert variables["HOME"] == "/tmp"
+    assert container["securityContext"]["runAsUser"] == 1000
 
 
 def test_a_model_that_no_pod_can_read_is_refused() -> None:
@@ -88,17 +107,7 @@ def test_a_model_that_no_pod_can_read_is_refused() -> None:
         storage_uri("/home/me/model")
 
 
-def test_a_cluster_release_without_an_image_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_release_that_was_compiled_for_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(IMAGE_VARIABLE, raising=False)
-    with pytest.raises(ContractViolation, match="--image-registry"):
-        serving_image()
-
-
-def test_a_shadow_release_is_refused_where_nothing_mirrors() -> None:
-    with pytest.raises(ContractViolation, match="cannot mirror"):
-        InferenceServiceTraffic("models", Deployment(model="churn", strategy=Strategy.shadow), STORES, "3", "gs://b/m")
-
-
-def test_the_share_of_a_revision_is_what_its_status_says() -> None:
-    status = {"traffic": [{"revisionName": "a", "percent": 90}, {"revisionName": "b", "percent": 10}]}
-    assert (share_of(status, "a"), share_of(status, "b"), share_of(status, "c")) == (90, 10, 0)
+    with pytest.raises(ContractViolation, match="Compile the pipeline for a cluster"):
+        serving_container()

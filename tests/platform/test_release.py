@@ -23,6 +23,7 @@ class Recorded:
     """Traffic that remembers what it was told."""
 
     addressable = True
+    champion_stays = True
     candidate = "2"
 
     def __init__(self, champion: str | None = "1", score: float = 0.5, seconds: float = 0.001, live: int = 0) -> None:

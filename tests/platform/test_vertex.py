@@ -14,10 +14,10 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 
 from components.contract import ContractViolation
-from project.production import Deployment, Store, Strategy
-from serving.inference_service import IMAGE_VARIABLE
+from project.production import Deployment, Store
+from serving.container import IMAGE_VARIABLE, PACKAGES_VARIABLE
 from serving.release import Example, release
-from serving.vertex_endpoint import VertexTraffic
+from serving.vertex_endpoint import VertexTraffic, return_traffic
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +41,8 @@ class Vertex:
         self.models: dict[str, dict[str, Any]] = {}
         self.scores: dict[str, float] = {}
         self.random = random.Random(1)
+        self.deployed = 0
+        self.predictions = 0
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> Any:  # noqa: PLR0911
         """One call of the REST protocol."""
@@ -64,7 +66,9 @@ class Vertex:
             return self.models[name.partition("@")[0]]
         endpoint = self.endpoints[name]
         if path.endswith(":deployModel"):
-            deployed = {**body["deployedModel"], "id": str(100 + len(endpoint["deployedModels"]))}
+            self.deployed += 1
+            made = {"id": str(99 + self.deployed), "createTime": f"2026-01-01T00:00:{self.deployed:02d}Z"}
+            deployed = {**body["deployedModel"], **made}
             endpoint["deployedModels"].append(deployed)
             split = body.get("trafficSplit", {})
             endpoint["trafficSplit"] = {deployed["id"] if k == "0" else k: v for k, v in split.items()}
@@ -74,6 +78,7 @@ class Vertex:
             return done({"@type": UNDEPLOYED})
         if path.endswith(":predict"):
             split = endpoint["trafficSplit"]
+            self.predictions += 1
             chosen = self.random.choices(list(split), [int(share) for share in split.values()])[0]
             model = next(m["displayName"] for m in endpoint["deployedModels"] if m["id"] == chosen)
             return {"predictions": [{"score": self.scores[model]}], "deployedModelId": chosen}
@@ -118,28 +123,42 @@ def vertex(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Vertex, str]]:
     server.shutdown()
 
 
-def traffic(url: str, version: str, **settings: Any) -> VertexTraffic:
-    return VertexTraffic(
-        "p",
-        "europe-west1",
-        Deployment(model="devices", requests_per_step=5, **settings),
-        STORES,
-        version,
-        "gs://bucket/model",
-        api_endpoint=url,
-        api_transport="rest",
-        credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-    )
+def connection(url: str) -> dict[str, Any]:
+    credentials = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    return {"api_endpoint": url, "api_transport": "rest", "credentials": credentials}
+
+
+def traffic(url: str, version: str, uri: str = "gs://bucket/model", **settings: Any) -> VertexTraffic:
+    deployment = Deployment(model="devices", requests_per_step=5, **settings)
+    return VertexTraffic("p", "europe-west1", deployment, STORES, version, uri, **connection(url))
+
+
+def released(vertex: tuple[Vertex, str], *versions: str) -> dict[str, Any]:
+    """Release versions, one after the other, that all give the registered score; the endpoint."""
+    service, url = vertex
+    for version in versions:
+        service.scores[f"devices-{version}"] = 0.5
+        release(
+            traffic(url, version),
+            Deployment(model="devices", steps=[20, 100], requests_per_step=5),
+            INPUTS,
+            EXAMPLES,
+        )
+    (endpoint,) = service.endpoints.values()
+    return endpoint
 
 
 def test_versions_follow_each_other_by_the_endpoint_s_split(vertex: tuple[Vertex, str]) -> None:
     service, url = vertex
-    service.scores = {"devices-1": 0.5, "devices-2": 0.5, "devices-3": 0.9}
     deployment = Deployment(model="devices", steps=[20, 100], requests_per_step=5)
-    release(traffic(url, "1"), deployment, INPUTS, EXAMPLES)
+    released(vertex, "1")
+    service.scores |= {"devices-2": 0.5, "devices-3": 0.9}
     second = traffic(url, "2")
     assert second.champion == "1"
+    before = service.predictions
     assert [step.percent for step in release(second, deployment, INPUTS, EXAMPLES)] == [20, 100]
+    # A champion without traffic is not looked for.
+    assert service.predictions - before < 100
     (endpoint,) = service.endpoints.values()
     assert endpoint["trafficSplit"] == {"101": 100}
     # The third gives other scores than were registered: the second keeps the traffic.
@@ -150,10 +169,55 @@ def test_versions_follow_each_other_by_the_endpoint_s_split(vertex: tuple[Vertex
     container = next(iter(service.models.values()))["containerSpec"]
     assert container["predictRoute"] == "/v1/models/devices:predict"
     assert "--version=1" in container["args"]
+    assert "env" not in container
 
 
-def test_what_vertex_cannot_do_is_refused_before_anything_is_uploaded(vertex: tuple[Vertex, str]) -> None:
-    service, url = vertex
-    with pytest.raises(ContractViolation, match="cannot mirror"):
-        traffic(url, "1", strategy=Strategy.shadow)
-    assert service.models == {}
+def test_a_rollback_returns_to_the_version_before_and_twice_is_as_never(vertex: tuple[Vertex, str]) -> None:
+    endpoint = released(vertex, "1", "2", "3")
+    assert [model["displayName"] for model in endpoint["deployedModels"]] == ["devices-2", "devices-3"]
+    back = return_traffic("p", "europe-west1", "devices", **connection(vertex[1]))
+    assert (back.version, back.previous_version) == ("2", "3")
+    assert back.url.endswith("/endpoints/1:predict")
+    assert endpoint["trafficSplit"] == {"101": 100}
+    again = return_traffic("p", "europe-west1", "devices", **connection(vertex[1]))
+    assert (again.version, again.previous_version) == ("3", "2")
+    # A version that serves already is made sure of, not deployed once more.
+    second = traffic(vertex[1], "3")
+    assert (second.champion, second.keep_champion()) == ("3", "2")
+    assert len(endpoint["deployedModels"]) == 2
+
+
+def test_a_release_that_was_cut_off_is_rolled_back_to_its_champion(vertex: tuple[Vertex, str]) -> None:
+    endpoint = released(vertex, "1", "2")
+    started = traffic(vertex[1], "3")
+    started.start_candidate()
+    endpoint["trafficSplit"] = {"101": 50, "102": 50}
+    back = return_traffic("p", "europe-west1", "devices", **connection(vertex[1]))
+    assert (back.version, back.previous_version) == ("2", "3")
+    assert endpoint["trafficSplit"] == {"101": 100}
+
+
+def test_without_a_version_before_a_rollback_says_what_to_do(vertex: tuple[Vertex, str]) -> None:
+    with pytest.raises(ContractViolation, match="not released in p/europe-west1"):
+        return_traffic("p", "europe-west1", "devices", **connection(vertex[1]))
+    endpoint = released(vertex, "1")
+    with pytest.raises(ContractViolation, match="no other one is deployed"):
+        return_traffic("p", "europe-west1", "devices", **connection(vertex[1]))
+    assert endpoint["trafficSplit"] == {"100": 100}
+
+
+def test_on_a_stock_image_the_container_is_told_what_to_install(
+    vertex: tuple[Vertex, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(IMAGE_VARIABLE, "python:3.11-slim")
+    monkeypatch.setenv(PACKAGES_VARIABLE, "kserve==0.21.0\nnumpy==2.3.0")
+    released(vertex, "1")
+    container = next(iter(vertex[0].models.values()))["containerSpec"]
+    assert container["imageUri"] == "python:3.11-slim"
+    assert {"name": PACKAGES_VARIABLE, "value": "kserve==0.21.0\nnumpy==2.3.0"} in container["env"]
+
+
+def test_a_model_outside_cloud_storage_is_refused_before_anything_is_uploaded(vertex: tuple[Vertex, str]) -> None:
+    with pytest.raises(ContractViolation, match="must be in Cloud Storage"):
+        traffic(vertex[1], "1", uri="s3://bucket/model")
+    assert vertex[0].models == {}

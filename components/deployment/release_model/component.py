@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Model, Output
 from components.environment import component
 
 
-@component(environment="platform", cached=False)
+@component(environment="platform", cached=False, starts_servers=True)
 def release_model(
     project: Input[Artifact], servable_model: Input[Model], store: Input[Artifact], deployment: Output[Artifact]
 ):

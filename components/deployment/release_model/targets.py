@@ -144,13 +144,13 @@ def release_locally(configuration: Configuration, stores: Store, candidate: Cand
             steps = release(traffic, deployment, candidate.inputs, candidate.examples)
             previous = traffic.champion
         endpoint = endpoint_of(traffic.release)
-    return {**deployment_record(endpoint.url, endpoint.grpc, traffic, deployment, steps), "previous_version": previous}
+    return deployment_record(endpoint.url, endpoint.grpc, traffic, deployment, steps, previous)
 
 
 def release_to_kserve(
     configuration: Configuration, stores: Store, candidate: Candidate, namespace: str
 ) -> dict[str, Any]:
-    """Release to a KServe InferenceService.
+    """Release to a KServe InferenceService; a version that serves already is only made sure of.
 
     Raises:
         ContractViolation: as `release_to_target`.
@@ -159,12 +159,16 @@ def release_to_kserve(
 
     deployment = configuration.deployment
     traffic = InferenceServiceTraffic(namespace, deployment, stores, candidate.version, candidate.uri)
-    steps = release(traffic, deployment, candidate.inputs, candidate.examples)
-    return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps)
+    if traffic.champion == candidate.version:
+        steps, previous = [], traffic.keep_champion()
+    else:
+        steps = release(traffic, deployment, candidate.inputs, candidate.examples)
+        previous = traffic.champion
+    return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps, previous)
 
 
 def release_to_vertex(configuration: Configuration, stores: Store, candidate: Candidate, place: str) -> dict[str, Any]:
-    """Release to a Vertex AI endpoint.
+    """Release to a Vertex AI endpoint; a version that serves already is only made sure of.
 
     Raises:
         ContractViolation: as `release_to_target`.
@@ -174,8 +178,12 @@ def release_to_vertex(configuration: Configuration, stores: Store, candidate: Ca
     deployment = configuration.deployment
     project, _, location = place.partition("/")
     traffic = VertexTraffic(project, location, deployment, stores, candidate.version, candidate.uri)
-    steps = release(traffic, deployment, candidate.inputs, candidate.examples)
-    return deployment_record(traffic.url(), "", traffic, deployment, steps)
+    if traffic.champion == candidate.version:
+        steps, previous = [], traffic.keep_champion()
+    else:
+        steps = release(traffic, deployment, candidate.inputs, candidate.examples)
+        previous = traffic.champion
+    return deployment_record(traffic.url(), "", traffic, deployment, steps, previous)
 
 
 @contextlib.contextmanager

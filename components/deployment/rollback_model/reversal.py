@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,46 @@ from components.complete import write_whole
 from components.contract import ContractViolation
 from project.loading import load_configuration
 from project.stores import load_stores
-from serving.local import release_of, rollback
+from serving.traffic import Return
 
 
 def roll_back(project: Path, destination: Path) -> dict[str, Any]:
     """Roll a project's model back and write the `deployment` artifact.
 
     Raises:
-        ContractViolation: there is no version to return to, it does not come up, or the place cannot do it.
+        ContractViolation: there is no version to return to, it does not come up, or the place is none.
     """
-    deployment, serving = load_configuration(project).deployment, load_stores(project).serving
+    model, serving = load_configuration(project).deployment.model, load_stores(project).serving
     kind, _, place = serving.partition(":")
-    if kind != "local":
+    if kind == "local" and place:
+        back = return_locally(Path(place), model)
+    elif kind == "kserve" and place:
+        from serving.inference_service import return_traffic
+
+        back = return_traffic(place, model)
+    elif kind == "vertex" and "/" in place:
+        from serving.vertex_endpoint import return_traffic as return_traffic_on_vertex
+
+        account, _, location = place.partition("/")
+        back = return_traffic_on_vertex(account, location, model)
+    else:
         raise ContractViolation(
-            f"rollback_model returns local servers to the version before; {serving} keeps no such version. "
-            "Release the version you want again: traffic moves by the same stages."
+            f"the store `serving` must be local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, not {serving!r}. "
+            "Correct it under targets in pipeline.yaml."
         )
-    endpoint = rollback(Path(place), deployment.model)
-    record: dict[str, Any] = {
-        "url": endpoint.url,
-        "grpc": endpoint.grpc,
-        "model": endpoint.model,
-        "version": endpoint.version,
-        "previous_version": release_of(Path(place), deployment.model).previous_version,
-        "strategy": "rollback",
-        "steps": [],
-    }
+    record: dict[str, Any] = {**asdict(back), "model": model, "strategy": "rollback", "steps": []}
     write_whole(destination, json.dumps(record, indent=2))
-    return {"url": endpoint.url, "version": endpoint.version, "summary": f"back to version {endpoint.version}"}
+    return {"url": back.url, "version": back.version, "summary": f"back to version {back.version}"}
+
+
+def return_locally(folder: Path, model: str) -> Return:
+    """Give all traffic of this machine's servers to the version before.
+
+    Raises:
+        ContractViolation: as `roll_back`.
+    """
+    from serving.local import release_of, rollback
+
+    leaving = release_of(folder, model).version
+    endpoint = rollback(folder, model)
+    return Return(endpoint.url, endpoint.grpc, endpoint.version, leaving)

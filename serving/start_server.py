@@ -1,15 +1,40 @@
-"""On Vertex AI: fetch the model folder and start its server. Runs alone in the container (`python -c`)."""
+"""What a serving container on a cluster runs first: install what its image lacks, fetch the model, become its server.
+
+Runs alone (`python -c`), on an image that holds nothing of this library.
+"""
 
 import json
 import os
 import pathlib
+import subprocess
 import sys
+import tempfile
 import urllib.parse
 import urllib.request
+import venv
 
 STORAGE = os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com")
 METADATA = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
 FOLDER = pathlib.Path(os.environ.get("MODEL_FOLDER", "/tmp/model"))
+
+
+def interpreter_with(packages: list[str]) -> str:
+    """The Python that has some packages: this one where there are none to add, or one of a new virtual environment.
+
+    Args:
+        packages: Every pin of a lock, so that pip has nothing to resolve.
+    """
+    if not packages:
+        return sys.executable
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="serving-environment-"))
+    venv.create(folder, with_pip=False)
+    python = str(folder / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+    print(f"installing the {len(packages)} packages of the serving environment", flush=True)
+    installed = subprocess.run([*pip, "install", "--no-deps", "--no-cache-dir", "--quiet", *packages], check=False)
+    if installed.returncode:
+        sys.exit("the serving environment could not be installed: the lines above say why")
+    return python
 
 
 def access_token() -> str:
@@ -49,13 +74,14 @@ def fetch(uri: str, folder: pathlib.Path) -> int:
 
 
 def main() -> None:
-    """Fetch what AIP_STORAGE_URI names, and become its server."""
-    uri = os.environ["AIP_STORAGE_URI"]
-    if not fetch(uri, FOLDER):
+    """Make the environment and the model stand here, and become the server."""
+    python = interpreter_with(os.environ.get("LIFECYCLE_SERVING_PACKAGES", "").splitlines())
+    # Vertex AI names the model's place; KServe has put the model into its folder before.
+    uri = os.environ.get("AIP_STORAGE_URI", "")
+    if uri and not fetch(uri, FOLDER):
         sys.exit(f"there is no model at {uri}")
     os.chdir(FOLDER / "code")
-    arguments = ["-s", "-m", "serving.server", f"--model_dir={FOLDER}", *sys.argv[1:]]
-    os.execv(sys.executable, [sys.executable, *arguments])
+    os.execv(python, [python, "-s", "-m", "serving.server", f"--model_dir={FOLDER}", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

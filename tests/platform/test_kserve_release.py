@@ -1,0 +1,237 @@
+"""Whole releases to KServe and the way back, by its own client, against a stand-in for the cluster."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kserve_cluster import Cluster, InferenceService, serve
+from kubernetes.config import kube_config
+
+from components.contract import ContractViolation
+from components.deployment.release_model.targets import release_to_target
+from components.deployment.rollback_model.reversal import roll_back
+from platforms.compilation import ROOT
+from project.production import Store
+from project.stores import save_stores
+from serving import live_service
+from serving.container import IMAGE_VARIABLE
+
+STORES = Store(
+    tracking_uri="http://mlflow",
+    dataset_remote="s3://datasets",
+    online_store="redis://redis:6379",
+    prediction_log="/predictions",
+    serving="kserve:models",
+)
+
+
+class Place:
+    """A project whose models are released to the stand-in."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self.folder = folder
+
+    @property
+    def service(self) -> InferenceService:
+        return self.cluster.services["models", "devices"]
+
+    def project(self, **deployment: Any) -> Path:
+        project = self.folder / "project"
+        project.mkdir(exist_ok=True)
+        values = yaml.safe_load((ROOT / "pipeline.yaml").read_text())
+        values["deployment"] = {"model": "devices", "requests_per_step": 5, "steps": [20, 100], **deployment}
+        (project / "pipeline.yaml").write_text(yaml.safe_dump(values))
+        save_stores(STORES, project)
+        return project
+
+    def release(self, version: str, served: float = 0.5, **deployment: Any) -> dict[str, Any]:
+        """Release a version that was registered with the score 0.5."""
+        self.cluster.scores[version] = served
+        model = self.folder / f"model-{version}"
+        model.mkdir(exist_ok=True)
+        inputs = [{"name": "temperature", "type": "numeric"}]
+        (model / "model.json").write_text(json.dumps({"version": version, "inputs": inputs}))
+        (model / "serving.json").write_text(json.dumps({"examples": [{"features": {"temperature": 1}, "score": 0.5}]}))
+        record = self.folder / "deployment.json"
+        release_to_target(self.project(**deployment), model, f"s3://bucket/model-{version}", record)
+        found: dict[str, Any] = json.loads(record.read_text())
+        return found
+
+    def back(self) -> dict[str, Any]:
+        """Run the rollback step."""
+        record = self.folder / "rollback.json"
+        roll_back(self.project(), record)
+        found: dict[str, Any] = json.loads(record.read_text())
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    cluster = Cluster()
+    server = serve(cluster)
+    access = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
+        "users": [{"name": "me", "user": {}}],
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(access))
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(live_service, "POLL_SECONDS", 0.0)
+    monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
+    connect = socket.create_connection
+
+    def resolve(address: tuple[str, int], *rest: Any, **more: Any) -> socket.socket:
+        """The cluster's names lead to the stand-in."""
+        inside = address[0].endswith(".svc.cluster.local")
+        return connect(("127.0.0.1", server.server_port) if inside else address, *rest, **more)
+
+    monkeypatch.setattr(socket, "create_connection", resolve)
+    yield Place(cluster, tmp_path)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_first_version_gets_all_traffic_and_a_second_one_by_steps(place: Place) -> None:
+    first = place.release("1")
+    assert (first["version"], first["previous_version"]) == ("1", None)
+    assert [step["percent"] for step in first["steps"]] == [100]
+    assert first["url"] == "http://devices.models.example.com"
+    second = place.release("2")
+    assert (second["version"], second["previous_version"]) == ("2", "1")
+    assert [step["percent"] for step in second["steps"]] == [20, 100]
+    assert place.service.shares() == {"2": 100}
+    # Promotion is no change of the template: the champion's pods are those that were watched.
+    assert len(place.service.revisions) == 2
+    # At the first step both were asked; at the last there is no way to a champion without traffic.
+    assert place.cluster.asked.count("1") == 5 + 1 + 5
+
+
+@pytest.mark.parametrize("strategy", ["canary", "blue_green"])
+def test_a_breach_gives_all_traffic_back(place: Place, strategy: str) -> None:
+    place.release("1")
+    with pytest.raises(ContractViolation, match="All traffic is back with the champion, version 1"):
+        place.release("2", served=0.9, strategy=strategy)
+    assert place.service.shares() == {"1": 100}
+    assert place.service.body["spec"]["predictor"]["minReplicas"] == 0
+    with pytest.raises(ContractViolation, match="no version to return to"):
+        place.back()
+    # The next candidate starts from the champion.
+    third = place.release("3")
+    assert (third["version"], third["previous_version"]) == ("3", "1")
+    assert place.service.body["spec"]["predictor"]["minReplicas"] == 1
+
+
+def test_a_breach_with_all_traffic_gives_it_back_too(place: Place) -> None:
+    place.release("1")
+
+    with pytest.raises(ContractViolation, match="with 100% of the traffic"):
+        place.release("2", served=0.9, steps=[100])
+    assert place.service.shares() == {"1": 100}
+    with pytest.raises(ContractViolation, match="no version to return to"):
+        place.back()
+
+
+def test_a_first_version_that_fails_leaves_nothing_behind(place: Place) -> None:
+    with pytest.raises(ContractViolation, match="no champion to return to"):
+        place.release("1", served=0.9)
+    assert place.cluster.services == {}
+
+
+def test_a_version_that_does_not_come_up_is_told_with_the_cluster_s_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.release("1")
+    monkeypatch.setattr(live_service, "READY_SECONDS", 0.2)
+    place.cluster.broken.add("2")
+    with pytest.raises(ContractViolation, match="not ready after 0 s: no module named serving"):
+        place.release("2")
+    assert place.service.shares() == {"1": 100}
+
+
+def test_a_release_that_is_done_again_changes_nothing(place: Place) -> None:
+    place.release("1")
+    place.release("2")
+    again = place.release("2")
+    assert (again["version"], again["previous_version"], again["steps"]) == ("2", "1", [])
+    assert len(place.service.revisions) == 2
+
+
+def test_a_rollback_returns_to_the_version_before_and_twice_is_as_never(place: Place) -> None:
+    place.release("1")
+    place.release("2")
+    back = place.back()
+    assert (back["version"], back["previous_version"], back["strategy"]) == ("1", "2", "rollback")
+    assert back["url"] == "http://devices.models.example.com"
+    assert place.service.shares() == {"1": 100}
+    again = place.back()
+    assert (again["version"], again["previous_version"]) == ("2", "1")
+    assert place.service.shares() == {"2": 100}
+    assert place.back()["version"] == "1"
+
+
+def test_after_a_rollback_the_next_release_starts_from_the_version_that_serves(place: Place) -> None:
+    place.release("1")
+    place.release("2")
+    place.back()
+    third = place.release("3")
+    assert (third["version"], third["previous_version"]) == ("3", "1")
+    assert place.back()["version"] == "1"
+    # The version that was left, released once more, is another revision.
+    assert place.release("3")["previous_version"] == "1"
+    assert place.service.shares() == {"3": 100}
+
+
+def test_a_release_that_was_cut_off_is_rolled_back_to_its_champion(place: Place) -> None:
+    place.release("1")
+    place.release("2")
+    place.cluster.scores["3"] = 0.5
+    place.service.body["spec"]["predictor"]["canaryTrafficPercent"] = 50
+    annotations = place.service.body["metadata"]["annotations"]
+    annotations.update({live_service.VERSION: "3", live_service.VERSION_BEFORE: "2"})
+    arguments = place.service.body["spec"]["predictor"]["containers"][0]["args"]
+    arguments[:] = [item.replace("--version=2", "--version=3") for item in arguments]
+    for _ in range(2):
+        place.service.reconcile()
+    assert place.service.shares() == {"2": 50, "3": 50}
+    back = place.back()
+    assert (back["version"], back["previous_version"]) == ("2", "3")
+    assert place.service.shares() == {"2": 100}
+
+
+def test_without_a_version_before_a_rollback_says_what_to_do(place: Place) -> None:
+    with pytest.raises(ContractViolation, match="not released in the namespace models"):
+        place.back()
+    place.release("1")
+    with pytest.raises(ContractViolation, match="Release the version you want again"):
+        place.back()
+    assert not (place.folder / "rollback.json").exists()
+    assert place.service.shares() == {"1": 100}
+
+
+def test_a_service_that_no_release_made_is_left_alone(place: Place) -> None:
+    place.release("1")
+    annotations = place.service.body["metadata"]["annotations"]
+    del annotations[live_service.VERSION]
+    with pytest.raises(ContractViolation, match="not made by a release"):
+        place.release("2")
+    assert place.service.shares() == {"1": 100}
+
+
+def test_an_account_that_may_not_is_told_which_rights_it_needs(place: Place) -> None:
+    place.release("1")
+    place.cluster.forbidden.add("PATCH")
+    with pytest.raises(ContractViolation, match="needs get, create, patch and delete"):
+        place.release("2")
+    place.cluster.forbidden.add("GET")
+    with pytest.raises(ContractViolation, match="403 Forbidden"):
+        place.back()
