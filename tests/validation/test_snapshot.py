@@ -5,10 +5,15 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dvc.data_cloud import DataCloud
+from s3fs import S3FileSystem
 from shop import GOOD_ORDERS, make_database, make_project
 
 from components.contract import ContractViolation
@@ -103,3 +108,53 @@ def test_an_unfinished_folder_has_no_version(tmp_path: Path, tables: Path) -> No
     (tables / "manifest.json").unlink()
     with pytest.raises(ContractViolation, match="no finished folder of tables"):
         snapshot(tables, str(tmp_path / "remote"), tmp_path / "snapshot")
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
+    """A server that speaks S3, with an empty bucket `datasets`."""
+    command = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "moto_server"
+    if not command.exists():
+        pytest.skip("there is no moto_server on this machine")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    server = subprocess.Popen(
+        [str(command), "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        files = S3FileSystem(skip_instance_cache=True)
+        files.mkdir("datasets")
+        yield files
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.slow
+def test_a_version_in_s3_can_be_had_again_and_what_is_missing_is_named(
+    tmp_path: Path, tables: Path, s3: S3FileSystem
+) -> None:
+    remote = "s3://datasets/shop"
+    version = snapshot(tables, remote, tmp_path / "snapshot")
+    assert version == snapshot(tables, str(tmp_path / "folder"), tmp_path / "other"), "a version knows no place"
+    checkout(version, remote, tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(tables)
+    with pytest.raises(ContractViolation, match=r"s3://nowhere/shop cannot be used: The specified bucket does not ex"):
+        snapshot(tables, "s3://nowhere/shop", tmp_path / "refused")
+    lost = next(file for file in s3.find("datasets/shop") if not file.endswith(".dir"))
+    s3.rm(lost)
+    with pytest.raises(ContractViolation, match=rf"s3://datasets/shop has no complete dataset version {version}"):
+        checkout(version, remote, tmp_path / "half")
+    assert not (tmp_path / "refused").exists()
+    assert not (tmp_path / "half").exists()
