@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +18,7 @@ from feast import FeatureStore
 from components.contract import ContractViolation
 from components.features.build_training_set.training_set import build
 from components.features.point_in_time import session
+from environments.locks import interpreter
 from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables
 
 AS_OF = START + timedelta(days=60)
@@ -207,3 +210,27 @@ def test_snapshots_before_the_first_customer_are_not_counted(tmp_path: Path) -> 
     first = min(reader["recorded_at"] for reader in readers)
     assert description["snapshots"]["train"][0] >= f"{first:%Y-%m-%d}"
     assert datetime.fromisoformat(description["as_of"]) == datetime(2025, 2, 10, tzinfo=UTC)
+
+
+# In the environment that versions data.
+THERE_AND_BACK = """
+import sys
+from pathlib import Path
+from components.data.snapshot_dataset.versioning import checkout, snapshot
+tables, remote, handed_on, back = map(Path, sys.argv[1:])
+checkout(snapshot(tables, str(remote), handed_on), str(remote), back)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_set_can_be_rebuilt_byte_for_byte_from_the_version_of_its_data(
+    tmp_path: Path, history: tuple[list[Row], list[Row]]
+) -> None:
+    built = build_from(tmp_path, *history)
+    places = [tmp_path / name for name in ("tables", "remote", "snapshot", "back")]
+    command = [str(interpreter("validation")), "-c", THERE_AND_BACK, *map(str, places)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])})
+    for tables in ("snapshot", "back"):
+        build(tmp_path / "project", tmp_path / tables, tmp_path / "again")
+        for file in built.iterdir():
+            assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), f"{file.name} from {tables}"
