@@ -38,17 +38,25 @@ class Champion:
         Raises:
             ContractViolation: it cannot be brought here.
         """
-        import mlflow
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
 
         destination.mkdir(parents=True, exist_ok=True)
         with mlflow_errors(self.tracking_uri):
-            return Path(
-                mlflow.artifacts.download_artifacts(
+            try:
+                fetched = download_artifacts(
                     artifact_uri=f"{self.source.rstrip('/')}/{path}".rstrip("/"),
                     dst_path=str(destination),
                     tracking_uri=self.tracking_uri,
                 )
-            )
+            except MlflowException as error:
+                reason = " ".join(str(error).split())
+                raise ContractViolation(
+                    f"{path or 'The folder'} of {self.model} version {self.version}, which is in production, cannot be "
+                    f"brought from {without_password(self.source)} ({reason:.300}). See that this store can be reached "
+                    "and still holds it."
+                ) from error
+        return Path(fetched)
 
     def description(self, destination: Path) -> Mapping[str, Any]:
         """The content of the version's `model.json`, which is brought to `destination`.

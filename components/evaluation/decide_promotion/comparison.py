@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -52,18 +53,18 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="champion-") as place:
         try:
             incumbent = Incumbent(champion, Path(place), training_set)
-            scores = incumbent.score(newest.part.frame, "test.parquet")
             former, notes = champions_rows(training_set, incumbent.snapshots)
-            former_scores = incumbent.score(former.part.frame, "the training set") if former else None
+            windows = [newest, former] if former else [newest]
+            theirs = [Scored(incumbent.score(rows.part.frame), incumbent.threshold) for rows in windows]
         except ContractViolation as violation:
             return _unreachable(champion, rule, str(violation))
-    contests = [Contest(newest, candidate, scores, incumbent.threshold, configuration)]
-    if former is not None and former_scores is not None:
-        contests.append(Contest(former, candidate, former_scores, incumbent.threshold, configuration))
+    scorer = candidate.scorer()
+    ours = [Scored(scorer.score(rows.part.features), candidate.threshold) for rows in windows]
+    contests = [Contest(*sides, configuration) for sides in zip(windows, ours, theirs, strict=True)]
     comparisons = [contests[0].meet("superiority", rule.metric, rule.margin, champion.version)]
     for contest in contests:
         for metric, margin in rule.non_inferiority.items():
-            if contest.rows is newest and metric == rule.metric:
+            if contest is contests[0] and metric == rule.metric:
                 # Better is not worse.
                 continue
             comparisons.append(contest.meet("non_inferiority", metric, margin, champion.version))
@@ -96,33 +97,40 @@ def _unreachable(champion: Champion, rule: Rule, reason: str) -> ChampionOutcome
     )
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a model makes of a window's rows.
+
+    Attributes:
+        score: The event's probability for each row, shape (n,).
+        threshold: The model acts from this score on.
+    """
+
+    score: NDArray[np.float32]
+    threshold: float
+
+
 class Contest:
     """Both models on one window."""
 
-    def __init__(
-        self,
-        rows: Rows,
-        candidate: ModelFolder,
-        champion_score: NDArray[np.float32],
-        champion_threshold: float,
-        configuration: Configuration,
-    ) -> None:
-        """Score the rows with the candidate.
+    def __init__(self, rows: Rows, ours: Scored, theirs: Scored, configuration: Configuration) -> None:
+        """Gather what the comparisons share.
 
         Args:
             rows: The window.
-            candidate: The candidate.
-            champion_score: The champion's score of each row.
-            champion_threshold: It acts from this score on.
+            ours: The candidate on it.
+            theirs: The champion on it.
             configuration: Costs, replicates, seed and the smallest class.
         """
-        self.rows, self.configuration = rows, configuration
-        self.ours = candidate.scorer().score(rows.part.features)
-        self.theirs = champion_score
-        costs, label = configuration.training.costs, rows.part.label
-        self.performances = (
-            Performance(label, self.ours, candidate.threshold, costs),
-            Performance(label, champion_score, champion_threshold, costs),
+        self.rows, self.ours, self.theirs, self.configuration = rows, ours, theirs, configuration
+
+    @cached_property
+    def performances(self) -> tuple[Performance, Performance]:
+        """The figures of candidate and champion, as statistics of weights."""
+        label, costs = self.rows.part.label, self.configuration.training.costs
+        return (
+            Performance(label, self.ours.score, self.ours.threshold, costs),
+            Performance(label, self.theirs.score, self.theirs.threshold, costs),
         )
 
     @cached_property
@@ -182,7 +190,9 @@ class Contest:
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
         if method == "DeLong":
             entity = self.rows.part.entity
-            ours, theirs = (area(label, score, entity, window.entities) for score in (self.ours, self.theirs))
+            ours, theirs = (
+                area(label, score, entity, window.entities) for score in (self.ours.score, self.theirs.score)
+            )
             measured = ours.less(theirs)
         else:
             measured = interval(sign * (now - before), sign * self.replicates[:, position], len(label))

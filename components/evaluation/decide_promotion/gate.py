@@ -51,7 +51,7 @@ def judge(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -
 
 
 def _unmeasured(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -> Judgement:
-    reasons = _reasons(rule.metric, notes)
+    reasons = _reasons(rule.metric, metrics, notes)
     waived = bool(reasons) and rule.unmeasured is Unmeasured.waive
     if waived:
         said = ["The rule is waived (unmeasured: waive): the others decide."]
@@ -71,21 +71,29 @@ def _unmeasured(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[s
     )
 
 
-def _reasons(name: str, notes: Sequence[str]) -> list[str]:
-    """The notes that say why a metric was not measured: they name it in full, or its slice."""
-    full = [note for note in notes if re.search(rf"(?<![\w.]){re.escape(name)}(?![\w])", note)]
+def _reasons(name: str, metrics: Mapping[str, Metric], notes: Sequence[str]) -> list[str]:
+    """Why a known metric was not measured: the notes that name it in full or its slice, or that a slice is missing."""
+    full = [note for note in notes if _names(note, name)]
     dimension, _, rest = name.partition(".")
-    piece = rest.partition(".")[2]
+    metric, _, piece = rest.partition(".")
     if full or not piece:
         return full
-    naming = re.compile(rf"(?<!\w){re.escape(piece)}(?!\w)")
-    told = [note for note in notes if naming.search(note)]
-    # A sentence about the dimension is nearer than one about a group of that column.
-    return sorted(told, key=lambda note: dimension not in note.lower())[:2]
+    told = [note for note in notes if _names(note, piece)]
+    if told:
+        # A sentence about the dimension is nearer than one about a group of that column.
+        return sorted(told, key=lambda note: dimension not in note.lower())[:2]
+    column, equals, _ = piece.partition("=")
+    if equals and any(other.startswith(f"{dimension}.{metric}.{column}=") for other in metrics):
+        return [f"No slice {piece} of the test rows is large enough to judge."]
+    return []
+
+
+def _names(note: str, name: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", note) is not None
 
 
 def _nearest(name: str, metrics: Mapping[str, Metric]) -> str:
-    close = difflib.get_close_matches(name, metrics, n=2, cutoff=0.6)
+    close = difflib.get_close_matches(name, metrics, n=2, cutoff=0.8)
     if close:
         return f"The nearest that was: {' and '.join(close)}."
     dimension = name.partition(".")[0]

@@ -59,7 +59,7 @@ class Incumbent:
                 "definitions may give other values under the same names"
             )
 
-    def score(self, frame: pd.DataFrame, where: str) -> NDArray[np.float32]:
+    def score(self, frame: pd.DataFrame) -> NDArray[np.float32]:
         """The event's probability for rows of the candidate's training set, shape (n,), each in [0, 1].
 
         Raises:
@@ -67,8 +67,8 @@ class Incumbent:
         """
         missing = [feature.name for feature in self.model.features if feature.name not in frame]
         if missing:
-            raise ContractViolation(f"it reads {', '.join(missing)}, which {where} does not have")
-        return self.scorer.score(model_inputs(frame, self.model.features, where))
+            raise ContractViolation(f"it reads {', '.join(missing)}, which the training set does not have")
+        return self.scorer.score(model_inputs(frame, self.model.features, "the training set"))
 
 
 def _snapshots(folder: Path) -> list[str]:
