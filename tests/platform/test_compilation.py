@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from kfp import components as kfp_components
 
-from components.embedding import archive, module_closure
-from components.environment import Target, components_of
-from environments.locks import STEP_ENVIRONMENTS, interpreter, pinned_requirements
-from platforms.compilation import PIPELINES, compile_components, compile_pipeline, documents_in
+from compile import main as compile_command
+from components.embedding import archive, module_closure, without_docstrings
+from components.environment import Target, TargetName, components_of
+from environments.locks import CLUSTER_ENVIRONMENTS, STEP_ENVIRONMENTS, interpreter, pinned_requirements
+from platforms.compilation import PIPELINES, compile_components, compile_pipeline
 from project.loading import ConfigurationError
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = {"churn": ROOT, "cdnow": ROOT / "examples" / "cdnow"}
-TARGETS = ("local", "kubeflow", "vertex")
+TARGETS: tuple[TargetName, ...] = ("local", "kubeflow", "vertex")
+Compiled = Callable[[str, TargetName, str], Path]
 COMPONENTS = components_of(ROOT)
 # Linux caps one process argument at 128 KiB, and a cluster passes a task's whole container as one.
 LARGEST_EMBEDDED_BYTES = 64 * 1024
@@ -31,30 +35,36 @@ LARGEST_PIPELINE_BYTES = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every pipeline of both projects, compiled for every target: `<project>/<target>/<pipeline>.yaml`."""
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    """Gives the file of a pipeline of a project, compiled for a target."""
     folder = tmp_path_factory.mktemp("compiled")
-    for project, place in PROJECTS.items():
-        for target in TARGETS:
-            for name in PIPELINES:
-                compile_pipeline(name, target, place, folder / project / target / f"{name}.yaml")
-    return folder
+
+    @functools.cache
+    def compile_once(project: str, target: TargetName, name: str) -> Path:
+        file = folder / project / target / f"{name}.yaml"
+        compile_pipeline(name, target, PROJECTS[project], file)
+        return file
+
+    return compile_once
 
 
-@pytest.mark.parametrize("project", PROJECTS)
+@pytest.mark.parametrize("project", ["churn", pytest.param("cdnow", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", PIPELINES)
 class TestEveryPipeline:
-    def test_is_loaded_by_kfp_and_fits_a_cluster(self, compiled: Path, project: str, target: str, name: str) -> None:
-        file = compiled / project / target / f"{name}.yaml"
+    def test_is_loaded_by_kfp_and_fits_a_cluster(
+        self, compiled: Compiled, project: str, target: TargetName, name: str
+    ) -> None:
+        file = compiled(project, target, name)
         assert file.stat().st_size < LARGEST_PIPELINE_BYTES
         spec = kfp_components.load_component_from_file(str(file)).pipeline_spec
         assert spec.pipeline_info.name.replace("-", "_") == name
         for executor in yaml.safe_load(file.read_text())["deploymentSpec"]["executors"].values():
             assert len(yaml.safe_dump(executor["container"])) < LARGEST_CONTAINER_BYTES
 
-    def test_is_one_yaml_document(self, compiled: Path, project: str, target: str, name: str) -> None:
-        assert documents_in(compiled / project / target / f"{name}.yaml") == 1
+    def test_is_one_yaml_document(self, compiled: Compiled, project: str, target: TargetName, name: str) -> None:
+        documents = yaml.compose_all(compiled(project, target, name).read_text())
+        assert sum(1 for _ in documents) == 1
 
 
 @pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
@@ -85,6 +95,7 @@ def test_a_component_fits_one_screen_and_explains_every_argument(component: obje
     assert undocumented == []
 
 
+@pytest.mark.slow
 def test_compiling_twice_in_two_processes_and_folders_gives_the_same_bytes(tmp_path: Path) -> None:
     copy = tmp_path / "another checkout"
     shutil.copytree(
@@ -105,6 +116,7 @@ def test_compiling_twice_in_two_processes_and_folders_gives_the_same_bytes(tmp_p
     assert len(digests[0]) == len(PIPELINES)
 
 
+@pytest.mark.slow
 def test_every_component_can_be_loaded_from_its_own_yaml(tmp_path: Path) -> None:
     files = compile_components("kubeflow", ROOT, tmp_path)
     assert len(files) == len(COMPONENTS) >= 20
@@ -153,6 +165,32 @@ def test_a_target_whose_stores_are_not_configured_is_refused(tmp_path: Path) -> 
         compile_pipeline("training", "vertex", ROOT, tmp_path / "x.yaml", overrides=["targets={}"])
 
 
+@pytest.mark.parametrize(
+    ("target", "setting", "message"),
+    [
+        ("kubeflow", "deployment.strategy=shadow", "kserve:churn cannot mirror requests: choose canary or blue_green"),
+        ("vertex", "deployment.strategy=shadow", "cannot mirror requests: choose canary or blue_green"),
+        ("kubeflow", "targets.kubeflow.serving=local:/srv", "can keep no server: name kserve:NAMESPACE"),
+        ("vertex", "targets.vertex.serving=kserve:churn", "no account in a Kubernetes cluster: name vertex:PROJECT"),
+        ("kubeflow", "targets.kubeflow.prediction_log=s3://log", "mount a volume or a bucket"),
+    ],
+)
+def test_what_no_step_could_do_on_a_target_is_refused_when_compiling(
+    target: str, setting: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--target", target, "--pipeline", "training", "--output", str(tmp_path / "out"), "--set", setting]
+    assert compile_command(command) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shadow_release_compiles_for_this_machine(tmp_path: Path) -> None:
+    file = tmp_path / "monitoring.yaml"
+    compile_pipeline("monitoring", "local", ROOT, file, overrides=["deployment.strategy=shadow"])
+    assert file.is_file()
+
+
+@pytest.mark.slow
 def test_images_of_a_registry_take_the_place_of_installed_packages(tmp_path: Path) -> None:
     file = tmp_path / "training.yaml"
     compile_pipeline("training", "kubeflow", ROOT, file, image_registry="registry.example/ml")
@@ -163,17 +201,24 @@ def test_images_of_a_registry_take_the_place_of_installed_packages(tmp_path: Pat
         re.fullmatch(r"registry\.example/ml/kfp-lifecycle-[a-z]+:[0-9a-f]{12}", item["image"]) for item in containers
     )
     assert not any("pip install" in part for item in containers for part in item["command"])
+    told = {variable["name"]: variable["value"] for item in containers for variable in item.get("env", [])}
+    assert told["LIFECYCLE_SERVING_IMAGE"].startswith("registry.example/ml/kfp-lifecycle-serving:")
+    assert "LIFECYCLE_SERVING_PACKAGES" not in told
 
 
-def test_without_a_registry_a_stock_image_installs_the_same_pins(compiled: Path) -> None:
-    executors = yaml.safe_load((compiled / "churn" / "kubeflow" / "training.yaml").read_text())["deploymentSpec"][
-        "executors"
-    ]
+def test_without_a_registry_a_stock_image_installs_the_same_pins(compiled: Compiled) -> None:
+    executors = yaml.safe_load(compiled("churn", "kubeflow", "training").read_text())["deploymentSpec"]["executors"]
     command = " ".join(executors["exec-train-model"]["container"]["command"][:3])
     assert all(repr(pin) in command for pin in pinned_requirements("modelling"))
+    # What is served needs no image either: the release is told what its containers have to install.
+    told = {item["name"]: item["value"] for item in executors["exec-release-model"]["container"]["env"]}
+    assert told["LIFECYCLE_SERVING_IMAGE"] == executors["exec-release-model"]["container"]["image"]
+    assert told["LIFECYCLE_SERVING_PACKAGES"].splitlines() == pinned_requirements("serving")
+    tellings = [name for name, item in executors.items() if "LIFECYCLE_SERVING_PACKAGES" in str(item["container"])]
+    assert [name for name in tellings if "env" in executors[name]["container"]] == ["exec-release-model"]
 
 
-@pytest.mark.parametrize("environment", STEP_ENVIRONMENTS)
+@pytest.mark.parametrize("environment", STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS)
 def test_a_lock_names_no_index_and_hashes_every_file(environment: str) -> None:
     text = (ROOT / "environments" / f"{environment}.txt").read_text()
     assert "://" not in text
@@ -182,7 +227,7 @@ def test_a_lock_names_no_index_and_hashes_every_file(environment: str) -> None:
     assert all("--hash=sha256:" in block for block in re.split(r"\n(?=\S)", text.strip()) if "==" in block)
 
 
-@pytest.mark.parametrize("environment", [*STEP_ENVIRONMENTS, "platform"])
+@pytest.mark.parametrize("environment", [*STEP_ENVIRONMENTS, *CLUSTER_ENVIRONMENTS, "platform"])
 def test_a_lock_is_installed_whole_and_free_of_conflicts(environment: str) -> None:
     uv = str(interpreter("platform").parent / "uv")
     python = str(interpreter(environment))
@@ -215,3 +260,11 @@ def test_imports_inside_functions_are_found_and_libraries_are_not(tmp_path: Path
         "package/page.html.j2",
         "package/second.py",
     ]
+
+
+def test_code_travels_without_docstrings_and_keeps_its_line_numbers() -> None:
+    written = b'"""Module,\n\nof two lines."""\n\n\nclass Broken(Exception):\n    """Nothing else: \xc3\xa9."""\n\n\nlast = "kept"\n'
+    assert without_docstrings(written) == b'""\n\n\n\n\nclass Broken(Exception):\n    ""\n\n\nlast = "kept"\n'
+    travelling = module_closure(["components.embedding"])["components/embedding.py"]
+    assert len(travelling.splitlines()) == len((ROOT / "components" / "embedding.py").read_bytes().splitlines())
+    assert without_docstrings(travelling) == travelling
