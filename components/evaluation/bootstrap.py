@@ -32,7 +32,15 @@ class Metric:
 
 
 class Bootstrap:
-    """Replicates of a sample: how often each of its entities was drawn (Efron 1979, "Bootstrap methods")."""
+    """Replicates of a sample: how often each of its entities was drawn (Efron 1979, "Bootstrap methods").
+
+    An entity is the block of all its rows over time, so that what repeats in them is never taken for new evidence
+    (Davison and Hinkley 1997, "Bootstrap methods and their application", chapter 3.8).
+
+    Attributes:
+        entity: A whole number for each row's entity, from 0 without a gap, shape (n,).
+        counts: How often each replicate drew each entity, shape (replicates, entities).
+    """
 
     def __init__(self, entity: NDArray[np.int64], replicates: int, seed: int) -> None:
         """Draw.
@@ -42,18 +50,24 @@ class Bootstrap:
             replicates: How many.
             seed: Chooses them.
         """
-        self.entity = np.unique(entity, return_inverse=True)[1]
+        self.entity: NDArray[np.int64] = np.unique(entity, return_inverse=True)[1]
         entities = int(self.entity.max()) + 1
         random = np.random.default_rng(seed)
-        drawn = random.integers(0, entities, size=(replicates, entities), dtype=np.int32)
-        self.counts = np.stack([np.bincount(row, minlength=entities) for row in drawn]).astype(np.uint8)
+        self.counts = np.empty((replicates, entities), dtype=np.uint8)
+        size = max(1, BLOCK // entities)
+        for at in range(0, replicates, size):
+            block = min(size, replicates - at)
+            drawn = random.integers(0, entities, size=(block, entities), dtype=np.int64)
+            drawn += np.arange(block)[:, None] * entities
+            counted = np.bincount(drawn.ravel(), minlength=block * entities)
+            self.counts[at : at + block] = counted.reshape(block, entities)
 
     def replicate(self, statistic: Statistic, rows: NDArray[np.int64] | None = None) -> Floats:
         """The statistic of each replicate.
 
         Args:
             statistic: From row weights, shape (b, n), to values, shape (b,) or (b, k).
-            rows: Positions of the rows that the statistic is about; all by default.
+            rows: Positions of the rows that the statistic is about, in the order that it expects; all by default.
 
         Returns:
             Shape (replicates,) or (replicates, k).
@@ -62,6 +76,34 @@ class Bootstrap:
         size = max(1, BLOCK // max(1, len(entity)))
         starts = range(0, len(self.counts), size)
         return np.concatenate([statistic(self.counts[at : at + size][:, entity].astype(np.float64)) for at in starts])
+
+    def totals(self, contributions: NDArray[Any]) -> Floats:
+        """Sums of what rows contribute in each replicate: as `replicate` of a sum, but entities are summed only once.
+
+        Args:
+            contributions: Of each row, shape (n, k).
+
+        Returns:
+            Shape (replicates, k).
+        """
+        sums = entity_sums(contributions, self.entity)
+        size = max(1, BLOCK // len(sums))
+        starts = range(0, len(self.counts), size)
+        return np.concatenate([self.counts[at : at + size].astype(np.float64) @ sums for at in starts])
+
+
+def entity_sums(contributions: NDArray[Any], entity: NDArray[np.int64]) -> Floats:
+    """What the rows of each entity contribute together.
+
+    Args:
+        contributions: Of each row, shape (n, k).
+        entity: A whole number for each row's entity, from 0, shape (n,).
+
+    Returns:
+        Shape (entities, k).
+    """
+    entities = int(entity.max()) + 1
+    return np.column_stack([np.bincount(entity, column, entities) for column in contributions.T])
 
 
 def interval(value: float, replicates: Floats, rows: int, *, basic: bool = False) -> Metric:

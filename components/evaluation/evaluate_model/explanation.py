@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,19 @@ from scipy.stats import rankdata
 from sklearn.pipeline import Pipeline
 
 from components.evaluation.bootstrap import Metric, interval
+from components.evaluation.contributions import NORMAL_95
+from components.evaluation.evaluate_model import plots
+from components.evaluation.evaluate_model.findings import Findings, Sample
 from components.training.calibration import Calibration
 from components.training.dataset import Feature
+from components.training.estimator import encoded_columns
 
 Floats = NDArray[np.float64]
 
 # Rows of the background of an explainer that compares with typical customers.
 BACKGROUND_ROWS = 50
+# Rows whose reasons are told, those with the highest scores.
+TOLD_ROWS = 3
 REPLICATES = 200
 
 
@@ -74,8 +81,9 @@ def explain(
     if shap.explainers.Tree.supports_model_with_masker(estimator, None):
         method, explainer = "TreeExplainer, exact", shap.TreeExplainer(estimator)
         values, base = _of_event(explainer.shap_values(matrix, check_additivity=False), explainer.expected_value)
-        if hasattr(estimator, "decision_function"):
-            scale, output = "log-odds", estimator.decision_function(matrix)
+        margin = _log_odds(estimator, matrix)
+        if margin is not None:
+            scale, output = "log-odds", margin
     elif hasattr(estimator, "coef_") and hasattr(estimator, "decision_function"):
         method, explainer = "LinearExplainer, exact", shap.LinearExplainer(estimator, typical)
         values, base = _of_event(explainer.shap_values(matrix), explainer.expected_value)
@@ -86,7 +94,22 @@ def explain(
         explained = explainer(matrix, silent=True)
         values, base = explained.values, float(np.ravel(explained.base_values)[0])
     names = [feature.name for feature in features]
-    return Explanation(method, scale, names, _by_feature(encoder, names, values), base, output, inputs)
+    columns = encoded_columns(encoder, features)
+    # What one feature was encoded as counts together.
+    contributions = np.column_stack([values[:, columns[name]].sum(axis=1) for name in names])
+    return Explanation(method, scale, names, contributions, base, output, inputs)
+
+
+def _log_odds(estimator: Any, matrix: Floats) -> Floats | None:
+    """What a boosted model adds up its trees to, shape (n,); None for a model that adds up probabilities."""
+    package = type(estimator).__module__.partition(".")[0]
+    if package == "lightgbm":
+        return np.asarray(estimator.predict(matrix, raw_score=True), dtype=np.float64)
+    if package == "xgboost":
+        return np.asarray(estimator.predict(matrix, output_margin=True), dtype=np.float64)
+    if hasattr(estimator, "decision_function"):
+        return np.asarray(estimator.decision_function(matrix), dtype=np.float64)
+    return None
 
 
 def _of_event(values: Any, base: Any) -> tuple[Floats, float]:
@@ -94,45 +117,99 @@ def _of_event(values: Any, base: Any) -> tuple[Floats, float]:
     return (values[..., 1] if values.ndim == 3 else values), float(np.ravel(base)[-1])
 
 
-def _by_feature(encoder: Any, names: list[str], values: Floats) -> Floats:
-    """Sum the contributions of the columns that one feature was encoded as."""
-    columns: list[str] = []
-    for step, transformer, of in encoder.transformers_:
-        if step == "categorical":
-            columns += [name for name, known in zip(of, transformer.categories_, strict=True) for _ in known]
-        elif step == "numeric":
-            columns += list(of)
-    return np.column_stack([values[:, np.array(columns) == name].sum(axis=1) for name in names])
+def examine_explanations(
+    sample: Sample, explanation: Explanation, explained: NDArray[np.int64], calibration: Calibration, key: str
+) -> Findings:
+    """Additivity, what scores rest on and how well that is known, and the reasons of the highest scores.
 
+    `explainability.additivity_error` is the largest distance of base plus contributions from the model's own output, on
+    the scale of the explanation; `explainability.served_error` that of the probability which they give, calibrated,
+    from the served score. `explainability.importance_error` is the sampling error of the features' mean absolute
+    contributions: the largest half width of their 95% intervals, as a share of their sum. `explainability.stability` is
+    the mean rank correlation (Spearman) of those means between resamples of the explained rows and all of them: 1 when
+    their order does not depend on who was looked at.
 
-def explanation_metrics(explanation: Explanation, seed: int) -> tuple[dict[str, Metric], list[str]]:
-    """Additivity and stability.
-
-    `explainability.additivity_error` is the largest distance of base plus contributions from the model's own output,
-    on the scale of the explanation. `explainability.stability` is the mean rank correlation (Spearman) of the features'
-    mean absolute contribution between resamples of the explained rows and all of them: 1 when their order does not
-    depend on who was looked at.
+    Args:
+        sample: The test rows.
+        explanation: Of the highest scores, `TOLD_ROWS` of them, and then of rows chosen by chance.
+        explained: Positions of the explained rows among the test rows.
+        calibration: From score to probability.
+        key: Column of the entity key.
     """
-    rows = len(explanation.output)
-    error = np.abs(explanation.base + explanation.contributions.sum(axis=1) - explanation.output)
-    metrics = {
-        "explainability.additivity_error": Metric(float(error.max()), float(error.min()), float(error.max()), rows)
+    findings = Findings()
+    rows = len(explained)
+    output = explanation.base + explanation.contributions.sum(axis=1)
+    for name, error in (
+        ("additivity_error", np.abs(output - explanation.output)),
+        ("served_error", np.abs(explanation.probabilities(calibration, output) - sample.score[explained])),
+    ):
+        largest = float(error.max())
+        findings.metrics[f"explainability.{name}"] = Metric(largest, float(error.min()), largest, rows)
+    findings.add(_importance(explanation, sample.seed))
+    findings.table(
+        "explainability",
+        "Why the highest scores are high",
+        [key, "score", "reasons"],
+        [
+            [
+                str(sample.part.frame[key].iloc[row]),
+                float(sample.score[row]),
+                "; ".join(reasons(explanation, calibration, position, sample.settings.wording)),
+            ]
+            for position, row in enumerate(explained[:TOLD_ROWS])
+        ],
+    )
+    return findings
+
+
+def _importance(explanation: Explanation, seed: int) -> Findings:
+    findings = Findings()
+    # The highest scores were not chosen by chance.
+    sizes = np.abs(explanation.contributions[TOLD_ROWS:])
+    if not len(sizes):
+        findings.notes.append("What scores rest on was not measured: there are too few test rows.")
+        return findings
+    rows, mean, total = len(sizes), sizes.mean(axis=0), float(sizes.mean(axis=0).sum())
+    reach = NORMAL_95 * sizes.std(axis=0) / np.sqrt(rows)
+    order = np.argsort(-mean, kind="stable")
+    importance = {
+        explanation.features[at]: Metric(
+            float(mean[at]), float(mean[at] - reach[at]), float(mean[at] + reach[at]), rows
+        )
+        for at in order
     }
-    notes = [f"Explained by {explanation.method}, on the scale of {explanation.scale}, {rows:,} rows."]
-    sizes = np.abs(explanation.contributions)
+    findings.table(
+        "explainability",
+        f"What scores rest on: mean contribution, {explanation.scale} (SHAP)",
+        ["feature", "mean", "low", "high", "share"],
+        [
+            [name, metric.value, metric.low, metric.high, metric.value / total if total else None]
+            for name, metric in importance.items()
+        ],
+    )
+    findings.figures["explainability_importance"] = plots.importance_plot(importance, explanation.scale)
+    told = f"Explained by {explanation.method}, on the scale of {explanation.scale}, {rows:,} rows"
+    if np.ptp(mean) == 0:
+        findings.notes.append(f"{told}.")
+        findings.notes.append("explainability.stability is undefined: no feature contributes more than another.")
+        return findings
+    error = float(reach.max()) / total
+    findings.metrics["explainability.importance_error"] = Metric(error, float(reach.min()) / total, error, rows)
+    findings.notes.append(
+        f"{told}: enough to know each feature's share of the importance to within {100 * error:.1f} points (95%)."
+    )
     drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=REPLICATES)
-    ranks, whole = rankdata(drawn @ sizes, axis=1), rankdata(sizes.mean(axis=0))
-    if np.ptp(whole) == 0:
-        notes.append("explainability.stability is undefined: no feature contributes more than another.")
-        return metrics, notes
+    ranks, whole = rankdata(drawn @ sizes, axis=1), rankdata(mean)
     centred, reference = ranks - ranks.mean(axis=1, keepdims=True), whole - whole.mean()
     with np.errstate(invalid="ignore"):
         correlation = centred @ reference / np.sqrt((centred**2).sum(axis=1) * (reference**2).sum())
-    metrics["explainability.stability"] = interval(float(np.nanmean(correlation)), correlation, rows)
-    return metrics, notes
+    findings.metrics["explainability.stability"] = interval(float(np.nanmean(correlation)), correlation, rows)
+    return findings
 
 
-def reasons(explanation: Explanation, calibration: Calibration, row: int, most: int = 3) -> list[str]:
+def reasons(
+    explanation: Explanation, calibration: Calibration, row: int, wording: Mapping[str, str], most: int = 3
+) -> list[str]:
     """The strongest reasons for one row's score, in plain words.
 
     A reason's points are the difference that taking its contribution out of the score makes to the probability.
@@ -141,23 +218,30 @@ def reasons(explanation: Explanation, calibration: Calibration, row: int, most: 
         explanation: Of several rows.
         calibration: From score to probability.
         row: Which row.
+        wording: What a feature's value is in words, by name, with `{value}` in its place.
         most: How many reasons.
+
+    Returns:
+        Such as "no login for 41 days raises the risk by 12 points".
     """
     contributions = explanation.contributions[row]
     outputs = np.append(explanation.output[row], explanation.output[row] - contributions)
     probability = explanation.probabilities(calibration, outputs)
     points = 100 * (probability[0] - probability[1:])
     sentences = []
-    for position in np.argsort(-np.abs(points))[:most]:
+    for position in np.argsort(-np.abs(points), kind="stable")[:most]:
         name = explanation.features[position]
         verb = "raises" if points[position] > 0 else "lowers"
-        sentences.append(
-            f"{_value(explanation.rows.iloc[row][name], name)} {verb} the risk by {abs(points[position]):.0f} points"
-        )
+        told = _value(explanation.rows.iloc[row][name], name, wording.get(name))
+        size = abs(points[position])
+        shown = f"{size:.0f} point{'' if round(size) == 1 else 's'}" if size >= 1 else f"{size:.1f} points"
+        sentences.append(f"{told} {verb} the risk by {shown}")
     return sentences
 
 
-def _value(value: Any, name: str) -> str:
+def _value(value: Any, name: str, words: str | None) -> str:
     if value == "" or pd.isna(value):
         return f"missing {name}"
+    if words:
+        return words.format(value=value)
     return f"{name} = {value:.4g}" if isinstance(value, float | np.floating) else f"{name} = {value}"

@@ -12,9 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from components.evaluation.bootstrap import Bootstrap, Metric
-from components.evaluation.evaluate_model.calibration_error import Reliability
-from components.evaluation.evaluate_model.fairness import GroupFairness
+from components.evaluation.bootstrap import Metric
 from components.plot_style import ACCENT, INK, QUIET, WARNING, new_figure, svg
 from components.training.decisions import decision_values
 from project.training import Costs
@@ -32,12 +30,13 @@ def save_plots(figures: Mapping[str, Figure], folder: Path) -> None:
         (folder / f"{name}.svg").write_text(svg(figure), "utf-8")
 
 
-def roc_plot(label: NDArray[Any], score: NDArray[Any], baseline: NDArray[Any], auc: float) -> Figure:
+def roc_plot(label: NDArray[Any], score: NDArray[Any], baseline: NDArray[Any] | None, auc: Metric) -> Figure:
     """ROC curve of the model and of the logistic baseline."""
-    figure, axes = new_figure(f"ROC curve, AUC {auc:.3f}")
+    figure, axes = new_figure(f"ROC curve, AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})")
     for values, color, name in ((baseline, QUIET, "logistic regression"), (score, ACCENT, "model")):
-        false, true, _ = roc_curve(label, values)
-        axes.plot(*_thin(false, true), color=color, label=name)
+        if values is not None:
+            false, true, _ = roc_curve(label, values)
+            axes.plot(*_thin(false, true), color=color, label=name)
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
     axes.set(xlabel="share of others found", ylabel="share of events found", xlim=(0, 1), ylim=(0, 1.01))
     axes.legend(loc="lower right")
@@ -85,37 +84,43 @@ def value_plot(label: NDArray[Any], score: NDArray[Any], threshold: float, costs
     return figure
 
 
-def calibration_plot(reliability: Reliability, bootstrap: Bootstrap) -> Figure:
-    """Observed against predicted frequency with 95% intervals."""
-    _, observed, predicted = (values[0] for values in reliability.means(np.ones((1, len(reliability.rows)))))
-    replicates = bootstrap.replicate(lambda weights: reliability.means(weights)[1])
-    low, high = np.nanquantile(replicates, [0.025, 0.975], axis=0)
+def calibration_plot(
+    predicted: NDArray[Any],
+    observed: NDArray[Any],
+    low: NDArray[Any],
+    high: NDArray[Any],
+    score: NDArray[Any],
+) -> Figure:
+    """Observed against predicted frequency with 95% intervals, and beneath how often each score is given."""
     figure, axes = new_figure("Calibration")
     limit = float(max(high.max(), predicted.max())) * 1.05 or 1.0
     axes.plot([0, limit], [0, limit], color=QUIET, linewidth=1, linestyle=":")
     errors = np.clip([observed - low, high - observed], 0, None)
     axes.errorbar(predicted, observed, yerr=errors, fmt="o", color=ACCENT, ecolor=ACCENT, elinewidth=1.5)
+    counts = np.histogram(score, 40, (0, limit))[0]
+    height = 0.15 * limit * counts / max(counts.max(), 1)
+    axes.bar(np.arange(40) * limit / 40, height, limit / 40, align="edge", color=QUIET, alpha=0.4)
     axes.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(0, limit), ylim=(0, limit))
     return figure
 
 
-def fairness_plot(fairness: GroupFairness) -> Figure:
-    """Rates by group of one sensitive column; groups too small to judge are pale."""
-    groups = fairness.groups.sort_values("rows", ascending=False).head(MOST_BARS)
-    figure, axes = new_figure(f"Decisions by {fairness.column}", height=1.8 + 2 * INCHES_PER_BAR * len(groups))
-    positions = np.arange(len(groups))
-    pale = np.where(groups.judged, 1.0, 0.35)
-    for offset, rate, color, name in (
-        (-0.2, groups.selection_rate, ACCENT, "acted on"),
-        (0.2, groups.true_positive_rate, QUIET, "events found"),
-    ):
-        bars = axes.barh(positions + offset, rate, height=0.36, color=color, label=name)
-        for bar, alpha in zip(bars, pale, strict=True):
-            bar.set_alpha(alpha)
-    axes.set_yticks(positions, [f"{name} ({row.rows:,})" for name, row in groups.iterrows()])
+def fairness_plot(column: str, groups: pd.DataFrame) -> Figure:
+    """Share acted on by group of one sensitive column, with 95% intervals; groups too small to judge are pale.
+
+    Args:
+        column: Its name.
+        groups: By group: `rows`, `selection_rate`, `low`, `high`, `judged`.
+    """
+    shown = groups.sort_values("rows", ascending=False).head(MOST_BARS)
+    figure, axes = new_figure(f"Decisions by {column}", height=1.3 + INCHES_PER_BAR * len(shown))
+    for position, (_, row) in enumerate(shown.iterrows()):
+        color, alpha = (ACCENT, 1.0) if row.judged else (QUIET, 0.6)
+        axes.plot([row.low, row.high], [position, position], color=color, alpha=alpha)
+        axes.plot(row.selection_rate, position, "o", color=color, alpha=alpha)
+    names = [f"{name} ({row.rows:,}{'' if row.judged else ', too small'})" for name, row in shown.iterrows()]
+    axes.set_yticks(range(len(shown)), names)
     axes.invert_yaxis()
-    axes.set(xlabel="share of the group")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3), ncols=2)
+    axes.set(xlabel="share of the group that is acted on")
     return figure
 
 
@@ -133,11 +138,13 @@ def interval_plot(title: str, label: str, metrics: Mapping[str, Metric], mark: f
     return figure
 
 
-def importance_plot(importance: pd.Series, scale: str) -> Figure:
-    """Mean absolute contribution of each feature."""
-    shown = importance.sort_values(ascending=False).head(MOST_BARS)
+def importance_plot(importance: Mapping[str, Metric], scale: str) -> Figure:
+    """Mean absolute contribution of each feature with its 95% interval, largest first."""
+    shown = dict(list(importance.items())[:MOST_BARS])
+    values = np.array([metric.value for metric in shown.values()])
+    reach = np.array([metric.high - metric.value for metric in shown.values()])
     figure, axes = new_figure("What scores rest on", height=1.3 + INCHES_PER_BAR * len(shown))
-    axes.barh(list(shown.index), shown.to_numpy(), color=ACCENT)
+    axes.barh(list(shown), values, xerr=reach, color=ACCENT, ecolor=INK)
     axes.invert_yaxis()
     axes.set(xlabel=f"mean contribution, {scale} (SHAP)")
     return figure

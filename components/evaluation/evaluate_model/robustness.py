@@ -1,131 +1,120 @@
-"""What happens to the ranking where the world is not as it was: parts of the customers, outages, noise, new values."""
+"""What happens to the ranking where the world is not as it was: outages, noise, new values, stale features."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.evaluation.bootstrap import Bootstrap, Metric, interval, measure
-from components.evaluation.ranking import AreaUnderCurve
-from components.training.dataset import Part
-from components.training.scoring import Feed, Scorer
+from components.contract import ContractViolation
+from components.evaluation.bootstrap import Metric
+from components.evaluation.evaluate_model import plots
+from components.evaluation.evaluate_model.findings import Findings, Sample
+from components.training.dataset import TIMESTAMP, model_inputs
+from components.training.scoring import Feed
 
-Floats = NDArray[np.float64]
-
-# A slice needs this many events, and as many rows without, before its AUC says anything.
-SMALLEST_CLASS_OF_SLICE = 10
-# Noise for a number, in its own standard deviations.
-NOISE = 0.1
+# Features that are missing together, the most harmful ones.
+MISSING_TOGETHER = 3
+# Share of single values that are missing, or outside what training saw, by chance.
+SHARE_BROKEN = 0.1
+# Noise of numbers, in standard deviations of the training rows.
+SMALL_NOISE, LARGE_NOISE = 0.1, 0.5
 UNSEEN = "\N{REPLACEMENT CHARACTER} unseen"
+# More disturbances are not told apart at this size.
+TOLD = 15
 
 
-@dataclass(frozen=True)
-class Robustness:
-    """What was found.
-
-    Attributes:
-        metrics: By full name.
-        slices: ROC AUC by slice, worst first.
-        drops: Loss of ROC AUC by disturbance.
-        notes: Sentences.
-    """
-
-    metrics: dict[str, Metric]
-    slices: dict[str, Metric]
-    drops: dict[str, Metric]
-    notes: list[str]
-
-
-def examine_robustness(
-    scorer: Scorer, part: Part, sensitive: list[str], bootstrap: Bootstrap, smallest_group: int, seed: int
-) -> Robustness:
-    """Score slices and disturbed copies of the rows.
+def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame, entity: str) -> Findings:
+    """Score disturbed copies of the rows.
 
     Args:
-        scorer: The served model.
-        part: Rows that it was not trained on.
-        sensitive: Columns that make slices beside the features.
-        bootstrap: Of the same rows.
-        smallest_group: A slice with fewer rows is passed over.
-        seed: Chooses the noise.
+        sample: The test rows.
+        train: The model's inputs in training: the range that it knows.
+        before: Rows of earlier snapshots, as the training set holds them: what stale features would be.
+        entity: Column of the entity key.
     """
-    feed = scorer.feed(part.features)
-    score = scorer.run(feed)
-    notes: list[str] = []
-    metrics: dict[str, Metric] = {}
+    findings, feed = Findings(), sample.scorer.feed(sample.part.features)
+    random = np.random.default_rng(sample.seed)
+    drops: dict[str, Metric] = {}
 
-    slices = {
-        name: measure(AreaUnderCurve(part.label[rows], score[rows]), bootstrap, rows)
-        for name, rows in find_slices(scorer, part, sensitive, smallest_group).items()
+    def drop(name: str, changed: Feed, metric: str = "") -> None:
+        score = checked_scores(sample, {**feed, **changed}, name)
+        drops[name] = sample.whole.less(sample.area(score))
+        if metric:
+            findings.metrics[f"robustness.{metric}_auc_drop"] = drops[name]
+
+    for name in sample.features:
+        drop(f"{name} missing", {name: without_value(feed[name])})
+    harm = {name: drops[f"{name} missing"].value for name in sample.features}
+    harmful = sorted(harm, key=lambda name: -harm[name])
+    findings.metrics["robustness.worst_missing_feature_auc_drop"] = drops[f"{harmful[0]} missing"]
+    findings.notes.append(
+        f"The ranking suffers most when {harmful[0]} is missing: AUC falls by {harm[harmful[0]]:.3f}."
+    )
+    together = harmful[:MISSING_TOGETHER]
+    if len(together) < len(harmful):
+        missing = {name: without_value(feed[name]) for name in together}
+        drop(f"the {MISSING_TOGETHER} most harmful missing", missing, "three_missing_features")
+        findings.notes.append(
+            f"With {', '.join(together)} missing together AUC falls by "
+            f"{findings.metrics['robustness.three_missing_features_auc_drop'].value:.3f}."
+        )
+    holes = {name: with_holes(values, random) for name, values in feed.items()}
+    drop(f"{SHARE_BROKEN:.0%} of all values missing", holes, "missing_values")
+
+    numbers = {
+        name: train[name].to_numpy(dtype=np.float64) for name, kind in sample.features.items() if kind == "numeric"
     }
-    slices = dict(sorted(slices.items(), key=lambda item: item[1].value))
-    metrics |= {f"performance.roc_auc.{name}": metric for name, metric in slices.items()}
-    if slices:
-        worst, metric = next(iter(slices.items()))
-        metrics["robustness.worst_slice_auc"] = metric
-        notes.append(
-            f"The worst of {len(slices)} slices is {worst}, AUC {metric.value:.3f}; being the worst of many, it looks "
-            "somewhat worse than it is."
+    numbers = {name: values for name, values in numbers.items() if np.isfinite(values).any()}
+    categories = [name for name, kind in sample.features.items() if kind == "categorical"]
+    if numbers:
+        for scale, called, metric in ((SMALL_NOISE, "small", "noise"), (LARGE_NOISE, "large", "large_noise")):
+            noisy = {name: with_noise(feed[name], known, scale, random) for name, known in numbers.items()}
+            drop(f"{called} noise within the training range", noisy, metric)
+        outside = {name: outside_range(feed[name], known, random) for name, known in numbers.items()}
+        drop(f"{SHARE_BROKEN:.0%} of numbers outside the training range", outside, "outside_range")
+    if categories:
+        drop("unseen categories", {name: np.full_like(feed[name], UNSEEN) for name in categories}, "unseen_category")
+    stale = stale_features(sample, before, entity)
+    if stale is None:
+        findings.notes.append(
+            "robustness.stale_features_auc_drop was not measured: too few entities are in an earlier snapshot too."
         )
     else:
-        notes.append("No slice has enough rows and events to be judged.")
+        rows, features, days = stale
+        fresh = sample.area(sample.score, rows)
+        score = sample.score.copy()
+        score[rows] = checked_scores(sample, sample.scorer.feed(features), "stale features")
+        drops[f"features {days:.0f} days older"] = fresh.less(sample.area(score, rows))
+        findings.metrics["robustness.stale_features_auc_drop"] = drops[f"features {days:.0f} days older"]
 
-    whole = AreaUnderCurve(part.label, score)
-    value, replicates = float(whole(np.ones((1, len(score))))[0]), bootstrap.replicate(whole)
-
-    def drop(disturbed: Feed) -> Metric:
-        area = AreaUnderCurve(part.label, scorer.run(disturbed))
-        lost = value - float(area(np.ones((1, len(score))))[0])
-        return interval(lost, replicates - bootstrap.replicate(area), len(score))
-
-    missing = {item.name: drop({**feed, item.name: without_value(feed[item.name])}) for item in scorer.features}
-    worst = max(missing, key=lambda name: missing[name].value)
-    metrics["robustness.worst_missing_feature_auc_drop"] = missing[worst]
-    notes.append(f"The ranking suffers most when {worst} is missing: AUC falls by {missing[worst].value:.3f}.")
-    drops = {f"{name} missing": metric for name, metric in missing.items()}
-
-    numeric = [item.name for item in scorer.features if item.type == "numeric"]
-    categorical = [item.name for item in scorer.features if item.type == "categorical"]
-    if numeric:
-        random = np.random.default_rng(seed)
-        drops["noise"] = drop({**feed, **{name: with_noise(feed[name], random) for name in numeric}})
-        metrics["robustness.noise_auc_drop"] = drops["noise"]
-    if categorical:
-        unseen = np.full((len(score), 1), UNSEEN, dtype=object)
-        drops["unseen categories"] = drop({**feed, **dict.fromkeys(categorical, unseen)})
-        metrics["robustness.unseen_category_auc_drop"] = drops["unseen categories"]
-    return Robustness(metrics, slices, drops, notes)
+    drops = dict(sorted(drops.items(), key=lambda item: -item[1].value))
+    findings.table(
+        "robustness",
+        "What disturbances cost",
+        ["disturbance", "loss of AUC", "low", "high", "rows"],
+        [[name, metric.value, metric.low, metric.high, metric.rows] for name, metric in list(drops.items())[:TOLD]],
+    )
+    findings.figures["robustness_drops"] = plots.interval_plot("What disturbances cost", "loss of AUC", drops, mark=0)
+    return findings
 
 
-def find_slices(scorer: Scorer, part: Part, sensitive: list[str], smallest_group: int) -> dict[str, NDArray[np.int64]]:
-    """Positions of the rows of each slice, by the name `column=value`; a number is cut into quarters, `q1` lowest."""
-    columns: dict[str, pd.Series] = {}
-    for item in scorer.features:
-        values = part.features[item.name]
-        columns[item.name] = _quarters(values) if item.type == "numeric" else values
-    for name in sensitive:
-        values = part.frame[name]
-        many = pd.api.types.is_numeric_dtype(values) and values.nunique() > 10
-        columns[name] = _quarters(values) if many else values
-    found = {}
-    for column, values in columns.items():
-        named = values.astype(object).where(values.notna() & (values != ""), "missing").astype(str).to_numpy()
-        for value in np.unique(named):
-            rows = np.flatnonzero(named == value)
-            events = int(part.label[rows].sum())
-            if len(rows) >= smallest_group and min(events, len(rows) - events) >= SMALLEST_CLASS_OF_SLICE:
-                found[f"{column}={value}"] = rows
-    return found
+def checked_scores(sample: Sample, feed: Feed, what: str) -> NDArray[np.float32]:
+    """Scores of disturbed rows.
 
-
-def _quarters(values: pd.Series) -> pd.Series:
-    limits = np.unique(np.nanquantile(values.astype(float), [0.25, 0.5, 0.75]))
-    quarter = np.searchsorted(limits, values.astype(float), side="left") + 1
-    return pd.Series([f"q{number}" for number in quarter], index=values.index).where(values.notna(), None)
+    Raises:
+        ContractViolation: one is no probability: a server would answer with it.
+    """
+    score = sample.scorer.run(feed)
+    wrong = int((~((score >= 0) & (score <= 1))).sum())
+    if wrong:
+        raise ContractViolation(
+            f"With {what} the model scores {wrong:,} of {len(score):,} rows with no probability, and its server would "
+            "answer with that. Choose another estimator, or bound the features in their views."
+        )
+    return score
 
 
 def without_value(values: NDArray[Any]) -> NDArray[Any]:
@@ -133,7 +122,61 @@ def without_value(values: NDArray[Any]) -> NDArray[Any]:
     return np.full_like(values, np.nan) if values.dtype == np.float32 else np.full_like(values, "")
 
 
-def with_noise(values: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
-    """The tensor of a number that is measured less exactly: normal noise of a tenth of its standard deviation."""
-    scale = np.nanstd(values.astype(np.float64)) * NOISE
-    return (values + random.normal(0, scale, values.shape)).astype(np.float32)
+def with_holes(values: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
+    """The tensor of a feature that is missing in some rows, chosen by chance."""
+    return np.where(random.random(values.shape) < SHARE_BROKEN, without_value(values), values)
+
+
+def with_noise(
+    values: NDArray[np.float32], known: NDArray[np.float64], scale: float, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """The tensor of a number that is measured less exactly, by normal noise, but never outside what training saw.
+
+    Args:
+        values: The tensor.
+        known: The training rows' values.
+        scale: Of the noise, in standard deviations of `known`.
+        random: Draws it.
+    """
+    noisy = values + random.normal(0, np.nanstd(known) * scale, values.shape)
+    # Rows that were outside already stay where they are.
+    low, high = np.fmin(np.nanmin(known), values), np.fmax(np.nanmax(known), values)
+    return np.clip(noisy, low, high).astype(np.float32)
+
+
+def outside_range(
+    values: NDArray[np.float32], known: NDArray[np.float64], random: np.random.Generator
+) -> NDArray[np.float32]:
+    """The tensor of a number of which some, by chance, lie a standard deviation below or above what training saw."""
+    low, high, deviation = np.nanmin(known), np.nanmax(known), np.nanstd(known)
+    outside = np.where(random.random(values.shape) < 0.5, low - deviation, high + deviation)
+    return np.where(random.random(values.shape) < SHARE_BROKEN, outside, values).astype(np.float32)
+
+
+def stale_features(
+    sample: Sample, before: pd.DataFrame, entity: str
+) -> tuple[NDArray[np.int64], pd.DataFrame, float] | None:
+    """The features that each entity had at the snapshot before: what is served when an update fails.
+
+    Returns:
+        Positions of the test rows that have an earlier one, its features, and the median age in days; None where
+        either class has fewer than two of them.
+    """
+    frame = sample.part.frame
+    now = pd.DataFrame({entity: frame[entity], TIMESTAMP: frame[TIMESTAMP], "row": np.arange(sample.rows)})
+    then = pd.concat([before, frame], ignore_index=True)
+    then = then.assign(then=then[TIMESTAMP]).sort_values(TIMESTAMP, kind="stable")
+    joined = pd.merge_asof(
+        now.sort_values(TIMESTAMP, kind="stable"),
+        then,
+        on=TIMESTAMP,
+        by=entity,
+        allow_exact_matches=False,
+        suffixes=("", "_"),
+    ).dropna(subset="then")
+    rows = joined["row"].to_numpy(dtype=np.int64)
+    events = int(sample.label[rows].sum())
+    if min(events, len(rows) - events) < 2:
+        return None
+    days = (joined[TIMESTAMP] - joined["then"]).dt.total_seconds().median() / 86_400
+    return rows, model_inputs(joined, sample.scorer.features, "earlier snapshots"), float(days)

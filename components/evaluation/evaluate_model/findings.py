@@ -1,0 +1,136 @@
+"""What every dimension reads and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.contract import ContractViolation
+from components.evaluation.area import Area, area
+from components.evaluation.bootstrap import Bootstrap, Metric
+from components.training.dataset import Part
+from components.training.scoring import Scorer
+from project.evaluation import Evaluation
+from project.training import Costs
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass
+class Findings:
+    """What an evaluation gathers.
+
+    Attributes:
+        metrics: By full name, `dimension.metric[.slice]`.
+        notes: Sentences for a reader: what was not measured and why, what stands out.
+        sections: Tables for a report: `dimension`, `title`, `columns`, `rows`.
+        figures: Plots by file name without suffix.
+    """
+
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    sections: list[dict[str, Any]] = field(default_factory=list)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    def add(self, other: Findings) -> None:
+        """Take over what another found."""
+        self.metrics |= other.metrics
+        self.notes += other.notes
+        self.sections += other.sections
+        self.figures |= other.figures
+
+    def table(self, dimension: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Add a table; numbers are rounded as people read them, what is no number is left empty."""
+        shown = [[_shown(value) for value in row] for row in rows]
+        self.sections.append({"dimension": dimension, "title": title, "columns": list(columns), "rows": shown})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows that the candidate has never seen, and what it says of them.
+
+    Attributes:
+        part: The rows, n of them.
+        scorer: The served model.
+        score: Its score of each row, shape (n,), each in [0, 1].
+        threshold: It acts from this score on.
+        sensitive: Columns that fairness is judged by.
+        bootstrap: Of the same rows.
+        settings: How thoroughly to examine.
+        costs: What decisions are worth.
+        seed: Chooses whatever is chosen by chance.
+    """
+
+    part: Part
+    scorer: Scorer
+    score: NDArray[np.float32]
+    threshold: float
+    sensitive: Sequence[str]
+    bootstrap: Bootstrap
+    settings: Evaluation
+    costs: Costs
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse scores that are no probabilities.
+
+        Raises:
+            ContractViolation: one is no number, or outside 0 and 1.
+        """
+        wrong = np.flatnonzero(~((self.score >= 0) & (self.score <= 1)))
+        if len(wrong):
+            raise ContractViolation(
+                f"The model scores {len(wrong):,} of {self.rows:,} test rows with no probability; row {wrong[0]:,} "
+                f"gets {self.score[wrong[0]]}. A score is a number from 0 to 1: train and export the model again."
+            )
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return len(self.label)
+
+    @property
+    def label(self) -> NDArray[np.int8]:
+        """1 for the event, 0 for none, shape (n,)."""
+        return self.part.label
+
+    @cached_property
+    def acted(self) -> NDArray[np.bool_]:
+        """The decisions, shape (n,)."""
+        return self.score >= self.threshold
+
+    @property
+    def entity(self) -> NDArray[np.int64]:
+        """A whole number for each row's entity, shape (n,)."""
+        return self.bootstrap.entity
+
+    @property
+    def entities(self) -> int:
+        """How many there are."""
+        return self.bootstrap.counts.shape[1]
+
+    @cached_property
+    def whole(self) -> Area:
+        """ROC AUC of all rows."""
+        return self.area(self.score)
+
+    def area(self, score: NDArray[Any], rows: Any = slice(None)) -> Area:
+        """ROC AUC of any score of these rows, or of some of them."""
+        return area(self.label, score, self.entity, self.entities, rows)
+
+    @property
+    def features(self) -> Mapping[str, str]:
+        """Type of each of the model's inputs, by name."""
+        return {item.name: item.type for item in self.scorer.features}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.4g}") if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
