@@ -8,14 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Counter, Gauge
+
 from components.contract import ContractViolation
 from components.features.definitions import REQUEST_TIME, load_definitions
 from components.features.online_store import Materialization, OnlineStore
 from project.features import Present
 from project.loading import load_configuration
 
-# How long a request that names no time may miss a newer materialization, where the data are the present.
+# How long a newer materialization may go unseen, by requests that name no time where the data are the present.
 NEWS_SECONDS = 1.0
+
+AS_OF = Gauge("online_features_as_of_seconds", "Time (Unix) as of which the online store holds the features")
+ENTITIES = Counter("online_features_entities", "Entities that features were looked up for")
+MISSING = Counter("online_features_missing", "Entities for which a feature was missing or too old", ["feature"])
 
 
 class OnlineFeatures:
@@ -40,8 +46,7 @@ class OnlineFeatures:
             view, _, name = reference.partition(":")
             self._stored.setdefault(view, []).append(name)
         self._reader = self._store.reader(self._stored)
-        self._as_of = self._materialized().as_of
-        self._asked = time.monotonic()
+        self._look_for_news()
 
     @property
     def feature_version(self) -> str:
@@ -64,6 +69,8 @@ class OnlineFeatures:
         """
         if not entity_keys:
             return []
+        if time.monotonic() - self._asked > NEWS_SECONDS:
+            self._look_for_news()
         keys = [self._key(entity) for entity in entity_keys]
         moment = self._moment(request_time)
         stored: dict[str, list[Any]] = {REQUEST_TIME: [moment] * len(keys)}
@@ -82,16 +89,20 @@ class OnlineFeatures:
             ]
             for feature in self._definitions.features
         }
+        ENTITIES.inc(len(keys))
+        for name, values in columns.items():
+            if None in values:
+                MISSING.labels(name).inc(values.count(None))
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _moment(self, request_time: datetime | None) -> datetime:
         if request_time is not None:
             return request_time if request_time.tzinfo else request_time.replace(tzinfo=UTC)
-        if self._present is Present.now:
-            return datetime.now(UTC)
-        if time.monotonic() - self._asked > NEWS_SECONDS:
-            self._as_of, self._asked = self._materialized().as_of, time.monotonic()
-        return self._as_of
+        return self._as_of if self._present is Present.data else datetime.now(UTC)
+
+    def _look_for_news(self) -> None:
+        self._as_of, self._asked = self._materialized().as_of, time.monotonic()
+        AS_OF.set(self._as_of.timestamp())
 
     def _materialized(self) -> Materialization:
         materialized = self._store.materialized()

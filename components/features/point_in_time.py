@@ -232,10 +232,9 @@ def _refuse_clocks(connection: duckdb.DuckDBPyConnection, file: Path, query: str
     Raises:
         ContractViolation: it names a clock, or a function that DuckDB calls volatile.
     """
-    [(tree,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
     volatile = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
     changing = CLOCKS | {name for (name,) in connection.execute(volatile).fetchall()}
-    found = sorted(changing & set(_names(json.loads(tree))))
+    found = sorted(changing & set(_names(_parsed(connection, query))))
     if found:
         raise ContractViolation(
             f"{file} uses {', '.join(found)}, so that the same data give other values at another time, and training "
@@ -243,17 +242,33 @@ def _refuse_clocks(connection: duckdb.DuckDBPyConnection, file: Path, query: str
         )
 
 
+def tables_of(connection: duckdb.DuckDBPyConnection, file: Path) -> set[str]:
+    """The names of all that an SQL file reads from: tables, and its own intermediate results."""
+    return {part["table_name"] for part in _parts(_parsed(connection, read_query(file)[0])) if "table_name" in part}
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
+    """The tree of a query. Of the few kinds that DuckDB cannot write down (PIVOT) there is nothing in it."""
+    [(tree,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+    return json.loads(tree)
+
+
 def _names(tree: Any) -> Iterator[str]:
     """The functions that a parsed query calls, and the bare names in it."""
+    for part in _parts(tree):
+        if part.get("class") == "FUNCTION":
+            yield part["function_name"].lower()
+        if part.get("class") == "COLUMN_REF" and len(part["column_names"]) == 1:
+            yield part["column_names"][0].lower()
+
+
+def _parts(tree: Any) -> Iterator[dict[str, Any]]:
     if isinstance(tree, dict):
-        if tree.get("class") == "FUNCTION":
-            yield tree["function_name"].lower()
-        if tree.get("class") == "COLUMN_REF" and len(tree["column_names"]) == 1:
-            yield tree["column_names"][0].lower()
+        yield tree
         tree = list(tree.values())
     if isinstance(tree, list):
         for part in tree:
-            yield from _names(part)
+            yield from _parts(part)
 
 
 def _cast(name: str, duckdb_type: str) -> str:

@@ -234,3 +234,28 @@ def test_a_training_set_can_be_rebuilt_byte_for_byte_from_the_version_of_its_dat
         build(tmp_path / "project", tmp_path / tables, tmp_path / "again")
         for file in built.iterdir():
             assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), f"{file.name} from {tables}"
+
+
+def test_labelled_rows_that_no_part_holds_are_counted(training_set: Path, history: tuple[list[Row], list[Row]]) -> None:
+    description, (readers, _) = json.loads((training_set / "training_set.json").read_text()), history
+    left_out = [datetime.fromisoformat(f"{day}T22:01:54+00:00") for day in description["left_out"]]
+    there = sum(reader["recorded_at"] <= moment for reader in readers for moment in left_out)
+    assert description["rows_left_out"] == there > 0
+
+
+def test_the_quality_of_each_view_is_described(training_set: Path, history: tuple[list[Row], list[Row]]) -> None:
+    train = frames(training_set)["train"]
+    loans, recency = json.loads((training_set / "training_set.json").read_text())["quality"]
+    newest = max(loan["lent_at"] for loan in history[1] if loan["lent_at"] <= AS_OF and loan["recorded_at"] <= AS_OF)
+    assert datetime.fromisoformat(loans["newest_row"]) == newest
+    assert loans["age_days"] == (AS_OF - newest).total_seconds() / 86_400
+    assert (recency["newest_row"], recency["age_days"]) == (None, None)
+    by_name = {entry["feature"]: entry for view in (loans, recency) for entry in view["features"]}
+    assert list(by_name) == [*train.columns[4:-1]]
+    pages, genre = by_name["pages"], by_name["genre"]
+    assert pages["missing"] == train.pages.isna().mean()
+    assert pages["mean"] == pytest.approx(train.pages.mean())
+    assert pages["quantiles"] == pytest.approx(train.pages.quantile([0, 0.25, 0.5, 0.75, 1]).tolist())
+    assert genre["distinct"] == 2
+    shares = train.genre.value_counts(normalize=True)
+    assert {each["value"]: each["share"] for each in genre["most_frequent"]} == pytest.approx(shares.to_dict())

@@ -11,7 +11,8 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
 
     For each snapshot every table is cut to the rows that had happened and had arrived, the SQL of each feature view
     runs on what is left, and Feast joins the values to the labels. Train, validation and test follow each other in
-    time, a label's horizon apart.
+    time, a label's horizon apart. Before the set is handed on, a sample of its newest rows is asked of the server's own
+    code over an online store filled for the purpose: a difference of one bit stops the run.
 
     Args:
         project: The project, as `load_project` gives it: `snapshots`, `label`, `split`, `features` and its feature
@@ -20,7 +21,8 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
         training_set: `train.parquet`, `validation.parquet` and `test.parquet`, sorted by time and entity key, numeric
             features as float64, categorical as string, missing as null; and `training_set.json`. Metadata: `rows` and
             `positives` by part, `features` (how many), `snapshots` (dates by part), `left_out` (dates of the snapshots
-            between the parts), `feature_version`, `data_version` (DVC's), `as_of`, `summary`.
+            between the parts) and `rows_left_out` (how many rows they had), `skew` (what was compared with the online
+            path), `feature_version`, `data_version` (DVC's), `as_of`, `summary`.
     """
     from pathlib import Path
 
@@ -29,7 +31,7 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
 
     with step(training_set):
         description = build(Path(project.path), Path(validated.path), Path(training_set.path))
-        copied = ("rows", "positives", "snapshots", "left_out", "feature_version", "as_of")
+        copied = ("rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of")
         training_set.metadata.update({name: description[name] for name in copied})
         training_set.metadata["data_version"] = validated.metadata["version"]
         training_set.metadata["features"] = len(description["features"])

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from components.complete import complete_folder
 from components.contract import ContractViolation
 from components.data.tables import read_manifest
+from components.features.build_training_set.quality import view_quality
 from components.features.build_training_set.skew import check_skew
 from components.features.build_training_set.split import PARTS, Part, Split, snapshots_before, split_by_time
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
@@ -39,7 +40,8 @@ def build(project: Path, validated: Path, training_set: Path) -> dict[str, Any]:
         training_set: Folder to write; it appears whole or not at all.
 
     Returns:
-        The content of `training_set.json`, with `left_out`, the snapshots that keep the parts apart.
+        The content of `training_set.json`, with `left_out`, the snapshots that keep the parts apart, and
+        `rows_left_out`, how many labelled rows they had.
 
     Raises:
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
@@ -58,8 +60,12 @@ def build(project: Path, validated: Path, training_set: Path) -> dict[str, Any]:
         test = pq.read_table(result / "test.parquet", filters=[(TIMESTAMP, "=", newest)])
         description |= {
             "skew": check_skew(project, validated, configuration, definitions, newest, test, scratch),
+            "quality": view_quality(
+                validated, configuration.source.tables, definitions, as_of, result / "train.parquet"
+            ),
             "as_of": as_of.isoformat(),
             "left_out": [f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
+            "rows_left_out": sum(pq.read_metadata(labels[snapshot]).num_rows for snapshot in split.left_out),
         }
         (result / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return description
