@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
@@ -15,7 +14,7 @@ from components.environment import Target, TargetName, compiling_for, components
 from project.configuration import Configuration
 from project.loading import ConfigurationError
 from project.packing import pack_project
-from project.production import Store
+from project.production import Store, Strategy
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINES = ("training", "monitoring", "batch_scoring", "materialization")
@@ -55,14 +54,16 @@ def compile_pipeline(
         The configuration inside.
 
     Raises:
-        ConfigurationError: the project cannot be used, or the target's stores are not configured.
+        ConfigurationError: the project cannot be used, the target's stores are not configured, or they ask for
+            something that nothing here does on that target.
     """
     configuration, files = pack_project(project, overrides)
+    parameters = default_parameters(configuration, target)
     # A local run tells its steps itself: there a variable in the YAML would be part of the cache's key.
     version = "" if target == "local" else code_version(ROOT).variable()
     definition = pipeline_definition(name, Target(target, image_registry, files, version))
     output.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(definition, str(output), pipeline_parameters=default_parameters(configuration, target))
+    compiler.Compiler().compile(definition, str(output), pipeline_parameters=parameters)
     return configuration
 
 
@@ -70,7 +71,7 @@ def default_parameters(configuration: Configuration, target: TargetName) -> dict
     """Defaults of the pipeline's parameters: the target's stores. Local runs name theirs at each run.
 
     Raises:
-        ConfigurationError: the project does not say where that target keeps things.
+        ConfigurationError: the project does not say where that target keeps things, or not what it can do there.
     """
     if target == "local":
         return {}
@@ -81,7 +82,34 @@ def default_parameters(configuration: Configuration, target: TargetName) -> dict
             f"the project {configuration.name} does not say where {target} keeps things: "
             f"add targets.{target} with {fields} to its pipeline.yaml"
         )
+    refuse_unbuilt(configuration, stores, target)
     return stores.model_dump(mode="json")
+
+
+def refuse_unbuilt(configuration: Configuration, stores: Store, target: TargetName) -> None:
+    """Refuse what no step could do on a cluster, before anything is sent there.
+
+    Raises:
+        ConfigurationError: a release goes to a place that the target's steps do not reach, or by a strategy that the
+            place does not know.
+    """
+    kind = stores.serving.partition(":")[0]
+    key = f"targets.{target}.serving"
+    if kind == "local":
+        raise ConfigurationError(
+            f"{key} is {stores.serving}, but a step on a cluster ends with its pod and can keep no server: "
+            "name kserve:NAMESPACE or vertex:PROJECT/LOCATION"
+        )
+    if target == "vertex" and kind == "kserve":
+        raise ConfigurationError(
+            f"{key} is {stores.serving}, but a step on Vertex AI has no account in a Kubernetes cluster: "
+            "name vertex:PROJECT/LOCATION, or compile for kubeflow"
+        )
+    if configuration.deployment.strategy is Strategy.shadow:
+        raise ConfigurationError(
+            f"deployment.strategy is shadow, but {stores.serving} cannot mirror requests: "
+            "choose canary or blue_green (only servers on one machine mirror)"
+        )
 
 
 def compile_components(target: TargetName, project: Path, folder: Path, *, image_registry: str = "") -> list[Path]:
@@ -94,8 +122,3 @@ def compile_components(target: TargetName, project: Path, folder: Path, *, image
         compiler.Compiler().compile(component.build(Target(target, image_registry, files)), str(file))
         written.append(file)
     return written
-
-
-def documents_in(file: Path) -> int:
-    """How many YAML documents a compiled file holds; Vertex AI takes one."""
-    return sum(1 for _ in yaml.safe_load_all(file.read_text(encoding="utf-8")))

@@ -130,7 +130,7 @@ def describe_error(detail: ErrorDetails) -> str:
         return f"{name}: unknown key; {hint}"
     if detail["type"] == "missing":
         return f"{name}: this key is required"
-    if detail["type"] == "secret_url":
+    if detail["type"] in ("secret_url", "store"):
         return f"{name}: {detail['msg']}"
     return f"{name or 'the file'}: {detail['msg'].removeprefix('Value error, ')} (it is {detail['input']!r:.80})"
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from project.section import ModelName, Probability, Section
 
@@ -64,20 +66,80 @@ class Monitoring(Section):
     """Retraining is asked for when more than this share of the features drifts, or the score does."""
 
 
+def located(pattern: str, remedy: str) -> AfterValidator:
+    """A rule for a store's location: steps and servers can use what matches the pattern.
+
+    The refusal does not repeat the location, which may hold a password.
+    """
+
+    def check(location: str) -> str:
+        if not re.fullmatch(pattern, location):
+            raise PydanticCustomError("store", remedy)
+        return location
+
+    return AfterValidator(check)
+
+
+def folder(remedy: str) -> AfterValidator:
+    """A rule for a folder, here or mounted: it has no scheme."""
+    return located(r"(?!.*://).*", remedy)
+
+
+TrackingUri = Annotated[
+    str,
+    located(
+        r"(?!.*://).*|(https?|sqlite|postgresql(\+psycopg)?)://.*",
+        "MLflow is reached at https://, http://, postgresql:// or sqlite://; no other driver is here",
+    ),
+]
+DatasetRemote = Annotated[
+    str,
+    located(
+        r"(?!.*://).*|(s3|gs|ssh)://.+",
+        "dataset versions are kept in a folder, s3://, gs:// or ssh://; choose one of these",
+    ),
+]
+OnlineStore = Annotated[
+    str,
+    located(
+        r"(?!.*://).*|rediss?://([^/]*@)?[^/@:]+:\d+(/\d*)?",
+        "the online store is a SQLite file or redis://HOST:PORT (rediss:// for TLS); choose one of these",
+    ),
+]
+PredictionLog = Annotated[
+    str,
+    folder(
+        "the prediction log is a folder that servers append to, and an object store cannot be appended to; "
+        "mount a volume or a bucket, and name the folder that it is mounted on (on Vertex AI /gcs/BUCKET)"
+    ),
+]
+StudyStore = Annotated[
+    str, folder("the search is kept in a folder; mount a volume, and name the folder that it is mounted on")
+]
+Serving = Annotated[
+    str,
+    located(
+        r"local:.+|kserve:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|vertex:[a-z0-9][a-z0-9:.-]*/[a-z]+-[a-z]+[0-9]+",
+        "models are released to local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, such as "
+        "vertex:my-project/europe-west4",
+    ),
+]
+
+
 class Store(Section):
     """Where a target keeps what outlives a run. Each becomes a pipeline parameter of the same name."""
 
-    tracking_uri: str
+    tracking_uri: TrackingUri
     """MLflow tracking server."""
-    dataset_remote: str
+    dataset_remote: DatasetRemote
     """DVC remote for dataset versions: a folder, `s3://`, `gs://` or `ssh://`."""
-    online_store: str
+    online_store: OnlineStore
     """Feast online store: a SQLite file or `redis://HOST:PORT`."""
-    prediction_log: str
+    prediction_log: PredictionLog
     """Folder the servers write predictions to."""
-    serving: str
+    serving: Serving
     """Where models are released: `local:FOLDER`, `kserve:NAMESPACE` or `vertex:PROJECT/LOCATION`."""
-    study_store: str = ""
+    study_store: StudyStore = ""
     """Folder that keeps a search for hyperparameters which was cut off, so that the next run goes on with it; on a
     cluster a mounted one. Empty: it starts anew."""
 

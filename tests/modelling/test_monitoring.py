@@ -217,14 +217,6 @@ def test_without_a_champion_the_run_stops_and_says_what_to_do(tmp_path: Path) ->
     assert not (tmp_path / "predictions").exists()
 
 
-def test_a_log_that_is_no_folder_is_refused_by_name(registry: str, tmp_path: Path) -> None:
-    project = write_project(tmp_path / "project", registry, tmp_path)
-    stores = (project / "stores.yaml").read_text()
-    (project / "stores.yaml").write_text(stores.replace(f"prediction_log: {tmp_path}", "prediction_log: s3://log"))
-    with pytest.raises(ContractViolation, match=r"prediction log is s3://log.*Mount the log"):
-        collect_predictions(project, tmp_path / "predictions")
-
-
 def test_a_window_must_end_at_a_time(project: Path) -> None:
     with pytest.raises(ContractViolation, match="as_of is 'tomorrow', which is no time"):
         collect_predictions(project, project.parent / "predictions", as_of="tomorrow")

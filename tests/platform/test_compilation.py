@@ -263,7 +263,7 @@ def test_imports_inside_functions_are_found_and_libraries_are_not(tmp_path: Path
 
 
 def test_code_travels_without_docstrings_and_keeps_its_line_numbers() -> None:
-    written = b'"""Module,\n\nof two lines."""\n\n\nclass Broken(Exception):\n    """Nothing else: \xc3\xa9."""\n\n\nlast = "kept"\n'
+    written = b'"""Of\n\ntwo lines."""\n\n\nclass Broken(Exception):\n    """None: \xc3\xa9."""\n\n\nlast = "kept"\n'
     assert without_docstrings(written) == b'""\n\n\n\n\nclass Broken(Exception):\n    ""\n\n\nlast = "kept"\n'
     travelling = module_closure(["components.embedding"])["components/embedding.py"]
     assert len(travelling.splitlines()) == len((ROOT / "components" / "embedding.py").read_bytes().splitlines())

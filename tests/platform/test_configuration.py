@@ -68,6 +68,45 @@ def test_a_wrong_setting_is_refused_with_key_rule_and_remedy(project: Path, sett
     assert message in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("store", "location", "remedy"),
+    [
+        ("prediction_log", "s3://predictions", "mount a volume or a bucket, and name the folder"),
+        ("online_store", "bigtable://features", "a SQLite file or redis://HOST:PORT"),
+        ("online_store", "redis://:hidden@redis", "a SQLite file or redis://HOST:PORT"),
+        ("dataset_remote", "https://user:hidden@host/datasets", "a folder, s3://, gs:// or ssh://"),
+        ("tracking_uri", "mysql://me:hidden@host/mlflow", "no other driver is here"),
+        ("study_store", "gs://studies", "the search is kept in a folder"),
+        ("serving", "sagemaker:churn", "kserve:NAMESPACE or vertex:PROJECT/LOCATION"),
+        ("serving", "kserve:Models", "kserve:NAMESPACE or vertex:PROJECT/LOCATION"),
+        ("serving", "vertex:project", "kserve:NAMESPACE or vertex:PROJECT/LOCATION"),
+    ],
+)
+def test_a_store_that_nothing_here_can_use_is_refused_without_repeating_a_password(
+    project: Path, store: str, location: str, remedy: str
+) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        load_configuration(project, [f"targets.kubeflow.{store}={location}"])
+    assert f"targets.kubeflow.{store}: " in str(refusal.value)
+    assert remedy in str(refusal.value)
+    assert "hidden" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("store", "location"),
+    [
+        ("online_store", "rediss://me:secret@redis.example:6380/2"),
+        ("online_store", "/mnt/online.db"),
+        ("dataset_remote", "ssh://me@host/datasets"),
+        ("tracking_uri", "postgresql+psycopg://me:secret@host/mlflow"),
+        ("serving", "vertex:example.com:project-1/us-central1"),
+    ],
+)
+def test_a_store_may_be_whatever_a_step_can_use(project: Path, store: str, location: str) -> None:
+    kubeflow = load_configuration(project, [f"targets.kubeflow.{store}={location}"]).targets.kubeflow
+    assert getattr(kubeflow, store) == location
+
+
 def test_an_override_is_typed_and_travels_with_the_project(project: Path) -> None:
     configuration, files = pack_project(project, ["training.seed=7"])
     assert configuration.training.seed == 7

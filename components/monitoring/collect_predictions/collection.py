@@ -114,13 +114,8 @@ def log_files(prediction_log: str, model: str, window: Window) -> list[Path]:
     """The files of the log that may hold predictions of the window; none where nothing was served yet.
 
     Raises:
-        ContractViolation: the log is not a folder that this step can see.
+        ContractViolation: the log cannot be read.
     """
-    if "://" in prediction_log:
-        raise ContractViolation(
-            f"The prediction log is {prediction_log}, but this step reads a folder. Mount the log into the step, and "
-            "set the store prediction_log to where it is mounted."
-        )
     place = Path(prediction_log) / model
     try:
         days = window.days(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []

@@ -34,16 +34,15 @@ def load_project(
 
     from components.contract import step
     from components.operations.load_project.unpacking import unpack_project
-    from project.production import Store
 
     with step(project):
-        stores = Store(
-            tracking_uri=tracking_uri,
-            dataset_remote=dataset_remote,
-            online_store=online_store,
-            prediction_log=prediction_log,
-            serving=serving,
-            study_store=study_store,
-        )
+        stores = {
+            "tracking_uri": tracking_uri,
+            "dataset_remote": dataset_remote,
+            "online_store": online_store,
+            "prediction_log": prediction_log,
+            "serving": serving,
+            "study_store": study_store,
+        }
         project.metadata.update(unpack_project(Path(embedded.path), Path(project.path), stores))
         project.metadata["summary"] = "project {project}, {digest}".format(**project.metadata)

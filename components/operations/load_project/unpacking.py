@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from components.contract import ContractViolation
 from components.embedding import PROJECT_FOLDER
-from project.loading import ConfigurationError, load_configuration
+from project.loading import ConfigurationError, describe_error, load_configuration
 from project.production import Store
 from project.stores import save_stores
 
 
-def unpack_project(archive: Path, project: Path, stores: Store) -> dict[str, str]:
+def unpack_project(archive: Path, project: Path, stores: Mapping[str, str]) -> dict[str, str]:
     """Copy the embedded project and the stores into the project artifact.
 
     Returns:
         `project` (the name) and `digest` (SHA-256 of paths and contents, first 12 hexadecimal digits).
 
     Raises:
-        ContractViolation: no project was embedded, or its configuration cannot be used.
+        ContractViolation: no project was embedded, or its configuration or a store's location cannot be used.
     """
     source = archive / PROJECT_FOLDER
     if not source.is_dir():
@@ -31,8 +34,15 @@ def unpack_project(archive: Path, project: Path, stores: Store) -> dict[str, str
         configuration = load_configuration(source)
     except ConfigurationError as error:
         raise ContractViolation(str(error)) from error
+    try:
+        locations = Store.model_validate(dict(stores))
+    except ValidationError as error:
+        raise ContractViolation(
+            "the pipeline's parameters cannot be used: "
+            + "; ".join(describe_error(detail) for detail in error.errors())
+        ) from error
     shutil.copytree(source, project, dirs_exist_ok=True)
-    save_stores(stores, project)
+    save_stores(locations, project)
     return {"project": configuration.name, "digest": folder_digest(project)}
 
 
