@@ -217,6 +217,7 @@ def evaluation() -> dict[str, Any]:
         for name, (value, low, high) in measured.items()
     }
     return {
+        "run_id": model()["run_id"],
         "metrics": metrics,
         "notes": ["Group region = north has 84 rows: too few to judge."],
         "sections": [

@@ -8,12 +8,12 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import report_fixture
+from html_page import Page
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kfp.dsl import HTML, Artifact
@@ -37,7 +37,6 @@ from project.loading import parse_configuration
 NAUGHTY = Path(__file__).parents[3] / "shared" / "data" / "naughty" / "blns.txt"
 CSS = Path(geometry.__file__).with_name("report.css")
 CONFIGURATION = parse_configuration(report_fixture.CONFIGURATION)
-NEVER_CLOSED = {"meta", "img", "br", "wbr"}
 
 
 @pytest.fixture
@@ -54,38 +53,6 @@ def change(artifact: ArtifactView, file: str, edit: Callable[[Any], None]) -> No
     content = json.loads(place.read_text("utf-8"))
     edit(content)
     place.write_text(json.dumps(content), "utf-8")
-
-
-class Page(HTMLParser):
-    """A page as a browser reads it: its tags in order, its words, its attributes."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.open: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in NEVER_CLOSED:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    def values(self, name: str) -> list[str]:
-        return [value for _, attribute, value in self.attributes if attribute == name]
 
 
 def page_of(artifacts: dict[str, ArtifactView], **details: Any) -> Page:
