@@ -7,9 +7,14 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import tenacity
+from components.data.ingest_data.secrets import Revealed
+from components.data.tables import first_line
+from project.data import Connection
+
+if TYPE_CHECKING:
+    import tenacity
 
 T = TypeVar("T")
 
@@ -68,6 +73,8 @@ def persistently(work: Callable[[], T], attempts: int, deadline: Deadline, hide:
     Raises:
         Exception: of the last attempt, unchanged.
     """
+    # Most sources are on this machine and need no patience.
+    import tenacity
 
     def announce(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
@@ -134,3 +141,23 @@ def in_time(produce: Callable[[], Iterator[T]], deadline: Deadline) -> Iterator[
             yield value  # type: ignore[misc]
     finally:
         abandoned.set()
+
+
+def failure(place: Connection, where: Revealed, what: str, error: Exception) -> str:
+    """What to say when something could not be read from another machine: reason and remedy, without secrets."""
+    reason = where.hide(first_line(error)).rstrip(".")
+    if isinstance(error, TooSlow):
+        return (
+            f"{what} of {place.url} was not read within {place.timeout_seconds:g} s (timeout_seconds). Nothing was "
+            "written. See what holds the server up, ask for less, or allow more time in pipeline.yaml; then resume the "
+            "run."
+        )
+    if was_dropped(error):
+        return (
+            f"{what} of {place.url} could not be read in {place.attempts} attempts: {reason}. Nothing was written. See "
+            "that the server is up and reachable from where the step runs, and resume the run."
+        )
+    return (
+        f"{what} of {place.url} cannot be read: {type(error).__name__}: {reason}. Correct the URL, the table's name or "
+        "its extract in pipeline.yaml, or the rights of the user in it."
+    )

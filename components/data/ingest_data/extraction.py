@@ -12,10 +12,9 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from components.contract import ContractViolation
-from components.data.ingest_data.attempts import Deadline, TooSlow, in_time, persistently, was_dropped
+from components.data.ingest_data.attempts import Deadline, failure, in_time, persistently
 from components.data.ingest_data.columns import Refused, selected
 from components.data.ingest_data.secrets import Revealed
-from components.data.tables import first_line
 from project.data import Connection, Table
 
 # A row group of the file is as large as either allows.
@@ -104,26 +103,6 @@ def extract(
     except Exception as error:
         # Not chained: a driver's error may hold the URL with its secrets, and a log shows the whole chain.
         raise ContractViolation(failure(place, where, f"table {name}", error)) from None
-
-
-def failure(place: Connection, where: Revealed, what: str, error: Exception) -> str:
-    """What to say when something could not be read from another machine: reason and remedy, without secrets."""
-    reason = where.hide(first_line(error)).rstrip(".")
-    if isinstance(error, TooSlow):
-        return (
-            f"{what} of {place.url} was not read within {place.timeout_seconds:g} s (timeout_seconds). Nothing was "
-            "written. See what holds the server up, ask for less, or allow more time in pipeline.yaml; then resume the "
-            "run."
-        )
-    if was_dropped(error):
-        return (
-            f"{what} of {place.url} could not be read in {place.attempts} attempts: {reason}. Nothing was written. See "
-            "that the server is up and reachable from where the step runs, and resume the run."
-        )
-    return (
-        f"{what} of {place.url} cannot be read: {type(error).__name__}: {reason}. Correct the URL, the table's name or "
-        "its extract in pipeline.yaml, or the rights of the user in it."
-    )
 
 
 def _write(name: str, batches: Iterator[pa.RecordBatch], file: Path) -> str:

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from components.contract import ContractViolation
-from components.data.ingest_data.attempts import Deadline, in_time, persistently
-from components.data.ingest_data.extraction import failure
+from components.data.ingest_data.attempts import Deadline, failure, in_time, persistently
 from components.data.ingest_data.secrets import Revealed
 from project.data import Connection, SourceFormat
 

@@ -14,7 +14,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import duckdb
-import fsspec
 from pydantic import BaseModel
 
 from components.contract import ContractViolation
@@ -40,6 +39,8 @@ class Increments:
     """The state of one table in the dataset remote."""
 
     def __init__(self, remote: str, place: Connection, name: str, table: Table):
+        import fsspec
+
         definition = table.model_dump(mode="json", exclude={"incremental": {"look_back_hours"}})
         digest = hashlib.sha256(json.dumps([place.url, definition], sort_keys=True).encode()).hexdigest()[:12]
         self._files, root = fsspec.core.url_to_fs(remote)

@@ -91,7 +91,9 @@ class _TableWriter:
         self.max_rows = configuration.validation.max_rows
         self.file = parquet_file(tables, name).resolve()
         schema = project / configuration.validation.expectations / f"{name}.pbtxt"
-        self.expected: Expected | None = expected_table(schema) if not self.table.query else None
+        # What other files hold has its type already, and a query makes something else of it.
+        typed_by_schema = not self.table.query and source.reads_text
+        self.expected: Expected | None = expected_table(schema) if typed_by_schema else None
 
     def write(self) -> _Written:
         if self.table.incremental is None:

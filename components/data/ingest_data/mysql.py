@@ -33,6 +33,7 @@ def batches(url: str, statement: str, seconds: float) -> Iterator[pa.RecordBatch
         pymysql.Error, OSError: the server cannot be reached, refuses, or is lost.
     """
     import pymysql
+    from pymysql.converters import encoders
     from pymysql.cursors import SSCursor
 
     parts = urlsplit(url)
@@ -44,7 +45,8 @@ def batches(url: str, statement: str, seconds: float) -> Iterator[pa.RecordBatch
         password=unquote(parts.password or ""),
         database=unquote(parts.path.strip("/")),
         charset="utf8mb4",
-        conv={},
+        # Without decoders: values stay the server's text.
+        conv=encoders,
         cursorclass=SSCursor,
         connect_timeout=CONNECT_SECONDS,
         read_timeout=max(1, int(seconds)),

@@ -12,7 +12,6 @@ import duckdb
 
 from components.contract import ContractViolation
 from components.data.ingest_data.delimited import Expected, select_delimited
-from components.data.ingest_data.extraction import dialect_of, extract
 from components.data.ingest_data.files import fetch, format_of, locate, nearest, table_files
 from components.data.ingest_data.secrets import Revealed, reveal
 from components.data.tables import database, first_line, literal, quoted
@@ -55,6 +54,11 @@ class OpenSource:
         """What the URL begins with."""
         return self.place.url.partition("://")[0]
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether what is read has no types of its own."""
+        return self.scheme not in DATABASE_SCHEMES and format_of(self.place) is SourceFormat.csv
+
     def select(self, name: str, table: Table, expected: Expected | None, since: datetime | None) -> str:
         """The SQL of a table: its query, or the table of the same name, whole.
 
@@ -74,6 +78,9 @@ class OpenSource:
                 "it. Write it as the table's query, in DuckDB's dialect."
             )
         if self.scheme in DATABASE_SCHEMES:
+            # Arrow takes a while to import, and files are read without it.
+            from components.data.ingest_data.extraction import dialect_of, extract
+
             file = self.scratch / f"{name}.parquet"
             dialect = dialect_of(self.scheme, self.location)
             columns = extract(self.place, self.where, dialect, name, table, since, file)

