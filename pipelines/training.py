@@ -18,7 +18,7 @@ from components.operations.load_project.component import load_project
 from components.operations.notify.component import notify
 from components.operations.write_report.component import write_report
 from components.training.train_model.component import train_model
-from components.training.tune_hyperparameters.component import tune_hyperparameters
+from pipelines.tuning import tune
 
 
 @dsl.pipeline(name="training", description="From the source to a model in production, or to the reasons why not.")
@@ -58,7 +58,7 @@ def training(
         validated = validate_data(project=project, snapshot=snapshot).outputs["validated"]
 
         training_set = build_training_set(project=project, validated=validated).outputs["training_set"]
-        parameters = tune_hyperparameters(project=project, training_set=training_set).outputs["parameters"]
+        parameters = tune(project=project, training_set=training_set)
         model = train_model(project=project, training_set=training_set, parameters=parameters).outputs["model"]
 
         evaluation = evaluate_model(project=project, training_set=training_set, model=model).outputs["evaluation"]

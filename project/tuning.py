@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from project.section import Section
 
@@ -25,8 +25,7 @@ class Dimension(Section):
     """What every searched parameter may say."""
 
     when: dict[str, Scalar] = Field(default={})
-    """Search this parameter only where other searched parameters have these values; elsewhere it keeps its default.
-    Those named must stand above it in the space."""
+    """Search this parameter only where other searched parameters have these values; elsewhere it keeps its default."""
 
 
 class _Range(Dimension):
@@ -59,6 +58,10 @@ class FloatRange(_Range):
     log: bool = False
     """Search on a logarithmic scale."""
 
+    def parse(self, text: str) -> float:
+        """A value from text."""
+        return float(text)
+
 
 class IntRange(_Range):
     """A whole number between two bounds, both included."""
@@ -72,6 +75,10 @@ class IntRange(_Range):
     log: bool = False
     """Search on a logarithmic scale."""
 
+    def parse(self, text: str) -> int:
+        """A value from text, which may hold a decimal point."""
+        return int(float(text))
+
 
 class Choice(Dimension):
     """One of several values."""
@@ -84,6 +91,14 @@ class Choice(Dimension):
     def may_be(self, value: Scalar) -> bool:
         """Whether the search can come to this value."""
         return any(value == choice and type(value) is type(choice) for choice in self.choices)
+
+    def parse(self, text: str) -> Scalar:
+        """The choice that reads so.
+
+        Raises:
+            ValueError: none does.
+        """
+        return self.choices[[str(choice) for choice in self.choices].index(text)]
 
 
 SearchDimension = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
@@ -134,29 +149,33 @@ class Tuning(Section):
     katib: Katib = Katib()
     """How trials run on a cluster with Katib."""
 
-    @model_validator(mode="after")
-    def _conditions_can_hold(self) -> Tuning:
-        above: dict[str, FloatRange | IntRange | Choice] = {}
-        for name, dimension in self.space.items():
-            for parent, value in dimension.when.items():
-                if parent not in above:
-                    there = f"there are {', '.join(above)}" if above else "there is none"
-                    raise ValueError(
-                        f"space.{name}.when names {parent}, which is no parameter above it; {there}. Put it first."
-                    )
-                if not above[parent].may_be(value):
-                    raise ValueError(f"space.{name}.when waits for {parent} = {value!r}, which it never is")
-            above[name] = dimension
-        return self
+    @field_validator("space", mode="after")
+    @classmethod
+    def _parents_first(cls, space: dict[str, SearchDimension]) -> dict[str, SearchDimension]:
+        ordered: dict[str, FloatRange | IntRange | Choice] = {}
+        while waiting := [name for name in space if name not in ordered]:
+            ready = [name for name in waiting if ordered.keys() >= space[name].when.keys()]
+            for name in ready or waiting:
+                for parent, value in space[name].when.items():
+                    if parent not in space:
+                        raise ValueError(
+                            f"{name}.when names {parent}, which is not searched; there are {', '.join(space)}"
+                        )
+                    if not ready:
+                        raise ValueError(f"the conditions of {', '.join(waiting)} go round in a circle")
+                    if not space[parent].may_be(value):
+                        raise ValueError(f"{name}.when waits for {parent} = {value!r}, which it never is")
+                ordered[name] = space[name]
+        return ordered
 
 
 def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:
-    """Whether a dimension is searched beside the values chosen for those above it; those left out were not."""
+    """Whether a dimension is searched beside the values that were chosen for those it waits for."""
     return all(parent in values and values[parent] == value for parent, value in dimension.when.items())
 
 
 def active_values(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values whose condition holds, in the order of the space; an engine without conditions gives them all."""
+    """The values whose condition holds; an engine that knows no conditions gives them all."""
     kept: dict[str, Any] = {}
     for name, dimension in space.items():
         if is_active(dimension, kept):

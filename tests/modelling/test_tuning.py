@@ -21,8 +21,10 @@ import pytest
 from components.contract import ContractViolation
 from components.training.cross_validation import Fold, fold_snapshots, time_ordered_folds
 from components.training.dataset import TrainingSet
-from components.training.tune_hyperparameters.study import Study, Trial, importances
-from components.training.tune_hyperparameters.study_page import study_page
+from components.training.study import Study, Trial
+from components.training.study_page import study_page
+from components.training.tune_hyperparameters.optuna_study import importances
+from components.training.tune_hyperparameters.study_plots import study_plots
 from components.training.tune_hyperparameters.study_store import kept_study, study_name
 from components.training.tune_hyperparameters.tuning import median_bound, search, suggest, tune
 from components.training.tune_hyperparameters.workers import Died, Workers
@@ -184,7 +186,7 @@ class TestSearch:
         assert len(study.failed) == 2
         assert "max_bins" in (study.failed[0].reason or "")
         assert "failed: training.estimator" in capsys.readouterr().out
-        assert "Trial 2 failed" in study_page(study, {})
+        assert "Trial 2 failed" in study_page(study)
 
     def test_a_default_that_cannot_be_trained_is_refused_with_its_reason(self, folds: list[Fold]) -> None:
         with pytest.raises(ContractViolation, match=r"training.parameters, cannot be trained.*max_bins"):
@@ -349,7 +351,8 @@ def test_the_page_shows_conditional_parameters_importances_and_those_given_up() 
         Trial(2, {"kind": None}, [0.6, 0.6], 0.6, 1, None),
         Trial(3, {"kind": None}, [0.4], None, 1, None),
     ]
-    page = study_page(Study(trials, {}, ["first", "second"]), shares)
+    found = Study(trials, {}, ["first", "second"])
+    page = study_page(found, study_plots(found, shares))
     assert page.count("<svg") == 3
     assert "1 were given up early" in page
     assert "<b>" not in page

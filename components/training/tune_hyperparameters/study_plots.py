@@ -9,11 +9,26 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from components.plot_style import ACCENT, QUIET, WARNING, new_figure
-from components.training.tune_hyperparameters.study import Study, show
+from components.plot_style import ACCENT, QUIET, WARNING, new_figure, svg
+from components.training.study import Study, show
 
 # Parameters on one plot at the most; those searched first come first.
 MOST_AXES = 8
+
+
+def study_plots(study: Study, shares: Mapping[str, float]) -> list[str]:
+    """The course of the search, the parameters side by side, and what each matters, as `<svg>` elements.
+
+    Args:
+        study: What was found.
+        shares: What each parameter matters, where that can be said.
+    """
+    figures = [history(study)]
+    if sum(trial.value is not None and bool(trial.parameters) for trial in study.trials) > 1:
+        figures.append(parallel_coordinates(study))
+    if shares:
+        figures.append(importance(shares))
+    return [svg(figure) for figure in figures]
 
 
 def history(study: Study) -> Figure:

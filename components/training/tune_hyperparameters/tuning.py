@@ -21,8 +21,10 @@ from components.contract import ContractViolation
 from components.training.cross_validation import Fold, score_folds, time_ordered_folds
 from components.training.dataset import TrainingSet
 from components.training.estimator import build_estimator
-from components.training.tune_hyperparameters.study import REASON, SECONDS, Study, Trial, as_trial, importances, show
-from components.training.tune_hyperparameters.study_page import no_study_page, study_page
+from components.training.study import Study, Trial, show_all, summarize
+from components.training.study_page import no_study_page, study_page
+from components.training.tune_hyperparameters.optuna_study import REASON, SECONDS, as_trial, importances
+from components.training.tune_hyperparameters.study_plots import study_plots
 from components.training.tune_hyperparameters.study_store import kept_study, study_name
 from components.training.tune_hyperparameters.workers import Died, Workers
 from project.loading import load_configuration
@@ -214,7 +216,6 @@ def _tell(study: optuna.Study, number: int, outcome: Outcome | Died, folds: int)
 def report(study: optuna.Study, number: int, wanted: int, folds: int) -> None:
     """One line of progress."""
     trial = as_trial(study.trials[number])
-    tried = ", ".join(f"{name} {show(value)}" for name, value in trial.parameters.items()) or "the default"
     if trial.reason is not None:
         result = f"failed: {trial.reason}"
     elif trial.value is None:
@@ -223,7 +224,10 @@ def report(study: optuna.Study, number: int, wanted: int, folds: int) -> None:
         result = f"AUC {trial.value:.4f}"
     values = [done.value for done in study.trials if done.state is TrialState.COMPLETE]
     best = f", best {max(values):.4f}" if values else ""
-    print(f"trial {number + 1} of {wanted}: {result}{best} ({trial.seconds:.1f} s; {tried})", flush=True)
+    print(
+        f"trial {number + 1} of {wanted}: {result}{best} ({trial.seconds:.1f} s; {show_all(trial.parameters)})",
+        flush=True,
+    )
 
 
 def search(project: Path, training_set: Path, parameters: Path, page: Path) -> dict[str, Any]:
@@ -258,7 +262,6 @@ def search(project: Path, training_set: Path, parameters: Path, page: Path) -> d
         trials = tune(study, folds, training, tuning)
         result = Study(trials, training.parameters, [str(fold) for fold in folds])
         found = result.describe()
-        write_whole(page, study_page(result, importances(study)))
+        write_whole(page, study_page(result, study_plots(result, importances(study))))
         write_whole(parameters, json.dumps(found, indent=2))
-    figures = {name: found[name] for name in ("trials", "best_value", "default_value")}
-    return {**figures, "summary": f"AUC {found['best_value']:.3f}, default {found['default_value']:.3f}"}
+    return summarize(found)

@@ -1,17 +1,10 @@
-"""What a search found."""
+"""What a search found, whoever searched."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
-import optuna
-from optuna.trial import FrozenTrial, TrialState
-
-# What is kept of a trial beside Optuna's own fields.
-SECONDS, REASON = "seconds", "reason"
 
 
 @dataclass(frozen=True)
@@ -21,7 +14,7 @@ class Trial:
     Attributes:
         number: 0 is the default.
         parameters: The searched parameters alone; empty for the default.
-        folds: ROC AUC on each fold that it came to.
+        folds: ROC AUC on each fold that it came to, where that is known.
         value: Their mean where it came to all of them; None where it was given up or failed.
         seconds: How long it took.
         reason: Why it failed; None where it did not.
@@ -71,38 +64,21 @@ class Study:
             "trials": len(self.trials),
             "best_value": self.best.value,
             "default_value": self.default.value,
+            "folds": self.folds,
         }
 
 
-def as_trial(frozen: FrozenTrial) -> Trial:
-    """A finished trial of an Optuna study. It reports the mean of the folds so far after each fold."""
-    means = [frozen.intermediate_values[fold] for fold in sorted(frozen.intermediate_values)]
-    sums = np.array(means) * np.arange(1, len(means) + 1)
-    return Trial(
-        number=frozen.number,
-        parameters=dict(frozen.params),
-        folds=np.diff(sums, prepend=0.0).tolist(),
-        value=frozen.value if frozen.state is TrialState.COMPLETE else None,
-        seconds=frozen.user_attrs.get(SECONDS, 0.0),
-        reason=frozen.user_attrs.get(REASON),
-    )
-
-
-def importances(study: optuna.Study) -> dict[str, float]:
-    """How much of the difference between good and other trials each parameter explains, 0 to 1, summing to 1.
-
-    Optuna's PED-ANOVA (Watanabe, Bansal and Hutter 2023). Nothing where too few trials were completed to say.
-    """
-    completed = [trial for trial in study.trials if trial.state is TrialState.COMPLETE and trial.params]
-    names = {name for trial in completed for name in trial.params}
-    if len(completed) < 5 or len(names) < 2:
-        return {}
-    searched = optuna.create_study(direction="maximize")
-    searched.add_trials(completed)
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    return dict(optuna.importance.get_param_importances(searched, evaluator=evaluator))
+def summarize(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a `parameters` artifact with these contents."""
+    figures = {name: found[name] for name in ("trials", "best_value", "default_value")}
+    return {**figures, "summary": f"AUC {found['best_value']:.3f}, default {found['default_value']:.3f}"}
 
 
 def show(value: Any) -> str:
     """A parameter's value, short."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def show_all(parameters: Mapping[str, Any]) -> str:
+    """All of a trial's parameters in a line."""
+    return ", ".join(f"{name} {show(value)}" for name, value in parameters.items()) or "the default"

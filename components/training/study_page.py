@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from components.plot_style import svg
-from components.training.tune_hyperparameters.study import Study, Trial, show
-from components.training.tune_hyperparameters.study_plots import history, importance, parallel_coordinates
+from components.training.study import Study, Trial, show
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -28,22 +26,16 @@ th, td {{ padding: .25rem .75rem .25rem 0; text-align: left; border-bottom: 1px 
 """
 
 
-def study_page(study: Study, shares: Mapping[str, float]) -> str:
+def study_page(study: Study, plots: Sequence[str] = ()) -> str:
     """A self-contained HTML page: the result in a sentence, the plots, how it was judged, every trial.
 
     Args:
         study: What was found.
-        shares: What each parameter matters, where that can be said.
+        plots: `<svg>` elements.
     """
-    figures = [history(study)]
-    if sum(trial.value is not None and bool(trial.parameters) for trial in study.trials) > 1:
-        figures.append(parallel_coordinates(study))
-    if shares:
-        figures.append(importance(shares))
-    plots = "".join(svg(figure) for figure in figures)
     folds = "".join(f"<li>{html.escape(fold)}</li>" for fold in study.folds)
     return PAGE.format(
-        body=f'<p>{html.escape(_summary(study))}</p>\n<div class="plots">{plots}</div>\n'
+        body=f'<p>{html.escape(_summary(study))}</p>\n<div class="plots">{"".join(plots)}</div>\n'
         f"<h2>How settings were judged</h2>\n<p>By ROC AUC, the mean of the folds:</p>\n<ol>{folds}</ol>\n"
         f"<h2>Every trial</h2>\n{_table(study)}"
     )

@@ -1,0 +1,41 @@
+"""The component `tune_with_katib`."""
+
+from kfp.dsl import HTML, Artifact, Input, Output
+
+from components.environment import component
+
+
+@component(environment="katib", carries=["components.training.trial"])
+def tune_with_katib(
+    project: Input[Artifact],
+    training_set: Input[Artifact],
+    default: Input[Artifact],
+    parameters: Output[Artifact],
+    study: Output[HTML],
+    image: str,
+):
+    """Search for the estimator's best parameters with Katib, each trial a pod of its own on the cluster.
+
+    Trials judge settings by the code that `tune_hyperparameters` uses, and read the training set where it is. The
+    experiment is deleted when the step ends or is cancelled.
+
+    Args:
+        project: The project; `tuning` gives space, trials, time limit and how trials run, `training` estimator and
+            seed.
+        training_set: The training set; trials open its URI.
+        default: What `tune_hyperparameters` found for the default parameters. Nothing worse is chosen.
+        parameters: JSON file: the best parameters, the number of trials, the best and the default ROC AUC, means of the
+            folds.
+        study: Page with every trial.
+        image: Image of the environment `modelling`, which trials run in.
+    """
+    from pathlib import Path
+
+    from kubeflow.katib import KatibClient
+
+    from components.contract import step
+    from components.training.tune_with_katib import search
+
+    with step(parameters, study):
+        inputs = Path(project.path), training_set.uri, Path(default.path), image
+        parameters.metadata.update(search.search(*inputs, Path(parameters.path), Path(study.path), KatibClient()))

@@ -1,0 +1,256 @@
+"""Have Katib search on the cluster: create the experiment, follow it, take the best, leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from kubeflow.katib import KatibClient, V1beta1Experiment, V1beta1Trial
+from kubernetes.client import ApiException
+
+from components.complete import write_whole
+from components.contract import ContractViolation
+from components.training.study import Study, Trial, show_all, summarize
+from components.training.study_page import study_page
+from components.training.trial_settings import METRIC, TrialSettings
+from components.training.tune_with_katib.experiment import CONTAINER, build_experiment
+from project.loading import load_configuration
+from project.tuning import Space, Tuning, active_values
+
+POLL_SECONDS = 5.0
+# The API server may be away for a moment; so many times in a row it is gone.
+FAILED_POLLS = 6
+TRIAL_LABEL = "katib.kubeflow.org/trial"
+ENDED = ("Succeeded", "Failed", "EarlyStopped", "Killed", "MetricsUnavailable")
+
+
+def search(
+    project: Path, training_set: str, default: Path, image: str, parameters: Path, page: Path, client: KatibClient
+) -> dict[str, Any]:
+    """Search with Katib and write the `parameters` and `study` artifacts, as the search on one machine does.
+
+    Args:
+        project: The project artifact.
+        training_set: URI of the training set, which trials read themselves.
+        default: What `tune_hyperparameters` found for the default alone.
+        image: Image of the trials.
+        parameters: JSON file to write.
+        page: HTML file to write.
+        client: Katib's client for the namespace to work in.
+
+    Returns:
+        Metadata: `trials`, `best_value`, `default_value`, `experiment`, `summary`.
+
+    Raises:
+        ContractViolation: there is no image, Katib refuses the experiment or cannot be reached, or too many trials
+            failed, with their reasons.
+    """
+    configuration = load_configuration(project)
+    training, tuning = configuration.training, configuration.tuning
+    known = json.loads(default.read_text("utf-8"))
+    trials = [Trial(0, {}, [], known["default_value"], 0.0, None)]
+    name = ""
+    if tuning.space and tuning.trials > 1:
+        settings = TrialSettings(
+            training_set=training_set,
+            object_store=tuning.katib.object_store,
+            training=training,
+            space=tuning.space,
+            folds=tuning.folds,
+            horizon_days=configuration.label.horizon_days,
+        )
+        experiment = build_experiment(
+            configuration.name, client.namespace, image, settings, tuning, len(known["folds"])
+        )
+        name = experiment.metadata.name
+        trials += run_experiment(client, experiment, tuning, trials[0])
+    study = Study(trials, training.parameters, known["folds"])
+    found = study.describe()
+    write_whole(page, study_page(study))
+    write_whole(parameters, json.dumps(found, indent=2))
+    return {**summarize(found), "experiment": name}
+
+
+def run_experiment(client: KatibClient, experiment: V1beta1Experiment, tuning: Tuning, default: Trial) -> list[Trial]:
+    """Run an experiment to its end or its time limit, with a line for each trial.
+
+    An experiment of the same name is the same search, left by a step that was lost: it goes on. Whatever ends this
+    step, cancelling it too, deletes the experiment with its trials, unless it came to its end and its resume policy
+    keeps it.
+
+    Args:
+        client: Katib's client.
+        experiment: Of `build_experiment`.
+        tuning: Time limit and resume policy.
+        default: The default's trial, for the best value so far.
+
+    Returns:
+        The trials in the order in which Katib made them, numbered from 1.
+
+    Raises:
+        ContractViolation: as `search`.
+    """
+    name = experiment.metadata.name
+    keep = False
+    with _cancelled_by_sigterm():
+        _create(client, experiment)
+        try:
+            trials, finished = _follow(client, name, tuning, default)
+            keep = finished and tuning.katib.resume_policy != "Never"
+        finally:
+            if not keep:
+                with _api_errors(f"delete the experiment {name}"):
+                    client.delete_experiment(name)
+                print(f"Deleted the experiment {name}.", flush=True)
+    return trials
+
+
+def _create(client: KatibClient, experiment: V1beta1Experiment) -> None:
+    name, wanted = experiment.metadata.name, experiment.spec.max_trial_count
+    with _api_errors(f"list the experiments in {client.namespace}"):
+        there = {item.metadata.name: item for item in client.list_experiments()}
+    if name not in there:
+        with _api_errors(f"create the experiment {name}"):
+            client.create_experiment(experiment)
+        print(f"Created the experiment {name} in the namespace {client.namespace}.", flush=True)
+        return
+    print(f"Going on with the experiment {name}.", flush=True)
+    if (there[name].spec.max_trial_count or 0) < wanted:
+        with _api_errors(f"raise the number of trials of the experiment {name}"):
+            client.edit_experiment_budget(name, max_trial_count=wanted)
+
+
+def _follow(client: KatibClient, name: str, tuning: Tuning, default: Trial) -> tuple[list[Trial], bool]:
+    """Wait; the trials that ended, and whether the experiment came to its own end."""
+    end = time.monotonic() + tuning.timeout_seconds
+    shown: set[str] = set()
+    failures = 0
+    while True:
+        try:
+            experiment, raw = client.get_experiment(name), client.list_trials(experiment_name=name)
+            failures = 0
+        except (RuntimeError, TimeoutError) as error:
+            failures += 1
+            if failures >= FAILED_POLLS:
+                raise ContractViolation(_explain(f"follow the experiment {name}", error)) from error
+            time.sleep(POLL_SECONDS)
+            continue
+        raw.sort(key=lambda trial: (trial.metadata.creation_timestamp, trial.metadata.name))
+        ended = [trial for trial in raw if _state(trial)]
+        trials = [_as_trial(client, trial, number, tuning.space) for number, trial in enumerate(ended, start=1)]
+        for trial, item in zip(trials, ended, strict=True):
+            if item.metadata.name not in shown:
+                shown.add(item.metadata.name)
+                _report(trial, len(shown), tuning.trials - 1, [default, *trials])
+        if _has(experiment, "Failed"):
+            reasons = [f"- {show_all(trial.parameters)}: {trial.reason}" for trial in trials if trial.reason]
+            raise ContractViolation(
+                f"Katib gave the experiment {name} up after {len(reasons)} failed trials "
+                f"(tuning.katib.max_failed_trials is {tuning.katib.max_failed_trials}):\n"
+                + ("\n".join(reasons) or _message(experiment))
+            )
+        # One that goes on with more trials has succeeded until Katib sees that.
+        if _has(experiment, "Succeeded") and len(trials) >= experiment.spec.max_trial_count:
+            return trials, True
+        if time.monotonic() > end:
+            print(f"tuning.timeout_seconds ({tuning.timeout_seconds}) ended the search after {len(trials)} trials.")
+            return trials, False
+        time.sleep(POLL_SECONDS)
+
+
+def _as_trial(client: KatibClient, trial: V1beta1Trial, number: int, space: Space) -> Trial:
+    assigned = {item.name: item.value for item in trial.spec.parameter_assignments}
+    parameters = active_values(space, {key: dimension.parse(assigned[key]) for key, dimension in space.items()})
+    state, value, reason = _state(trial), None, None
+    if state == "Succeeded":
+        # Only a trial that came to all folds is comparable; one that was stopped has the mean of those before.
+        value = next(float(metric.latest) for metric in trial.status.observation.metrics if metric.name == METRIC)
+    elif state != "EarlyStopped":
+        reason = _failure(client, trial, state)
+    seconds = (trial.status.completion_time - trial.status.start_time).total_seconds()
+    return Trial(number, parameters, [], value, seconds, reason)
+
+
+def _failure(client: KatibClient, trial: V1beta1Trial, state: str) -> str:
+    """Why a trial gave nothing: what its pod said last, else what Katib says."""
+    with contextlib.suppress(ApiException):
+        pods = client.core_api.list_namespaced_pod(
+            client.namespace, label_selector=f"{TRIAL_LABEL}={trial.metadata.name}"
+        )
+        for pod in pods.items:
+            for container in pod.status.container_statuses or []:
+                ended = container.state.terminated
+                if container.name == CONTAINER and ended and (ended.message or ended.reason):
+                    return str(ended.message or ended.reason)
+    if state == "MetricsUnavailable":
+        return f"it ended without a line {METRIC}=VALUE"
+    conditions = [item for item in trial.status.conditions if item.type == state]
+    return conditions[-1].message or conditions[-1].reason or state
+
+
+def _report(trial: Trial, ended: int, wanted: int, all_trials: list[Trial]) -> None:
+    if trial.reason is not None:
+        result = f"failed: {trial.reason}"
+    else:
+        result = "stopped early" if trial.value is None else f"AUC {trial.value:.4f}"
+    best = max(item.value for item in all_trials if item.value is not None)
+    tried = f"({trial.seconds:.0f} s; {show_all(trial.parameters)})"
+    print(f"trial {ended} of {wanted}: {result}, best {best:.4f} {tried}", flush=True)
+
+
+def _state(trial: V1beta1Trial) -> str:
+    """How a trial ended; empty where it has not."""
+    conditions = trial.status.conditions if trial.status else None
+    return next((item.type for item in conditions or [] if item.type in ENDED and item.status == "True"), "")
+
+
+def _has(experiment: V1beta1Experiment, condition: str) -> bool:
+    conditions = experiment.status.conditions if experiment.status else None
+    return any(item.type == condition and item.status == "True" for item in conditions or [])
+
+
+def _message(experiment: V1beta1Experiment) -> str:
+    return "; ".join(item.message for item in experiment.status.conditions if item.type == "Failed" and item.message)
+
+
+@contextlib.contextmanager
+def _api_errors(doing: str) -> Iterator[None]:
+    """Turn what the SDK raises into plain words; it keeps the API server's own as the exception's context."""
+    try:
+        yield
+    except Exception as error:
+        raise ContractViolation(_explain(doing, error)) from error
+
+
+def _explain(doing: str, error: Exception) -> str:
+    cause = error.__context__ if isinstance(error.__context__, ApiException) else error
+    if isinstance(cause, ApiException):
+        try:
+            said = json.loads(cause.body)["message"]
+        except (TypeError, ValueError, KeyError):
+            said = cause.reason
+        return (
+            f"Katib: could not {doing}: {said} ({cause.status}). Check that Katib is installed and that the step's "
+            "service account may work with experiments and trials in this namespace."
+        )
+    return f"Katib: could not {doing}: {cause}. Check that the cluster's API server can be reached from this step."
+
+
+@contextlib.contextmanager
+def _cancelled_by_sigterm() -> Iterator[None]:
+    """Let a cancelled step end as an interrupted one does, so that it cleans up."""
+
+    def cancel(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt("the step was cancelled")
+
+    before = signal.signal(signal.SIGTERM, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

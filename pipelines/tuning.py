@@ -1,0 +1,40 @@
+"""How the training pipeline searches for hyperparameters: chosen by the project while the pipeline is defined."""
+
+from components.environment import current_target
+from components.training.tune_hyperparameters.component import tune_hyperparameters
+from components.training.tune_with_katib.component import tune_with_katib
+from project.loading import CONFIGURATION_FILE, ConfigurationError, parse_configuration
+from project.tuning import Engine
+
+
+def tune(project, training_set):
+    """Add the steps that `tuning.engine` asks for.
+
+    Args:
+        project: The project.
+        training_set: The training set.
+
+    Returns:
+        The `parameters` artifact.
+
+    Raises:
+        ConfigurationError: the engine does not run on the target.
+    """
+    target = current_target()
+    text = target.project_files.get(CONFIGURATION_FILE)
+    found = tune_hyperparameters(project=project, training_set=training_set).outputs["parameters"]
+    if text is None or parse_configuration(text.decode()).tuning.engine is not Engine.katib:
+        return found
+    if target.name != "kubeflow":
+        raise ConfigurationError(
+            f"tuning.engine is katib, which runs trials as pods of a Kubernetes cluster; the target {target.name} has "
+            "none. Set tuning.engine to optuna (--set tuning.engine=optuna), or compile for kubeflow."
+        )
+    if not target.image_registry:
+        raise ConfigurationError(
+            "tuning.engine is katib, whose trials run in the image of the environment modelling: build it from "
+            "environments/Dockerfile and name its registry with --image-registry, or set tuning.engine to optuna."
+        )
+    return tune_with_katib(
+        project=project, training_set=training_set, default=found, image=target.image("modelling")
+    ).outputs["parameters"]
