@@ -1,0 +1,134 @@
+"""Files on other machines are read as files here are: from S3, Google Cloud Storage, Azure and the web."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import fsspec
+import pytest
+from shop import GOOD_ORDERS, make_project, parquet_rows
+
+from components.contract import ContractViolation
+from components.data.ingest_data import attempts
+from components.data.ingest_data.ingestion import ingest
+from tests.servers import object_store, web
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "FIRST_PAUSE_SECONDS", 0.02)
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same orders as a file of each kind, and in parts."""
+    folder = tmp_path_factory.mktemp("exports")
+    for kind, form in {"parquet": "FORMAT parquet", "csv": "FORMAT csv, HEADER", "jsonl": "FORMAT json"}.items():
+        duckdb.execute(f"COPY ({GOOD_ORDERS}) TO '{folder}/orders.{kind}' ({form})")
+    (folder / "parts" / "orders").mkdir(parents=True)
+    for part in (0, 1):
+        duckdb.execute(
+            f"COPY (FROM ({GOOD_ORDERS}) WHERE order_id % 2 = {part}) TO '{folder}/parts/orders/{part}.parquet'"
+        )
+    return folder
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest, exports: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with object_store(request.param) as url:
+        if request.param == "s3":
+            for name, value in {
+                "AWS_ENDPOINT_URL_S3": url,
+                "AWS_ACCESS_KEY_ID": "test",
+                "AWS_SECRET_ACCESS_KEY": "test",
+                "AWS_DEFAULT_REGION": "us-east-1",
+            }.items():
+                monkeypatch.setenv(name, value)
+        else:
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        files = fsspec.filesystem(request.param, skip_instance_cache=True)
+        files.mkdir("shop")
+        files.put(str(exports), "shop/exports", recursive=True)
+        yield f"{request.param}://shop/exports"
+
+
+def test_files_of_an_object_store_are_read_alike(bucket: str, tmp_path: Path) -> None:
+    rows = []
+    for number, (url, form) in enumerate(
+        [
+            (f"{bucket}/orders.parquet", None),
+            (bucket, "csv"),
+            (bucket, "jsonl"),
+            (f"{bucket}/parts", "parquet"),
+        ]
+    ):
+        tables = tmp_path / f"tables{number}"
+        ingest(make_project(tmp_path / "shop", url, format=form), tables)
+        rows.append(parquet_rows(tables / "orders.parquet"))
+    assert len(rows[0]) == 1000
+    assert all(other == rows[0] for other in rows[1:])
+    with pytest.raises(ContractViolation, match=r"there is no orders.text"):
+        ingest(make_project(tmp_path / "shop", bucket, format="text"), tmp_path / "tables")
+    assert not (tmp_path / "tables").exists()
+
+
+def test_a_file_of_the_web_is_read(exports: Path, tmp_path: Path) -> None:
+    with web(exports) as url:
+        manifest = ingest(make_project(tmp_path / "shop", f"{url}/orders.csv"), tmp_path / "tables")
+        assert manifest.tables["orders"].rows == 1000
+        with pytest.raises(ContractViolation, match="FileNotFoundError") as refusal:
+            ingest(make_project(tmp_path / "shop", f"{url}/nothing.csv"), tmp_path / "tables")
+        assert f"{url}/nothing.csv" in str(refusal.value)
+
+
+def test_a_server_that_is_away_is_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = make_project(tmp_path / "shop", "http://127.0.0.1:1/orders.csv", attempts=2)
+    with pytest.raises(ContractViolation, match="could not be read in 2 attempts"):
+        ingest(project, tmp_path / "tables")
+    assert "attempt 1 of 2 failed" in capsys.readouterr().out
+
+
+def test_a_store_without_credentials_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No request leaves the machine: the endpoint is here, and nobody listens."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AZURE_STORAGE_CONNECTION_STRING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for url, words in {
+        "s3://bucket/orders.parquet": "redentials",
+        "az://container/orders.parquet": "account_name",
+    }.items():
+        with pytest.raises(ContractViolation, match=words):
+            ingest(make_project(tmp_path / "shop", url, attempts=1), tmp_path / "tables")
+
+
+def test_an_azure_container_is_asked_as_its_client_library_asks(
+    exports: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tests.azure_blobs import blobs
+
+    with blobs({"exports/orders.csv": (exports / "orders.csv").read_bytes()}) as connection_string:
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection_string)
+        manifest = ingest(make_project(tmp_path / "shop", "az://shop/exports", format="csv"), tmp_path / "tables")
+    assert manifest.tables["orders"].rows == 1000
+
+
+def test_bigquery_is_asked_as_its_client_library_asks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real client against a stand-in for the service: no BigQuery was there to test with."""
+    from tests.bigquery_service import bigquery_service
+
+    with bigquery_service(rows=[(1, "2025-01-01 00:00:00", "Zoë")]) as service:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", service.url)
+        credentials = tmp_path / "key.json"
+        credentials.write_text(json.dumps(service.credentials))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+        ingest(make_project(tmp_path / "shop", "bigquery://project/shop"), tmp_path / "tables")
+        assert parquet_rows(tmp_path / "tables/orders.parquet")[0][2] == "Zoë"
+        assert service.statements[-1] == "SELECT * FROM `orders`"
+        service.statement_type = "DELETE"
+        with pytest.raises(ContractViolation, match="is a DELETE, which changes data"):
+            ingest(make_project(tmp_path / "shop", "bigquery://project/shop"), tmp_path / "tables")
