@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,7 @@ BATCH_ROWS = 100_000
 """Rows that are held in memory at a time, on the way to a file or a store."""
 # No table of a project can have this name.
 RESULT = '"query result"'
+MOMENT = "%Y%m%dT%H%M%S"
 # What SQL knows the present by, with and without parentheses.
 CLOCKS = {
     "now", "today", "transaction_timestamp", "get_current_timestamp", "get_current_time", "current_date",
@@ -71,7 +73,7 @@ def write_view_values(
         show_tables(cursor, validated, tables, moment)
         for view in views:
             values = view_values(cursor, definitions, view, moment)
-            with pq.ParquetWriter(folder / view / f"{moment:%Y%m%dT%H%M%S}.parquet", values.schema) as file:
+            with pq.ParquetWriter(folder / view / f"{moment:{MOMENT}}.parquet", values.schema) as file:
                 for batch in values:
                     file.write_batch(batch)
 
@@ -82,6 +84,11 @@ def write_view_values(
                 moment.result()
         finally:
             threads.shutdown(cancel_futures=True)
+
+
+def moment_of(file: Path) -> datetime:
+    """The moment that a file of `write_view_values` is of."""
+    return datetime.strptime(file.stem, MOMENT).replace(tzinfo=UTC)
 
 
 def show_tables(
@@ -173,7 +180,7 @@ def run_query(
         ContractViolation: the file is missing, fails, lacks a column, or has a key that is missing or not unique.
     """
     query, asked = read_query(file)
-    _refuse_clocks(connection, file, query)
+    _refuse_clocks(file, query)
     unknown = sorted(asked - set(parameters))
     if unknown:
         raise ContractViolation(
@@ -226,15 +233,13 @@ def read_query(file: Path) -> tuple[str, set[str]]:
     return statements[0].query.strip().rstrip(";"), set(statements[0].named_parameters)
 
 
-def _refuse_clocks(connection: duckdb.DuckDBPyConnection, file: Path, query: str) -> None:
+def _refuse_clocks(file: Path, query: str) -> None:
     """Refuse SQL whose result depends on when, or how often, it is run.
 
     Raises:
         ContractViolation: it names a clock, or a function that DuckDB calls volatile.
     """
-    volatile = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
-    changing = CLOCKS | {name for (name,) in connection.execute(volatile).fetchall()}
-    found = sorted(changing & set(_names(_parsed(connection, query))))
+    found = sorted((CLOCKS | _volatile()) & set(_names(_parsed(query))))
     if found:
         raise ContractViolation(
             f"{file} uses {', '.join(found)}, so that the same data give other values at another time, and training "
@@ -242,15 +247,25 @@ def _refuse_clocks(connection: duckdb.DuckDBPyConnection, file: Path, query: str
         )
 
 
-def tables_of(connection: duckdb.DuckDBPyConnection, file: Path) -> set[str]:
+def tables_of(file: Path) -> set[str]:
     """The names of all that an SQL file reads from: tables, and its own intermediate results."""
-    return {part["table_name"] for part in _parts(_parsed(connection, read_query(file)[0])) if "table_name" in part}
+    return {part["table_name"] for part in _parts(_parsed(read_query(file)[0])) if "table_name" in part}
 
 
-def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
+@functools.cache
+def _parsed(query: str) -> Any:
     """The tree of a query. Of the few kinds that DuckDB cannot write down (PIVOT) there is nothing in it."""
-    [(tree,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+    with duckdb.connect() as connection:
+        [(tree,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
     return json.loads(tree)
+
+
+@functools.cache
+def _volatile() -> set[str]:
+    """The functions that DuckDB says give something else each time."""
+    query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
+    with duckdb.connect() as connection:
+        return {name for (name,) in connection.execute(query).fetchall()}
 
 
 def _names(tree: Any) -> Iterator[str]:

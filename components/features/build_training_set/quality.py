@@ -60,18 +60,18 @@ def newest_rows(
 ) -> dict[str, datetime]:
     """Event time of the newest row, up to `as_of`, of the tables that each view reads."""
     newest: dict[str, datetime] = {}
+    of_table: dict[str, datetime] = {}
     with session(validated) as connection:
         show_tables(connection, validated, tables, as_of)
-        of_table: dict[str, datetime] = {}
         for name, table in tables.items():
             if not table.label_only:
                 query = f"SELECT max({quoted(table.event_time)})::TIMESTAMPTZ FROM {quoted(name)}"
                 [(of_table[name],)] = connection.execute(query).fetchall()
-        for view in definitions.views_of(definitions.features):
-            read = tables_of(connection, definitions.sql_file(view))
-            times = [of_table[name] for name in read if of_table.get(name) is not None]
-            if times:
-                newest[view] = max(times)
+    for view in definitions.views_of(definitions.features):
+        read = tables_of(definitions.sql_file(view))
+        times = [of_table[name] for name in read if of_table.get(name) is not None]
+        if times:
+            newest[view] = max(times)
     return newest
 
 

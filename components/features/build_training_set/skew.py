@@ -13,6 +13,7 @@ from components.contract import ContractViolation
 from components.features.definitions import Definitions
 from components.features.filling import fill, those_of
 from components.features.online_store import OnlineStore
+from components.features.point_in_time import moment_of
 from project.configuration import Configuration
 from serving.online_features import OnlineFeatures
 
@@ -78,13 +79,19 @@ def check_skew(
 def write_earlier_values(
     store: OnlineStore, definitions: Definitions, snapshot: datetime, keys: list[Any], scratch: Path
 ) -> None:
-    """Write what earlier materializations would have left: the training set falls back on it until it is too old."""
+    """Write what earlier materializations would have left of entities that a view says nothing of any more: the
+    training set falls back on it until it is too old."""
     for view in definitions.views_of(definitions.features):
-        for file in sorted((scratch / view).glob("*.parquet")):
+        silent = set(keys)
+        for file in sorted((scratch / view).glob("*.parquet"), reverse=True):
+            moment = moment_of(file)
+            if moment > snapshot or moment < snapshot - definitions.freshness or not silent:
+                continue
             for batch in pq.ParquetFile(file).iter_batches():
-                moment = batch["event_timestamp"][0].as_py()
-                if snapshot - definitions.freshness <= moment < snapshot:
-                    store.write(view, those_of(batch, definitions.key, keys))
+                known = those_of(batch, definitions.key, silent)
+                silent -= set(known[definitions.key].to_pylist())
+                if moment < snapshot:
+                    store.write(view, known)
 
 
 def evenly_spaced(rows: pa.Table, most: int) -> pa.Table:
