@@ -1,0 +1,85 @@
+"""One setting chooses who searches, when the pipeline is compiled; what cannot run is refused then, in plain words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from environments.locks import lock_digest
+from platforms.compilation import compile_pipeline
+from project.loading import ConfigurationError, load_configuration
+
+ROOT = Path(__file__).resolve().parents[2]
+REGISTRY = "registry.example/ml"
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """The training pipeline for Kubeflow with either engine."""
+    found = {}
+    for engine in ("katib", "optuna"):
+        file = tmp_path_factory.mktemp("compiled") / "training.yaml"
+        overrides = [f"tuning.engine={engine}"]
+        compile_pipeline("training", "kubeflow", ROOT, file, overrides=overrides, image_registry=REGISTRY)
+        found[engine] = yaml.load(file.read_text("utf-8"), Loader=yaml.CSafeLoader)
+    return found
+
+
+def tasks(specification: dict[str, Any]) -> dict[str, Any]:
+    """The steps inside the exit handler."""
+    found: dict[str, Any] = specification["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    return found
+
+
+@pytest.mark.slow
+def test_katib_searches_from_the_default_that_the_usual_step_tried(compiled: dict[str, dict[str, Any]]) -> None:
+    steps = tasks(compiled["katib"])
+    inputs = steps["tune-with-katib"]["inputs"]
+    assert inputs["artifacts"]["default"]["taskOutputArtifact"]["producerTask"] == "tune-hyperparameters"
+    image = f"{REGISTRY}/kfp-lifecycle-modelling:{lock_digest('modelling')}"
+    assert inputs["parameters"]["image"]["runtimeValue"]["constant"] == image
+    trained_with = steps["train-model"]["inputs"]["artifacts"]["parameters"]["taskOutputArtifact"]
+    assert trained_with == {"outputArtifactKey": "parameters", "producerTask": "tune-with-katib"}
+    executor = compiled["katib"]["deploymentSpec"]["executors"]["exec-tune-with-katib"]["container"]
+    assert executor["image"] == f"{REGISTRY}/kfp-lifecycle-katib:{lock_digest('katib')}"
+
+
+@pytest.mark.slow
+def test_nothing_else_changes(compiled: dict[str, dict[str, Any]]) -> None:
+    katib, optuna = (tasks(compiled[engine]) for engine in ("katib", "optuna"))
+    assert set(katib) - set(optuna) == {"tune-with-katib"}
+    assert set(optuna) <= set(katib)
+    assert "producerTask: tune-with-katib" not in yaml.safe_dump(optuna)
+
+
+@pytest.mark.parametrize("target", ["local", "vertex"])
+def test_a_target_without_kubernetes_is_refused_with_the_remedy(tmp_path: Path, target: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"target {target} has none. Set tuning.engine to optuna"):
+        compile_pipeline("training", target, ROOT, tmp_path / "x.yaml", overrides=["tuning.engine=katib"])
+
+
+def test_trials_without_an_image_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="name its registry with --image-registry"):
+        compile_pipeline("training", "kubeflow", ROOT, tmp_path / "x.yaml", overrides=["tuning.engine=katib"])
+
+
+@pytest.mark.parametrize(
+    ("dimension", "problem"),
+    [
+        ("{type: float, low: 2, high: 1}", "low (2.0) must be below high (1.0)"),
+        ("{type: int, low: 0, high: 3, log: true}", "a logarithmic scale needs low above 0"),
+        ("{type: categorical, choices: []}", "at least 1 item"),
+        ("{type: int, low: 1, high: 3, when: {nobody: 1}}", "x.when names nobody; which is not searched; there are"),
+        ("{type: int, low: 1, high: 3, when: {x: 2}}", "the conditions of x go round in a circle"),
+        ("{type: int, low: 1, high: 3, when: {learning_rate: 7}}", "waits for learning_rate = 7, which it never is"),
+        ("{type: gaussian, low: 1, high: 3}", "does not match any of the expected tags"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused_by_name(dimension: str, problem: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        load_configuration(ROOT, [f"tuning.space.x={dimension}"])
+    assert problem in str(refusal.value)
+    assert "tuning" in str(refusal.value)
