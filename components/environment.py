@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kfp import dsl
+from kfp import dsl, kubernetes
 from kfp.dsl.base_component import BaseComponent
 
 from components.code_version import VARIABLE
@@ -38,6 +38,8 @@ class Target:
     """The project that travels in the YAML, content by path."""
     code_version: str = ""
     """As `components.code_version` writes it; empty where whoever runs the steps tells them."""
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Kubernetes secrets whose keys become variables of every step: the variable by key, by secret."""
 
     def image(self, environment: str) -> str:
         """The image of an environment. Its tag is the digest of the lock, so a new lock is a new image."""
@@ -112,7 +114,10 @@ class LifecycleComponent:
 
     def __call__(self, **arguments: Any) -> dsl.PipelineTask:
         """Add a task to the pipeline that is being defined, as calling a KFP component does."""
-        task: dsl.PipelineTask = self.build(current_target())(**arguments)
+        target = current_target()
+        task: dsl.PipelineTask = self.build(target)(**arguments)
+        for secret, variables in target.secrets.items():
+            kubernetes.use_secret_as_env(task, secret, dict(variables))
         return task if self.cached else task.set_caching_options(False)
 
     def files(self, target: Target) -> dict[str, bytes]:

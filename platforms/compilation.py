@@ -61,7 +61,9 @@ def compile_pipeline(
     parameters = default_parameters(configuration, target)
     # A local run tells its steps itself: there a variable in the YAML would be part of the cache's key.
     version = "" if target == "local" else code_version(ROOT).variable()
-    definition = pipeline_definition(name, Target(target, image_registry, files, version))
+    kubeflow = configuration.targets.kubeflow
+    secrets = kubeflow.secrets if target == "kubeflow" and kubeflow is not None else {}
+    definition = pipeline_definition(name, Target(target, image_registry, files, version, secrets))
     output.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(definition, str(output), pipeline_parameters=parameters)
     return configuration
@@ -83,7 +85,7 @@ def default_parameters(configuration: Configuration, target: TargetName) -> dict
             f"add targets.{target} with {fields} to its pipeline.yaml"
         )
     refuse_unbuilt(configuration, stores, target)
-    return stores.model_dump(mode="json")
+    return stores.locations()
 
 
 def refuse_unbuilt(configuration: Configuration, stores: Store, target: TargetName) -> None:

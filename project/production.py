@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from project.section import ModelName, Probability, Section
@@ -143,11 +143,28 @@ class Store(Section):
     """Folder that keeps a search for hyperparameters which was cut off, so that the next run goes on with it; on a
     cluster a mounted one. Empty: it starts anew."""
 
+    def locations(self) -> dict[str, str]:
+        """Each store's location by its name."""
+        return self.model_dump(mode="json", include=set(Store.model_fields))
+
+
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+SecretKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class KubeflowStore(Store):
+    """Stores of a Kubeflow, and the secrets that open them."""
+
+    secrets: dict[SecretName, dict[SecretKey, Variable]] = Field(default={})
+    """Kubernetes secrets in the namespace of the runs, whose keys become variables of every step:
+    `mlflow: {password: MLFLOW_TRACKING_PASSWORD}`. Only names stand here and in the compiled pipeline."""
+
 
 class Targets(Section):
     """The stores of each cluster. The local target keeps everything in `.lifecycle/`."""
 
-    kubeflow: Store | None = None
-    """Stores of a self-hosted Kubeflow."""
+    kubeflow: KubeflowStore | None = None
+    """Stores of a self-hosted Kubeflow, and secrets for its steps."""
     vertex: Store | None = None
     """Stores on Vertex AI."""

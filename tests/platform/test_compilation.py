@@ -190,6 +190,29 @@ def test_a_shadow_release_compiles_for_this_machine(tmp_path: Path) -> None:
     assert file.is_file()
 
 
+def test_secrets_of_kubeflow_become_variables_of_every_step_and_stay_out_of_vertex(tmp_path: Path) -> None:
+    secrets = "{mlflow: {password: MLFLOW_TRACKING_PASSWORD}, hook: {url: LIFECYCLE_WEBHOOK_URL}}"
+    overrides = [f"targets.kubeflow.secrets={secrets}"]
+    kubeflow, vertex = tmp_path / "kubeflow.yaml", tmp_path / "vertex.yaml"
+    compile_pipeline("monitoring", "kubeflow", ROOT, kubeflow, overrides=overrides)
+    compile_pipeline("monitoring", "vertex", ROOT, vertex, overrides=overrides)
+    pipeline, platform = yaml.safe_load_all(kubeflow.read_text())
+    steps = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(steps) == set(pipeline["deploymentSpec"]["executors"])
+    for step in steps.values():
+        variables = {
+            (item["secretName"], pair["secretKey"]): pair["envVar"]
+            for item in step["secretAsEnv"]
+            for pair in item["keyToEnv"]
+        }
+        assert variables == {
+            ("mlflow", "password"): "MLFLOW_TRACKING_PASSWORD",
+            ("hook", "url"): "LIFECYCLE_WEBHOOK_URL",
+        }
+    assert "secrets" not in pipeline["root"]["inputDefinitions"]["parameters"]
+    assert len(list(yaml.safe_load_all(vertex.read_text()))) == 1
+
+
 @pytest.mark.slow
 def test_images_of_a_registry_take_the_place_of_installed_packages(tmp_path: Path) -> None:
     file = tmp_path / "training.yaml"

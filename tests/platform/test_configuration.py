@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
+from components.contract import ContractViolation
+from components.embedding import PROJECT_FOLDER
+from components.operations.load_project.unpacking import unpack_project
 from lifecycle.explanation import explanation
 from project.configuration import Configuration
 from project.loading import ConfigurationError, configuration_schema, load_configuration
@@ -90,6 +94,15 @@ def test_a_store_that_nothing_here_can_use_is_refused_without_repeating_a_passwo
     assert f"targets.kubeflow.{store}: " in str(refusal.value)
     assert remedy in str(refusal.value)
     assert "hidden" not in str(refusal.value)
+
+
+def test_a_parameter_that_was_changed_when_submitting_is_refused_by_the_first_step(tmp_path: Path) -> None:
+    archive, stores = tmp_path / "archive", yaml.safe_load((ROOT / "pipeline.yaml").read_text())["targets"]["kubeflow"]
+    (archive / PROJECT_FOLDER).mkdir(parents=True)
+    shutil.copy(ROOT / "pipeline.yaml", archive / PROJECT_FOLDER)
+    with pytest.raises(ContractViolation, match="parameters cannot be used: prediction_log: the prediction log is a"):
+        unpack_project(archive, tmp_path / "project", {**stores, "prediction_log": "gs://log"})
+    assert not (tmp_path / "project").exists()
 
 
 @pytest.mark.parametrize(
