@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from components.evaluation.decide_promotion.verdict import Window
 from components.training.dataset import Part, TrainingSet
@@ -65,7 +66,7 @@ def champions_rows(training_set: TrainingSet, snapshots: Sequence[str]) -> tuple
     if not holding:
         return None, notes
     parts = [training_set.part(part) for name in holding for part in PARTS[name]]
-    keep = [part.frame[TIMESTAMP].dt.strftime("%Y-%m-%d").isin(snapshots).to_numpy() for part in parts]
+    keep = [_of_snapshots(part.frame[TIMESTAMP], snapshots) for part in parts]
     frame = pd.concat([part.frame[kept] for part, kept in zip(parts, keep, strict=True)], ignore_index=True)
     features = pd.concat([part.features[kept] for part, kept in zip(parts, keep, strict=True)], ignore_index=True)
     label = np.concatenate([part.label[kept] for part, kept in zip(parts, keep, strict=True)])
@@ -78,6 +79,12 @@ def champions_rows(training_set: TrainingSet, snapshots: Sequence[str]) -> tuple
         )
     there = [date for date in snapshots if date not in gone]
     return _rows("champion", Part(frame, features, label, entity), there, bool(seen)), notes
+
+
+def _of_snapshots(time: pd.Series, snapshots: Sequence[str]) -> NDArray[np.bool_]:
+    chosen = [moment for moment in time.unique() if f"{moment:%Y-%m-%d}" in snapshots]
+    rows: NDArray[np.bool_] = time.isin(chosen).to_numpy()
+    return rows
 
 
 def _rows(name: Literal["newest", "champion"], part: Part, snapshots: Sequence[str], learned_from: bool) -> Rows:
