@@ -72,7 +72,7 @@ def test_trials_without_an_image_are_refused_with_the_remedy(tmp_path: Path) -> 
         ("{type: float, low: 2, high: 1}", "low (2.0) must be below high (1.0)"),
         ("{type: int, low: 0, high: 3, log: true}", "a logarithmic scale needs low above 0"),
         ("{type: categorical, choices: []}", "at least 1 item"),
-        ("{type: int, low: 1, high: 3, when: {nobody: 1}}", "x.when names nobody; which is not searched; there are"),
+        ("{type: int, low: 1, high: 3, when: {nobody: 1}}", "x.when names nobody, which is not searched; there are"),
         ("{type: int, low: 1, high: 3, when: {x: 2}}", "the conditions of x go round in a circle"),
         ("{type: int, low: 1, high: 3, when: {learning_rate: 7}}", "waits for learning_rate = 7, which it never is"),
         ("{type: gaussian, low: 1, high: 3}", "does not match any of the expected tags"),
