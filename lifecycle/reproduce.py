@@ -282,13 +282,15 @@ def run_step(
         },
     }
     container = executors[f"exec-{step}"]["container"]
-    python = shlex.quote(str(step_interpreter(container["image"])))
+    python = step_interpreter(container["image"])
     script = next(place for place, part in enumerate(container["command"]) if "ephemeral_component.py" in part)
     command = list(container["command"])
-    command[script] = command[script].replace("python3", python)
+    command[script] = command[script].replace("python3", shlex.quote(str(python)))
     arguments = [json.dumps(executor_input) if part == "{{$}}" else part for part in container["args"]]
     termination_log = folder / "termination-log"
-    checked([*command, *arguments], folder, {"TERMINATION_LOG": str(termination_log)}, step, termination_log)
+    variables = {item["name"]: item["value"] for item in container.get("env", [])}
+    variables |= {"LIFECYCLE_ENVIRONMENT": python.parents[1].name, "TERMINATION_LOG": str(termination_log)}
+    checked([*command, *arguments], folder, variables, step, termination_log)
     made = json.loads((folder / "output.json").read_text("utf-8")).get("artifacts", {})
     return {name: {**item, **made[name]["artifacts"][0]} if name in made else item for name, item in written.items()}
 

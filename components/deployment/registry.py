@@ -54,14 +54,16 @@ def feature_versions(tracking_uri: str, model: str) -> set[str]:
         return {version.tags["feature_version"] for version in versions if "feature_version" in version.tags}
 
 
-def store_files(tracking_uri: str, run_id: str, folder: Path) -> None:
-    """Put a model folder where the run's versions point to.
+def store_files(tracking_uri: str, run_id: str, place: Path) -> None:
+    """Put a model folder, or one file of it, where the run's versions point to.
 
     Raises:
         ContractViolation: the server cannot be reached or refuses.
     """
+    client = connect(tracking_uri)
     with mlflow_errors(tracking_uri):
-        connect(tracking_uri).log_artifacts(run_id, str(folder), MODEL_PATH)
+        store = client.log_artifacts if place.is_dir() else client.log_artifact
+        store(run_id, str(place), MODEL_PATH)
 
 
 def set_alias(tracking_uri: str, model: str, version: str, alias: str) -> str | None:

@@ -58,9 +58,11 @@ def register(project: Path, approved: Path, verdict_file: Path, destination: Pat
         # What is served holds no pickle.
         shutil.copytree(approved, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.joblib"))
         copy_modules([SERVER], folder / "code")
-        version = create_version(tracking_uri, name, run_id, tags)
-        description = {**model.description, "version": version}
-        (folder / "model.json").write_text(json.dumps(description, indent=2), "utf-8")
+        # A version is made when its files are there, and named last: a server that dies leaves nothing to be served.
         store_files(tracking_uri, run_id, folder)
+        version = create_version(tracking_uri, name, run_id, tags)
+        described = folder / "model.json"
+        described.write_text(json.dumps({**model.description, "version": version}, indent=2), "utf-8")
+        store_files(tracking_uri, run_id, described)
         set_alias(tracking_uri, name, version, CANDIDATE)
     return {"model": name, "version": version, "run_id": run_id, "summary": f"version {version}"}

@@ -116,19 +116,19 @@ def write_mlflow_model(folder: Path, training_set: TrainingSet, part: Part, desc
         part: Its first rows are the example.
         description: What `model.json` says.
     """
+    import numpy as np
     import onnx
     from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from numpy import dtype
+    from mlflow.types import Schema, TensorSpec
 
-    types = {"numeric": DataType.float, "categorical": DataType.string}
+    types = {"numeric": np.dtype(np.float32), "categorical": np.dtype(np.str_)}
     signature = ModelSignature(
-        inputs=Schema([ColSpec(types[item.type], item.name) for item in training_set.features]),
-        outputs=Schema([TensorSpec(dtype("float32"), (-1, 2), OUTPUT)]),
+        inputs=Schema([TensorSpec(types[item.type], (-1, 1), item.name) for item in training_set.features]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 2), OUTPUT)]),
     )
-    rows = part.features.head(EXAMPLE_ROWS)
-    values = rows.astype(object).where(rows.notna(), None)
-    example = {"columns": list(rows.columns), "data": values.to_numpy().tolist()}
+    # JSON has no way to say that a number is missing.
+    rows = part.features.fillna({item.name: 0 for item in training_set.features if item.type == "numeric"})
+    example = {name: [[value] for value in rows[name].head(EXAMPLE_ROWS).tolist()] for name in rows}
     (folder / EXAMPLE_FILE).write_text(json.dumps(example), "utf-8")
     flavors = {
         "onnx": {"onnx_version": onnx.__version__, "data": "model.onnx", "providers": ["CPUExecutionProvider"]},
@@ -147,11 +147,7 @@ def write_mlflow_model(folder: Path, training_set: TrainingSet, part: Part, desc
         run_id=description["run_id"],
         flavors=flavors,
         signature=signature,
-        saved_input_example_info={
-            "artifact_path": EXAMPLE_FILE,
-            "type": "dataframe",
-            "pandas_orient": "split",
-        },
+        saved_input_example_info={"artifact_path": EXAMPLE_FILE, "type": "ndarray"},
         model_uuid=None,
     )
     model.save(str(folder / "MLmodel"))
