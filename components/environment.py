@@ -40,6 +40,8 @@ class Target:
     """As `components.code_version` writes it; empty where whoever runs the steps tells them."""
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Kubernetes secrets whose keys become variables of every step: the variable by key, by secret."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """PersistentVolumeClaims that every step mounts: where, by claim."""
 
     def image(self, environment: str) -> str:
         """The image of an environment. Its tag is the digest of the lock, so a new lock is a new image."""
@@ -118,6 +120,8 @@ class LifecycleComponent:
         task: dsl.PipelineTask = self.build(target)(**arguments)
         for secret, variables in target.secrets.items():
             kubernetes.use_secret_as_env(task, secret, dict(variables))
+        for claim, place in target.volumes.items():
+            kubernetes.mount_pvc(task, claim, place)
         return task if self.cached else task.set_caching_options(False)
 
     def files(self, target: Target) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kfp import compiler
@@ -61,9 +62,12 @@ def compile_pipeline(
     parameters = default_parameters(configuration, target)
     # A local run tells its steps itself: there a variable in the YAML would be part of the cache's key.
     version = "" if target == "local" else code_version(ROOT).variable()
+    built_for = Target(target, image_registry, files, version)
     kubeflow = configuration.targets.kubeflow
-    secrets = kubeflow.secrets if target == "kubeflow" and kubeflow is not None else {}
-    definition = pipeline_definition(name, Target(target, image_registry, files, version, secrets))
+    if target == "kubeflow" and kubeflow is not None:
+        # Vertex AI has no such things, and takes no pipeline that speaks of them.
+        built_for = replace(built_for, secrets=kubeflow.secrets, volumes=kubeflow.volumes)
+    definition = pipeline_definition(name, built_for)
     output.parent.mkdir(parents=True, exist_ok=True)
     compiler.Compiler().compile(definition, str(output), pipeline_parameters=parameters)
     return configuration

@@ -148,23 +148,28 @@ class Store(Section):
         return self.model_dump(mode="json", include=set(Store.model_fields))
 
 
+ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
 SecretKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
 
 
 class KubeflowStore(Store):
-    """Stores of a Kubeflow, and the secrets that open them."""
+    """Stores of a Kubeflow, with the secrets and volumes that they need."""
 
     secrets: dict[SecretName, dict[SecretKey, Variable]] = Field(default={})
     """Kubernetes secrets in the namespace of the runs, whose keys become variables of every step:
     `mlflow: {password: MLFLOW_TRACKING_PASSWORD}`. Only names stand here and in the compiled pipeline."""
+    volumes: dict[ClaimName, MountPath] = Field(default={})
+    """PersistentVolumeClaims that every step mounts, and every server on KServe in the same namespace: where, by name.
+    Without one for `prediction_log` each server's log is gone with its pod."""
 
 
 class Targets(Section):
     """The stores of each cluster. The local target keeps everything in `.lifecycle/`."""
 
     kubeflow: KubeflowStore | None = None
-    """Stores of a self-hosted Kubeflow, and secrets for its steps."""
+    """Stores of a self-hosted Kubeflow, with secrets and volumes for its steps."""
     vertex: Store | None = None
     """Stores on Vertex AI."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from kserve import V1beta1InferenceService, V1beta1InferenceServiceSpec, V1beta1PredictorSpec
@@ -52,6 +54,7 @@ def inference_service(
     before: str | None,
     uri: str,
     container: Container,
+    volumes: Mapping[str, str],
 ) -> V1beta1InferenceService:
     """The manifest of a version, without a canary share.
 
@@ -63,6 +66,7 @@ def inference_service(
         before: The version that has the traffic so far.
         uri: The model folder's artifact URI.
         container: What it runs on. Code comes with the model.
+        volumes: PersistentVolumeClaims of the namespace that it mounts: where, by name.
     """
     settings = {
         "model_name": deployment.model,
@@ -73,6 +77,18 @@ def inference_service(
         "grpc_port": "8081",
     }
     variables = {"STORAGE_URI": storage_uri(uri), "MODEL_FOLDER": MODEL_FOLDER, **container.variables}
+    mounts = [kubernetes.V1VolumeMount(name=claim, mount_path=place) for claim, place in volumes.items()]
+    sources = [
+        kubernetes.V1Volume(
+            name=claim,
+            persistent_volume_claim=kubernetes.V1PersistentVolumeClaimVolumeSource(claim_name=claim),
+        )
+        for claim in volumes
+    ]
+    if not any(Path(stores.prediction_log).is_relative_to(place) for place in volumes.values()):
+        # The server's user may write nowhere else but to /tmp.
+        mounts.append(kubernetes.V1VolumeMount(name="prediction-log", mount_path=stores.prediction_log))
+        sources.append(kubernetes.V1Volume(name="prediction-log", empty_dir=kubernetes.V1EmptyDirVolumeSource()))
     probe = kubernetes.V1HTTPGetAction(path=f"/v2/models/{deployment.model}/ready", port=8080)
     server = kubernetes.V1Container(
         name="kserve-container",
@@ -80,6 +96,7 @@ def inference_service(
         command=container.command,
         args=[f"--{name}={value}" for name, value in settings.items()],
         env=[kubernetes.V1EnvVar(name=name, value=value) for name, value in variables.items()],
+        volume_mounts=mounts,
         ports=[kubernetes.V1ContainerPort(container_port=8080, protocol="TCP")],
         # Not answering is not failing: a container that installs its packages first takes a minute or two.
         readiness_probe=kubernetes.V1Probe(http_get=probe, period_seconds=5),
@@ -104,7 +121,10 @@ def inference_service(
         ),
         spec=V1beta1InferenceServiceSpec(
             predictor=V1beta1PredictorSpec(
-                min_replicas=deployment.min_replicas, max_replicas=deployment.max_replicas, containers=[server]
+                min_replicas=deployment.min_replicas,
+                max_replicas=deployment.max_replicas,
+                containers=[server],
+                volumes=sources,
             )
         ),
     )
@@ -117,7 +137,14 @@ class InferenceServiceTraffic:
     champion_stays = False
 
     def __init__(
-        self, namespace: str, deployment: Deployment, stores: Store, version: str, uri: str, **connection: Any
+        self,
+        namespace: str,
+        deployment: Deployment,
+        stores: Store,
+        version: str,
+        uri: str,
+        volumes: Mapping[str, str],
+        **connection: Any,
     ) -> None:
         """Find what is released now.
 
@@ -127,6 +154,7 @@ class InferenceServiceTraffic:
             stores: Online store and prediction log of the cluster.
             version: The model's version.
             uri: The model folder's artifact URI.
+            volumes: PersistentVolumeClaims that servers mount: where, by name.
             connection: More for `KServeClient`, such as `config_file`.
 
         Raises:
@@ -150,6 +178,7 @@ class InferenceServiceTraffic:
             before=self.champion,
             uri=uri,
             container=serving_container(),
+            volumes=volumes,
         )
         self._revision = ""
 

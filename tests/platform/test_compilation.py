@@ -190,9 +190,9 @@ def test_a_shadow_release_compiles_for_this_machine(tmp_path: Path) -> None:
     assert file.is_file()
 
 
-def test_secrets_of_kubeflow_become_variables_of_every_step_and_stay_out_of_vertex(tmp_path: Path) -> None:
+def test_secrets_and_volumes_of_kubeflow_reach_every_step_and_stay_out_of_vertex(tmp_path: Path) -> None:
     secrets = "{mlflow: {password: MLFLOW_TRACKING_PASSWORD}, hook: {url: LIFECYCLE_WEBHOOK_URL}}"
-    overrides = [f"targets.kubeflow.secrets={secrets}"]
+    overrides = [f"targets.kubeflow.secrets={secrets}", "targets.kubeflow.volumes={predictions: /var/log/predictions}"]
     kubeflow, vertex = tmp_path / "kubeflow.yaml", tmp_path / "vertex.yaml"
     compile_pipeline("monitoring", "kubeflow", ROOT, kubeflow, overrides=overrides)
     compile_pipeline("monitoring", "vertex", ROOT, vertex, overrides=overrides)
@@ -209,6 +209,8 @@ def test_secrets_of_kubeflow_become_variables_of_every_step_and_stay_out_of_vert
             ("mlflow", "password"): "MLFLOW_TRACKING_PASSWORD",
             ("hook", "url"): "LIFECYCLE_WEBHOOK_URL",
         }
+        (volume,) = step["pvcMount"]
+        assert (volume["constant"], volume["mountPath"]) == ("predictions", "/var/log/predictions")
     assert "secrets" not in pipeline["root"]["inputDefinitions"]["parameters"]
     assert len(list(yaml.safe_load_all(vertex.read_text()))) == 1
 

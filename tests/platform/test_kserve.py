@@ -26,7 +26,7 @@ STORES = Store(
 )
 
 
-def manifest(container: Container) -> dict[str, Any]:
+def manifest(container: Container, **volumes: str) -> dict[str, Any]:
     service = inference_service(
         "models",
         Deployment(model="churn"),
@@ -35,6 +35,7 @@ def manifest(container: Container) -> dict[str, Any]:
         before="2",
         uri="minio://bucket/run/model",
         container=container,
+        volumes=volumes,
     )
     found: dict[str, Any] = kubernetes.ApiClient().sanitize_for_serialization(service)
     return found
@@ -57,7 +58,7 @@ def definition() -> jsonschema.Draft202012Validator:
 def test_the_manifest_meets_the_definition_of_an_inference_service(
     definition: jsonschema.Draft202012Validator, container: Container, canary: int | None
 ) -> None:
-    predictor = manifest(container)["spec"]["predictor"]
+    predictor = manifest(container, data="/data")["spec"]["predictor"]
     if canary is not None:
         predictor["canaryTrafficPercent"] = canary
     assert [error.message for error in definition.iter_errors(predictor)] == []
@@ -100,6 +101,15 @@ def test_on_a_stock_image_the_container_installs_the_pins_as_a_user_that_is_not_
     assert variables["LIFECYCLE_SERVING_PACKAGES"].splitlines() == ["kserve==0.21.0", "numpy==2.3.0"]
     assert variables["HOME"] == "/tmp"
     assert container["securityContext"]["runAsUser"] == 1000
+
+
+def test_the_prediction_log_is_kept_where_a_claim_is_mounted_and_can_be_written_without() -> None:
+    kept = manifest(BUILT, predictions="/predictions")["spec"]["predictor"]
+    assert kept["volumes"] == [{"name": "predictions", "persistentVolumeClaim": {"claimName": "predictions"}}]
+    assert kept["containers"][0]["volumeMounts"] == [{"name": "predictions", "mountPath": "/predictions"}]
+    lost = manifest(BUILT)["spec"]["predictor"]
+    assert lost["volumes"] == [{"name": "prediction-log", "emptyDir": {}}]
+    assert lost["containers"][0]["volumeMounts"] == [{"name": "prediction-log", "mountPath": "/predictions"}]
 
 
 def test_a_model_that_no_pod_can_read_is_refused() -> None:

@@ -158,7 +158,9 @@ def release_to_kserve(
     from serving.inference_service import InferenceServiceTraffic
 
     deployment = configuration.deployment
-    traffic = InferenceServiceTraffic(namespace, deployment, stores, candidate.version, candidate.uri)
+    kubeflow = configuration.targets.kubeflow
+    volumes = kubeflow.volumes if kubeflow is not None else {}
+    traffic = InferenceServiceTraffic(namespace, deployment, stores, candidate.version, candidate.uri, volumes)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:
