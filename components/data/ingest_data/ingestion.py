@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,11 +121,13 @@ class _TableWriter:
             loads = [Load(at=at, since=None, added=rows, changed=0, removed=0)]
         else:
             load = load_of(self._duckdb, _parquet(before), _parquet(fresh), self.table, start, at)
-            loads = [*state.loads, *([load] if load else [])]
+            if load is None:
+                # The same file, not the same rows written again: nothing new is no new version.
+                shutil.copyfile(before, self.file)
+                return self._written(state.loads, lambda: None)
+            loads = [*state.loads, load]
             self._copy(merged(_parquet(before), _parquet(fresh), self.table, start), self.file)
             self._check_written()
-            if load is None:
-                return self._written(loads, lambda: None)
         # A watermark in the future would keep every later row from being read.
         up_to = self._duckdb.execute(
             f"SELECT max({quoted(watermark)}) FILTER ({quoted(watermark)} <= now()::TIMESTAMP) "

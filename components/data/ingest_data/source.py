@@ -175,7 +175,7 @@ def open_source(place: Connection, scratch: Path, writable: Path) -> Iterator[Op
     with contextlib.ExitStack() as stack:
         try:
             connection = stack.enter_context(
-                database(writable=writable, attach=location, memory=MEMORY)
+                database(readable=[scratch], writable=writable, attach=location, memory=MEMORY)
                 if attached
                 else database(readable=[*([location] if location else []), scratch], writable=writable, memory=MEMORY)
             )
