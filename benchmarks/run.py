@@ -29,6 +29,8 @@ BENCHMARKS = {
     "promotion": "modelling",
     "step_overhead": "platform",
     "whole_run": "platform",
+    "online_features": "modelling",
+    "features": "modelling",
     "scale": "platform",
 }
 

@@ -10,17 +10,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 # The environment that the tests are started from brings one, whichever environment they run in.
 COMMAND_LINE = Path(__file__).resolve().parents[1] / ".venv" / "bin"
+
+
+def redis_command() -> str | None:
+    """Where the server's program is, if it is on this machine."""
+    return shutil.which("redis-server", path=str(COMMAND_LINE)) or shutil.which("redis-server")
 
 
 @contextlib.contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
     """The URL of a Redis server on a free port, which is stopped in the end; skips the test where there is none."""
-    command = shutil.which("redis-server", path=str(COMMAND_LINE)) or shutil.which("redis-server")
+    command = redis_command()
     if command is None:
+        import pytest
+
         pytest.skip("there is no redis-server on this machine")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -71,6 +71,9 @@ class Definitions:
     views: Mapping[str, FeatureView]
     """By name; each is computed by `<name>.sql`."""
     on_demand: Mapping[str, OnDemandFeatureView]
+    on_demand_inputs: Mapping[str, tuple[str, ...]]
+    """Names of what each on-demand function gets: stored features, and `request_time` where it asks for it."""
+    service: FeatureService
     features: tuple[Feature, ...]
     """The features of the service: what a model is trained on and served with, in this order."""
     sensitive: tuple[Feature, ...]
@@ -121,12 +124,10 @@ class Definitions:
         computed: dict[str, list[Any]] = {}
         wanted = [feature for feature in features if feature.view in self.on_demand]
         for name in dict.fromkeys(feature.view for feature in wanted):
-            view = self.on_demand[name]
-            names = [field.name for p in view.source_feature_view_projections.values() for field in p.features]
             where = f"{FEATURES_FILE}: the on-demand view {name}"
             try:
-                result = _function(view)(
-                    {column: list(stored[column]) for column in [*names, *view.get_request_data_schema()]}
+                result = _function(self.on_demand[name])(
+                    {column: list(stored[column]) for column in self.on_demand_inputs[name]}
                 )
             except Exception as error:
                 raise ContractViolation(
@@ -196,6 +197,8 @@ def load_definitions(project: Path, configuration: Configuration) -> Definitions
         entity=entity,
         views=views,
         on_demand=on_demand,
+        on_demand_inputs={name: _inputs(view) for name, view in on_demand.items()},
+        service=service,
         features=features,
         sensitive=sensitive,
         freshness=timedelta(days=configuration.features.freshness_days),
@@ -349,6 +352,11 @@ def _function(view: OnDemandFeatureView) -> FunctionType:
     assert transformation is not None  # Feast lets no on-demand view be defined without one.
     function: FunctionType = transformation.udf
     return function
+
+
+def _inputs(view: OnDemandFeatureView) -> tuple[str, ...]:
+    stored = (field.name for p in view.source_feature_view_projections.values() for field in p.features)
+    return (*stored, *view.get_request_data_schema())
 
 
 def _clocks(function: FunctionType) -> set[str]:

@@ -1,0 +1,161 @@
+"""How long one entity's features take in process, beside Feast's own `get_online_features` on the very same store.
+
+The reference project's service, five stored views and one on-demand view, over a store of made-up values; every answer
+is compared, bit for bit. On SQLite, and on Redis where there is a server.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from feast import FeatureStore, RepoConfig
+from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
+
+from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from components.features.definitions import TIMESTAMP, Definitions, load_definitions
+from components.features.online_store import Materialization, OnlineStore
+from project.configuration import Configuration
+from project.loading import load_configuration
+from serving.online_features import OnlineFeatures
+from tests.redis_server import redis_command, running_redis
+
+PROJECT = Path(__file__).resolve().parent.parent
+AS_OF = datetime(2026, 6, 30, 12, tzinfo=UTC)
+MISSING = 0.05
+
+Lookup = Callable[[Any], dict[str, Any]]
+
+
+def made_up(feast_type: FeastType, rows: int, chance: random.Random) -> pa.Array:
+    """Values of a type, some of them missing."""
+    makers: dict[FeastType, tuple[Callable[[], Any], pa.DataType]] = {
+        Int32: (lambda: chance.randrange(100), pa.int32()),
+        Int64: (lambda: chance.randrange(100), pa.int64()),
+        Float32: (lambda: chance.gauss(0, 1), pa.float32()),
+        Float64: (lambda: chance.gauss(0, 1), pa.float64()),
+        Bool: (lambda: chance.random() < 0.5, pa.bool_()),
+        String: (lambda: chance.choice(["basic", "plus", "premium"]), pa.string()),
+        UnixTimestamp: (lambda: AS_OF - timedelta(seconds=chance.randrange(10_000_000)), pa.timestamp("us", "UTC")),
+    }
+    make, kind = makers[feast_type]
+    return pa.array([None if chance.random() < MISSING else make() for _ in range(rows)], kind)
+
+
+def fill(location: str, name: str, definitions: Definitions, entities: int) -> OnlineStore:
+    """A store with made-up values of every view that the service needs."""
+    store, chance = OnlineStore(location, name, definitions, create=True), random.Random(7)
+    views = definitions.views_of(definitions.features)
+    for view in views:
+        columns = {definitions.key: pa.array(range(entities), pa.int64())}
+        columns |= {f.name: made_up(f.dtype, entities, chance) for f in definitions.views[view].features}
+        columns[TIMESTAMP] = pa.array([AS_OF] * entities, pa.timestamp("us", "UTC"))
+        store.write(view, pa.RecordBatch.from_pydict(columns))
+    store.note(Materialization(definitions.version, AS_OF, "", dict.fromkeys(views, entities), 0))
+    return store
+
+
+def feasts_own(store: OnlineStore, configuration: Configuration, definitions: Definitions, folder: Path) -> Lookup:
+    """Feast's way to the same values: its registry, its service, its response."""
+    settings = store.configuration
+    feast = FeatureStore(
+        config=RepoConfig(
+            project=settings.project,
+            provider="local",
+            registry={"path": str(folder / "registry.db"), "cache_ttl_seconds": 0},
+            online_store=settings.online_store.model_dump(),
+            offline_store={"type": "duckdb"},
+            entity_key_serialization_version=settings.entity_key_serialization_version,
+        )
+    )
+    feast.apply([definitions.entity, *definitions.views.values(), *definitions.on_demand.values(), definitions.service])
+    service = feast.get_feature_service(configuration.features.service)
+
+    def lookup(key: Any) -> dict[str, Any]:
+        row = {definitions.key: key, "request_time": AS_OF}
+        answer = feast.get_online_features(features=service, entity_rows=[row]).to_dict()
+        return {name: values[0] for name, values in answer.items()}
+
+    return lookup
+
+
+def same(definitions: Definitions, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    """Whether both give the same features, to the bit; Feast gives whole numbers as such."""
+    return all(
+        repr(ours[f.name]) == repr(float(value) if f.type == "numeric" and value is not None else value)
+        for f in definitions.features
+        for value in [theirs[f.name]]
+    )
+
+
+def timed(lookups: dict[str, Lookup], keys: list[int]) -> dict[str, np.ndarray]:
+    """Microseconds of each request; the ways take turns, so that whatever else the machine does meets all alike."""
+    taken: dict[str, list[float]] = {name: [] for name in lookups}
+    for key in keys:
+        for name, lookup in lookups.items():
+            began = time.perf_counter_ns()
+            lookup(key)
+            taken[name].append((time.perf_counter_ns() - began) / 1000)
+    return {name: np.array(values) for name, values in taken.items()}
+
+
+def measure(kind: str, location: str, entities: int, requests: int, folder: Path) -> list[Ratio]:
+    """One kind of store."""
+    configuration = load_configuration(PROJECT)
+    definitions = load_definitions(PROJECT, configuration)
+    store = fill(location, configuration.name, definitions, entities)
+    online = OnlineFeatures(PROJECT, location)
+    lookups: dict[str, Lookup] = {
+        "ours": lambda key: online.lookup([key], AS_OF)[0],
+        "feast": feasts_own(store, configuration, definitions, folder),
+    }
+    for key in range(min(entities, 200)):
+        if not same(definitions, lookups["ours"](key), lookups["feast"](key)):
+            sys.exit(f"{kind}: entity {key} has other features by get_online_features")
+    chance = random.Random(1)
+    taken = timed(lookups, [chance.randrange(entities) for _ in range(requests)])
+    for name, values in taken.items():
+        print(f"{kind:8} {name:8} p50 {np.quantile(values, 0.5):8,.0f} µs   p99 {np.quantile(values, 0.99):8,.0f} µs")
+    return [
+        Ratio(
+            f"get_online_features over ours, {kind}, p{quantile * 100:.0f}",
+            float(np.quantile(taken["feast"], quantile) / np.quantile(taken["ours"], quantile)),
+            "≥ 5" if quantile == 0.5 else "",
+        )
+        for quantile in (0.5, 0.99)
+    ]
+
+
+def main() -> None:
+    """Measure SQLite, and Redis where there is one."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--entities", type=int, default=5_000)
+    parser.add_argument("--requests", type=int, default=2_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="online-features-") as temporary:
+        folder = Path(temporary)
+        ratios = []
+        for kind in ("sqlite", "redis"):
+            (folder / kind).mkdir()
+            if kind == "sqlite":
+                location = str(folder / kind / "online.db")
+                ratios += measure(kind, location, options.entities, options.requests, folder / kind)
+                continue
+            if redis_command() is None:
+                print("there is no redis-server on this machine")
+                continue
+            with running_redis(folder / kind) as url:
+                ratios += measure(kind, url, options.entities, options.requests, folder / kind)
+    save_ratios(ratios, options.ratios)
+
+
+if __name__ == "__main__":
+    main()
