@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from lifecycle.data import data
+from lifecycle.schema import schema
 from project.loading import ConfigurationError, configuration_schema
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="Run a production model's life on this machine: ingest, validate, train, evaluate, deploy, monitor.",
 )
 app.add_typer(data, name="data")
+app.add_typer(schema, name="schema")
 # kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.
 out = Console(file=sys.stdout, highlight=False)
 err = Console(stderr=True, highlight=False)

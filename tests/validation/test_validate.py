@@ -14,8 +14,8 @@ from snapshots import write_snapshot
 
 from components.contract import ContractViolation
 from components.data.validate_data.checks import Check, failures
-from components.data.validate_data.infer_schema import propose_schemas, write_schema
 from components.data.validate_data.profile import mass_between
+from components.data.validate_data.schema_review import as_text, propose_schemas
 from components.data.validate_data.validation import validate
 
 TABLES = {"orders": {**ORDERS, "arrival_time": "recorded_at"}}
@@ -30,7 +30,7 @@ class Shop:
         self.rules([])
         self.ingest(GOOD_ORDERS)
         for table, schema in propose_schemas(folder / "tables").items():
-            write_schema(schema, self.project / "expectations" / f"{table}.pbtxt")
+            (self.project / "expectations" / f"{table}.pbtxt").write_text(as_text(schema))
 
     def ingest(self, query: str) -> None:
         write_snapshot(self.folder / "tables", orders=query)

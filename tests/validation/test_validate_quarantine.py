@@ -13,8 +13,8 @@ from snapshots import write_snapshot
 
 from components.contract import ContractViolation
 from components.data.tables import read_manifest
-from components.data.validate_data.infer_schema import propose_schemas, write_schema
 from components.data.validate_data.quarantine import Quarantine
+from components.data.validate_data.schema_review import as_text, propose_schemas
 from components.data.validate_data.validation import validate
 
 BUYERS = (
@@ -51,7 +51,7 @@ class Market:
         for table, schema in propose_schemas(
             write_snapshot(folder / "good", orders=GOOD_ORDERS, buyers=BUYERS)
         ).items():
-            write_schema(schema, self.project / "expectations" / f"{table}.pbtxt")
+            (self.project / "expectations" / f"{table}.pbtxt").write_text(as_text(schema))
         (self.project / "expectations" / "rules.yaml").write_text(yaml.safe_dump(RULES))
 
     def configure(self, **validation: Any) -> None:
@@ -103,20 +103,21 @@ def test_good_data_are_handed_on_whole(market: Market) -> None:
 
 
 def test_bad_rows_of_every_layer_go_to_a_side_table_with_all_their_reasons(market: Market) -> None:
-    bad = "CASE i WHEN 3 THEN -5 WHEN 4 THEN 'nan'::DOUBLE WHEN 5 THEN -1 ELSE amount END AS amount"
+    bad = "CASE i WHEN 3 THEN -5 WHEN 4 THEN 'nan'::DOUBLE WHEN 5 THEN -1 WHEN 8 THEN NULL ELSE amount END AS amount"
     bad += ", if(i IN (5, 6), 'barter', paid_by) AS paid_by"
     bad += ", if(i = 7, TIMESTAMP '2999-01-01', ordered_at) AS ordered_at"
     bad += ", if(i = 7, TIMESTAMP '2999-01-02', recorded_at) AS recorded_at"
     outcome = market.validate(without_number(changed(bad)))
-    assert outcome.rows == {"orders": 5}
+    assert outcome.rows == {"orders": 6}
     reasons = market.put_aside("orders")
-    assert set(reasons) == {3, 4, 5, 6, 7}
+    assert set(reasons) == {3, 4, 5, 6, 7, 8}
     assert reasons[3] == ["rules: orders.amount: an amount is above 0"]
     assert reasons[4] == ["statistics: orders.amount: a number is finite"]
     assert reasons[5] == [
         "rules: orders.amount: an amount is above 0",
         "schema: orders.paid_by: it is one of card, cash",
     ]
+    assert reasons[8] == ["schema: orders.amount: it is filled in all rows"]
     assert any("no time is in the future" in reason for reason in reasons[7])
     assert market.kept("orders") == [i for i in range(1000) if i not in reasons]
 

@@ -17,7 +17,13 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components.data.tables import TableSummary, quoted
 from components.data.validate_data.checks import Check, count_where, examples_where, percent
 from components.data.validate_data.profile import features_of
-from components.data.validate_data.table_statistics import Statistics, TableStatistics, feature_type, is_time
+from components.data.validate_data.table_statistics import (
+    Statistics,
+    TableStatistics,
+    feature_type,
+    is_time,
+    narrow_columns,
+)
 from components.data.validate_data.tfdv import validate_statistics
 from project.validation import Validation
 
@@ -107,13 +113,16 @@ def _drift_checks(
     accepted: TableStatistics,
     settings: Validation,
 ) -> Iterator[Check]:
-    recently = f"in the newest {settings.recent_days} days"
+    recently, everywhere = f"in the newest {settings.recent_days} days", "in all rows"
+    narrow = narrow_columns(now.whole)
     found = {
         recently: _distances(compared, summary, now.recent, accepted.recent, settings.drift_threshold),
-        "in all rows": _distances(compared, summary, now.whole, accepted.whole, settings.drift_threshold),
+        everywhere: _distances(compared, summary, now.whole, accepted.whole, settings.drift_threshold),
     }
     for column in compared:
         measured = {where: distances[column] for where, distances in found.items() if column in distances}
+        if column in narrow:
+            measured.pop(everywhere, None)
         if not measured:
             continue
         where = max(measured, key=lambda place: measured[place][0] - measured[place][1])
@@ -144,9 +153,11 @@ def _distances(
         rows, before_rows = _present(feature), _present(before)
         if not rows or not before_rows:
             continue
-        described = schema.feature.add(name=column, type=feature_type(summary.columns[column]))
-        allowed[column] = threshold + chance_of(described.type, rows, before_rows)
-        if described.type == schema_pb2.BYTES:
+        is_text = feature.type == statistics_pb2.FeatureNameStatistics.STRING
+        kind = schema_pb2.BYTES if is_text else feature_type(summary.columns[column])
+        described = schema.feature.add(name=column, type=kind)
+        allowed[column] = threshold + chance_of(kind, rows, before_rows)
+        if is_text:
             described.drift_comparator.infinity_norm.threshold = allowed[column]
         else:
             described.drift_comparator.jensen_shannon_divergence.threshold = allowed[column]

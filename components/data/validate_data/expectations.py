@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,16 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 import great_expectations as gx
 from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
 from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.datasource.fluent import PandasDatasource
 from great_expectations.exceptions import GreatExpectationsError
 from great_expectations.expectations.expectation import Expectation
 from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 from great_expectations.expectations.registry import list_registered_expectation_implementations
 from great_expectations.render.renderer import ValidationResultsPageRenderer
 from great_expectations.render.view import DefaultJinjaPageView
+
+# It tells of each folder that it makes.
+logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
 
 # Great Expectations' pages are made to be read online; without these they are as readable, and ask no one for anything.
 FROM_ELSEWHERE = re.compile(
@@ -62,14 +67,28 @@ def expectation_outcomes(
     for rule in asked:
         if rule.expectation not in known:
             raise unknown(rule, "expectation", str(rule.expectation), known)
+    context = gx.get_context(mode="ephemeral")
+    # A log is no place for progress bars.
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    source = context.data_sources.add_pandas("tables")
     with tables_database(folder, tables) as connection:
         return [
-            _outcome(connection, folder, list(group), tables[table], None if blame else samples[table], examples, blame)
+            _outcome(
+                source,
+                connection,
+                folder,
+                list(group),
+                tables[table],
+                None if blame else samples[table],
+                examples,
+                blame,
+            )
             for table, group in groupby(asked, key=lambda rule: rule.table)
         ]
 
 
 def _outcome(
+    source: PandasDatasource,
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
     rules: list[Rule],
@@ -92,12 +111,8 @@ def _outcome(
             checks.append(_not_judged(rule, summary, f"the table has no column {', '.join(missing)}"))
         else:
             expectations.append(_expectation(rule, number))
-    context = gx.get_context(mode="ephemeral")
-    # A log is no place for progress bars.
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     batch = (
-        context.data_sources.add_pandas("tables")
-        .add_dataframe_asset(table)
+        source.add_dataframe_asset(table)
         .add_batch_definition_whole_dataframe("all rows")
         .get_batch({"dataframe": rows})
     )

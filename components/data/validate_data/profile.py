@@ -12,7 +12,7 @@ from typing import TypeAlias
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.data.tables import TableSummary
-from components.data.validate_data.table_statistics import Statistics, feature_type, is_time
+from components.data.validate_data.table_statistics import Statistics, is_time
 
 Feature: TypeAlias = statistics_pb2.FeatureNameStatistics
 
@@ -124,7 +124,7 @@ def features_of(statistics: Statistics) -> dict[str, Feature]:
 
 
 def _profile(name: str, kind: str, feature: Feature, reference: Feature | None) -> ColumnProfile:
-    is_text = feature_type(kind) == schema_pb2.BYTES
+    is_text = feature.type == statistics_pb2.FeatureNameStatistics.STRING
     common = (feature.string_stats if is_text else feature.num_stats).common_stats
     rows = common.num_missing + common.num_non_missing
     missing = common.num_missing / rows if rows else 1.0

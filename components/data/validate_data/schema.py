@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from components.data.validate_data.tfdv import validate_statistics
 TYPE_WORDS = {schema_pb2.INT: "whole numbers", schema_pb2.FLOAT: "numbers", schema_pb2.BYTES: "text"}
 NEW_COLUMN = "SCHEMA_NEW_COLUMN"
 MISSING_COLUMN = "SCHEMA_MISSING_COLUMN"
+NO_SHAPE = "INVALID_FEATURE_SHAPE"
 UNKNOWN_VALUE = "ENUM_TYPE_UNEXPECTED_STRING_VALUES"
 OUT_OF_RANGE = ("INT_TYPE_SMALL_INT", "INT_TYPE_BIG_INT", "FLOAT_TYPE_SMALL_FLOAT", "FLOAT_TYPE_BIG_FLOAT")
 TOO_FEW = ("FEATURE_TYPE_LOW_FRACTION_PRESENT", "FEATURE_TYPE_LOW_NUMBER_PRESENT", "FEATURE_TYPE_NOT_PRESENT")
@@ -94,7 +95,13 @@ def schema_checks(
 
 
 def _by_column(anomalies: anomalies_pb2.Anomalies) -> dict[str, list[anomalies_pb2.AnomalyInfo.Reason]]:
-    return {".".join(info.path.step) or name: list(info.reason) for name, info in anomalies.anomaly_info.items()}
+    return {".".join(info.path.step) or name: _telling(info.reason) for name, info in anomalies.anomaly_info.items()}
+
+
+def _telling(reasons: Iterable[anomalies_pb2.AnomalyInfo.Reason]) -> list[anomalies_pb2.AnomalyInfo.Reason]:
+    """Without the one that a missing value brings with it: that a column with gaps has no shape."""
+    told = [reason for reason in reasons if anomalies_pb2.AnomalyInfo.Type.Name(reason.type) != NO_SHAPE]
+    return told or list(reasons)
 
 
 def _types(reasons: list[anomalies_pb2.AnomalyInfo.Reason]) -> set[str]:
@@ -193,7 +200,7 @@ def _unseen(
 def _row_rules(feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> Iterator[Violation]:
     """The rules of a column that each row keeps or breaks by itself."""
     kinds = []
-    if _domain(feature, schema):
+    if allowed_values(feature, schema):
         kinds.append(UNKNOWN_VALUE)
     for name, small, big in (("int_domain", *OUT_OF_RANGE[:2]), ("float_domain", *OUT_OF_RANGE[2:])):
         if feature.HasField(name):
@@ -211,7 +218,7 @@ def _in_words(kind: str, feature: schema_pb2.Feature, schema: schema_pb2.Schema)
     """A type of anomaly in words; None for the rare ones, which TFDV describes itself."""
     column = quoted(feature.name)
     if kind == UNKNOWN_VALUE:
-        values = _domain(feature, schema)
+        values = allowed_values(feature, schema)
         return Violation(
             f"it is one of {', '.join(values)}",
             "Look for a swapped column or a changed code in the source",
@@ -233,7 +240,8 @@ def _in_words(kind: str, feature: schema_pb2.Feature, schema: schema_pb2.Schema)
     return None
 
 
-def _domain(feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> list[str]:
+def allowed_values(feature: schema_pb2.Feature, schema: schema_pb2.Schema) -> list[str]:
+    """The texts that a column may hold; none where the schema lists none."""
     if feature.HasField("string_domain"):
         return list(feature.string_domain.value)
     return [value for domain in schema.string_domain if domain.name == feature.domain for value in domain.value]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -20,6 +20,10 @@ Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 
 WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "BOOLEAN")
 TIMES = ("DATE", "TIMESTAMP")
+
+# Whole numbers within such a range are compared as categories: histograms of so few values say more of their own bounds
+# than of the values.
+NARROW_RANGE = 50
 
 # Beyond so many cells the columns are shared by all cores. TFDV takes seconds for them, and as long to be imported by
 # one more process.
@@ -50,8 +54,23 @@ def is_time(kind: str) -> bool:
     return kind.startswith(TIMES)
 
 
+def narrow_columns(statistics: Statistics) -> set[str]:
+    """The columns of whole numbers, all within a narrow range."""
+    return {
+        feature.path.step[0]
+        for feature in statistics.datasets[0].features
+        if feature.type == statistics_pb2.FeatureNameStatistics.INT
+        and feature.num_stats.max - feature.num_stats.min <= NARROW_RANGE
+    }
+
+
 def table_statistics(
-    connection: duckdb.DuckDBPyConnection, folder: Path, table: str, summary: TableSummary, condition: str | None = None
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    table: str,
+    summary: TableSummary,
+    condition: str | None = None,
+    as_text: Collection[str] = (),
 ) -> Statistics:
     """Compute TFDV's statistics of a table, on all cores where it is large.
 
@@ -61,9 +80,11 @@ def table_statistics(
         table: The table.
         summary: Its rows and column types.
         condition: SQL condition for the rows to look at; None for all.
+        as_text: Columns to be taken for text, whatever they hold.
     """
     if condition is not None or summary.rows * len(summary.columns) <= CELLS_OF_ONE_CORE or cores() == 1:
-        return column_statistics(connection, table, summary.columns, condition)
+        kinds = {name: "VARCHAR" if name in as_text else kind for name, kind in summary.columns.items()}
+        return column_statistics(connection, table, kinds, condition)
     # Columns of a kind cost about the same, so each core gets as many of each. What it gives does not depend on which.
     ordered = sorted(summary.columns, key=lambda name: feature_type(summary.columns[name]))
     groups = [{name: summary.columns[name] for name in ordered[core :: cores()]} for core in range(cores())]
@@ -86,7 +107,7 @@ def column_statistics(
     Args:
         connection: A session with a view for each table.
         table: The table.
-        columns: DuckDB type by name.
+        columns: DuckDB type by name, as which TFDV is to see it.
         condition: SQL condition for the rows to look at; None for all.
     """
     cells = ", ".join(f"{value} AS {quoted(name)}" for name, value in _values(columns).items())

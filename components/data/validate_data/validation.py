@@ -209,7 +209,11 @@ def statistics_of(
         names: The tables.
         as_of: The end of the newest days, UTC without a zone; by default the newest event.
     """
-    from components.data.validate_data.table_statistics import TableStatistics, table_statistics
+    from components.data.validate_data.table_statistics import (
+        TableStatistics,
+        narrow_columns,
+        table_statistics,
+    )
 
     settings = configuration.validation
     samples = samples_of(manifest, configuration, settings.sample_rows)
@@ -219,12 +223,10 @@ def statistics_of(
         end = as_of or manifest.as_of.replace(tzinfo=None)
         recent = within(configuration.source.tables[name].event_time, end, settings.recent_days)
         recent_rows = connection.execute(f"SELECT count(*) FROM {quoted(name)} WHERE {recent}").fetchall()[0][0]
-        statistics[name] = TableStatistics(
-            summary.rows,
-            table_statistics(connection, folder, name, summary, sample),
-            recent_rows,
-            table_statistics(connection, folder, name, summary, f"{recent} AND {sample}" if sample else recent),
-        )
+        whole = table_statistics(connection, folder, name, summary, sample)
+        condition = f"{recent} AND {sample}" if sample else recent
+        newest = table_statistics(connection, folder, name, summary, condition, narrow_columns(whole))
+        statistics[name] = TableStatistics(summary.rows, whole, recent_rows, newest)
     return statistics
 
 
