@@ -221,13 +221,9 @@ def compiled_pipeline(original: Path, origin: Mapping[str, Any], work: Path, say
 
 def unpack_project(pipeline: Mapping[str, Any], work: Path, overrides: Sequence[str]) -> Path:
     """The project inside a compiled pipeline, with stores of its own in `work`: nothing that others read is written."""
-    found = _ARCHIVE.search(program(pipeline["deploymentSpec"]["executors"], "load-project"))
-    if found is None:
-        raise CannotReproduce("the compiled pipeline holds no project.")
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(found[1])), mode="r:gz") as tar:
-        tar.extractall(work / "embedded", filter="data")
+    embedded = embedded_code(pipeline["deploymentSpec"]["executors"], "load-project", work / "embedded")
     project = work / "project"
-    shutil.copytree(work / "embedded" / PROJECT_FOLDER, project)
+    shutil.copytree(embedded / PROJECT_FOLDER, project)
     if overrides:
         file = project / CONFIGURATION_FILE
         values = parse_yaml(file.read_text("utf-8"), CONFIGURATION_FILE)
@@ -241,10 +237,14 @@ def unpack_project(pipeline: Mapping[str, Any], work: Path, overrides: Sequence[
     return project
 
 
-def program(executors: Mapping[str, Any], step: str) -> str:
-    """The program of a step, its code inside."""
-    command = executors[f"exec-{step}"]["container"]["command"]
-    return str(next(part for part in command if "__KFP_EMBEDDED_ARCHIVE_B64" in part))
+def embedded_code(executors: Mapping[str, Any], step: str, destination: Path) -> Path:
+    """Unpack what travels with a step of a compiled pipeline into a folder, and return it."""
+    found = _ARCHIVE.search("\n".join(executors[f"exec-{step}"]["container"]["command"]))
+    if found is None:
+        raise CannotReproduce(f"the compiled pipeline holds no code of {step}.")
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(found[1])), mode="r:gz") as tar:
+        tar.extractall(destination, filter="data")
+    return destination
 
 
 def artifact(place: Path, **metadata: Any) -> dict[str, Any]:

@@ -18,6 +18,10 @@ NOT_COPIED = shutil.ignore_patterns(
     ".venv", ".lifecycle", ".git", "build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "tests"
 )
 
+SMALL = ["--set", "tuning.trials=3", "--set", "evaluation.bootstrap_replicates=50", "--set", "snapshots.count=8"]
+# A business of 2,000 customers is too small for the thresholds of one of 10,000.
+LENIENT = ["--set", "gate.rules=[{metric: performance.roc_auc, at_least: 0.6}]"]
+
 
 @dataclass(frozen=True)
 class Checkout:
@@ -89,3 +93,15 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
     yield copy
     if (copy.state / "serving").exists():
         copy.lifecycle("down")
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, dict[str, Any]]]:
+    """A checkout in which the small business was simulated and its model released."""
+    checkout = new_checkout(tmp_path_factory.mktemp("whole") / "a checkout")
+    port = ["--set", f"deployment.http_port={free_ports()}"]
+    data = checkout.state / "data" / "churn.duckdb"
+    checkout.lifecycle("simulate", "--output", str(data), "--customers", "2000", "--days", "500", "--seed", "3")
+    run = checkout.lifecycle("run", "training", "--json", *SMALL, *LENIENT, *port)
+    yield checkout, {**json.loads(run.stdout), "settings": [*SMALL, *LENIENT, *port], "progress": run.stderr}
+    checkout.lifecycle("down", expect=None)

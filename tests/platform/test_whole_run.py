@@ -6,31 +6,14 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from conftest import Checkout, free_ports, new_checkout
+from conftest import LENIENT, SMALL, Checkout, free_ports
 
 pytestmark = pytest.mark.slow
-
-SMALL = ["--set", "tuning.trials=3", "--set", "evaluation.bootstrap_replicates=50", "--set", "snapshots.count=8"]
-# A business of 2,000 customers is too small for the thresholds of one of 10,000.
-LENIENT = ["--set", "gate.rules=[{metric: performance.roc_auc, at_least: 0.6}]"]
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, dict[str, Any]]]:
-    """A checkout in which the small business was simulated and its model released."""
-    checkout = new_checkout(tmp_path_factory.mktemp("whole") / "a checkout")
-    port = ["--set", f"deployment.http_port={free_ports()}"]
-    data = checkout.state / "data" / "churn.duckdb"
-    checkout.lifecycle("simulate", "--output", str(data), "--customers", "2000", "--days", "500", "--seed", "3")
-    run = checkout.lifecycle("run", "training", "--json", *SMALL, *LENIENT, *port)
-    yield checkout, {**json.loads(run.stdout), "settings": [*SMALL, *LENIENT, *port], "progress": run.stderr}
-    checkout.lifecycle("down", expect=None)
 
 
 def test_one_command_ends_with_a_model_that_answers(served: tuple[Checkout, dict[str, Any]]) -> None:

@@ -1,0 +1,120 @@
+"""Any model can be trained again bit for bit with one command; where it comes out otherwise, the command says how."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Checkout, new_checkout
+
+from components.code_version import CodeVersion, code_version
+from lifecycle import reproduce
+
+
+@pytest.mark.slow
+def test_a_released_version_is_trained_again_to_the_same_bytes(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = served
+    version = run["endpoint"]["version"]
+    found = json.loads(checkout.lifecycle("reproduce", f"churn/{version}", "--json").stdout)
+    assert found["identical"]
+    assert found["differences"] == []
+
+
+@pytest.mark.slow
+def test_another_seed_or_setting_is_named_with_what_it_changes(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = served
+    settings = ["--set", "training.seed=7", "--set", "training.half_life_days=60"]
+    told = checkout.lifecycle("reproduce", run["id"], *settings, expect=1).stdout
+    assert "Different." in told
+    assert "seed: 42 → 7" in told
+    assert "leaves of the trees: " in told
+    assert "data version" not in told
+
+
+def test_what_cannot_be_had_is_named_and_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "RUNS", tmp_path / "runs")
+    origin = {"pipeline_run": "training-1", "code": {"commit": "", "changed": []}}
+    with pytest.raises(reproduce.CannotReproduce, match=r"training-1 is not kept in .*its commit is not known"):
+        reproduce.compiled_pipeline(tmp_path, origin, tmp_path, print)
+    origin["code"] = {"commit": "1" * 40, "changed": ["components/contract.py"]}
+    with pytest.raises(reproduce.CannotReproduce, match=r"changes to components/contract.py were never committed"):
+        reproduce.compiled_pipeline(tmp_path, origin, tmp_path, print)
+    origin["code"] = {"commit": "1" * 40, "changed": []}
+    with pytest.raises(reproduce.CannotReproduce, match=r"the commit 1{40} is not in the repository"):
+        reproduce.compiled_pipeline(tmp_path, origin, tmp_path, print)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with one module, changed since its commit, a new module, and a file of passwords."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    (folder / "module.py").write_text("VALUE = 1\n", "utf-8")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    (folder / "module.py").write_text("VALUE = 2\n", "utf-8")
+    (folder / "added.py").write_text("ADDED = True\n", "utf-8")
+    (folder / ".env").write_text("PASSWORD=secret\n", "utf-8")
+    return folder
+
+
+def test_a_version_of_code_is_its_commit_and_what_was_changed_since(repository: Path, tmp_path: Path) -> None:
+    version = code_version(repository)
+    assert version.commit == git(repository, "rev-parse", "HEAD").strip()
+    assert version.changed == ("added.py", "module.py")
+    assert "secret" not in version.variable() + version.change
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(repository), str(clone))
+    (tmp_path / "code.diff").write_text(version.change, "utf-8")
+    git(clone, "apply", str(tmp_path / "code.diff"))
+    for file in ("module.py", "added.py"):
+        assert (clone / file).read_bytes() == (repository / file).read_bytes()
+
+
+def test_a_version_survives_the_way_to_a_step(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from components.code_version import VARIABLE, recorded_version
+
+    version = code_version(repository)
+    monkeypatch.setenv(VARIABLE, version.variable())
+    assert recorded_version() == version
+    monkeypatch.delenv(VARIABLE)
+    assert recorded_version() == CodeVersion()
+
+
+def test_a_folder_without_git_has_no_version(tmp_path: Path) -> None:
+    assert code_version(tmp_path) == CodeVersion()
+
+
+@pytest.mark.slow
+def test_the_code_of_a_run_that_was_cleared_comes_from_its_commit_and_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = new_checkout(tmp_path / "checkout").folder
+    git(checkout, "init", "-q")
+    (checkout / ".git" / "info" / "exclude").write_text(".venv\n", "utf-8")
+    git(checkout, "add", "-A")
+    git(checkout, "commit", "-q", "-m", "all")
+    module = checkout / "components" / "training" / "decisions.py"
+    module.write_text(module.read_text("utf-8") + "\nCHANGED = True\n", "utf-8")
+    version = code_version(checkout)
+    assert version.changed == ("components/training/decisions.py",)
+    original = tmp_path / "original"
+    original.mkdir()
+    for part in ("pipeline.yaml", "feature_repo", "expectations"):
+        (original / part).symlink_to(checkout / part)
+    (original / "code.diff").write_text(version.change, "utf-8")
+    monkeypatch.setattr(reproduce, "CHECKOUT", checkout)
+    origin = {"pipeline_run": "", "code": {"commit": version.commit, "changed": list(version.changed)}}
+    compiled = reproduce.compiled_pipeline(original, origin, tmp_path, print)
+    embedded = reproduce.embedded_code(compiled["deploymentSpec"]["executors"], "train-model", tmp_path / "embedded")
+    assert "CHANGED = True" in (embedded / "components" / "training" / "decisions.py").read_text("utf-8")
