@@ -17,6 +17,8 @@ from serving.traffic import Counts, Return, Stage
 
 MACHINE = "n1-standard-2"
 HTTP_PORT = 8080
+# Vertex AI mounts a bucket into a pipeline's steps but not into what serves: the log ends with its container.
+PREDICTION_LOG = "/tmp/predictions"
 # At 10% of the traffic a version is missed by so many requests in a row once in 40,000 times.
 TRIES = 100
 
@@ -43,7 +45,7 @@ class VertexTraffic:
             project: Google Cloud project.
             location: Its region.
             deployment: Name, strategy and replicas.
-            stores: Online store and prediction log.
+            stores: Online store.
             version: The model's version.
             uri: The model folder in Cloud Storage.
             connection: More for `aiplatform.init`, such as credentials.
@@ -99,7 +101,7 @@ class VertexTraffic:
             "model_name": self.model,
             "version": self.candidate,
             "online_store": self._stores.online_store,
-            "prediction_log": self._stores.prediction_log,
+            "prediction_log": PREDICTION_LOG,
             "http_port": str(HTTP_PORT),
         }
         return {
