@@ -27,6 +27,7 @@ from environments.locks import interpreter  # noqa: E402
 BENCHMARKS = {
     "drift_rule": "modelling",
     "promotion": "modelling",
+    "tuning": "modelling",
     "step_overhead": "platform",
     "whole_run": "platform",
     "online_features": "modelling",
