@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from serving.prediction_log import Prediction, PredictionLog
 if TYPE_CHECKING:
     from serving.online_features import OnlineFeatures
 
+LOGGER = logging.getLogger(__name__)
 SCORES = Histogram(
     "prediction_score",
     "Scores the model answered with",
@@ -58,7 +60,7 @@ class FeatureLookup:
         self._place = (project_folder, online_store)
         self._features: OnlineFeatures | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-features")
-        self._thread.submit(self._open)
+        self._thread.submit(self._open).add_done_callback(self._tell)
 
     async def lookup(self, entities: Sequence[Any], request_time: datetime | None) -> list[Row]:
         """The features of each entity as of the request.
@@ -75,6 +77,11 @@ class FeatureLookup:
         if self._features is None:
             self._features = OnlineFeatures(*self._place)
         return self._features
+
+    def _tell(self, opened: Future[OnlineFeatures]) -> None:
+        error = None if opened.cancelled() else opened.exception()
+        if error is not None:
+            LOGGER.warning("%s answers only requests that bring all features along, so far: %s", self.model, error)
 
     def _ask(self, entities: Sequence[Any], request_time: datetime | None) -> list[Row]:
         try:

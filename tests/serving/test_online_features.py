@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from prometheus_client import REGISTRY
 
 from components.contract import ContractViolation
 from components.features import online_reading
@@ -17,6 +19,7 @@ from components.features.online_reading import FeastReader
 from components.features.online_store import Materialization, OnlineStore
 from project.loading import load_configuration
 from serving.online_features import OnlineFeatures
+from serving.predictor import FeatureLookup, FeaturesUnavailable
 from tests.lending_library import START, write_project
 from tests.redis_server import running_redis
 
@@ -125,3 +128,27 @@ def test_a_store_that_is_down_is_named_without_its_password(project: Path) -> No
         ContractViolation, match=r"redis://me:\*\*\*@127\.0\.0\.1:1 cannot be used: .*Connection refused"
     ):
         OnlineFeatures(project, "redis://me:secret@127.0.0.1:1")
+
+
+def test_a_server_over_the_wrong_store_says_so_when_it_starts(
+    project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lookup = FeatureLookup("library", project, str(tmp_path / "online.db"))
+    with pytest.raises(FeaturesUnavailable, match="There is no online store"):
+        asyncio.run(lookup.lookup([1], None))
+    lookup.close()
+    assert (
+        "library answers only requests that bring all features along, so far: There is no online store" in caplog.text
+    )
+
+
+def test_prometheus_learns_how_fresh_and_how_often_missing_features_are(project: Path, place: str) -> None:
+    def metric(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    fill(project, place)
+    before = metric("online_features_entities_total"), metric("online_features_missing_total", feature="genre")
+    OnlineFeatures(project, place).lookup([1, 2, 3], AS_OF)
+    assert metric("online_features_as_of_seconds") == AS_OF.timestamp()
+    assert metric("online_features_entities_total") == before[0] + 3
+    assert metric("online_features_missing_total", feature="genre") == before[1] + 2
