@@ -11,6 +11,7 @@ import contextlib
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,8 +48,8 @@ KINDS = rf"""
             AND TRY_CAST(value AS TIMESTAMPTZ) IS NOT NULL THEN {ZONED_TIME}
         ELSE 0 END
 """
-# So many columns are looked at in one pass over the file.
-COLUMNS_AT_ONCE = 500
+# DuckDB holds thousands of values of each column at once: beyond this many it would take more memory than a step has.
+MOST_COLUMNS = 4000
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,12 @@ def select_delimited(
             say, or a value is of another kind than the schema says.
         duckdb.Error: a row has more or fewer fields than the header, or a file is no UTF-8.
     """
-    header = _header(files[0])
+    header = _header(files[0], table)
     for file in files[1:]:
-        if _header(file) != header:
+        other = _header(file, table)
+        if other != header:
             raise ContractViolation(
-                f"table {table}: {file.name} has other columns than {files[0].name}: {', '.join(_header(file))[:200]}. "
+                f"table {table}: {file.name} has other columns than {files[0].name}: {', '.join(other)[:200]}. "
                 "Write all files of a table with the same columns, in the same order."
             )
     if expected is not None:
@@ -109,7 +111,7 @@ def text_of(header: Sequence[str], files: Sequence[Path]) -> str:
     )
 
 
-def _header(file: Path) -> list[str]:
+def _header(file: Path, table: str) -> list[str]:
     try:
         with (
             file.open("rb") as stored,
@@ -117,17 +119,26 @@ def _header(file: Path) -> list[str]:
             io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as text,
         ):
             names = next(csv.reader(text, strict=True), [])
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ContractViolation(
-            f"{file.name} is no comma-separated UTF-8 text: {error}. Save it as UTF-8, with commas between the fields "
-            "and quotes around those that hold one."
+            f"table {table}: {file.name} is no comma-separated UTF-8 text: {error}. Write it again to its end, as "
+            "UTF-8, with commas between the fields and quotes around those that hold one."
         ) from error
     if not names:
-        raise ContractViolation(f"{file.name} is empty: it lacks even a header. Write the names of its columns first.")
+        raise ContractViolation(
+            f"table {table}: {file.name} is empty: it lacks even a header. Write the names of its columns first."
+        )
+    if len(names) > MOST_COLUMNS:
+        raise ContractViolation(
+            f"table {table}: {file.name} has {len(names):,} columns, more than the {MOST_COLUMNS:,} that are read. "
+            "If rows and columns changed places, write it the other way round; else leave out what no feature needs."
+        )
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice or "" in names:
         what = f"the column {twice[0]!r} twice" if twice and twice[0] else "a column without a name"
-        raise ContractViolation(f"{file.name} has {what} in its header. Give each column a name of its own.")
+        raise ContractViolation(
+            f"table {table}: {file.name} has {what} in its header. Give each column a name of its own."
+        )
     return names
 
 
@@ -144,12 +155,16 @@ def _check_names(header: Sequence[str], expected: Expected, file: str, table: st
 
 
 def _kinds(connection: duckdb.DuckDBPyConnection, header: Sequence[str], rows: str) -> list[int]:
-    kinds: list[int] = []
-    for start in range(0, len(header), COLUMNS_AT_ONCE):
-        looks = ", ".join(f"bit_and(kinds_of({quoted(name)}))" for name in header[start : start + COLUMNS_AT_ONCE])
-        found = connection.execute(f"SELECT {looks} FROM {rows}").fetchall()[0]
-        # A column without any value may be anything.
-        kinds += [ANY if bits is None else bits for bits in found]
+    # Cells under each other rather than an expression for each column: planning a thousand of those takes seconds.
+    cells = ", ".join(quoted(name) for name in header)
+    found = connection.execute(
+        f"SELECT place, bit_and(kinds_of(value)) FROM (SELECT unnest([{cells}]) AS value, "
+        f"unnest(range({len(header)})) AS place FROM {rows}) GROUP BY place"
+    ).fetchall()
+    # A column without any value may be anything.
+    kinds = [ANY] * len(header)
+    for place, bits in found:
+        kinds[place] = ANY if bits is None else bits
     return kinds
 
 

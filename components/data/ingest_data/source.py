@@ -105,11 +105,16 @@ class OpenSource:
         """Turn DuckDB's error over the source's content into a violation that names `what` was read."""
         try:
             yield
-        except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        except duckdb.InterruptException:
             raise
+        except duckdb.OutOfMemoryException:
+            raise ContractViolation(
+                f"{what} of {self.place.url} takes more than {MEMORY} of memory to read, in rows too wide or a query "
+                "that holds too much at once. Leave out columns, or aggregate less, with the table's query."
+            ) from None
         except duckdb.Error as error:
             # Where an installed package happens to stand, or a fetched file, says nothing to whoever reads this.
-            reason = first_line(error).removeprefix("Invalid Input Error: ")
+            reason = _reason(error)
             if self.location is not None:
                 reason = reason.replace(str(self.location), self.place.url)
             reason = self.where.hide(reason.replace(f"{self.scratch}/", ""))
@@ -186,6 +191,15 @@ def open_source(place: Connection, scratch: Path, writable: Path) -> Iterator[Op
                 "with source.format in pipeline.yaml."
             ) from error
         yield OpenSource(place, where, connection, location, scratch)
+
+
+def _reason(error: duckdb.Error) -> str:
+    """What DuckDB complains of, without its advice on options that nobody here can set."""
+    about, _, rest = str(error).strip().partition("\n")
+    if "CSV Error" not in about:
+        return first_line(error)
+    details = [line.strip() for line in rest.partition("Possible fixes")[0].splitlines() if line.strip()]
+    return ", ".join([about.removeprefix("Invalid Input Error: "), *(line[:200].rstrip(".") for line in details)])
 
 
 def in_parentheses(query: str) -> str:
