@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ from conftest import free_ports
 from local_release import INPUTS, REQUEST, Load, Place, make_model
 
 from components.contract import ContractViolation
+from components.deployment.rollback_model.reversal import roll_back
 from environments.locks import interpreter
 from serving.client import Client, scores_in, v2_request
 from serving.local import endpoints, rollback, start, stop
@@ -96,13 +98,15 @@ def test_releases_under_load_lose_no_request_and_keep_the_address(place: Place, 
     with Load(place.port) as load:
         second = place.release(models["2"], strategy="canary", steps=[20, 100])
         third = place.release(models["3"], strategy="blue_green")
-        returned = rollback(place.serving, "devices")
+        roll_back(place.project(models["3"]), place.folder / "rollback.json")
+    returned = json.loads((place.folder / "rollback.json").read_text())
     assert {status for status, _ in load.answers} == {200}
     assert {version for _, version in load.answers} == {"1", "2", "3"}
     assert [step["percent"] for step in second["steps"]] == [20, 100]
     assert (third["version"], third["previous_version"]) == ("3", "2")
-    assert first["url"] == third["url"] == returned.url
-    assert place.ask().headers["x-model-version"] == returned.version == "2"
+    assert first["url"] == third["url"] == returned["url"]
+    assert (returned["version"], returned["previous_version"]) == ("2", "3")
+    assert place.ask().headers["x-model-version"] == "2"
     # Champion and previous are kept; the first is stopped and gone.
     kept = {folder.name for folder in (place.serving / "devices" / "versions").iterdir()}
     assert kept == {"2", "3"}
