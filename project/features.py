@@ -37,7 +37,8 @@ class Split(Section):
     """Which snapshots train, validate and test: always in this order of time."""
 
     validation_snapshots: int = Field(default=2, gt=0)
-    """Snapshots that choose parameters, calibrate and set the decision threshold."""
+    """Snapshots that calibrate (the newer half of them) and set the decision threshold (the older half); a single one
+    is divided by entity."""
     test_snapshots: int = Field(default=2, gt=0)
     """The newest snapshots, which only the evaluation sees."""
 

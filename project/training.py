@@ -53,7 +53,7 @@ class Threshold(Section):
     """The score from which on an entity is acted upon."""
 
     by: ThresholdRule = ThresholdRule.cost
-    """What it makes as good as it can be on the validation snapshots that did not calibrate: `cost` is the worth of
+    """What it makes as good as it can be on the older half of the validation snapshots: `cost` is the worth of
     all decisions by `training.costs`, `f1` the harmonic mean of precision and recall, `balanced_accuracy` the mean of
     the shares of events and of non-events that are decided rightly."""
 
@@ -75,8 +75,8 @@ class Training(Section):
     half_life_days: float | None = Field(default=None, gt=0)
     """A training row this many days older than the newest counts half as much; without it all count the same."""
     calibration: Calibration = Calibration.sigmoid
-    """How scores become probabilities: `sigmoid`, `isotonic` or `none`; fitted on validation snapshots that choose
-    neither the parameters nor the threshold."""
+    """How scores become probabilities: `sigmoid`, `isotonic` or `none`; fitted on the newer half of the
+    validation snapshots, which decide nothing else."""
     threshold: Threshold = Threshold()
     """From which score on an entity is acted upon."""
     costs: Costs = Costs()

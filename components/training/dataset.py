@@ -79,10 +79,10 @@ class TrainingSet:
     def part(self, name: str) -> Part:
         """Read and check `train`, `validation`, `calibration` or `test`.
 
-        What decides is apart from what calibrates, and both are a label's horizon later than what was trained on: of
-        `validation.parquet` the newer half of the snapshots calibrates, so that probabilities have the level of the
-        day, and the older half, one more where their number is odd, chooses parameters and the threshold. A single
-        snapshot is divided by entity.
+        What calibrates is apart from what sets the threshold, and both are a label's horizon later than what was
+        trained on, which chose the parameters: of `validation.parquet` the newer half of the snapshots calibrates, so
+        that probabilities have the level of the day, and the older half, one more where their number is odd, is the
+        validation part. A single snapshot is divided by entity.
 
         Raises:
             ContractViolation: a column is missing or there twice, the label is anything but 0 and 1, or a number is

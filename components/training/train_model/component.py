@@ -14,7 +14,7 @@ def train_model(
 ):
     """Train the model, calibrate it, choose its decision threshold, export it to ONNX and record it in MLflow.
 
-    Trained on the train part; the newer half of the validation snapshots calibrates, the older half chooses the
+    Trained on the train part; the newer half of the validation snapshots calibrates, the older half sets the
     threshold by `training.threshold`. A dummy and a logistic regression are trained beside it. The step fails when the
     exported model gives any validation or test row a probability more than 1e-5 from the trained one's.
 

@@ -107,7 +107,7 @@ def _data(configuration: Configuration, training_set: TrainingSet, model: Traine
     rows = [("part", "snapshots", "rows", "events")]
     for name, use in (
         ("train", "trained on"),
-        ("validation", "chose parameters and threshold"),
+        ("validation", "set the threshold"),
         ("calibration", "calibrated"),
         ("test", "kept for the evaluation"),
     ):
@@ -130,9 +130,9 @@ def _performance(model: TrainedModel, description: Mapping[str, Any]) -> Section
     rows += [(name, f"{value:.3f}") for name, value in description["baseline_auc"].items()]
     sentences = [
         f"On the validation part: average precision {average_precision_score(label, score):.3f} "
-        f"(chance {label.mean():.3f}), Brier score {brier_score_loss(label, score):.4f}. These rows chose the "
-        "parameters, so that they flatter; the run's report has the evaluation on rows that chose nothing, with "
-        "intervals, fairness and robustness."
+        f"(chance {label.mean():.3f}), Brier score {brier_score_loss(label, score):.4f}. These rows set the "
+        "threshold; the run's report has the evaluation on rows that decided nothing, with intervals, fairness and "
+        "robustness."
     ]
     return Section("Performance", sentences, rows, ("roc", "precision_recall", "learning_curve"))
 
