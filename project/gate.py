@@ -49,9 +49,9 @@ NonInferiorityMargin = Annotated[float, Field(gt=0)]
 class GateRule(Section):
     """One condition for promotion."""
 
-    metric: str = Field(pattern=r"^[a-z_]+(\.[A-Za-z0-9_:<>=\-+ ]+)+$")
+    metric: str = Field(pattern=r"^[a-z_]+\.[A-Za-z0-9_]+(\.[^\n]*[^\s])?$")
     """`dimension.metric` or `dimension.metric.slice`, as the evaluation names it, such as
-    `fairness.demographic_parity_ratio.gender`."""
+    `fairness.demographic_parity_ratio.gender` or `performance.roc_auc.plan=pro`."""
     at_least: float | None = None
     """The smallest value that passes."""
     at_most: float | None = None

@@ -95,6 +95,17 @@ def test_a_metric_that_could_not_be_measured_fails_or_is_waived_by_policy_and_ne
     assert waived.sentence in told
 
 
+@pytest.mark.parametrize("piece", ["plan=pro", "age=65+", "city=S\u00e3o Paulo/SP", "group+rare=a & b"])
+def test_a_slice_is_named_as_the_data_name_it(piece: str) -> None:
+    assert GateRule(metric=f"performance.roc_auc.{piece}", at_least=0).metric.endswith(piece)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "performance.", "performance.roc auc", "performance.roc_auc. "])
+def test_what_is_no_name_of_a_metric_is_refused(metric: str) -> None:
+    with pytest.raises(ValidationError, match="pattern"):
+        GateRule(metric=metric, at_least=0)
+
+
 def test_what_no_comparison_can_measure_is_refused_when_the_project_is_read() -> None:
     with pytest.raises(ValidationError, match="roc_auc"):
         Champion(metric="roc_auk")
