@@ -48,9 +48,9 @@ class Market:
         self.folder = folder
         self.project = make_project(folder / "shop", f"duckdb:///{folder / 'shop.duckdb'}", TABLES)
         self.configure(largest_bad_share=0.1)
-        for table, schema in propose_schemas(
-            write_snapshot(folder / "good", orders=GOOD_ORDERS, buyers=BUYERS)
-        ).items():
+        (self.project / "expectations").mkdir()
+        good = write_snapshot(folder / "good", orders=GOOD_ORDERS, buyers=BUYERS)
+        for table, schema in propose_schemas(good).items():
             (self.project / "expectations" / f"{table}.pbtxt").write_text(as_text(schema))
         (self.project / "expectations" / "rules.yaml").write_text(yaml.safe_dump(RULES))
 
