@@ -30,6 +30,7 @@ BENCHMARKS = {
     "tuning": "modelling",
     "step_overhead": "platform",
     "whole_run": "platform",
+    "ingest": "validation",
     "online_features": "modelling",
     "features": "modelling",
     "scale": "platform",
