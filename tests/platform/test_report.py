@@ -82,13 +82,29 @@ def test_a_rejected_candidate_is_told_with_the_rules_it_misses(run: dict[str, Ar
     assert [rule.passed for rule, _ in report.gate.rules] == [False, True, True, True, True]
 
 
-def test_a_candidate_that_does_not_beat_the_champion_is_told_so(run: dict[str, ArtifactView]) -> None:
+@pytest.mark.parametrize(
+    ("comparisons", "words"),
+    [
+        ([{"metric": "roc_auc", "passed": False}], "does not beat the model in production"),
+        (
+            [
+                {"metric": "roc_auc", "passed": True},
+                {"metric": "brier_score", "demand": "non_inferiority", "passed": False},
+            ],
+            "may be worse than the model in production",
+        ),
+        ([], "could not be compared with the model in production"),
+    ],
+)
+def test_a_candidate_that_does_not_replace_the_champion_is_told_why(
+    run: dict[str, ArtifactView], comparisons: list[dict[str, Any]], words: str
+) -> None:
     def lose(verdict: Any) -> None:
         verdict["decision"] = "rejected"
-        verdict["champion"]["passed"] = False
+        verdict["champion"] |= {"passed": False, "comparisons": comparisons}
 
     change(run["verdict"], "", lose)
-    assert "does not beat the model in production" in report_of(run).sentence
+    assert words in report_of(run).sentence
 
 
 def test_a_failed_run_is_told_with_its_step_its_reason_and_the_command_that_goes_on(

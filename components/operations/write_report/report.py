@@ -223,8 +223,16 @@ def describe_outcome(
     if gate.verdict.decision != Outcome.promoted:
         missed = len(gate.missed)
         if not missed:
+            failed = [comparison.demand for comparison, _ in gate.comparisons if not comparison.passed]
+            what = (
+                "could not be compared with"
+                if not gate.comparisons
+                else "does not beat"
+                if "superiority" in failed
+                else "may be worse than"
+            )
             return Outcome.rejected, (
-                f"The candidate meets all {rules} rules but does not beat the model in production, which still serves."
+                f"The candidate meets all {rules} rules but {what} the model in production, which still serves."
             )
         serving = "the model in production still serves" if gate.champion else "no model is in production yet"
         return Outcome.rejected, f"The candidate misses {missed} of {rules} rules and was not deployed; {serving}."
