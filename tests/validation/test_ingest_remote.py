@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 import fsspec
+import pyarrow as pa
 import pytest
 from shop import GOOD_ORDERS, make_project, parquet_rows
 
 from components.contract import ContractViolation
 from components.data.ingest_data import attempts
 from components.data.ingest_data.ingestion import ingest
-from tests.servers import web
+from tests.servers import PASSWORD, web
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +134,26 @@ def test_bigquery_is_asked_as_its_client_library_asks(monkeypatch: pytest.Monkey
         service.statement_type = "DELETE"
         with pytest.raises(ContractViolation, match="is a DELETE, which changes data"):
             ingest(make_project(tmp_path / "shop", "bigquery://project/shop"), tmp_path / "tables")
+
+
+def test_snowflake_is_asked_as_its_driver_asks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real driver against a stand-in for the service: no Snowflake was there to test with."""
+    from tests.snowflake_service import snowflake_service
+
+    rows = {
+        "ORDER_ID": pa.array([7, 8], pa.int64()),
+        "ORDERED_AT": pa.array([1_735_689_600_000_000, None], pa.int64()),
+        "NOTE": pa.array(["Zoë", None]),
+    }
+    with snowflake_service(rows, PASSWORD) as service:
+        url = f"snowflake://me:${{DB_PASSWORD}}@account/SHOP/PUBLIC?host=127.0.0.1&port={service.port}&protocol=http"
+        project = make_project(tmp_path / "shop", url)
+        monkeypatch.setenv("DB_PASSWORD", PASSWORD)
+        manifest = ingest(project, tmp_path / "tables")
+        assert list(manifest.tables["orders"].columns) == ["order_id", "ordered_at", "note"]
+        assert parquet_rows(tmp_path / "tables/orders.parquet")[0][1:] == (datetime(2025, 1, 1), "Zoë")
+        assert service.statements[-1] == "SELECT * FROM orders"
+        monkeypatch.setenv("DB_PASSWORD", "n0t-it")
+        with pytest.raises(ContractViolation, match="Incorrect username or password") as refusal:
+            ingest(project, tmp_path / "tables")
+        assert "n0t-it" not in str(refusal.value)
