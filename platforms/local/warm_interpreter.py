@@ -7,6 +7,7 @@ environment, a log, a process group and an end of its own.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -126,10 +127,15 @@ class WarmInterpreter:
         step: int | None = None
         try:
             step = self._answer("process")
-            return self._answer("code")
+            code = self._answer("code")
         except KeyboardInterrupt:
             self._end(step if step is not None else self._answer("process"))
             raise
+        if code != 0:
+            # A step that was killed could not end its own workers.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(step, signal.SIGKILL)
+        return code
 
     def _answer(self, name: str) -> int:
         assert self._process.stdout is not None

@@ -57,6 +57,17 @@ def sleep(greeting: dsl.Input[Artifact]):
 
 
 @component(environment="platform")
+def die(greeting: dsl.Input[Artifact]):
+    """Start a process and be killed."""
+    import os
+    import signal
+    import subprocess
+
+    print("child", subprocess.Popen(["sleep", "300"]).pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@component(environment="platform")
 def outcome(status: PipelineTaskFinalStatus, message: Output[Artifact]):
     """Write how the run ended."""
     import json
@@ -69,7 +80,7 @@ def outcome(status: PipelineTaskFinalStatus, message: Output[Artifact]):
 
 
 @dsl.pipeline(name="greeting")
-def greeting_pipeline(name: str, crash_after: bool = False, sleep_after: bool = False):
+def greeting_pipeline(name: str, crash_after: bool = False, sleep_after: bool = False, die_after: bool = False):
     ending = outcome().set_caching_options(False)
     with dsl.ExitHandler(ending):
         greeted = greet(name=name)
@@ -77,6 +88,8 @@ def greeting_pipeline(name: str, crash_after: bool = False, sleep_after: bool = 
             crash(greeting=greeted.outputs["greeting"])
         with dsl.If(sleep_after == True, name="sleep"):  # noqa: E712
             sleep(greeting=greeted.outputs["greeting"])
+        with dsl.If(die_after == True, name="die"):  # noqa: E712
+            die(greeting=greeted.outputs["greeting"])
 
 
 class Observed:
@@ -161,6 +174,17 @@ def test_a_step_that_dies_without_words_still_gives_a_reason(folder: Path) -> No
     assert ("crash", "failed: exit code 7") in observed.told or any(
         step == "crash" and "exit code 7" in told for step, told in observed.told
     )
+
+
+def test_a_step_that_is_killed_leaves_no_process(folder: Path) -> None:
+    observed = run(folder, name="Ada", die_after=True)
+    assert ("die", "failed: child") in [(step, told[:13]) for step, told in observed.told]
+    numbers = {int(number) for number in re.findall("child ([0-9]+)", (folder / "logs" / "die.log").read_text())}
+    deadline = time.monotonic() + 5
+    while numbers & running() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(numbers) == 1
+    assert not numbers & running()
 
 
 def test_a_run_leaves_no_scratch_files(folder: Path) -> None:
