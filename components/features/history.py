@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import warnings
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from feast import FeatureStore, FeatureView, FileSource, RepoConfig
 from components.contract import ContractViolation
 from components.data.tables import MEMORY_LIMIT
 from components.features.definitions import REQUEST_TIME, TIMESTAMP, Definitions, Feature
+from components.features.point_in_time import moment_of
 from project.configuration import Configuration
 
 
@@ -32,6 +34,7 @@ class FeatureHistory:
             folder: What `write_view_values` wrote, for each view that will be asked for.
         """
         self.definitions = definitions
+        self._folder = folder
         # ibis' connection, which Feast runs on, would take most of the machine's memory before it spills, and then into
         # the working folder.
         ibis.set_backend(ibis.duckdb.connect(temp_directory=str(folder / "feast"), memory_limit=MEMORY_LIMIT))
@@ -46,8 +49,8 @@ class FeatureHistory:
                 entity_key_serialization_version=3,
             )
         )
-        views = [view for view in definitions.views.values() if (folder / view.name).is_dir()]
-        self.store.apply([definitions.entity, *(_stored_in(folder, view) for view in views)])
+        self._views = [view for view in definitions.views.values() if (folder / view.name).is_dir()]
+        self.store.apply([definitions.entity, *(_stored_in(self._shown(view), view) for view in self._views)])
 
     def features_of(self, entities: pa.Table, features: Sequence[Feature]) -> pa.Table:
         """Feature values as of each row's time.
@@ -63,6 +66,7 @@ class FeatureHistory:
         Raises:
             ContractViolation: a row was lost, or a value is infinite or of the wrong type.
         """
+        self._show(entities[TIMESTAMP][0].as_py(), entities[TIMESTAMP][-1].as_py())
         with warnings.catch_warnings():
             # ibis calls what DuckDB has renamed.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -85,11 +89,23 @@ class FeatureHistory:
         values = {f.name: computed[f.name] if f in on_demand else found[f.name] for f in features}
         return pa.table({feature.name: _column(feature, values[feature.name]) for feature in features})
 
+    def _shown(self, view: FeatureView) -> Path:
+        return self._folder / "shown" / str(view.name)
+
+    def _show(self, first: datetime, last: datetime) -> None:
+        """Let Feast see the values that rows between two moments can have, and no others: a join reads all it sees."""
+        for view in self._views:
+            shutil.rmtree(self._shown(view), ignore_errors=True)
+            self._shown(view).mkdir(parents=True)
+            for file in (self._folder / view.name).glob("*.parquet"):
+                if first - self.definitions.freshness <= moment_of(file) <= last:
+                    (self._shown(view) / file.name).symlink_to(file.resolve())
+
 
 def _stored_in(folder: Path, view: FeatureView) -> FeatureView:
     # Feast's DuckDB store looks for a relative path in the working folder.
     stored = copy.copy(view)
-    stored.batch_source = FileSource(path=str(folder / view.name / "*.parquet"), timestamp_field=TIMESTAMP)
+    stored.batch_source = FileSource(path=str(folder / "*.parquet"), timestamp_field=TIMESTAMP)
     return stored
 
 

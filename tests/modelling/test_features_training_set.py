@@ -16,6 +16,7 @@ import pytest
 from feast import FeatureStore
 
 from components.contract import ContractViolation
+from components.features.build_training_set import training_set as training_set_module
 from components.features.build_training_set.training_set import build
 from components.features.point_in_time import session
 from environments.locks import interpreter
@@ -135,6 +136,15 @@ def test_the_same_input_gives_the_same_bytes(
     again = build_from(tmp_path, *history)
     for file in training_set.iterdir():
         assert (again / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_join_in_many_small_batches_gives_the_same_rows(
+    tmp_path: Path, training_set: Path, history: tuple[list[Row], list[Row]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_set_module, "BATCH_ROWS", 70)
+    batched = frames(build_from(tmp_path, *history))
+    for part, rows in frames(training_set).items():
+        pd.testing.assert_frame_equal(batched[part], rows)
 
 
 @pytest.mark.parametrize(("freshness_days", "last_known"), [(9, "2025-01-31"), (10, "2025-02-10")])
