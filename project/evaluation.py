@@ -14,6 +14,8 @@ class Evaluation(Section):
     """Resamples behind the 95% intervals that have no closed form; whole entities are drawn."""
     smallest_group: int = Field(default=100, gt=0)
     """A group or slice with fewer rows is said to be too small to judge."""
+    disturbed_rows: int = Field(default=50_000, gt=0)
+    """Rows, whole entities, that are scored anew for each missing feature, noise and other disturbance."""
     actionable: list[str] = Field(default=[])
     """Features that a customer controls: for each decision the smallest change of one or two of them that turns it is
     searched for."""

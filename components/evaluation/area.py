@@ -73,7 +73,8 @@ def area(
         rows: What to measure on; all by default.
     """
     label, score, entity = label[rows], score[rows], entity[rows]
-    order = np.argsort(score, kind="stable")
+    # The order of equal scores does not matter: they count together.
+    order = np.argsort(score)
     ranked = score[order]
     new = np.append(True, ranked[1:] != ranked[:-1])
     group = np.cumsum(new) - 1

@@ -13,8 +13,8 @@ Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 
 LOW, HIGH = 0.025, 0.975
-# Numbers that one block of replicates may hold, so that memory does not grow with rows times replicates.
-BLOCK = 4_000_000
+# Numbers that one block of replicates may hold: memory does not grow with rows times replicates, and caches suffice.
+BLOCK = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,12 @@ class Bootstrap:
             Shape (replicates, k).
         """
         sums = entity_sums(contributions, self.entity)
-        size = max(1, BLOCK // len(sums))
-        starts = range(0, len(self.counts), size)
-        return np.concatenate([self.counts[at : at + size].astype(np.float64) @ sums for at in starts])
+        replicates = len(self.counts)
+        size = max(1, BLOCK // replicates)
+        totals = np.zeros((replicates, sums.shape[1]))
+        for at in range(0, len(sums), size):
+            totals += self.counts[:, at : at + size].astype(np.float64) @ sums[at : at + size]
+        return totals
 
 
 def entity_sums(contributions: NDArray[Any], entity: NDArray[np.int64]) -> Floats:

@@ -30,7 +30,8 @@ class Ranking:
         """
         self.order: NDArray[np.int64] = np.argsort(-score, kind="stable")
         ranked = score[self.order]
-        self.starts = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+        # Where each group of equal scores ends.
+        self.ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
         self.label = np.asarray(label, dtype=np.float64)[self.order]
 
     def figures(self, ranked: Floats) -> Floats:
@@ -47,11 +48,10 @@ class Ranking:
         Returns:
             Shape (b, 2 + len(TOP_PERCENTS)); no number where a class has no weight.
         """
-        weight, positives = ranked, ranked * self.label
-        if len(self.starts) < len(self.label):
-            weight = np.add.reduceat(weight, self.starts, axis=1)
-            positives = np.add.reduceat(positives, self.starts, axis=1)
-        found, selected = np.cumsum(positives, axis=1), np.cumsum(weight, axis=1)
+        found, selected = np.cumsum(ranked * self.label, axis=1), np.cumsum(ranked, axis=1)
+        if len(self.ends) < len(self.label):
+            found, selected = found[:, self.ends], selected[:, self.ends]
+        positives, weight = (np.diff(values, axis=1, prepend=0) for values in (found, selected))
         events, total = found[:, -1:], selected[:, -1:]
         with np.errstate(invalid="ignore", divide="ignore"):
             precision = np.where(selected > 0, found / selected, 0.0)

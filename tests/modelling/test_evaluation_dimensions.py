@@ -80,7 +80,9 @@ def sample_of(
     bootstrap = Bootstrap(part.entity, 200, 0)
     evaluation = Evaluation(**{"smallest_group": 100, **settings})
     costs = Costs(saved=240, action=15, success_rate=0.3)
-    return Sample(part, model, score, threshold, list(sensitive or {}), bootstrap, evaluation, costs, 0)
+    return Sample(
+        part, model, score, threshold, list(sensitive or {}), bootstrap.entity, bootstrap, evaluation, costs, 0
+    )
 
 
 def normal(rows: int, seed: int = 0) -> np.ndarray:
@@ -287,6 +289,16 @@ class TestRobustness:
             ContractViolation, match="With x missing the model scores 100 of 100 rows with no probability"
         ):
             examine_robustness(sample, sample.part.features, sample.part.frame.head(0), "account")
+
+    def test_of_many_rows_some_entities_are_disturbed(self) -> None:
+        sample = sample_of(
+            lambda feed: logistic(2 * np.nan_to_num(feed["x"])), {"x": normal(3000)}, disturbed_rows=1000
+        )
+        found = examine_robustness(sample, sample.part.features, sample.part.frame.head(0), "account")
+        drop = found.metrics["robustness.worst_missing_feature_auc_drop"]
+        assert drop.rows == 1000
+        # Without its only feature the model ranks by chance.
+        assert drop.value == pytest.approx(sample.whole.value - 0.5, abs=0.02)
 
     def test_noise_stays_within_the_training_range_and_outliers_leave_it(self) -> None:
         known, random = np.linspace(0, 10, 100), np.random.default_rng(0)

@@ -71,13 +71,15 @@ def evaluate(project: Path, training_set_folder: Path, model_folder: Path, desti
     # Trusted: it comes straight from the training step of the same run. No server loads it.
     trained = joblib.load(model_folder / "model.joblib")
     scorer, seed = model.scorer(), configuration.training.seed
+    bootstrap = Bootstrap(part.entity, configuration.evaluation.bootstrap_replicates, seed)
     sample = Sample(
         part,
         scorer,
         scorer.score(part.features),
         model.threshold,
         training_set.sensitive,
-        Bootstrap(part.entity, configuration.evaluation.bootstrap_replicates, seed),
+        bootstrap.entity,
+        bootstrap,
         configuration.evaluation,
         configuration.training.costs,
         seed,

@@ -61,7 +61,8 @@ class Sample:
         score: Its score of each row, shape (n,), each in [0, 1].
         threshold: It acts from this score on.
         sensitive: Columns that fairness is judged by.
-        bootstrap: Of the same rows.
+        entity: A whole number for each row's entity, shape (n,).
+        bootstrap: Of all test rows.
         settings: How thoroughly to examine.
         costs: What decisions are worth.
         seed: Chooses whatever is chosen by chance.
@@ -72,6 +73,7 @@ class Sample:
     score: NDArray[np.float32]
     threshold: float
     sensitive: Sequence[str]
+    entity: NDArray[np.int64]
     bootstrap: Bootstrap
     settings: Evaluation
     costs: Costs
@@ -104,11 +106,6 @@ class Sample:
     def acted(self) -> NDArray[np.bool_]:
         """The decisions, shape (n,)."""
         return self.score >= self.threshold
-
-    @property
-    def entity(self) -> NDArray[np.int64]:
-        """A whole number for each row's entity, shape (n,)."""
-        return self.bootstrap.entity
 
     @property
     def entities(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from components.contract import ContractViolation
 from components.evaluation.bootstrap import Metric
 from components.evaluation.evaluate_model import plots
 from components.evaluation.evaluate_model.findings import Findings, Sample
-from components.training.dataset import TIMESTAMP, model_inputs
+from components.training.dataset import TIMESTAMP, Part, model_inputs
 from components.training.scoring import Feed
 
 # Features that are missing together, the most harmful ones.
@@ -30,11 +31,12 @@ def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame
     """Score disturbed copies of the rows.
 
     Args:
-        sample: The test rows.
+        sample: The test rows; where they are more than `evaluation.disturbed_rows`, as many are chosen by entity.
         train: The model's inputs in training: the range that it knows.
         before: Rows of earlier snapshots, as the training set holds them: what stale features would be.
         entity: Column of the entity key.
     """
+    sample = some_of(sample)
     findings, feed = Findings(), sample.scorer.feed(sample.part.features)
     random = np.random.default_rng(sample.seed)
     drops: dict[str, Metric] = {}
@@ -99,6 +101,22 @@ def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame
     )
     findings.figures["robustness_drops"] = plots.interval_plot("What disturbances cost", "loss of AUC", drops, mark=0)
     return findings
+
+
+def some_of(sample: Sample) -> Sample:
+    """The rows that are scored again and again: all, or so many of them as the settings allow, by entity."""
+    share = sample.settings.disturbed_rows / sample.rows
+    if share >= 1:
+        return sample
+    chosen = np.random.default_rng(sample.seed).permutation(sample.entities) < share * sample.entities
+    rows = np.flatnonzero(chosen[sample.entity])
+    part = Part(
+        sample.part.frame.iloc[rows].reset_index(drop=True),
+        sample.part.features.iloc[rows].reset_index(drop=True),
+        sample.part.label[rows],
+        sample.part.entity[rows],
+    )
+    return replace(sample, part=part, score=sample.score[rows], entity=sample.entity[rows])
 
 
 def checked_scores(sample: Sample, feed: Feed, what: str) -> NDArray[np.float32]:

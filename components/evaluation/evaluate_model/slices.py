@@ -64,8 +64,9 @@ def _quarters(values: pd.Series) -> pd.Series:
     if numbers.isna().all():
         return pd.Series([None] * len(values), index=values.index, dtype=object)
     limits = np.unique(np.nanquantile(numbers, [0.25, 0.5, 0.75]))
-    quarter = np.searchsorted(limits, numbers, side="left") + 1
-    return pd.Series([f"q{number}" for number in quarter], index=values.index).where(values.notna(), None)
+    names = np.array([f"q{number}" for number in range(1, len(limits) + 2)], dtype=object)
+    quarter = pd.Series(names[np.searchsorted(limits, numbers, side="left")], index=values.index)
+    return quarter.where(values.notna(), None)
 
 
 def _ranking(sample: Sample, slices: Slices) -> Findings:
