@@ -28,6 +28,7 @@ SETTINGS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+DATABASES = ("postgresql", "mysql", "mssql")
 MODEL_PATH = "model"
 
 
@@ -58,6 +59,13 @@ def connect(tracking_uri: str) -> MlflowClient:
     if scheme == "sqlite":
         Path(address.path.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
     with mlflow_errors(tracking_uri):
+        if scheme in DATABASES:
+            # MLflow tries a database that refuses for two minutes before it says why.
+            from sqlalchemy import create_engine
+
+            engine = create_engine(tracking_uri)
+            engine.connect().close()
+            engine.dispose()
         return MlflowClient(tracking_uri, registry_uri=tracking_uri)
 
 
@@ -93,7 +101,10 @@ def without_password(uri: str) -> str:
 def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
     """The project's experiment, made when there is none.
 
-    A database knows no place for files, so that they go beside it; a server decides itself.
+    A file of SQLite knows no place for files, so that they go beside it; a server decides itself.
+
+    Raises:
+        ContractViolation: nobody has said where a database server's files go.
     """
     from mlflow.exceptions import MlflowException
 
@@ -107,6 +118,13 @@ def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
     place = None
     if tracking_uri.startswith("sqlite:///"):
         place = (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlflow" / name).as_uri()
+    elif urlsplit(tracking_uri).scheme.partition("+")[0] in DATABASES:
+        # MLflow would write below the step's working folder, which nobody else sees.
+        raise ContractViolation(
+            f"{without_password(tracking_uri)} is a database, which knows no place for a model's files. Name an MLflow "
+            f"server in tracking_uri, or say once where they go: mlflow experiments create --experiment-name {name} "
+            "--artifact-location s3://BUCKET/PATH"
+        )
     try:
         return str(client.create_experiment(name, artifact_location=place))
     except MlflowException:

@@ -1,0 +1,102 @@
+"""Records where a team keeps them: MLflow on a real PostgreSQL with a model's files in a real S3 interface."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import boto3
+import pytest
+
+from components.contract import ContractViolation
+from components.deployment.register_model.registration import register
+from components.training.scoring import ModelFolder
+from components.training.tracking import connect
+from components.training.train_model.training import train_model
+from project.production import Store
+from project.stores import load_stores, save_stores
+from tests.modelling.business import write_project, write_training_set
+from tests.servers import PASSWORD, Server, ServerMissing, object_store, postgresql
+
+pytestmark = pytest.mark.slow
+
+T = TypeVar("T")
+
+
+def running(server: AbstractContextManager[T]) -> Iterator[T]:
+    with contextlib.ExitStack() as stack:
+        try:
+            started = stack.enter_context(server)
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        yield started
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Server]:
+    yield from running(postgresql())
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    """A bucket of an S3 interface that MLflow is told of by its own variables."""
+    with pytest.MonkeyPatch.context() as patch:
+        for url in running(object_store("s3")):
+            patch.setenv("MLFLOW_S3_ENDPOINT_URL", url)
+            patch.setenv("AWS_ACCESS_KEY_ID", "test")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            store = boto3.resource("s3", endpoint_url=url).Bucket("models")
+            store.create()
+            yield store
+
+
+def address(server: Server, password: str = PASSWORD) -> str:
+    return f"postgresql://postgres:{quote(password, safe='')}@127.0.0.1:{server.port}/postgres"
+
+
+def project_at(tmp_path: Path, tracking_uri: str) -> tuple[Path, Path, Path]:
+    """A project that keeps its records there, a training set and parameters."""
+    project = write_project(tmp_path / "project", tmp_path / "state")
+    save_stores(Store(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
+    (tmp_path / "parameters").write_text(json.dumps({"parameters": {"max_iter": 5}}), "utf-8")
+    return project, write_training_set(tmp_path / "set", rows=300), tmp_path / "parameters"
+
+
+def test_a_model_is_recorded_in_postgresql_its_files_in_s3_and_a_version_made(
+    postgres: Server, bucket: Any, tmp_path: Path
+) -> None:
+    uri = address(postgres)
+    project, training_set, parameters = project_at(tmp_path, uri)
+    with pytest.raises(ContractViolation, match=r"knows no place for a model's files.*--artifact-location s3://"):
+        train_model(project, training_set, parameters, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+    client = connect(uri)
+    client.create_experiment("leaving", artifact_location="s3://models/leaving")
+    metadata = train_model(project, training_set, parameters, tmp_path / "model")
+    assert client.get_run(metadata["run_id"]).info.status == "FINISHED"
+    kept = {item.key.rpartition("/model/")[2]: item for item in bucket.objects.all()}
+    assert kept["model.onnx"].get()["Body"].read() == (tmp_path / "model" / "model.onnx").read_bytes()
+    assert not [key for key in kept if key.endswith(".joblib")]
+
+    verdict = tmp_path / "verdict.json"
+    content = {"decision": "promoted", "model": "leaving", "run_id": metadata["run_id"], "sentences": ["Approved."]}
+    verdict.write_text(json.dumps(content), "utf-8")
+    register(project, tmp_path / "model", verdict, tmp_path / "registered")
+    version = ModelFolder(tmp_path / "registered").description["version"]
+    assert str(client.get_model_version_by_alias("leaving", "candidate").version) == version
+
+
+def test_a_wrong_password_is_refused_without_showing_it(postgres: Server, tmp_path: Path) -> None:
+    wrong, started = "wr0ng-s3cret", time.monotonic()
+    with pytest.raises(ContractViolation, match=r"MLflow tracking server postgresql.*failed") as refused:
+        connect(address(postgres, wrong)).search_experiments()
+    assert wrong not in str(refused.value)
+    assert time.monotonic() - started < 20
