@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -237,18 +238,36 @@ class TestTheStep:
         place.trainer(seconds=0.2)
         sleeping = time.sleep
 
-        def break_it(seconds: float) -> None:
-            monkeypatch.setattr(module.time, "sleep", sleeping)
+        def break_it_once(seconds: float) -> None:
+            monkeypatch.setattr(module, "time", time)
             place.cluster.failing = [503, 503, 503]
             sleeping(seconds)
 
-        monkeypatch.setattr(module.time, "sleep", break_it)
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=break_it_once, monotonic=time.monotonic))
         assert place.search()["trials"] == 7
 
     def test_an_api_server_that_refuses_is_quoted_with_the_remedy(self, place: Place) -> None:
         place.cluster.failing = [403]
         with pytest.raises(ContractViolation, match=r"could not list the experiments .*\(403\).*service account"):
             place.search()
+
+    def test_an_experiment_that_someone_else_deleted_ends_the_step_in_plain_words(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        place.trainer(seconds=30)
+        name = manifest_name(place)
+        sleeping = time.sleep
+
+        def delete_it(seconds: float) -> None:
+            with place.cluster.lock:
+                if name in place.cluster.experiments:
+                    place.cluster.delete(name)
+            sleeping(seconds)
+
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=delete_it, monotonic=time.monotonic))
+        with pytest.raises(ContractViolation, match=rf"could not follow the experiment {name}: .* not found \(404\)"):
+            place.search()
+        assert f"kubectl delete experiments.kubeflow.org {name} --namespace team" in capsys.readouterr().out
 
     def test_an_experiment_that_a_lost_step_left_goes_on(self, place: Place) -> None:
         place.trainer(seconds=0.2)

@@ -283,6 +283,11 @@ class TestACutOffSearch:
         ]
         assert len({name(), *others}) == 6
 
+    def test_one_that_was_refused_is_forgotten_so_that_what_was_mended_is_tried_again(self, tmp_path: Path) -> None:
+        with pytest.raises(ContractViolation), kept_study(tmp_path, "name"):
+            raise ContractViolation("the default cannot be trained")
+        assert list(tmp_path.iterdir()) == []
+
     def test_a_second_process_waits_for_the_first(self, tmp_path: Path) -> None:
         hold = (
             "import sys, time; from pathlib import Path\n"

@@ -47,7 +47,10 @@ def study_name(training_set: TrainingSet, training: Training, tuning: Tuning, ho
 
 @contextlib.contextmanager
 def kept_study(folder: Path | None, name: str) -> Iterator[optuna.Study]:
-    """The search of this name: a new one, or the one that was cut off. It is forgotten when the block ends well.
+    """The search of this name: a new one, or the one that was cut off.
+
+    It is forgotten when the block ends well, and when it ends with a ContractViolation: what was mended would fail
+    again by what is remembered.
 
     Args:
         folder: Where searches are kept; None keeps this one in memory alone.
@@ -72,6 +75,9 @@ def kept_study(folder: Path | None, name: str) -> Iterator[optuna.Study]:
         _mend(file)
         yield _load(JournalStorage(JournalFileBackend(str(file))), name)
         file.unlink()
+    except ContractViolation:
+        file.unlink()
+        raise
     finally:
         os.close(owned)
 

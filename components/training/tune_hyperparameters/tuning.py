@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from components.complete import write_whole
 from components.contract import ContractViolation
@@ -113,16 +113,16 @@ def tune(
     wanted = tuning.trials if tuning.engine is Engine.optuna and tuning.space else 1
     end = time.monotonic() + tuning.timeout_seconds
     work = partial(judge, folds, training)
-    if study.trials:
-        known = sum(trial.state.is_finished() for trial in study.trials)
+    if _trials(study):
+        known = sum(trial.state.is_finished() for trial in _trials(study))
         print(f"Going on with a search that was cut off; {known} of its trials are known.", flush=True)
     with Workers[Setting, Outcome](work, cores or joblib.cpu_count(), min(tuning.parallel_trials, wanted)) as workers:
-        for trial in study.trials:
+        for trial in _trials(study):
             if not trial.state.is_finished():
                 workers.submit(trial.number, _setting(study, trial.number, dict(trial.params), len(folds), tuning))
         arrived: dict[int, Outcome | Died] = {}
         while (told := _known(study)) < wanted:
-            while len(study.trials) < min(told + tuning.parallel_trials, wanted):
+            while len(_trials(study)) < min(told + tuning.parallel_trials, wanted):
                 number, parameters = _propose(study, training.seed, tuning.space)
                 workers.submit(number, _setting(study, number, parameters, len(folds), tuning))
             # The default is waited for in any case: without it there would be no result at all.
@@ -133,26 +133,37 @@ def tune(
             while (told := _known(study)) in arrived:
                 _tell(study, told, arrived.pop(told), len(folds))
                 report(study, told, wanted, len(folds))
+                _refuse_failed_default(study)
     for number, outcome in sorted(arrived.items()):
         _tell(study, number, outcome, len(folds))
         report(study, number, wanted, len(folds))
-    found = [as_trial(trial) for trial in study.trials if trial.state.is_finished()]
+    found = [as_trial(trial) for trial in _trials(study) if trial.state.is_finished()]
     if len(found) < wanted:
         print(f"tuning.timeout_seconds ({tuning.timeout_seconds}) ended the search after {len(found)} trials.")
-    if found[0].reason is not None:
-        raise ContractViolation(f"The default itself, training.parameters, cannot be trained: {found[0].reason}")
     return found
+
+
+def _trials(study: optuna.Study) -> list[FrozenTrial]:
+    """All trials, not copied: there may be thousands, and they are asked for after each."""
+    trials: list[FrozenTrial] = study.get_trials(deepcopy=False)
+    return trials
+
+
+def _refuse_failed_default(study: optuna.Study) -> None:
+    reason = as_trial(_trials(study)[0]).reason
+    if reason is not None:
+        raise ContractViolation(f"The default itself, training.parameters, cannot be trained: {reason}")
 
 
 def _known(study: optuna.Study) -> int:
     """How many trials are known without a gap."""
-    finished = [trial.state.is_finished() for trial in study.trials]
+    finished = [trial.state.is_finished() for trial in _trials(study)]
     return (*finished, False).index(False)
 
 
 def _propose(study: optuna.Study, seed: int, space: Space) -> tuple[int, dict[str, Any]]:
     """The next trial's number and parameters."""
-    number = len(study.trials)
+    number = len(_trials(study))
     # A sampler of its own for each trial: one that lives on would remember what a search that was cut off forgets.
     chance = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(seed=chance, n_startup_trials=STARTUP_TRIALS)
@@ -177,7 +188,7 @@ def suggest(trial: optuna.Trial, space: Space) -> dict[str, Any]:
 
 
 def _setting(study: optuna.Study, number: int, parameters: dict[str, Any], folds: int, tuning: Tuning) -> Setting:
-    before = [trial.intermediate_values for trial in study.trials[: max(0, number - tuning.parallel_trials + 1)]]
+    before = [trial.intermediate_values for trial in _trials(study)[: max(0, number - tuning.parallel_trials + 1)]]
     bounded = tuning.pruning and number > 0
     return Setting(parameters, [median_bound(before, fold) if bounded else None for fold in range(folds - 1)])
 
@@ -200,7 +211,7 @@ def _tell(study: optuna.Study, number: int, outcome: Outcome | Died, folds: int)
     """Add a result to the study."""
     if isinstance(outcome, Died):
         outcome = Outcome([], 0.0, str(outcome))
-    trial = optuna.trial.Trial(study, study.trials[number]._trial_id)
+    trial = optuna.trial.Trial(study, _trials(study)[number]._trial_id)
     for fold in range(len(outcome.values)):
         trial.report(float(np.mean(outcome.values[: fold + 1])), fold)
     trial.set_user_attr(SECONDS, outcome.seconds)
@@ -215,14 +226,14 @@ def _tell(study: optuna.Study, number: int, outcome: Outcome | Died, folds: int)
 
 def report(study: optuna.Study, number: int, wanted: int, folds: int) -> None:
     """One line of progress."""
-    trial = as_trial(study.trials[number])
+    trial = as_trial(_trials(study)[number])
     if trial.reason is not None:
         result = f"failed: {trial.reason}"
     elif trial.value is None:
         result = f"given up after {len(trial.folds)} of {folds} folds at AUC {np.mean(trial.folds):.4f}"
     else:
         result = f"AUC {trial.value:.4f}"
-    values = [done.value for done in study.trials if done.state is TrialState.COMPLETE]
+    values = [done.value for done in _trials(study) if done.state is TrialState.COMPLETE]
     best = f", best {max(values):.4f}" if values else ""
     print(
         f"trial {number + 1} of {wanted}: {result}{best} ({trial.seconds:.1f} s; {show_all(trial.parameters)})",

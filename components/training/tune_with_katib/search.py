@@ -99,15 +99,13 @@ def run_experiment(client: KatibClient, experiment: V1beta1Experiment, tuning: T
     name = experiment.metadata.name
     keep = False
     with _cancelled_by_sigterm():
-        _create(client, experiment)
         try:
+            _create(client, experiment)
             trials, finished = _follow(client, name, tuning, default)
             keep = finished and tuning.katib.resume_policy != "Never"
         finally:
             if not keep:
-                with _api_errors(f"delete the experiment {name}"):
-                    client.delete_experiment(name)
-                print(f"Deleted the experiment {name}.", flush=True)
+                _delete(client, name)
     return trials
 
 
@@ -124,6 +122,16 @@ def _create(client: KatibClient, experiment: V1beta1Experiment) -> None:
     if (there[name].spec.max_trial_count or 0) < wanted:
         with _api_errors(f"raise the number of trials of the experiment {name}"):
             client.edit_experiment_budget(name, max_trial_count=wanted)
+
+
+def _delete(client: KatibClient, name: str) -> None:
+    """Delete an experiment with its trials; where that fails, say so beside what ended the step."""
+    try:
+        client.delete_experiment(name)
+        print(f"Deleted the experiment {name}.", flush=True)
+    except (RuntimeError, TimeoutError) as error:
+        by_hand = f"kubectl delete experiments.kubeflow.org {name} --namespace {client.namespace}"
+        print(f"{_explain(f'delete the experiment {name}', error)} By hand: {by_hand}", flush=True)
 
 
 def _follow(client: KatibClient, name: str, tuning: Tuning, default: Trial) -> tuple[list[Trial], bool]:
@@ -173,7 +181,8 @@ def _as_trial(client: KatibClient, trial: V1beta1Trial, number: int, space: Spac
         value = next(float(metric.latest) for metric in trial.status.observation.metrics if metric.name == METRIC)
     elif state != "EarlyStopped":
         reason = _failure(client, trial, state)
-    seconds = (trial.status.completion_time - trial.status.start_time).total_seconds()
+    started, ended = trial.status.start_time, trial.status.completion_time
+    seconds = (ended - started).total_seconds() if started and ended else 0.0
     return Trial(number, parameters, [], value, seconds, reason)
 
 
