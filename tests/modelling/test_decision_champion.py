@@ -124,7 +124,11 @@ class TestVerdicts:
 
     @pytest.mark.parametrize(
         ("snapshots", "note"),
-        [(None, "is not recorded with it"), (["2024-01-01"], "the training set no longer has 2024-01-01")],
+        [
+            (None, "is not recorded with it"),
+            (["2024-01-01"], "the training set no longer has 2024-01-01"),
+            (TEST, "The champion was judged by the newest snapshots too."),
+        ],
     )
     def test_where_those_snapshots_cannot_be_had_it_is_said(
         self, arena: Arena, snapshots: list[str] | None, note: str
@@ -133,6 +137,15 @@ class TestVerdicts:
         champion = arena.decide("model")["champion"]
         assert [window["name"] for window in champion["windows"]] == ["newest"]
         assert note in champion["notes"][0]
+
+    def test_another_days_snapshots_stand_for_those_that_the_champion_was_judged_by(self, arena: Arena) -> None:
+        arena.crown("weak", ["2025-05-09", "2025-07-04", "2025-06-02"])
+        champion = arena.decide("model")["champion"]
+        assert champion["windows"][1]["snapshots"] == ["2025-05-01", "2025-07-01"]
+        gone, moved, seen = champion["notes"]
+        assert "no longer has 2025-06-02" in gone
+        assert "2025-05-01 stands for 2025-05-09, 2025-07-01 stands for 2025-07-04" in moved
+        assert "in its validation data" in seen
 
     def test_a_better_ranking_does_not_make_up_for_worse_probabilities(self, arena: Arena) -> None:
         place = arena.good.place

@@ -53,7 +53,7 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="champion-") as place:
         try:
             incumbent = Incumbent(champion, Path(place), training_set)
-            former, notes = champions_rows(training_set, incumbent.snapshots)
+            former, notes = champions_rows(training_set, incumbent.snapshots, configuration.snapshots.every_days)
             windows = [newest, former] if former else [newest]
             theirs = [Scored(incumbent.score(rows.part.frame), incumbent.threshold) for rows in windows]
         except ContractViolation as violation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -76,4 +77,4 @@ def _snapshots(folder: Path) -> list[str]:
     if not file.is_file():
         return []
     content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return [str(date) for date in content["snapshots"]]
+    return [date.fromisoformat(day).isoformat() for day in content["snapshots"]]
