@@ -111,8 +111,15 @@ class Performance:
 
     def replicate(self, bootstrap: Bootstrap) -> Floats:
         """As `bootstrap.replicate(self)`, quicker: shape (replicates, len(names))."""
-        decisions = self._decisions(bootstrap.totals(self.rows))
-        return np.hstack([decisions, bootstrap.replicate(self.ranking.figures, self.ranking.order)])
+        return np.hstack([self.replicate_decisions(bootstrap), self.replicate_ranking(bootstrap)])
+
+    def replicate_decisions(self, bootstrap: Bootstrap) -> Floats:
+        """The figures of `decision_names` alone, which need no order of the rows: shape (replicates, their number)."""
+        return self._decisions(bootstrap.totals(self.rows))
+
+    def replicate_ranking(self, bootstrap: Bootstrap) -> Floats:
+        """The figures of `ranking_names` alone: shape (replicates, their number)."""
+        return bootstrap.replicate(self.ranking.figures, self.ranking.order)
 
     @staticmethod
     def _decisions(totals: Floats) -> Floats:

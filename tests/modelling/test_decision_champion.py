@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from components.evaluation.decide_promotion.comparison import Contest, Scored
 from components.evaluation.decide_promotion.verdict import Verdict, Window
 from components.evaluation.decide_promotion.windows import Rows
 from components.training.dataset import Part
+from project.gate import Compared
 from project.loading import load_configuration
 from tests.modelling.business import DATES, write_project
 from tests.modelling.candidates import Candidate
@@ -331,6 +332,21 @@ def test_an_additive_lead_has_the_interval_of_a_paired_test_by_customer(tmp_path
     assert found.low is not None
     assert found.high is not None
     assert (found.high - found.low) / (2 * 1.959964) == pytest.approx(error, rel=0.2)
+
+
+@pytest.mark.parametrize("metric", get_args(Compared))
+def test_every_metric_is_compared_in_its_own_direction(tmp_path: Path, metric: Compared) -> None:
+    both = contest(tmp_path, 2000)
+    found = both.meet("superiority", metric, 0.0, "1")
+    swapped = Contest(both.rows, both.theirs, both.ours, both.configuration).meet("superiority", metric, 0.0, "1")
+    assert found.difference is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= found.difference <= found.high
+    assert swapped.difference == pytest.approx(-found.difference)
+    assert (swapped.low, swapped.high) == pytest.approx((-found.high, -found.low), abs=1e-9)
+    if metric in ("roc_auc", "average_precision", "brier_score", "log_loss"):
+        assert found.difference > 0, "the candidate errs less"
 
 
 def test_no_loss_is_shown_only_when_the_worse_end_is_inside_the_margin(tmp_path: Path) -> None:

@@ -140,15 +140,28 @@ class Contest:
         return np.concatenate([performance(whole) for performance in self.performances])
 
     @cached_property
-    def replicates(self) -> NDArray[np.float64]:
-        """Candidate less champion in every metric, each replicate drawing the same entities for both."""
-        bootstrap = Bootstrap(
-            self.rows.part.entity,
-            self.configuration.evaluation.bootstrap_replicates,
-            self.configuration.training.seed,
-        )
-        ours, theirs = (performance.replicate(bootstrap) for performance in self.performances)
+    def bootstrap(self) -> Bootstrap:
+        """Draws the same entities for both models."""
+        evaluation, training = self.configuration.evaluation, self.configuration.training
+        return Bootstrap(self.rows.part.entity, evaluation.bootstrap_replicates, training.seed)
+
+    @cached_property
+    def decision_leads(self) -> NDArray[np.float64]:
+        """Candidate less champion in each of `Performance.decision_names`, a row for each replicate."""
+        ours, theirs = (performance.replicate_decisions(self.bootstrap) for performance in self.performances)
         return ours - theirs
+
+    @cached_property
+    def ranking_leads(self) -> NDArray[np.float64]:
+        """Candidate less champion in each of `Performance.ranking_names`, a row for each replicate."""
+        ours, theirs = (performance.replicate_ranking(self.bootstrap) for performance in self.performances)
+        return ours - theirs
+
+    def replicates(self, metric: str) -> NDArray[np.float64]:
+        """Candidate less champion in one metric, shape (replicates,)."""
+        if metric in Performance.decision_names:
+            return self.decision_leads[:, Performance.decision_names.index(metric)]
+        return self.ranking_leads[:, Performance.ranking_names.index(metric)]
 
     def meet(self, demand: Demand, metric: Compared, margin: float, version: str) -> Comparison:
         """Whether the worse end of the 95% interval of the candidate's lead meets a demand."""
@@ -195,7 +208,7 @@ class Contest:
             )
             measured = ours.less(theirs)
         else:
-            measured = interval(sign * (now - before), sign * self.replicates[:, position], len(label))
+            measured = interval(sign * (now - before), sign * self.replicates(metric), len(label))
         lead = (measured.value, measured.low, measured.high)
         passed = lead[1] > (margin if demand == "superiority" else -margin)
         figures = (
