@@ -73,7 +73,3 @@ class Validation(Section):
     expectation_rows: int = Field(default=10_000_000, ge=1000)
     """Great Expectations holds the columns it judges in memory; of a table with more rows it sees a sample of about
     this many, and the report says so. With `quarantine` it sees every row."""
-    beam_options: list[str] = Field(default=[])
-    """Compute the statistics of whole tables with Apache Beam under these options, as Beam names them, such as
-    `--runner=DataflowRunner`; `[--runner=DirectRunner]` is this machine. None by default: DuckDB and TFDV do it in
-    the step, over all cores."""

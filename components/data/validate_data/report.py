@@ -20,7 +20,7 @@ LAYERS = {
     "statistics": "Keys, times, finite numbers, bounds, and the last accepted snapshot",
     "rules": "The project's business rules",
 }
-# Of a table with more columns, those that failed and the first of the others are drawn.
+# Of a table with more columns, the first are drawn, and those that are bad.
 MOST_COLUMNS = 60
 # A larger file is no link in a page.
 MOST_LINKED_BYTES = 2_000_000
@@ -37,7 +37,7 @@ def render_report(title: str, findings: Findings, outcome: Quarantine) -> str:
     whole, recent = (_profiles(findings, part) for part in ("whole", "recent"))
     critical, warnings = (failures(outcome.checks, severity) for severity in ("critical", "warning"))
     aside = [check for check in outcome.checks if check.quarantined]
-    failed = {(check.table, check.column) for check in outcome.checks if not check.passed}
+    failed = {(check.table, check.column) for check in [*critical, *aside]}
 
     def plot(check: Check) -> tuple[ColumnProfile, bool] | None:
         """The column of a check, and whether it is drawn for the newest days alone."""

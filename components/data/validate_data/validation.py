@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -124,6 +125,7 @@ def examine(project: Path, configuration: Configuration, snapshot: Path, remote:
     settings, tables = configuration.validation, configuration.source.tables
     manifest = read_manifest(snapshot)
     rules = load_rules(project / settings.expectations, manifest.tables)
+    _check_bounds_are_of_tables(settings.bounds, manifest)
     expectations = _start_expectations(snapshot, rules, manifest, configuration)
 
     # Imported once the other process is at work: TFDV and Great Expectations take seconds each.
@@ -171,6 +173,15 @@ def examine(project: Path, configuration: Configuration, snapshot: Path, remote:
         schemas,
         settings.recent_days,
     )
+
+
+def _check_bounds_are_of_tables(bounds: Collection[str], manifest: Manifest) -> None:
+    for name in bounds:
+        if name not in manifest.tables:
+            close = difflib.get_close_matches(name, manifest.tables, n=1) or list(manifest.tables)
+            raise ContractViolation(
+                f"validation.bounds names the table {name}, which is unknown. Did you mean {' or '.join(close)}?"
+            )
 
 
 def samples_of(manifest: Manifest, configuration: Configuration, rows: int) -> dict[str, str | None]:
