@@ -17,6 +17,7 @@ import re
 import signal
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -28,12 +29,41 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.katib_rules import collect, observe
 
-NAMESPACE = "team"
+# Where Katib's client works outside a cluster.
+NAMESPACE = "default"
 Json = dict[str, Any]
+
+# Stands for the training: as good as `quality` says, after the first fold better than after the second.
+TRAINER = """#!{python}
+import json, os, sys, time
+from datetime import datetime, timezone
+assert "import trial; trial.main()" in sys.argv[2] and len(os.environ["TRIAL_CODE"]) > 1000
+quality = float(json.loads(os.environ["TRIAL_PARAMETERS"])["quality"])
+if quality < {worst}:
+    open(os.environ["TERMINATION_LOG"], "w").write(f"quality {{quality:.3f}} cannot be trained")
+    sys.exit(1)
+for value in (quality + 0.5, quality):
+    print(datetime.now(timezone.utc).isoformat().replace("+00:00", "Z"), f"roc_auc={{value}}", flush=True)
+    time.sleep({seconds})
+"""
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def write_trainer(folder: Path, worst: float = 0, seconds: float = 0.0) -> None:
+    """Put a `python` into a folder that trains nothing.
+
+    Args:
+        folder: The folder for `Cluster.python`.
+        worst: A lower quality than this fails, with a reason.
+        seconds: How long each fold takes.
+    """
+    file = folder / "python"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(TRAINER.format(python=sys.executable, worst=worst, seconds=seconds), "utf-8")
+    file.chmod(0o755)
 
 
 def problems(experiment: Json) -> list[str]:

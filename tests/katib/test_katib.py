@@ -26,7 +26,7 @@ from components.training.tune_with_katib.experiment import build_experiment
 from components.training.tune_with_katib.search import search
 from environments.locks import interpreter
 from project.tuning import Tuning
-from tests.katib.cluster import NAMESPACE, Cluster, problems, serve
+from tests.katib.cluster import NAMESPACE, Cluster, problems, serve, write_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = ROOT.parent / "shared" / "crds"
@@ -35,19 +35,6 @@ SPACE: dict[str, Any] = {
     "kind": {"type": "categorical", "choices": ["plain", "deep", None]},
     "depth": {"type": "int", "low": 2, "high": 30, "log": True, "when": {"kind": "deep"}},
 }
-# Stands for the training: as good as `quality` says, after the first fold better than after the second.
-TRAINER = """#!{python}
-import json, os, sys, time
-from datetime import datetime, timezone
-assert "import trial; trial.main()" in sys.argv[2] and len(os.environ["TRIAL_CODE"]) > 1000
-quality = float(json.loads(os.environ["TRIAL_PARAMETERS"])["quality"])
-if quality < {worst}:
-    open(os.environ["TERMINATION_LOG"], "w").write(f"quality {{quality:.3f}} cannot be trained")
-    sys.exit(1)
-for value in (quality + 0.5, quality):
-    print(datetime.now(timezone.utc).isoformat().replace("+00:00", "Z"), f"roc_auc={{value}}", flush=True)
-    time.sleep({seconds})
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +54,7 @@ class Place:
         self.configure(**tuning)
 
     def trainer(self, worst: float = 0, seconds: float = 0.0) -> None:
-        file = self.folder / "bin" / "python"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(TRAINER.format(python=sys.executable, worst=worst, seconds=seconds), "utf-8")
-        file.chmod(0o755)
+        write_trainer(self.folder / "bin", worst, seconds)
 
     def configure(self, **tuning: Any) -> None:
         configuration = yaml.safe_load((ROOT / "pipeline.yaml").read_text("utf-8"))
@@ -267,7 +251,7 @@ class TestTheStep:
         monkeypatch.setattr(module, "time", SimpleNamespace(sleep=delete_it, monotonic=time.monotonic))
         with pytest.raises(ContractViolation, match=rf"could not follow the experiment {name}: .* not found \(404\)"):
             place.search()
-        assert f"kubectl delete experiments.kubeflow.org {name} --namespace team" in capsys.readouterr().out
+        assert f"kubectl delete experiments.kubeflow.org {name} --namespace {NAMESPACE}" in capsys.readouterr().out
 
     def test_an_experiment_that_a_lost_step_left_goes_on(self, place: Place) -> None:
         place.trainer(seconds=0.2)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from environments.locks import lock_digest
+from components.environment import Target
+from components.training.tune_with_katib.component import tune_with_katib
+from environments.locks import interpreter, lock_digest
 from platforms.compilation import compile_pipeline
 from project.loading import ConfigurationError, load_configuration
+from tests.katib.cluster import Cluster, serve, write_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "registry.example/ml"
@@ -53,6 +59,58 @@ def test_nothing_else_changes(compiled: dict[str, dict[str, Any]]) -> None:
     assert set(katib) - set(optuna) == {"tune-with-katib"}
     assert set(optuna) <= set(katib)
     assert "producerTask: tune-with-katib" not in yaml.safe_dump(optuna)
+
+
+@pytest.mark.slow
+def test_the_step_as_compiled_searches_on_the_cluster_that_its_environment_names(tmp_path: Path) -> None:
+    """kfp's executor, the code embedded in the YAML, Katib's SDK and a stand-in for the cluster."""
+    write_trainer(tmp_path / "bin")
+    cluster = Cluster(tmp_path / "containers", tmp_path / "bin")
+    server = serve(cluster)
+    (tmp_path / "project").mkdir()
+    configuration = yaml.safe_load((ROOT / "pipeline.yaml").read_text("utf-8"))
+    configuration["tuning"] = {"trials": 4, "space": {"quality": {"type": "float", "low": 0, "high": 1}}}
+    (tmp_path / "project" / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
+    default = {"parameters": {}, "default_value": 0.01, "folds": ["a fold"]}
+    (tmp_path / "default").write_text(json.dumps(default), "utf-8")
+    kubeconfig = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "clusters": [{"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
+        "users": [{"name": "me", "user": {}}],
+    }
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig), "utf-8")
+
+    def artifacts(*names: str) -> dict[str, Any]:
+        kind = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
+        return {name: {"artifacts": [{"name": name, "type": kind, "uri": str(tmp_path / name)}]} for name in names}
+
+    executor_input = {
+        "inputs": {
+            "artifacts": artifacts("project", "training_set", "default"),
+            "parameterValues": {"image": "image:1"},
+        },
+        "outputs": {"artifacts": artifacts("parameters", "study"), "outputFile": str(tmp_path / "output.json")},
+    }
+    container = tune_with_katib.build(Target("local")).component_spec.implementation.container
+    command = [json.dumps(executor_input) if part == "{{$}}" else str(part) for part in container.args]
+    variables = {
+        **os.environ,
+        "PATH": f"{interpreter('katib').parent}:{os.environ['PATH']}",
+        "KUBECONFIG": str(tmp_path / "kubeconfig"),
+    }
+    variables.pop("PYTHONPATH", None)
+    done = subprocess.run(
+        [*container.command, *command], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    cluster.close()
+    server.shutdown()
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "parameters").read_text("utf-8"))
+    assert found["parameters"]["quality"] == pytest.approx(found["best_value"])
+    written = json.loads((tmp_path / "output.json").read_text("utf-8"))
+    assert written["artifacts"]["parameters"]["artifacts"][0]["metadata"]["trials"] == 4
+    assert [event.split()[0] for event in cluster.history] == ["created", "deleted"]
 
 
 @pytest.mark.parametrize("target", ["local", "vertex"])
