@@ -185,7 +185,7 @@ def test_a_server_that_is_not_there_is_asked_again_and_then_named(
     password: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = make_project(tmp_path / "shop", PG % 1, attempts=3)
-    assert "could not be read in 3 attempts" in refusal(project, tmp_path / "tables")
+    assert "could not be read, in 3 attempts" in refusal(project, tmp_path / "tables")
     assert "attempt 2 of 3 failed" in capsys.readouterr().out
 
 
@@ -201,7 +201,7 @@ def test_a_database_that_dies_half_way_leaves_nothing_and_a_second_run_works(
     timer.start()
     message = refusal(project, tmp_path / "tables")
     timer.join()
-    assert "could not be read in 1 attempts" in message
+    assert "could not be read, in 1 attempts" in message
     assert "terminating connection" in message
     assert ingest(make_project(tmp_path / "shop", PG % pg.port), tmp_path / "tables").tables["orders"].rows == 1000
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,29 @@ def test_a_database_sends_only_what_is_new(postgres: Server, password: str, tmp_
     manifest = ingest(project, tmp_path / "tables")
     assert manifest.tables["visits"].rows == 101
     assert changes(manifest.tables["visits"].loads[-1]) == (1, 0, 0)
+
+
+def test_what_was_ingested_before_and_is_damaged_is_named_with_the_remedy(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.add(1, hour(0))
+    shop.ingest()
+    state = next((tmp_path / "state" / "datasets" / "shop" / "ingested" / "orders").rglob("state.json"))
+    state.write_text("{")
+    with pytest.raises(ContractViolation, match=r"(?s)what was ingested of orders before .* Remove that folder"):
+        shop.ingest()
+    shutil.rmtree(state.parent)
+    assert shop.ingest().tables["orders"].rows == 1
+    for file in state.parent.glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(ContractViolation, match=r"what was ingested of orders before"):
+        shop.ingest()
+
+
+def test_two_runs_leave_the_last_two_states_and_no_drafts(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    for order in range(4):
+        shop.add(order, hour(order))
+        shop.ingest()
+    state = next((tmp_path / "state" / "datasets" / "shop" / "ingested" / "orders").rglob("state.json"))
+    assert len(list(state.parent.glob("*.parquet"))) == 2
+    assert len(list(state.parent.iterdir())) == 3

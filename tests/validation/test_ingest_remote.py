@@ -88,7 +88,7 @@ def test_a_file_of_the_web_is_read(exports: Path, tmp_path: Path) -> None:
 
 def test_a_server_that_is_away_is_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project = make_project(tmp_path / "shop", "http://127.0.0.1:1/orders.csv", attempts=2)
-    with pytest.raises(ContractViolation, match="could not be read in 2 attempts"):
+    with pytest.raises(ContractViolation, match="could not be read, in 2 attempts"):
         ingest(project, tmp_path / "tables")
     assert "attempt 1 of 2 failed" in capsys.readouterr().out
 

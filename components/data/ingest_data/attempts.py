@@ -79,7 +79,8 @@ def persistently(work: Callable[[], T], attempts: int, deadline: Deadline, hide:
     def announce(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         pause = state.next_action.sleep if state.next_action else 0
-        print(f"attempt {state.attempt_number} of {attempts} failed, the next in {pause:.1f} s: {hide(str(error))}")
+        reason = hide(first_line(error)) if error else ""
+        print(f"attempt {state.attempt_number} of {attempts} failed, the next in {pause:.1f} s: {reason}", flush=True)
 
     return tenacity.Retrying(
         stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_after_delay(deadline.left()),
@@ -154,8 +155,8 @@ def failure(place: Connection, where: Revealed, what: str, error: Exception) -> 
         )
     if was_dropped(error):
         return (
-            f"{what} of {place.url} could not be read in {place.attempts} attempts: {reason}. Nothing was written. See "
-            "that the server is up and reachable from where the step runs, and resume the run."
+            f"{what} of {place.url} could not be read, in {place.attempts} attempts: {reason}. Nothing was written. "
+            "See that the server is up and reachable from where the step runs, and resume the run."
         )
     return (
         f"{what} of {place.url} cannot be read: {type(error).__name__}: {reason}. Correct the URL, the table's name or "
