@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import report_fixture
 from html_page import Page
+from jsonschema import Draft202012Validator
 from kfp.dsl import HTML, Artifact, Model
 
 from components.contract import ContractViolation
@@ -90,6 +91,24 @@ def test_the_verdict_comes_first_then_rules_champion_quality_and_the_model_card(
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert text.index("Churn meets every rule.") < places[1]
+
+
+def test_the_published_schema_takes_every_verdict_and_no_other_document() -> None:
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "verdict.schema.json").read_text("utf-8"))
+    Draft202012Validator.check_schema(schema)
+    published = Draft202012Validator(schema)
+    nothing = comparison(passed=False, difference=None, low=None, high=None, champion=None)
+    for champion in (None, compared(), compared(comparisons=[nothing], passed=False)):
+        published.validate(json.loads(verdict(champion).model_dump_json()))
+    content = json.loads(verdict(compared()).model_dump_json())
+    for broken in (
+        {"decision": "perhaps"},
+        {"rules": []},
+        {"sentences": []},
+        {"surprise": 1},
+        {"champion": {"version": "2"}},
+    ):
+        assert not published.is_valid({**content, **broken}), broken
 
 
 def test_each_rule_shows_value_interval_threshold_and_margin(folder: Path) -> None:
