@@ -180,6 +180,7 @@ class TestTheStep:
         assert place.parameters["parameters"] == {"max_iter": 30}
         assert place.parameters["best_value"] == 0.999
 
+    @pytest.mark.slow
     def test_a_trial_that_the_median_stopped_is_never_the_best(self, place: Place) -> None:
         place.trainer(seconds=0.2)
         place.configure(trials=10)
@@ -206,6 +207,7 @@ class TestTheStep:
         assert place.cluster.history[-1].startswith("deleted")
         assert not (place.folder / "parameters").exists()
 
+    @pytest.mark.slow
     def test_the_time_limit_ends_it_with_the_best_so_far(
         self, place: Place, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -216,6 +218,7 @@ class TestTheStep:
         assert "tuning.timeout_seconds (2) ended the search" in capsys.readouterr().out
         assert not place.cluster.trials
 
+    @pytest.mark.slow
     def test_an_api_server_that_is_away_for_a_moment_is_waited_for(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -253,6 +256,7 @@ class TestTheStep:
             place.search()
         assert f"kubectl delete experiments.kubeflow.org {name} --namespace {NAMESPACE}" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_an_experiment_that_a_lost_step_left_goes_on(self, place: Place) -> None:
         place.trainer(seconds=0.2)
         place.configure(trials=5)
@@ -264,6 +268,7 @@ class TestTheStep:
         assert place.search()["experiment"] == name
         assert place.cluster.history == [f"created {name}", f"deleted {name}"]
 
+    @pytest.mark.slow
     def test_a_kept_experiment_goes_on_with_more_trials(self, place: Place) -> None:
         place.configure(trials=4, katib={"resume_policy": "LongRunning"})
         name = place.search()["experiment"]
@@ -271,6 +276,7 @@ class TestTheStep:
         assert place.search()["trials"] == 6
         assert place.cluster.history == [f"created {name}", f"changed {name}"]
 
+    @pytest.mark.slow
     def test_cancelling_it_deletes_the_experiment_and_its_trials(self, place: Place) -> None:
         place.trainer(seconds=30)
         process = start_step(place)

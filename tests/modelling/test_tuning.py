@@ -225,6 +225,30 @@ def test_a_killed_worker_is_replaced_and_its_task_tried_once_more(tmp_path: Path
     assert not any(Path(f"/proc/{process}").exists() for process in processes)
 
 
+ENDLESS = """
+import time
+from components.training.tune_hyperparameters.workers import Workers
+with Workers(time.sleep, cores=2, most=2) as workers:
+    for number in range(2):
+        workers.submit(number, 600)
+    print(*workers.processes, flush=True)
+    workers.results(None)
+"""
+
+
+def test_workers_do_not_outlive_the_process_that_was_killed() -> None:
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], env=variables, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        workers = [Path(f"/proc/{number}") for number in process.stdout.readline().split()]
+        assert len(workers) == 2
+        process.kill()
+        end = time.monotonic() + 20
+        while any(worker.exists() for worker in workers):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+
 SEARCH = """
 import sys
 from pathlib import Path

@@ -6,6 +6,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ Result = TypeVar("Result")
 
 # A task whose process dies is tried once more: whoever killed the first may have meant another.
 ATTEMPTS = 2
+# Seconds between looks at whether the process that gives the tasks is still there.
+LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ def _serve(work: Callable[[Task], Result], pipe: Connection, others: list[Connec
     """Answer each task with its result, until the other end is closed."""
     for other in others:
         other.close()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     # What this process was told about signals is not meant for its forks.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -155,3 +160,10 @@ def _serve(work: Callable[[Task], Result], pipe: Connection, others: list[Connec
                 pipe.send(work(pipe.recv()))
             except (EOFError, BrokenPipeError):
                 return
+
+
+def _end_with(parent: int) -> None:
+    """End this process in the midst of a task when the one that wants its result was killed."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os._exit(1)
