@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.data.tables import parquet_file
 from components.features.definitions import Definitions
 from components.features.online_store import Materialization, OnlineStore
 from components.features.point_in_time import session, show_tables, view_values
@@ -23,7 +25,7 @@ def fill(
     tables: Mapping[str, Table],
     definitions: Definitions,
     as_of: datetime,
-    data_version: str = "",
+    tables_digest: str = "",
     only: Collection[Any] | None = None,
 ) -> Materialization:
     """Compute the stored features of the service as of a moment, and write them to a store.
@@ -34,7 +36,7 @@ def fill(
         tables: The tables of the configuration.
         definitions: The project's feature definitions.
         as_of: The moment: no row later than it is seen. In whole seconds, as the store keeps times.
-        data_version: Version of the tables.
+        tables_digest: What to note of the tables: see `digest_of`.
         only: Keys of the entities to write; all by default.
 
     Returns:
@@ -48,7 +50,7 @@ def fill(
     before = store.materialized()
     if before is not None:
         # Until all is written the store holds some of both.
-        store.note(replace(before, data_version=""))
+        store.note(replace(before, tables_digest=""))
     with session(validated) as connection:
         show_tables(connection, validated, tables, as_of)
         for view in rows:
@@ -58,9 +60,21 @@ def fill(
                 rows[view] += chosen.num_rows
                 if example is None and chosen.num_rows:
                     example = chosen[definitions.key][0].as_py()
-    written = Materialization(definitions.version, as_of, data_version, rows, example)
+    written = Materialization(definitions.version, as_of, tables_digest, rows, example)
     store.note(written)
     return written
+
+
+def digest_of(validated: Path, tables: Mapping[str, Table]) -> str:
+    """Digest (24 hexadecimal digits of BLAKE2) of all that features are computed from beside their definitions: the
+    files of the tables, and by which times they are cut."""
+    digest = hashlib.blake2b(digest_size=12)
+    for name, table in tables.items():
+        if not table.label_only:
+            digest.update(f"{name}\0{table.event_time}\0{table.arrival_time}\0".encode())
+            with parquet_file(validated, name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
 
 
 def those_of(batch: pa.RecordBatch, key: str, entities: Collection[Any]) -> pa.RecordBatch:

@@ -34,10 +34,10 @@ from components.features.online_reading import FeastReader, Reader, RedisReader,
 
 # The journal: a record for each version of the definitions that the store holds, and one, `versions`, that lists them.
 _JOURNAL = FeatureView(
-    name="materializations",
+    name="journal",
     entities=[Entity(name="version", join_keys=["version"], value_type=ValueType.STRING)],
     schema=[Field(name="version", dtype=String), Field(name="record", dtype=String)],
-    source=FileSource(path="materializations.parquet", timestamp_field=TIMESTAMP),
+    source=FileSource(path="journal.parquet", timestamp_field=TIMESTAMP),
 )
 _VERSIONS = "versions"
 _KEY_FIELDS = {"INTEGER": "int32_val", "BIGINT": "int64_val", "VARCHAR": "string_val"}
@@ -52,8 +52,8 @@ class Materialization:
 
     feature_version: str
     as_of: datetime
-    data_version: str
-    """Of the tables that it was computed from; empty where that is unknown, and while it is being written."""
+    tables_digest: str
+    """Of the tables that it was computed from; empty while it is being written."""
     rows: Mapping[str, int]
     """Rows written, by view."""
     example_entity: Any

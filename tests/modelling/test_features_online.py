@@ -94,7 +94,7 @@ def test_repeating_a_materialization_changes_nothing(tmp_path: Path) -> None:
     tables = tables_as_of(tmp_path, START + 40 * DAY)
     first = materialize(project, tables)
     before = online(project).lookup(range(1, 41), START + 40 * DAY)
-    assert materialize(project, tables) == first
+    assert materialize(project, tables) == {**first, "written": False}
     assert online(project).lookup(range(1, 41), START + 40 * DAY) == before
     assert first["rows"] == {"loans_so_far": 40}
 
@@ -144,6 +144,9 @@ def test_the_store_answers_while_it_is_filled(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project")
     as_of = START + 40 * DAY
     tables = tables_as_of(tmp_path, as_of)
+    readers, loans = some_readers_and_loans()
+    of_others = [loan for loan in loans if loan["reader_id"] != 8]
+    others = write_tables(tmp_path / "others", readers, of_others, as_of)
     materialize(project, tables)
     expected = online(project).lookup([7], as_of)
     failures: list[Any] = []
@@ -161,8 +164,8 @@ def test_the_store_answers_while_it_is_filled(tmp_path: Path) -> None:
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        for _ in range(5):
-            materialize(project, tables)
+        for number in range(6):
+            assert materialize(project, (others, tables)[number % 2])["written"]
     finally:
         done.set()
         asking.join()
@@ -184,23 +187,26 @@ def test_a_file_that_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
 def test_the_same_tables_are_written_once_and_corrected_ones_again(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project")
     as_of = START + 40 * DAY
-    tables = tables_as_of(tmp_path, as_of)
-    assert materialize(project, tables, "one")["written"]
-    assert not materialize(project, tables, "one")["written"]
-    assert materialize(project, tables, "corrected")["written"]
-    assert materialize(project, tables)["written"], "without a version nobody knows whether they are the same"
+    assert materialize(project, tables_as_of(tmp_path, as_of))["written"]
+    assert not materialize(project, tables_as_of(tmp_path, as_of))["written"]
+    readers, loans = some_readers_and_loans()
+    corrected = [{**loan, "pages": 7.0} for loan in loans]
+    assert materialize(project, write_tables(tmp_path / "corrected", readers, corrected, as_of))["written"]
+    later = {"pipeline.yaml": ("event_time: lent_at, arrival_time: recorded_at", "event_time: lent_at")}
+    assert materialize(write_project(tmp_path / "later", later), tables_as_of(tmp_path, as_of))["written"]
 
 
 def test_a_materialization_that_was_cut_off_is_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = write_project(tmp_path / "project")
     as_of = START + 40 * DAY
     tables = tables_as_of(tmp_path, as_of)
-    materialize(project, tables, "one")
+    materialize(project, tables)
     with monkeypatch.context() as broken:
         broken.setattr(OnlineStore, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        corrected = write_tables(tmp_path / "corrected", *some_readers_and_loans(30), as_of)
         with pytest.raises(KeyboardInterrupt):
-            materialize(project, tables, "corrected")
-    assert materialize(project, tables, "one")["written"]
+            materialize(project, corrected)
+    assert materialize(project, tables)["written"]
 
 
 def test_a_version_goes_when_it_is_old_and_no_registered_model_names_it(

@@ -28,7 +28,7 @@ def materialize_features(project: Input[Artifact], validated: Input[Dataset], st
     from components.features.materialize_features.materialization import materialize
 
     with step(store):
-        written = materialize(Path(project.path), Path(validated.path), validated.metadata["version"])
+        written = materialize(Path(project.path), Path(validated.path))
         Path(store.path).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
         store.metadata.update(written)
         store.metadata["summary"] = f"{max(written['rows'].values()):,} entities, {len(written['rows'])} views"

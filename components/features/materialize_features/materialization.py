@@ -8,25 +8,24 @@ from typing import Any
 
 from components.data.tables import read_manifest
 from components.features.definitions import load_definitions
-from components.features.filling import fill
+from components.features.filling import digest_of, fill
 from components.features.online_store import Materialization, OnlineStore
 from project.configuration import Configuration
 from project.loading import load_configuration
 from project.stores import load_stores
 
 
-def materialize(project: Path, validated: Path, data_version: str = "") -> dict[str, Any]:
+def materialize(project: Path, validated: Path) -> dict[str, Any]:
     """Compute every stored feature as of the newest row and write it to the project's online store.
 
     It may be repeated, and read while it runs: each batch of entities changes at once, views one after the other. A
-    store that already holds newer values keeps them, and one that was filled from this very version of the tables is
-    left as it is. Otherwise all is written, not only what changed: each value carries the moment as of which it is
-    known, and that moves for all of them, or they would count as too old.
+    store that already holds newer values keeps them, and one that was filled from these very tables is left as it is.
+    Otherwise all is written, not only what changed: each value carries the moment as of which it is known, and that
+    moves for all of them, or they would count as too old.
 
     Args:
         project: The project artifact; its stores name the online store.
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
-        data_version: Version of the tables; without one the store is filled in any case.
 
     Returns:
         `online_store`, `feature_version`, `as_of` (of what the store now holds, ISO time), `rows` in it by view,
@@ -42,15 +41,15 @@ def materialize(project: Path, validated: Path, data_version: str = "") -> dict[
     # The store keeps times in whole seconds.
     as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
     store = OnlineStore(stores.online_store, configuration.name, definitions, create=True)
-    held = store.materialized()
+    held, digest = store.materialized(), digest_of(validated, configuration.source.tables)
     if held is not None and held.as_of > as_of:
         print(f"The online store keeps its features as of {held.as_of}, since these tables end at {as_of}.")
         now, written = held, False
-    elif held is not None and data_version and (held.as_of, held.data_version) == (as_of, data_version):
-        print(f"The online store was filled from version {data_version} of these tables already.")
+    elif held is not None and (held.as_of, held.tables_digest) == (as_of, digest):
+        print(f"The online store was filled from these tables already, as of {as_of}.")
         now, written = held, False
     else:
-        now = fill(store, validated, configuration.source.tables, definitions, as_of, data_version)
+        now = fill(store, validated, configuration.source.tables, definitions, as_of, digest)
         written = True
     return {
         "online_store": store.location,
