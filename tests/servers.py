@@ -146,9 +146,30 @@ def object_store(kind: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def web(folder: Path) -> Iterator[str]:
-    """A web server over a folder; its URL."""
-    handler = functools.partial(_QuietHandler, directory=str(folder))
+def web(folder: Path, cut_off: int = 0, silent_seconds: float = 0) -> Iterator[str]:
+    """A web server over a folder; its URL.
+
+    Args:
+        folder: What it serves.
+        cut_off: So many answers break off half way; the others are whole.
+        silent_seconds: It thinks for so long before it says anything.
+    """
+    left = [cut_off]
+
+    class Handler(_QuietHandler):
+        def do_GET(self) -> None:
+            time.sleep(silent_seconds)
+            if not left[0]:
+                super().do_GET()
+                return
+            left[0] -= 1
+            body = Path(self.translate_path(self.path)).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2])
+
+    handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:

@@ -14,6 +14,8 @@ from shop import GOOD_ORDERS, ORDERS, file_url, make_database, make_project, par
 from components.contract import ContractViolation
 from components.data.ingest_data.ingestion import ingest
 from components.data.tables import read_manifest
+from project.loading import load_configuration
+from project.source import source_version
 
 ROOT = Path(__file__).resolve().parents[2]
 NAUGHTY = ROOT.parent / "shared" / "data" / "naughty"
@@ -237,3 +239,18 @@ def test_naughty_strings_arrive_unchanged(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     ingest(make_project(tmp_path / "shop", file_url(file), format="jsonl"), tmp_path / "tables")
     assert [row[2] for row in parquet_rows(tmp_path / "tables/orders.parquet")] == strings
+
+
+def test_the_fingerprint_of_a_source_changes_with_its_files_and_is_unknown_of_a_server(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("order_id,ordered_at\n1,2025-01-01\n")
+    source = load_configuration(make_project(tmp_path / "shop", file_url(file))).source
+    first = source_version(source)
+    assert len(first) == 12
+    assert source_version(source) == first
+    file.write_text("order_id,ordered_at\n1,2025-01-01\n2,2025-01-02\n")
+    assert source_version(source) not in (first, "")
+    connections = {"billing": {"url": "postgresql://127.0.0.1/billing"}}
+    tables = {"orders": ORDERS, "bills": {**ORDERS, "connection": "billing"}}
+    mixed = make_project(tmp_path / "mixed", file_url(file), tables, connections=connections)
+    assert source_version(load_configuration(mixed).source) == ""

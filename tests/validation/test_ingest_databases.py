@@ -19,6 +19,8 @@ from components.data.ingest_data import attempts
 from components.data.ingest_data.ingestion import ingest
 from tests.servers import PASSWORD, Server
 
+pytestmark = pytest.mark.slow
+
 PG = "postgresql://postgres:${DB_PASSWORD}@127.0.0.1:%d/postgres"
 MARIA = "mariadb://reader:${DB_PASSWORD}@127.0.0.1:%d/shop"
 

@@ -205,6 +205,7 @@ def test_a_watermark_that_is_no_column_or_no_time_is_refused(tmp_path: Path) -> 
             shop.ingest()
 
 
+@pytest.mark.slow
 def test_a_database_sends_only_what_is_new(postgres: Server, password: str, tmp_path: Path) -> None:
     from test_ingest_databases import PG, ask_postgres
 

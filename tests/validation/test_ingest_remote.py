@@ -17,6 +17,8 @@ from components.data.ingest_data import attempts
 from components.data.ingest_data.ingestion import ingest
 from tests.servers import PASSWORD, web
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +93,25 @@ def test_a_server_that_is_away_is_asked_again(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(ContractViolation, match="could not be read, in 2 attempts"):
         ingest(project, tmp_path / "tables")
     assert "attempt 1 of 2 failed" in capsys.readouterr().out
+
+
+def test_a_file_that_is_cut_off_on_its_way_is_fetched_again(
+    exports: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with web(exports, cut_off=2) as url:
+        manifest = ingest(make_project(tmp_path / "shop", f"{url}/orders.csv"), tmp_path / "tables")
+    assert manifest.tables["orders"].rows == 1000
+    assert "attempt 2 of 4 failed" in capsys.readouterr().out
+    with web(exports, cut_off=9) as url, pytest.raises(ContractViolation, match="could not be read, in 4 attempts"):
+        ingest(make_project(tmp_path / "shop", f"{url}/orders.csv"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_web_server_that_hangs_is_left_after_its_time(exports: Path, tmp_path: Path) -> None:
+    with web(exports, silent_seconds=2) as url:
+        project = make_project(tmp_path / "shop", f"{url}/orders.csv", timeout_seconds=0.3)
+        with pytest.raises(ContractViolation, match=r"was not read within 0\.3 s"):
+            ingest(project, tmp_path / "tables")
 
 
 def test_a_store_without_credentials_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
