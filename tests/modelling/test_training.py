@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
@@ -285,6 +286,15 @@ def damaged(tmp_path: Path, change: Any) -> TrainingSet:
 
 def only(part_changed: str, **columns: Any) -> Any:
     return lambda part, frame: frame.assign(**columns) if part == part_changed else frame
+
+
+def test_a_column_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None:
+    training_set = damaged(tmp_path, None)
+    file = training_set.folder / "train.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("charge", table["charge"]), file)
+    with pytest.raises(ContractViolation, match=r"train.parquet has the column charge more than once"):
+        fit_model(training_set, Training(), {"max_iter": 5})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import resource
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from components.code_version import VARIABLE, CodeVersion
 from components.contract import ContractViolation
 from components.deployment.register_model.registration import register
+from components.embedding import imported_names
 from components.training.comparison import compare_models
 from components.training.dataset import TrainingSet
 from components.training.scoring import ModelFolder
@@ -147,6 +149,20 @@ def test_two_trainings_of_the_same_are_identical_and_another_seed_is_named(train
         or "numbers" in differences["thresholds of the trees"]["now"]
     )
     assert "calibration.slope" in differences
+
+
+def test_no_pickle_is_loaded_outside_training_and_evaluation() -> None:
+    root = Path(__file__).resolve().parents[2]
+    loaders = {"joblib", "pickle", "cloudpickle", "dill", "skops", "mlflow.sklearn"}
+    loading = []
+    for package in ("components", "lifecycle", "monitoring", "platforms", "project", "serving"):
+        for file in (root / package).rglob("*.py"):
+            names = imported_names(ast.parse(file.read_text("utf-8")))
+            if any(name == loader or name.startswith(f"{loader}.") for name in names for loader in loaders):
+                loading.append(file.relative_to(root).as_posix())
+    allowed = ("components/training/", "components/evaluation/evaluate_model/")
+    assert [file for file in loading if not file.startswith(allowed)] == []
+    assert "components/training/train_model/training.py" in loading
 
 
 def test_a_constant_feature_is_named_and_harmless(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,6 +73,7 @@ def _calibration(label: NDArray[Any], score: NDArray[Any]) -> Figure:
     axes.plot([0, highest], [0, highest], color=QUIET, linewidth=1, linestyle=":")
     axes.plot(predicted, observed, "o-", color=ACCENT)
     axes.set(xlabel="predicted probability", ylabel="observed share", xlim=(0, highest), ylim=(0, highest))
+    axes.locator_params(nbins=5)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from project.configuration import Configuration
 from project.training import ClassWeight, ThresholdRule
 
 MOST_FEATURES = 12
+CODE = re.compile("`([^`]+)`")
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -26,7 +28,7 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem aut
 h1 {{ line-height: 1.2; }}
 h2 {{ margin-top: 2rem; }}
 svg {{ width: 25rem; max-width: 100%; height: auto; }}
-.plots {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+.plots {{ display: flex; flex-wrap: wrap; gap: 1rem; margin-top: 1.5rem; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid #d9dee3; }}
@@ -227,7 +229,9 @@ def as_html(title: str, sections: Sequence[Section], pictures: Mapping[str, str]
     parts = []
     for section in sections:
         parts.append(f"<h2>{html.escape(section.heading)}</h2>")
-        parts += [f"<p>{html.escape(sentence)}</p>" for sentence in section.sentences]
+        # What is typed stands between backticks, as in Markdown.
+        marked = [CODE.sub(r"<code>\1</code>", html.escape(sentence)) for sentence in section.sentences]
+        parts += [f"<p>{sentence}</p>" for sentence in marked]
         if section.table:
             parts.append(_html_table(section.table))
         if section.plots:
