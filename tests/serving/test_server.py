@@ -193,7 +193,12 @@ def test_a_servable_model_carries_its_latency_and_examples(model: Path, tmp_path
     metadata = try_serving(model, model, tmp_path / "servable")
     report = json.loads((tmp_path / "servable" / "serving.json").read_text())
     assert metadata["requests"] == 40
-    assert 0 < report["latency"]["p50_ms"] <= report["latency"]["p95_ms"] <= report["latency"]["p99_ms"]
+    for latency, clients in ((report["latency"], 1), (report["concurrent_latency"], 8)):
+        assert 0 < latency["p50_ms"] <= latency["p95_ms"] <= latency["p99_ms"]
+        assert (latency["clients"], latency["requests"]) == (clients, 40)
+    # A Python process with ONNX Runtime holds tens of megabytes; it takes a moment to start.
+    assert report["server"]["ready_seconds"] > 0.1
+    assert 30 < report["server"]["peak_memory_mb"] < 2000
     first = report["examples"][1]
     assert first["score"] == pytest.approx(formula(first["features"]["temperature"], first["features"]["site"]))
 

@@ -15,7 +15,8 @@ def validate_serving(project: Input[Artifact], registered_model: Input[Model], s
     Args:
         project: The project; `evaluation.latency_requests` says how many requests are timed.
         registered_model: The model folder with the server's `code/`.
-        servable_model: The same folder with `serving.json`: latency in milliseconds, and examples with their scores.
+        servable_model: The same folder with `serving.json`: latency in milliseconds of one client and of
+            eight at once, seconds until ready, peak memory in megabytes, and examples with their scores.
     """
     from pathlib import Path
 

@@ -7,6 +7,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from project.loading import load_configuration
 from serving.client import SCORE_TOLERANCE, Client, quantile, scores_in, v2_request
 
 EXAMPLES = 50
+# Clients that ask at once, beside the one that asks alone.
+CLIENTS = 8
 REFERENCE = Path("baseline") / "reference.parquet"
 
 
@@ -38,7 +41,7 @@ def try_serving(project: Path, registered: Path, destination: Path) -> dict[str,
         destination: Folder to write.
 
     Returns:
-        Metadata: `model`, `version`, `p50_ms`, `p95_ms`, `p99_ms`, `requests`, `summary`.
+        Metadata: `model`, `version`, `p50_ms`, `p95_ms`, `p99_ms`, `requests`, `clients`, `summary`.
 
     Raises:
         ContractViolation: the server does not start, gives another score than was registered, takes a malformed
@@ -55,12 +58,15 @@ def try_serving(project: Path, registered: Path, destination: Path) -> dict[str,
             check_scores("v1 REST", v1_scores(client, server.model, rows), scores, registered)
             check_scores("v2 gRPC", grpc_scores(server.grpc_port, server.model, inputs, rows), scores, registered)
             check_refusals(client, server.model, configuration.entity.key, inputs, rows[0])
-            latency = measure(client, server.model, inputs, rows, configuration.evaluation.latency_requests)
-        check_log(log, 3 * len(rows) + latency["requests"])
+            requests = configuration.evaluation.latency_requests
+            latency = measure(server, inputs, rows, requests, clients=1)
+            together = measure(server, inputs, rows, requests, clients=CLIENTS)
+            start = {"ready_seconds": round(server.ready_seconds, 3), "peak_memory_mb": server.peak_memory_mb()}
+        check_log(log, 3 * len(rows) + latency["requests"] + together["requests"])
     examples = [{"features": row, "score": score} for row, score in zip(rows, scores, strict=True)]
     with complete_folder(destination) as folder:
         shutil.copytree(registered, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        report = {"latency": latency, "examples": examples}
+        report = {"latency": latency, "concurrent_latency": together, "server": start, "examples": examples}
         (folder / "serving.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     summary = f"p99 {latency['p99_ms']:.1f} ms"
     return {"model": configuration.deployment.model, "version": version, **latency, "summary": summary}
@@ -134,25 +140,37 @@ def check_refusals(
 
 
 def measure(
-    client: Client, model: str, inputs: Sequence[dict[str, str]], rows: Sequence[dict[str, Any]], requests: int
+    server: TrialServer, inputs: Sequence[dict[str, str]], rows: Sequence[dict[str, Any]], requests: int, clients: int
 ) -> dict[str, Any]:
-    """Latency of single rows over v2 REST, one after the other: `p50_ms`, `p95_ms`, `p99_ms`, `requests`.
+    """Latency of single rows over v2 REST, each client asking one after the other on a connection of its own.
+
+    Returns:
+        `p50_ms`, `p95_ms`, `p99_ms`, `requests` (as many for each client, so fewer than asked for by a remainder) and
+        `clients`.
 
     Raises:
         ContractViolation: a request failed.
     """
     bodies = [json.dumps(v2_request(inputs, [row])).encode() for row in rows]
-    times = []
-    for number in range(requests):
-        answer = client.post(f"/v2/models/{model}/infer", bodies[number % len(bodies)])
-        if not scores_in(answer):
-            raise ContractViolation(
-                f"request {number + 1} of {requests} failed with {answer.status}: {answer.body[:200]}. "
-                "Mend serving/ and register the model again."
-            )
-        times.append(answer.seconds * 1000)
+    share = max(1, requests // clients)
+
+    def ask(_: int) -> list[float]:
+        times = []
+        with server.client() as client:
+            for number in range(share):
+                answer = client.post(f"/v2/models/{server.model}/infer", bodies[number % len(bodies)])
+                if not scores_in(answer):
+                    raise ContractViolation(
+                        f"request {number + 1} of {share} failed with {answer.status}: {answer.body[:200]}. "
+                        "Mend serving/ and register the model again."
+                    )
+                times.append(answer.seconds * 1000)
+        return times
+
+    with ThreadPoolExecutor(clients) as pool:
+        times = [time for of_client in pool.map(ask, range(clients)) for time in of_client]
     quantiles = {f"p{share}_ms": round(quantile(times, share / 100), 3) for share in (50, 95, 99)}
-    return {**quantiles, "requests": requests}
+    return {**quantiles, "requests": len(times), "clients": clients}
 
 
 def check_log(log: Path, expected: int) -> None:

@@ -20,7 +20,11 @@ STOP_SECONDS = 15.0
 
 
 class TrialServer:
-    """The model's server, run from the code that was registered with it."""
+    """The model's server, run from the code that was registered with it.
+
+    Attributes:
+        ready_seconds: From the start of its process until it answered that it is ready.
+    """
 
     def __init__(self, folder: Path, model: str, version: str, prediction_log: Path) -> None:
         """Choose ports.
@@ -39,6 +43,7 @@ class TrialServer:
         self._output: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Self:
+        started = time.monotonic()
         code = self.folder / "code"
         if not (code / "serving" / "server.py").is_file():
             raise ContractViolation(f"{code} holds no serving/server.py. Take the output of register_model.")
@@ -57,6 +62,7 @@ class TrialServer:
         except BaseException:
             self._stop()
             raise
+        self.ready_seconds = time.monotonic() - started
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -65,6 +71,14 @@ class TrialServer:
     def client(self) -> Client:
         """A connection to it."""
         return Client(self.http_port, timeout=30)
+
+    def peak_memory_mb(self) -> float | None:
+        """The most memory that the running server has held; None where the system does not tell."""
+        status = Path(f"/proc/{self._process.pid}/status")
+        if not status.is_file():
+            return None
+        peaks = [line.split()[1] for line in status.read_text("utf-8").splitlines() if line.startswith("VmHWM:")]
+        return round(int(peaks[0]) / 1024, 1) if peaks else None
 
     def _arguments(self) -> list[str]:
         settings = {
