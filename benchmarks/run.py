@@ -27,10 +27,13 @@ from environments.locks import interpreter  # noqa: E402
 BENCHMARKS = {
     "drift_rule": "modelling",
     "promotion": "modelling",
+    "evaluation": "modelling",
     "tuning": "modelling",
     "step_overhead": "platform",
     "whole_run": "platform",
     "ingest": "validation",
+    "statistics": "validation",
+    "validation_alarms": "validation",
     "online_features": "modelling",
     "features": "modelling",
     "scale": "platform",

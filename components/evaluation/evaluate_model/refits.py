@@ -17,9 +17,10 @@ from components.evaluation.evaluate_model.findings import Findings, Sample
 from components.training.dataset import Part
 
 Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
 
 # Training rows behind a refit: enough to tell, quick to fit.
-MOST_ROWS = 10_000
+MOST_ROWS = 20_000
 LEFT_OUT = 0.25
 BINS = 20
 # A group's event rate is drawn towards that of all rows as if it had so many rows more.
@@ -27,50 +28,68 @@ PRIOR_ROWS = 20
 BLANK = np.empty(0)
 
 
+def left_out(train: Part, seed: int) -> tuple[Rows, Rows]:
+    """Positions of the training rows to fit anew on, and of those of other entities that are left out of that.
+
+    At the most `MOST_ROWS` in all, whole entities, `LEFT_OUT` of them left out.
+    """
+    entities = int(train.entity.max()) + 1
+    place = np.random.default_rng(seed).permutation(entities)[train.entity]
+    kept = min(1.0, MOST_ROWS / len(train.label)) * entities
+    return np.flatnonzero((place >= LEFT_OUT * kept) & (place < kept)), np.flatnonzero(place < LEFT_OUT * kept)
+
+
 def area_in_past(pipeline: Pipeline, train: Part, seed: int) -> Area | None:
     """ROC AUC of the same kind of model within the training months, on entities that were left out.
 
     Args:
         pipeline: Encoder and estimator; it is cloned.
-        train: The training rows; at the most 10,000 of them, by entity, are used.
+        train: The training rows.
         seed: Chooses who is left out.
 
     Returns:
         None where a class is missing on either side.
     """
-    entities = int(train.entity.max()) + 1
-    order = np.random.default_rng(seed).permutation(entities)
-    place = np.empty(entities, dtype=np.int64)
-    place[order] = np.arange(entities)
-    kept = min(1.0, MOST_ROWS / len(train.label)) * entities
-    chosen = place[train.entity]
-    out = np.flatnonzero(chosen < LEFT_OUT * kept)
-    fitted = np.flatnonzero((chosen >= LEFT_OUT * kept) & (chosen < kept))
-    if min(np.ptp(train.label[rows]) if len(rows) else 0 for rows in (out, fitted)) == 0:
+    fitted, out = left_out(train, seed)
+    if not both_classes(train, fitted, out):
         return None
     # So few rows gain little from threads, and threads that wait for a busy core lose seconds.
     with threadpool_limits(1):
         again = clone(pipeline).fit(train.features.iloc[fitted], train.label[fitted])
     score = again.predict_proba(train.features.iloc[out])[:, 1]
-    return area(train.label[out], score, train.entity[out], entities)
+    return area(train.label[out], score, train.entity[out], int(train.entity.max()) + 1)
+
+
+def both_classes(train: Part, *sides: Rows) -> bool:
+    """Whether each side has events and others."""
+    return all(len(rows) > 0 and np.ptp(train.label[rows]) == 1 for rows in sides)
 
 
 def examine_leakage(sample: Sample, train: Part, logistic: Pipeline) -> Findings:
     """Whether one feature alone ranks better than all the others together: it may know what comes after.
 
-    Each feature alone ranks by the event rate of its groups in the training rows (20 quantiles of a number, each
-    category, missing), so that neither direction nor shape is assumed. The others together are the logistic baseline
-    fitted anew with that feature blank.
+    Judged on training rows that were left out: later months may blur what a leak looks like. Each feature alone ranks
+    by the event rate of its groups in the other training rows (20 quantiles of a number, each category, missing), so
+    that neither direction nor shape is assumed. The others together are the logistic baseline, fitted anew with that
+    feature blank.
+
+    Args:
+        sample: The test rows; only what it knows of the features is used.
+        train: The training rows.
+        logistic: Encoder and logistic regression; it is cloned.
     """
     findings = Findings()
-    rows = train.features.index[: min(len(train.label), MOST_ROWS)]
-    if len(train.label) > MOST_ROWS:
-        chosen = np.random.default_rng(sample.seed).choice(len(train.label), MOST_ROWS, replace=False)
-        rows = train.features.index[np.sort(chosen)]
-    known, label = train.features.loc[rows], train.label[train.features.index.get_indexer(rows)]
+    fitted, out = left_out(train, sample.seed)
+    if not both_classes(train, fitted, out):
+        findings.notes.append("No feature was searched for a leak: too few training rows of one class.")
+        return findings
+    known, unseen, label = train.features.iloc[fitted], train.features.iloc[out], train.label[fitted]
+
+    def ranking(score: NDArray[Any]) -> Area:
+        return area(train.label[out], score, train.entity[out], int(train.entity.max()) + 1)
+
     alone = {
-        name: sample.area(event_rates(known[name], label, sample.part.features[name], kind))
-        for name, kind in sample.features.items()
+        name: ranking(event_rates(known[name], label, unseen[name], kind)) for name, kind in sample.features.items()
     }
     ranked = sorted(alone, key=lambda name: -alone[name].value)
     strongest = ranked[0]
@@ -78,14 +97,15 @@ def examine_leakage(sample: Sample, train: Part, logistic: Pipeline) -> Findings
     findings.metrics["performance.strongest_feature_roc_auc"] = metric
     findings.table(
         "performance",
-        "Features that rank best alone",
+        "Features that rank best alone, on training rows left out",
         ["feature", "ROC AUC", "low", "high"],
         [[name, *_values(alone[name].metric())] for name in ranked[:5]],
     )
     if len(alone) == 1:
         return findings
-    others = clone(logistic).fit(blanked(known, strongest), label)
-    without = sample.area(others.predict_proba(blanked(sample.part.features, strongest))[:, 1])
+    with threadpool_limits(1):
+        others = clone(logistic).fit(blanked(known, strongest), label)
+    without = ranking(others.predict_proba(blanked(unseen, strongest))[:, 1])
     findings.metrics["performance.roc_auc_without_strongest_feature"] = without.metric()
     lead = alone[strongest].less(without)
     if metric.low >= sample.settings.suspicious_auc and lead.low > 0:
