@@ -140,7 +140,7 @@ def object_store(kind: str) -> Iterator[str]:
     program, *arguments = commands[kind]
     if not (VENV / "bin" / program).exists():
         raise ServerMissing(f"there is no {program} in the environment for development")
-    with _folder() as folder, _running([VENV / "bin" / program, *arguments], folder, signal.SIGTERM, {}) as process:
+    with _folder() as folder, _running([VENV / "bin" / program, *arguments], folder, signal.SIGKILL, {}) as process:
         _wait(lambda: _listens(port), process, folder)
         yield f"http://127.0.0.1:{port}"
 

@@ -30,8 +30,8 @@ DROPPED = re.compile(
     r"could not (connect|receive|send)|can't connect|cannot connect|connection to .* was lost|timeout expired|"
     r"unexpected eof|incomplete read|payload is not completed|server disconnected|gone away|"
     r"(starting up|shutting down|in recovery mode|too many (clients|connections)|remaining connection slots)|"
-    r"temporar(y|ily)|service unavailable|slow ?down|internal ?error|bad gateway|gateway time-?out|too many requests|"
-    r"\b(429|500|502|503|504)\b"
+    r"temporarily unavailable|temporary failure|service unavailable|slowdown|internalerror|bad gateway|"
+    r"gateway time-?out|too many requests|\((429|50[0234])\)|\b(429|50[0234]), message"
 )
 
 
@@ -58,7 +58,8 @@ def was_dropped(error: BaseException) -> bool:
     # The network's own failures, whatever their text; other errors of the system (a full disk) are no reason to wait.
     if isinstance(error, (ConnectionError, TimeoutError, EOFError)):
         return True
-    return DROPPED.search(f"{type(error).__name__}: {error}") is not None
+    # Further lines may repeat the query, whose words are the user's.
+    return DROPPED.search(f"{type(error).__name__}: {first_line(error)}") is not None
 
 
 def persistently(work: Callable[[], T], attempts: int, deadline: Deadline, hide: Callable[[str], str]) -> T:
