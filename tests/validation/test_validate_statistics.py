@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from scipy.spatial.distance import jensenshannon
 from shop import GOOD_ORDERS, ORDERS, make_project
 from snapshots import write_snapshot
-from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.contract import ContractViolation
 from components.data.validate_data.checks import Check, failures
-from components.data.validate_data.comparison import chance_of
+from components.data.validate_data.comparison import chance_of_categories, chance_of_numbers
 from components.data.validate_data.schema_review import as_text, propose_schemas
 from components.data.validate_data.validation import validate
 
@@ -117,9 +118,17 @@ def test_bounds_of_a_table_that_is_not_there_are_a_mistake(shop: Shop) -> None:
 
 
 def test_chance_allows_less_the_more_rows_there_are() -> None:
-    few, many = (chance_of(schema_pb2.BYTES, rows, rows) for rows in (100, 10_000))
+    few, many = (chance_of_categories(rows, rows) for rows in (100, 10_000))
     assert few == pytest.approx(10 * many)
     assert many == pytest.approx(3 * 0.5 * (2 / 10_000) ** 0.5)
+
+
+def test_two_samples_of_one_distribution_are_hardly_ever_farther_apart_than_chance_allows() -> None:
+    random, farther = np.random.default_rng(1), 0
+    for _ in range(500):
+        one, other = (random.multinomial(200, np.full(20, 0.05)) / 200 for _ in range(2))
+        farther += jensenshannon(one, other, base=2) ** 2 > chance_of_numbers(200, 200, 20)
+    assert 0 <= farther < 10, "three standard errors of a chi-squared variable"
 
 
 def test_a_column_without_any_value_is_named_and_breaks_nothing_else(shop: Shop) -> None:

@@ -22,7 +22,7 @@ from components.data.validate_data.table_statistics import (
     TableStatistics,
     feature_type,
     is_time,
-    narrow_columns,
+    text_columns,
 )
 from components.data.validate_data.tfdv import validate_statistics
 from project.validation import Validation
@@ -114,14 +114,14 @@ def _drift_checks(
     settings: Validation,
 ) -> Iterator[Check]:
     recently, everywhere = f"in the newest {settings.recent_days} days", "in all rows"
-    narrow = narrow_columns(now.whole)
+    categories = text_columns(now.recent) - text_columns(now.whole)
     found = {
         recently: _distances(compared, summary, now.recent, accepted.recent, settings.drift_threshold),
         everywhere: _distances(compared, summary, now.whole, accepted.whole, settings.drift_threshold),
     }
     for column in compared:
         measured = {where: distances[column] for where, distances in found.items() if column in distances}
-        if column in narrow:
+        if column in categories:
             measured.pop(everywhere, None)
         if not measured:
             continue
@@ -154,13 +154,16 @@ def _distances(
         if not rows or not before_rows:
             continue
         is_text = feature.type == statistics_pb2.FeatureNameStatistics.STRING
+        is_number = feature_type(summary.columns[column]) != schema_pb2.BYTES
         kind = schema_pb2.BYTES if is_text else feature_type(summary.columns[column])
-        described = schema.feature.add(name=column, type=kind)
-        allowed[column] = threshold + chance_of(kind, rows, before_rows)
-        if is_text:
-            described.drift_comparator.infinity_norm.threshold = allowed[column]
+        comparator = schema.feature.add(name=column, type=kind).drift_comparator
+        if is_number:
+            values = feature.string_stats.unique + before.string_stats.unique if is_text else BUCKETS
+            allowed[column] = threshold + chance_of_numbers(rows, before_rows, values)
+            comparator.jensen_shannon_divergence.threshold = allowed[column]
         else:
-            described.drift_comparator.jensen_shannon_divergence.threshold = allowed[column]
+            allowed[column] = threshold + chance_of_categories(rows, before_rows)
+            comparator.infinity_norm.threshold = allowed[column]
     found = validate_statistics(now, schema, previous_statistics=accepted).drift_skew_info if allowed else ()
     return {
         measured.path.step[0]: (measurement.value, allowed[measured.path.step[0]])
@@ -169,26 +172,32 @@ def _distances(
     }
 
 
-def chance_of(kind: int, rows: int, before_rows: int) -> float:
-    """How far apart chance alone puts two samples of one distribution, hardly ever farther.
+def chance_of_categories(rows: int, before_rows: int) -> float:
+    """How far chance alone moves the share that moves most, hardly ever farther (L-infinity, 0 to 1).
 
-    Categories: the largest difference of a share, of which the standard error is sqrt(p (1 - p) (1/n + 1/m)), largest
-    at p = 1/2. Numbers: the Jensen-Shannon divergence in bits of histograms with k buckets, which is about chi-squared
-    of k - 1 degrees of freedom times (1/n + 1/m) / (8 ln 2) (Grosse et al., Phys. Rev. E 65, 041905, 2002).
+    The standard error of a difference of shares is sqrt(p (1 - p) (1/n + 1/m)), largest at p = 1/2.
 
     Args:
-        kind: TFDV's type of the column.
         rows: Values in one sample, n > 0.
         before_rows: Values in the other, m > 0.
-
-    Returns:
-        A distance, to be added to the largest allowed one.
     """
-    inverse = 1 / rows + 1 / before_rows
-    if kind == schema_pb2.BYTES:
-        return STANDARD_ERRORS * math.sqrt(0.25 * inverse)
-    freedom = BUCKETS - 1
-    return (freedom + STANDARD_ERRORS * math.sqrt(2 * freedom)) * inverse / (8 * math.log(2))
+    return STANDARD_ERRORS * math.sqrt(0.25 * (1 / rows + 1 / before_rows))
+
+
+def chance_of_numbers(rows: int, before_rows: int, values: int) -> float:
+    """How far apart chance alone puts two histograms of one distribution, hardly ever farther.
+
+    Their Jensen-Shannon divergence, in bits, is about chi-squared of k - 1 degrees of freedom times
+    (1/n + 1/m) / (8 ln 2) (Grosse et al., Phys. Rev. E 65, 041905, 2002).
+
+    Args:
+        rows: Values in one sample, n > 0.
+        before_rows: Values in the other, m > 0.
+        values: Buckets, or different values, k > 0.
+    """
+    freedom = values - 1
+    spread = freedom + STANDARD_ERRORS * math.sqrt(2 * freedom)
+    return spread * (1 / rows + 1 / before_rows) / (8 * math.log(2))
 
 
 def _outlier_checks(

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.data.tables import TableSummary, quoted, tables_database
+from components.data.validate_data.checks import CONDITIONS_IN_A_QUERY, batched
 from components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
 from components.data.validate_data.workers import cores, workers
 
@@ -21,9 +22,9 @@ Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 WHOLE_NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "BOOLEAN")
 TIMES = ("DATE", "TIMESTAMP")
 
-# Whole numbers within such a range are compared as categories: histograms of so few values say more of their own bounds
-# than of the values.
-NARROW_RANGE = 50
+# Numbers of so few different values are compared as categories: TFDV's histogram of them says more of the least and the
+# largest than of the shares.
+FEW_VALUES = 50
 
 # Beyond so many cells the columns are shared by all cores. TFDV takes seconds for them, and as long to be imported by
 # one more process.
@@ -54,14 +55,30 @@ def is_time(kind: str) -> bool:
     return kind.startswith(TIMES)
 
 
-def narrow_columns(statistics: Statistics) -> set[str]:
-    """The columns of whole numbers, all within a narrow range."""
-    return {
-        feature.path.step[0]
-        for feature in statistics.datasets[0].features
-        if feature.type == statistics_pb2.FeatureNameStatistics.INT
-        and feature.num_stats.max - feature.num_stats.min <= NARROW_RANGE
-    }
+def few_valued(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], condition: str
+) -> set[str]:
+    """The columns of numbers that have few different values in some rows.
+
+    Args:
+        connection: A session with a view for each table.
+        table: The table.
+        columns: DuckDB type by name.
+        condition: SQL condition for the rows.
+    """
+    numbers = [name for name, kind in columns.items() if feature_type(kind) != schema_pb2.BYTES and not is_time(kind)]
+    few = set()
+    for part in batched(numbers, CONDITIONS_IN_A_QUERY):
+        counts = ", ".join(f"count(DISTINCT {quoted(name)})" for name in part)
+        found = connection.execute(f"SELECT {counts} FROM {quoted(table)} WHERE {condition}").fetchall()[0]
+        few |= {name for name, count in zip(part, found, strict=True) if count <= FEW_VALUES}
+    return few
+
+
+def text_columns(statistics: Statistics) -> set[str]:
+    """The columns that were taken for text."""
+    features = statistics.datasets[0].features
+    return {feature.path.step[0] for feature in features if feature.type == statistics_pb2.FeatureNameStatistics.STRING}
 
 
 def table_statistics(

@@ -81,7 +81,9 @@ def validate(project: Path, snapshot: Path, validated: Path, report: Path) -> Qu
         if outcome.rows:
             # What was put aside is not what the next snapshot should be compared with.
             with tables_database(validated, outcome.rows) as connection:
-                kept = statistics_of(connection, validated, outcome.manifest, configuration, list(outcome.rows))
+                kept = statistics_of(
+                    connection, validated, outcome.manifest, configuration, list(outcome.rows), statistics
+                )
             statistics = {**statistics, **kept}
         else:
             hand_on(snapshot, validated)
@@ -142,7 +144,9 @@ def examine(project: Path, configuration: Configuration, snapshot: Path, remote:
     with tables_database(snapshot, manifest.tables) as connection:
         newest = newest_events(connection, manifest, configuration, now)
         as_of = max((moment for moment in newest.values() if moment), default=now)
-        statistics = statistics_of(connection, snapshot, manifest, configuration, list(manifest.tables), as_of)
+        statistics = statistics_of(
+            connection, snapshot, manifest, configuration, list(manifest.tables), accepted, as_of
+        )
         for name, summary in manifest.tables.items():
             table, values = tables[name], statistics[name]
             bounds = settings.bounds.get(name, Bounds())
@@ -208,6 +212,7 @@ def statistics_of(
     manifest: Manifest,
     configuration: Configuration,
     names: Sequence[str],
+    earlier: Mapping[str, TableStatistics],
     as_of: datetime | None = None,
 ) -> dict[str, TableStatistics]:
     """Statistics of some tables, of all their rows and of those of the newest days.
@@ -218,12 +223,14 @@ def statistics_of(
         manifest: Their rows and column types.
         configuration: The project's.
         names: The tables.
+        earlier: Statistics to be compared with, by table.
         as_of: The end of the newest days, UTC without a zone; by default the newest event.
     """
     from components.data.validate_data.table_statistics import (
         TableStatistics,
-        narrow_columns,
+        few_valued,
         table_statistics,
+        text_columns,
     )
 
     settings = configuration.validation
@@ -236,7 +243,13 @@ def statistics_of(
         recent_rows = connection.execute(f"SELECT count(*) FROM {quoted(name)} WHERE {recent}").fetchall()[0][0]
         whole = table_statistics(connection, folder, name, summary, sample)
         condition = f"{recent} AND {sample}" if sample else recent
-        newest = table_statistics(connection, folder, name, summary, condition, narrow_columns(whole))
+        # As in the snapshot that they will be compared with, or the two would be of different kinds.
+        categories = (
+            text_columns(earlier[name].recent)
+            if name in earlier
+            else few_valued(connection, name, summary.columns, condition)
+        )
+        newest = table_statistics(connection, folder, name, summary, condition, categories)
         statistics[name] = TableStatistics(summary.rows, whole, recent_rows, newest)
     return statistics
 
