@@ -3,7 +3,7 @@
 Made-up events of many entities, four feature views, twelve snapshots; each way in a process of its own, which tells its
 seconds (without imports) and its peak resident memory:
 
-- ours: `build_training_set`, all of it: labels, views, Feast's join on DuckDB, checks, the skew gate, Parquet files;
+- ours: `build_training_set`, all of it: labels, views, the join, checks, the skew gate, Parquet files;
 - bare: the same views and labels in one DuckDB query for each snapshot, no Feast and no check, all cores;
 - dask: Feast's default offline store joins the view values that were computed for ours: only the join, no view's SQL.
   It is held against our join of the same values.
@@ -183,7 +183,7 @@ def view_values(folder: Path) -> int:
 
 
 def joined(folder: Path) -> int:
-    """Our join of the view values: Feast on DuckDB, in bounded batches."""
+    """Our join of the view values, in bounded batches."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -194,7 +194,7 @@ def joined(folder: Path) -> int:
 
     configuration = load_configuration(folder / "project")
     definitions = load_definitions(folder / "project", configuration)
-    history = FeatureHistory(configuration, definitions, folder / "values")
+    history = FeatureHistory(definitions, folder / "values")
     batches = pq.ParquetFile(folder / "values" / "entities.parquet").iter_batches(BATCH_ROWS)
     return sum(len(history.features_of(pa.Table.from_batches([batch]), definitions.features)) for batch in batches)
 

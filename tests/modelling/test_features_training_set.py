@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import ibis
 import pandas as pd
+import pyarrow as pa
 import pytest
-from feast import FeatureStore
+from feast import FeatureStore, FileSource, RepoConfig
 
 from components.contract import ContractViolation
 from components.features.build_training_set import training_set as training_set_module
 from components.features.build_training_set.training_set import build
-from components.features.point_in_time import session
+from components.features.definitions import load_definitions
+from components.features.history import FeatureHistory
+from components.features.point_in_time import write_view_values
 from environments.locks import interpreter
+from project.loading import load_configuration
 from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables
 
 AS_OF = START + timedelta(days=60)
@@ -196,20 +199,49 @@ def test_a_training_set_that_cannot_be_trusted_is_refused_and_leaves_nothing(
 def test_a_row_that_the_join_loses_stops_the_run(
     tmp_path: Path, history: tuple[list[Row], list[Row]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    join: Callable[..., Any] = FeatureStore.get_historical_features
-
-    def losing(self: FeatureStore, entity_df: pd.DataFrame, **arguments: Any) -> Any:
-        return join(self, entity_df=entity_df.iloc[1:], **arguments)
-
-    monkeypatch.setattr(FeatureStore, "get_historical_features", losing)
+    joined = FeatureHistory._joined
+    monkeypatch.setattr(FeatureHistory, "_joined", lambda self, *arguments: joined(self, *arguments).slice(1))
     with pytest.raises(ContractViolation, match="none may be lost"):
         build_from(tmp_path, *history)
 
 
-def test_the_join_may_take_no_more_memory_than_any_other_query(training_set: Path) -> None:
-    [(limit,)] = ibis.get_backend().raw_sql("SELECT current_setting('memory_limit')").fetchall()
-    with session(training_set) as connection:
-        assert connection.execute("SELECT current_setting('memory_limit')").fetchall() == [(limit,)]
+def test_the_join_gives_what_feast_gives_bit_for_bit(tmp_path: Path, history: tuple[list[Row], list[Row]]) -> None:
+    # A view that falls silent: its values are first old, then too old.
+    silent = {"feature_repo/person.sql": "SELECT reader_id, town FROM readers WHERE $as_of <= TIMESTAMP '2025-01-31'"}
+    project = write_project(tmp_path / "project", silent)
+    configuration = load_configuration(project)
+    definitions = load_definitions(project, configuration)
+    moments = [START + timedelta(days=day) for day in (20, 25, 30, 35, 40)]
+    tables, values = write_tables(tmp_path / "tables", *history), tmp_path / "values"
+    write_view_values(tables, configuration.source.tables, definitions, definitions.views, moments, values)
+    rows = [{"reader_id": reader, "event_timestamp": moment} for moment in moments for reader in range(1, 45)]
+    entities = pa.Table.from_pylist(rows).cast(
+        pa.schema([("reader_id", pa.int64()), ("event_timestamp", pa.timestamp("us", "UTC"))])
+    )
+    stored = [copy.copy(view) for view in definitions.views.values()]
+    for view in stored:
+        view.batch_source = FileSource(path=str(values / view.name / "*.parquet"), timestamp_field="event_timestamp")
+    store = FeatureStore(
+        config=RepoConfig(
+            project="library",
+            provider="local",
+            registry={"path": str(tmp_path / "registry.db")},
+            offline_store={"type": "duckdb"},
+            online_store=None,
+            entity_key_serialization_version=3,
+        )
+    )
+    store.apply([definitions.entity, *stored])
+    sources = definitions.sources((*definitions.features, *definitions.sensitive))
+    feasts = store.get_historical_features(entity_df=entities.to_pandas(), features=sources).to_arrow()
+    feasts = feasts.sort_by([("event_timestamp", "ascending"), ("reader_id", "ascending")])
+    ours = FeatureHistory(definitions, values)._joined(entities, sources)
+    for source in sources:
+        name = source.partition(":")[2]
+        assert [*map(repr, ours[name].to_pylist())] == [*map(repr, feasts[name].to_pylist())], source
+    towns = dict(zip(moments, (ours["town"].slice(n * 44, 44).null_count for n in range(5)), strict=True))
+    assert towns[moments[-1]] == 44
+    assert towns[moments[2]] < 44
 
 
 def test_snapshots_before_the_first_customer_are_not_counted(tmp_path: Path) -> None:

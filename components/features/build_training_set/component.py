@@ -10,9 +10,9 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
     """Join features to labels at a row of past moments, so that each row holds only what was known at its moment.
 
     For each snapshot every table is cut to the rows that had happened and had arrived, the SQL of each feature view
-    runs on what is left, and Feast joins the values to the labels. Train, validation and test follow each other in
-    time, a label's horizon apart. Before the set is handed on, a sample of its newest rows is asked of the server's own
-    code over an online store filled for the purpose: a difference of one bit stops the run.
+    runs on what is left, and the values are joined to the labels as Feast joins them. Train, validation and test follow
+    each other in time, a label's horizon apart. Before the set is handed on, a sample of its newest rows is asked of
+    the server's own code over an online store filled for the purpose: a difference of one bit stops the run.
 
     Args:
         project: The project, as `load_project` gives it: `snapshots`, `label`, `split`, `features` and its feature

@@ -136,7 +136,7 @@ def write_parts(
     """
     label = configuration.label.name
     wanted = list(dict.fromkeys((*definitions.features, *definitions.sensitive)))
-    history = FeatureHistory(configuration, definitions, scratch)
+    history = FeatureHistory(definitions, scratch)
     rows, positives, known = Counter[str](), Counter[str](), Counter[str]()
     with ExitStack() as files:
         writers: dict[Part, pq.ParquetWriter] = {}

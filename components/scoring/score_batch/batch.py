@@ -58,7 +58,7 @@ def score_batch(project: Path, validated: Path, scores: Path) -> dict[str, Any]:
         views = definitions.views_of(definitions.features)
         write_view_values(validated, configuration.source.tables, definitions, views, [as_of], scratch)
         entities = current_entities(project, validated, configuration, definitions, as_of)
-        history = FeatureHistory(configuration, definitions, scratch)
+        history = FeatureHistory(definitions, scratch)
         # One thread, as in the server: with several, sums differ in their last digit.
         scorer = model.scorer(threads=1)
         rows = above = 0
