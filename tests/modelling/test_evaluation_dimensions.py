@@ -20,7 +20,7 @@ from components.evaluation.evaluate_model.decision_changes import examine_decisi
 from components.evaluation.evaluate_model.explanation import Explanation, reasons
 from components.evaluation.evaluate_model.fairness import GroupFairness, examine_fairness
 from components.evaluation.evaluate_model.findings import Sample
-from components.evaluation.evaluate_model.performance import examine_performance
+from components.evaluation.evaluate_model.performance import compare_with_past, examine_performance
 from components.evaluation.evaluate_model.refits import area_in_past, event_rates, examine_leakage
 from components.evaluation.evaluate_model.robustness import examine_robustness, outside_range, with_noise
 from components.evaluation.evaluate_model.slices import examine_slices
@@ -264,7 +264,7 @@ class TestRobustness:
         plan = np.random.default_rng(0).choice(["basic", "pro"], rows).astype(object)
         columns = {"x": normal(rows), "y": normal(rows, 1), "z": normal(rows, 2), "w": normal(rows, 3), "plan": plan}
 
-        def formula(feed: dict[str, np.ndarray]) -> np.ndarray:
+        def formula(feed: dict[str, np.ndarray]) -> Any:
             known = sum(np.nan_to_num(feed[name]) * weight for name, weight in zip("xyzw", (2, 1, 0.5, 0), strict=True))
             return logistic(known + 1.0 * (feed["plan"] == "pro") - 0.5)
 
@@ -389,6 +389,16 @@ class TestRefits:
         assert past.rows == pytest.approx(750, abs=60)
         assert (past.contributions != 0).sum() <= past.rows / 2 + 1
         assert 0.8 < past.value < 0.95
+
+    @pytest.mark.parametrize(("shift", "told"), [(0.9, "worse by 0."), (-0.9, "better by 0."), (0.0, "may be chance")])
+    def test_the_future_is_compared_with_the_past_in_words(self, shift: float, told: str) -> None:
+        past = sample_of(lambda feed: logistic((2 + shift) * feed["x"]), {"x": normal(2000)}).whole
+        sample = sample_of(lambda feed: logistic((2 - shift) * feed["x"]), {"x": normal(2000, 1)})
+        found = compare_with_past(sample, past, {"2025-07-01": np.ones(2000, dtype=bool)})
+        assert told in found.notes[0]
+        metric = found.metrics["robustness.future_roc_auc_drop"]
+        assert metric.value == pytest.approx(past.value - sample.whole.value)
+        assert (metric.low > 0, metric.high < 0) == (shift > 0, shift < 0)
 
     def test_groups_of_a_feature_have_the_event_rate_of_training(self) -> None:
         known = pd.Series(["a", "b", "a", ""], dtype=object)

@@ -117,11 +117,15 @@ def compare_with_past(sample: Sample, past: Area, months: Mapping[str, NDArray[n
     drop = normal_interval(past.value - sample.whole.value, both, sample.rows)
     findings.metrics["robustness.past_roc_auc"] = past.metric()
     findings.metrics["robustness.future_roc_auc_drop"] = drop
-    worse = "worse" if drop.low > 0 else "better" if drop.high < 0 else "not told apart from it"
+    if drop.low > 0:
+        told = f"The future is worse by {drop.value:.3f} (95% {drop.low:.3f} to {drop.high:.3f})."
+    elif drop.high < 0:
+        told = f"The future is better by {-drop.value:.3f} (95% {-drop.high:.3f} to {-drop.low:.3f})."
+    else:
+        told = f"A loss of {drop.value:.3f} (95% {drop.low:.3f} to {drop.high:.3f}) may be chance."
     findings.notes.append(
         f"Within the training months, on rows left out of training, ROC AUC is {past.value:.3f}; on the later test "
-        f"months it is {sample.whole.value:.3f}. The future is {worse}: lower by {drop.value:.3f} "
-        f"(95% {drop.low:.3f} to {drop.high:.3f})."
+        f"months it is {sample.whole.value:.3f}. {told}"
     )
     rows = []
     for date, here in months.items():

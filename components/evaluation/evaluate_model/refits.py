@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 # Training rows behind a refit: enough to tell, quick to fit.
-MOST_ROWS = 20_000
+MOST_ROWS = 30_000
 LEFT_OUT = 0.25
 BINS = 20
 # A group's event rate is drawn towards that of all rows as if it had so many rows more.
