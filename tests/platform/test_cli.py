@@ -17,6 +17,10 @@ COMMANDS = (
     "explain",
     "data log",
     "data checkout",
+    "schema infer",
+    "schema show",
+    "schema diff",
+    "schema accept",
 )
 
 
