@@ -184,6 +184,17 @@ def test_a_watermark_in_the_future_does_not_hide_what_comes_after(tmp_path: Path
     assert set(shop.amounts()) == {1, 2, 3}
 
 
+def test_a_table_that_lost_all_its_rows_is_refused_and_forgets_none(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.add(1, hour(0))
+    shop.ingest()
+    shop.run("DELETE FROM orders")
+    with pytest.raises(ContractViolation, match="orders is empty"):
+        shop.ingest()
+    shop.add(2, hour(1))
+    assert [load.since for load in shop.ingest().tables["orders"].loads] == [None, hour(-2)]
+
+
 def test_an_empty_watermark_is_refused(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     shop.add(1, hour(0))

@@ -99,7 +99,6 @@ class _TableWriter:
     def write(self) -> _Written:
         if self.table.incremental is None:
             self._copy(self._rows(None), self.file)
-            self._check_written()
             return self._written([], lambda: None)
         return self._write_incrementally(self.table.incremental.watermark)
 
@@ -115,19 +114,19 @@ class _TableWriter:
             self._copy(self._rows(None), fresh)
         self._check_watermark(watermark, fresh)
         at = datetime.now(UTC).replace(microsecond=0)
+        load: Load | None = None
         if state is None or start is None:
             self._copy(f"SELECT * FROM {_parquet(fresh)}", self.file)
-            rows = self._check_written()
-            loads = [Load(at=at, since=None, added=rows, changed=0, removed=0)]
         else:
             load = load_of(self._duckdb, _parquet(before), _parquet(fresh), self.table, start, at)
             if load is None:
                 # The same file, not the same rows written again: nothing new is no new version.
                 shutil.copyfile(before, self.file)
                 return self._written(state.loads, lambda: None)
-            loads = [*state.loads, load]
             self._copy(merged(_parquet(before), _parquet(fresh), self.table, start), self.file)
-            self._check_written()
+        rows, _ = self._check_written()
+        first = Load(at=at, since=None, added=rows, changed=0, removed=0)
+        loads = [*state.loads, load] if state and load else [first]
         # A watermark in the future would keep every later row from being read.
         up_to = self._duckdb.execute(
             f"SELECT max({quoted(watermark)}) FILTER ({quoted(watermark)} <= now()::TIMESTAMP) "
@@ -183,8 +182,12 @@ class _TableWriter:
                 f"it in the source, or name another column in source.tables.{self.name}.incremental."
             )
 
-    def _check_written(self) -> int:
-        rows, newest = self._measure()
+    def _check_written(self) -> tuple[int, datetime]:
+        """Rows and newest event time of the file, which has what a table must."""
+        time = quoted(self.table.event_time)
+        rows, newest = self._duckdb.execute(
+            f"SELECT count(*), max({time}) FILTER (isfinite({time})) FROM {_parquet(self.file)}"
+        ).fetchall()[0]
         if not rows:
             raise ContractViolation(
                 f"{self.name} is empty in {self.source.place.url}. Fill it, or take it out of source.tables in "
@@ -202,18 +205,10 @@ class _TableWriter:
                 f"{fewest or 0:,} to {most or 'any number of'}. See that it was written to its end, or correct the "
                 "schema."
             )
-        return rows
-
-    def _measure(self) -> tuple[int, datetime | None]:
-        time = quoted(self.table.event_time)
-        rows, newest = self._duckdb.execute(
-            f"SELECT count(*), max({time}) FILTER (isfinite({time})) FROM {_parquet(self.file)}"
-        ).fetchall()[0]
         return rows, newest
 
     def _written(self, loads: list[Load], commit: Callable[[], None]) -> _Written:
-        rows, newest = self._measure()
-        assert newest is not None
+        rows, newest = self._check_written()
         summary = TableSummary(rows=rows, columns=self._columns(self.file), loads=loads)
         return _Written(summary, newest.replace(tzinfo=UTC), commit)
 
