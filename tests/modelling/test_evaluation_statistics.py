@@ -239,12 +239,18 @@ class TestCalibration:
 
     def test_slope_and_intercept_are_those_of_statsmodels(self) -> None:
         label, score, entity = overconfident()
-        slope, intercept = recalibration(label, score, entity)
+        found = recalibration(label, score, entity)
+        assert found is not None
+        slope, intercept = found
         # statsmodels 0.15, Logit with cov_type "cluster" and no correction.
         assert slope.value == pytest.approx(1.84834686, rel=1e-3)
         assert intercept.value == pytest.approx(0.03148452, abs=2e-3)
         assert (slope.high - slope.low) / 2 / 1.959964 == pytest.approx(0.27806948, rel=5e-3)
         assert (intercept.high - intercept.low) / 2 / 1.959964 == pytest.approx(0.26259619, rel=5e-3)
+
+    @pytest.mark.parametrize("score", [np.full(40, 0.3), np.where(np.arange(40) < 10, 0.9, 0.1)])
+    def test_slope_of_equal_or_separating_scores_is_undefined(self, score: np.ndarray) -> None:
+        assert recalibration((np.arange(40) < 10).astype(np.int8), score, np.arange(40)) is None
 
 
 def test_wilsons_interval_is_that_of_statsmodels() -> None:

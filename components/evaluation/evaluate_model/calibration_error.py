@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ Floats = NDArray[np.float64]
 GROUPS = 10
 # As near to 0 and 1 as a logarithm of float32 scores goes.
 MARGIN = float(np.finfo(np.float32).eps)
+# A regression whose information matrix is worse conditioned than this has no solution worth telling.
+LARGEST_CONDITION = 1e10
 
 
 class Reliability:
@@ -84,13 +87,13 @@ def examine_calibration(sample: Sample) -> Findings:
         findings.metrics["calibration.spiegelhalter_p_value"] = Metric(p_value, p_value, p_value, sample.rows)
         told = "differ from what happened by more than chance" if p_value < 0.05 else "agree with what happened"
         findings.notes.append(f"Probabilities {told} (Spiegelhalter's z {z:.2f}, p {p_value:.3g}).")
-    if sample.whole.value in (0.0, 0.5, 1.0) and (np.ptp(sample.score) == 0 or sample.whole.value != 0.5):
+    recalibrated = recalibration(sample.label, sample.score, sample.entity)
+    if recalibrated is None:
         findings.notes.append(
-            "calibration.slope is undefined: scores are all equal or separate events from the rest without exception."
+            "calibration.slope is undefined: scores are about equal or separate events from the rest without exception."
         )
     else:
-        slope, intercept = recalibration(sample.label, sample.score, sample.entity)
-        findings.metrics |= {"calibration.slope": slope, "calibration.intercept": intercept}
+        findings.metrics |= {"calibration.slope": recalibrated[0], "calibration.intercept": recalibrated[1]}
     findings.figures["calibration_reliability"] = plots.calibration_plot(*_points(mass, sample.bootstrap), sample.score)
     return findings
 
@@ -166,19 +169,30 @@ def spiegelhalter(label: NDArray[Any], score: NDArray[Any], entity: NDArray[np.i
     return float(terms.sum() / math.sqrt(variance * effect))
 
 
-def recalibration(label: NDArray[Any], score: NDArray[Any], entity: NDArray[np.int64]) -> tuple[Metric, Metric]:
+def recalibration(label: NDArray[Any], score: NDArray[Any], entity: NDArray[np.int64]) -> tuple[Metric, Metric] | None:
     """Slope and intercept of the labels' logistic regression on the score's log-odds (Cox 1958): 1 and 0 if calibrated.
 
     A slope below 1 says that scores are too extreme. Intervals by the sandwich variance over entities (Liang and Zeger
     1986, "Longitudinal data analysis using generalized linear models").
+
+    Returns:
+        None where the regression has no unique solution: scores are about equal, or separate the classes.
     """
     bounded = np.clip(score.astype(np.float64), MARGIN, 1 - MARGIN)
     logit = np.log(bounded) - np.log1p(-bounded)
-    fitted = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(logit[:, None], label)
+    events, others = logit[label == 1], logit[label == 0]
+    if events.min() >= others.max() or others.min() >= events.max():
+        return None
+    with warnings.catch_warnings():
+        # Whether there is a solution is looked at below, at its information matrix.
+        warnings.simplefilter("ignore")
+        fitted = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(logit[:, None], label)
     slope, intercept = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
     expected = 1 / (1 + np.exp(-(slope * logit + intercept)))
     design = np.column_stack([logit, np.ones(len(logit))])
     information = design.T @ (design * (expected * (1 - expected))[:, None])
+    if not np.linalg.cond(information) < LARGEST_CONDITION:
+        return None
     scores = entity_sums(design * (label - expected)[:, None], entity)
     contributions = scores @ np.linalg.inv(information)
     rows = len(label)
