@@ -219,7 +219,9 @@ def dask(folder: Path) -> int:
         views.append(stored)
     registry = {"path": str(folder / "dask.db")}
     store = FeatureStore(
-        config=RepoConfig(project="dask", provider="local", registry=registry, entity_key_serialization_version=3)
+        config=RepoConfig(
+            project="dask", provider="local", registry=registry, online_store=None, entity_key_serialization_version=3
+        )
     )
     store.apply([definitions.entity, *views])
     entities = pd.read_parquet(folder / "values" / "entities.parquet")
