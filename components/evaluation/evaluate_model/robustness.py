@@ -64,7 +64,7 @@ def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame
             f"{findings.metrics['robustness.three_missing_features_auc_drop'].value:.3f}."
         )
     holes = {name: with_holes(values, random) for name, values in feed.items()}
-    drop(f"{SHARE_BROKEN:.0%} of all values missing", holes, "missing_values")
+    drop(f"{SHARE_BROKEN:.0%} of values missing", holes, "missing_values")
 
     numbers = {
         name: train[name].to_numpy(dtype=np.float64) for name, kind in sample.features.items() if kind == "numeric"
@@ -74,9 +74,9 @@ def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame
     if numbers:
         for scale, called, metric in ((SMALL_NOISE, "small", "noise"), (LARGE_NOISE, "large", "large_noise")):
             noisy = {name: with_noise(feed[name], known, scale, random) for name, known in numbers.items()}
-            drop(f"{called} noise within the training range", noisy, metric)
+            drop(f"{called} noise, in range", noisy, metric)
         outside = {name: outside_range(feed[name], known, random) for name, known in numbers.items()}
-        drop(f"{SHARE_BROKEN:.0%} of numbers outside the training range", outside, "outside_range")
+        drop(f"{SHARE_BROKEN:.0%} of numbers out of range", outside, "outside_range")
     if categories:
         drop("unseen categories", {name: np.full_like(feed[name], UNSEEN) for name in categories}, "unseen_category")
     stale = stale_features(sample, before, entity)
