@@ -181,7 +181,7 @@ def fit(
     try:
         # How a sum of floats is divided among BLAS threads shows in its last bits.
         with threadpool_limits(1, user_api="blas"):
-            return estimator.fit(inputs, label, **weighted)
+            return in_32_bits(estimator.fit(inputs, label, **weighted))
     except Exception as error:
         # LightGBM's own error is a plain Exception; XGBoost's is a ValueError that ends with a trace of C++.
         if not isinstance(error, ValueError | TypeError) and type(error).__name__ != "LightGBMError":
@@ -190,3 +190,17 @@ def fit(
             f"training.estimator: {name} cannot be trained: {str(error).partition('Stack trace')[0].strip()} "
             "Correct training.parameters or tuning.space."
         ) from error
+
+
+def in_32_bits(estimator: BaseEstimator) -> BaseEstimator:
+    """Round the thresholds of histogram gradient boosting down to float32; it decides alike, and so does its export.
+
+    Its trees split half way between two values, in 64 bits. The exported model has 32, where half way may round up to
+    the next value; rounded down, every float32 stays on its side.
+    """
+    for trees in getattr(estimator, "_predictors", []):
+        for tree in trees:
+            exact = tree.nodes["num_threshold"]
+            nearest = exact.astype(np.float32)
+            tree.nodes["num_threshold"] = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    return estimator

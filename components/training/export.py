@@ -89,7 +89,10 @@ def _register_converter(estimator: Any) -> None:
 def _calibration_nodes(calibration: Calibration) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Nodes from the raw probabilities [N, 2] to the calibrated ones; no feature has a `/` in its name, theirs do."""
     if calibration.method is Method.none:
-        return [helper.make_node("Identity", [RAW], [OUTPUT])], []
+        # Sums of many trees' shares in 32 bits can end a little outside.
+        bounds = {"calibration/lowest": 0, "calibration/highest": 1}
+        values = [numpy_helper.from_array(np.array(value, dtype=np.float32), name) for name, value in bounds.items()]
+        return [helper.make_node("Clip", [RAW, *bounds], [OUTPUT])], values
     constants: dict[str, np.ndarray[Any, Any]] = {
         "event": np.array([1], dtype=np.int64),
         "one": np.ones(1, dtype=np.float32),
@@ -125,7 +128,8 @@ def _calibration_nodes(calibration: Calibration) -> tuple[list[onnx.NodeProto], 
             ("Max", ["way", "zero"], "way_from_start"),
             ("Min", ["way_from_start", "widths"], "way_inside"),
             ("MatMul", ["way_inside", "slopes"], "rise"),
-            ("Add", ["rise", "first"], "probability"),
+            ("Add", ["rise", "first"], "sum"),
+            ("Min", ["sum", "one"], "probability"),
         ]
     nodes += [("Sub", ["one", "probability"], "complement")]
     made = []

@@ -14,15 +14,24 @@ import pytest
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
 from components.contract import ContractViolation
 from components.training.calibration import Calibration, fit_calibration
-from components.training.dataset import TrainingSet
+from components.training.dataset import Feature, TrainingSet
 from components.training.decisions import best_threshold, decision_values
-from components.training.estimator import MOST_CATEGORIES, build_encoder, build_estimator, encoded_columns, row_weights
-from components.training.scoring import ModelFolder
+from components.training.estimator import (
+    MOST_CATEGORIES,
+    build_encoder,
+    build_estimator,
+    encoded_columns,
+    fit,
+    row_weights,
+)
+from components.training.export import export_onnx
+from components.training.scoring import ModelFolder, Scorer
 from components.training.train_model.fitting import fit_model
 from components.training.train_model.importance import feature_importance
 from components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
@@ -68,6 +77,29 @@ def test_the_exported_model_agrees_with_scikit_learn_also_for_missing_and_unseen
     scorer = model.scorer(training_set.features)
     for inputs in (test, damage(test, training_set.features, seed=1)):
         assert np.abs(scorer.score(inputs) - model.probabilities(inputs)).max() <= LARGEST_DIFFERENCE
+
+
+def test_shares_of_many_trees_stay_probabilities_in_32_bits(training_set: TrainingSet) -> None:
+    training = Training(estimator="sklearn.ensemble.ExtraTreesClassifier", calibration=Method.none)
+    model = fit_model(training_set, training, {"n_estimators": 97})
+    scores = model.scorer(training_set.features).score(training_set.part("train").features)
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+
+
+def test_a_split_between_neighbouring_numbers_goes_the_same_way_in_the_exported_model() -> None:
+    neighbours = [np.float32(4.857)]
+    for _ in range(99):
+        neighbours.append(np.nextafter(neighbours[-1], np.float32(np.inf)))
+    frame = pd.DataFrame({"rate": np.repeat(np.array(neighbours, dtype=np.float32), 30)})
+    label = np.repeat(np.random.default_rng(1).integers(0, 2, 100), 30).astype(np.int8)
+    features = [Feature("rate", "numeric")]
+    made = build_estimator(Training().estimator, {"min_samples_leaf": 5}, 1)
+    encoder = build_encoder(features, frame, made)
+    pipeline = Pipeline([("encode", encoder), ("classify", fit(made, encoder.fit_transform(frame), label))])
+    uncalibrated = fit_calibration(Method.none, pipeline.predict_proba(frame)[:, 1], label)
+    scorer = Scorer(export_onnx(pipeline, uncalibrated, features).SerializeToString(), features)
+    assert np.abs(scorer.score(frame) - pipeline.predict_proba(frame)[:, 1]).max() <= LARGEST_DIFFERENCE
 
 
 def test_a_test_part_has_a_category_that_training_never_saw(training_set: TrainingSet) -> None:
