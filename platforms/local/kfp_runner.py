@@ -149,7 +149,7 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         return executor_input
 
     def _variables(self) -> dict[str, str]:
-        return {**inherited_variables(), **self.session.variables, "_KFP_RUNTIME": "true", **self.env_vars}
+        return {**variables_of_steps(), **self.session.variables, **self.env_vars}
 
 
 class ObservedCache(cache.LocalCache):  # type: ignore[misc]
@@ -179,10 +179,12 @@ class ObservedCache(cache.LocalCache):  # type: ignore[misc]
         return outputs
 
 
-def inherited_variables() -> dict[str, str]:
-    """This process's environment variables, but for those that would change what a step imports."""
+def variables_of_steps() -> dict[str, str]:
+    """This process's environment variables for a step, but for those that would change what it imports."""
     unwanted = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"}
-    return {**{name: value for name, value in os.environ.items() if name not in unwanted}, "PYTHONUNBUFFERED": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
+    # kfp imports what runs a step, and not what compiles one, whose libraries the environments do not have.
+    return {**inherited, "PYTHONUNBUFFERED": "1", "_KFP_RUNTIME": "true"}
 
 
 def read_outputs(executor_input: Mapping[str, Any]) -> StepOutputs:
@@ -245,7 +247,7 @@ def run_pipeline(
         KeyboardInterrupt: the run was stopped.
     """
     with (
-        WarmInterpreters({**inherited_variables(), **session.variables}, kfp_log) as interpreters,
+        WarmInterpreters({**variables_of_steps(), **session.variables}, kfp_log) as interpreters,
         _adapted(session, interpreters),
         kfp_log.open("a", encoding="utf-8") as log,
         redirect_stdout(log),

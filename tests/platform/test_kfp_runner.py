@@ -16,7 +16,8 @@ from kfp import compiler, dsl
 from kfp.dsl import Artifact, Metrics, Output, PipelineTaskFinalStatus
 
 from components.environment import component
-from platforms.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
+from environments.locks import interpreter
+from platforms.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline, variables_of_steps
 from platforms.local.warm_interpreter import IMPORTS
 
 
@@ -244,3 +245,13 @@ def test_a_library_that_cannot_be_imported_ahead_does_not_end_the_run(
     monkeypatch.setitem(IMPORTS, "platform", ("no_such_library",))
     assert ("greet", "done") in run(folder, name="Ada").told
     assert "no_such_library" in (folder / "logs" / "kfp.log").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("environment", IMPORTS)
+def test_what_is_imported_ahead_is_there_and_imports_as_in_a_step(environment: str) -> None:
+    script = f"import importlib; [importlib.import_module(name) for name in {IMPORTS[environment]!r}]"
+    done = subprocess.run(
+        [interpreter(environment), "-c", script], env=variables_of_steps(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
