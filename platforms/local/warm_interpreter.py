@@ -1,8 +1,7 @@
-"""An environment's interpreter with its heavy libraries imported already: steps start in milliseconds.
+"""An environment's interpreter that steps are forked from, with what is safe to import imported already.
 
-Most steps import for longer than they work. On this machine one process per environment imports while the steps before
-are at work, and each step is a fork of it: a process of its own that runs the compiled YAML's program, with an
-environment, a log, a process group and an end of its own.
+Each step is a process of its own that runs the compiled YAML's program, with an environment, a log, a process group and
+an end of its own.
 """
 
 from __future__ import annotations
@@ -17,54 +16,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from environments.locks import interpreter, is_built
+from environments.locks import interpreter
 
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
 
 # Seconds between asking a step to stop and killing it.
 GRACE_SECONDS = 5
 
-# What the steps of an environment import, in the order in which a pipeline needs the environments and the modules.
-# First-party modules never: a step's come with it.
-IMPORTS: dict[str, tuple[str, ...]] = {
-    "platform": ("kfp.dsl", "pydantic", "yaml", "jinja2"),
-    "validation": (
-        "kfp.dsl",
-        "pydantic",
-        "yaml",
-        "duckdb",
-        "pyarrow.parquet",
-        "pandas",
-        "dvc.repo",
-        "dvc_data.hashfile.build",
-        "great_expectations",
-        # TFDV itself is imported by its step, which does so without TensorFlow.
-        "apache_beam",
-    ),
-    "modelling": (
-        "kfp.dsl",
-        "pydantic",
-        "yaml",
-        "duckdb",
-        "pyarrow.parquet",
-        "pandas",
-        "sqlalchemy",
-        "fastapi",
-        "sklearn.ensemble",
-        "sklearn.linear_model",
-        "sklearn.pipeline",
-        "optuna",
-        "mlflow",
-        "mlflow.store.tracking.sqlalchemy_store",
-        "mlflow.store.model_registry.sqlalchemy_store",
-        "onnxruntime",
-        "skl2onnx",
-        "matplotlib.backends.backend_svg",
-        "sklearn.inspection",
-        "fairlearn.metrics",
-        "shap",
-    ),
-}
+# What the steps of an environment import. First-party modules never: a step's come with it. Nothing that starts threads
+# when it is imported: a fork has none of them, and pyarrow, scikit-learn and ONNX Runtime end such a process with a
+# signal. So the environments of the libraries start their steps from nothing.
+IMPORTS: dict[str, tuple[str, ...]] = {"platform": ("kfp.dsl", "pydantic", "yaml", "jinja2")}
 
 
 class InterpreterLost(Exception):
@@ -159,7 +121,7 @@ class WarmInterpreter:
 
 
 class WarmInterpreters:
-    """The warm interpreters of a run, each started before it is needed."""
+    """The warm interpreters of a run."""
 
     def __init__(self, variables: Mapping[str, str], log: Path) -> None:
         """None is started yet: a run whose steps are all taken over needs none.
@@ -179,12 +141,9 @@ class WarmInterpreters:
             warm.close()
 
     def of(self, environment: str) -> WarmInterpreter:
-        """The interpreter of an environment. The one after it in `IMPORTS` begins to import, too."""
-        order = [*IMPORTS, environment]
-        place = order.index(environment)
-        for name in order[place : place + 2]:
-            if name not in self._interpreters and is_built(name):
-                self._start(name, IMPORTS.get(name, ()))
+        """The interpreter of an environment."""
+        if environment not in self._interpreters:
+            self._start(environment, IMPORTS.get(environment, ()))
         if not self._interpreters[environment].alive():
             # An import failed: the step does its own, and says so if it needs the one that fails.
             self._start(environment, ())
