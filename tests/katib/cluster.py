@@ -34,8 +34,7 @@ NAMESPACE = "default"
 Json = dict[str, Any]
 
 # Stands for the training: as good as `quality` says, after the first fold better than after the second.
-TRAINER = """#!{python}
-import json, os, sys, time
+TRAINER = """import json, os, sys, time
 from datetime import datetime, timezone
 assert "import trial; trial.main()" in sys.argv[2] and len(os.environ["TRIAL_CODE"]) > 1000
 quality = float(json.loads(os.environ["TRIAL_PARAMETERS"])["quality"])
@@ -62,7 +61,10 @@ def write_trainer(folder: Path, worst: float = 0, seconds: float = 0.0) -> None:
     """
     file = folder / "python"
     file.parent.mkdir(exist_ok=True)
-    file.write_text(TRAINER.format(python=sys.executable, worst=worst, seconds=seconds), "utf-8")
+    trainer = folder / "trainer.py"
+    trainer.write_text(TRAINER.format(worst=worst, seconds=seconds), "utf-8")
+    # The first line of a script cannot name an interpreter whose path has a space in it.
+    file.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{trainer}" "$@"\n', "utf-8")
     file.chmod(0o755)
 
 
