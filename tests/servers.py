@@ -14,8 +14,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import pytest
 
 VENV = Path(__file__).resolve().parents[1] / ".venv"
 # A secret that would be recognised wherever it showed up; its characters are special in URLs, shells and regular
@@ -24,6 +28,9 @@ PASSWORD = "c4nary/@:%? $ecret"
 START_SECONDS = 60
 # Servers refuse to run as root, which tests in a container do.
 UNPRIVILEGED = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+T = TypeVar("T")
 
 
 class ServerMissing(Exception):
@@ -228,3 +235,13 @@ def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], folder: P
         if process.poll() is not None or time.monotonic() > end:
             raise RuntimeError(f"the server did not start:\n{(folder / 'log').read_text()[-2000:]}")
         time.sleep(0.05)
+
+
+def running(server: AbstractContextManager[T]) -> Iterator[T]:
+    """The server while a fixture is in use; tests that need one that is not here are skipped, saying so."""
+    with contextlib.ExitStack() as stack:
+        try:
+            started = stack.enter_context(server)
+        except ServerMissing as missing:
+            pytest.skip(str(missing))
+        yield started

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import boto3
@@ -22,20 +20,9 @@ from components.training.train_model.training import train_model
 from project.production import Store
 from project.stores import load_stores, save_stores
 from tests.modelling.business import write_project, write_training_set
-from tests.servers import PASSWORD, Server, ServerMissing, object_store, postgresql
+from tests.servers import PASSWORD, Server, object_store, postgresql, running
 
 pytestmark = pytest.mark.slow
-
-T = TypeVar("T")
-
-
-def running(server: AbstractContextManager[T]) -> Iterator[T]:
-    with contextlib.ExitStack() as stack:
-        try:
-            started = stack.enter_context(server)
-        except ServerMissing as missing:
-            pytest.skip(str(missing))
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from typing import TypeVar
 from urllib.parse import quote
 
 import pytest
 
-from tests.servers import PASSWORD, Server, ServerMissing, mariadb, object_store, postgresql
-
-T = TypeVar("T")
-
-
-def running(server: AbstractContextManager[T]) -> Iterator[T]:
-    """The server while a fixture is in use; tests that need one that is not here are skipped, saying so."""
-    with contextlib.ExitStack() as stack:
-        try:
-            started = stack.enter_context(server)
-        except ServerMissing as missing:
-            pytest.skip(str(missing))
-        yield started
+from tests.servers import PASSWORD, Server, mariadb, object_store, postgresql, running
 
 
 @pytest.fixture(scope="session")
