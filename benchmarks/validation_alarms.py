@@ -122,7 +122,7 @@ def named(failed: list[Check], expected: Expected) -> bool:
 def main() -> None:
     """Print the table, and every false alarm and miss."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--batches", type=int, default=30, help="clean batches, and as many with an injection")
+    parser.add_argument("--batches", type=int, default=200, help="clean batches, and as many with an injection")
     arguments = parser.parse_args()
     started = time.monotonic()
     alarms: Counter[str] = Counter()

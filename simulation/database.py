@@ -27,6 +27,7 @@ TABLES: dict[str, dict[str, str]] = {
         "subscription_id": "BIGINT",
         "customer_id": "BIGINT",
         "billed_at": "TIMESTAMP",
+        "account_age_days": "INTEGER",
         "plan": "VARCHAR",
         "monthly_charge": "DOUBLE",
         "discount": "DOUBLE",

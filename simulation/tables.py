@@ -93,6 +93,7 @@ def subscriptions(population: Population, diary: Diary, signup: NDArray[np.float
     return {
         "customer_id": population.customer_id[bills.customer],
         "billed_at": billed,
+        "account_age_days": bills.day - population.signup_day[bills.customer],
         "plan": codes(PLANS)[bills.details["plan"].astype(np.intp)],
         "monthly_charge": np.round(bills.details["charge"], 2),
         "discount": bills.details["discount"],

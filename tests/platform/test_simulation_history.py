@@ -136,6 +136,13 @@ def test_a_customer_is_billed_every_30_days(ask: Callable[[str], list[Any]]) -> 
     ) == [(0,)]
 
 
+def test_a_bill_says_how_old_the_account_is(ask: Callable[[str], list[Any]]) -> None:
+    assert ask(
+        "SELECT DISTINCT account_age_days - date_diff('day', signed_up_at::DATE, billed_at::DATE) "
+        "FROM subscriptions JOIN customers USING (customer_id)"
+    ) == [(0,)]
+
+
 def test_numbers_keep_the_ranges_of_the_readme(ask: Callable[[str], list[Any]]) -> None:
     assert ask("SELECT min(quantity), max(quantity) <= 9, min(amount) > 0 FROM purchases") == [(1, True, True)]
     assert ask("SELECT min(monthly_charge) > 0, min(discount), max(discount) FROM subscriptions") == [(True, 0.0, 0.2)]

@@ -119,6 +119,38 @@ def test_a_rule_counts_and_shows_the_values_that_break_it(shop: Shop) -> None:
     assert "orders.amount: an order is small. 142 rows (14.2%), such as 16.0. Split it." in shop.refusal()
 
 
+def test_an_expectation_can_be_about_a_column_derived_from_the_tables(shop: Shop) -> None:
+    first = "(SELECT min(amount) FROM orders o WHERE o.customer_id = orders.customer_id)"
+    rule = {
+        "table": "orders",
+        "rule": "an order is at most 5 above the customer's smallest",
+        "remedy": "Ask the customer.",
+        "expectation": "expect_column_pair_values_a_to_be_greater_than_b",
+        "kwargs": {"column_A": "most", "column_B": "amount", "or_equal": True},
+        "derived": {"most": f"{first} + 5"},
+    }
+    shop.rules([rule])
+    (line,) = shop.refusal().splitlines()[1:]
+    assert "orders.most: an order is at most 5 above the customer's smallest. " in line
+    assert "rows (" in line
+    shop.rules([rule | {"derived": {"most": f"{first} + 6"}}])
+    assert failures(shop.validate(), "critical") == []
+
+
+@pytest.mark.parametrize(
+    ("derived", "words"),
+    [
+        ({"most": "nothing + 1"}, "most cannot be derived: Binder Error: "),
+        ({"amount": "1"}, "there is another column amount; give the derived one a name of its own"),
+    ],
+)
+def test_a_column_that_cannot_be_derived_fails_its_rule_alone(shop: Shop, derived: dict[str, str], words: str) -> None:
+    expectation = {"expectation": "expect_column_values_to_be_between", "kwargs": {"column": next(iter(derived))}}
+    shop.rules([{"table": "orders", "rule": "a rule", "remedy": "None.", "derived": derived} | expectation])
+    (line,) = shop.refusal().splitlines()[1:]
+    assert f"a rule (it cannot be judged: {words}" in line
+
+
 def test_a_warning_rule_does_not_stop_the_run_and_its_column_appears_in_the_report(shop: Shop) -> None:
     rule = {"table": "orders", "rule": "half are big", "remedy": "Wait.", "severity": "warning"}
     median = {"expectation": "expect_column_median_to_be_between", "kwargs": {"column": "amount", "min_value": 50}}

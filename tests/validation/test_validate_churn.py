@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import duckdb
 import pytest
 import yaml
 
@@ -84,6 +85,18 @@ def test_a_renamed_column_stops_the_run_and_names_the_new_one(tmp_path: Path) ->
     message = refusal(tmp_path, "column_renamed")
     assert "subscriptions.monthly_charge: the column exists." in message
     assert "New in the table: monthly_fee" in message
+
+
+def test_an_account_age_that_does_not_match_the_registration_stops_the_run(tmp_path: Path) -> None:
+    project = churn_project(tmp_path, customers=300, days=200, seed=4)
+    with duckdb.connect(str(tmp_path / "churn.duckdb")) as connection:
+        connection.execute("UPDATE subscriptions SET account_age_days = 0 WHERE subscription_id % 10 = 0")
+    ingest(project, tmp_path / "tables")
+    with pytest.raises(ContractViolation) as violation:
+        validate(project, tmp_path / "tables", tmp_path / "validated", tmp_path / "report.html")
+    (line,) = str(violation.value).splitlines()[1:]
+    assert "subscriptions.account_age_days: the account age matches the registration date." in line
+    assert "look for a migration that took its own for it" in line
 
 
 def test_an_outage_stops_the_run_and_names_the_days(tmp_path: Path) -> None:

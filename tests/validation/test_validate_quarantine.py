@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from shop import GOOD_ORDERS, ORDERS, make_project, parquet_rows
 from snapshots import write_snapshot
 
 from components.contract import ContractViolation
-from components.data.tables import read_manifest
+from components.data.tables import Load, read_manifest, write_manifest
 from components.data.validate_data.quarantine import Quarantine
 from components.data.validate_data.schema_review import as_text, propose_schemas
 from components.data.validate_data.validation import validate
@@ -141,12 +142,40 @@ def test_what_is_handed_on_describes_itself_and_the_snapshot_stays_as_it_was(mar
     assert "quarantine/orders.parquet" in report
 
 
+def test_what_is_handed_on_still_says_which_loads_made_it(market: Market) -> None:
+    orders = without_number(changed("if(i >= 990, -1, amount) AS amount"))
+    snapshot = write_snapshot(market.folder / "tables", orders=orders, buyers=BUYERS)
+    loads = [Load(at=datetime(2025, 2, 12, tzinfo=UTC), since=None, added=1000, changed=0, removed=0)]
+    manifest = read_manifest(snapshot)
+    manifest.tables["orders"].loads.extend(loads)
+    write_manifest(manifest, snapshot)
+    validate(market.project, snapshot, market.validated, market.folder / "report.html")
+    assert read_manifest(market.validated).tables["orders"].rows == 990
+    assert read_manifest(market.validated).tables["orders"].loads == loads
+
+
 def test_rows_that_depend_on_a_quarantined_row_follow_it(market: Market) -> None:
     twice = f"{BUYERS} UNION ALL SELECT 49, TIMESTAMP '2024-12-05'"
     assert market.validate(buyers=twice).rows == {"buyers": 2, "orders": 20}, "nobody knows which buyer 49 is right"
     assert set(market.put_aside("orders")) == {i for i in range(1000) if i % 50 == 49}
     (reason,) = market.put_aside("orders")[49]
     assert reason == "rules: orders: every order has a buyer (once other rows were put aside)"
+
+
+def test_rows_that_break_an_expectation_on_a_derived_column_are_put_aside(market: Market) -> None:
+    joined = "(SELECT min(joined_at) FROM buyers WHERE buyers.customer_id = orders.customer_id)"
+    rule = {
+        "table": "orders",
+        "rule": "nobody orders before joining",
+        "remedy": "Look at the clocks.",
+        "expectation": "expect_column_values_to_be_between",
+        "kwargs": {"column": "days_since_joining", "min_value": 0},
+        "derived": {"days_since_joining": f"date_diff('day', {joined}, ordered_at)"},
+    }
+    (market.project / "expectations" / "rules.yaml").write_text(yaml.safe_dump([rule]))
+    early = "if(i IN (3, 4), TIMESTAMP '2024-11-01', ordered_at) AS ordered_at"
+    assert market.validate(without_number(changed(early))).rows == {"orders": 2}
+    assert set(market.put_aside("orders")) == {3, 4}
 
 
 def test_of_equal_rows_one_is_kept(market: Market) -> None:

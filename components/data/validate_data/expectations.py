@@ -14,7 +14,15 @@ from typing import Any
 import duckdb
 
 from components.contract import ContractViolation
-from components.data.tables import TableSummary, literal, parquet_file, quoted, tables_database
+from components.data.tables import (
+    TableSummary,
+    columns_of,
+    first_line,
+    literal,
+    parquet_file,
+    quoted,
+    tables_database,
+)
 from components.data.validate_data.checks import ROW, Check, shown_value
 from components.data.validate_data.rules import RULES_FILE, ExpectationOutcome, Rule, unknown
 
@@ -99,18 +107,24 @@ def _outcome(
 ) -> ExpectationOutcome:
     """The outcome of one table, which is read once, with no more columns than its expectations need."""
     table = rules[0].table
-    columns = dict.fromkeys(column for rule in rules for column in rule.columns if column in summary.columns)
-    selected = ", ".join(map(quoted, [*(columns or summary.columns), *([ROW] if blame else [])]))
-    where = f" WHERE {sample}" if sample else ""
     file = literal(str(parquet_file(folder.resolve(), table)))
-    rows = connection.sql(f"SELECT {selected} FROM read_parquet({file}, file_row_number = {blame}){where}").df()
+    rows_of_table = f"FROM read_parquet({file}, file_row_number = {blame}) AS {quoted(table)}"
     checks, expectations = [], []
+    columns: dict[str, str] = {}
     for number, rule in enumerate(rules):
-        missing = sorted(set(rule.columns) - set(summary.columns))
-        if missing:
-            checks.append(_not_judged(rule, summary, f"the table has no column {', '.join(missing)}"))
+        known = {**{name: quoted(name) for name in summary.columns}, **rule.derived}
+        problem = _reason_not_to_judge(connection, rule, summary, rows_of_table, columns)
+        if problem:
+            checks.append(_not_judged(rule, summary, problem))
         else:
             expectations.append(_expectation(rule, number))
+            columns |= {column: known[column] for column in rule.columns}
+    columns = columns or {name: quoted(name) for name in summary.columns}
+    selected = ", ".join(f"{value} AS {quoted(name)}" for name, value in columns.items()) + (
+        f", {ROW}" if blame else ""
+    )
+    where = f" WHERE {sample}" if sample else ""
+    rows = connection.sql(f"SELECT {selected} {rows_of_table}{where}").df()
     batch = (
         source.add_dataframe_asset(table)
         .add_batch_definition_whole_dataframe("all rows")
@@ -124,6 +138,27 @@ def _outcome(
     for result in sorted(outcome.results, key=_number):
         checks.append(_check(rules[_number(result)], result, len(rows), summary, examples))
     return ExpectationOutcome(table, checks, *_documents(outcome))
+
+
+def _reason_not_to_judge(
+    connection: duckdb.DuckDBPyConnection,
+    rule: Rule,
+    summary: TableSummary,
+    rows_of_table: str,
+    columns: Mapping[str, str],
+) -> str:
+    """Why the columns of a rule cannot be had; empty where they can."""
+    missing = sorted(set(rule.columns) - set(summary.columns) - set(rule.derived))
+    if missing:
+        return f"the table has no column {', '.join(missing)}"
+    for name, expression in rule.derived.items():
+        if name in summary.columns or columns.get(name, expression) != expression:
+            return f"there is another column {name}; give the derived one a name of its own"
+        try:
+            columns_of(connection, f"SELECT {expression} {rows_of_table}")
+        except duckdb.Error as error:
+            return f"{name} cannot be derived: {first_line(error)}"
+    return ""
 
 
 def _number(result: ExpectationValidationResult) -> int:

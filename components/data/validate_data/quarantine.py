@@ -15,7 +15,6 @@ import duckdb
 from components.data.tables import (
     MANIFEST_FILE,
     Manifest,
-    TableSummary,
     database,
     hand_on,
     literal,
@@ -219,7 +218,7 @@ def _write(
     left = Manifest(
         as_of=max(moment for moment in newest if moment is not None).replace(tzinfo=UTC),
         tables={
-            name: TableSummary(rows=summary.rows - rows.get(name, 0), columns=summary.columns)
+            name: summary.model_copy(update={"rows": summary.rows - rows.get(name, 0)})
             for name, summary in manifest.tables.items()
         },
     )

@@ -35,6 +35,9 @@ class Rule(BaseModel):
     """A Great Expectations name, such as `expect_column_values_to_be_between`."""
     kwargs: dict[str, Any] = {}
     """The expectation's arguments, as Great Expectations names them."""
+    derived: dict[str, str] = {}
+    """With `expectation`: columns that it finds beside the table's own, a SQL expression by name. It may ask other
+    tables, in parentheses: `(SELECT min(signed_up_at) FROM customers c WHERE c.customer_id = bills.customer_id)`."""
     sql: str | None = None
     """DuckDB query over the tables that gives what breaks the rule, one row for each. Where the key of the rule's table
     is among its columns, those rows of the table are to blame, and can be put in quarantine."""
@@ -47,6 +50,8 @@ class Rule(BaseModel):
             raise ValueError(f"the rule {self.rule!r} needs either an expectation or sql")
         if self.expectation and self.column:
             raise ValueError(f"the rule {self.rule!r} names its column in kwargs")
+        if self.sql and self.derived:
+            raise ValueError(f"the rule {self.rule!r} derives columns for an expectation, and has none")
         return self
 
     @property
