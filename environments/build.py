@@ -23,6 +23,7 @@ sys.path.insert(0, str(CHECKOUT))
 
 from environments.locks import (  # noqa: E402
     CLUSTER_ENVIRONMENTS,
+    SERVER_ENVIRONMENTS,
     STAMP,
     STEP_ENVIRONMENTS,
     environment_directory,
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--command-line", choices=("platform", "develop"), default="platform")
     parser.add_argument("--testing", action="store_true", help="add the test runner that is laid beside environments")
     options = parser.parse_args(arguments)
-    known = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS
+    known = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS
     unknown = sorted(set(options.names) - set(known))
     if unknown:
         parser.error(f"unknown environment {', '.join(unknown)}; there are {', '.join(known)}")

@@ -13,7 +13,18 @@ HERE = Path(__file__).parent
 PYTHON_VERSION = "3.11"
 
 # develop comes after platform: it holds the platform's pins and adds to them, so that what is tested is what runs.
-ORDER = ("bootstrap", "kfp", "validation", "modelling", "serving", "katib", "platform", "testing", "develop")
+ORDER = (
+    "bootstrap",
+    "kfp",
+    "validation",
+    "modelling",
+    "serving",
+    "katib",
+    "warehouses",
+    "platform",
+    "testing",
+    "develop",
+)
 
 
 def lock(name: str) -> None:

@@ -12,6 +12,8 @@ HERE = Path(__file__).resolve().parent
 STEP_ENVIRONMENTS = ("validation", "modelling", "serving")
 # Those whose steps run on clusters alone: built here for tests only.
 CLUSTER_ENVIRONMENTS = ("katib",)
+# Of no step: servers that tests start.
+SERVER_ENVIRONMENTS = ("warehouses",)
 
 # Written into an environment's folder when it is complete.
 STAMP = ".lock-digest"

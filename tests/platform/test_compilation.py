@@ -19,7 +19,13 @@ from kfp import components as kfp_components
 from compile import main as compile_command
 from components.embedding import archive, module_closure, without_docstrings
 from components.environment import Target, TargetName, components_of
-from environments.locks import CLUSTER_ENVIRONMENTS, STEP_ENVIRONMENTS, interpreter, pinned_requirements
+from environments.locks import (
+    CLUSTER_ENVIRONMENTS,
+    SERVER_ENVIRONMENTS,
+    STEP_ENVIRONMENTS,
+    interpreter,
+    pinned_requirements,
+)
 from platforms.compilation import PIPELINES, compile_components, compile_pipeline
 from project.loading import ConfigurationError
 
@@ -250,7 +256,7 @@ def test_without_a_registry_a_stock_image_installs_the_same_pins(compiled: Compi
     assert [name for name in tellings if "env" in executors[name]["container"]] == ["exec-release-model"]
 
 
-@pytest.mark.parametrize("environment", STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS)
+@pytest.mark.parametrize("environment", STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS)
 def test_a_lock_names_no_index_and_hashes_every_file(environment: str) -> None:
     text = (ROOT / "environments" / f"{environment}.txt").read_text()
     assert "://" not in text
@@ -259,7 +265,7 @@ def test_a_lock_names_no_index_and_hashes_every_file(environment: str) -> None:
     assert all("--hash=sha256:" in block for block in re.split(r"\n(?=\S)", text.strip()) if "==" in block)
 
 
-@pytest.mark.parametrize("environment", [*STEP_ENVIRONMENTS, *CLUSTER_ENVIRONMENTS, "platform"])
+@pytest.mark.parametrize("environment", [*STEP_ENVIRONMENTS, *CLUSTER_ENVIRONMENTS, *SERVER_ENVIRONMENTS, "platform"])
 def test_a_lock_is_installed_whole_and_free_of_conflicts(environment: str) -> None:
     uv = str(interpreter("platform").parent / "uv")
     python = str(interpreter(environment))
