@@ -25,8 +25,8 @@ from kfp.local import cache, status, subprocess_task_handler
 from kfp.local import config as kfp_config
 
 from components.environment import LOCAL_IMAGE
-from environments.locks import environment_directory, is_built, lock_digest
-from platforms.local.warm_interpreter import InterpreterLost, WarmInterpreters
+from environments.locks import environment_directory, interpreter, is_built, lock_digest
+from platforms.local.step_process import run_step
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,6 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
     """Runs a task in a process group of its own, under the interpreter that its image name stands for."""
 
     session: ClassVar[Session]
-    interpreters: ClassVar[WarmInterpreters]
 
     def run(self) -> status.Status:
         """Run the task to its end.
@@ -92,14 +91,14 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         scratch = Path(tempfile.mkdtemp(prefix=f"{step}-", dir=self.session.scratch))
         termination_log = scratch / "termination-log"
         try:
-            arguments = self._arguments(executor_input, scratch)
-            variables = {**self._variables(), "TMPDIR": str(scratch), "TERMINATION_LOG": str(termination_log)}
-            code = self.interpreters.of(self._environment()).run(arguments, log, variables)
+            code = run_step(
+                self._command(executor_input, scratch),
+                log,
+                {**self._variables(), "TMPDIR": str(scratch), "TERMINATION_LOG": str(termination_log)},
+            )
         except KeyboardInterrupt:
             self.session.observer.interrupted(step)
             raise
-        except InterpreterLost as error:
-            return self._failed(step, str(error), log)
         else:
             if code == 0:
                 outputs = read_outputs(executor_input)
@@ -110,16 +109,13 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
                 self.session.observer.done(step, outputs)
                 return status.Status.SUCCESS
             reason = termination_log.read_text("utf-8", "replace") if termination_log.exists() else last_line(log, code)
-            return self._failed(step, reason, log)
+            self.session.failures[step] = reason
+            self.session.observer.failed(step, reason, log)
+            return status.Status.FAILURE
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _failed(self, step: str, reason: str, log: Path) -> status.Status:
-        self.session.failures[step] = reason
-        self.session.observer.failed(step, reason, log)
-        return status.Status.FAILURE
-
-    def _environment(self) -> str:
+    def _interpreter(self) -> Path:
         image = LOCAL_IMAGE.match(self.image)
         if image is None:
             raise EnvironmentMissing(f"{self.image} is no image of a local compilation: compile with --target local")
@@ -128,16 +124,18 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         if digest != lock_digest(environment) or not is_built(environment):
             place = environment_directory(environment)
             raise EnvironmentMissing(f"environment {environment} ({digest}) is not at {place}: run `make setup`")
-        return environment
+        return interpreter(environment)
 
-    def _arguments(self, executor_input: dict[str, Any], scratch: Path) -> list[str]:
-        """What the shell script in the task's command gives the executor: the program that is in the command, too."""
+    def _command(self, executor_input: dict[str, Any], scratch: Path) -> list[str]:
+        """What the shell script in the task's command runs: kfp's executor with the program that the command holds."""
         command = list(self.full_command)
         command[command.index("--executor_input") + 1] = json.dumps(self._with_failure(executor_input))
         script = next(position for position, part in enumerate(command) if "ephemeral_component.py" in part)
         program = scratch / "ephemeral_component.py"
         program.write_text(command[script + 1], "utf-8")
-        return ["--component_module_path", str(program), *command[script + 2 :]]
+        # As a container's Python: nothing of the folder that the run was started in can be imported.
+        executor = [str(self._interpreter()), "-P", "-m", "kfp.dsl.executor_main"]
+        return [*executor, "--component_module_path", str(program), *command[script + 2 :]]
 
     def _with_failure(self, executor_input: dict[str, Any]) -> dict[str, Any]:
         """Tell an exit handler which step failed and why, as the clusters' backends do; kfp's local runner does not."""
@@ -149,7 +147,11 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         return executor_input
 
     def _variables(self) -> dict[str, str]:
-        return {**variables_of_steps(), **self.session.variables, **self.env_vars}
+        unwanted = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"}
+        inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
+        # kfp imports what runs a step, and not what compiles one, whose libraries the environments do not have.
+        own = {"PYTHONUNBUFFERED": "1", "_KFP_RUNTIME": "true"}
+        return {**inherited, **own, **self.session.variables, **self.env_vars}
 
 
 class ObservedCache(cache.LocalCache):  # type: ignore[misc]
@@ -179,14 +181,6 @@ class ObservedCache(cache.LocalCache):  # type: ignore[misc]
         return outputs
 
 
-def variables_of_steps() -> dict[str, str]:
-    """This process's environment variables for a step, but for those that would change what it imports."""
-    unwanted = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV"}
-    inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
-    # kfp imports what runs a step, and not what compiles one, whose libraries the environments do not have.
-    return {**inherited, "PYTHONUNBUFFERED": "1", "_KFP_RUNTIME": "true"}
-
-
 def read_outputs(executor_input: Mapping[str, Any]) -> StepOutputs:
     """What a finished step wrote: artifacts with their metadata, and parameters."""
     file = Path(executor_input["outputs"]["outputFile"])
@@ -207,10 +201,9 @@ def last_line(log: Path, code: int) -> str:
 
 
 @contextmanager
-def _adapted(session: Session, interpreters: WarmInterpreters) -> Iterator[None]:
+def _adapted(session: Session) -> Iterator[None]:
     handler, kept = subprocess_task_handler.SubprocessTaskHandler, cache.LocalCache
     EnvironmentTaskHandler.session = ObservedCache.session = session
-    EnvironmentTaskHandler.interpreters = interpreters
     subprocess_task_handler.SubprocessTaskHandler = EnvironmentTaskHandler
     cache.LocalCache = ObservedCache
     cache.reset_local_cache_singleton()
@@ -246,13 +239,7 @@ def run_pipeline(
         EnvironmentMissing: a step's environment is not built.
         KeyboardInterrupt: the run was stopped.
     """
-    with (
-        WarmInterpreters({**variables_of_steps(), **session.variables}, kfp_log) as interpreters,
-        _adapted(session, interpreters),
-        kfp_log.open("a", encoding="utf-8") as log,
-        redirect_stdout(log),
-        warnings.catch_warnings(),
-    ):
+    with _adapted(session), kfp_log.open("a", encoding="utf-8") as log, redirect_stdout(log), warnings.catch_warnings():
         # kfp warns that resource limits and display names do nothing locally; that is known.
         warnings.simplefilter("ignore")
         kfp.local.init(

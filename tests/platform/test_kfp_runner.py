@@ -16,15 +16,12 @@ from kfp import compiler, dsl
 from kfp.dsl import Artifact, Metrics, Output, PipelineTaskFinalStatus
 
 from components.environment import component
-from environments.locks import interpreter
-from platforms.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline, variables_of_steps
-from platforms.local.warm_interpreter import IMPORTS
+from platforms.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
 
 
 @component(environment="platform")
 def greet(name: str, greeting: Output[Artifact], length: Output[Metrics]):
     """Write a greeting, and its length, which is no file."""
-    import os
     import sys
     from pathlib import Path
 
@@ -34,7 +31,7 @@ def greet(name: str, greeting: Output[Artifact], length: Output[Metrics]):
         if not name:
             raise ContractViolation("greet needs a name; pass one with --name")
         Path(greeting.path).write_text(f"hello {name}", "utf-8")
-        greeting.metadata.update(summary=name, interpreter=sys.executable, process=os.getpid())
+        greeting.metadata.update(summary=name, interpreter=sys.executable)
         length.log_metric("characters", len(name))
 
 
@@ -72,12 +69,9 @@ def die(greeting: dsl.Input[Artifact]):
 def outcome(status: PipelineTaskFinalStatus, message: Output[Artifact]):
     """Write how the run ended."""
     import json
-    import os
-    import sys
     from pathlib import Path
 
     Path(message.path).write_text(json.dumps([status.state, status.pipeline_task_name, status.error_message]))
-    message.metadata.update(process=os.getpid(), imported="colorsys" in sys.modules)
 
 
 @dsl.pipeline(name="greeting")
@@ -227,31 +221,3 @@ run(Path({str(folder)!r}), name="Ada", sleep_after=True)
 def running() -> set[int]:
     """Numbers of the processes that work; one that ended and was not waited for does not."""
     return {p.pid for p in psutil.process_iter(["status"]) if p.info["status"] != psutil.STATUS_ZOMBIE}
-
-
-def test_each_step_is_a_process_of_its_own_with_its_libraries_imported(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(IMPORTS, "platform", ("colorsys",))
-    artifacts = {step: outputs.artifacts for step, outputs in run(folder, name="Ada").outputs.items()}
-    first, second = artifacts["greet"]["greeting"][1], artifacts["outcome"]["message"][1]
-    assert second["imported"] is True
-    assert len({os.getpid(), first["process"], second["process"]}) == 3
-
-
-def test_a_library_that_cannot_be_imported_ahead_does_not_end_the_run(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(IMPORTS, "platform", ("no_such_library",))
-    assert ("greet", "done") in run(folder, name="Ada").told
-    assert "no_such_library" in (folder / "logs" / "kfp.log").read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("environment", IMPORTS)
-def test_what_is_imported_ahead_is_there_and_imports_as_in_a_step(environment: str) -> None:
-    script = f"import importlib; [importlib.import_module(name) for name in {IMPORTS[environment]!r}]"
-    done = subprocess.run(
-        [interpreter(environment), "-c", script], env=variables_of_steps(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr

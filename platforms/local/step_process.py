@@ -1,0 +1,62 @@
+"""A step's process: one of its own, with its own log, variables and process group."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# Seconds between asking a step to stop and killing it.
+GRACE_SECONDS = 5
+
+
+def run_step(command: Sequence[str], log: Path, variables: Mapping[str, str]) -> int:
+    """Run a step to its end.
+
+    Args:
+        command: Program and arguments.
+        log: File that gets the step's output.
+        variables: The step's environment variables, all of them.
+
+    Returns:
+        The step's exit code, negative for a signal.
+
+    Raises:
+        KeyboardInterrupt: after the step and all it started were ended.
+    """
+    with log.open("ab") as output:
+        step = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=variables,
+            start_new_session=True,
+        )
+    try:
+        code = step.wait()
+    except KeyboardInterrupt:
+        end(step)
+        raise
+    if code != 0:
+        # A step that was killed could not end its own workers.
+        signal_group(step.pid, signal.SIGKILL)
+    return code
+
+
+def end(step: subprocess.Popen[bytes]) -> None:
+    """Ask a step and its children to stop, and kill those that do not."""
+    signal_group(step.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        step.wait(GRACE_SECONDS)
+    signal_group(step.pid, signal.SIGKILL)
+    step.wait()
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to all processes of a group, if there are any left."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, number)
