@@ -106,7 +106,6 @@ def main() -> int:
     cores = joblib.cpu_count()
     with tempfile.TemporaryDirectory() as folder:
         folds = time_ordered_folds(training_set(Path(folder)), Training(), 2, HORIZON)
-    # Forks come first: a process whose OpenMP threads have worked cannot be forked into workers with threads.
     many = measure(folds, cores)
     one = measure(folds, 1)
     all_folds = measure(folds, cores, pruning=False)

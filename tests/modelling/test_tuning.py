@@ -17,6 +17,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from components.contract import ContractViolation
 from components.training.cross_validation import Fold, fold_snapshots, time_ordered_folds
@@ -223,6 +224,20 @@ def test_a_killed_worker_is_replaced_and_its_task_tried_once_more(tmp_path: Path
         processes = workers.processes
     assert found == {0: "FIRST", 1: second, 2: "THIRD"}
     assert not any(Path(f"/proc/{process}").exists() for process in processes)
+
+
+def train(seed: int) -> float:
+    """A worker's task that keeps several OpenMP threads busy."""
+    random = np.random.default_rng(seed)
+    inputs, label = random.normal(size=(2_000, 3)), random.integers(0, 2, 2_000)
+    return float(HistGradientBoostingClassifier(max_iter=2).fit(inputs, label).score(inputs, label))
+
+
+def test_a_worker_has_threads_though_those_of_the_process_that_started_it_have_worked() -> None:
+    expected = train(3)
+    with Workers(train, cores=2, most=1) as workers:
+        workers.submit(0, 3)
+        assert workers.results(60) == {0: expected}
 
 
 ENDLESS = """

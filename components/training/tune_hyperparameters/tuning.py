@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from components.complete import write_whole
 from components.contract import ContractViolation
-from components.training.cross_validation import Fold, score_folds, time_ordered_folds
+from components.training.cross_validation import Fold, time_ordered_folds
 from components.training.dataset import TrainingSet
 from components.training.estimator import build_estimator
 from components.training.study import Study, Trial, show_all, summarize
 from components.training.study_page import no_study_page, study_page
+from components.training.tune_hyperparameters.judging import Outcome, Setting, judge
 from components.training.tune_hyperparameters.optuna_study import REASON, SECONDS, as_trial, importances
 from components.training.tune_hyperparameters.study_plots import study_plots
 from components.training.tune_hyperparameters.study_store import kept_study, study_name
@@ -37,53 +37,6 @@ from project.tuning import Choice, Engine, FloatRange, Space, Tuning, is_active
 STARTUP_TRIALS, TRIALS_BEHIND_A_MEDIAN = 5, 3
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a process tries.
-
-    Attributes:
-        parameters: Those that differ from the default.
-        bounds: After each fold but the last, the mean ROC AUC below which it is given up; None for no bound.
-    """
-
-    parameters: dict[str, Any]
-    bounds: list[float | None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of it.
-
-    Attributes:
-        values: ROC AUC on each fold that it came to.
-        seconds: How long it took.
-        reason: Why it failed; None where it did not.
-    """
-
-    values: list[float]
-    seconds: float
-    reason: str | None = None
-
-
-def judge(folds: Sequence[Fold], training: Training, setting: Setting) -> Outcome:
-    """Try one setting, fold after fold, until it is known or hopeless."""
-    started = time.monotonic()
-    values: list[float] = []
-    try:
-        for value, bound in zip(
-            score_folds(folds, training, setting.parameters), [*setting.bounds, None], strict=False
-        ):
-            values.append(value)
-            if bound is not None and np.mean(values) < bound:
-                break
-    except ContractViolation as violation:
-        return Outcome(values, time.monotonic() - started, str(violation))
-    except Exception as error:
-        # A library fails in its own ways where its parameters disagree; that ends this trial and is shown with it.
-        return Outcome(values, time.monotonic() - started, f"{type(error).__name__}: {error}")
-    return Outcome(values, time.monotonic() - started)
 
 
 def tune(
@@ -120,11 +73,15 @@ def tune(
         for trial in _trials(study):
             if not trial.state.is_finished():
                 workers.submit(trial.number, _setting(study, trial.number, dict(trial.params), len(folds), tuning))
-        arrived: dict[int, Outcome | Died] = {}
-        while (told := _known(study)) < wanted:
-            while len(_trials(study)) < min(told + tuning.parallel_trials, wanted):
+
+        def propose() -> None:
+            while len(_trials(study)) < min(_known(study) + tuning.parallel_trials, wanted):
                 number, parameters = _propose(study, training.seed, tuning.space)
                 workers.submit(number, _setting(study, number, parameters, len(folds), tuning))
+
+        arrived: dict[int, Outcome | Died] = {}
+        propose()
+        while (told := _known(study)) < wanted:
             # The default is waited for in any case: without it there would be no result at all.
             seconds = end - time.monotonic() if told else None
             if seconds is not None and seconds <= 0:
@@ -134,6 +91,8 @@ def tune(
                 _tell(study, told, arrived.pop(told), len(folds))
                 report(study, told, wanted, len(folds))
                 _refuse_failed_default(study)
+                # After each that is told, also where several arrived at once: what is proposed must not depend on that.
+                propose()
     for number, outcome in sorted(arrived.items()):
         _tell(study, number, outcome, len(folds))
         report(study, number, wanted, len(folds))

@@ -47,19 +47,22 @@ class _Worker(Generic[Task]):
 
 
 class Workers(Generic[Task, Result]):
-    """Runs `work` on numbered tasks in processes that are forks of this one, so that they share its data."""
+    """Runs `work` on numbered tasks in processes of their own.
+
+    They are started from nothing: a fork of a process whose OpenMP threads have worked waits for them for ever.
+    """
 
     def __init__(self, work: Callable[[Task], Result], cores: int, most: int) -> None:
         """Start the processes.
 
         Args:
-            work: What each does with a task. It must not raise: what fails belongs into its result.
+            work: What each does with a task, to be pickled. It must not raise: what fails belongs into its result.
             cores: Cores there are; each process uses its share of them.
             most: Processes at the most.
         """
         self._work = work
         self._threads = max(1, cores // min(cores, most))
-        self._context = multiprocessing.get_context("fork")
+        self._context = multiprocessing.get_context("spawn")
         self._waiting: deque[int] = deque()
         self._tasks: dict[int, Task] = {}
         self._attempts: dict[int, int] = {}
@@ -136,21 +139,18 @@ class Workers(Generic[Task, Result]):
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()
-        # A fork inherits every open pipe; one that it keeps would hide from another that this process has died.
-        others = [ours, *(worker.pipe for worker in self._workers)]
-        process = self._context.Process(target=_serve, args=(self._work, theirs, others, self._threads), daemon=True)
+        process = self._context.Process(
+            target=_serve, args=(self._work, theirs, self._threads, os.getpid()), daemon=True
+        )
         process.start()
         theirs.close()
         self._workers.append(_Worker(process, ours))
 
 
-def _serve(work: Callable[[Task], Result], pipe: Connection, others: list[Connection], threads: int) -> None:
+def _serve(work: Callable[[Task], Result], pipe: Connection, threads: int, parent: int) -> None:
     """Answer each task with its result, until the other end is closed."""
-    for other in others:
-        other.close()
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    # What this process was told about signals is not meant for its forks.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    # Who interrupts the search ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # For libraries that are loaded only now; the limit below is for those that are there.
     os.environ["OMP_NUM_THREADS"] = str(threads)
