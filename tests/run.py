@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +38,8 @@ class Outcome:
     """How many tests passed, failed, were skipped or broke."""
 
 
-def run_folder(folder: str, fast: bool, arguments: list[str], show: Callable[[str], None]) -> Outcome:
-    """Run the tests of one folder; `show` gets its output line by line."""
+def run_folder(folder: str, fast: bool, arguments: list[str]) -> Outcome:
+    """Run the tests of one folder."""
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     variables["PYTHONPATH"] = str(CHECKOUT)
     options = ["--durations", "10", "-m", "not slow"] if fast else ["--durations", "10"]
@@ -55,27 +55,19 @@ def run_folder(folder: str, fast: bool, arguments: list[str], show: Callable[[st
     assert process.stdout is not None
     last = ""
     for line in process.stdout:
-        show(line)
+        print(f"{folder:10} | {line}", end="", flush=True)
         last = line if COUNTS.search(line) else last
     return Outcome(folder, process.wait(), {kind.rstrip("s"): int(count) for count, kind in COUNTS.findall(last)})
 
 
-def run_lane(folders: Iterable[str], fast: bool, arguments: list[str], live: bool) -> list[Outcome]:
-    """Run folders one after the other. Of two lanes one is shown live, the other folder by folder when it is done."""
+def run_lane(folders: Iterable[str], fast: bool, arguments: list[str]) -> list[Outcome]:
+    """Run folders one after the other; each line is shown as it comes, behind its folder's name."""
     outcomes = []
     for folder in folders:
-        lines = [f"\n=== tests/{folder}, in the environment {folder}\n"]
-        if live:
-            print(*lines, end="", flush=True)
-        outcomes.append(run_folder(folder, fast, arguments, show_live if live else lines.append))
-        if not live:
-            print("".join(lines), end="", flush=True)
+        started = time.monotonic()
+        outcomes.append(run_folder(folder, fast, arguments))
+        print(f"{folder:10} | took {time.monotonic() - started:.0f} s", flush=True)
     return outcomes
-
-
-def show_live(line: str) -> None:
-    """Show a line as it comes."""
-    print(line, end="", flush=True)
 
 
 def main() -> int:
@@ -90,10 +82,7 @@ def main() -> int:
     lanes = [[folder for folder in lane if folder in wanted] for lane in LANES]
     lanes = [lane for lane in lanes if lane]
     with ThreadPoolExecutor(len(lanes)) as pool:
-        running = [
-            pool.submit(run_lane, lane, options.fast, options.arguments, live=number == 0)
-            for number, lane in enumerate(lanes)
-        ]
+        running = [pool.submit(run_lane, lane, options.fast, options.arguments) for lane in lanes]
         outcomes = [outcome for lane in running for outcome in lane.result()]
     total = {"passed": 0, "failed": 0, "skipped": 0, "error": 0}
     for outcome in outcomes:
