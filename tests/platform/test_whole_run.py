@@ -150,18 +150,30 @@ def test_a_run_that_is_interrupted_leaves_nothing_and_is_resumed(checkout: Check
 
 
 def test_a_second_run_waits_for_the_first_and_says_so(checkout: Checkout) -> None:
-    first = subprocess.Popen(
-        checkout.command("run", "training", "--set", "source.url=duckdb:///missing.duckdb"),
-        cwd=checkout.folder,
-        env=checkout.variables(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert first.stdout is not None
-    first.stdout.readline()
-    second = checkout.lifecycle("run", "training", "--set", "source.url=duckdb:///missing.duckdb", expect=1)
-    assert "waiting for run training-" in second.stdout
-    assert first.wait(60) == 1
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            checkout.command("run", "training", "--set", "source.url=duckdb:///missing.duckdb"),
+            cwd=checkout.folder,
+            env=checkout.variables(),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    with start() as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        # However quick it is, it is still there when the second comes.
+        first.send_signal(signal.SIGSTOP)
+        try:
+            with start() as second:
+                assert second.stdout is not None
+                assert "waiting for run training-" in second.stdout.readline()
+                first.send_signal(signal.SIGCONT)
+                first.stdout.read()
+                second.stdout.read()
+        finally:
+            first.send_signal(signal.SIGCONT)
+    assert (first.returncode, second.returncode) == (1, 1)
 
 
 def test_cdnow_runs_to_an_endpoint_without_a_line_of_code(checkout: Checkout) -> None:
