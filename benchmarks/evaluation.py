@@ -16,16 +16,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import yaml
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.training.dataset import TrainingSet
-from components.training.train_model.fitting import fit_model
-from project.training import Training
+from components.training.train_model.training import train_model
+from project.production import Store
+from project.stores import save_stores
 
 ROWS, REPLICATES, TRAIN_ROWS = 200_000, 1000, 20_000
 PROMISED_SECONDS, PROMISED_MB = 60, 2000
@@ -89,13 +88,16 @@ def write_inputs(folder: Path, rows: int, replicates: int) -> None:
         "evaluation": {"bootstrap_replicates": replicates, "actionable": ["number_0", "number_7", "category_0"]},
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
-    model = fit_model(TrainingSet(folder / "set"), Training(), {})
-    (folder / "model").mkdir()
-    (folder / "model" / "model.onnx").write_bytes(model.onnx)
-    joblib.dump({"pipeline": model.pipeline, "baselines": model.baselines}, folder / "model" / "model.joblib")
-    calibration = model.calibration.describe()
-    told = {"inputs": features, "threshold": model.threshold, "calibration": calibration, "run_id": "benchmark"}
-    (folder / "model" / "model.json").write_text(json.dumps(told), "utf-8")
+    stores = Store(
+        tracking_uri=f"sqlite:///{folder / 'mlflow.db'}",
+        dataset_remote="none",
+        online_store="none",
+        prediction_log="none",
+        serving="local:none",
+    )
+    save_stores(stores, folder)
+    (folder / "parameters.json").write_text('{"parameters": {}}', "utf-8")
+    train_model(folder, folder / "set", folder / "parameters.json", folder / "model")
 
 
 def looped_seconds(folder: Path) -> float:

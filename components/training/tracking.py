@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from components.contract import ContractViolation
@@ -155,17 +155,3 @@ def tracked_run(
         raise
     with mlflow_errors(tracking_uri):
         client.set_terminated(run.info.run_id, "FINISHED")
-
-
-def log_run(client: MlflowClient, run_id: str, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Record parameters and metrics in one call."""
-    import time
-
-    from mlflow.entities import Metric, Param
-
-    now = int(time.time() * 1000)
-    client.log_batch(
-        run_id,
-        metrics=[Metric(name, value, now, 0) for name, value in metrics.items()],
-        params=[Param(name, str(value)) for name, value in parameters.items()],
-    )

@@ -7,11 +7,14 @@ import multiprocessing
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
+# A server takes seconds to import: it is forked from a process that has done so, not from this one, whose threads a
+# fork would wait for in vain.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["mlflow.server"])
 
 
 @contextlib.contextmanager
@@ -27,11 +30,8 @@ def mlflow_server(state: Path, dies_at: int = 0) -> Iterator[str]:
     """
     state.mkdir(parents=True, exist_ok=True)
     (state / "requests").write_text("")
-    # Imported here once: the server's process is a fork of this one.
-    import mlflow.server  # noqa: F401
-
     port = _port(state)
-    process = multiprocessing.get_context("fork").Process(target=_serve, args=(state, port, dies_at), daemon=True)
+    process = _FORKS.Process(target=_serve, args=(state, port, dies_at), daemon=True)
     process.start()
     try:
         _wait_for(port)

@@ -13,6 +13,7 @@ import onnx
 import pandas as pd
 import pytest
 import yaml
+from mlflow.artifacts import load_dict
 
 from components.contract import ContractViolation
 from components.deployment.promote_model.promotion import promote
@@ -36,6 +37,14 @@ def test_a_good_model_meets_every_rule_and_is_the_first_champion(good: Candidate
     assert verdict["decision"] == "promoted"
     assert verdict["champion"] is None
     assert "No version of leaving is in production yet: the rules alone decide." in verdict["sentences"]
+
+
+def test_the_candidates_mlflow_run_has_the_verdict(good: Candidate) -> None:
+    verdict = good.decide()
+    run = connect(good.tracking_uri).get_run(verdict["run_id"])
+    assert run.data.tags["decision"] == "promoted"
+    assert run.data.tags["verdict"].startswith("Promoted: leaving meets every rule")
+    assert load_dict(f"{run.info.artifact_uri}/verdict.json") == verdict
 
 
 def one_signal(part: str, frame: pd.DataFrame) -> pd.DataFrame:

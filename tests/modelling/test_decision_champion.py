@@ -38,6 +38,8 @@ class Arena:
         self.good, self.place, self.numbers = good, place, count()
         self.uri = f"sqlite:///{place / 'mlflow.db'}"
         good.train("weak", {"max_iter": 2, "max_leaf_nodes": 2})
+        # The runs of both models, and no registered version.
+        shutil.copy(good.state / "mlflow.db", place)
         shutil.copytree(good.place / "model-evaluation", good.place / "weak-evaluation")
         self.rename("weak-evaluation", "weak")
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.utils.validation import path_not_unique, validate_param_and_metric_name
 from sklearn import metrics
 
 from components.contract import ContractViolation
 from components.evaluation.evaluate_model.evaluation import Evaluation, evaluate
+from components.evaluation.mlflow_record import record_verdict, recorded_name
+from components.training.tracking import connect
 from components.training.train_model.training import train_model
+from project.production import Store
+from project.stores import load_stores, save_stores
 from tests.modelling.business import write_project, write_training_set
 
 pytestmark = pytest.mark.slow
@@ -48,6 +56,30 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     train_model(project, training_set, folder / "parameters", folder / "model")
     found = evaluate(project, training_set, folder / "model", folder / "evaluation")
     return Evaluated(project, training_set, folder / "model", folder / "evaluation", found)
+
+
+def the_run(evaluated: Evaluated) -> Any:
+    run_id = json.loads((evaluated.model / "model.json").read_text("utf-8"))["run_id"]
+    return connect(load_stores(evaluated.project).tracking_uri).get_run(run_id)
+
+
+def recorded_folder(evaluated: Evaluated) -> Path:
+    """Where MLflow keeps the evaluation."""
+    return Path(url2pathname(urlsplit(the_run(evaluated).info.artifact_uri).path)) / "evaluation"
+
+
+def without_latency(evaluation: Path) -> dict[str, Any]:
+    """What an evaluation says that is the same at each time."""
+    content: dict[str, Any] = json.loads((evaluation / "evaluation.json").read_text("utf-8"))
+    content["metrics"] = {name: m for name, m in content["metrics"].items() if not name.startswith("latency")}
+    return content
+
+
+def kept_at(evaluated: Evaluated, tracking_uri: str, folder: Path) -> Path:
+    """A copy of the project whose records are kept elsewhere."""
+    project = Path(shutil.copytree(evaluated.project, folder / "project"))
+    save_stores(Store(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
+    return project
 
 
 def changed_test_part(evaluated: Evaluated, folder: Path, change: Any) -> Path:
@@ -118,10 +150,43 @@ class TestAnEvaluation:
 
     def test_is_the_same_when_it_is_run_again(self, evaluated: Evaluated, tmp_path: Path) -> None:
         evaluate(evaluated.project, evaluated.training_set, evaluated.model, tmp_path / "again")
-        again = json.loads((tmp_path / "again" / "evaluation.json").read_text("utf-8"))
-        for content in (again, now := evaluated.content):
-            content["metrics"] = {n: m for n, m in content["metrics"].items() if not n.startswith("latency")}
-        assert again == now
+        assert without_latency(tmp_path / "again") == without_latency(evaluated.evaluation)
+
+
+class TestTheRecord:
+    """What the model's MLflow run says of the evaluation."""
+
+    def test_has_the_evaluation_with_its_plots_but_no_rows(self, evaluated: Evaluated) -> None:
+        kept = recorded_folder(evaluated)
+        assert without_latency(kept) == without_latency(evaluated.evaluation)
+        plots = [{file.name for file in (place / "plots").iterdir()} for place in (kept, evaluated.evaluation)]
+        assert plots[0] == plots[1]
+        assert not list(kept.rglob("*.parquet"))
+
+    def test_has_every_metric_with_its_interval(self, evaluated: Evaluated) -> None:
+        recorded = the_run(evaluated).data.metrics
+        content = json.loads((recorded_folder(evaluated) / "evaluation.json").read_text("utf-8"))
+        for name, metric in content["metrics"].items():
+            ends = [recorded[recorded_name(name) + end] for end in ("", ".low", ".high")]
+            assert ends == [metric["value"], metric["low"], metric["high"]]
+
+    def test_names_no_two_metrics_alike_and_all_as_mlflow_takes_them(self) -> None:
+        names = ["a.b.plan=pro", "a.b.plan+sex", "a.b.c=x/y", "a.b.c=x|y", "a.b.c=x_y", "a.b.c=ü €"]
+        told = [recorded_name(name) for name in names]
+        assert len(set(told)) == len(names)
+        assert told[:2] == ["a.b.plan:pro", "a.b.plan and sex"]
+        assert all(validate_param_and_metric_name(name) and not path_not_unique(name) for name in told)
+
+    def test_a_server_that_is_down_stops_the_step_before_it_begins(self, evaluated: Evaluated, tmp_path: Path) -> None:
+        project = kept_at(evaluated, "http://127.0.0.1:9", tmp_path)
+        with pytest.raises(ContractViolation, match=r"127.0.0.1:9 cannot be reached"):
+            evaluate(project, evaluated.training_set, evaluated.model, tmp_path / "evaluation")
+        assert not (tmp_path / "evaluation").exists()
+
+    def test_a_run_that_was_deleted_is_named_with_the_remedy(self, evaluated: Evaluated, tmp_path: Path) -> None:
+        uri = f"sqlite:///{evaluated.project.parent / 'state' / 'mlflow.db'}"
+        with pytest.raises(ContractViolation, match=r"has no run 0123, which trained this model.*train again"):
+            record_verdict(connect(uri), uri, "0123", "rejected", ["Rejected."], "{}")
 
 
 class TestBadInput:
@@ -146,7 +211,8 @@ class TestBadInput:
         def twenty(frame: pd.DataFrame) -> pd.DataFrame:
             return pd.concat([frame[frame.gone == 1].head(8), frame[frame.gone == 0].head(12)], ignore_index=True)
 
-        project = write_project(tmp_path / "project", tmp_path / "state", training={"smallest_class": 5})
+        state = evaluated.project.parent / "state"
+        project = write_project(tmp_path / "project", state, training={"smallest_class": 5})
         content = self.evaluate(evaluated, tmp_path, twenty, project)
         auc = content["metrics"]["performance.roc_auc"]
         assert auc["rows"] == 20

@@ -17,6 +17,7 @@ from components.code_version import VARIABLE, CodeVersion
 from components.contract import ContractViolation
 from components.deployment.register_model.registration import register
 from components.embedding import imported_names
+from components.evaluation.evaluate_model.evaluation import evaluate
 from components.training.comparison import compare_models
 from components.training.dataset import TrainingSet
 from components.training.scoring import ModelFolder
@@ -195,6 +196,24 @@ def test_a_server_that_dies_while_a_training_is_recorded_is_named_and_leaves_no_
     with mlflow_server(trained / "server", dies_at=place_of(last, requests)) as uri, named:
         train_with(uri, trained, tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_dies_while_an_evaluation_is_recorded_is_named_and_leaves_no_evaluation(
+    trained: Path, requests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    inputs = trained / "remote-project", trained / "set", trained / "recorded"
+
+    def attempt(destination: Path, dies_at: int = 0) -> list[str]:
+        with mlflow_server(trained / "server", dies_at) as uri:
+            keep_records_at(inputs[0], uri)
+            evaluate(*inputs, destination)
+        return requests_of(trained / "server")
+
+    calls = attempt(tmp_path / "rehearsed")
+    with pytest.raises(ContractViolation, match=r"127.0.0.1:\d+ failed"):
+        attempt(tmp_path / "evaluation", dies_at=place_of("log-batch", calls))
+    assert [file.name for file in tmp_path.iterdir()] == ["rehearsed"]
 
 
 def test_a_full_disk_is_named_and_leaves_no_model(trained: Path, requests: list[str], tmp_path: Path) -> None:

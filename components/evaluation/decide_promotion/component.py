@@ -20,6 +20,7 @@ def decide_promotion(
     and not worse in others (`gate.champion`), beyond the accident of the sample: on the newest snapshots with known
     labels, and on those that the champion was judged by. A champion that cannot be asked rejects the candidate, or
     leaves the decision to the rules, by `gate.champion.unreachable`; a registry that cannot be reached stops the step.
+    The verdict is also recorded in the candidate's MLflow run.
 
     Args:
         project: The project; `gate` holds the rules and the comparison, the stores say where the registry is.

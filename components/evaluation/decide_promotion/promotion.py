@@ -17,8 +17,10 @@ from components.evaluation.decide_promotion.comparison import compare
 from components.evaluation.decide_promotion.gate import judge
 from components.evaluation.decide_promotion.incumbent import VERDICT_FILE
 from components.evaluation.decide_promotion.verdict import ChampionOutcome, Judgement, Verdict
+from components.evaluation.mlflow_record import record_verdict
 from components.training.dataset import TrainingSet
 from components.training.scoring import ModelFolder
+from components.training.tracking import connect
 from project.loading import load_configuration
 from project.stores import load_stores
 
@@ -34,7 +36,7 @@ def decide(
     verdict_file: Path,
     approved: Path,
 ) -> dict[str, Any]:
-    """Judge every rule and the champion, and write the `verdict` and `approved_model` artifacts.
+    """Judge every rule and the champion, write the `verdict` and `approved_model` artifacts, and record the verdict.
 
     Args:
         project: The project artifact.
@@ -48,8 +50,8 @@ def decide(
         Metadata: `decision` (`promoted` or `rejected`), `missed`, `summary`.
 
     Raises:
-        ContractViolation: the evaluation is of another model or is no evaluation, or the registry cannot be reached.
-            Nothing is written then.
+        ContractViolation: the evaluation is of another model or is no evaluation, or MLflow cannot be reached. Nothing
+            is written then.
     """
     configuration = load_configuration(project)
     model, training_set = ModelFolder(model_folder), TrainingSet(training_set_folder)
@@ -58,7 +60,8 @@ def decide(
     rules = [judge(rule, metrics, measured["notes"]) for rule in configuration.gate.rules]
 
     name = configuration.deployment.model
-    champion = find_champion(load_stores(project).tracking_uri, name)
+    tracking_uri = load_stores(project).tracking_uri
+    champion = find_champion(tracking_uri, name)
     against = compare(champion, model, configuration, training_set) if champion else None
     missed = sum(not rule.passed for rule in rules) + bool(against and not against.passed)
     decision: Literal["promoted", "rejected"] = "rejected" if missed else "promoted"
@@ -81,6 +84,7 @@ def decide(
         else:
             rejection = {"decision": decision, "model": name, "sentences": verdict.sentences}
             (folder / REJECTION_FILE).write_text(json.dumps(rejection, indent=2), "utf-8")
+        record_verdict(connect(tracking_uri), tracking_uri, verdict.run_id, decision, verdict.sentences, text)
         write_whole(verdict_file, text)
     print("\n".join(verdict.sentences), flush=True)
     count = len(rules) + bool(against)

@@ -16,8 +16,11 @@ def evaluate_model(
 ):
     """Examine the candidate on the test part: performance, fairness, robustness, calibration, explanations, latency.
 
+    Every metric with its 95% interval is also recorded in the model's MLflow run.
+
     Args:
-        project: The project; `evaluation` says how thoroughly, `training.costs` what decisions are worth.
+        project: The project; `evaluation` says how thoroughly, `training.costs` what decisions are worth, the stores
+            where MLflow is.
         training_set: The training set; only its test part is judged.
         model: The model folder.
         evaluation: `evaluation.json` (each metric with value, 95% interval and rows; notes; tables),

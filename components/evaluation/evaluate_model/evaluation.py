@@ -26,10 +26,13 @@ from components.evaluation.evaluate_model.performance import compare_with_past, 
 from components.evaluation.evaluate_model.refits import area_in_past, examine_leakage
 from components.evaluation.evaluate_model.robustness import examine_robustness
 from components.evaluation.evaluate_model.slices import examine_slices
+from components.evaluation.mlflow_record import record_evaluation
 from components.training.calibration import Calibration
 from components.training.dataset import TIMESTAMP, TrainingSet
 from components.training.scoring import ModelFolder
+from components.training.tracking import connect
 from project.loading import load_configuration
+from project.stores import load_stores
 
 CURVE_POINTS = 100
 
@@ -52,7 +55,7 @@ class Evaluation:
 
 
 def evaluate(project: Path, training_set_folder: Path, model_folder: Path, destination: Path) -> Evaluation:
-    """Examine the candidate on the test part and write the `evaluation` artifact.
+    """Examine the candidate on the test part, write the `evaluation` artifact and record it in the model's MLflow run.
 
     Args:
         project: The project artifact.
@@ -62,10 +65,11 @@ def evaluate(project: Path, training_set_folder: Path, model_folder: Path, desti
         destination: Folder of the evaluation artifact.
 
     Raises:
-        ContractViolation: the model is not complete, the test part cannot be judged, or a score is no probability.
-            Nothing is left at `destination` then.
+        ContractViolation: the model is not complete, the test part cannot be judged, a score is no probability, or
+            MLflow cannot be reached. Nothing is left at `destination` then.
     """
-    configuration = load_configuration(project)
+    configuration, tracking_uri = load_configuration(project), load_stores(project).tracking_uri
+    client = connect(tracking_uri)
     training_set, model = TrainingSet(training_set_folder), ModelFolder(model_folder)
     part = training_set.trainable(("test",), configuration.training.smallest_class)["test"]
     # Trusted: it comes straight from the training step of the same run. No server loads it.
@@ -95,6 +99,7 @@ def evaluate(project: Path, training_set_folder: Path, model_folder: Path, desti
         (folder / "evaluation.json").write_text(json.dumps(content, indent=2, allow_nan=False), "utf-8")
         predictions(training_set, sample).to_parquet(folder / "predictions.parquet", index=False)
         plots.save_plots(findings.figures, folder / "plots")
+        record_evaluation(client, tracking_uri, model.description["run_id"], findings.metrics, folder)
     auc = findings.metrics["performance.roc_auc"]
     return Evaluation(
         findings,
