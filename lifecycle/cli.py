@@ -9,13 +9,23 @@ import sys
 import webbrowser
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from lifecycle.console import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    AsJson,
+    Project,
+    err,
+    out,
+    project_folder,
+    refuse,
+)
 from lifecycle.data import data
 from lifecycle.schema import schema
+from platforms.local.state import CHECKOUT
 from project.loading import ConfigurationError, configuration_schema
 
 app = typer.Typer(
@@ -27,34 +37,6 @@ app = typer.Typer(
 )
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")
-# kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.
-out = Console(file=sys.stdout, highlight=False)
-err = Console(stderr=True, highlight=False)
-
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-
-CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-def refuse(message: str) -> NoReturn:
-    """End because the command or the configuration is wrong."""
-    err.print(f"error: {message}", markup=False, soft_wrap=True)
-    raise typer.Exit(EXIT_USAGE)
-
-
-def project_folder(chosen: Path | None) -> Path:
-    """The project meant: the one named, else the one here, else the checkout's own."""
-    if chosen is not None:
-        if not chosen.is_dir():
-            refuse(f"--project {chosen}: there is no such folder")
-        return chosen.resolve()
-    return Path.cwd() if Path("pipeline.yaml").is_file() else CHECKOUT
-
-
-Project = Annotated[
-    Path | None, typer.Option("--project", metavar="DIR", help="The project's folder; by default the one here.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command()

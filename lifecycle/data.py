@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from environments.locks import interpreter, is_built
+from lifecycle.console import AsJson, out, refuse, run_module
 
 if TYPE_CHECKING:
     from platforms.local.runs import RunRecord
@@ -64,15 +62,13 @@ def dataset_versions() -> list[DatasetVersion]:
 
 
 @data.command()
-def log(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False) -> None:
+def log(as_json: AsJson = False) -> None:
     """List the versions of the data that runs on this machine stored, the one used last first.
 
     The same content has the same version, whichever run stored it.
 
     Example: `lifecycle data log`
     """
-    from lifecycle.cli import out
-
     versions = dataset_versions()
     if as_json:
         sys.stdout.write(json.dumps([asdict(version) for version in versions], indent=1) + "\n")
@@ -106,8 +102,6 @@ def checkout(
 
     Exit codes: 0 done, 1 the remote does not have it or cannot be reached, 2 the command is wrong.
     """
-    from lifecycle.cli import CHECKOUT, EXIT_FAILED, err, out, refuse
-
     known = [each for each in dataset_versions() if each.version.startswith(version)]
     if remote is None and len(known) != 1:
         refuse(
@@ -118,21 +112,9 @@ def checkout(
         )
     if output.exists():
         refuse(f"--output {output}: there is something already; name a new folder")
-    if not is_built("validation"):
-        refuse("the environment `validation` is not built: make setup")
     chosen = known[0].version if len(known) == 1 else version
-    command = [str(interpreter("validation")), "-m", "components.data.snapshot_dataset.versioning"]
-    command += [chosen, remote or known[0].remote, str(output.resolve())]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        err.print(f"error: {done.stderr.strip()}", markup=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED)
+    module = "components.data.snapshot_dataset.versioning"
+    run_module("validation", module, chosen, remote or known[0].remote, str(output.resolve()))
     rows = json.loads((output / "manifest.json").read_text("utf-8"))["tables"]
     told = ", ".join(f"{table} {summary['rows']:,}" for table, summary in rows.items())
     out.print(f"{output}: version {chosen}, rows: {told}", markup=False, soft_wrap=True)

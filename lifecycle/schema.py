@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from environments.locks import interpreter, is_built
+from lifecycle.console import EXIT_FAILED, Project, err, out, project_folder, refuse, run_module
 
 schema = typer.Typer(
     no_args_is_help=True,
@@ -21,9 +20,6 @@ schema = typer.Typer(
     "changed.",
 )
 
-Project = Annotated[
-    Path | None, typer.Option("--project", metavar="DIR", help="The project's folder; by default the one here.")
-]
 Tables = Annotated[list[str] | None, typer.Argument(metavar="TABLE", help="The tables meant; by default all.")]
 Data = Annotated[
     Path | None,
@@ -51,8 +47,6 @@ def infer(
 
     Exit codes: 0 written, 1 the data cannot be read, 2 the command is wrong or there is nothing to propose.
     """
-    from lifecycle.cli import out, refuse
-
     folder, expectations = _places(project)
     source = _newest_data(folder, data)
     names = tables or _tables_of(source)
@@ -80,8 +74,6 @@ def show(tables: Tables = None, project: Project = None) -> None:
 
     Exit codes: 0 shown, 1 a schema is missing or cannot be read, 2 the command is wrong.
     """
-    from lifecycle.cli import out
-
     folder, expectations = _places(project)
     for name, lines in _review("show", folder, expectations, tables or []).items():
         out.print(f"[bold]{name}[/]")
@@ -96,8 +88,6 @@ def diff(tables: Tables = None, project: Project = None, data: Data = None) -> N
 
     Exit codes: 0 all agree, 1 something differs or cannot be read, 2 the command is wrong.
     """
-    from lifecycle.cli import EXIT_FAILED
-
     folder, expectations = _places(project)
     if _print_differences(_review("diff", _newest_data(folder, data), expectations, tables or [])):
         raise typer.Exit(EXIT_FAILED)
@@ -118,8 +108,6 @@ def accept(
 
     Exit codes: 0 written or nothing to do, 1 declined or something cannot be read, 2 the command is wrong.
     """
-    from lifecycle.cli import EXIT_FAILED, err, out, refuse
-
     folder, expectations = _places(project)
     source = _newest_data(folder, data)
     if not yes and not sys.stdin.isatty():
@@ -139,7 +127,6 @@ def accept(
 
 def _places(project: Path | None) -> tuple[Path, Path]:
     """The project's folder, and that of its expectations."""
-    from lifecycle.cli import project_folder, refuse
     from project.loading import ConfigurationError, load_configuration
 
     folder = project_folder(project)
@@ -152,7 +139,6 @@ def _places(project: Path | None) -> tuple[Path, Path]:
 
 def _newest_data(project: Path, data: Path | None) -> Path:
     """The folder of tables that is meant: the one named, else what the project's newest run read."""
-    from lifecycle.cli import refuse
     from platforms.local.runs import all_runs
 
     if data is not None:
@@ -177,30 +163,14 @@ def _tables_of(data: Path) -> list[str]:
 
 def _review(action: str, data: Path, expectations: Path, tables: Sequence[str]) -> dict[str, Any]:
     """Have schemas looked at in the environment that has TFDV; its answer by table."""
-    from lifecycle.cli import CHECKOUT, EXIT_FAILED, err, refuse
-
-    if not is_built("validation"):
-        refuse("the environment `validation` is not built: make setup")
     module = "components.data.validate_data.schema_review"
-    done = subprocess.run(
-        [str(interpreter("validation")), "-m", module, action, str(data), str(expectations), *tables],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        # What libraries say of themselves comes before the reason.
-        err.print(f"error: {done.stderr.strip().splitlines()[-1]}", markup=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    printed = run_module("validation", module, action, str(data), str(expectations), *tables)
+    answer: dict[str, Any] = json.loads(printed.splitlines()[-1])
     return answer
 
 
 def _print_differences(found: dict[str, Any]) -> bool:
     """Print what differs, by table; whether anything does."""
-    from lifecycle.cli import out
-
     for name, each in found.items():
         out.print(f"[bold]{name}[/]" + ("" if each["differences"] else ": as its schema says"))
         _print_lines(each["differences"])
@@ -208,8 +178,6 @@ def _print_differences(found: dict[str, Any]) -> bool:
 
 
 def _print_lines(lines: Sequence[str]) -> None:
-    from lifecycle.cli import out
-
     for line in lines:
         out.print(f"  {line}", markup=False, soft_wrap=True)
 

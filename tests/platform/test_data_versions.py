@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from environments.locks import interpreter
-from lifecycle.cli import CHECKOUT, app
+from lifecycle.cli import app
 from platforms.local import runs
 from platforms.local.runs import EVENTS_FILE, RunRecord
+from platforms.local.state import CHECKOUT
 
 SNAPSHOT = (
     "import sys; from pathlib import Path; from components.data.snapshot_dataset.versioning import snapshot; "
