@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -193,14 +194,32 @@ def fit(
 
 
 def in_32_bits(estimator: BaseEstimator) -> BaseEstimator:
-    """Round the thresholds of histogram gradient boosting down to float32; it decides alike, and so does its export.
+    """Round the thresholds of boosted trees down to float32; they decide alike, and so does their export.
 
-    Its trees split half way between two values, in 64 bits. The exported model has 32, where half way may round up to
-    the next value; rounded down, every float32 stays on its side.
+    Histogram gradient boosting and LightGBM split half way between two values, in 64 bits. The exported model has 32,
+    where half way may round up to the next value; rounded down, every float32 stays on its side. XGBoost's thresholds
+    are float32, and those of scikit-learn's other trees are rounded by their converter.
     """
+    if type(estimator).__name__ == "LGBMClassifier":
+        from lightgbm import Booster
+
+        # Its text is the one place where a trained model's thresholds can be set; sizes of trees there are optional.
+        text = re.sub(r"(?m)^tree_sizes=.*\n", "", estimator.booster_.model_to_string())
+        estimator._Booster = Booster(model_str=re.sub(r"(?m)^threshold=(.*)$", _floored_line, text))
+        return estimator
     for trees in getattr(estimator, "_predictors", []):
         for tree in trees:
-            exact = tree.nodes["num_threshold"]
-            nearest = exact.astype(np.float32)
-            tree.nodes["num_threshold"] = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+            tree.nodes["num_threshold"] = floored(tree.nodes["num_threshold"])
     return estimator
+
+
+def _floored_line(found: re.Match[str]) -> str:
+    return "threshold=" + " ".join(repr(float(value)) for value in floored(np.array(found[1].split(), dtype=float)))
+
+
+def floored(exact: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The largest float32 that is not above each number."""
+    with np.errstate(over="ignore"):
+        nearest = exact.astype(np.float32)
+    below: NDArray[np.float32] = np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    return below

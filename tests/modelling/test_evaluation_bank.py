@@ -11,14 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import joblib
 import pandas as pd
 import pytest
 
 from components.evaluation.evaluate_model.evaluation import evaluate
-from components.training.dataset import TrainingSet
-from components.training.train_model.fitting import fit_model
-from project.training import Training
+from components.training.train_model.training import train_model
 from tests.modelling.business import write_project
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "bank-additional-full.csv.gz"
@@ -40,9 +37,6 @@ def calls() -> pd.DataFrame:
     year = 2008 + (month.diff() < 0).cumsum()
     date = pd.to_datetime(pd.DataFrame({"year": year, "month": month, "day": 1})).dt.tz_localize("UTC")
     frame["gone"] = (frame.pop("y") == "yes").astype(int)
-    # Rates and indices have up to three decimals: as whole numbers they are exact in the model's 32 bits.
-    decimals = frame.select_dtypes("float").columns
-    frame[decimals] = (1000 * frame[decimals]).round()
     return frame.assign(account=range(len(frame)), event_timestamp=date)
 
 
@@ -64,16 +58,19 @@ def judge(folder: Path, with_duration: bool) -> dict[str, Any]:
         dates[part] = sorted(rows.event_timestamp.dt.strftime("%Y-%m-%d").unique())
         rows.to_parquet(folder / "set" / f"{part}.parquet", index=False)
         began = end
-    description = {"entity": "account", "label": "gone", "features": features, "sensitive": ["marital"]}
-    (folder / "set" / "training_set.json").write_text(json.dumps({**description, "snapshots": dates}), "utf-8")
-    model = fit_model(TrainingSet(folder / "set"), Training(), {})
-    (folder / "model").mkdir()
-    (folder / "model" / "model.onnx").write_bytes(model.onnx)
-    joblib.dump({"pipeline": model.pipeline, "baselines": model.baselines}, folder / "model" / "model.joblib")
-    calibration = model.calibration.describe()
-    told = {"inputs": features, "threshold": model.threshold, "calibration": calibration, "run_id": "bank"}
-    (folder / "model" / "model.json").write_text(json.dumps(told), "utf-8")
+    description = {
+        "entity": "account",
+        "label": "gone",
+        "features": features,
+        "sensitive": ["marital"],
+        "feature_service": "calls",
+        "feature_version": "bank",
+        "snapshots": dates,
+    }
+    (folder / "set" / "training_set.json").write_text(json.dumps(description), "utf-8")
     project = write_project(folder / "project", folder / "state")
+    (folder / "parameters.json").write_text('{"parameters": {}}', "utf-8")
+    train_model(project, folder / "set", folder / "parameters.json", folder / "model")
     evaluate(project, folder / "set", folder / "model", folder / "evaluation")
     content: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation.json").read_text("utf-8"))
     return content

@@ -87,14 +87,25 @@ def test_shares_of_many_trees_stay_probabilities_in_32_bits(training_set: Traini
     assert scores.max() <= 1
 
 
-def test_a_split_between_neighbouring_numbers_goes_the_same_way_in_the_exported_model() -> None:
+@pytest.mark.parametrize(
+    ("estimator", "parameters"),
+    [
+        ("sklearn.ensemble.HistGradientBoostingClassifier", {"min_samples_leaf": 5}),
+        ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 20}),
+        ("lightgbm.LGBMClassifier", {"min_child_samples": 5}),
+        ("xgboost.XGBClassifier", {}),
+    ],
+)
+def test_a_split_between_neighbouring_numbers_goes_the_same_way_in_the_exported_model(
+    estimator: str, parameters: dict[str, Any]
+) -> None:
     neighbours = [np.float32(4.857)]
     for _ in range(99):
         neighbours.append(np.nextafter(neighbours[-1], np.float32(np.inf)))
     frame = pd.DataFrame({"rate": np.repeat(np.array(neighbours, dtype=np.float32), 30)})
     label = np.repeat(np.random.default_rng(1).integers(0, 2, 100), 30).astype(np.int8)
     features = [Feature("rate", "numeric")]
-    made = build_estimator(Training().estimator, {"min_samples_leaf": 5}, 1)
+    made = build_estimator(estimator, parameters, 1)
     encoder = build_encoder(features, frame, made)
     pipeline = Pipeline([("encode", encoder), ("classify", fit(made, encoder.fit_transform(frame), label))])
     uncalibrated = fit_calibration(Method.none, pipeline.predict_proba(frame)[:, 1], label)
