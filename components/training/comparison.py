@@ -1,8 +1,4 @@
-"""Two models beside each other: what the records say, and where the exported graphs differ.
-
-`python -m components.training.comparison fetch TRACKING_URI REFERENCE FOLDER` brings a recorded model here and prints
-where it is; `… compare FOLDER FOLDER` prints JSON: `identical`, `differences`, `digest`.
-"""
+"""Two models beside each other: what the records say, and where the exported graphs differ."""
 
 from __future__ import annotations
 
@@ -37,6 +33,11 @@ RECORDED = {
     "inputs": ("inputs",),
 }
 Difference = dict[str, str]
+USAGE = """\
+python -m components.training.comparison fetch TRACKING_URI REFERENCE FOLDER
+    brings a recorded model (NAME/VERSION, or a run's id) to FOLDER and prints where it is
+python -m components.training.comparison compare FOLDER FOLDER
+    prints JSON: identical, differences, digest"""
 
 
 def compare_models(first: Path, second: Path) -> dict[str, Any]:
@@ -189,7 +190,7 @@ def main(arguments: Sequence[str]) -> int:
                 print(violation, file=sys.stderr)
                 return 1
         case _:
-            print(__doc__, file=sys.stderr)
+            print(USAGE, file=sys.stderr)
             return 2
     return 0
 

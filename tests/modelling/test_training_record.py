@@ -19,6 +19,7 @@ from components.deployment.register_model.registration import register
 from components.embedding import imported_names
 from components.evaluation.evaluate_model.evaluation import evaluate
 from components.training.comparison import compare_models
+from components.training.comparison import main as compare_on_the_command_line
 from components.training.dataset import TrainingSet
 from components.training.scoring import ModelFolder
 from components.training.tracking import connect
@@ -149,6 +150,11 @@ def test_another_seed_is_named_with_the_trees_that_it_changed(trained: Path, tmp
         or "numbers" in differences["thresholds of the trees"]["now"]
     )
     assert "calibration.slope" in differences
+
+
+def test_a_comparison_without_arguments_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare_on_the_command_line([]) == 2
+    assert "compare FOLDER FOLDER" in capsys.readouterr().err
 
 
 def test_no_pickle_is_loaded_outside_training_and_evaluation() -> None:

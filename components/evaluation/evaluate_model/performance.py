@@ -16,6 +16,7 @@ from components.evaluation.contributions import normal_interval
 from components.evaluation.evaluate_model import plots
 from components.evaluation.evaluate_model.findings import Findings, Sample
 from components.evaluation.ranking import Performance
+from components.training.curves import precision_recall_plot, roc_plot
 from components.training.dataset import BEST_POSSIBLE
 from project.training import Costs
 
@@ -55,11 +56,15 @@ def examine_performance(sample: Sample, baselines: Mapping[str, NDArray[Any]]) -
         findings.metrics["performance.best_possible_roc_auc"] = best.metric()
     findings.add(_confusion(sample))
     findings.add(_comparison(sample, values, baselines))
+    auc = findings.metrics["performance.roc_auc"]
+    logistic = {"logistic regression": baselines["logistic"]} if "logistic" in baselines else {}
     findings.figures |= {
-        "performance_roc": plots.roc_plot(
-            sample.label, sample.score, baselines.get("logistic"), findings.metrics["performance.roc_auc"]
+        "performance_roc": roc_plot(
+            f"ROC curve, AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})",
+            sample.label,
+            {**logistic, "model": sample.score},
         ),
-        "performance_precision_recall": plots.precision_recall_plot(sample.label, sample.score, sample.threshold),
+        "performance_precision_recall": precision_recall_plot(sample.label, sample.score, sample.threshold),
         "performance_scores": plots.score_plot(sample.label, sample.score, sample.threshold),
         "performance_value": plots.value_plot(sample.label, sample.score, sample.threshold, sample.costs),
     }

@@ -10,15 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from components.evaluation.bootstrap import Metric
 from components.plot_style import ACCENT, INK, QUIET, WARNING, new_figure, svg
+from components.training.curves import thinned
 from components.training.decisions import decision_values
 from project.training import Costs
 
-# Points of a curve: more than a picture of this size can show.
-MOST_POINTS = 300
 MOST_BARS = 12
 INCHES_PER_BAR = 0.32
 
@@ -28,32 +26,6 @@ def save_plots(figures: Mapping[str, Figure], folder: Path) -> None:
     folder.mkdir()
     for name, figure in figures.items():
         (folder / f"{name}.svg").write_text(svg(figure), "utf-8")
-
-
-def roc_plot(label: NDArray[Any], score: NDArray[Any], baseline: NDArray[Any] | None, auc: Metric) -> Figure:
-    """ROC curve of the model and of the logistic baseline."""
-    figure, axes = new_figure(f"ROC curve, AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})")
-    for values, color, name in ((baseline, QUIET, "logistic regression"), (score, ACCENT, "model")):
-        if values is not None:
-            false, true, _ = roc_curve(label, values)
-            axes.plot(*_thin(false, true), color=color, label=name)
-    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
-    axes.set(xlabel="share of others found", ylabel="share of events found", xlim=(0, 1), ylim=(0, 1.01))
-    axes.legend(loc="lower right")
-    return figure
-
-
-def precision_recall_plot(label: NDArray[Any], score: NDArray[Any], threshold: float) -> Figure:
-    """Precision against recall, the threshold marked, the base rate beneath."""
-    precision, recall, thresholds = precision_recall_curve(label, score)
-    figure, axes = new_figure("Precision and recall")
-    axes.plot(*_thin(recall, precision), color=ACCENT)
-    axes.axhline(float(label.mean()), color=QUIET, linewidth=1, linestyle=":")
-    at = min(int(np.searchsorted(thresholds, threshold)), len(recall) - 1)
-    axes.plot(recall[at], precision[at], "o", color=WARNING, label=f"threshold {threshold:.3f}")
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-    axes.legend()
-    return figure
 
 
 def score_plot(label: NDArray[Any], score: NDArray[Any], threshold: float) -> Figure:
@@ -75,7 +47,7 @@ def value_plot(label: NDArray[Any], score: NDArray[Any], threshold: float, costs
     gains = np.cumsum(decision_values(label[order], np.ones(len(order), dtype=bool), costs))
     share = np.arange(1, len(order) + 1) / len(order)
     figure, axes = new_figure("What acting is worth")
-    axes.plot(*_thin(share, 1000 * gains / len(order)), color=ACCENT)
+    axes.plot(*thinned(share, 1000 * gains / len(order)), color=ACCENT)
     axes.axhline(0, color=INK, linewidth=1)
     acted = float((score >= threshold).mean())
     axes.axvline(acted, color=WARNING, label=f"threshold: {acted:.0%} acted on")
@@ -148,8 +120,3 @@ def importance_plot(importance: Mapping[str, Metric], scale: str) -> Figure:
     axes.invert_yaxis()
     axes.set(xlabel=f"mean contribution, {scale} (SHAP)")
     return figure
-
-
-def _thin(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    rows = np.unique(np.linspace(0, len(x) - 1, MOST_POINTS).astype(int))
-    return x[rows], y[rows]

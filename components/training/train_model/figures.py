@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 
-from components.plot_style import ACCENT, QUIET, WARNING, new_figure
+from components.plot_style import ACCENT, QUIET, new_figure
+from components.training.curves import precision_recall_plot, roc_plot
 
-# Points of a curve: more than a picture of this size can show.
-MOST_POINTS = 200
 MOST_BARS = 12
 INCHES_PER_BAR = 0.32
 BINS = 10
@@ -37,33 +35,12 @@ def training_figures(
         curve: As `learning_curve` gives it.
     """
     return {
-        "roc": _roc(label, score),
-        "precision_recall": _precision_recall(label, score, threshold),
+        "roc": roc_plot(f"ROC curve, AUC {roc_auc_score(label, score):.3f}", label, {"model": score}),
+        "precision_recall": precision_recall_plot(label, score, threshold),
         "calibration": _calibration(label, score),
         "importance": _importance(importance),
         "learning_curve": _learning_curve(curve),
     }
-
-
-def _roc(label: NDArray[Any], score: NDArray[Any]) -> Figure:
-    figure, axes = new_figure(f"ROC curve, AUC {roc_auc_score(label, score):.3f}")
-    false, true, _ = roc_curve(label, score)
-    axes.plot(*_thin(false, true), color=ACCENT)
-    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
-    axes.set(xlabel="share of others found", ylabel="share of events found", xlim=(0, 1), ylim=(0, 1.01))
-    return figure
-
-
-def _precision_recall(label: NDArray[Any], score: NDArray[Any], threshold: float) -> Figure:
-    precision, recall, thresholds = precision_recall_curve(label, score)
-    figure, axes = new_figure(f"Precision and recall, average {average_precision_score(label, score):.3f}")
-    axes.plot(*_thin(recall, precision), color=ACCENT)
-    axes.axhline(float(label.mean()), color=QUIET, linewidth=1, linestyle=":")
-    at = min(int(np.searchsorted(thresholds, threshold)), len(recall) - 1)
-    axes.plot(recall[at], precision[at], "o", color=WARNING, label=f"threshold {threshold:.3f}")
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.01))
-    axes.legend()
-    return figure
 
 
 def _calibration(label: NDArray[Any], score: NDArray[Any]) -> Figure:
@@ -92,8 +69,3 @@ def _learning_curve(curve: Sequence[Mapping[str, float]]) -> Figure:
     axes.set(xlabel="training rows", ylabel="AUC, validation part")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     return figure
-
-
-def _thin(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    chosen = np.unique(np.linspace(0, len(x) - 1, min(MOST_POINTS, len(x))).astype(int))
-    return x[chosen], y[chosen]
