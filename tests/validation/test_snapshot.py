@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import multiprocessing
 import os
 import shutil
-import socket
-import subprocess
-import time
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import asyncssh
+import fsspec
 import pytest
 from dvc.data_cloud import DataCloud
-from s3fs import S3FileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 from shop import GOOD_ORDERS, make_database, make_project
 
 from components.contract import ContractViolation
 from components.data.ingest_data.ingestion import ingest
 from components.data.snapshot_dataset.versioning import checkout, snapshot
+from tests.servers import object_store, running
 
 
 @pytest.fixture
@@ -110,51 +115,114 @@ def test_an_unfinished_folder_has_no_version(tmp_path: Path, tables: Path) -> No
         snapshot(tables, str(tmp_path / "remote"), tmp_path / "snapshot")
 
 
-@pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3FileSystem]:
-    """A server that speaks S3, with an empty bucket `datasets`."""
-    command = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "moto_server"
-    if not command.exists():
-        pytest.skip("there is no moto_server on this machine")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = subprocess.Popen(
-        [str(command), "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        files = S3FileSystem(skip_instance_cache=True)
+@dataclass(frozen=True)
+class Elsewhere:
+    """A remote on a server of its own."""
+
+    remote: str
+    files: AbstractFileSystem
+    folder: str
+    """Where the server's files are, as `files` names it."""
+
+
+@pytest.fixture(params=["s3", "gs", "ssh"])
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Elsewhere]:
+    kind = request.param
+    if kind == "ssh":
+        (tmp_path / "home" / ".ssh").mkdir(parents=True)
+        (tmp_path / "server" / "datasets").mkdir(parents=True)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        with ssh_server(tmp_path / "server", tmp_path / "home" / ".ssh") as port:
+            yield Elsewhere(
+                f"ssh://me@127.0.0.1:{port}/datasets", LocalFileSystem(), str(tmp_path / "server" / "datasets")
+            )
+        return
+    variables = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    for url in running(object_store(kind)):
+        endpoint = {"s3": "AWS_ENDPOINT_URL_S3", "gs": "STORAGE_EMULATOR_HOST"}[kind]
+        for name, value in {**variables, endpoint: url}.items():
+            monkeypatch.setenv(name, value)
+        files = fsspec.filesystem(kind, skip_instance_cache=True)
         files.mkdir("datasets")
-        yield files
+        yield Elsewhere(f"{kind}://datasets", files, "datasets")
+
+
+@contextlib.contextmanager
+def ssh_server(folder: Path, keys: Path) -> Iterator[int]:
+    """An SSH server that shows a folder to one user by SFTP; its port. `keys` gets what a client needs to know."""
+    host, user = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")
+    user.write_private_key(keys / "id_ed25519")
+    (keys / "id_ed25519").chmod(0o600)
+    authorized = asyncssh.import_authorized_keys(user.export_public_key().decode())
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        return await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[host],
+            authorized_client_keys=authorized,
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder)),
+        )
+
+    async def close(server: asyncssh.SSHAcceptor) -> None:
+        server.close()
+        await server.wait_closed()
+
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(30)
+    port: int = server.get_port()
+    (keys / "known_hosts").write_text(f"[127.0.0.1]:{port} {host.export_public_key().decode()}")
+    try:
+        yield port
     finally:
-        server.terminate()
-        server.wait()
+        asyncio.run_coroutine_threadsafe(close(server), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 @pytest.mark.slow
-def test_a_version_in_s3_can_be_had_again_and_what_is_missing_is_named(
-    tmp_path: Path, tables: Path, s3: S3FileSystem
+def test_a_version_elsewhere_can_be_had_again_and_what_is_missing_is_named(
+    tmp_path: Path, tables: Path, elsewhere: Elsewhere
 ) -> None:
-    remote = "s3://datasets/shop"
+    remote = f"{elsewhere.remote}/shop"
     version = snapshot(tables, remote, tmp_path / "snapshot")
     assert version == snapshot(tables, str(tmp_path / "folder"), tmp_path / "other"), "a version knows no place"
     checkout(version, remote, tmp_path / "back")
     assert contents(tmp_path / "back") == contents(tables)
-    with pytest.raises(ContractViolation, match=r"s3://nowhere/shop cannot be used: The specified bucket does not ex"):
-        snapshot(tables, "s3://nowhere/shop", tmp_path / "refused")
-    lost = next(file for file in s3.find("datasets/shop") if not file.endswith(".dir"))
-    s3.rm(lost)
-    with pytest.raises(ContractViolation, match=rf"s3://datasets/shop has no complete dataset version {version}"):
+    lost = next(file for file in elsewhere.files.find(f"{elsewhere.folder}/shop") if not file.endswith(".dir"))
+    elsewhere.files.rm(lost)
+    with pytest.raises(ContractViolation, match=rf"{remote} has no complete dataset version {version}"):
         checkout(version, remote, tmp_path / "half")
-    assert not (tmp_path / "refused").exists()
     assert not (tmp_path / "half").exists()
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "place", "words"),
+    [
+        ("s3", "s3://nowhere/shop", "The specified bucket does not exist"),
+        ("gs", "gs://nowhere/shop", "nowhere"),
+        ("ssh", "ssh://somebody@127.0.0.1:1/shop", "Connect call failed"),
+    ],
+    indirect=["elsewhere"],
+)
+def test_a_place_that_is_not_there_is_refused_by_name(
+    tmp_path: Path, tables: Path, elsewhere: Elsewhere, place: str, words: str
+) -> None:
+    with pytest.raises(ContractViolation, match=rf"{place} cannot be used: .*{words}"):
+        snapshot(tables, place, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize("elsewhere", ["ssh"], indirect=True)
+def test_a_server_that_pretends_to_be_another_is_not_trusted(
+    tmp_path: Path, tables: Path, elsewhere: Elsewhere
+) -> None:
+    known = tmp_path / "home" / ".ssh" / "known_hosts"
+    other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    known.write_text(f"{known.read_text().split()[0]} {other}")
+    with pytest.raises(ContractViolation, match="Host key is not trusted"):
+        snapshot(tables, elsewhere.remote, tmp_path / "refused")
+    assert elsewhere.files.find(elsewhere.folder) == []
