@@ -26,7 +26,7 @@ from components.features.online_store import Materialization, OnlineStore
 from project.configuration import Configuration
 from project.loading import load_configuration
 from serving.online_features import OnlineFeatures
-from tests.redis_server import redis_command, running_redis
+from tests.servers import ServerMissing, redis
 
 PROJECT = Path(__file__).resolve().parent.parent
 AS_OF = datetime(2026, 6, 30, 12, tzinfo=UTC)
@@ -149,11 +149,11 @@ def main() -> None:
                 location = str(folder / kind / "online.db")
                 ratios += measure(kind, location, options.entities, options.requests, folder / kind)
                 continue
-            if redis_command() is None:
-                print("there is no redis-server on this machine")
-                continue
-            with running_redis(folder / kind) as url:
-                ratios += measure(kind, url, options.entities, options.requests, folder / kind)
+            try:
+                with redis() as url:
+                    ratios += measure(kind, url, options.entities, options.requests, folder / kind)
+            except ServerMissing as missing:
+                print(missing)
     save_ratios(ratios, options.ratios)
 
 

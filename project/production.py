@@ -102,8 +102,11 @@ DatasetRemote = Annotated[
 OnlineStore = Annotated[
     str,
     located(
-        r"(?!.*://).*|rediss?://([^/]*@)?[^/@:]+:\d+(/\d*)?",
-        "the online store is a SQLite file or redis://HOST:PORT (rediss:// for TLS); choose one of these",
+        r"(?!.*://).*|rediss?://([^/]*@)?[^/@:]+:\d+(/\d*)?|postgresql://[^/@]+@[^/@]+/[^/?]+(\?.*)?|"
+        r"bigtable://[^/?]+/[^/?]+(\?.*)?|feast://[a-z0-9_.]+(\?.*)?",
+        "the online store is a SQLite file, redis://HOST:PORT (rediss:// for TLS), "
+        "postgresql://USER:PASSWORD@HOST/DATABASE, bigtable://PROJECT/INSTANCE or feast://TYPE?SETTING=VALUE; "
+        "choose one of these",
     ),
 ]
 PredictionLog = Annotated[
@@ -134,7 +137,9 @@ class Store(Section):
     dataset_remote: DatasetRemote
     """DVC remote for dataset versions: a folder, `s3://`, `gs://` or `ssh://`."""
     online_store: OnlineStore
-    """Feast online store: a SQLite file or `redis://HOST:PORT`."""
+    """Feast online store: a SQLite file, `redis://HOST:PORT`, `postgresql://USER:PASSWORD@HOST/DATABASE`,
+    `bigtable://PROJECT/INSTANCE`, or `feast://TYPE?SETTING=VALUE&…` for another one of Feast's, where its client is
+    installed."""
     prediction_log: PredictionLog
     """Folder the servers write predictions to."""
     serving: Serving

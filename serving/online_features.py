@@ -11,7 +11,8 @@ from typing import Any
 from prometheus_client import Counter, Gauge
 
 from components.contract import ContractViolation
-from components.features.definitions import REQUEST_TIME, load_definitions
+from components.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
+from components.features.online_reading import Stored
 from components.features.online_store import Materialization, OnlineStore
 from project.features import Present
 from project.loading import load_configuration
@@ -32,7 +33,7 @@ class OnlineFeatures:
 
         Args:
             project_folder: Folder with the model's `pipeline.yaml` and feature repository, such as a model folder.
-            online_store: A SQLite file or `redis://HOST:PORT`.
+            online_store: The store's location, as `online_location.located` reads it.
 
         Raises:
             ContractViolation: the definitions cannot be read, or the store holds no features of this version of them.
@@ -41,11 +42,14 @@ class OnlineFeatures:
         self._definitions = load_definitions(project_folder, configuration)
         self._store = OnlineStore(online_store, configuration.name, self._definitions)
         self._present = configuration.features.present
-        self._stored: dict[str, list[str]] = {}
+        wanted: dict[str, list[str]] = {}
         for reference in self._definitions.sources(self._definitions.features):
             view, _, name = reference.partition(":")
-            self._stored.setdefault(view, []).append(name)
-        self._reader = self._store.reader(self._stored)
+            wanted.setdefault(view, []).append(name)
+        self._reader = self._store.reader(wanted)
+        self._on_demand = [name for names in self._definitions.on_demand_inputs.values() for name in names]
+        self._convert = [(f.name, float if f.type == "numeric" else str) for f in self._definitions.features]
+        self._missing = {feature.name: MISSING.labels(feature.name) for feature in self._definitions.features}
         self._look_for_news()
 
     @property
@@ -73,27 +77,32 @@ class OnlineFeatures:
             self._look_for_news()
         keys = [self._key(entity) for entity in entity_keys]
         moment = self._moment(request_time)
-        stored: dict[str, list[Any]] = {REQUEST_TIME: [moment] * len(keys)}
-        found = self._store.read(self._reader, keys)
-        for view, names in self._stored.items():
-            fresh = [
-                rows[view][1] if view in rows and moment - rows[view][0] <= self._definitions.freshness else {}
-                for rows in found
-            ]
-            stored |= {name: [values.get(name) for values in fresh] for name in names}
-        stored |= self._definitions.on_demand_values(self._definitions.features, stored)
-        columns = {
-            feature.name: [
-                None if value is None else (float if feature.type == "numeric" else str)(value)
-                for value in stored[feature.name]
-            ]
-            for feature in self._definitions.features
-        }
+        rows = [self._fresh(stored, moment) for stored in self._store.read(self._reader, keys)]
+        inputs = {name: [row.get(name) for row in rows] for name in self._on_demand}
+        inputs[REQUEST_TIME] = [moment] * len(keys)
+        computed = self._definitions.on_demand_values(self._definitions.features, inputs)
+        for name, values in computed.items():
+            for row, value in zip(rows, values, strict=True):
+                row[name] = value
         ENTITIES.inc(len(keys))
-        for name, values in columns.items():
-            if None in values:
-                MISSING.labels(name).inc(values.count(None))
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        answers = [
+            {name: None if (value := row.get(name)) is None else convert(value) for name, convert in self._convert}
+            for row in rows
+        ]
+        for answer in answers:
+            if None in answer.values():
+                for name, value in answer.items():
+                    if value is None:
+                        self._missing[name].inc()
+        return answers
+
+    def _fresh(self, stored: Stored, moment: datetime) -> dict[str, Any]:
+        """Values by name, of the views that are not too old."""
+        row: dict[str, Any] = {}
+        for values in stored.values():
+            if moment - (values[TIMESTAMP] or self._as_of) <= self._definitions.freshness:
+                row |= values
+        return row
 
     def _moment(self, request_time: datetime | None) -> datetime:
         if request_time is not None:

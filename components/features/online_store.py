@@ -11,36 +11,54 @@ in while the champion, trained on older definitions, is served.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from feast import Entity, FeatureView, Field, FileSource, RepoConfig, ValueType
+from feast.errors import FeastError
 from feast.infra.online_stores.helpers import get_online_store_from_config
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.type_map import python_values_to_proto_values
-from feast.types import String
+from feast.types import Bytes, String
+from pydantic import ValidationError
 
 from components.contract import ContractViolation
 from components.features.definitions import TIMESTAMP, Definitions
-from components.features.online_reading import FeastReader, Reader, RedisReader, SqliteReader, Stored, Wanted
+from components.features.online_location import located
+from components.features.online_reading import (
+    EntityKeys,
+    FeastReader,
+    PostgresReader,
+    Reader,
+    RedisReader,
+    SqliteReader,
+    Stored,
+    Wanted,
+)
 
-# The journal: a record for each version of the definitions that the store holds, and one, `versions`, that lists them.
+# The journal: a record for each version of the definitions that the store holds, one, `versions`, that lists them, and
+# what is held of each view (`Inventory`), in pages.
 _JOURNAL = FeatureView(
     name="journal",
     entities=[Entity(name="version", join_keys=["version"], value_type=ValueType.STRING)],
-    schema=[Field(name="version", dtype=String), Field(name="record", dtype=String)],
+    schema=[
+        Field(name="version", dtype=String),
+        Field(name="record", dtype=String),
+        Field(name="page", dtype=Bytes),
+    ],
     source=FileSource(path="journal.parquet", timestamp_field=TIMESTAMP),
 )
 _VERSIONS = "versions"
-_KEY_FIELDS = {"INTEGER": "int32_val", "BIGINT": "int64_val", "VARCHAR": "string_val"}
+# Of the inventory: about a megabyte, which every store takes as one value.
+PAGE_ENTITIES = 50_000
 
 Rows = list[tuple[EntityKey, dict[str, Value], datetime, datetime | None]]
 """As Feast's online stores take them: key, values, time of the values, time of their writing."""
@@ -52,10 +70,11 @@ class Materialization:
 
     feature_version: str
     as_of: datetime
+    """The moment as of which all values are known, but those of entities that a view says nothing of any more."""
     tables_digest: str
     """Of the tables that it was computed from; empty while it is being written."""
     rows: Mapping[str, int]
-    """Rows written, by view."""
+    """Entities that each view speaks of, by view."""
     example_entity: Any
     """Key of an entity that is in it, None where there is none."""
 
@@ -70,6 +89,19 @@ class Materialization:
         return Materialization(**{**values, "as_of": datetime.fromisoformat(values["as_of"])})
 
 
+@dataclass(frozen=True)
+class Inventory:
+    """What the store holds of one view, entity by entity, so that only what changed is written."""
+
+    as_of: datetime
+    """The moment of the newest filling."""
+    finished: bool
+    """Whether that filling came to its end."""
+    entities: pa.Table
+    """`key`; `digest` (uint64) of the values, null where a filling was cut off that may have replaced them; `seen`
+    (time), until when they are known, null where that is `as_of`."""
+
+
 class OnlineStore:
     """The online store of one project, for one version of its feature definitions."""
 
@@ -77,7 +109,7 @@ class OnlineStore:
         """Open the store.
 
         Args:
-            location: A SQLite file, or `redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]` (`rediss://` for TLS).
+            location: As `online_location.located` reads it.
             project: The project's name: projects share a store without meeting.
             definitions: The project's feature definitions.
             create: Whether to make what is missing of it; otherwise a missing file is refused.
@@ -86,30 +118,23 @@ class OnlineStore:
             ContractViolation: the location cannot be understood, or there is no such file. As in all methods: the
                 store cannot be reached.
         """
-        self._url = location
-        self.location = _without_password(location)
+        self._place = place = located(location)
+        self.location = place.name
         self._definitions = definitions
-        self._settings = settings = _settings(location)
-        self._failures: tuple[type[Exception], ...] = (OSError, sqlite3.Error)
-        if settings["type"] == "redis":
-            from redis.exceptions import RedisError
-
-            self._failures = (OSError, RedisError)
-        if settings["type"] == "sqlite":
-            file = Path(settings["path"])
-            if create:
-                with self._reaching():
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                with self._reaching(), contextlib.closing(sqlite3.connect(file)) as connection:
-                    # Readers then never wait for the writer, nor it for them. The file remembers it.
-                    connection.execute("PRAGMA journal_mode = WAL")
-            elif not file.is_file():
-                raise ContractViolation(
-                    f"There is no online store {self.location}. Run the materialization pipeline, which makes it."
-                )
-        self.configuration = _configuration(f"{project}_{definitions.version}", settings)
-        self._journal = _configuration(project, settings)
+        self._keys = EntityKeys(definitions.key, definitions.key_type)
+        self.configuration = self._configuration(f"{project}_{definitions.version}")
+        self._journal = self._configuration(project)
         self.feast = get_online_store_from_config(self.configuration.online_store)
+        if place.file is not None and create:
+            with self._reaching():
+                place.file.parent.mkdir(parents=True, exist_ok=True)
+            with self._reaching(), contextlib.closing(sqlite3.connect(place.file)) as connection:
+                # Readers then never wait for the writer, nor it for them. The file remembers it.
+                connection.execute("PRAGMA journal_mode = WAL")
+        elif place.file is not None and not place.file.is_file():
+            raise ContractViolation(
+                f"There is no online store {self.location}. Run the materialization pipeline, which makes it."
+            )
         if create:
             served = [definitions.views[view] for view in definitions.views_of(definitions.features)]
             with self._reaching():
@@ -128,12 +153,44 @@ class OnlineStore:
             field.name: python_values_to_proto_values(rows[field.name].to_pylist(), field.dtype.to_value_type())
             for field in feature_view.features
         }
-        keys = self._entity_keys(rows[self._definitions.key].to_pylist())
         values = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        times = rows[TIMESTAMP].to_pylist()
-        data: Rows = [(key, value, time, None) for key, value, time in zip(keys, values, times, strict=True)]
-        with self._reaching():
-            self.feast.online_write_batch(self.configuration, feature_view, data, None)
+        self._write(view, rows[self._definitions.key].to_pylist(), values, rows[TIMESTAMP].to_pylist())
+
+    def date(self, view: str, entities: Sequence[Any], seen: Sequence[datetime | None]) -> None:
+        """Say until when the values of a view are known; those that nothing is said of are as of the materialization.
+
+        Args:
+            view: The view's name.
+            entities: Entity keys.
+            seen: The moment for each. None takes back what was said.
+        """
+        now = datetime.now(UTC)
+        values = [
+            {TIMESTAMP: Value() if moment is None else Value(unix_timestamp_val=int(moment.timestamp()))}
+            for moment in seen
+        ]
+        self._write(view, entities, values, [moment or now for moment in seen])
+
+    def forget(self, view: str, entities: Sequence[Any]) -> None:
+        """Overwrite all values of a view by missing ones.
+
+        Args:
+            view: The view's name.
+            entities: Entity keys.
+        """
+        empty = {name: Value() for name in [*(f.name for f in self._definitions.views[view].features), TIMESTAMP]}
+        self._write(view, entities, [empty] * len(entities), [datetime.now(UTC)] * len(entities))
+
+    def _write(
+        self, view: str, entities: Sequence[Any], values: Sequence[dict[str, Value]], times: Sequence[datetime]
+    ) -> None:
+        data: Rows = [
+            (self._keys.message(entity), value, time, None)
+            for entity, value, time in zip(entities, values, times, strict=True)
+        ]
+        if data:
+            with self._reaching():
+                self.feast.online_write_batch(self.configuration, self._definitions.views[view], data, None)
 
     def reader(self, wanted: Wanted) -> Reader:
         """What `read` reads some features with.
@@ -142,12 +199,14 @@ class OnlineStore:
             wanted: Names of the features, by view.
         """
         views = [self._definitions.views[view] for view in wanted]
-        settings = self.configuration.online_store
-        if settings.type == "sqlite":
-            return SqliteReader(settings.path, self.configuration, views, wanted)
-        if settings.type == "redis":
-            return RedisReader(self._url, self.configuration, views, wanted)
-        return FeastReader(self.feast, self.configuration, views, wanted)
+        with self._reaching():
+            if self._place.file is not None:
+                return SqliteReader(self.configuration, views, wanted, self._keys)
+            if self._place.url.startswith("redis"):
+                return RedisReader(self._place.url, self.configuration, views, wanted, self._keys)
+            if self._place.url.startswith("postgresql"):
+                return PostgresReader(self.configuration, views, wanted, self._keys)
+        return FeastReader(lambda: self.feast, self.configuration, views, wanted, self._keys)
 
     def read(self, reader: Reader, entities: Sequence[Any]) -> list[Stored]:
         """What the store holds of entities.
@@ -157,11 +216,38 @@ class OnlineStore:
             entities: Entity keys.
 
         Returns:
-            For each entity its values by view, times with a zone, and their `event_timestamp`; a view that does not
-            know it is left out.
+            For each entity its values by view, times with a zone, and until when they are known.
         """
         with self._reaching():
-            return reader.read(self._entity_keys(entities))
+            return reader.read(entities)
+
+    def inventory(self, view: str) -> Inventory | None:
+        """What there is of a view in this version, if it was ever filled."""
+        record = self._record(self._inventory_name(view))
+        if not record:
+            return None
+        noted = json.loads(record)
+        pages = [self._page(view, noted["turn"], number) for number in range(noted["pages"])]
+        return Inventory(datetime.fromisoformat(noted["as_of"]), noted["finished"], pa.concat_tables(pages))
+
+    def note_inventory(self, view: str, inventory: Inventory) -> None:
+        """Note what there is now of a view in this version; whoever reads finds the earlier note or this one, whole."""
+        record = self._record(self._inventory_name(view))
+        # The two turns take turns: the pages that the record names are never overwritten.
+        turn = 1 - json.loads(record)["turn"] if record else 0
+        pages = range(0, max(1, inventory.entities.num_rows), PAGE_ENTITIES)
+        for number, start in enumerate(pages):
+            page = io.BytesIO()
+            pq.write_table(inventory.entities.slice(start, PAGE_ENTITIES), page, compression="zstd")
+            name = f"{self._inventory_name(view)}/{turn}/{number}"
+            self._note({name: {"page": Value(bytes_val=page.getvalue())}})
+        noted = {
+            "turn": turn,
+            "pages": len(pages),
+            "finished": inventory.finished,
+            "as_of": inventory.as_of.isoformat(),
+        }
+        self._keep({self._inventory_name(view): json.dumps(noted)})
 
     def materialized(self) -> Materialization | None:
         """What there is of this version, if anything."""
@@ -192,84 +278,84 @@ class OnlineStore:
             for view in materialized.rows
         ]
         others = [name for name in json.loads(self._record(_VERSIONS) or "[]") if name != version]
-        with self._reaching():
-            features = _configuration(f"{self._journal.project}_{version}", self._settings)
+        features = self._configuration(f"{self._journal.project}_{version}")
+        with self._reaching(), self._where_tables_are():
             self.feast.update(features, views, [], [], [], partial=True)
-        self._keep({version: "", _VERSIONS: json.dumps(others)})
+        inventories = {self._inventory_name(view, version): "" for view in materialized.rows}
+        self._keep({**inventories, version: "", _VERSIONS: json.dumps(others)})
 
     def _noted(self, version: str) -> Materialization | None:
         record = self._record(version)
         return Materialization.from_record(record) if record else None
 
+    def _inventory_name(self, view: str, version: str = "") -> str:
+        return f"{version or self._definitions.version}/{view}"
+
+    def _page(self, view: str, turn: int, number: int) -> pa.Table:
+        found = self._noted_value(f"{self._inventory_name(view)}/{turn}/{number}", "page")
+        return pq.read_table(io.BytesIO(found.bytes_val))
+
     def _record(self, name: str) -> str:
         """A record of the journal, empty where there is none."""
-        with self._reaching():
-            try:
-                [(_, values)] = self.feast.online_read(self._journal, _JOURNAL, [_journal_key(name)], ["record"])
-            except sqlite3.OperationalError as error:
-                if "no such table" not in str(error):
-                    raise
-                return ""
-        # A SQLite store gives no values for what it does not have, Redis gives empty ones.
-        return str(values["record"].string_val) if values else ""
+        return str(self._noted_value(name, "record").string_val)
+
+    def _noted_value(self, name: str, kind: str) -> Value:
+        with self._reaching(), self._where_tables_are():
+            [(_, values)] = self.feast.online_read(self._journal, _JOURNAL, [_journal_key(name)], [kind])
+            # Some stores give no values for what they do not have, others give empty ones.
+            return (values or {}).get(kind, Value())
+        return Value()
 
     def _keep(self, records: Mapping[str, str]) -> None:
+        self._note({name: {"record": Value(string_val=record)} for name, record in records.items()})
+
+    def _note(self, values: Mapping[str, dict[str, Value]]) -> None:
         # The journal's own clock: its newest record counts, whatever the data's time.
         now = datetime.now(UTC)
-        rows: Rows = [(_journal_key(name), {"record": Value(string_val=r)}, now, None) for name, r in records.items()]
+        rows: Rows = [(_journal_key(name), value, now, None) for name, value in values.items()]
         with self._reaching():
             self.feast.online_write_batch(self._journal, _JOURNAL, rows, None)
+
+    @contextlib.contextmanager
+    def _where_tables_are(self) -> Iterator[None]:
+        """Leave out what is done with a table that was never made."""
+        try:
+            yield
+        except self._place.failures as error:
+            if not self._place.no_table(error):
+                raise
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
         try:
             yield
-        except self._failures as error:
+        except self._place.failures as error:
+            # Clients that lost their connection do not all find it again.
+            self.feast = get_online_store_from_config(self.configuration.online_store)
             raise ContractViolation(
                 f"The online store {self.location} cannot be used: {error}. Check stores.online_store, and "
                 "that the store is up."
             ) from error
 
-    def _entity_keys(self, entities: Sequence[Any]) -> list[EntityKey]:
-        field, key = _KEY_FIELDS[self._definitions.key_type], self._definitions.key
-        return [EntityKey(join_keys=[key], entity_values=[Value(**{field: entity})]) for entity in entities]
+    def _configuration(self, project: str) -> RepoConfig:
+        try:
+            return RepoConfig(
+                project=project,
+                provider="local",
+                # Named because Feast asks for them; they are never opened, and this offline store is imported the
+                # quickest.
+                registry={"path": "unused"},
+                offline_store={"type": "remote", "host": "unused"},
+                online_store=self._place.settings,
+                entity_key_serialization_version=3,
+            )
+        except ValidationError as error:
+            # Not its text: that repeats the settings, a password among them.
+            wrong = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
+        except FeastError as error:
+            wrong = str(error)
+        raise ContractViolation(f"Feast refuses the online store {self.location} (stores.online_store): {wrong}")
 
 
 def _journal_key(version: str) -> EntityKey:
     return EntityKey(join_keys=["version"], entity_values=[Value(string_val=version)])
-
-
-def _configuration(project: str, online_store: dict[str, Any]) -> RepoConfig:
-    return RepoConfig(
-        project=project,
-        provider="local",
-        # Named because Feast asks for them; they are never opened, and this offline store is imported the quickest.
-        registry={"path": "unused"},
-        offline_store={"type": "remote", "host": "unused"},
-        online_store=online_store,
-        entity_key_serialization_version=3,
-    )
-
-
-def _settings(location: str) -> dict[str, Any]:
-    """Feast's settings of an online store."""
-    scheme, separator, _ = location.partition("://")
-    if not separator:
-        return {"type": "sqlite", "path": str(Path(location).absolute())}
-    url = urlsplit(location)
-    if scheme not in ("redis", "rediss") or not url.hostname or not url.port:
-        raise ContractViolation(
-            f"The online store {_without_password(location)} must be a SQLite file or redis://HOST:PORT "
-            "(stores.online_store)."
-        )
-    parts = [f"{url.hostname}:{url.port}", f"db={url.path.strip('/') or 0}"]
-    parts += [f"username={url.username}"] if url.username else []
-    parts += [f"password={url.password}"] if url.password else []
-    parts += ["ssl=true"] if scheme == "rediss" else []
-    # Whether older values may be replaced is decided once for a materialization, not by a question for each row.
-    return {"type": "redis", "connection_string": ",".join(parts), "skip_dedup": True}
-
-
-def _without_password(location: str) -> str:
-    url = urlsplit(location)
-    return location.replace(f":{url.password}@", ":***@") if url.password else location

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+import struct
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from feast.infra.key_encoding_utils import serialize_entity_key
 from prometheus_client import REGISTRY
 
 from components.contract import ContractViolation
 from components.features import online_reading
 from components.features.definitions import load_definitions
-from components.features.online_reading import FeastReader
+from components.features.online_reading import EntityKeys, FeastReader
 from components.features.online_store import Materialization, OnlineStore
 from project.loading import load_configuration
 from serving.online_features import OnlineFeatures
 from serving.predictor import FeatureLookup, FeaturesUnavailable
 from tests.lending_library import START, write_project
-from tests.redis_server import running_redis
+from tests.online_stores import place, store_places
+
+__all__ = ["place", "store_places"]
 
 AS_OF = START + timedelta(days=40)
-DATABASES = itertools.count()
 LAST_LOAN = AS_OF - timedelta(hours=36)
 
 
@@ -44,20 +45,6 @@ def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3) 
     }
     store.write("loans_so_far", pa.RecordBatch.from_pydict(columns))
     store.note(Materialization(definitions.version, as_of, "", {"loans_so_far": 2}, 1))
-
-
-@pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_redis(tmp_path_factory.mktemp("redis")) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "online.db")
-    # A database of its own for each test.
-    return f"{request.getfixturevalue('redis')}/{next(DATABASES)}"
 
 
 @pytest.fixture
@@ -85,11 +72,64 @@ def test_one_question_for_all_views_finds_what_feast_finds_view_by_view(project:
     store = OnlineStore(place, "library", definitions)
     view = definitions.views["loans_so_far"]
     wanted = {view.name: [field.name for field in view.features]}
-    by_feast = FeastReader(store.feast, store.configuration, [view], wanted)
+    by_feast = FeastReader(lambda: store.feast, store.configuration, [view], wanted, EntityKeys("reader_id", "BIGINT"))
     found = store.read(store.reader(wanted), [1, 2, 3, 1])
     assert found == store.read(by_feast, [1, 2, 3, 1])
-    assert found[0]["loans_so_far"][1]["last_loan_at"] == LAST_LOAN
-    assert found[2] == {}
+    assert found[0]["loans_so_far"]["last_loan_at"] == LAST_LOAN
+    assert set(found[2]["loans_so_far"].values()) == {None}
+
+
+@pytest.mark.parametrize("entity", [0, 7, -1, 2**63 - 1, -(2**63), "", "7", "Ünï😀", "x" * 300])
+def test_entities_are_named_as_feast_names_them(entity: int | str) -> None:
+    keys = EntityKeys("reader_id", "VARCHAR" if isinstance(entity, str) else "BIGINT")
+    assert keys.serialized(entity) == serialize_entity_key(keys.message(entity), 3)
+
+
+def test_values_come_back_to_the_last_bit(project: Path, place: str) -> None:
+    definitions = load_definitions(project, load_configuration(project))
+    store = OnlineStore(place, "library", definitions, create=True)
+    pages = [0.0, -0.0, 5e-324, 0.1 + 0.2, 1.7976931348623157e308, -1 / 3]
+    loans = [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 7]
+    genres = ["", "a'b\"c", "Ünï😀", "\u202ertl", "x" * 100_000, "crime"]
+    last = datetime(2025, 2, 1, 12, 30, 59, tzinfo=UTC)
+    columns = {
+        "reader_id": pa.array(range(6), pa.int64()),
+        "loans": pa.array(loans, pa.int64()),
+        "pages": pa.array(pages, pa.float64()),
+        "average_pages": pa.array([None] * 6, pa.float64()),
+        "likes_poetry": pa.array([True, False] * 3, pa.bool_()),
+        "genre": pa.array(genres, pa.string()),
+        "last_loan_at": pa.array([last, None] * 3, pa.timestamp("us", "UTC")),
+        "event_timestamp": pa.array([AS_OF] * 6, pa.timestamp("us", "UTC")),
+    }
+    store.write("loans_so_far", pa.RecordBatch.from_pydict(columns))
+    wanted = {"loans_so_far": [name for name in columns if name not in ("reader_id", "event_timestamp")]}
+    found = [row["loans_so_far"] for row in store.read(store.reader(wanted), range(6))]
+    assert [struct.pack("<d", row["pages"]) for row in found] == [struct.pack("<d", value) for value in pages]
+    assert [row["loans"] for row in found] == loans
+    assert [row["genre"] for row in found] == genres
+    assert [row["likes_poetry"] for row in found] == [True, False] * 3
+    assert [row["last_loan_at"] for row in found] == [last, None] * 3
+    assert {row["average_pages"] for row in found} == {None}
+
+
+def test_a_dated_value_is_as_old_as_it_says_until_that_is_taken_back(project: Path, place: str) -> None:
+    fill(project, place)
+    store = OnlineStore(place, "library", load_definitions(project, load_configuration(project)))
+    features = OnlineFeatures(project, place)
+    later = AS_OF + timedelta(days=6)
+    assert features.lookup([1], later)[0]["loans"] == 3
+    store.date("loans_so_far", [1], [AS_OF - timedelta(days=2)])
+    assert set(features.lookup([1], later)[0].values()) == {None}
+    assert features.lookup([1], AS_OF + timedelta(days=5))[0]["loans"] == 3
+    store.date("loans_so_far", [1], [None])
+    assert features.lookup([1], later)[0]["loans"] == 3
+
+
+def test_a_forgotten_entity_leaves_no_values_behind(project: Path, place: str) -> None:
+    fill(project, place)
+    OnlineStore(place, "library", load_definitions(project, load_configuration(project))).forget("loans_so_far", [1])
+    assert set(OnlineFeatures(project, place).lookup([1], AS_OF)[0].values()) == {None}
 
 
 def test_more_entities_than_a_query_takes_are_all_found(
@@ -123,11 +163,27 @@ def test_another_version_is_refused_at_the_start(project: Path, place: str, tmp_
         OnlineFeatures(other, place)
 
 
-def test_a_store_that_is_down_is_named_without_its_password(project: Path) -> None:
+def test_a_store_that_nobody_filled_is_refused_at_the_start(project: Path, place: str) -> None:
+    with pytest.raises(ContractViolation, match=r"no features of version|There is no online store|no such table"):
+        OnlineFeatures(project, place)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "postgresql"])
+def test_a_store_that_is_down_is_named_without_its_password(project: Path, scheme: str) -> None:
     with pytest.raises(
-        ContractViolation, match=r"redis://me:\*\*\*@127\.0\.0\.1:1 cannot be used: .*Connection refused"
-    ):
-        OnlineFeatures(project, "redis://me:secret@127.0.0.1:1")
+        ContractViolation, match=rf"{scheme}://me:\*\*\*@127\.0\.0\.1:1/0 cannot be used: (.|\n)*[Cc]onnection refused"
+    ) as refused:
+        OnlineFeatures(project, f"{scheme}://me:s3cr%40t@127.0.0.1:1/0")
+    assert "s3cr" not in str(refused.value)
+
+
+def test_settings_that_feast_does_not_know_are_refused_without_the_password(project: Path) -> None:
+    with pytest.raises(
+        ContractViolation, match=r"Feast refuses the online store postgresql://me:\*\*\*@h/d"
+    ) as refused:
+        OnlineFeatures(project, "postgresql://me:s3cr%40t@h/d?colour=blue")
+    assert "colour" in str(refused.value)
+    assert "s3cr" not in str(refused.value)
 
 
 def test_a_server_over_the_wrong_store_says_so_when_it_starts(

@@ -7,7 +7,8 @@ from components.environment import component
 
 @component(environment="modelling", cached=False)
 def materialize_features(project: Input[Artifact], validated: Input[Dataset], store: Output[Artifact]) -> None:
-    """Compute each feature as of the newest row, by the same SQL as for training, and write it to the online store.
+    """Compute each feature as of the newest row, by the same SQL as for training, and write what changed to the online
+    store.
 
     Values of other versions of the feature definitions stay as they are, for the models that were trained on them,
     until no registered model names the version and it was not filled for `features.freshness_days`. A store that
@@ -18,8 +19,8 @@ def materialize_features(project: Input[Artifact], validated: Input[Dataset], st
         project: The project, as `load_project` gives it; its stores name the online store.
         validated: The tables, as `validate_data` gives them.
         store: JSON file: `online_store`, `feature_version`, `as_of` of the values now in the store, `rows` in it by
-            view, `written` (whether it was filled anew), `removed` (versions that were) and `example_entity`. The same
-            is in its metadata, with `summary`.
+            view, `written` (of how many entities, by view: the others had not changed), `removed` (versions that were)
+            and `example_entity`. The same is in its metadata, with `summary`.
     """
     import json
     from pathlib import Path

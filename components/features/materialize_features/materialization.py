@@ -18,10 +18,9 @@ from project.stores import load_stores
 def materialize(project: Path, validated: Path) -> dict[str, Any]:
     """Compute every stored feature as of the newest row and write it to the project's online store.
 
-    It may be repeated, and read while it runs: each batch of entities changes at once, views one after the other. A
-    store that already holds newer values keeps them, and one that was filled from these very tables is left as it is.
-    Otherwise all is written, not only what changed: each value carries the moment as of which it is known, and that
-    moves for all of them, or they would count as too old.
+    It may be repeated, cut off, and read while it runs: each batch of entities changes at once, views one after the
+    other. A store that already holds newer values keeps them, and one that was filled from these very tables is left as
+    it is. Otherwise the entities whose values changed are written, and no others.
 
     Args:
         project: The project artifact; its stores name the online store.
@@ -29,8 +28,8 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
 
     Returns:
         `online_store`, `feature_version`, `as_of` (of what the store now holds, ISO time), `rows` in it by view,
-        `written` (whether anything was), `removed` (versions that nothing needs any more) and `example_entity`, one
-        that is in it (absent where there is none).
+        `written` (by view, of how many entities something was), `removed` (versions that nothing needs any more) and
+        `example_entity`, one that is in it (absent where there is none).
 
     Raises:
         ContractViolation: the definitions, a view's SQL or the data cannot be trusted, or the store cannot be reached.
@@ -41,22 +40,23 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
     # The store keeps times in whole seconds.
     as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
     store = OnlineStore(stores.online_store, configuration.name, definitions, create=True)
+    written: dict[str, int]
     held, digest = store.materialized(), digest_of(validated, configuration.source.tables)
     if held is not None and held.as_of > as_of:
         print(f"The online store keeps its features as of {held.as_of}, since these tables end at {as_of}.")
-        now, written = held, False
+        now, written = held, {}
     elif held is not None and (held.as_of, held.tables_digest) == (as_of, digest):
         print(f"The online store was filled from these tables already, as of {as_of}.")
-        now, written = held, False
+        now, written = held, {}
     else:
-        now = fill(store, validated, configuration.source.tables, definitions, as_of, digest)
-        written = True
+        filled = fill(store, validated, configuration.source.tables, definitions, as_of, digest)
+        now, written = filled.materialization, dict(filled.written)
     return {
         "online_store": store.location,
         "feature_version": definitions.version,
         "as_of": now.as_of.isoformat(),
         "rows": dict(now.rows),
-        "written": written,
+        "written": {view: written.get(view, 0) for view in now.rows},
         "removed": remove_unused(store, now, configuration, stores.tracking_uri),
         **({} if now.example_entity is None else {"example_entity": now.example_entity}),
     }

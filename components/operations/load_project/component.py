@@ -15,6 +15,7 @@ def load_project(
     online_store: str,
     prediction_log: str,
     serving: str,
+    offline_store: str = "duckdb",
     study_store: str = "",
 ):
     """Unpack the project that travels in this pipeline, check it, and hand it to all other steps.
@@ -25,9 +26,10 @@ def load_project(
             `stores.yaml`. metadata: `project` (its name), `digest` (of all its files).
         tracking_uri: MLflow tracking server.
         dataset_remote: DVC remote for dataset versions.
-        online_store: Feast online store: a SQLite file or `redis://HOST:PORT`.
+        online_store: Feast online store: a SQLite file, or the URL of a Redis, PostgreSQL, Bigtable or other store.
         prediction_log: Folder that the model servers write predictions to.
         serving: Where models are released: `local:FOLDER`, `kserve:NAMESPACE` or `vertex:PROJECT/LOCATION`.
+        offline_store: What computes the feature views: `duckdb`, `bigquery://…`, `snowflake://…` or `sc://…` (Spark).
         study_store: Folder that keeps a search for hyperparameters which was cut off; empty keeps none.
     """
     from pathlib import Path
@@ -42,6 +44,7 @@ def load_project(
             "online_store": online_store,
             "prediction_log": prediction_log,
             "serving": serving,
+            "offline_store": offline_store,
             "study_store": study_store,
         }
         project.metadata.update(unpack_project(Path(embedded.path), Path(project.path), stores))
