@@ -28,6 +28,7 @@ def training(
     online_store: str,
     prediction_log: str,
     serving: str,
+    offline_store: str = "duckdb",
     study_store: str = "",
     source_version: str = "",
 ):
@@ -39,6 +40,7 @@ def training(
         online_store: Feast online store.
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
+        offline_store: What computes the feature views.
         study_store: Folder for searches that were cut off.
         source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
     """
@@ -50,6 +52,7 @@ def training(
             online_store=online_store,
             prediction_log=prediction_log,
             serving=serving,
+            offline_store=offline_store,
             study_store=study_store,
         ).outputs["project"]
 
@@ -62,7 +65,9 @@ def training(
         model = train_model(project=project, training_set=training_set, parameters=parameters).outputs["model"]
 
         evaluation = evaluate_model(project=project, training_set=training_set, model=model).outputs["evaluation"]
-        decision = decide_promotion(project=project, training_set=training_set, model=model, evaluation=evaluation)
+        decision = decide_promotion(
+            project=project, validated=validated, training_set=training_set, model=model, evaluation=evaluation
+        )
         report_verdict(
             project=project,
             training_set=training_set,

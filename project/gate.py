@@ -83,8 +83,9 @@ class Champion(Section):
     """What the candidate must not be worse in, and the loss that is still put up with, in the metric's own unit: on the
     newest snapshots, and on those that the champion was judged by."""
     unreachable: Unreachable = Unreachable.refuse
-    """Where the champion's files are damaged, or it was trained on other feature definitions: `refuse` rejects the
-    candidate, `judge_absolutely` lets the rules alone decide, as for a first model. The verdict says so."""
+    """Where the champion's files are damaged, or it was trained on feature definitions that cannot be used on today's
+    tables: `refuse` rejects the candidate, `judge_absolutely` lets the rules alone decide, as for a first model. The
+    verdict says so."""
 
 
 class Gate(Section):

@@ -82,6 +82,7 @@ class Candidate:
         """The verdict on a model."""
         decide(
             project or self.project,
+            self.place / "validated",
             self.training_set,
             self.place / name,
             self.place / (evaluation or f"{name}-evaluation"),

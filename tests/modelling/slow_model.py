@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-SIZE, ROUNDS = 700, 150
+SIZE, ROUNDS = 700, 600
 OUTPUT = "probabilities"
 
 

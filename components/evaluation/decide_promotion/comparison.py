@@ -36,6 +36,7 @@ def compare(
     candidate: ModelFolder,
     configuration: Configuration,
     training_set: TrainingSet,
+    validated: Path,
 ) -> ChampionOutcome:
     """Whether the candidate is better than the champion in what it has to be, and not worse in the rest.
 
@@ -44,6 +45,7 @@ def compare(
         candidate: The model that may take its place.
         configuration: The project's configuration; `gate.champion` says what is demanded.
         training_set: The candidate's.
+        validated: The validated tables that it was built from.
 
     Raises:
         ContractViolation: the training set cannot be read.
@@ -52,7 +54,7 @@ def compare(
     newest = newest_rows(training_set)
     with tempfile.TemporaryDirectory(prefix="champion-") as place:
         try:
-            incumbent = Incumbent(champion, Path(place), training_set)
+            incumbent = Incumbent(champion, Path(place), training_set, validated, configuration.source.tables)
             former, notes = champions_rows(training_set, incumbent.snapshots, configuration.snapshots.every_days)
             windows = [newest, former] if former else [newest]
             theirs = [Scored(incumbent.score(rows.part.frame), incumbent.threshold) for rows in windows]
@@ -74,7 +76,7 @@ def compare(
         compared=True,
         passed=not missed,
         sentence=" ".join(comparison.sentence for comparison in missed or comparisons[:1]),
-        notes=notes,
+        notes=[*incumbent.notes, *notes],
         windows=[contest.rows.window for contest in contests],
         comparisons=comparisons,
     )

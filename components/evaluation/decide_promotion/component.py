@@ -1,6 +1,6 @@
 """The component `decide_promotion`."""
 
-from kfp.dsl import Artifact, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
 from components.environment import component
 
@@ -8,6 +8,7 @@ from components.environment import component
 @component(environment="modelling", cached=False)
 def decide_promotion(
     project: Input[Artifact],
+    validated: Input[Dataset],
     training_set: Input[Artifact],
     model: Input[Model],
     evaluation: Input[Artifact],
@@ -24,6 +25,8 @@ def decide_promotion(
 
     Args:
         project: The project; `gate` holds the rules and the comparison, the stores say where the registry is.
+        validated: The validated tables that the training set was built from: a champion that was trained on other
+            feature definitions has its features computed from them.
         training_set: The training set; both models score its test part, and the rows that the champion was judged by.
         model: The candidate.
         evaluation: What was measured of it.
@@ -43,6 +46,7 @@ def decide_promotion(
     with step(verdict, approved_model):
         decided = decide(
             Path(project.path),
+            Path(validated.path),
             Path(training_set.path),
             Path(model.path),
             Path(evaluation.path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from components.champion import Champion
 from components.contract import ContractViolation
 from components.training.dataset import TrainingSet, model_inputs
 from components.training.scoring import ModelFolder
+from project.data import Table
+from project.loading import ConfigurationError
 
 # The verdict that let a model into production travels with it under this name.
 VERDICT_FILE = "verdict.json"
@@ -26,23 +29,33 @@ class Incumbent:
     Attributes:
         threshold: It acts from this score on.
         snapshots: Dates that it was judged by; empty where they are not recorded with it.
+        notes: What a reader must know of its features.
     """
 
-    def __init__(self, champion: Champion, place: Path, training_set: TrainingSet) -> None:
+    def __init__(
+        self,
+        champion: Champion,
+        place: Path,
+        training_set: TrainingSet,
+        validated: Path,
+        tables: Mapping[str, Table],
+    ) -> None:
         """Bring its files to `place` and load it.
 
         Args:
             champion: Where it is.
             place: An empty folder.
             training_set: The candidate's.
+            validated: The validated tables that the training set was built from.
+            tables: The tables of the configuration.
 
         Raises:
-            ContractViolation: a file is missing or damaged, or its features are not those of the training set.
+            ContractViolation: a file is missing or damaged.
         """
         folder = champion.fetch(place)
         try:
             self.model = ModelFolder(folder)
-            version = self.model.description["feature_version"]
+            self._version = self.model.description["feature_version"]
             self.threshold = self.model.threshold
             self.snapshots = _snapshots(folder)
             self.scorer = self.model.scorer()
@@ -53,23 +66,47 @@ class Incumbent:
             raise ContractViolation(
                 f"its files in {champion.source} are damaged: {type(error).__name__}: {str(error).splitlines()[0]:.200}"
             ) from error
-        current = training_set.description["feature_version"]
-        if version != current:
-            raise ContractViolation(
-                f"its features are of version {version}, those of the training set of version {current}: other "
-                "definitions may give other values under the same names"
-            )
+        self._training_set, self._validated, self._tables = training_set, validated, tables
+        self.notes = (
+            [
+                f"Version {champion.version} was trained on other feature definitions ({self._version}): for the "
+                "comparison its features were computed by its own, for the same rows."
+            ]
+            if self._has_other_features
+            else []
+        )
+
+    @property
+    def _has_other_features(self) -> bool:
+        """Whether features of the same name may be other numbers in the candidate's training set."""
+        return bool(self._version != self._training_set.description["feature_version"])
 
     def score(self, frame: pd.DataFrame) -> NDArray[np.float32]:
         """The event's probability for rows of the candidate's training set, shape (n,), each in [0, 1].
 
         Raises:
-            ContractViolation: it reads a feature that is not there, or of another type.
+            ContractViolation: it reads a feature that is not there, or of another type; or it has feature definitions
+                of its own, which cannot be used on today's tables.
         """
+        if self._has_other_features:
+            frame = self._own_features(frame)
         missing = [feature.name for feature in self.model.features if feature.name not in frame]
         if missing:
             raise ContractViolation(f"it reads {', '.join(missing)}, which the training set does not have")
         return self.scorer.score(model_inputs(frame, self.model.features, "the training set"))
+
+    def _own_features(self, frame: pd.DataFrame) -> pd.DataFrame:
+        # Feast takes seconds to import, and most champions have the candidate's features.
+        from components.evaluation.decide_promotion.earlier_features import earlier_features
+
+        try:
+            return earlier_features(self.model.folder, frame, self._training_set, self._validated, self._tables)
+        except (ContractViolation, ConfigurationError) as error:
+            current = self._training_set.description["feature_version"]
+            raise ContractViolation(
+                f"its features are of version {self._version}, those of the training set of version {current}, and by "
+                f"its own definitions they cannot be computed from today's tables: {error}"
+            ) from error
 
 
 def _snapshots(folder: Path) -> list[str]:

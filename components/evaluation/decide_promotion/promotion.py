@@ -30,6 +30,7 @@ REJECTION_FILE = "rejected.json"
 
 def decide(
     project: Path,
+    validated: Path,
     training_set_folder: Path,
     model_folder: Path,
     evaluation: Path,
@@ -40,6 +41,7 @@ def decide(
 
     Args:
         project: The project artifact.
+        validated: The validated tables that the training set was built from.
         training_set_folder: The training set artifact; champion and candidate score its rows.
         model_folder: The candidate.
         evaluation: What was measured of it.
@@ -62,7 +64,7 @@ def decide(
     name = configuration.deployment.model
     tracking_uri = load_stores(project).tracking_uri
     champion = find_champion(tracking_uri, name)
-    against = compare(champion, model, configuration, training_set) if champion else None
+    against = compare(champion, model, configuration, training_set, validated) if champion else None
     missed = sum(not rule.passed for rule in rules) + bool(against and not against.passed)
     decision: Literal["promoted", "rejected"] = "rejected" if missed else "promoted"
     verdict = Verdict(

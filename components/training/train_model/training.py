@@ -145,7 +145,7 @@ def write_model(
     (folder / "baseline").mkdir()
     reference = _reference(model.parts["train"], model.scorer(training_set.features), configuration.training.seed)
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
-    for part in ("feature_repo", configuration.validation.expectations):
+    for part in (configuration.features.repository, configuration.validation.expectations):
         if (project / part).is_dir():
             shutil.copytree(project / part, folder / part)
     shutil.copy(project / CONFIGURATION_FILE, folder / CONFIGURATION_FILE)
