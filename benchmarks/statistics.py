@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.data.tables import TableSummary, parquet_file, tables_database
-from components.data.validate_data.table_statistics import Statistics, table_statistics
+from components.data.validate_data.table_statistics import Selection, Statistics, table_statistics
 from components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
 from components.data.validate_data.workers import cores
 
@@ -62,7 +62,7 @@ def main() -> None:
         bare_seconds = time.monotonic() - started
         started = time.monotonic()
         with tables_database(folder, ["large"]) as connection:
-            ours = table_statistics(connection, folder, "large", summary)
+            ours = table_statistics(connection, folder, Selection("large", summary.columns), summary.rows)
         seconds = time.monotonic() - started
     same = _by_name(ours) == _by_name(theirs)
     print(f"{arguments.rows:,} x {len(summary.columns)}: bare TFDV {bare_seconds:.1f} s, ours {seconds:.1f} s "

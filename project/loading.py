@@ -132,7 +132,9 @@ def describe_error(detail: ErrorDetails) -> str:
         return f"{name}: this key is required"
     if detail["type"] in ("secret_url", "store"):
         return f"{name}: {detail['msg']}"
-    return f"{name or 'the file'}: {detail['msg'].removeprefix('Value error, ')} (it is {detail['input']!r:.80})"
+    # What breaks a rule of a whole section is named by the rule; the section itself would only be half shown.
+    found = "" if isinstance(detail["input"], dict) else f" (it is {detail['input']!r:.80})"
+    return f"{name or 'the file'}: {detail['msg'].removeprefix('Value error, ')}{found}"
 
 
 def known_keys(path: Iterable[str | int]) -> list[str]:

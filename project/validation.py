@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
+from project.beam import Beam
 from project.section import Name, Probability, RelativePath, Section
 
 
@@ -70,6 +71,10 @@ class Validation(Section):
     sample_rows: int = Field(default=500_000, ge=1000)
     """Of a larger table, the statistics of values are those of a sample of about this many rows, and the report says
     so. Everything that a single row can break is looked for in every row."""
+    beam: Beam | None = None
+    """Have TFDV's statistics computed by Apache Beam: for tables beyond one machine, on Dataflow or Flink. Then they
+    are of all rows, whatever `sample_rows` says. By default the step computes them itself, on all its cores, which is
+    quicker for all that fits there."""
     expectation_rows: int = Field(default=10_000_000, ge=1000)
     """Great Expectations holds the columns it judges in memory; of a table with more rows it sees a sample of about
     this many, and the report says so. With `quarantine` it sees every row."""

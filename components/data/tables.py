@@ -153,9 +153,11 @@ def database(
 
 
 @contextlib.contextmanager
-def tables_database(folder: Path, tables: Iterable[str]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A session in which every table of the folder is a view of its name."""
-    with database(readable=[folder]) as connection:
+def tables_database(
+    folder: Path, tables: Iterable[str], writable: Path | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A session in which every table of the folder is a view of its name; SQL may write to `writable` alone."""
+    with database(readable=[folder], writable=writable) as connection:
         for table in tables:
             file = literal(str(parquet_file(folder.resolve(), table)))
             connection.execute(f"CREATE VIEW {quoted(table)} AS SELECT * FROM read_parquet({file})")

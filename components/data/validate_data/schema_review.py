@@ -17,7 +17,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.contract import ContractViolation
 from components.data.tables import Manifest, read_manifest, tables_database
 from components.data.validate_data.schema import TYPE_WORDS, allowed_values, load_schemas, schema_checks
-from components.data.validate_data.table_statistics import Statistics, is_time, table_statistics
+from components.data.validate_data.table_statistics import Selection, Statistics, is_time, table_statistics
 from components.data.validate_data.tfdv import infer_schema, update_schema
 
 EXAMPLES = 3
@@ -56,7 +56,7 @@ def differences(folder: Path, expectations: Path, tables: Collection[str] = ()) 
     found = {}
     with tables_database(folder, manifest.tables) as connection:
         for name, summary in manifest.tables.items():
-            statistics = table_statistics(connection, folder, name, summary)
+            statistics = table_statistics(connection, folder, Selection(name, summary.columns), summary.rows)
             checks = schema_checks(connection, name, summary, schemas[name], statistics, EXAMPLES, sampled=False)
             found[name] = [check.sentence for check in checks if not check.passed]
     return found
@@ -117,7 +117,10 @@ def _chosen(folder: Path, tables: Collection[str]) -> Manifest:
 
 def _statistics(folder: Path, manifest: Manifest) -> dict[str, Statistics]:
     with tables_database(folder, manifest.tables) as connection:
-        return {name: table_statistics(connection, folder, name, summary) for name, summary in manifest.tables.items()}
+        return {
+            name: table_statistics(connection, folder, Selection(name, summary.columns), summary.rows)
+            for name, summary in manifest.tables.items()
+        }
 
 
 def _with_times(schema: schema_pb2.Schema, columns: dict[str, str]) -> schema_pb2.Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.data.tables import TableSummary, quoted, tables_database
+from components.data.tables import quoted, tables_database
 from components.data.validate_data.checks import CONDITIONS_IN_A_QUERY, batched
 from components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
 from components.data.validate_data.workers import cores, workers
@@ -39,6 +39,17 @@ class TableStatistics:
     whole: Statistics
     recent_rows: int
     recent: Statistics
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows and columns of a table of which statistics are wanted."""
+
+    table: str
+    columns: Mapping[str, str]
+    """DuckDB type by name, as which TFDV is to see it."""
+    condition: str | None = None
+    """SQL condition for the rows; None for all."""
 
 
 def feature_type(kind: str) -> int:
@@ -82,61 +93,48 @@ def text_columns(statistics: Statistics) -> set[str]:
 
 
 def table_statistics(
-    connection: duckdb.DuckDBPyConnection,
-    folder: Path,
-    table: str,
-    summary: TableSummary,
-    condition: str | None = None,
-    as_text: Collection[str] = (),
+    connection: duckdb.DuckDBPyConnection, folder: Path, selection: Selection, rows: int
 ) -> Statistics:
-    """Compute TFDV's statistics of a table, on all cores where it is large.
+    """Compute TFDV's statistics in this step, on all cores where a whole table is large.
 
     Args:
         connection: A session with a view for each table.
         folder: The folder of tables, for the other cores.
-        table: The table.
-        summary: Its rows and column types.
-        condition: SQL condition for the rows to look at; None for all.
-        as_text: Columns to be taken for text, whatever they hold.
+        selection: What of a table to look at.
+        rows: How many rows the table has.
     """
-    if condition is not None or summary.rows * len(summary.columns) <= CELLS_OF_ONE_CORE or cores() == 1:
-        kinds = {name: "VARCHAR" if name in as_text else kind for name, kind in summary.columns.items()}
-        return column_statistics(connection, table, kinds, condition)
+    columns = selection.columns
+    if selection.condition is not None or rows * len(columns) <= CELLS_OF_ONE_CORE or cores() == 1:
+        return _statistics_here(connection, selection)
     # Columns of a kind cost about the same, so each core gets as many of each. What it gives does not depend on which.
-    ordered = sorted(summary.columns, key=lambda name: feature_type(summary.columns[name]))
-    groups = [{name: summary.columns[name] for name in ordered[core :: cores()]} for core in range(cores())]
-    others = [workers().submit(_statistics_elsewhere, folder, table, group) for group in groups[1:] if group]
-    merged = column_statistics(connection, table, groups[0], None)
+    ordered = sorted(columns, key=lambda name: feature_type(columns[name]))
+    groups = [{name: columns[name] for name in ordered[core :: cores()]} for core in range(cores())]
+    parts = [Selection(selection.table, group) for group in groups if group]
+    others = [workers().submit(_statistics_elsewhere, folder, part) for part in parts[1:]]
+    merged = _statistics_here(connection, parts[0])
     for other in others:
         merged.datasets[0].features.extend(Statistics.FromString(other.result()).datasets[0].features)
-    features = {feature.path.step[0]: feature for feature in merged.datasets[0].features}
-    in_order = [features[name] for name in summary.columns]
-    del merged.datasets[0].features[:]
-    merged.datasets[0].features.extend(in_order)
-    return merged
+    return in_order(merged, columns)
 
 
-def column_statistics(
-    connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str], condition: str | None
-) -> Statistics:
-    """Compute TFDV's statistics of some columns in this process.
+def in_order(statistics: Statistics, columns: Iterable[str]) -> Statistics:
+    """The statistics with their columns in this order; a column without any is left out."""
+    features = {feature.path.step[0]: feature for feature in statistics.datasets[0].features}
+    ordered = [features[name] for name in columns if name in features]
+    del statistics.datasets[0].features[:]
+    statistics.datasets[0].features.extend(ordered)
+    return statistics
 
-    Args:
-        connection: A session with a view for each table.
-        table: The table.
-        columns: DuckDB type by name, as which TFDV is to see it.
-        condition: SQL condition for the rows to look at; None for all.
-    """
-    cells = ", ".join(f"{value} AS {quoted(name)}" for name, value in _values(columns).items())
-    where = f" WHERE {condition}" if condition else ""
-    rows = connection.sql(f"SELECT {cells} FROM {quoted(table)}{where}").to_arrow_table().combine_chunks()
+
+def _statistics_here(connection: duckdb.DuckDBPyConnection, selection: Selection) -> Statistics:
+    rows = connection.sql(tfdv_rows(selection)).to_arrow_table().combine_chunks()
     lists = [_as_lists(column) for column in rows.columns]
     return generate_statistics_in_memory(pa.RecordBatch.from_arrays(lists, names=rows.column_names), StatsOptions())
 
 
-def _statistics_elsewhere(folder: Path, table: str, columns: Mapping[str, str]) -> bytes:
-    with tables_database(folder, [table]) as connection:
-        return bytes(column_statistics(connection, table, columns, None).SerializeToString())
+def _statistics_elsewhere(folder: Path, selection: Selection) -> bytes:
+    with tables_database(folder, [selection.table]) as connection:
+        return bytes(_statistics_here(connection, selection).SerializeToString())
 
 
 def _as_lists(column: pa.ChunkedArray) -> pa.Array:
@@ -151,15 +149,23 @@ def _as_lists(column: pa.ChunkedArray) -> pa.Array:
     return pa.ListArray.from_arrays(starts, values.drop_null())
 
 
-def _values(columns: Mapping[str, str]) -> dict[str, str]:
-    values = {}
-    for name, kind in columns.items():
-        column = quoted(name)
-        if is_time(kind):
-            values[name] = f"CASE WHEN isfinite({column}) THEN CAST(floor(epoch({column})) AS BIGINT) END"
-        elif feature_type(kind) == schema_pb2.FLOAT:
-            # No histogram has room for infinity; the check of finite numbers reports it.
-            values[name] = f"CASE WHEN isinf({column}) THEN 'nan'::DOUBLE ELSE CAST({column} AS DOUBLE) END"
-        else:
-            values[name] = f"CAST({column} AS {'BIGINT' if feature_type(kind) == schema_pb2.INT else 'VARCHAR'})"
-    return values
+def tfdv_rows(selection: Selection, cell: str = "{value}") -> str:
+    """SQL of the rows with every value as TFDV is to see it.
+
+    Args:
+        selection: The rows and columns.
+        cell: What a cell is, of its `{value}`.
+    """
+    cells = (f"{cell.format(value=_value(name, kind))} AS {quoted(name)}" for name, kind in selection.columns.items())
+    where = f" WHERE {selection.condition}" if selection.condition else ""
+    return f"SELECT {', '.join(cells)} FROM {quoted(selection.table)}{where}"
+
+
+def _value(name: str, kind: str) -> str:
+    column = quoted(name)
+    if is_time(kind):
+        return f"CASE WHEN isfinite({column}) THEN CAST(floor(epoch({column})) AS BIGINT) END"
+    if feature_type(kind) == schema_pb2.FLOAT:
+        # No histogram has room for infinity; the check of finite numbers reports it.
+        return f"CASE WHEN isinf({column}) THEN 'nan'::DOUBLE ELSE CAST({column} AS DOUBLE) END"
+    return f"CAST({column} AS {'BIGINT' if feature_type(kind) == schema_pb2.INT else 'VARCHAR'})"

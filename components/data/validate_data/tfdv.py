@@ -76,7 +76,22 @@ def without_tensorflow() -> Iterator[None]:
 
 
 with without_tensorflow():
-    from tensorflow_data_validation import StatsOptions, infer_schema, update_schema, validate_statistics
+    from tensorflow_data_validation import (
+        GenerateStatistics,
+        StatsOptions,
+        WriteStatisticsToBinaryFile,
+        infer_schema,
+        update_schema,
+        validate_statistics,
+    )
     from tensorflow_data_validation.statistics.stats_impl import generate_statistics_in_memory
 
-__all__ = ["StatsOptions", "generate_statistics_in_memory", "infer_schema", "update_schema", "validate_statistics"]
+__all__ = [
+    "GenerateStatistics",
+    "StatsOptions",
+    "WriteStatisticsToBinaryFile",
+    "generate_statistics_in_memory",
+    "infer_schema",
+    "update_schema",
+    "validate_statistics",
+]

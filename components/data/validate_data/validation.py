@@ -137,7 +137,7 @@ def examine(project: Path, configuration: Configuration, snapshot: Path, remote:
 
     schemas = load_schemas(project / settings.expectations, manifest.tables)
     accepted = load_accepted(remote, manifest.tables)
-    samples = samples_of(manifest, configuration, settings.sample_rows)
+    samples = _samples_for_statistics(manifest, configuration)
     now = datetime.now(UTC).replace(tzinfo=None)
 
     checks: list[Check] = []
@@ -194,6 +194,12 @@ def samples_of(manifest: Manifest, configuration: Configuration, rows: int) -> d
     return {name: sampling(tables[name].key, summary.rows, rows) for name, summary in manifest.tables.items()}
 
 
+def _samples_for_statistics(manifest: Manifest, configuration: Configuration) -> dict[str, str | None]:
+    if configuration.validation.beam is not None:
+        return dict.fromkeys(manifest.tables)
+    return samples_of(manifest, configuration, configuration.validation.sample_rows)
+
+
 def newest_events(
     connection: duckdb.DuckDBPyConnection, manifest: Manifest, configuration: Configuration, now: datetime
 ) -> dict[str, datetime | None]:
@@ -227,6 +233,7 @@ def statistics_of(
         as_of: The end of the newest days, UTC without a zone; by default the newest event.
     """
     from components.data.validate_data.table_statistics import (
+        Selection,
         TableStatistics,
         few_valued,
         table_statistics,
@@ -234,24 +241,34 @@ def statistics_of(
     )
 
     settings = configuration.validation
-    samples = samples_of(manifest, configuration, settings.sample_rows)
-    statistics = {}
+    samples = _samples_for_statistics(manifest, configuration)
+    selections, recent_rows = [], {}
     for name in names:
-        summary, sample = manifest.tables[name], samples[name]
+        columns, sample = manifest.tables[name].columns, samples[name]
         end = as_of or manifest.as_of.replace(tzinfo=None)
         recent = within(configuration.source.tables[name].event_time, end, settings.recent_days)
-        recent_rows = connection.execute(f"SELECT count(*) FROM {quoted(name)} WHERE {recent}").fetchall()[0][0]
-        whole = table_statistics(connection, folder, name, summary, sample)
+        counted = connection.execute(f"SELECT count(*) FROM {quoted(name)} WHERE {recent}").fetchall()
+        recent_rows[name] = counted[0][0]
         condition = f"{recent} AND {sample}" if sample else recent
         # As in the snapshot that they will be compared with, or the two would be of different kinds.
         categories = (
-            text_columns(earlier[name].recent)
-            if name in earlier
-            else few_valued(connection, name, summary.columns, condition)
+            text_columns(earlier[name].recent) if name in earlier else few_valued(connection, name, columns, condition)
         )
-        newest = table_statistics(connection, folder, name, summary, condition, categories)
-        statistics[name] = TableStatistics(summary.rows, whole, recent_rows, newest)
-    return statistics
+        as_compared = {column: "VARCHAR" if column in categories else kind for column, kind in columns.items()}
+        selections += [Selection(name, columns, sample), Selection(name, as_compared, condition)]
+    if settings.beam is not None:
+        from components.data.validate_data.beam_statistics import beam_statistics
+
+        computed = beam_statistics(folder, selections, settings.beam)
+    else:
+        computed = [
+            table_statistics(connection, folder, selection, manifest.tables[selection.table].rows)
+            for selection in selections
+        ]
+    return {
+        name: TableStatistics(manifest.tables[name].rows, whole, recent_rows[name], newest)
+        for name, whole, newest in zip(names, computed[::2], computed[1::2], strict=True)
+    }
 
 
 def _start_expectations(
