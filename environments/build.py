@@ -76,15 +76,16 @@ def build_step_environment(name: str) -> bool:
     return True
 
 
-def build_test_runner() -> bool:
-    """Install the test runner into a folder that any environment's interpreter can be given. False: it was there."""
-    directory = environment_directory("testing")
-    if is_built("testing"):
+def build_folder(name: str, *options: str) -> bool:
+    """Install a lock into a folder: the test runner, which any environment's interpreter can be given, and the data
+    sets of tests. Returns False when it was there already."""
+    directory = environment_directory(name)
+    if is_built(name):
         return False
     shutil.rmtree(directory, ignore_errors=True)
-    install(VENV / "bin" / "python", "testing", "--target", str(directory))
-    (directory / STAMP).write_text(lock_digest("testing"))
-    remove_superseded("testing", keep=directory)
+    install(VENV / "bin" / "python", name, "--target", str(directory), *options)
+    (directory / STAMP).write_text(lock_digest(name))
+    remove_superseded(name, keep=directory)
     return True
 
 
@@ -116,7 +117,8 @@ def build(names: Iterable[str], command_line: str, testing: bool) -> None:
     tasks: list[tuple[str, Callable[[], bool]]] = [(command_line, partial(build_command_line, command_line))]
     tasks += [(name, partial(build_step_environment, name)) for name in names]
     if testing:
-        tasks.append(("testing", build_test_runner))
+        tasks.append(("testing", partial(build_folder, "testing")))
+        tasks.append(("datasets", partial(build_folder, "datasets", "--no-deps")))
     started = time.monotonic()
     lock = threading.Lock()
     finished = 0
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--command-line", choices=("platform", "develop"), default="platform")
-    parser.add_argument("--testing", action="store_true", help="add the test runner that is laid beside environments")
+    parser.add_argument("--testing", action="store_true", help="add the test runner and the data sets of tests")
     options = parser.parse_args(arguments)
     known = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS
     unknown = sorted(set(options.names) - set(known))

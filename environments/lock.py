@@ -23,6 +23,7 @@ ORDER = (
     "warehouses",
     "platform",
     "testing",
+    "datasets",
     "develop",
 )
 
@@ -35,7 +36,7 @@ def lock(name: str) -> None:
     """
     command = ["uv", "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION, "--generate-hashes"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"]
-    if name == "kfp":
+    if name in ("kfp", "datasets"):
         command.append("--no-deps")
     if name == "develop":
         command += ["--constraints", "platform.txt"]
