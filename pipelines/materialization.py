@@ -18,6 +18,7 @@ def materialization(
     online_store: str,
     prediction_log: str,
     serving: str,
+    offline_store: str = "duckdb",
     study_store: str = "",
     source_version: str = "",
 ):
@@ -29,6 +30,7 @@ def materialization(
         online_store: Feast online store.
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
+        offline_store: What computes the feature views.
         study_store: Folder for searches that were cut off.
         source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
     """
@@ -39,6 +41,7 @@ def materialization(
             online_store=online_store,
             prediction_log=prediction_log,
             serving=serving,
+            offline_store=offline_store,
             study_store=study_store,
         ).outputs["project"]
         tables = ingest_data(project=project, source_version=source_version).outputs["tables"]

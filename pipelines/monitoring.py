@@ -17,6 +17,7 @@ def monitoring(
     online_store: str,
     prediction_log: str,
     serving: str,
+    offline_store: str = "duckdb",
     study_store: str = "",
     source_version: str = "",
     as_of: str = "",
@@ -29,6 +30,7 @@ def monitoring(
         online_store: Feast online store.
         prediction_log: Folder of the prediction log.
         serving: Where models are released.
+        offline_store: What computes the feature views.
         study_store: Folder for searches that were cut off.
         source_version: Fingerprint of the source, which all pipelines take; this one reads no source.
         as_of: End of the window, ISO 8601; empty: now.
@@ -40,6 +42,7 @@ def monitoring(
             online_store=online_store,
             prediction_log=prediction_log,
             serving=serving,
+            offline_store=offline_store,
             study_store=study_store,
         ).outputs["project"]
         predictions = collect_predictions(project=project, as_of=as_of).outputs["predictions"]

@@ -18,7 +18,9 @@ SCHEMES = ("duckdb", *FILE_SCHEMES, *DATABASE_SCHEMES)
 
 SECRET_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # Parameters of a URL that grant access to whoever knows them.
-SECRET_PARAMETERS = re.compile(r"(?i)(.*(password|passwd|secret|token|signature)|pwd|sig|(api_?|account_?)?key|auth)")
+SECRET_PARAMETERS = re.compile(
+    r"(?i)(.*(password|passwd|secret|token|signature)|pwd|sig|(api_?|account_?|private_?)?key|auth)"
+)
 
 
 def without_secrets(url: str) -> str:

@@ -65,6 +65,8 @@ class Features(Section):
     skew_sample: int = Field(default=500, gt=0)
     """Entities that each training run asks of the online path, to compare every feature with the training row, bit for
     bit. Any difference stops the run."""
+    warehouse_timeout_seconds: float = Field(default=1800, gt=0)
+    """Longest that an `offline_store` other than DuckDB may take over one table, or over one view as of one date."""
     present: Present = Present.now
     """Time of a request that names none. `now` is the clock; `data` is the time of the newest row in the online store,
     for a project on historical data, whose every feature would otherwise be too old."""

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from project.data import without_secrets
 from project.section import ModelName, Probability, Section
 
 
@@ -109,6 +110,22 @@ OnlineStore = Annotated[
         "choose one of these",
     ),
 ]
+
+def _in_clear(location: str) -> str:
+    return without_secrets(location) if location.startswith(("bigquery:", "snowflake:")) else location
+
+
+OfflineStore = Annotated[
+    str,
+    located(
+        r"duckdb|bigquery://[^/]+/\w+(\?location=[\w-]+)?|snowflake://[^/]+@[^/@]+/[^/?]+/[^/?]+(\?.*)?"
+        r"|sc://[^/@:]+:\d+(/(;(?!token=)[^;]+|;token=\$\{\w+\})*)?",
+        "the offline store is duckdb, bigquery://PROJECT/DATASET, snowflake://USER:${PASSWORD}@ACCOUNT/DATABASE/SCHEMA "
+        "or, for Spark Connect, sc://HOST:PORT/;token=${TOKEN}; write secrets as such names, which the step takes from "
+        "its environment or from a mounted secret",
+    ),
+    AfterValidator(_in_clear),
+]
 PredictionLog = Annotated[
     str,
     folder(
@@ -144,6 +161,10 @@ class Store(Section):
     """Folder the servers write predictions to."""
     serving: Serving
     """Where models are released: `local:FOLDER`, `kserve:NAMESPACE` or `vertex:PROJECT/LOCATION`."""
+    offline_store: OfflineStore = "duckdb"
+    """What computes the feature views for training sets and batch scores: `duckdb`, in the step itself,
+    `bigquery://PROJECT/DATASET?location=REGION`, `snowflake://USER:${NAME}@ACCOUNT/DATABASE/SCHEMA?warehouse=…&role=…`
+    or Spark Connect, `sc://HOST:PORT`. The definitions are the same."""
     study_store: StudyStore = ""
     """Folder that keeps a search for hyperparameters which was cut off, so that the next run goes on with it; on a
     cluster a mounted one. Empty: it starts anew."""

@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import pytest
-
 from environments.locks import interpreter
 
 VENV = Path(__file__).resolve().parents[1] / ".venv"
@@ -211,6 +209,7 @@ def spark_connect() -> Iterator[str]:
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": port,
         "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": 2,
         "spark.sql.warehouse.dir": "warehouse",
@@ -224,8 +223,8 @@ def spark_connect() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def fakesnow() -> Iterator[int]:
-    """Snowflake's REST interface, answered by fakesnow over DuckDB; its port.
+def fakesnow() -> Iterator[tuple[int, Path]]:
+    """Snowflake's REST interface, answered by fakesnow over DuckDB; its port, and a file of the statements it got.
 
     Raises:
         ServerMissing: it is not in the environment for servers.
@@ -235,7 +234,7 @@ def fakesnow() -> Iterator[int]:
     command = [interpreter("warehouses"), Path(__file__).with_name("fakesnow_server.py"), port]
     with _folder() as folder, _running(command, folder, signal.SIGKILL, {}) as process:
         _wait(lambda: _listens(port), process, folder)
-        yield port
+        yield port, folder / "statements"
 
 
 def _of_warehouses(package: str) -> Path:
@@ -333,6 +332,8 @@ def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], folder: P
 
 def running(server: AbstractContextManager[T]) -> Iterator[T]:
     """The server while a fixture is in use; tests that need one that is not here are skipped, saying so."""
+    import pytest  # which benchmarks do without
+
     with contextlib.ExitStack() as stack:
         try:
             started = stack.enter_context(server)

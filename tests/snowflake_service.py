@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import gzip
-import http.server
-import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+
+from tests.json_service import Request, json_service
 
 # Snowflake keeps names that were not quoted in capitals.
 COLUMNS: list[dict[str, Any]] = [
@@ -35,36 +33,20 @@ class Service:
 def snowflake_service(rows: dict[str, pa.Array], password: str) -> Iterator[Service]:
     """Let those in who know the password, and answer every SELECT with these columns."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
+    service = Service(0, password)
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
-            request = json.loads(body or b"{}")
-            if self.path.startswith("/session/v1/login-request"):
-                known = request["data"]["PASSWORD"] == service.password
-                return self._answer(_session() if known else _refused())
-            if self.path.startswith("/queries/v1/query-request"):
-                service.statements.append(request["sqlText"])
-                return self._answer(_result(rows))
-            return self._answer({"success": True, "data": {}})
+    def answer(request: Request) -> dict[str, Any]:
+        if request.path.startswith("/session/v1/login-request"):
+            known = request.json()["data"]["PASSWORD"] == service.password
+            return _session() if known else _refused()
+        if request.path.startswith("/queries/v1/query-request"):
+            service.statements.append(request.json()["sqlText"])
+            return _result(rows)
+        return {"success": True, "data": {}}
 
-        def _answer(self, content: dict[str, Any]) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        service = Service(server.server_port, password)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with json_service(answer) as url:
+        service.port = int(url.rpartition(":")[2])
         yield service
-        server.shutdown()
 
 
 def _session() -> dict[str, Any]:

@@ -34,13 +34,13 @@ CLOCKS = {
 
 
 @contextlib.contextmanager
-def session(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def session(folder: Path, writable: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB session over a folder of tables, in which the same data give the same bits.
 
     One thread computes a query, so that a sum is always taken in the same order; cursors of the session, each on a
     thread of its own, share its bounded memory.
     """
-    with database(readable=[folder], threads=1) as connection:
+    with database(readable=[folder], writable=writable, threads=1) as connection:
         yield connection
 
 
@@ -72,10 +72,7 @@ def write_view_values(
     def write(cursor: duckdb.DuckDBPyConnection, moment: datetime) -> None:
         show_tables(cursor, validated, tables, moment)
         for view in views:
-            values = view_values(cursor, definitions, view, moment)
-            with pq.ParquetWriter(folder / view / f"{moment:{MOMENT}}.parquet", values.schema) as file:
-                for batch in values:
-                    file.write_batch(batch)
+            write_values(view_values(cursor, definitions, view, moment), view, moment, folder)
 
     with session(validated) as connection, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         written = [threads.submit(write, connection.cursor(), moment) for moment in moments]
@@ -84,6 +81,13 @@ def write_view_values(
                 moment.result()
         finally:
             threads.shutdown(cancel_futures=True)
+
+
+def write_values(values: pa.RecordBatchReader, view: str, moment: datetime, folder: Path) -> None:
+    """Write what `view_values` gives to its place."""
+    with pq.ParquetWriter(folder / view / f"{moment:{MOMENT}}.parquet", values.schema) as file:
+        for batch in values:
+            file.write_batch(batch)
 
 
 def moment_of(file: Path) -> datetime:
@@ -149,8 +153,13 @@ def view_values(
     Raises:
         ContractViolation: the SQL fails or lacks a column, or a key is missing or not unique; the file is named.
     """
-    columns = {field.name: DUCKDB_TYPES[field.dtype] for field in definitions.views[view].features}
-    return run_query(connection, definitions, definitions.sql_file(view), {"as_of": as_of}, columns, timestamp=as_of)
+    parameters, columns = {"as_of": as_of}, view_columns(definitions, view)
+    return run_query(connection, definitions, definitions.sql_file(view), parameters, columns, timestamp=as_of)
+
+
+def view_columns(definitions: Definitions, view: str) -> dict[str, str]:
+    """DuckDB type of each feature of a view, by name."""
+    return {field.name: DUCKDB_TYPES[field.dtype] for field in definitions.views[view].features}
 
 
 def run_query(
@@ -179,6 +188,22 @@ def run_query(
     Raises:
         ContractViolation: the file is missing, fails, lacks a column, or has a key that is missing or not unique.
     """
+    query, asked = checked_query(file, parameters)
+    used = {name: parameters[name].astimezone(UTC).replace(tzinfo=None) for name in asked}
+    try:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {RESULT} AS {query}", used)
+    except duckdb.Error as error:
+        raise ContractViolation(f"{file} failed: {first_line(error)}") from error
+    return checked_result(connection, definitions, file, columns, timestamp, optional)
+
+
+def checked_query(file: Path, parameters: Iterable[str]) -> tuple[str, set[str]]:
+    """The SELECT of an SQL file, and which of the parameters it uses.
+
+    Raises:
+        ContractViolation: the file is missing, holds something else, asks for another parameter, or would give other
+            values at another time.
+    """
     query, asked = read_query(file)
     _refuse_clocks(file, query)
     unknown = sorted(asked - set(parameters))
@@ -186,12 +211,26 @@ def run_query(
         raise ContractViolation(
             f"{file} asks for ${', $'.join(unknown)}; it may use ${', $'.join(sorted(parameters))} only."
         )
-    used = {name: parameters[name].astimezone(UTC).replace(tzinfo=None) for name in asked}
+    return query, asked
+
+
+def checked_result(
+    connection: duckdb.DuckDBPyConnection,
+    definitions: Definitions,
+    file: Path,
+    columns: Mapping[str, str],
+    timestamp: datetime,
+    optional: Mapping[str, str] | None = None,
+) -> pa.RecordBatchReader:
+    """What an SQL file gave, as `run_query` returns it; it stands in the table RESULT of the session.
+
+    Raises:
+        ContractViolation: a column is missing or cannot be of its type, or a key is missing or not unique.
+    """
     key = definitions.key
     try:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {RESULT} AS {query}", used)
-        found = {row[0] for row in connection.execute(f"DESCRIBE {RESULT}").fetchall()}
-        missing = [name for name in (key, *columns) if name not in found]
+        found = {row[0].lower() for row in connection.execute(f"DESCRIBE {RESULT}").fetchall()}
+        missing = [name for name in (key, *columns) if name.lower() not in found]
         if missing:
             raise ContractViolation(
                 f"{file} returns no column {', '.join(missing)}; it has to give {', '.join((key, *columns))}."
@@ -207,7 +246,7 @@ def run_query(
                 f"returned {examples}. Group by the key, or join on a unique one."
             )
         returned = {key: definitions.key_type, **columns}
-        returned |= {name: kind for name, kind in (optional or {}).items() if name in found}
+        returned |= {name: kind for name, kind in (optional or {}).items() if name.lower() in found}
         return connection.sql(
             f"SELECT {', '.join(_cast(name, kind) for name, kind in returned.items())}, "
             f"{_moment(timestamp, 'TIMESTAMPTZ')} AS {TIMESTAMP} FROM {RESULT} ORDER BY {quoted(key)}"

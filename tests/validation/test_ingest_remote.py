@@ -144,7 +144,8 @@ def test_bigquery_is_asked_as_its_client_library_asks(monkeypatch: pytest.Monkey
     """The real client against a stand-in for the service: no BigQuery was there to test with."""
     from tests.bigquery_service import bigquery_service
 
-    with bigquery_service(rows=[(1, "2025-01-01 00:00:00", "Zoë")]) as service:
+    fields = [("order_id", "INTEGER"), ("ordered_at", "DATETIME"), ("note", "STRING")]
+    with bigquery_service(lambda *_: (fields, [(1, datetime(2025, 1, 1), "Zoë")])) as service:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", service.url)
         credentials = tmp_path / "key.json"
         credentials.write_text(json.dumps(service.credentials))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from adbc_driver_snowflake import dbapi
 
 PARAMETERS = {
     "warehouse": "adbc.snowflake.sql.warehouse",
@@ -32,6 +36,16 @@ def batches(url: str, statement: str, seconds: float) -> Iterator[pa.RecordBatch
     Raises:
         adbc_driver_manager.Error: it cannot be reached, or refuses.
     """
+    with connected(url, seconds) as connection, connection.cursor() as cursor:
+        yield from fetched(cursor, statement)
+
+
+def connected(url: str, seconds: float) -> dbapi.Connection:
+    """A session in the time zone UTC, whose statements the server ends after so many seconds.
+
+    Raises:
+        adbc_driver_manager.Error: it cannot be reached, or refuses.
+    """
     from adbc_driver_snowflake import dbapi
 
     parts = urlsplit(url)
@@ -48,13 +62,19 @@ def batches(url: str, statement: str, seconds: float) -> Iterator[pa.RecordBatch
         **{PARAMETERS[name]: value for name, value in parse_qsl(parts.query) if name in PARAMETERS},
     }
     options = {name: value for name, value in options.items() if value}
-    with dbapi.connect(db_kwargs=options) as connection, connection.cursor() as cursor:
+    connection = dbapi.connect(db_kwargs=options, autocommit=True)
+    with connection.cursor() as cursor:
         cursor.execute("ALTER SESSION SET TIMEZONE = 'UTC'")
         cursor.execute(f"ALTER SESSION SET STATEMENT_TIMEOUT_IN_SECONDS = {max(1, int(seconds))}")
-        cursor.execute(statement)
-        reader = cursor.fetch_record_batch()
-        names = [name.lower() if name.isupper() else name for name in reader.schema.names]
-        schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
-        yield pa.RecordBatch.from_pylist([], schema=schema)
-        for batch in reader:
-            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+    return connection
+
+
+def fetched(cursor: dbapi.Cursor, statement: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a statement, as `batches` gives them."""
+    cursor.execute(statement)
+    reader = cursor.fetch_record_batch()
+    names = [name.lower() if name.isupper() else name for name in reader.schema.names]
+    schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
+    yield pa.RecordBatch.from_pylist([], schema=schema)
+    for batch in reader:
+        yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)

@@ -10,7 +10,8 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
     """Join features to labels at a row of past moments, so that each row holds only what was known at its moment.
 
     For each snapshot every table is cut to the rows that had happened and had arrived, the SQL of each feature view
-    runs on what is left, and the values are joined to the labels as Feast joins them. Train, validation and test follow
+    runs on what is left (in the step, or in the warehouse that the target's `offline_store` names), and the values are
+    joined to the labels as Feast joins them. Train, validation and test follow
     each other in time, a label's horizon apart. Before the set is handed on, a sample of its newest rows is asked of
     the server's own code over an online store filled for the purpose: a difference of one bit stops the run.
 
@@ -30,7 +31,7 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
     from components.features.build_training_set.training_set import build
 
     with step(training_set):
-        description = build(Path(project.path), Path(validated.path), Path(training_set.path))
+        description = build(Path(project.path), Path(validated.path), Path(training_set.path), validated.uri)
         copied = ("rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of")
         training_set.metadata.update({name: description[name] for name in copied})
         training_set.metadata["data_version"] = validated.metadata["version"]

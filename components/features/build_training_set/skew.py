@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import pyarrow.parquet as pq
 from components.contract import ContractViolation
 from components.features.definitions import Definitions
 from components.features.filling import fill, those_of
+from components.features.offline_store import DUCKDB
 from components.features.online_store import OnlineStore
 from components.features.point_in_time import moment_of
 from project.configuration import Configuration
 from serving.online_features import OnlineFeatures
 
 SHOWN = 5
+TOLERANCE = 1e-9
+"""How far a floating-point value of a warehouse may be off DuckDB's, of its size or of 1."""
 
 
 def check_skew(
@@ -28,12 +32,15 @@ def check_skew(
     snapshot: datetime,
     rows: pa.Table,
     scratch: Path,
+    offline_store: str,
 ) -> dict[str, Any]:
     """Ask the server's own code for the features of training rows, over a store filled as a materialization fills it.
 
     The views' SQL runs anew on the tables as of the snapshot, and each entity is asked for alone, as requests do: so
     SQL that gives another result when it is repeated, a function that looks beyond its row, and a store that rounds
-    are all found out.
+    are all found out. The store is filled by DuckDB, whatever computed the training set: so a definition that means
+    something else in a warehouse is found out too. A warehouse adds numbers in an order of its own, so that floating-
+    point values of its may be off by TOLERANCE; all others have to be the same.
 
     Args:
         project: The project artifact.
@@ -42,7 +49,8 @@ def check_skew(
         definitions: Its feature definitions.
         snapshot: The moment that the rows are of.
         rows: Training rows of that snapshot.
-        scratch: What `write_view_values` wrote; the store is written beside it.
+        scratch: What `compute_view_values` wrote; the store is written beside it.
+        offline_store: What computed it.
 
     Returns:
         What was compared: `snapshot` (date), `entities` and `features` (numbers).
@@ -58,12 +66,13 @@ def check_skew(
     fill(store, validated, configuration.source.tables, definitions, snapshot, only=keys)
     online = OnlineFeatures(project, str(place))
     names = [feature.name for feature in definitions.features]
+    same = same_bits if offline_store == DUCKDB else nearly_same
     differences = [
         f"{definitions.key} {key!r}: {name} is {offline[name]!r} in training and {answer[name]!r} online"
         for key, offline in zip(keys, sample.select(names).to_pylist(), strict=True)
         for answer in online.lookup([key], snapshot)
         for name in names
-        if not same_bits(offline[name], answer[name])
+        if not same(offline[name], answer[name])
     ]
     if differences:
         raise ContractViolation(
@@ -72,6 +81,7 @@ def check_skew(
             + "\n  ".join([*differences[:SHOWN], *(["…"] if len(differences) > SHOWN else [])])
             + f"\nMend the definition in {configuration.features.repository}: SQL has to give the same result each "
             "time (an ORDER BY that leaves no ties), and an on-demand function may look at nothing but its own row."
+            + ("" if same is same_bits else " It has to mean the same in DuckDB and in the offline store, too.")
         )
     return {"snapshot": f"{snapshot:%Y-%m-%d}", "entities": len(keys), "features": len(names)}
 
@@ -103,3 +113,10 @@ def evenly_spaced(rows: pa.Table, most: int) -> pa.Table:
 def same_bits(offline: Any, online: Any) -> bool:
     """Whether two values are one: 0.0 is not -0.0, and None is None alone."""
     return type(offline) is type(online) and repr(offline) == repr(online)
+
+
+def nearly_same(offline: Any, online: Any) -> bool:
+    """Whether two values are one, or numbers that differ by TOLERANCE at the most."""
+    if isinstance(offline, float) and isinstance(online, float):
+        return math.isclose(offline, online, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return same_bits(offline, online)

@@ -23,21 +23,24 @@ from components.features.build_training_set.skew import check_skew
 from components.features.build_training_set.split import PARTS, Part, Split, snapshots_before, split_by_time
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
 from components.features.history import FeatureHistory
-from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables, write_view_values
+from components.features.offline_store import compute_view_values
+from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables
 from project.configuration import Configuration
 from project.loading import load_configuration
+from project.stores import load_stores
 
 BEST_POSSIBLE = "best_possible"
 DESCRIPTION_FILE = "training_set.json"
 
 
-def build(project: Path, validated: Path, training_set: Path) -> dict[str, Any]:
+def build(project: Path, validated: Path, training_set: Path, validated_uri: str = "") -> dict[str, Any]:
     """Build a project's training set.
 
     Args:
         project: The project artifact.
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
         training_set: Folder to write; it appears whole or not at all.
+        validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
 
     Returns:
         The content of `training_set.json`, with `left_out`, the snapshots that keep the parts apart, and
@@ -48,22 +51,26 @@ def build(project: Path, validated: Path, training_set: Path) -> dict[str, Any]:
     """
     configuration = load_configuration(project)
     definitions = load_definitions(project, configuration)
+    offline_store = load_stores(project).offline_store
     as_of = read_manifest(validated).as_of.replace(tzinfo=UTC)
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
         labels = write_labels(project, validated, configuration, definitions, as_of, scratch)
         split = split_by_time(list(labels), configuration)
         views = definitions.views_of((*definitions.features, *definitions.sensitive))
-        write_view_values(validated, configuration.source.tables, definitions, views, split.used, scratch)
+        compute_view_values(
+            offline_store, validated, validated_uri, configuration, definitions, views, split.used, scratch
+        )
         description = write_parts(configuration, definitions, split, labels, scratch, result)
         newest = split.test[-1]
         test = pq.read_table(result / "test.parquet", filters=[(TIMESTAMP, "=", newest)])
         description |= {
-            "skew": check_skew(project, validated, configuration, definitions, newest, test, scratch),
+            "skew": check_skew(project, validated, configuration, definitions, newest, test, scratch, offline_store),
             "quality": view_quality(
                 validated, configuration.source.tables, definitions, as_of, result / "train.parquet"
             ),
             "as_of": as_of.isoformat(),
+            "offline_store": offline_store.partition(":")[0],
             "left_out": [f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
             "rows_left_out": sum(pq.read_metadata(labels[snapshot]).num_rows for snapshot in split.left_out),
         }

@@ -18,7 +18,8 @@ from components.contract import ContractViolation
 from components.data.tables import read_manifest
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
 from components.features.history import FeatureHistory
-from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables, write_view_values
+from components.features.offline_store import compute_view_values
+from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables
 from components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from components.training.dataset import model_inputs
 from components.training.scoring import ModelFolder, Scorer
@@ -30,13 +31,14 @@ SCORES_FILE = "scores.parquet"
 BASELINE_FILE = "baseline/reference.parquet"
 
 
-def score_batch(project: Path, validated: Path, scores: Path) -> dict[str, Any]:
+def score_batch(project: Path, validated: Path, scores: Path, validated_uri: str = "") -> dict[str, Any]:
     """Score everyone who is there as of the newest row.
 
     Args:
         project: The project artifact.
         validated: The validated tables.
         scores: Folder to write; it appears whole or not at all.
+        validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
 
     Returns:
         `rows`, `above_threshold` (share, 0 to 1), `threshold`, `version`, `as_of`, `summary`.
@@ -56,7 +58,9 @@ def score_batch(project: Path, validated: Path, scores: Path) -> dict[str, Any]:
         model = ModelFolder(champion.fetch(scratch / "champion"))
         reference = pd.read_parquet(model.folder / BASELINE_FILE)
         views = definitions.views_of(definitions.features)
-        write_view_values(validated, configuration.source.tables, definitions, views, [as_of], scratch)
+        compute_view_values(
+            stores.offline_store, validated, validated_uri, configuration, definitions, views, [as_of], scratch
+        )
         entities = current_entities(project, validated, configuration, definitions, as_of)
         history = FeatureHistory(definitions, scratch)
         # One thread, as in the server: with several, sums differ in their last digit.

@@ -27,4 +27,5 @@ def score_batch(project: Input[Artifact], validated: Input[Dataset], scores: Out
     from components.scoring.score_batch import batch
 
     with step(scores):
-        scores.metadata.update(batch.score_batch(Path(project.path), Path(validated.path), Path(scores.path)))
+        places = (Path(project.path), Path(validated.path), Path(scores.path))
+        scores.metadata.update(batch.score_batch(*places, validated_uri=validated.uri))
