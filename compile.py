@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from platforms.compilation import PIPELINES, compile_components, compile_pipeline
+from platforms.compilation import PIPELINES, compile_components, compile_pipeline, recurrence
 from project.loading import ConfigurationError
 
 ROOT = Path(__file__).resolve().parent
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for name in options.pipeline or PIPELINES:
             file = output / f"{name}.yaml"
-            compile_pipeline(
+            configuration = compile_pipeline(
                 name,
                 options.target,
                 options.project,
@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 overrides=options.overrides,
                 image_registry=options.image_registry,
             )
-            print(f"{file}  {file.stat().st_size / 1024:.0f} KiB")
+            cron = recurrence(configuration, name, options.target)
+            print(f"{file}  {file.stat().st_size / 1024:.0f} KiB" + (f"  recurs: {cron}" if cron else ""))
         if options.components:
             folder = options.output / "components" if options.output else ROOT / "build" / "components"
             written = compile_components(options.target, options.project, folder, image_registry=options.image_registry)

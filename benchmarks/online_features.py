@@ -6,14 +6,16 @@ is compared, bit for bit. On SQLite, and on Redis where there is a server.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +28,7 @@ from components.features.online_store import Materialization, OnlineStore
 from project.configuration import Configuration
 from project.loading import load_configuration
 from serving.online_features import OnlineFeatures
-from tests.servers import ServerMissing, redis
+from tests.servers import PASSWORD, ServerMissing, postgresql, redis
 
 PROJECT = Path(__file__).resolve().parent.parent
 AS_OF = datetime(2026, 6, 30, 12, tzinfo=UTC)
@@ -123,7 +125,7 @@ def measure(kind: str, location: str, entities: int, requests: int, folder: Path
     chance = random.Random(1)
     taken = timed(lookups, [chance.randrange(entities) for _ in range(requests)])
     for name, values in taken.items():
-        print(f"{kind:8} {name:8} p50 {np.quantile(values, 0.5):8,.0f} µs   p99 {np.quantile(values, 0.99):8,.0f} µs")
+        print(f"{kind:11} {name:8} p50 {np.quantile(values, 0.5):8,.0f} µs   p99 {np.quantile(values, 0.99):8,.0f} µs")
     return [
         Ratio(
             f"get_online_features over ours, {kind}, p{quantile * 100:.0f}",
@@ -134,24 +136,33 @@ def measure(kind: str, location: str, entities: int, requests: int, folder: Path
     ]
 
 
+@contextlib.contextmanager
+def location_of(kind: str, folder: Path) -> Iterator[str]:
+    """An empty store of a kind."""
+    if kind == "sqlite":
+        yield str(folder / "online.db")
+    elif kind == "redis":
+        with redis() as url:
+            yield url
+    else:
+        with postgresql() as server:
+            credentials = f"postgres:{quote(PASSWORD, safe='')}"
+            yield f"postgresql://{credentials}@127.0.0.1:{server.port}/postgres?sslmode=disable"
+
+
 def main() -> None:
-    """Measure SQLite, and Redis where there is one."""
+    """Measure each kind of store that there is a server for."""
     parser = argument_parser(__doc__)
     parser.add_argument("--entities", type=int, default=5_000)
     parser.add_argument("--requests", type=int, default=2_000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="online-features-") as temporary:
-        folder = Path(temporary)
-        ratios = []
-        for kind in ("sqlite", "redis"):
-            (folder / kind).mkdir()
-            if kind == "sqlite":
-                location = str(folder / kind / "online.db")
-                ratios += measure(kind, location, options.entities, options.requests, folder / kind)
-                continue
+    ratios: list[Ratio] = []
+    for kind in ("sqlite", "redis", "postgresql"):
+        with tempfile.TemporaryDirectory(prefix="online-features-") as temporary:
+            folder = Path(temporary)
             try:
-                with redis() as url:
-                    ratios += measure(kind, url, options.entities, options.requests, folder / kind)
+                with location_of(kind, folder) as location:
+                    ratios += measure(kind, location, options.entities, options.requests, folder)
             except ServerMissing as missing:
                 print(missing)
     save_ratios(ratios, options.ratios)

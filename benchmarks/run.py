@@ -35,6 +35,7 @@ BENCHMARKS = {
     "statistics": "validation",
     "validation_alarms": "validation",
     "online_features": "modelling",
+    "materialization": "modelling",
     "features": "modelling",
     "scale": "platform",
 }

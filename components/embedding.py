@@ -10,6 +10,7 @@ import inspect
 import io
 import tarfile
 import textwrap
+import tokenize
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -40,12 +41,17 @@ def _imported_by(content: bytes) -> frozenset[str]:
 
 
 @functools.cache
-def without_docstrings(content: bytes) -> bytes:
-    """A module without its docstrings, which are for readers of the repository; every line keeps its number.
+def bare(content: bytes) -> bytes:
+    """A module without its comments and docstrings, which are for readers of the repository; every line keeps its
+    number.
 
-    They are nearly a third of what travels, and Linux caps the argument that a cluster passes it in.
+    They are more than a third of what travels, and Linux caps the argument that a cluster passes it in.
     """
     lines = content.decode("utf-8").splitlines(keepends=True)
+    for token in tokenize.generate_tokens(io.StringIO(content.decode("utf-8")).readline):
+        if token.type == tokenize.COMMENT:
+            number, column = token.start
+            lines[number - 1] = lines[number - 1][:column].rstrip() + "\n"
     for node in ast.walk(ast.parse(content)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
@@ -73,7 +79,7 @@ def module_file(name: str, root: Path = ROOT) -> Path | None:
 def module_closure(names: Iterable[str], root: Path = ROOT) -> dict[str, bytes]:
     """First-party modules behind dotted names with all they import, their packages, and the templates beside them.
 
-    Docstrings stay behind.
+    Comments and docstrings stay behind.
 
     Args:
         names: Dotted names; those of libraries are passed over.
@@ -88,7 +94,7 @@ def module_closure(names: Iterable[str], root: Path = ROOT) -> dict[str, bytes]:
         file = module_file(waiting.pop(), root)
         if file is None or str(file.relative_to(root)) in files:
             continue
-        content = without_docstrings(file.read_bytes())
+        content = bare(file.read_bytes())
         files[str(file.relative_to(root))] = content
         waiting += _imported_by(content)
         for beside in file.parent.iterdir():

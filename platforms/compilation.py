@@ -73,6 +73,21 @@ def compile_pipeline(
     return configuration
 
 
+def recurrence(configuration: Configuration, name: str, target: TargetName) -> str:
+    """The cron expression by which a pipeline recurs, as the target's scheduler reads it; empty for none.
+
+    Args:
+        configuration: The project's configuration.
+        name: One of PIPELINES.
+        target: Kubeflow's has seconds before it (`cron_expression` of `create_recurring_run`), Vertex AI's a time zone
+            (`cron` of `PipelineJob.create_schedule`). This machine has no scheduler.
+    """
+    cron: str | None = getattr(configuration.schedules, name)
+    if cron is None or target == "local":
+        return ""
+    return f"0 {cron}" if target == "kubeflow" else f"TZ=UTC {cron}"
+
+
 def default_parameters(configuration: Configuration, target: TargetName) -> dict[str, str]:
     """Defaults of the pipeline's parameters: the target's stores. Local runs name theirs at each run.
 

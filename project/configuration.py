@@ -8,7 +8,7 @@ from project.data import Entity, Source
 from project.evaluation import Evaluation
 from project.features import Features, Label, Snapshots, Split
 from project.gate import Gate
-from project.production import Deployment, Monitoring, Targets
+from project.production import Deployment, Monitoring, Schedules, Targets
 from project.section import Name, Section
 from project.training import Training
 from project.tuning import Tuning
@@ -50,6 +50,8 @@ class Configuration(Section):
     """How an approved model is served."""
     monitoring: Monitoring = Monitoring()
     """When production has moved away from the model."""
+    schedules: Schedules = Schedules()
+    """When pipelines recur on a cluster."""
     targets: Targets = Targets()
     """Where each cluster keeps what outlives a run."""
 

@@ -53,8 +53,6 @@ class Deployment(Section):
 class Monitoring(Section):
     """When production has moved away from what the model knows."""
 
-    schedule: str = "0 6 * * *"
-    """Cron expression of the recurring pipeline."""
     window_days: int = Field(default=7, gt=0)
     """Age of the oldest prediction that is looked at."""
     smallest_window: int = Field(default=100, gt=0)
@@ -65,6 +63,27 @@ class Monitoring(Section):
     """… and its distance (Jensen-Shannon, 0 to 1) is above this."""
     drifted_share: Probability = 0.3
     """Retraining is asked for when more than this share of the features drifts, or the score does."""
+
+
+_CRON_FIELD = r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*"
+Cron = Annotated[str, StringConstraints(strip_whitespace=True, pattern=rf"^{_CRON_FIELD}( {_CRON_FIELD}){{4}}$")]
+
+
+class Schedules(Section):
+    """When pipelines recur on a cluster: cron expressions, UTC, of minute, hour, day of month, month, day of week.
+
+    Compiling names them as the target wants them; a pipeline without one is started by a person or another system.
+    """
+
+    materialization: Cron | None = "0 5 * * *"
+    """The online store is filled. It has to recur well within `features.freshness_days`, after which a feature that
+    nobody confirmed is missing."""
+    monitoring: Cron | None = "0 6 * * *"
+    """Drift is looked for."""
+    batch_scoring: Cron | None = None
+    """All entities are scored."""
+    training: Cron | None = None
+    """A new candidate is trained, whether or not monitoring asks for one."""
 
 
 def located(pattern: str, remedy: str) -> AfterValidator:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 from components.contract import ContractViolation
 from components.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
 from components.features.online_reading import Stored
-from components.features.online_store import Materialization, OnlineStore
+from components.features.online_store import OnlineStore
 from project.features import Present
 from project.loading import load_configuration
 
 # How long a newer materialization may go unseen, by requests that name no time where the data are the present.
 NEWS_SECONDS = 1.0
 
-AS_OF = Gauge("online_features_as_of_seconds", "Time (Unix) as of which the online store holds the features")
 ENTITIES = Counter("online_features_entities", "Entities that features were looked up for")
 MISSING = Counter("online_features_missing", "Entities for which a feature was missing or too old", ["feature"])
 
@@ -50,7 +50,13 @@ class OnlineFeatures:
         self._on_demand = [name for names in self._definitions.on_demand_inputs.values() for name in names]
         self._convert = [(f.name, float if f.type == "numeric" else str) for f in self._definitions.features]
         self._missing = {feature.name: MISSING.labels(feature.name) for feature in self._definitions.features}
-        self._look_for_news()
+        self._asked = -math.inf
+        self.look_for_news()
+
+    @property
+    def freshness_seconds(self) -> float:
+        """Age at which a stored feature counts as missing; infinite where the present is the time of the data."""
+        return math.inf if self._present is Present.data else self._definitions.freshness.total_seconds()
 
     @property
     def feature_version(self) -> str:
@@ -73,8 +79,7 @@ class OnlineFeatures:
         """
         if not entity_keys:
             return []
-        if time.monotonic() - self._asked > NEWS_SECONDS:
-            self._look_for_news()
+        self.look_for_news()
         keys = [self._key(entity) for entity in entity_keys]
         moment = self._moment(request_time)
         rows = [self._fresh(stored, moment) for stored in self._store.read(self._reader, keys)]
@@ -100,20 +105,23 @@ class OnlineFeatures:
         """Values by name, of the views that are not too old."""
         row: dict[str, Any] = {}
         for values in stored.values():
-            if moment - (values[TIMESTAMP] or self._as_of) <= self._definitions.freshness:
+            if moment - (values[TIMESTAMP] or self.materialized.as_of) <= self._definitions.freshness:
                 row |= values
         return row
 
     def _moment(self, request_time: datetime | None) -> datetime:
         if request_time is not None:
             return request_time if request_time.tzinfo else request_time.replace(tzinfo=UTC)
-        return self._as_of if self._present is Present.data else datetime.now(UTC)
+        return self.materialized.as_of if self._present is Present.data else datetime.now(UTC)
 
-    def _look_for_news(self) -> None:
-        self._as_of, self._asked = self._materialized().as_of, time.monotonic()
-        AS_OF.set(self._as_of.timestamp())
+    def look_for_news(self) -> None:
+        """Ask the store for a newer materialization, unless it was just asked.
 
-    def _materialized(self) -> Materialization:
+        Raises:
+            ContractViolation: it cannot be asked, or holds no features of this version any more.
+        """
+        if time.monotonic() - self._asked <= NEWS_SECONDS:
+            return
         materialized = self._store.materialized()
         if materialized is None:
             others = self._store.all_materialized()
@@ -123,7 +131,7 @@ class OnlineFeatures:
                 f"model was trained with; it holds {holds or 'nothing'}. Run the materialization pipeline with the "
                 "model's definitions."
             )
-        return materialized
+        self.materialized, self._asked = materialized, time.monotonic()
 
     def _key(self, entity: Any) -> Any:
         if self._definitions.key_type == "VARCHAR":

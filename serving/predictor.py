@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import kserve
 from kserve import InferOutput, InferRequest, InferResponse
 from kserve.errors import InvalidInput, ModelNotReady
-from prometheus_client import Histogram
+from prometheus_client import REGISTRY, Histogram
 
 from components.contract import ContractViolation
 from serving.decoding import Decoder, PredictionRequest, Row
+from serving.feature_metrics import FeatureMetrics
 from serving.model import Scores, ScoringModel
 from serving.prediction_log import Prediction, PredictionLog
 
@@ -59,6 +60,7 @@ class FeatureLookup:
         self.model = model
         self._place = (project_folder, online_store)
         self._features: OnlineFeatures | None = None
+        self._metrics: FeatureMetrics | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-features")
         self._thread.submit(self._open).add_done_callback(self._tell)
 
@@ -76,9 +78,14 @@ class FeatureLookup:
 
         if self._features is None:
             self._features = OnlineFeatures(*self._place)
+            self._metrics = FeatureMetrics(self._features, self._look_for_news)
+            REGISTRY.register(self._metrics)
         return self._features
 
-    def _tell(self, opened: Future[OnlineFeatures]) -> None:
+    def _look_for_news(self) -> None:
+        self._thread.submit(lambda: self._open().look_for_news()).add_done_callback(self._tell)
+
+    def _tell(self, opened: Future[Any]) -> None:
         error = None if opened.cancelled() else opened.exception()
         if error is not None:
             LOGGER.warning("%s answers only requests that bring all features along, so far: %s", self.model, error)
@@ -93,6 +100,8 @@ class FeatureLookup:
 
     def close(self) -> None:
         """End the thread."""
+        if self._metrics is not None:
+            REGISTRY.unregister(self._metrics)
         self._thread.shutdown(cancel_futures=True)
 
 

@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.data.tables import parquet_file, quoted
-from components.features.definitions import Definitions
+from components.features.definitions import MODEL_TYPES, Definitions, Feature
 from components.features.online_store import Inventory, Materialization, OnlineStore
 from components.features.point_in_time import session, show_tables, view_values
+from components.features.quality import described, newest_rows
 from project.data import Table
 
 # Entities that are written at a time: a reader sees all of them change at once, or none.
@@ -89,7 +90,9 @@ def fill(
     """
     rows: dict[str, int] = {}
     written: dict[str, int] = {}
+    quality: list[dict[str, Any]] = []
     example = None
+    newest = newest_rows(validated, tables, definitions, as_of)
     before = store.materialized()
     if before is not None:
         # Until all is written the store holds some of both.
@@ -101,8 +104,12 @@ def fill(
             with contextlib.closing(connection.cursor()) as cursor:
                 rows[view], first = _show_values(cursor, definitions, view, values, only)
                 written[view] = _write_changes(cursor, store, definitions, view, as_of)
+                newest_row = newest[view].isoformat() if view in newest else None
+                quality.append(
+                    {"view": view, "newest_row": newest_row, "features": _described(cursor, definitions, view)}
+                )
             example = first if example is None else example
-    materialization = Materialization(definitions.version, as_of, tables_digest, rows, example)
+    materialization = Materialization(definitions.version, as_of, tables_digest, rows, example, quality)
     store.note(materialization)
     return Filled(materialization, written)
 
@@ -166,6 +173,21 @@ def _write_changes(
     now = cursor.sql("SELECT key, digest, seen FROM compared WHERE action <> 'forget'").to_arrow_table()
     store.note_inventory(view, Inventory(as_of, True, now))
     return int(touched)
+
+
+def _described(cursor: duckdb.DuckDBPyConnection, definitions: Definitions, view: str) -> list[dict[str, Any]]:
+    """What the features of a view that a model can be given are like, one column in memory at a time."""
+    features = [
+        Feature(view, field.name, MODEL_TYPES[field.dtype])
+        for field in definitions.views[view].features
+        if field.dtype in MODEL_TYPES
+    ]
+    return [{"feature": feature.name, **described(feature, _column(cursor, feature))} for feature in features]
+
+
+def _column(cursor: duckdb.DuckDBPyConnection, feature: Feature) -> pa.ChunkedArray:
+    values = cursor.sql(f"SELECT {quoted(feature.name)} FROM present").to_arrow_table()[0]
+    return values.cast(pa.float64()) if feature.type == "numeric" else values
 
 
 def _batches(cursor: duckdb.DuckDBPyConnection, query: str) -> Iterator[pa.RecordBatch]:

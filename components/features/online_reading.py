@@ -169,18 +169,32 @@ class PostgresReader(_SqlReader):
         super().__init__(views, wanted, keys)
         self._settings = config.online_store
         self._connection: Connection[Any] | None = None
-        self._query = sql.SQL(" UNION ALL ").join(
-            sql.SQL("SELECT {}, entity_key, feature_name, value FROM {} WHERE entity_key = ANY(%(keys)s)").format(
-                sql.Literal(position),
-                sql.Identifier(self._settings.db_schema, compute_table_id(config.project, view)),
+        self._query = (
+            sql.SQL(" UNION ALL ")
+            .join(
+                sql.SQL("SELECT {}, entity_key, feature_name, value FROM {} WHERE entity_key = ANY(%(keys)s)").format(
+                    sql.Literal(position),
+                    sql.Identifier(self._settings.db_schema, compute_table_id(config.project, view)),
+                )
+                for position, view in enumerate(views)
             )
-            for position, view in enumerate(views)
+            .as_string()
         )
 
     def _rows(self, keys: Sequence[bytes]) -> Iterable[tuple[int, bytes, str, bytes]]:
         import psycopg
 
-        # One that broke off is closed: the next question opens another.
+        try:
+            return self._ask(keys)
+        except psycopg.OperationalError:
+            if self._connection is None or not self._connection.closed:
+                raise
+            # It broke off since the last question; a second failure is one.
+            return self._ask(keys)
+
+    def _ask(self, keys: Sequence[bytes]) -> list[tuple[int, bytes, str, bytes]]:
+        import psycopg
+
         if self._connection is None or self._connection.closed:
             settings = self._settings
             self._connection = psycopg.connect(

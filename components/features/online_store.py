@@ -77,6 +77,9 @@ class Materialization:
     """Entities that each view speaks of, by view."""
     example_entity: Any
     """Key of an entity that is in it, None where there is none."""
+    quality: Sequence[Mapping[str, Any]] = ()
+    """Of each view `view`, `newest_row` (ISO time of the newest row in any table that its SQL reads, or None) and
+    `features`, each as `quality.described` describes it."""
 
     def record(self) -> str:
         """As the journal keeps it."""

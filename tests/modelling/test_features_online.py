@@ -119,6 +119,23 @@ def test_repeating_a_materialization_changes_nothing(tmp_path: Path) -> None:
     assert first["rows"] == first["written"] == {"loans_so_far": 40}
 
 
+def test_a_materialization_describes_the_features_of_all_entities_in_the_store(tmp_path: Path) -> None:
+    as_of = START + 40 * DAY
+    readers, loans = some_readers_and_loans()
+    expected = expected_features(readers, loans, as_of)
+    project = write_project(tmp_path / "project")
+    [view] = materialize(project, write_tables(tmp_path / "tables", readers, loans, as_of))["quality"]
+    newest = max(row["lent_at"] for row in loans if row["lent_at"] <= as_of >= row["recorded_at"])
+    assert (view["view"], view["newest_row"]) == ("loans_so_far", newest.isoformat())
+    of = {feature["feature"]: feature for feature in view["features"]}
+    assert list(of) == ["loans", "pages", "average_pages", "likes_poetry", "genre"]
+    assert of["genre"]["missing"] == sum(row["genre"] is None for row in expected.values()) / len(expected)
+    assert of["loans"]["mean"] == pytest.approx(sum(row["loans"] for row in expected.values()) / len(expected))
+    assert of["loans"]["quantiles"][-1] == max(row["loans"] for row in expected.values())
+    # The store tells the server, also when nothing had to be written.
+    assert materialize(project, tmp_path / "tables")["quality"] == [view]
+
+
 def test_older_tables_do_not_replace_newer_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project = write_project(tmp_path / "project")
     newer, older = START + 40 * DAY, START + 30 * DAY

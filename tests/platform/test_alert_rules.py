@@ -12,8 +12,8 @@ import yaml
 from prometheus_client import Histogram
 
 ROOT = Path(__file__).parents[2]
-SERIES = re.compile(r"\b((?:prediction|request)_[a-z_]+)")
-DEFINED = re.compile(r"\b(Counter|Histogram)\(\s*\"([a-z_]+)\"")
+SERIES = re.compile(r"\b((?:prediction|request|online_features)_[a-z_]+)")
+DEFINED = re.compile(r"\b(Counter|Histogram|Gauge|GaugeMetricFamily)\(\s*\"([a-z_]+)\"")
 
 
 def rules() -> list[dict[str, Any]]:
@@ -24,6 +24,7 @@ def rules() -> list[dict[str, Any]]:
 def exposed_series() -> set[str]:
     """What the server's own metrics and KServe's are called where Prometheus reads them."""
     suffixes = {"Counter": ["_total"], "Histogram": ["_bucket", "_count", "_sum"]}
+    suffixes |= {"Gauge": [""], "GaugeMetricFamily": [""]}
     source = "\n".join(file.read_text("utf-8") for file in (ROOT / "serving").glob("*.py"))
     series = {name + suffix for kind, name in DEFINED.findall(source) for suffix in suffixes[kind]}
     of_kserve = [value for value in vars(kserve.metrics).values() if isinstance(value, Histogram)]

@@ -17,7 +17,7 @@ import yaml
 from kfp import components as kfp_components
 
 from compile import main as compile_command
-from components.embedding import archive, module_closure, without_docstrings
+from components.embedding import archive, bare, module_closure
 from components.environment import Target, TargetName, components_of
 from environments.locks import (
     CLUSTER_ENVIRONMENTS,
@@ -26,8 +26,9 @@ from environments.locks import (
     interpreter,
     pinned_requirements,
 )
-from platforms.compilation import PIPELINES, compile_components, compile_pipeline
-from project.loading import ConfigurationError
+from platforms.compilation import PIPELINES, compile_components, compile_pipeline, recurrence
+from project.loading import ConfigurationError, load_configuration
+from project.production import Schedules
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = {"churn": ROOT, "cdnow": ROOT / "examples" / "cdnow"}
@@ -300,9 +301,29 @@ def test_imports_inside_functions_are_found_and_libraries_are_not(tmp_path: Path
     ]
 
 
-def test_code_travels_without_docstrings_and_keeps_its_line_numbers() -> None:
-    written = b'"""Of\n\ntwo lines."""\n\n\nclass Broken(Exception):\n    """None: \xc3\xa9."""\n\n\nlast = "kept"\n'
-    assert without_docstrings(written) == b'""\n\n\n\n\nclass Broken(Exception):\n    ""\n\n\nlast = "kept"\n'
+def test_code_travels_without_comments_and_docstrings_and_keeps_its_line_numbers() -> None:
+    written = b'"""Of\n\ntwo lines."""  # noqa\n\n\nclass Broken(Exception):  # why\n    """None: \xc3\xa9."""\n\n\n'
+    written += b'# Kept.\nlast = "# kept"\n'
+    assert bare(written) == b'""\n\n\n\n\nclass Broken(Exception):\n    ""\n\n\n\nlast = "# kept"\n'
     travelling = module_closure(["components.embedding"])["components/embedding.py"]
     assert len(travelling.splitlines()) == len((ROOT / "components" / "embedding.py").read_bytes().splitlines())
-    assert without_docstrings(travelling) == travelling
+    assert bare(travelling) == travelling
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "cron"),
+    [
+        ("materialization", "kubeflow", "0 0 5 * * *"),
+        ("materialization", "vertex", "TZ=UTC 0 5 * * *"),
+        ("materialization", "local", ""),
+        ("training", "kubeflow", ""),
+    ],
+)
+def test_a_pipeline_recurs_as_the_project_says_in_the_targets_own_words(
+    name: str, target: TargetName, cron: str
+) -> None:
+    assert recurrence(load_configuration(ROOT), name, target) == cron
+
+
+def test_every_pipeline_can_be_made_to_recur() -> None:
+    assert set(Schedules.model_fields) == set(PIPELINES)

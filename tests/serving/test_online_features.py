@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import struct
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from feast.infra.key_encoding_utils import serialize_entity_key
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from components.contract import ContractViolation
 from components.features import online_reading
@@ -18,6 +21,8 @@ from components.features.definitions import load_definitions
 from components.features.online_reading import EntityKeys, FeastReader
 from components.features.online_store import Materialization, OnlineStore
 from project.loading import load_configuration
+from serving import online_features
+from serving.feature_metrics import FeatureMetrics
 from serving.online_features import OnlineFeatures
 from serving.predictor import FeatureLookup, FeaturesUnavailable
 from tests.lending_library import START, write_project
@@ -45,6 +50,11 @@ def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3) 
     }
     store.write("loans_so_far", pa.RecordBatch.from_pydict(columns))
     store.note(Materialization(definitions.version, as_of, "", {"loans_so_far": 2}, 1))
+
+
+@pytest.fixture(autouse=True)
+def news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online_features, "NEWS_SECONDS", -1.0)
 
 
 @pytest.fixture
@@ -205,6 +215,57 @@ def test_prometheus_learns_how_fresh_and_how_often_missing_features_are(project:
     fill(project, place)
     before = metric("online_features_entities_total"), metric("online_features_missing_total", feature="genre")
     OnlineFeatures(project, place).lookup([1, 2, 3], AS_OF)
-    assert metric("online_features_as_of_seconds") == AS_OF.timestamp()
     assert metric("online_features_entities_total") == before[0] + 3
     assert metric("online_features_missing_total", feature="genre") == before[1] + 2
+
+
+def test_prometheus_learns_what_the_store_holds_and_forgets_what_it_no_longer_does(project: Path, place: str) -> None:
+    fill(project, place)
+    store = OnlineStore(place, "library", load_definitions(project, load_configuration(project)))
+    loans = {"feature": "loans", "missing": 0.5, "mean": 3.0, "quantiles": [3.0, 3.0, 3.0, 3.0, 4.0]}
+    genre = {"feature": "genre", "missing": 0.0, "distinct": 1, "most_frequent": [{"value": "crime", "share": 1.0}]}
+    quality = {"view": "loans_so_far", "newest_row": LAST_LOAN.isoformat(), "features": [loans, genre]}
+    materialized = store.materialized()
+    assert materialized is not None
+    store.note(replace(materialized, quality=[quality]))
+    features = OnlineFeatures(project, place)
+    prometheus = CollectorRegistry()
+    prometheus.register(FeatureMetrics(features, features.look_for_news))
+
+    def metric(name: str, **labels: str) -> float | None:
+        return prometheus.get_sample_value(f"online_features_{name}", labels)
+
+    assert metric("as_of_seconds") == AS_OF.timestamp()
+    assert metric("freshness_seconds") == timedelta(days=7).total_seconds()
+    assert metric("newest_row_seconds", view="loans_so_far") == LAST_LOAN.timestamp()
+    assert metric("missing_ratio", view="loans_so_far", feature="loans") == 0.5
+    assert metric("mean", view="loans_so_far", feature="loans") == 3
+    assert metric("quantile", view="loans_so_far", feature="loans", quantile="1") == 4
+    assert metric("category_ratio", view="loans_so_far", feature="genre", category="crime") == 1
+    store.note(replace(materialized, as_of=AS_OF + timedelta(days=1), quality=[{**quality, "features": [loans]}]))
+    assert metric("category_ratio", view="loans_so_far", feature="genre", category="crime") is None
+    assert metric("as_of_seconds") == (AS_OF + timedelta(days=1)).timestamp()
+
+
+def test_a_project_on_historical_data_has_no_age_at_which_its_features_expire(tmp_path: Path) -> None:
+    change = {"pipeline.yaml": ("freshness_days: 7", "freshness_days: 7, present: data")}
+    project = write_project(tmp_path / "project", change)
+    fill(project, str(tmp_path / "online.db"))
+    assert OnlineFeatures(project, str(tmp_path / "online.db")).freshness_seconds == math.inf
+
+
+def test_the_server_tells_how_fresh_its_store_is_also_when_nobody_asks_for_features(
+    project: Path, tmp_path: Path
+) -> None:
+    place = str(tmp_path / "online.db")
+    fill(project, place)
+    lookup = FeatureLookup("library", project, place)
+    asyncio.run(lookup.lookup([1], AS_OF))
+    fill(project, place, AS_OF + timedelta(days=1))
+    deadline = time.monotonic() + 20
+    while REGISTRY.get_sample_value("online_features_as_of_seconds") == AS_OF.timestamp():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert REGISTRY.get_sample_value("online_features_as_of_seconds") == (AS_OF + timedelta(days=1)).timestamp()
+    lookup.close()
+    assert REGISTRY.get_sample_value("online_features_as_of_seconds") is None

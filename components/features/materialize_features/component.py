@@ -19,8 +19,9 @@ def materialize_features(project: Input[Artifact], validated: Input[Dataset], st
         project: The project, as `load_project` gives it; its stores name the online store.
         validated: The tables, as `validate_data` gives them.
         store: JSON file: `online_store`, `feature_version`, `as_of` of the values now in the store, `rows` in it by
-            view, `written` (of how many entities, by view: the others had not changed), `removed` (versions that were)
-            and `example_entity`. The same is in its metadata, with `summary`.
+            view, `written` (of how many entities, by view: the others had not changed), `removed` (versions that were),
+            `quality` (of each view the newest row of its tables and how its features are spread) and `example_entity`.
+            The same is in its metadata, with `summary`.
     """
     import json
     from pathlib import Path

@@ -28,8 +28,8 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
 
     Returns:
         `online_store`, `feature_version`, `as_of` (of what the store now holds, ISO time), `rows` in it by view,
-        `written` (by view, of how many entities something was), `removed` (versions that nothing needs any more) and
-        `example_entity`, one that is in it (absent where there is none).
+        `written` (by view, of how many entities something was), `removed` (versions that nothing needs any more),
+        `quality` (see `Materialization`) and `example_entity`, one that is in it (absent where there is none).
 
     Raises:
         ContractViolation: the definitions, a view's SQL or the data cannot be trusted, or the store cannot be reached.
@@ -57,6 +57,7 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
         "as_of": now.as_of.isoformat(),
         "rows": dict(now.rows),
         "written": {view: written.get(view, 0) for view in now.rows},
+        "quality": list(now.quality),
         "removed": remove_unused(store, now, configuration, stores.tracking_uri),
         **({} if now.example_entity is None else {"example_entity": now.example_entity}),
     }

@@ -1,4 +1,4 @@
-"""What the features of a training set are like: how fresh, how often missing, how spread."""
+"""What features are like, in a training set or in the online store: how fresh, how often missing, how spread."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def view_quality(
             "newest_row": newest[view].isoformat() if view in newest else None,
             "age_days": (as_of - newest[view]).total_seconds() / 86_400 if view in newest else None,
             "features": [
-                {"feature": feature.name, **_described(feature, columns[feature.name])}
+                {"feature": feature.name, **described(feature, columns[feature.name])}
                 for feature in definitions.features
                 if feature.view == view
             ],
@@ -75,15 +75,16 @@ def newest_rows(
     return newest
 
 
-def _described(feature: Feature, values: pa.ChunkedArray) -> dict[str, Any]:
+def described(feature: Feature, values: pa.ChunkedArray) -> dict[str, Any]:
+    """The share that is missing, and how the known values of a feature are spread: see `view_quality`."""
     known = values.drop_null()
-    described: dict[str, Any] = {"missing": values.null_count / len(values)}
+    missing: dict[str, Any] = {"missing": values.null_count / len(values) if len(values) else None}
     if feature.type == "numeric":
         quantiles = pc.quantile(known, list(QUANTILES)).to_pylist()
-        return {**described, "mean": pc.mean(known).as_py(), "quantiles": quantiles}
+        return {**missing, "mean": pc.mean(known).as_py(), "quantiles": quantiles}
     counts = sorted(pc.value_counts(known).to_pylist(), key=lambda count: (-count["counts"], count["values"]))
     return {
-        **described,
+        **missing,
         "distinct": len(counts),
         "most_frequent": [
             {"value": count["values"], "share": count["counts"] / len(known)} for count in counts[:MOST_FREQUENT]
