@@ -130,6 +130,7 @@ OnlineStore = Annotated[
     ),
 ]
 
+
 def _in_clear(location: str) -> str:
     return without_secrets(location) if location.startswith(("bigquery:", "snowflake:")) else location
 
