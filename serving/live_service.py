@@ -8,6 +8,7 @@ revision: a release therefore writes its own together with the model, and none w
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -152,9 +153,13 @@ class LiveService:
         return "serving.kserve.io", "v1beta1", self.namespace, "inferenceservices", self.name
 
     def _refused(self, error: kubernetes.ApiException) -> ContractViolation:
+        try:
+            said = json.loads(error.body)["message"]
+        except (TypeError, ValueError, KeyError):
+            said = error.reason
         return ContractViolation(
             f"the cluster refuses the step's request for the InferenceService {self.name} in {self.namespace} "
-            f"({error.status} {error.reason}: {str(error.body or '')[:500]}). The pipeline's service account needs "
+            f"({error.status}: {said}). The pipeline's service account needs "
             "get, create, patch and delete on inferenceservices.serving.kserve.io there."
         )
 

@@ -45,7 +45,9 @@ class InferenceService:
             revision.ready = revision.version not in self.broken
         spec = self.body["spec"]["predictor"]
         # KServe hands the service's annotations on to the template, so a changed one makes a revision.
-        template = json.dumps([self.body["metadata"]["annotations"], {**spec, "canaryTrafficPercent": None}])
+        template = json.dumps(
+            [self.body["metadata"]["annotations"], {**spec, "canaryTrafficPercent": None}], sort_keys=True
+        )
         if not self.revisions or self.revisions[-1].template != template:
             name = f"{self.body['metadata']['name']}-predictor-{len(self.revisions) + 1:05d}"
             arguments = dict(item[2:].split("=", 1) for item in spec["containers"][0]["args"])

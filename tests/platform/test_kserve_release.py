@@ -72,6 +72,17 @@ class Place:
         return found
 
 
+def resolving(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the names inside a cluster lead to a port of this machine."""
+    connect = socket.create_connection
+
+    def resolve(address: tuple[str, int], *rest: Any, **more: Any) -> socket.socket:
+        inside = address[0].endswith(".svc.cluster.local")
+        return connect(("127.0.0.1", port) if inside else address, *rest, **more)
+
+    monkeypatch.setattr(socket, "create_connection", resolve)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     cluster = Cluster()
@@ -88,14 +99,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
     monkeypatch.setattr(live_service, "POLL_SECONDS", 0.0)
     monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
-    connect = socket.create_connection
-
-    def resolve(address: tuple[str, int], *rest: Any, **more: Any) -> socket.socket:
-        """The cluster's names lead to the stand-in."""
-        inside = address[0].endswith(".svc.cluster.local")
-        return connect(("127.0.0.1", server.server_port) if inside else address, *rest, **more)
-
-    monkeypatch.setattr(socket, "create_connection", resolve)
+    resolving(server.server_port, monkeypatch)
     yield Place(cluster, tmp_path)
     server.shutdown()
     server.server_close()
@@ -233,5 +237,5 @@ def test_an_account_that_may_not_is_told_which_rights_it_needs(place: Place) -> 
     with pytest.raises(ContractViolation, match="needs get, create, patch and delete"):
         place.release("2")
     place.cluster.forbidden.add("GET")
-    with pytest.raises(ContractViolation, match="403 Forbidden"):
+    with pytest.raises(ContractViolation, match="403: GET is forbidden"):
         place.back()
