@@ -1,9 +1,9 @@
 """How much of an online store a materialization writes, and how long that takes, beside filling an empty store.
 
 Made-up events in four feature views with sliding windows. A store is filled as of one moment, then as of an hour and a
-day later, and once more as of a moment at which nothing had changed; beside each stands an empty store filled as of the
-same moment, and every value that it has must be in the first one too. On SQLite, and on Redis and PostgreSQL where there
-is a server.
+day later, and once more as of a moment at which nothing had changed. Beside each stands an empty store filled as of
+the same moment, and every value that it has must be in the first one too. On SQLite, and on Redis and PostgreSQL where
+there is a server.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import sys
 import tempfile
 import time
@@ -18,7 +19,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from benchmarks.features import AS_OF, write_inputs
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
@@ -47,7 +47,8 @@ def empty_stores(kind: str, folder: Path) -> Iterator[Callable[[], str]]:
             yield lambda: f"{url}/{next(number)}"
     else:
         with servers.postgresql() as server:
-            place = f"postgresql://postgres:{quote(servers.PASSWORD, safe='')}@127.0.0.1:{server.port}/postgres"
+            os.environ["ONLINE_STORE_PASSWORD"] = servers.PASSWORD
+            place = f"postgresql://postgres:${{ONLINE_STORE_PASSWORD}}@127.0.0.1:{server.port}/postgres"
             yield lambda: f"{place}?sslmode=disable&db_schema=store_{next(number)}"
 
 

@@ -7,6 +7,7 @@ is compared, bit for bit. On SQLite, and on Redis where there is a server.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sys
 import tempfile
@@ -15,7 +16,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -146,8 +146,8 @@ def location_of(kind: str, folder: Path) -> Iterator[str]:
             yield url
     else:
         with postgresql() as server:
-            credentials = f"postgres:{quote(PASSWORD, safe='')}"
-            yield f"postgresql://{credentials}@127.0.0.1:{server.port}/postgres?sslmode=disable"
+            os.environ["ONLINE_STORE_PASSWORD"] = PASSWORD
+            yield f"postgresql://postgres:${{ONLINE_STORE_PASSWORD}}@127.0.0.1:{server.port}/postgres?sslmode=disable"
 
 
 def main() -> None:

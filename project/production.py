@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import parse_qsl
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from project.data import without_secrets
+from project.data import SECRET_PARAMETERS, SECRET_REFERENCE, without_secrets
 from project.section import ModelName, Probability, Section
 
 
@@ -119,15 +120,32 @@ DatasetRemote = Annotated[
         "dataset versions are kept in a folder, s3://, gs:// or ssh://; choose one of these",
     ),
 ]
+
+
+def _no_password(location: str) -> str:
+    """A location, if its password is the name of a variable."""
+    password = location.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    given = parse_qsl(location.partition("?")[2])
+    passwords = [password, *(value for name, value in given if SECRET_PARAMETERS.fullmatch(name))]
+    if any(value and not SECRET_REFERENCE.fullmatch(value) for value in passwords):
+        raise PydanticCustomError(
+            "store",
+            "a password stands in it, and a project is embedded in every pipeline. Write ${NAME} in its place: steps "
+            "and servers take NAME from their environment or from a mounted secret",
+        )
+    return location
+
+
 OnlineStore = Annotated[
     str,
     located(
         r"(?!.*://).*|rediss?://([^/]*@)?[^/@:]+:\d+(/\d*)?|postgresql://[^/@]+@[^/@]+/[^/?]+(\?.*)?|"
         r"bigtable://[^/?]+/[^/?]+(\?.*)?|feast://[a-z0-9_.]+(\?.*)?",
         "the online store is a SQLite file, redis://HOST:PORT (rediss:// for TLS), "
-        "postgresql://USER:PASSWORD@HOST/DATABASE, bigtable://PROJECT/INSTANCE or feast://TYPE?SETTING=VALUE; "
+        "postgresql://USER:${PASSWORD}@HOST/DATABASE, bigtable://PROJECT/INSTANCE or feast://TYPE?SETTING=VALUE; "
         "choose one of these",
     ),
+    AfterValidator(_no_password),
 ]
 
 
@@ -174,9 +192,9 @@ class Store(Section):
     dataset_remote: DatasetRemote
     """DVC remote for dataset versions: a folder, `s3://`, `gs://` or `ssh://`."""
     online_store: OnlineStore
-    """Feast online store: a SQLite file, `redis://HOST:PORT`, `postgresql://USER:PASSWORD@HOST/DATABASE`,
+    """Feast online store: a SQLite file, `redis://HOST:PORT`, `postgresql://USER:${NAME}@HOST/DATABASE`,
     `bigtable://PROJECT/INSTANCE`, or `feast://TYPE?SETTING=VALUE&…` for another one of Feast's, where its client is
-    installed."""
+    installed. A password is the name of a variable (`${NAME}`) that steps and servers find in their environment."""
     prediction_log: PredictionLog
     """Folder the servers write predictions to."""
     serving: Serving

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from kserve import V1beta1InferenceService, V1beta1InferenceServiceSpec, V1beta1
 from kubernetes import client as kubernetes
 
 from components.contract import ContractViolation
+from project.data import SECRET_REFERENCE
 from project.production import Deployment, Store
 from serving.client import JSON, SHADOW_HEADER, Answer, Client
 from serving.container import USER, Container, serving_container
@@ -55,6 +56,7 @@ def inference_service(
     uri: str,
     container: Container,
     volumes: Mapping[str, str],
+    secrets: Mapping[str, Mapping[str, str]],
 ) -> V1beta1InferenceService:
     """The manifest of a version, without a canary share.
 
@@ -67,6 +69,8 @@ def inference_service(
         uri: The model folder's artifact URI.
         container: What it runs on. Code comes with the model.
         volumes: PersistentVolumeClaims of the namespace that it mounts: where, by name.
+        secrets: Secrets of the namespace: by name the variable that each key becomes. It gets those that the online
+            store's location names.
     """
     settings = {
         "model_name": deployment.model,
@@ -95,7 +99,10 @@ def inference_service(
         image=container.image,
         command=container.command,
         args=[f"--{name}={value}" for name, value in settings.items()],
-        env=[kubernetes.V1EnvVar(name=name, value=value) for name, value in variables.items()],
+        env=[
+            *(kubernetes.V1EnvVar(name=name, value=value) for name, value in variables.items()),
+            *_of_secrets(SECRET_REFERENCE.findall(stores.online_store), secrets),
+        ],
         volume_mounts=mounts,
         ports=[kubernetes.V1ContainerPort(container_port=8080, protocol="TCP")],
         # Not answering is not failing: a container that installs its packages first takes a minute or two.
@@ -130,6 +137,14 @@ def inference_service(
     )
 
 
+def _of_secrets(variables: Collection[str], secrets: Mapping[str, Mapping[str, str]]) -> Iterator[kubernetes.V1EnvVar]:
+    for secret, keys in secrets.items():
+        for key, variable in keys.items():
+            if variable in variables:
+                source = kubernetes.V1SecretKeySelector(name=secret, key=key)
+                yield kubernetes.V1EnvVar(name=variable, value_from=kubernetes.V1EnvVarSource(secret_key_ref=source))
+
+
 class InferenceServiceTraffic:
     """A release of one version to an InferenceService."""
 
@@ -144,6 +159,7 @@ class InferenceServiceTraffic:
         version: str,
         uri: str,
         volumes: Mapping[str, str],
+        secrets: Mapping[str, Mapping[str, str]],
         **connection: Any,
     ) -> None:
         """Find what is released now.
@@ -155,6 +171,7 @@ class InferenceServiceTraffic:
             version: The model's version.
             uri: The model folder's artifact URI.
             volumes: PersistentVolumeClaims that servers mount: where, by name.
+            secrets: By name the variable that each key becomes.
             connection: More for `KServeClient`, such as `config_file`.
 
         Raises:
@@ -179,6 +196,7 @@ class InferenceServiceTraffic:
             uri=uri,
             container=serving_container(),
             volumes=volumes,
+            secrets=secrets,
         )
         self._revision = ""
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
@@ -36,12 +34,13 @@ def places(kind: str) -> Iterator[Place]:
         with servers.redis() as url:
             yield lambda folder: f"{url}/{next(_numbers)}"
     elif kind == "postgresql":
-        with servers.postgresql() as server:
-            place = f"postgresql://postgres:{quote(servers.PASSWORD, safe='')}@127.0.0.1:{server.port}/postgres"
+        with servers.postgresql() as server, pytest.MonkeyPatch.context() as environment:
+            environment.setenv("ONLINE_STORE_PASSWORD", servers.PASSWORD)
+            place = f"postgresql://postgres:${{ONLINE_STORE_PASSWORD}}@127.0.0.1:{server.port}/postgres"
             yield lambda folder: f"{place}?sslmode=disable&db_schema=of_test_{next(_numbers)}"
     elif kind == "bigtable":
         with servers.bigtable() as address, pytest.MonkeyPatch.context() as environment:
-            environment.setitem(os.environ, "BIGTABLE_EMULATOR_HOST", address)
+            environment.setenv("BIGTABLE_EMULATOR_HOST", address)
             yield lambda folder: f"bigtable://library/instance-{next(_numbers)}"
     else:
         raise ValueError(kind)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from components.contract import ContractViolation
+from components.data.ingest_data.secrets import reveal
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,25 @@ class Location:
     no_table: Callable[[Exception], bool] = lambda error: False
     """Whether one of them only means that nothing was ever written there."""
     url: str = field(default="", repr=False)
-    """As it was given; empty for a file."""
+    """With the password in its place; empty for a file."""
     file: Path | None = None
     """The SQLite file, if it is one."""
+    hide: Callable[[str], str] = str
+    """Takes the password out of a text, such as a client's error."""
 
 
 def located(location: str) -> Location:
     """Read a location.
 
     Args:
-        location: A SQLite file; `redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]` (`rediss://` for TLS);
-            `postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE`; `bigtable://PROJECT/INSTANCE`; or `feast://TYPE` for any
+        location: A SQLite file; `redis://[USER:${NAME}@]HOST:PORT[/DATABASE]` (`rediss://` for TLS);
+            `postgresql://USER:${NAME}@HOST[:PORT]/DATABASE`; `bigtable://PROJECT/INSTANCE`; or `feast://TYPE` for any
             other store of Feast whose client is installed. `?SETTING=VALUE&…` gives settings of Feast's own that the
-            rest does not, such as `sslmode` of PostgreSQL. Special characters in a name or password are quoted (%40).
+            rest does not, such as `sslmode` of PostgreSQL. Special characters in a name are quoted (%40); a password is
+            written `${NAME}`, a variable's name or that of a mounted secret.
 
     Raises:
-        ContractViolation: it cannot be understood.
+        ContractViolation: it cannot be understood, or no such variable is set.
     """
     name = without_password(location)
     if "://" not in location:
@@ -48,14 +52,14 @@ def located(location: str) -> Location:
         return Location(
             name, {"type": "sqlite", "path": str(file)}, (OSError, sqlite3.Error), _no_sqlite_table, file=file
         )
+    revealed = reveal(location)
     try:
-        url = urlsplit(location)
-        read = _KINDS[url.scheme]
-        return read(url, name)
+        url = urlsplit(revealed.url)
+        return replace(_KINDS[url.scheme](url, name), hide=revealed.hide)
     except (KeyError, ValueError) as error:
         raise ContractViolation(
             f"The online store {name} must be a SQLite file, redis://HOST:PORT, "
-            "postgresql://USER:PASSWORD@HOST/DATABASE, bigtable://PROJECT/INSTANCE or feast://TYPE?SETTING=VALUE "
+            "postgresql://USER:${NAME}@HOST/DATABASE, bigtable://PROJECT/INSTANCE or feast://TYPE?SETTING=VALUE "
             "(stores.online_store)."
         ) from error
 

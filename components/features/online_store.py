@@ -336,8 +336,8 @@ class OnlineStore:
             # Clients that lost their connection do not all find it again.
             self.feast = get_online_store_from_config(self.configuration.online_store)
             raise ContractViolation(
-                f"The online store {self.location} cannot be used: {error}. Check stores.online_store, and "
-                "that the store is up."
+                f"The online store {self.location} cannot be used: {self._place.hide(str(error))}. "
+                "Check stores.online_store, and that the store is up."
             ) from error
 
     def _configuration(self, project: str) -> RepoConfig:

@@ -80,7 +80,10 @@ def test_a_wrong_setting_is_refused_with_key_rule_and_remedy(project: Path, sett
         ("prediction_log", "s3://predictions", "mount a volume or a bucket, and name the folder"),
         ("online_store", "bigtable://features", "bigtable://PROJECT/INSTANCE"),
         ("online_store", "redis://:hidden@redis", "a SQLite file, redis://HOST:PORT"),
-        ("online_store", "postgresql://me:hidden@host", "postgresql://USER:PASSWORD@HOST/DATABASE"),
+        ("online_store", "postgresql://me:hidden@host", "postgresql://USER:${PASSWORD}@HOST/DATABASE"),
+        ("online_store", "postgresql://me:hidden@host/features", "Write ${NAME} in its place"),
+        ("online_store", "redis://:hidden@redis:6379", "Write ${NAME} in its place"),
+        ("online_store", "feast://mysql?host=h&password=hidden", "Write ${NAME} in its place"),
         ("dataset_remote", "https://user:hidden@host/datasets", "a folder, s3://, gs:// or ssh://"),
         ("tracking_uri", "mysql://me:hidden@host/mlflow", "no other driver is here"),
         ("study_store", "gs://studies", "the search is kept in a folder"),
@@ -111,7 +114,7 @@ def test_a_parameter_that_was_changed_when_submitting_is_refused_by_the_first_st
 @pytest.mark.parametrize(
     ("store", "location"),
     [
-        ("online_store", "rediss://me:secret@redis.example:6380/2"),
+        ("online_store", "rediss://me:${REDIS_PASSWORD}@redis.example:6380/2"),
         ("online_store", "/mnt/online.db"),
         ("dataset_remote", "ssh://me@host/datasets"),
         ("tracking_uri", "postgresql+psycopg://me:secret@host/mlflow"),

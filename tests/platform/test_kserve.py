@@ -20,7 +20,7 @@ DEFINITION = Path(__file__).resolve().parents[3] / "shared" / "crds" / "serving.
 STORES = Store(
     tracking_uri="http://mlflow",
     dataset_remote="s3://datasets",
-    online_store="redis://redis:6379",
+    online_store="redis://:${REDIS_PASSWORD}@redis:6379",
     prediction_log="/predictions",
     serving="kserve:models",
 )
@@ -36,6 +36,7 @@ def manifest(container: Container, **volumes: str) -> dict[str, Any]:
         uri="minio://bucket/run/model",
         container=container,
         volumes=volumes,
+        secrets={"redis": {"password": "REDIS_PASSWORD"}, "mlflow": {"password": "MLFLOW_TRACKING_PASSWORD"}},
     )
     found: dict[str, Any] = kubernetes.ApiClient().sanitize_for_serialization(service)
     return found
@@ -82,7 +83,7 @@ def closed(schema: Any) -> Any:
 def test_the_server_runs_the_code_that_came_with_the_model() -> None:
     service = manifest(BUILT)
     (container,) = service["spec"]["predictor"]["containers"]
-    assert container["env"] == [
+    assert [item for item in container["env"] if "value" in item] == [
         {"name": "STORAGE_URI", "value": "s3://bucket/run/model"},
         {"name": "MODEL_FOLDER", "value": "/mnt/models"},
     ]
@@ -97,10 +98,18 @@ def test_the_server_runs_the_code_that_came_with_the_model() -> None:
 
 def test_on_a_stock_image_the_container_installs_the_pins_as_a_user_that_is_not_root() -> None:
     (container,) = manifest(STOCK)["spec"]["predictor"]["containers"]
-    variables = {item["name"]: item["value"] for item in container["env"]}
+    variables = {item["name"]: item.get("value") for item in container["env"]}
     assert variables["LIFECYCLE_SERVING_PACKAGES"].splitlines() == ["kserve==0.21.0", "numpy==2.3.0"]
     assert variables["HOME"] == "/tmp"
     assert container["securityContext"]["runAsUser"] == 1000
+
+
+def test_a_server_gets_the_password_of_the_online_store_and_no_other_secret() -> None:
+    [server] = manifest(BUILT)["spec"]["predictor"]["containers"]
+    assert "--online_store=redis://:${REDIS_PASSWORD}@redis:6379" in server["args"]
+    taken = [variable for variable in server["env"] if "valueFrom" in variable]
+    secret = {"secretKeyRef": {"name": "redis", "key": "password"}}
+    assert taken == [{"name": "REDIS_PASSWORD", "valueFrom": secret}]
 
 
 def test_the_prediction_log_is_kept_where_a_claim_is_mounted_and_can_be_written_without() -> None:

@@ -187,6 +187,11 @@ def test_a_store_that_is_down_is_named_without_its_password(project: Path, schem
     assert "s3cr" not in str(refused.value)
 
 
+def test_a_password_that_no_variable_holds_is_asked_for_by_its_name(project: Path) -> None:
+    with pytest.raises(ContractViolation, match=r"needs NOT_SET_ANYWHERE, which the environment does not have"):
+        OnlineFeatures(project, "redis://:${NOT_SET_ANYWHERE}@127.0.0.1:6379")
+
+
 def test_settings_that_feast_does_not_know_are_refused_without_the_password(project: Path) -> None:
     with pytest.raises(
         ContractViolation, match=r"Feast refuses the online store postgresql://me:\*\*\*@h/d"

@@ -159,8 +159,8 @@ def release_to_kserve(
 
     deployment = configuration.deployment
     kubeflow = configuration.targets.kubeflow
-    volumes = kubeflow.volumes if kubeflow is not None else {}
-    traffic = InferenceServiceTraffic(namespace, deployment, stores, candidate.version, candidate.uri, volumes)
+    volumes, secrets = (kubeflow.volumes, kubeflow.secrets) if kubeflow is not None else ({}, {})
+    traffic = InferenceServiceTraffic(namespace, deployment, stores, candidate.version, candidate.uri, volumes, secrets)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:
