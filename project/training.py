@@ -74,6 +74,10 @@ class Training(Section):
     true level of the probabilities."""
     half_life_days: float | None = Field(default=None, gt=0)
     """A training row this many days older than the newest counts half as much; without it all count the same."""
+    weight: str | None = Field(default=None, pattern=r"^[^:]+:[^:]+$")
+    """Feature (`view:feature`) that says what a row counts, such as what a customer is worth: a number above 0 in every
+    row that is trained, searched or calibrated on. It joins the training set and is never used for prediction; figures,
+    the threshold's among them, count every row once."""
     calibration: Calibration = Calibration.sigmoid
     """How scores become probabilities: `sigmoid`, `isotonic` or `none`; fitted on the newer half of the
     validation snapshots, which decide nothing else."""

@@ -77,10 +77,17 @@ class Definitions:
     features: tuple[Feature, ...]
     """The features of the service: what a model is trained on and served with, in this order."""
     sensitive: tuple[Feature, ...]
+    weight: Feature | None
+    """What a training row counts."""
     freshness: timedelta
     """A stored value older than this is missing."""
     version: str
     """Digest of the definitions: two repositories of one version compute the same features."""
+
+    @property
+    def joined(self) -> list[Feature]:
+        """Every feature that a training set holds: the model's inputs first, each once."""
+        return list(dict.fromkeys((*self.features, *self.sensitive, *([self.weight] if self.weight else []))))
 
     def sql_file(self, view: str) -> Path:
         """Where a view's SQL is."""
@@ -190,6 +197,7 @@ def load_definitions(project: Path, configuration: Configuration) -> Definitions
         _feature(*_split_reference(reference), {**views, **on_demand}, "features.sensitive")
         for reference in configuration.features.sensitive
     )
+    weight = _weight(configuration.training.weight, features, {**views, **on_demand})
     definitions = Definitions(
         folder=folder,
         key=key,
@@ -201,6 +209,7 @@ def load_definitions(project: Path, configuration: Configuration) -> Definitions
         service=service,
         features=features,
         sensitive=sensitive,
+        weight=weight,
         freshness=timedelta(days=configuration.features.freshness_days),
         version=version,
     )
@@ -317,6 +326,21 @@ def _split_reference(reference: str) -> tuple[str, str]:
     return view, name
 
 
+def _weight(reference: str | None, features: Sequence[Feature], views: Mapping[str, Any]) -> Feature | None:
+    if reference is None:
+        return None
+    view, _, name = reference.partition(":")
+    weight = _feature(view, name, views, "training.weight")
+    if weight in features:
+        raise ContractViolation(
+            f"training.weight: {reference} is in the feature service, and so an input of the model, which a weight "
+            "must not be. Take it out of the service."
+        )
+    if weight.type != "numeric":
+        raise ContractViolation(f"training.weight: {reference} is {weight.type}. A weight is a number above 0.")
+    return weight
+
+
 def _feature(view: str, name: str, views: Mapping[str, Any], where: str) -> Feature:
     if view not in views:
         raise ContractViolation(f"{where} names the view {view}, which is not defined; there are {_listed(views)}.")
@@ -335,7 +359,7 @@ def _check_names(definitions: Definitions, configuration: Configuration) -> None
     """Columns of a training set are plain names, so no two may be the same."""
     taken = {configuration.entity.key, TIMESTAMP, REQUEST_TIME, configuration.label.name, "best_possible"}
     by_name = dict.fromkeys(taken, "a column that every training set has")
-    features = dict.fromkeys((*definitions.features, *definitions.sensitive))
+    features = definitions.joined
     for reference in dict.fromkeys([*definitions.sources(features), *(f"{f.view}:{f.name}" for f in features)]):
         name = reference.partition(":")[2]
         if name in by_name:

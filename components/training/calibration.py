@@ -64,7 +64,9 @@ class Calibration:
         return cls(**{**described, "method": Method(described["method"])})
 
 
-def fit_calibration(method: Method, score: NDArray[Any], label: NDArray[np.int8]) -> Calibration:
+def fit_calibration(
+    method: Method, score: NDArray[Any], label: NDArray[np.int8], weight: Floats | None = None
+) -> Calibration:
     """Fit on rows that the model was not trained on.
 
     `sigmoid` is logistic regression on the score's logit (Platt 1999, "Probabilistic outputs for support vector
@@ -75,14 +77,24 @@ def fit_calibration(method: Method, score: NDArray[Any], label: NDArray[np.int8]
         method: Which.
         score: Raw probabilities of the event, shape (n,).
         label: 0 or 1, shape (n,), both present.
+        weight: What each row counts, shape (n,), above 0; all the same by default.
     """
     score = np.asarray(score, dtype=np.float64)
+    # The size of weights says nothing, only what they are to each other.
+    weight = np.ones(len(score)) if weight is None else weight / weight.mean()
     if method is Method.sigmoid:
-        fitted = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(_logit(score)[:, None], label)
+        fitted = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(
+            _logit(score)[:, None], label, sample_weight=weight
+        )
         return Calibration(method, slope=float(fitted.coef_[0, 0]), intercept=float(fitted.intercept_[0]))
     if method is Method.isotonic:
         groups = np.array_split(np.argsort(score, kind="stable"), min(ISOTONIC_GROUPS, len(score)))
-        means = np.array([(score[rows].mean(), label[rows].mean(), len(rows)) for rows in groups])
+        means = np.array(
+            [
+                (*(np.average(of[rows], weights=weight[rows]) for of in (score, label)), weight[rows].sum())
+                for rows in groups
+            ]
+        )
         fitted = IsotonicRegression(y_min=0, y_max=1).fit(means[:, 0], means[:, 1], sample_weight=means[:, 2])
         # float32 is what the exported model holds; two knots that it cannot tell apart would be a division by zero.
         x, first = np.unique(np.float32(fitted.X_thresholds_), return_index=True)

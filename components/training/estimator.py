@@ -133,26 +133,55 @@ def _frequent_values(column: pd.Series) -> NDArray[np.object_]:
 def row_weights(part: Part, training: Training) -> NDArray[np.float64] | None:
     """What each training row counts, shape (n,), 1 on average; None where all count the same.
 
-    With `half_life_days` a row counts 0.5 ** (its age / half life), its age being the days to the newest row. With
-    `class_weight: balanced` a class's rows share half of the whole weight, as scikit-learn's `balanced` does.
+    The product of what is asked for: `weight`, a column of the training set; 0.5 ** (its age / half life) with
+    `half_life_days`, its age being the days to the newest row; and with `class_weight: balanced` what lets a class's
+    rows share half of the whole weight, as scikit-learn's `balanced` does.
 
     Args:
         part: The rows that are trained on, both classes present.
-        training: `half_life_days` and `class_weight`.
+        training: `weight`, `half_life_days` and `class_weight`.
+
+    Raises:
+        ContractViolation: as `column_weights`.
     """
-    if training.half_life_days is None and training.class_weight is ClassWeight.none:
+    given = column_weights(part, training)
+    if given is None and training.half_life_days is None and training.class_weight is ClassWeight.none:
         return None
-    weight = np.ones(len(part.label))
+    weight = np.ones(len(part.label)) if given is None else given
     if training.half_life_days is not None:
         moment = part.frame[TIMESTAMP]
         age = ((moment.max() - moment) / pd.Timedelta(days=1)).to_numpy()
-        weight = 0.5 ** (age / training.half_life_days)
+        weight = weight * 0.5 ** (age / training.half_life_days)
     if training.class_weight is ClassWeight.balanced:
         for value in (0, 1):
             rows = part.label == value
             weight[rows] /= 2 * weight[rows].sum()
     normalized: NDArray[np.float64] = weight / weight.mean()
     return normalized
+
+
+def column_weights(part: Part, training: Training) -> NDArray[np.float64] | None:
+    """The values of `training.weight`, shape (n,); None where there is none.
+
+    Raises:
+        ContractViolation: the training set has no such column, or a value is missing, infinite or not above 0.
+    """
+    if training.weight is None:
+        return None
+    name = training.weight.partition(":")[2]
+    if name not in part.frame:
+        raise ContractViolation(
+            f"training.weight: the training set has no column {name}. Run build_training_set again, which joins it."
+        )
+    weight: NDArray[np.float64] = part.frame[name].to_numpy(dtype=np.float64, na_value=np.nan, copy=True)
+    unusable = ~((weight > 0) & (weight < np.inf))
+    if unusable.any():
+        raise ContractViolation(
+            f"training.weight: {name} is {weight[unusable][0]:g} or as unusable in {unusable.sum():,} of "
+            f"{len(weight):,} rows. A weight is a number above 0 in every row: mend its feature view, with a small "
+            "number for what should hardly count."
+        )
+    return weight
 
 
 def fit(
@@ -175,7 +204,7 @@ def fit(
     name = type(estimator).__name__
     if weight is not None and not has_fit_parameter(estimator, "sample_weight"):
         raise ContractViolation(
-            f"training.estimator: {name} takes no weights. Leave out training.class_weight and "
+            f"training.estimator: {name} takes no weights. Leave out training.weight, training.class_weight and "
             "training.half_life_days, or choose another estimator."
         )
     weighted = {} if weight is None else {"sample_weight": weight}

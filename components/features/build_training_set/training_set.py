@@ -57,7 +57,7 @@ def build(project: Path, validated: Path, training_set: Path, validated_uri: str
         scratch = Path(temporary)
         labels = write_labels(project, validated, configuration, definitions, as_of, scratch)
         split = split_by_time(list(labels), configuration)
-        views = definitions.views_of((*definitions.features, *definitions.sensitive))
+        views = definitions.views_of(definitions.joined)
         compute_view_values(
             offline_store, validated, validated_uri, configuration, definitions, views, split.used, scratch
         )
@@ -142,7 +142,7 @@ def write_parts(
         ContractViolation: a row was lost, a part has one class only, or a feature is never known in the training part.
     """
     label = configuration.label.name
-    wanted = list(dict.fromkeys((*definitions.features, *definitions.sensitive)))
+    wanted = definitions.joined
     history = FeatureHistory(definitions, scratch)
     rows, positives, known = Counter[str](), Counter[str](), Counter[str]()
     with ExitStack() as files:

@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from components.training.calibration import Calibration, fit_calibration
 from components.training.dataset import Feature, Part, TrainingSet
 from components.training.decisions import best_threshold
-from components.training.estimator import build_encoder, build_estimator, fit, row_weights
+from components.training.estimator import build_encoder, build_estimator, column_weights, fit, row_weights
 from components.training.export import export_onnx
 from components.training.scoring import Scorer
 from components.training.train_model.parity import check_parity
@@ -92,7 +92,8 @@ def fit_model(training_set: TrainingSet, training: Training, parameters: Mapping
         }
     with timed(seconds, "calibrate_and_export"):
         raw = pipeline.predict_proba(calibrating.features)[:, 1]
-        calibration = fit_calibration(training.calibration, raw, calibrating.label)
+        weight = column_weights(calibrating, training)
+        calibration = fit_calibration(training.calibration, raw, calibrating.label, weight)
         onnx = export_onnx(pipeline, calibration, training_set.features).SerializeToString()
         scorer = Scorer(onnx, training_set.features)
         score = scorer.score(validation.features)

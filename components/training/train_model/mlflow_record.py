@@ -84,6 +84,7 @@ def log_training(
         **description["parameters"],
         "estimator": training.estimator,
         "seed": training.seed,
+        "weight": training.weight,
         "class_weight": training.class_weight,
         "half_life_days": training.half_life_days,
         "calibration": training.calibration,

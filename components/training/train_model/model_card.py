@@ -148,7 +148,8 @@ def _decisions(configuration: Configuration, model: TrainedModel) -> Section:
         ThresholdRule.balanced_accuracy: "where balanced accuracy is highest",
     }[training.threshold.by]
     acted = float((model.validation_score >= model.threshold).mean())
-    weighted = "Both classes counted the same in training. " if training.class_weight is ClassWeight.balanced else ""
+    weighted = f"Rows counted by {training.weight} in training and calibration. " if training.weight else ""
+    weighted += "Both classes counted the same in training. " if training.class_weight is ClassWeight.balanced else ""
     sentences = [
         f"{weighted}Scores are made probabilities by calibration ({training.calibration}), on rows that chose nothing "
         "else.",
