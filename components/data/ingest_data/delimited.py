@@ -48,8 +48,10 @@ KINDS = rf"""
             AND TRY_CAST(value AS TIMESTAMPTZ) IS NOT NULL THEN {ZONED_TIME}
         ELSE 0 END
 """
-# DuckDB holds thousands of values of each column at once: beyond this many it would take more memory than a step has.
+# DuckDB holds thousands of values of each column that is read at once: beyond so many it would take more memory than a
+# step has, and its kinds are found a part of the columns at a time.
 MOST_COLUMNS = 4000
+COLUMNS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Expected:
 
 
 def select_delimited(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], expected: Expected | None, table: str
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], expected: Expected | None, table: str, whole: bool
 ) -> str:
     """SQL of a CSV table's rows, typed.
 
@@ -74,10 +76,11 @@ def select_delimited(
         files: With the same columns, in the same order, each under a header.
         expected: What the project's schema says; None without one.
         table: The table's name, for messages.
+        whole: Whether every column is to be read. A query that takes some of them may do so of any number.
 
     Raises:
-        ContractViolation: a file has no header, one that repeats a name, or other columns than the first or the schema
-            say, or a value is of another kind than the schema says.
+        ContractViolation: a file has no header, one that repeats a name, more columns than can be read, or others than
+            the first or the schema say, or a value is of another kind than the schema says.
         duckdb.Error: a row has more or fewer fields than the header, or a file is no UTF-8.
     """
     header = _header(files[0], table)
@@ -88,6 +91,12 @@ def select_delimited(
                 f"table {table}: {file.name} has other columns than {files[0].name}: {', '.join(other)[:200]}. "
                 "Write all files of a table with the same columns, in the same order."
             )
+    if whole and len(header) > MOST_COLUMNS:
+        raise ContractViolation(
+            f"table {table}: {files[0].name} has {len(header):,} columns, more than the {MOST_COLUMNS:,} that are "
+            "read. If rows and columns changed places, write it the other way round; else name the columns that "
+            f"features need in source.tables.{table}.query: SELECT … FROM source."
+        )
     if expected is not None:
         _check_names(header, expected, files[0].name, table)
     connection.execute(KINDS)
@@ -128,11 +137,6 @@ def _header(file: Path, table: str) -> list[str]:
         raise ContractViolation(
             f"table {table}: {file.name} is empty: it lacks even a header. Write the names of its columns first."
         )
-    if len(names) > MOST_COLUMNS:
-        raise ContractViolation(
-            f"table {table}: {file.name} has {len(names):,} columns, more than the {MOST_COLUMNS:,} that are read. "
-            "If rows and columns changed places, write it the other way round; else leave out what no feature needs."
-        )
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice or "" in names:
         what = f"the column {twice[0]!r} twice" if twice and twice[0] else "a column without a name"
@@ -155,16 +159,17 @@ def _check_names(header: Sequence[str], expected: Expected, file: str, table: st
 
 
 def _kinds(connection: duckdb.DuckDBPyConnection, header: Sequence[str], rows: str) -> list[int]:
-    # Cells under each other rather than an expression for each column: planning a thousand of those takes seconds.
-    cells = ", ".join(quoted(name) for name in header)
-    found = connection.execute(
-        f"SELECT place, bit_and(kinds_of(value)) FROM (SELECT unnest([{cells}]) AS value, "
-        f"unnest(range({len(header)})) AS place FROM {rows}) GROUP BY place"
-    ).fetchall()
     # A column without any value may be anything.
     kinds = [ANY] * len(header)
-    for place, bits in found:
-        kinds[place] = ANY if bits is None else bits
+    for start in range(0, len(header), COLUMNS_AT_ONCE):
+        # Cells under each other rather than an expression for each column: planning a thousand of those takes seconds.
+        part = header[start : start + COLUMNS_AT_ONCE]
+        found = connection.execute(
+            f"SELECT place, bit_and(kinds_of(value)) FROM (SELECT unnest([{', '.join(map(quoted, part))}]) AS value, "
+            f"unnest(range({len(part)})) AS place FROM {rows}) GROUP BY place"
+        ).fetchall()
+        for place, bits in found:
+            kinds[start + place] = ANY if bits is None else bits
     return kinds
 
 

@@ -135,7 +135,9 @@ class OpenSource:
                     raise ContractViolation(f"table {name}: {file.name} of {self.place.url} is empty. Write it again.")
             if form is SourceFormat.csv:
                 # A query makes of the file what the schema describes; without one the file is it.
-                return select_delimited(self.connection, files, None if table.query else expected, name)
+                return select_delimited(
+                    self.connection, files, None if table.query else expected, name, whole=not table.query
+                )
             names = f"[{', '.join(literal(str(file)) for file in files)}]"
             return f"SELECT * FROM {READERS[form].format(files=names)}"
 
