@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import struct
 import time
@@ -10,14 +11,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pyarrow as pa
 import pytest
 from feast.infra.key_encoding_utils import serialize_entity_key
 from prometheus_client import REGISTRY, CollectorRegistry
+from redis import Redis
 
 from components.contract import ContractViolation
 from components.features import online_reading
 from components.features.definitions import load_definitions
+from components.features.online_location import located
 from components.features.online_reading import EntityKeys, FeastReader
 from components.features.online_store import Materialization, OnlineStore
 from project.loading import load_configuration
@@ -26,7 +30,8 @@ from serving.feature_metrics import FeatureMetrics
 from serving.online_features import OnlineFeatures
 from serving.predictor import FeatureLookup, FeaturesUnavailable
 from tests.lending_library import START, write_project
-from tests.online_stores import place, store_places
+from tests.online_stores import place, places, store_places
+from tests.servers import running
 
 __all__ = ["place", "store_places"]
 
@@ -171,6 +176,28 @@ def test_another_version_is_refused_at_the_start(project: Path, place: str, tmp_
     other = write_project(tmp_path / "other", {"feature_repo/person.sql": "SELECT 1 AS reader_id, NULL AS town"})
     with pytest.raises(ContractViolation, match=r"no features of version \w+.*it holds version \w+, as of 2025-02-10"):
         OnlineFeatures(other, place)
+
+
+@pytest.mark.parametrize("kind", ["redis", "postgresql"])
+def test_a_connection_that_broke_off_is_made_again(project: Path, tmp_path: Path, kind: str) -> None:
+    for new_place in running(places(kind)):
+        location = new_place(tmp_path)
+        fill(project, location)
+        features = OnlineFeatures(project, location)
+        before = features.lookup([1], AS_OF)
+        url = located(location).url
+        if kind == "redis":
+            Redis.from_url(url).client_kill_filter(_type="normal", skipme=True)
+        else:
+            with psycopg.connect(url.partition("?")[0], autocommit=True) as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                )
+        # The request that finds it broken may fail; those after it do not.
+        with contextlib.suppress(ContractViolation):
+            features.lookup([1], AS_OF)
+        assert features.lookup([1], AS_OF) == before
 
 
 def test_a_store_that_nobody_filled_is_refused_at_the_start(project: Path, place: str) -> None:
