@@ -18,8 +18,8 @@ from urllib3.exceptions import HTTPError
 
 from tests.servers import VENV, ServerMissing, _folder, _running, _wait, free_port
 
-# Built by .ci/kubernetes/build.
-PROGRAM = VENV.parent / ".lifecycle" / "kubernetes" / "kube-apiserver"
+# Built by .ci/cluster-tools/build.
+PROGRAM = VENV.parent / ".lifecycle" / "cluster-tools" / "kube-apiserver"
 START_SECONDS = 120
 ADMIN, ACCOUNT = "admin", "pipeline-runner"
 
@@ -82,7 +82,7 @@ def kubernetes_api() -> Iterator[ApiServer]:
     """
     etcd = shutil.which("etcd")
     if not PROGRAM.exists() or etcd is None:
-        raise ServerMissing("there is no Kubernetes API server on this machine (.ci/kubernetes/build makes one of Go modules; Debian: apt-get install etcd-server)")
+        raise ServerMissing("there is no Kubernetes API server on this machine (.ci/cluster-tools/build makes one of Go modules; Debian: apt-get install etcd-server)")
     with _folder() as folder:
         storage, peers, port = free_port(), free_port(), free_port()
         addresses = [f"--listen-client-urls=http://127.0.0.1:{storage}", f"--listen-peer-urls=http://127.0.0.1:{peers}"]

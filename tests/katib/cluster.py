@@ -1,6 +1,6 @@
 """A stand-in for a cluster with Katib: the API server's paths, and a controller that really runs trials' containers.
 
-No Kubernetes API server can be installed here. What Katib does with an experiment is restated from version 0.19:
+What Katib does with an experiment is restated from version 0.19:
 `pkg/webhook/v1beta1/experiment/validator` (what it refuses), `pkg/controller.v1beta1/experiment/manifest` (how a trial
 is made of its template), `pkg/webhook/v1beta1/pod` (how a container's command is wrapped),
 `cmd/metricscollector/v1beta1/file-metricscollector` (when a trial is stopped) and
@@ -31,6 +31,7 @@ from tests.katib_rules import collect, observe
 
 # Where Katib's client works outside a cluster.
 NAMESPACE = "default"
+DISTRIBUTIONS = ("uniform", "logUniform", "normal", "logNormal")
 Json = dict[str, Any]
 
 # Stands for the training: as good as `quality` says, after the first fold better than after the second.
@@ -90,8 +91,7 @@ def problems(experiment: Json) -> list[str]:
         "parameterType": all(kind in ("int", "double", "categorical") for kind, _ in spaces),
         "list": all(("list" in space) == (kind == "categorical") for kind, space in spaces),
         "bounds": all(("min" in space and "max" in space) == (kind != "categorical") for kind, space in spaces),
-        "distribution": all(space.get("distribution", "uniform") in ("uniform", "logUniform") for _, space in spaces),
-        "conditions": template["successCondition"] and template["failureCondition"],
+        "distribution": all(space.get("distribution", "uniform") in DISTRIBUTIONS for _, space in spaces),
         "references": sorted(item["reference"] for item in template["trialParameters"]) == sorted(names),
         "placeholders": "${trialParameters." not in text and text.count("test-value") == len(names),
         "trialSpec": template["trialSpec"]["kind"] == "Job",
