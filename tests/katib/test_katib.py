@@ -172,7 +172,10 @@ class TestTheStep:
         assert all("best 0." in line for line in lines)
         name = metadata["experiment"]
         assert place.cluster.history == [f"created {name}", f"deleted {name}"]
-        assert "src=" not in (place.folder / "study.html").read_text("utf-8")
+        page = (place.folder / "study.html").read_text("utf-8")
+        assert "src=" not in page
+        for plot in ("Each trial and the best so far", "Each trial through its parameters", "What made the difference"):
+            assert plot in page
 
     def test_keeps_the_default_where_no_trial_beats_it(self, place: Place) -> None:
         place.default = 0.999

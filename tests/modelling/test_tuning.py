@@ -22,10 +22,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from components.contract import ContractViolation
 from components.training.cross_validation import Fold, fold_snapshots, time_ordered_folds
 from components.training.dataset import TrainingSet
+from components.training.parameter_importance import parameter_importance
 from components.training.study import Study, Trial
 from components.training.study_page import study_page
-from components.training.tune_hyperparameters.optuna_study import importances
-from components.training.tune_hyperparameters.study_plots import study_plots
+from components.training.study_plots import study_plots
 from components.training.tune_hyperparameters.study_store import kept_study, study_name
 from components.training.tune_hyperparameters.tuning import median_bound, search, suggest, tune
 from components.training.tune_hyperparameters.workers import Died, Workers
@@ -379,16 +379,22 @@ class TestTheStep:
         assert search(project, folder, tmp_path / "parameters", tmp_path / "study.html")["trials"] == 1
 
 
-def test_the_page_shows_conditional_parameters_importances_and_those_given_up() -> None:
-    study = optuna.create_study(direction="maximize")
-    for number in range(8):
-        parameters = {"a": number / 10, "kind": "x" if number % 2 else "y"}
-        kinds = {"a": optuna.distributions.FloatDistribution(0, 1)}
-        kinds["kind"] = optuna.distributions.CategoricalDistribution(["x", "y"])
-        study.add_trial(optuna.trial.create_trial(value=number / 10, params=parameters, distributions=kinds))
-    shares = importances(study)
-    assert set(shares) == {"a", "kind"}
+def test_the_parameter_that_makes_the_difference_is_found() -> None:
+    space = Tuning.model_validate({"space": {**SPACE, "kind": {"type": "categorical", "choices": ["x", "y"]}}}).space
+    random = np.random.default_rng(0)
+    trials = [Trial(0, {}, [], 0.5, 1, None)]
+    for number in range(1, 41):
+        rate, leaves = float(random.uniform(0.02, 0.3)), int(random.integers(3, 20))
+        chosen = {"learning_rate": rate, "max_leaf_nodes": leaves, "kind": "xy"[number % 2]}
+        trials.append(Trial(number, chosen, [], rate, 1, None))
+    shares = parameter_importance(Study(trials, {}, []), space)
+    assert set(shares) == {"learning_rate", "max_leaf_nodes", "kind"}
     assert sum(shares.values()) == pytest.approx(1)
+    assert shares["learning_rate"] > 0.8
+    assert parameter_importance(Study(trials[:5], {}, []), space) == {}
+
+
+def test_the_page_shows_conditional_parameters_and_those_given_up() -> None:
     trials = [
         Trial(0, {}, [0.5, 0.5], 0.5, 1, None),
         Trial(1, {"kind": "<b>", "a": 0.1}, [0.7, 0.7], 0.7, 1, None),
@@ -396,7 +402,7 @@ def test_the_page_shows_conditional_parameters_importances_and_those_given_up() 
         Trial(3, {"kind": None}, [0.4], None, 1, None),
     ]
     found = Study(trials, {}, ["first", "second"])
-    page = study_page(found, study_plots(found, shares))
-    assert page.count("<svg") == 3
+    page = study_page(found, study_plots(found, Tuning().space))
+    assert page.count("<svg") == 2
     assert "1 were given up early" in page
     assert "<b>" not in page

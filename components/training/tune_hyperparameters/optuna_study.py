@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from components.training.study import Trial
@@ -24,18 +23,3 @@ def as_trial(frozen: FrozenTrial) -> Trial:
         seconds=frozen.user_attrs.get(SECONDS, 0.0),
         reason=frozen.user_attrs.get(REASON),
     )
-
-
-def importances(study: optuna.Study) -> dict[str, float]:
-    """How much of the difference between good and other trials each parameter explains, 0 to 1, summing to 1.
-
-    Optuna's PED-ANOVA (Watanabe, Bansal and Hutter 2023). Nothing where too few trials were completed to say.
-    """
-    completed = [trial for trial in study.trials if trial.state is TrialState.COMPLETE and trial.params]
-    names = {name for trial in completed for name in trial.params}
-    if len(completed) < 5 or len(names) < 2:
-        return {}
-    searched = optuna.create_study(direction="maximize")
-    searched.add_trials(completed)
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    return dict(optuna.importance.get_param_importances(searched, evaluator=evaluator))

@@ -22,9 +22,9 @@ from components.training.dataset import TrainingSet
 from components.training.estimator import build_estimator
 from components.training.study import Study, Trial, show_all, summarize
 from components.training.study_page import no_study_page, study_page
+from components.training.study_plots import study_plots
 from components.training.tune_hyperparameters.judging import Outcome, Setting, judge
-from components.training.tune_hyperparameters.optuna_study import REASON, SECONDS, as_trial, importances
-from components.training.tune_hyperparameters.study_plots import study_plots
+from components.training.tune_hyperparameters.optuna_study import REASON, SECONDS, as_trial
 from components.training.tune_hyperparameters.study_store import kept_study, study_name
 from components.training.tune_hyperparameters.workers import Died, Workers
 from project.loading import load_configuration
@@ -232,6 +232,6 @@ def search(project: Path, training_set: Path, parameters: Path, page: Path) -> d
         trials = tune(study, folds, training, tuning)
         result = Study(trials, training.parameters, [str(fold) for fold in folds])
         found = result.describe()
-        write_whole(page, study_page(result, study_plots(result, importances(study))))
+        write_whole(page, study_page(result, study_plots(result, tuning.space)))
         write_whole(parameters, json.dumps(found, indent=2))
     return summarize(found)

@@ -26,7 +26,7 @@ def tune_with_katib(
         default: What `tune_hyperparameters` found for the default parameters. Nothing worse is chosen.
         parameters: JSON file: the best parameters, the number of trials, the best and the default ROC AUC, means of the
             folds.
-        study: Page with every trial.
+        study: Page with the course of the search and every trial.
         image: Image of the environment `modelling`, which trials run in.
     """
     from pathlib import Path

@@ -18,6 +18,7 @@ from components.complete import write_whole
 from components.contract import ContractViolation
 from components.training.study import Study, Trial, show_all, summarize
 from components.training.study_page import study_page
+from components.training.study_plots import study_plots
 from components.training.trial_settings import METRIC, TrialSettings
 from components.training.tune_with_katib.experiment import CONTAINER, build_experiment
 from project.loading import load_configuration
@@ -72,7 +73,7 @@ def search(
         trials += run_experiment(client, experiment, tuning, trials[0])
     study = Study(trials, training.parameters, known["folds"])
     found = study.describe()
-    write_whole(page, study_page(study))
+    write_whole(page, study_page(study, study_plots(study, tuning.space)))
     write_whole(parameters, json.dumps(found, indent=2))
     return {**summarize(found), "experiment": name}
 

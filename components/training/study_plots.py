@@ -10,19 +10,22 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from components.plot_style import ACCENT, QUIET, WARNING, new_figure, svg
+from components.training.parameter_importance import parameter_importance
 from components.training.study import Study, show
+from project.tuning import Space
 
 # Parameters on one plot at the most; those searched first come first.
 MOST_AXES = 8
 
 
-def study_plots(study: Study, shares: Mapping[str, float]) -> list[str]:
+def study_plots(study: Study, space: Space) -> list[str]:
     """The course of the search, the parameters side by side, and what each matters, as `<svg>` elements.
 
     Args:
         study: What was found.
-        shares: What each parameter matters, where that can be said.
+        space: What was searched.
     """
+    shares = parameter_importance(study, space)
     figures = [history(study)]
     if sum(trial.value is not None and bool(trial.parameters) for trial in study.trials) > 1:
         figures.append(parallel_coordinates(study))
@@ -39,9 +42,11 @@ def history(study: Study) -> Figure:
     numbers = [trial.number + 1 for trial in judged]
     axes.step(numbers, np.maximum.accumulate(values), where="post", color=ACCENT, label="best so far")
     axes.scatter(numbers, values, color=QUIET, zorder=3, label="trial")
-    if study.given_up:
-        ended = [float(np.mean(trial.folds)) for trial in study.given_up]
-        axes.scatter([trial.number + 1 for trial in study.given_up], ended, marker="x", color=WARNING, label="given up")
+    # What a trial that was stopped had come to is not known of each engine.
+    given_up = [trial for trial in study.given_up if trial.folds]
+    if given_up:
+        ended = [float(np.mean(trial.folds)) for trial in given_up]
+        axes.scatter([trial.number + 1 for trial in given_up], ended, marker="x", color=WARNING, label="given up")
     axes.set(xlabel="trial (1 is the default)", ylabel="ROC AUC, mean of the folds")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
