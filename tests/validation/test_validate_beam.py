@@ -92,6 +92,7 @@ def shop_project(folder: Path, **validation: object) -> Path:
     return project
 
 
+@pytest.mark.slow
 def test_a_table_is_validated_by_beam_in_all_its_rows(tmp_path: Path) -> None:
     project = shop_project(tmp_path, sample_rows=1000, beam={"runner": "DirectRunner"})
     (project / "expectations").mkdir()
@@ -199,6 +200,7 @@ def test_what_beam_itself_refuses_is_told_before_anything_is_computed(
     assert "Correct it there" in str(violation.value)
 
 
+@pytest.mark.slow
 def test_dataflow_gets_a_job_with_the_options_and_gives_the_same_statistics(orders: Path, google: Google) -> None:
     options = {"max_num_workers": 20, "network": "shop-net", "labels": ["team=shop"]}
     assert_the_same_as_in_the_step(orders, google.beam(dataflow_endpoint=google.service.url, **options))
@@ -213,6 +215,7 @@ def test_dataflow_gets_a_job_with_the_options_and_gives_the_same_statistics(orde
     assert google.service.options["region"] == "europe-west4"
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_stops_the_run_with_its_reason(
     orders: Path, google: Google, monkeypatch: pytest.MonkeyPatch
 ) -> None:

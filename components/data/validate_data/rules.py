@@ -37,7 +37,7 @@ class Rule(BaseModel):
     """The expectation's arguments, as Great Expectations names them."""
     derived: dict[str, str] = {}
     """With `expectation`: columns that it finds beside the table's own, a SQL expression by name. It may ask other
-    tables, in parentheses: `(SELECT min(signed_up_at) FROM customers c WHERE c.customer_id = bills.customer_id)`."""
+    tables, in parentheses: `(SELECT min(opened) FROM accounts a WHERE a.number = bills.account)`."""
     sql: str | None = None
     """DuckDB query over the tables that gives what breaks the rule, one row for each. Where the key of the rule's table
     is among its columns, those rows of the table are to blame, and can be put in quarantine."""
