@@ -76,6 +76,13 @@ class TrainingSet:
             problem = f"names {', '.join(twice)} more than once" if twice else "names no feature"
             raise ContractViolation(f"{DESCRIPTION_FILE} {problem}. Correct the project's feature service.")
 
+    @property
+    def views(self) -> dict[str, list[str]]:
+        """The model's inputs by the feature view that gives them, as far as the description says."""
+        return {
+            view["view"]: [item["feature"] for item in view["features"]] for view in self.description.get("quality", [])
+        }
+
     def part(self, name: str) -> Part:
         """Read and check `train`, `validation`, `calibration` or `test`.
 

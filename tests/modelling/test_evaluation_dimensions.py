@@ -271,11 +271,20 @@ class TestRobustness:
         sample = sample_of(formula, columns)
         train = sample.part.features
         before = sample.part.frame.assign(event_timestamp=pd.Timestamp("2025-06-01", tz="UTC"), x=normal(rows, 4))
-        found = examine_robustness(sample, train, before, "account")
+        found = examine_robustness(
+            sample, train, before, "account", {"near": ["x", "y"], "far": ["z", "w"], "own": ["plan"]}
+        )
         drops = {name: metric.value for name, metric in found.metrics.items()}
         assert "suffers most when x is missing" in found.notes[0]
         assert drops["robustness.three_missing_features_auc_drop"] > drops["robustness.worst_missing_feature_auc_drop"]
         assert drops["robustness.worst_missing_feature_auc_drop"] > drops["robustness.unseen_category_auc_drop"] > 0
+        assert drops["robustness.worst_missing_view_auc_drop"] > drops["robustness.worst_missing_feature_auc_drop"]
+        assert any(
+            note.startswith("Of the feature views near is needed most: without its 2 features AUC falls")
+            for note in found.notes
+        )
+        assert "all of far missing" in str(found.sections)
+        assert "all of own missing" not in str(found.sections)
         assert drops["robustness.large_noise_auc_drop"] > drops["robustness.noise_auc_drop"]
         assert drops["robustness.outside_range_auc_drop"] > 0
         # Stale x says nothing: as bad as if it were missing.
@@ -288,13 +297,13 @@ class TestRobustness:
         with pytest.raises(
             ContractViolation, match="With x missing the model scores 100 of 100 rows with no probability"
         ):
-            examine_robustness(sample, sample.part.features, sample.part.frame.head(0), "account")
+            examine_robustness(sample, sample.part.features, sample.part.frame.head(0), "account", {})
 
     def test_of_many_rows_some_entities_are_disturbed(self) -> None:
         sample = sample_of(
             lambda feed: logistic(2 * np.nan_to_num(feed["x"])), {"x": normal(3000)}, disturbed_rows=1000
         )
-        found = examine_robustness(sample, sample.part.features, sample.part.frame.head(0), "account")
+        found = examine_robustness(sample, sample.part.features, sample.part.frame.head(0), "account", {})
         drop = found.metrics["robustness.worst_missing_feature_auc_drop"]
         assert drop.rows == 1000
         # Without its only feature the model ranks by chance.

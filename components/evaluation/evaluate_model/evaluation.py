@@ -127,7 +127,7 @@ def examine(sample: Sample, training_set: TrainingSet, model: ModelFolder, train
     findings.add(examine_fairness(sample))
     findings.add(examine_slices(sample))
     before = pd.read_parquet(training_set.folder / "validation.parquet")
-    findings.add(examine_robustness(sample, train.features, before, training_set.entity))
+    findings.add(examine_robustness(sample, train.features, before, training_set.entity, training_set.views))
     past = area_in_past(pipeline, train, sample.seed)
     if past is None:
         findings.notes.append("robustness.past_roc_auc was not measured: too few training rows of one class.")

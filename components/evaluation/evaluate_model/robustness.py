@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,35 @@ UNSEEN = "\N{REPLACEMENT CHARACTER} unseen"
 TOLD = 15
 
 
-def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame, entity: str) -> Findings:
+class Disturbances:
+    """Disturbed copies of the rows, and what each costs.
+
+    Attributes:
+        drops: Loss of ROC AUC by what was disturbed.
+    """
+
+    def __init__(self, sample: Sample) -> None:
+        """Note the undisturbed rows."""
+        self.sample, self.findings = sample, Findings()
+        self.feed = sample.scorer.feed(sample.part.features)
+        self.drops: dict[str, Metric] = {}
+
+    def drop(self, name: str, changed: Feed, metric: str = "") -> None:
+        """Score the rows with some tensors in place of theirs; `metric` is `robustness.<metric>_auc_drop`."""
+        score = checked_scores(self.sample, {**self.feed, **changed}, name)
+        self.drops[name] = self.sample.whole.less(self.sample.area(score))
+        if metric:
+            self.findings.metrics[f"robustness.{metric}_auc_drop"] = self.drops[name]
+
+    def without(self, name: str, features: Sequence[str], metric: str = "") -> float:
+        """Score the rows with some features missing everywhere; the loss."""
+        self.drop(name, {feature: without_value(self.feed[feature]) for feature in features}, metric)
+        return self.drops[name].value
+
+
+def examine_robustness(
+    sample: Sample, train: pd.DataFrame, before: pd.DataFrame, entity: str, views: Mapping[str, Sequence[str]]
+) -> Findings:
     """Score disturbed copies of the rows.
 
     Args:
@@ -35,36 +64,15 @@ def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame
         train: The model's inputs in training: the range that it knows.
         before: Rows of earlier snapshots, as the training set holds them: what stale features would be.
         entity: Column of the entity key.
+        views: Features by the view that gives them: what goes missing together when a view is not filled.
     """
     sample = some_of(sample)
-    findings, feed = Findings(), sample.scorer.feed(sample.part.features)
+    disturbed = Disturbances(sample)
+    findings, feed, drops = disturbed.findings, disturbed.feed, disturbed.drops
     random = np.random.default_rng(sample.seed)
-    drops: dict[str, Metric] = {}
-
-    def drop(name: str, changed: Feed, metric: str = "") -> None:
-        score = checked_scores(sample, {**feed, **changed}, name)
-        drops[name] = sample.whole.less(sample.area(score))
-        if metric:
-            findings.metrics[f"robustness.{metric}_auc_drop"] = drops[name]
-
-    for name in sample.features:
-        drop(f"{name} missing", {name: without_value(feed[name])})
-    harm = {name: drops[f"{name} missing"].value for name in sample.features}
-    harmful = sorted(harm, key=lambda name: -harm[name])
-    findings.metrics["robustness.worst_missing_feature_auc_drop"] = drops[f"{harmful[0]} missing"]
-    findings.notes.append(
-        f"The ranking suffers most when {harmful[0]} is missing: AUC falls by {harm[harmful[0]]:.3f}."
-    )
-    together = harmful[:MISSING_TOGETHER]
-    if len(together) < len(harmful):
-        missing = {name: without_value(feed[name]) for name in together}
-        drop(f"the {MISSING_TOGETHER} most harmful missing", missing, "three_missing_features")
-        findings.notes.append(
-            f"With {', '.join(together)} missing together AUC falls by "
-            f"{findings.metrics['robustness.three_missing_features_auc_drop'].value:.3f}."
-        )
+    examine_missing(disturbed, views)
     holes = {name: with_holes(values, random) for name, values in feed.items()}
-    drop(f"{SHARE_BROKEN:.0%} of values missing", holes, "missing_values")
+    disturbed.drop(f"{SHARE_BROKEN:.0%} of values missing", holes, "missing_values")
 
     numbers = {
         name: train[name].to_numpy(dtype=np.float64) for name, kind in sample.features.items() if kind == "numeric"
@@ -74,11 +82,12 @@ def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame
     if numbers:
         for scale, called, metric in ((SMALL_NOISE, "small", "noise"), (LARGE_NOISE, "large", "large_noise")):
             noisy = {name: with_noise(feed[name], known, scale, random) for name, known in numbers.items()}
-            drop(f"{called} noise, in range", noisy, metric)
+            disturbed.drop(f"{called} noise, in range", noisy, metric)
         outside = {name: outside_range(feed[name], known, random) for name, known in numbers.items()}
-        drop(f"{SHARE_BROKEN:.0%} of numbers out of range", outside, "outside_range")
+        disturbed.drop(f"{SHARE_BROKEN:.0%} of numbers out of range", outside, "outside_range")
     if categories:
-        drop("unseen categories", {name: np.full_like(feed[name], UNSEEN) for name in categories}, "unseen_category")
+        unseen = {name: np.full_like(feed[name], UNSEEN) for name in categories}
+        disturbed.drop("unseen categories", unseen, "unseen_category")
     stale = stale_features(sample, before, entity)
     if stale is None:
         findings.notes.append(
@@ -101,6 +110,33 @@ def examine_robustness(sample: Sample, train: pd.DataFrame, before: pd.DataFrame
     )
     findings.figures["robustness_drops"] = plots.interval_plot("What disturbances cost", "loss of AUC", drops, mark=0)
     return findings
+
+
+def examine_missing(disturbed: Disturbances, views: Mapping[str, Sequence[str]]) -> None:
+    """What is lost without a feature, without the most harmful ones together, without all of a view.
+
+    Args:
+        disturbed: The rows.
+        views: Features by the view that gives them; one of a single feature says no more than that.
+    """
+    metrics, notes = disturbed.findings.metrics, disturbed.findings.notes
+    harm = {name: disturbed.without(f"{name} missing", [name]) for name in disturbed.sample.features}
+    harmful = sorted(harm, key=lambda name: -harm[name])
+    metrics["robustness.worst_missing_feature_auc_drop"] = disturbed.drops[f"{harmful[0]} missing"]
+    notes.append(f"The ranking suffers most when {harmful[0]} is missing: AUC falls by {harm[harmful[0]]:.3f}.")
+    together = harmful[:MISSING_TOGETHER]
+    if len(together) < len(harmful):
+        lost = disturbed.without(f"the {MISSING_TOGETHER} most harmful missing", together, "three_missing_features")
+        notes.append(f"With {', '.join(together)} missing together AUC falls by {lost:.3f}.")
+    names = {view: f"all of {view} missing" for view, features in views.items() if len(features) > 1}
+    losses = {view: disturbed.without(name, views[view]) for view, name in names.items()}
+    if losses:
+        worst = max(losses, key=lambda view: losses[view])
+        metrics["robustness.worst_missing_view_auc_drop"] = disturbed.drops[names[worst]]
+        notes.append(
+            f"Of the feature views {worst} is needed most: without its {len(views[worst])} features AUC falls by "
+            f"{losses[worst]:.3f}."
+        )
 
 
 def some_of(sample: Sample) -> Sample:
