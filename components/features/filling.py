@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +23,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.contract import ContractViolation
 from components.data.tables import parquet_file, quoted
 from components.features.definitions import MODEL_TYPES, Definitions, Feature
 from components.features.online_store import Inventory, Materialization, OnlineStore
@@ -146,19 +148,21 @@ def _write_changes(
     held = store.inventory(view)
     if held is None:
         none = cursor.sql("SELECT key, digest, NULL::TIMESTAMPTZ AS seen FROM digests LIMIT 0").to_arrow_table()
-        held = Inventory(as_of, True, none)
+        held = Inventory(as_of, True, none, "")
     cursor.register("held", held.entities)
     cursor.execute(
         _COMPARED,
         {"too_old": as_of - definitions.freshness, "finished": held.finished, "held_as_of": held.as_of},
     )
     [(touched,)] = cursor.execute("SELECT count(*) FROM compared WHERE action <> 'keep'").fetchall()
+    by, noted_by = uuid.uuid4().hex, held.by
     if touched:
         planned = cursor.sql(
             "SELECT key, CASE WHEN action <> 'write' THEN digest END AS digest, "
             "CASE WHEN gone THEN seen ELSE seen_before END AS seen FROM compared"
         )
-        store.note_inventory(view, Inventory(as_of, False, planned.to_arrow_table()))
+        store.note_inventory(view, Inventory(as_of, False, planned.to_arrow_table(), by))
+        noted_by = by
         key = quoted(definitions.key)
         changed = f"SELECT * FROM present WHERE {key} IN (SELECT key FROM compared WHERE action = 'write')"
         for batch in _batches(cursor, changed):
@@ -170,9 +174,29 @@ def _write_changes(
                 store.date(view, batch["key"].to_pylist(), batch["seen"].to_pylist())
         for batch in _batches(cursor, "SELECT key FROM compared WHERE action = 'forget'"):
             store.forget(view, batch["key"].to_pylist())
+    if store.filled_by(view) != noted_by:
+        _doubt(cursor, store, view, as_of, by)
+        raise ContractViolation(
+            f"Another materialization fills the view {view} in {store.location} at the same time, and neither knows "
+            "what the other wrote. Let one run at a time; the next one writes again what both did."
+        )
     now = cursor.sql("SELECT key, digest, seen FROM compared WHERE action <> 'forget'").to_arrow_table()
-    store.note_inventory(view, Inventory(as_of, True, now))
+    store.note_inventory(view, Inventory(as_of, True, now, by))
     return int(touched)
+
+
+def _doubt(cursor: duckdb.DuckDBPyConnection, store: OnlineStore, view: str, as_of: datetime, by: str) -> None:
+    """Note that no value of a view is certain, so that the next filling writes them all."""
+    other = store.inventory(view)
+    cursor.register("other", cursor.sql("FROM held").to_arrow_table() if other is None else other.entities)
+    doubted = cursor.sql(
+        "SELECT key, NULL::UBIGINT AS digest, max(seen) AS seen "
+        "FROM (SELECT key, seen FROM compared UNION ALL SELECT key, seen FROM other) GROUP BY key ORDER BY key"
+    )
+    store.note_inventory(view, Inventory(as_of, False, doubted.to_arrow_table(), by))
+    noted = store.materialized()
+    if noted is not None:
+        store.note(replace(noted, tables_digest=""))
 
 
 def _described(cursor: duckdb.DuckDBPyConnection, definitions: Definitions, view: str) -> list[dict[str, Any]]:

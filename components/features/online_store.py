@@ -103,6 +103,8 @@ class Inventory:
     entities: pa.Table
     """`key`; `digest` (uint64) of the values, null where a filling was cut off that may have replaced them; `seen`
     (time), until when they are known, null where that is `as_of`."""
+    by: str
+    """Which filling noted it."""
 
 
 class OnlineStore:
@@ -231,7 +233,13 @@ class OnlineStore:
             return None
         noted = json.loads(record)
         pages = [self._page(view, noted["turn"], number) for number in range(noted["pages"])]
-        return Inventory(datetime.fromisoformat(noted["as_of"]), noted["finished"], pa.concat_tables(pages))
+        as_of = datetime.fromisoformat(noted["as_of"])
+        return Inventory(as_of, noted["finished"], pa.concat_tables(pages), noted["by"])
+
+    def filled_by(self, view: str) -> str:
+        """Which filling noted the inventory of a view that is there now; empty for none."""
+        record = self._record(self._inventory_name(view))
+        return str(json.loads(record)["by"]) if record else ""
 
     def note_inventory(self, view: str, inventory: Inventory) -> None:
         """Note what there is now of a view in this version; whoever reads finds the earlier note or this one, whole."""
@@ -249,6 +257,7 @@ class OnlineStore:
             "pages": len(pages),
             "finished": inventory.finished,
             "as_of": inventory.as_of.isoformat(),
+            "by": inventory.by,
         }
         self._keep({self._inventory_name(view): json.dumps(noted)})
 

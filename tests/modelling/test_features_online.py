@@ -356,6 +356,32 @@ def test_a_materialization_that_was_cut_off_anywhere_is_finished_by_the_next(
     raise AssertionError("it was cut off each time")
 
 
+def test_two_materializations_at_once_are_found_out_and_the_next_one_mends_what_they_wrote(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = project_on(place, tmp_path / "project")
+    as_of = START + 40 * DAY
+    readers, loans = some_readers_and_loans()
+    tables = tables_as_of(tmp_path, as_of)
+    others = write_tables(tmp_path / "others", readers, [{**loan, "pages": 7.0} for loan in loans], as_of)
+    materialize(project, write_tables(tmp_path / "first", readers[:20], loans, as_of - DAY))
+    write = OnlineStore.write
+
+    def after_another(self: OnlineStore, view: str, rows: pa.RecordBatch) -> None:
+        monkeypatch.setattr(OnlineStore, "write", write)
+        materialize(project, others)
+        write(self, view, rows)
+
+    monkeypatch.setattr(OnlineStore, "write", after_another)
+    with pytest.raises(ContractViolation, match="Another materialization fills the view loans_so_far"):
+        materialize(project, tables)
+    # What the store holds now is a mixture, whichever of the two it is asked for.
+    assert materialize(project, others)["written"] == {"loans_so_far": 40}
+    anew = project_on(str(tmp_path / "anew" / "online.db"), tmp_path / "anew" / "project")
+    materialize(anew, others)
+    assert answers(project, as_of) == answers(anew, as_of)
+
+
 def inventory(project: Path) -> pa.Table:
     definitions = load_definitions(project, load_configuration(project))
     held = OnlineStore(load_stores(project).online_store, "library", definitions).inventory("loans_so_far")
