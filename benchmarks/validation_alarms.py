@@ -26,7 +26,7 @@ from components.contract import ContractViolation
 from components.data.ingest_data.ingestion import ingest
 from components.data.validate_data.accepted import save_accepted
 from components.data.validate_data.checks import Check
-from components.data.validate_data.validation import examine
+from components.data.validate_data.examination import examine
 from project.loading import load_configuration
 from project.stores import load_stores, local_stores, save_stores
 from simulation.business import INJECTIONS, simulate

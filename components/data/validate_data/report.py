@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from components.data.validate_data.checks import Check, failures, percent
+from components.data.validate_data.examination import Findings
 from components.data.validate_data.profile import ColumnProfile, profile_table
 from components.data.validate_data.quarantine import FOLDER, Quarantine
-
-if TYPE_CHECKING:
-    from components.data.validate_data.validation import Findings
 
 LAYERS = {
     "schema": "Types, presence, domains and ranges of each column",
