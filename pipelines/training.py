@@ -5,6 +5,7 @@ from kfp import dsl
 from components.data.ingest_data.component import ingest_data
 from components.data.snapshot_dataset.component import snapshot_dataset
 from components.data.validate_data.component import validate_data
+from components.data.validate_features.component import validate_features
 from components.deployment.promote_model.component import promote_model
 from components.deployment.register_model.component import register_model
 from components.deployment.release_model.component import release_model
@@ -61,6 +62,7 @@ def training(
         validated = validate_data(project=project, snapshot=snapshot).outputs["validated"]
 
         training_set = build_training_set(project=project, validated=validated).outputs["training_set"]
+        validate_features(project=project, training_set=training_set)
         parameters = tune(project=project, training_set=training_set)
         model = train_model(project=project, training_set=training_set, parameters=parameters).outputs["model"]
 

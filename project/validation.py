@@ -56,7 +56,8 @@ class Validation(Section):
     accepted snapshot. Whole weeks, so that each weekday counts alike."""
     drift_threshold: Probability = 0.2
     """Largest allowed distance (Jensen-Shannon for numbers, L-infinity for categories, 0 to 1) of a column from the
-    last accepted snapshot, beyond what chance explains; more is a warning, since a business may change."""
+    last accepted snapshot, and of a feature from what production is asked with, beyond what chance explains; more is a
+    warning, since a business may change."""
     largest_null_increase: Probability = 0.1
     """How much larger the share of missing values in the newest days may be than in those of the last accepted
     snapshot, beyond what chance explains; more stops the run."""

@@ -9,7 +9,8 @@ Every bound is widened by what chance explains, three standard errors of the dif
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from typing import Literal, TypeAlias
 
 import duckdb
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
@@ -26,6 +27,8 @@ from components.data.validate_data.table_statistics import (
 )
 from components.data.validate_data.tfdv import validate_statistics
 from project.validation import Validation
+
+Comparator: TypeAlias = Literal["drift", "skew"]
 
 STANDARD_ERRORS = 3.0
 # Of the histograms that TFDV compares: ten buckets in each, whose edges may all differ.
@@ -115,9 +118,10 @@ def _drift_checks(
 ) -> Iterator[Check]:
     recently, everywhere = f"in the newest {settings.recent_days} days", "in all rows"
     categories = text_columns(now.recent) - text_columns(now.whole)
+    kinds = {column: summary.columns[column] for column in compared}
     found = {
-        recently: _distances(compared, summary, now.recent, accepted.recent, settings.drift_threshold),
-        everywhere: _distances(compared, summary, now.whole, accepted.whole, settings.drift_threshold),
+        recently: distances(kinds, now.recent, accepted.recent, settings.drift_threshold, "drift"),
+        everywhere: distances(kinds, now.whole, accepted.whole, settings.drift_threshold, "drift"),
     }
     for column in compared:
         measured = {where: distances[column] for where, distances in found.items() if column in distances}
@@ -140,35 +144,47 @@ def _drift_checks(
         )
 
 
-def _distances(
-    compared: list[str], summary: TableSummary, now: Statistics, accepted: Statistics, threshold: float
+def distances(
+    columns: Mapping[str, str], statistics: Statistics, others: Statistics, threshold: float, by: Comparator
 ) -> dict[str, tuple[float, float]]:
-    """Distance of each column, and the largest allowed; of those that have values in both, of the same type."""
-    features, before_features = features_of(now), features_of(accepted)
+    """How far TFDV's comparator finds columns apart, and how far they may be: the threshold, and what chance explains.
+
+    Args:
+        columns: DuckDB type by name.
+        statistics: Of the columns.
+        others: Of the same columns: in an earlier snapshot for `drift`, in production for `skew`.
+        threshold: Largest allowed distance, 0 to 1: Jensen-Shannon for numbers, L-infinity for categories.
+        by: TFDV's comparator.
+
+    Returns:
+        Distance and bound of each column that has values in both, of the same type.
+    """
+    features, other_features = features_of(statistics), features_of(others)
     schema, allowed = schema_pb2.Schema(), {}
-    for column in compared:
-        feature, before = features.get(column), before_features.get(column)
-        if feature is None or before is None or feature.type != before.type:
+    for column, duckdb_type in columns.items():
+        feature, other = features.get(column), other_features.get(column)
+        if feature is None or other is None or feature.type != other.type:
             continue
-        rows, before_rows = _present(feature), _present(before)
-        if not rows or not before_rows:
+        rows, other_rows = _present(feature), _present(other)
+        if not rows or not other_rows:
             continue
         is_text = feature.type == statistics_pb2.FeatureNameStatistics.STRING
-        is_number = feature_type(summary.columns[column]) != schema_pb2.BYTES
-        kind = schema_pb2.BYTES if is_text else feature_type(summary.columns[column])
-        comparator = schema.feature.add(name=column, type=kind).drift_comparator
+        is_number = feature_type(duckdb_type) != schema_pb2.BYTES
+        kind = schema_pb2.BYTES if is_text else feature_type(duckdb_type)
+        comparator = getattr(schema.feature.add(name=column, type=kind), f"{by}_comparator")
         if is_number:
-            values = feature.string_stats.unique + before.string_stats.unique if is_text else BUCKETS
-            allowed[column] = threshold + chance_of_numbers(rows, before_rows, values)
+            values = feature.string_stats.unique + other.string_stats.unique if is_text else BUCKETS
+            allowed[column] = threshold + chance_of_numbers(rows, other_rows, values)
             comparator.jensen_shannon_divergence.threshold = allowed[column]
         else:
-            allowed[column] = threshold + chance_of_categories(rows, before_rows)
+            allowed[column] = threshold + chance_of_categories(rows, other_rows)
             comparator.infinity_norm.threshold = allowed[column]
-    found = validate_statistics(now, schema, previous_statistics=accepted).drift_skew_info if allowed else ()
+    compared_with = {"previous_statistics" if by == "drift" else "serving_statistics": others}
+    found = validate_statistics(statistics, schema, **compared_with).drift_skew_info if allowed else ()
     return {
         measured.path.step[0]: (measurement.value, allowed[measured.path.step[0]])
         for measured in found
-        for measurement in measured.drift_measurements
+        for measurement in getattr(measured, f"{by}_measurements")
     }
 
 
