@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from serving.online_features import OnlineFeatures
 
 LOGGER = logging.getLogger(__name__)
+# Whoever asks for a score has given up by then.
+LOOKUP_SECONDS = 5.0
 SCORES = Histogram(
     "prediction_score",
     "Scores the model answered with",
@@ -69,9 +71,18 @@ class FeatureLookup:
 
         Raises:
             InvalidInput: an entity's key cannot be one.
-            FeaturesUnavailable: the store cannot be read, or holds nothing for this model yet.
+            FeaturesUnavailable: the store cannot be read, is silent, or holds nothing for this model yet.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, entities, request_time)
+        answer = asyncio.get_running_loop().run_in_executor(self._thread, self._ask, entities, request_time)
+        if self._features is None:
+            # Importing Feast takes as long as it takes.
+            return await answer
+        try:
+            return await asyncio.wait_for(answer, LOOKUP_SECONDS)
+        except TimeoutError as error:
+            # The thread still waits for the store, whose client may know no limit, and others would wait behind it.
+            detail = f"the online store did not answer within {LOOKUP_SECONDS:g} s"
+            raise FeaturesUnavailable(self.model, detail) from error
 
     def _open(self) -> OnlineFeatures:
         from serving.online_features import OnlineFeatures

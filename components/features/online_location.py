@@ -12,6 +12,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from components.contract import ContractViolation
 from components.data.ingest_data.secrets import reveal
 
+# Longest that a client tries to connect.
+CONNECT_SECONDS = 5
+
 
 @dataclass(frozen=True)
 class Location:
@@ -79,6 +82,7 @@ def _redis(url: SplitResult, name: str) -> Location:
     parts += [f"username={unquote(url.username)}"] if url.username else []
     parts += [f"password={unquote(url.password)}"] if url.password else []
     parts += ["ssl=true"] if url.scheme == "rediss" else []
+    parts += [f"socket_connect_timeout={CONNECT_SECONDS}"]
     # Whether older values may be replaced is decided once for a materialization, not by a question for each row.
     settings = {"type": "redis", "connection_string": ",".join(parts), "skip_dedup": True}
     return Location(name, settings, (OSError, RedisError), url=url.geturl())

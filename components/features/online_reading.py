@@ -23,6 +23,7 @@ from feast.type_map import NULL_TIMESTAMP_INT_VALUE, feast_value_type_to_python_
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
 from components.features.definitions import TIMESTAMP
+from components.features.online_location import CONNECT_SECONDS
 
 Wanted = Mapping[str, Sequence[str]]
 """Names of the features that are wanted, by view."""
@@ -207,6 +208,7 @@ class PostgresReader(_SqlReader):
                 sslkey=settings.sslkey_path,
                 sslcert=settings.sslcert_path,
                 sslrootcert=settings.sslrootcert_path,
+                connect_timeout=CONNECT_SECONDS,
                 autocommit=True,
             )
         found: list[tuple[int, bytes, str, bytes]] = self._connection.execute(
@@ -226,7 +228,9 @@ class RedisReader:
         from redis import Redis
 
         # A connection of its own: taking one from the client's pool for each question costs as much as the question.
-        self._connection: Any = Redis.from_url(url).connection_pool.get_connection()
+        self._connection: Any = Redis.from_url(
+            url, socket_connect_timeout=CONNECT_SECONDS
+        ).connection_pool.get_connection()
         self._keys = keys
         self._suffix = config.project.encode()
         self._decoders = [(view.name, list(_decoders(view, wanted[view.name]).items())) for view in views]

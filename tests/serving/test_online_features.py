@@ -25,13 +25,13 @@ from components.features.online_location import located
 from components.features.online_reading import EntityKeys, FeastReader
 from components.features.online_store import Materialization, OnlineStore
 from project.loading import load_configuration
-from serving import online_features
+from serving import online_features, predictor
 from serving.feature_metrics import FeatureMetrics
 from serving.online_features import OnlineFeatures
 from serving.predictor import FeatureLookup, FeaturesUnavailable
 from tests.lending_library import START, write_project
 from tests.online_stores import place, places, store_places
-from tests.servers import running
+from tests.servers import PASSWORD, postgresql, running
 
 __all__ = ["place", "store_places"]
 
@@ -238,6 +238,28 @@ def test_a_server_over_the_wrong_store_says_so_when_it_starts(
     assert (
         "library answers only requests that bring all features along, so far: There is no online store" in caplog.text
     )
+
+
+def test_a_store_that_falls_silent_keeps_nobody_waiting(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "LOOKUP_SECONDS", 0.5)
+    monkeypatch.setenv("ONLINE_STORE_PASSWORD", PASSWORD)
+    for server in running(postgresql()):
+        location = f"postgresql://postgres:${{ONLINE_STORE_PASSWORD}}@127.0.0.1:{server.port}/postgres?sslmode=disable"
+        fill(project, location)
+        lookup = FeatureLookup("library", project, location)
+        before = asyncio.run(lookup.lookup([1], AS_OF))
+        server.pause()
+        for _ in range(2):
+            with pytest.raises(FeaturesUnavailable, match=r"the online store did not answer within 0\.5 s"):
+                asyncio.run(lookup.lookup([1], AS_OF))
+        server.resume()
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(FeaturesUnavailable):
+                assert asyncio.run(lookup.lookup([1], AS_OF)) == before
+                break
+            assert time.monotonic() < deadline
+        lookup.close()
 
 
 def test_prometheus_learns_how_fresh_and_how_often_missing_features_are(project: Path, place: str) -> None:
