@@ -25,7 +25,6 @@ class Loaded:
     """A table that was made and filled."""
 
     fields: Fields
-    expires: str | None
     parquet: bytes = b""
 
 
@@ -39,7 +38,8 @@ class Service:
     statement_type: str = "SELECT"
     tables: dict[str, Loaded] = field(default_factory=dict)
     """By `project.dataset.table`; those that were removed are gone."""
-    made: list[str] = field(default_factory=list)
+    expirations: dict[str, str] = field(default_factory=dict)
+    """When each table that was ever made goes by itself, in milliseconds since 1970."""
     refusal: tuple[str, int, str] | None = None
     """Part of the path of the requests that are refused, the status, and why."""
 
@@ -129,8 +129,8 @@ def _make_table(service: Service, request: Request) -> dict[str, Any]:
     reference = table["tableReference"]
     name = ".".join(reference[part] for part in ("projectId", "datasetId", "tableId"))
     fields = [(column["name"], column["type"]) for column in table["schema"]["fields"]]
-    service.tables[name] = Loaded(fields, table.get("expirationTime"))
-    service.made.append(name)
+    service.tables[name] = Loaded(fields)
+    service.expirations[name] = table["expirationTime"]
     return {"kind": "bigquery#table", "id": name, **table}
 
 

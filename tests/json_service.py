@@ -51,7 +51,11 @@ def json_service(answer: Callable[[Request], Answer | dict[str, Any]]) -> Iterat
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            answered = answer(Request(self.command, self.path, dict(self.headers), body))
+            try:
+                answered = answer(Request(self.command, self.path, dict(self.headers), body))
+            except Exception as error:
+                # The stand-in's own mistake: a client that is not answered would ask again for minutes.
+                answered = Answer({"error": {"message": f"{type(error).__name__}: {error}"}}, 400)
             if not isinstance(answered, Answer):
                 answered = Answer(answered)
             content = b"" if answered.content is None else json.dumps(answered.content).encode()
