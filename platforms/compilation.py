@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from components.code_version import code_version
+from components.contract import ContractViolation
 from components.environment import Target, TargetName, compiling_for, components_of
 from project.configuration import Configuration
 from project.loading import ConfigurationError
@@ -60,6 +61,7 @@ def compile_pipeline(
     """
     configuration, files = pack_project(project, overrides)
     parameters = default_parameters(configuration, target)
+    refuse_untranspilable(configuration, files, parameters.get("offline_store", "duckdb"))
     # A local run tells its steps itself: there a variable in the YAML would be part of the cache's key.
     version = "" if target == "local" else code_version(ROOT).variable()
     built_for = Target(target, image_registry, files, version)
@@ -131,6 +133,32 @@ def refuse_unbuilt(configuration: Configuration, stores: Store, target: TargetNa
             f"deployment.strategy is shadow, but {stores.serving} cannot mirror requests: "
             "choose canary or blue_green (only servers on one machine mirror)"
         )
+
+
+def refuse_untranspilable(configuration: Configuration, files: Mapping[str, bytes], offline_store: str) -> None:
+    """Refuse definitions that the target's warehouse would not understand as DuckDB does.
+
+    Args:
+        configuration: The project's configuration.
+        files: The project's files by their path in it.
+        offline_store: What computes the feature views on the target.
+
+    Raises:
+        ConfigurationError: it names the file, the expression and the remedy.
+    """
+    dialect = {"bigquery": "bigquery", "snowflake": "snowflake", "sc": "spark"}.get(offline_store.partition(":")[0])
+    if dialect is None:
+        return
+    # Reading SQL takes a while to import, and most projects need none of it.
+    from components.features.transpilation import refuse_untranspilable as refuse_query
+
+    for name, content in files.items():
+        repository = PurePosixPath(name).is_relative_to(configuration.features.repository)
+        if repository and name.endswith(".sql") and name != configuration.label.query:
+            try:
+                refuse_query(Path(name), content.decode("utf-8"), dialect, configuration.source.tables)
+            except ContractViolation as violation:
+                raise ConfigurationError(str(violation)) from violation
 
 
 def compile_components(target: TargetName, project: Path, folder: Path, *, image_registry: str = "") -> list[Path]:

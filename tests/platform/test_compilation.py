@@ -26,8 +26,15 @@ from environments.locks import (
     interpreter,
     pinned_requirements,
 )
-from platforms.compilation import PIPELINES, compile_components, compile_pipeline, recurrence
+from platforms.compilation import (
+    PIPELINES,
+    compile_components,
+    compile_pipeline,
+    recurrence,
+    refuse_untranspilable,
+)
 from project.loading import ConfigurationError, load_configuration
+from project.packing import pack_project
 from project.production import Schedules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,6 +184,43 @@ def test_no_component_pipeline_or_server_names_a_column_of_a_project() -> None:
 def test_a_target_whose_stores_are_not_configured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not say where vertex keeps things"):
         compile_pipeline("training", "vertex", ROOT, tmp_path / "x.yaml", overrides=["targets={}"])
+
+
+WAREHOUSES = ("bigquery://project/features", "snowflake://me:${PASSWORD}@account/shop/public", "sc://spark:15002")
+
+
+@pytest.mark.parametrize("offline_store", WAREHOUSES)
+@pytest.mark.parametrize("project", PROJECTS)
+def test_the_definitions_of_both_projects_are_understood_by_every_warehouse(project: str, offline_store: str) -> None:
+    configuration, files = pack_project(PROJECTS[project])
+    assert refuse_untranspilable(configuration, files, offline_store) is None
+
+
+@pytest.mark.parametrize(
+    ("sql", "refused"),
+    [
+        ("SELECT customer_id, median(amount) FROM purchases GROUP BY ALL", "MEDIAN(amount)"),
+        ("SELECT customer_id, max_by(category, (purchased_at, amount)) FROM purchases GROUP BY 1", "(purchased_at, "),
+        ("SELECT customer_id, extract(dow FROM purchased_at) FROM purchases", "EXTRACT(DAYOFWEEK FROM purchased_at)"),
+        ("SELECT customer_id, date_trunc('week', purchased_at) FROM purchases", "DATE_TRUNC('WEEK', purchased_at)"),
+        ("SELECT customer_id, date_diff('hour', purchased_at, $as_of) FROM purchases", "DATE_DIFF('HOUR'"),
+        ("SELECT customer_id, made_up(amount) FROM purchases", "MADE_UP(amount)"),
+        ("SELECT customer_id, category LIKE 'a\\_%' FROM purchases", "category LIKE 'a\\_%'"),
+        ("SELECT customer_id, probability FROM truth", "a feature is computed from customers, "),
+        ("SELECT customer_id FROM elsewhere.customers", "elsewhere.customers"),
+        ("SELECT customer_id FROM read_parquet('/etc/passwd')", "READ_PARQUET('/etc/passwd')"),
+        ("SELECT * FROM customers ASOF JOIN logins USING (customer_id, recorded_at)", "ASOF JOIN logins"),
+        ("SELECT DISTINCT ON (customer_id) * FROM logins", "DISTINCT ON"),
+    ],
+)
+def test_a_definition_that_a_warehouse_might_read_otherwise_is_refused_when_compiling(sql: str, refused: str) -> None:
+    configuration, files = pack_project(ROOT)
+    files["feature_repo/spending.sql"] = sql.encode()
+    for offline_store in WAREHOUSES:
+        with pytest.raises(ConfigurationError, match=r"^feature_repo/spending\.sql: .* offline_store: duckdb") as error:
+            refuse_untranspilable(configuration, files, offline_store)
+        assert refused in str(error.value)
+    assert refuse_untranspilable(configuration, files, "duckdb") is None
 
 
 @pytest.mark.parametrize(
