@@ -67,8 +67,9 @@ class Workers(Generic[Task, Result]):
         self._tasks: dict[int, Task] = {}
         self._attempts: dict[int, int] = {}
         self._workers: list[_Worker[Task]] = []
-        for _ in range(min(cores, most)):
-            self._start()
+        # All import what they need at once: each is handed the work when every one of them is under way.
+        for worker in [self._start() for _ in range(min(cores, most))]:
+            self._hand_over(worker)
 
     def __enter__(self) -> Workers[Task, Result]:
         """The workers themselves."""
@@ -122,7 +123,7 @@ class Workers(Generic[Task, Result]):
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
-        self._start()
+        self._hand_over(self._start())
         self._attempts[number] = self._attempts.get(number, 0) + 1
         if self._attempts[number] < ATTEMPTS:
             self._waiting.appendleft(number)
@@ -137,29 +138,33 @@ class Workers(Generic[Task, Result]):
                 with contextlib.suppress(BrokenPipeError):
                     worker.pipe.send(self._tasks[worker.number])
 
-    def _start(self) -> None:
+    def _start(self) -> _Worker[Task]:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(self._work, theirs, self._threads, os.getpid()), daemon=True
-        )
+        process = self._context.Process(target=_serve, args=(theirs, self._threads, os.getpid()), daemon=True)
         process.start()
         theirs.close()
-        self._workers.append(_Worker(process, ours))
+        worker: _Worker[Task] = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _hand_over(self, worker: _Worker[Task]) -> None:
+        # One that was killed since is found when its answer is waited for.
+        with contextlib.suppress(BrokenPipeError):
+            worker.pipe.send(self._work)
 
 
-def _serve(work: Callable[[Task], Result], pipe: Connection, threads: int, parent: int) -> None:
-    """Answer each task with its result, until the other end is closed."""
+def _serve(pipe: Connection, threads: int, parent: int) -> None:
+    """Take the work, then answer each task with its result, until the other end is closed."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     # Who interrupts the search ends its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # For libraries that are loaded only now; the limit below is for those that are there.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    with threadpool_limits(threads):
-        while True:
-            try:
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        work = pipe.recv()
+        with threadpool_limits(threads):
+            while True:
                 pipe.send(work(pipe.recv()))
-            except (EOFError, BrokenPipeError):
-                return
 
 
 def _end_with(parent: int) -> None:
