@@ -15,6 +15,7 @@ from components.training.train_model.fitting import fit_model
 from environments.locks import environment_directory
 from project.loading import load_configuration
 from project.packing import pack_project
+from project.stores import local_stores, save_stores
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +40,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
     for path, content in files.items():
         (folder / "project" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "project" / path).write_bytes(content)
+    save_stores(local_stores(folder / "state", configuration.name), folder / "project")
     tables = folder / "tables"
     tables.mkdir()
     query = configuration.source.tables["purchases"].query
