@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.features import AS_OF, write_inputs
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.features.materialize_features.materialization import materialize
+from components.features.online_servers import READERS
 from project.production import Store
 from project.stores import save_stores
 from serving.online_features import OnlineFeatures
@@ -74,7 +75,7 @@ def measure(kind: str, folder: Path, empty: Callable[[], str]) -> list[Ratio]:
         done, seconds = filled(folder, kept, start + after)
         beside = empty()
         whole, of_whole = filled(folder, beside, start + after)
-        online, anew = (OnlineFeatures(folder / "project", location) for location in (kept, beside))
+        online, anew = (OnlineFeatures(folder / "project", location, READERS) for location in (kept, beside))
         for entity in range(COMPARED):
             [kept_row], [anew_row] = online.lookup([entity], start + after), anew.lookup([entity], start + after)
             # A view that has fallen silent about an entity leaves its last values, which an empty store never had.

@@ -85,10 +85,11 @@ class FeatureLookup:
             raise FeaturesUnavailable(self.model, detail) from error
 
     def _open(self) -> OnlineFeatures:
+        from components.features.online_servers import READERS
         from serving.online_features import OnlineFeatures
 
         if self._features is None:
-            self._features = OnlineFeatures(*self._place)
+            self._features = OnlineFeatures(*self._place, READERS)
             self._metrics = FeatureMetrics(self._features, self._look_for_news)
             REGISTRY.register(self._metrics)
         return self._features

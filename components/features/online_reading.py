@@ -1,7 +1,7 @@
-"""What Feast's `online_read` gives for one view at a time, asked for all views in one question.
+"""Reading the values of entities: from any store by Feast's own class, from SQLite by one question for all views.
 
-The values are where and as Feast puts them (feast: docs/specs/online_store_format.md), in the tables and hashes of its
-own online stores; only the way to them is shorter. A test holds each reader against Feast's own.
+`online_servers` has such readers for servers. The values are where and as Feast puts them (feast:
+docs/specs/online_store_format.md); only the way to them is shorter. A test holds each reader against Feast's own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from feast.type_map import NULL_TIMESTAMP_INT_VALUE, feast_value_type_to_python_
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
 from components.features.definitions import TIMESTAMP
-from components.features.online_location import CONNECT_SECONDS
 
 Wanted = Mapping[str, Sequence[str]]
 """Names of the features that are wanted, by view."""
@@ -84,6 +83,11 @@ class Reader(Protocol):
         """What is stored of each entity."""
 
 
+ReaderOf = Callable[[str, RepoConfig, Sequence[FeatureView], Wanted, EntityKeys], Reader]
+"""Makes a reader of a store: its URL, its configuration for one version of the definitions, the views and features that
+are wanted of it, and how it names entities."""
+
+
 class FeastReader:
     """Any store that Feast can read, one view after the other."""
 
@@ -113,13 +117,13 @@ class FeastReader:
         return [found[entity] for entity in entities]
 
 
-class _SqlReader:
+class SqlReader:
     """One SELECT over the tables of all views."""
 
     def __init__(self, views: Sequence[FeatureView], wanted: Wanted, keys: EntityKeys) -> None:
         self._keys = keys
         self._names = [view.name for view in views]
-        self._decoders = [_decoders(view, wanted[view.name]) for view in views]
+        self._decoders = [decoders_of(view, wanted[view.name]) for view in views]
 
     def read(self, entities: Sequence[Any]) -> list[Stored]:
         """See `Reader`."""
@@ -138,7 +142,7 @@ class _SqlReader:
         raise NotImplementedError
 
 
-class SqliteReader(_SqlReader):
+class SqliteReader(SqlReader):
     """A file."""
 
     def __init__(self, config: RepoConfig, views: Sequence[FeatureView], wanted: Wanted, keys: EntityKeys) -> None:
@@ -160,126 +164,9 @@ class SqliteReader(_SqlReader):
         )
 
 
-class PostgresReader(_SqlReader):
-    """A PostgreSQL server."""
-
-    def __init__(self, config: RepoConfig, views: Sequence[FeatureView], wanted: Wanted, keys: EntityKeys) -> None:
-        """Note where to connect when it is first used."""
-        from psycopg import Connection, sql
-
-        super().__init__(views, wanted, keys)
-        self._settings = config.online_store
-        self._connection: Connection[Any] | None = None
-        self._query = (
-            sql.SQL(" UNION ALL ")
-            .join(
-                sql.SQL("SELECT {}, entity_key, feature_name, value FROM {} WHERE entity_key = ANY(%(keys)s)").format(
-                    sql.Literal(position),
-                    sql.Identifier(self._settings.db_schema, compute_table_id(config.project, view)),
-                )
-                for position, view in enumerate(views)
-            )
-            .as_string()
-        )
-
-    def _rows(self, keys: Sequence[bytes]) -> Iterable[tuple[int, bytes, str, bytes]]:
-        import psycopg
-
-        try:
-            return self._ask(keys)
-        except psycopg.OperationalError:
-            if self._connection is None or not self._connection.closed:
-                raise
-            # It broke off since the last question; a second failure is one.
-            return self._ask(keys)
-
-    def _ask(self, keys: Sequence[bytes]) -> list[tuple[int, bytes, str, bytes]]:
-        import psycopg
-
-        if self._connection is None or self._connection.closed:
-            settings = self._settings
-            self._connection = psycopg.connect(
-                host=settings.host,
-                port=settings.port,
-                dbname=settings.database,
-                user=settings.user,
-                password=settings.password,
-                sslmode=settings.sslmode,
-                sslkey=settings.sslkey_path,
-                sslcert=settings.sslcert_path,
-                sslrootcert=settings.sslrootcert_path,
-                connect_timeout=CONNECT_SECONDS,
-                autocommit=True,
-            )
-        found: list[tuple[int, bytes, str, bytes]] = self._connection.execute(
-            self._query, {"keys": list(keys)}, binary=True
-        ).fetchall()
-        return found
-
-
-class RedisReader:
-    """One HMGET for each entity, all in one round trip."""
-
-    def __init__(
-        self, url: str, config: RepoConfig, views: Sequence[FeatureView], wanted: Wanted, keys: EntityKeys
-    ) -> None:
-        """Make a connection; it connects when it is first used."""
-        import mmh3
-        from redis import Redis
-
-        # A connection of its own: taking one from the client's pool for each question costs as much as the question.
-        self._connection: Any = Redis.from_url(
-            url, socket_connect_timeout=CONNECT_SECONDS
-        ).connection_pool.get_connection()
-        self._keys = keys
-        self._suffix = config.project.encode()
-        self._decoders = [(view.name, list(_decoders(view, wanted[view.name]).items())) for view in views]
-        self._fields = [
-            mmh3.hash(f"{view}:{name}", signed=False).to_bytes(4, "little")
-            for view, decoders in self._decoders
-            for name, _ in decoders
-        ]
-
-    def read(self, entities: Sequence[Any]) -> list[Stored]:
-        """See `Reader`."""
-        keys = [self._keys.serialized(entity) + self._suffix for entity in entities]
-        found: list[Stored] = []
-        for start in range(0, len(keys), ENTITIES_AT_ONCE):
-            found += map(self._stored, self._answers(keys[start : start + ENTITIES_AT_ONCE]))
-        return found
-
-    def _answers(self, keys: Sequence[bytes]) -> list[list[bytes | None]]:
-        from redis.exceptions import ConnectionError as Disconnected
-
-        try:
-            return self._ask(keys)
-        except Disconnected:
-            # Servers close connections that are idle; a second refusal is a failure.
-            return self._ask(keys)
-
-    def _ask(self, keys: Sequence[bytes]) -> list[list[bytes | None]]:
-        connection = self._connection
-        try:
-            connection.send_packed_command(connection.pack_commands([("HMGET", key, *self._fields) for key in keys]))
-            return [connection.read_response() for _ in keys]
-        except BaseException:
-            # Answers that were not read would be taken for those to the next question.
-            connection.disconnect()
-            raise
-
-    def _stored(self, answer: Iterable[bytes | None]) -> Stored:
-        values = iter(answer)
-        return {
-            view: {
-                # The names come first: when they end, no value has been taken for them.
-                name: None if value is None else decode(value)
-                for (name, decode), value in zip(decoders, values, strict=False)
-            }
-            for view, decoders in self._decoders
-        }
-
-
-def _decoders(view: FeatureView, names: Sequence[str]) -> dict[str, Callable[[bytes], Any]]:
+def decoders_of(view: FeatureView, names: Sequence[str]) -> dict[str, Callable[[bytes], Any]]:
+    """By name what turns stored bytes into values: of some features of a view, and of the moment until which they are
+    known."""
     types = {field.name: field.dtype for field in view.features}
     return {**{name: _decoder(types[name]) for name in names}, TIMESTAMP: _decoder(UnixTimestamp)}
 

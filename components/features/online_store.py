@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,9 +37,8 @@ from components.features.online_location import located
 from components.features.online_reading import (
     EntityKeys,
     FeastReader,
-    PostgresReader,
     Reader,
-    RedisReader,
+    ReaderOf,
     SqliteReader,
     Stored,
     Wanted,
@@ -197,20 +197,21 @@ class OnlineStore:
             with self._reaching():
                 self.feast.online_write_batch(self.configuration, self._definitions.views[view], data, None)
 
-    def reader(self, wanted: Wanted) -> Reader:
+    def reader(self, wanted: Wanted, of_servers: Mapping[str, ReaderOf]) -> Reader:
         """What `read` reads some features with.
 
         Args:
             wanted: Names of the features, by view.
+            of_servers: Readers of servers by the scheme of their URL, such as `online_servers.READERS`; Feast's own
+                class reads those that are not among them.
         """
         views = [self._definitions.views[view] for view in wanted]
+        url = self._place.url
         with self._reaching():
             if self._place.file is not None:
                 return SqliteReader(self.configuration, views, wanted, self._keys)
-            if self._place.url.startswith("redis"):
-                return RedisReader(self._place.url, self.configuration, views, wanted, self._keys)
-            if self._place.url.startswith("postgresql"):
-                return PostgresReader(self.configuration, views, wanted, self._keys)
+            if (scheme := urlsplit(url).scheme) in of_servers:
+                return of_servers[scheme](url, self.configuration, views, wanted, self._keys)
         return FeastReader(lambda: self.feast, self.configuration, views, wanted, self._keys)
 
     def read(self, reader: Reader, entities: Sequence[Any]) -> list[Stored]:

@@ -24,6 +24,7 @@ from components.features import filling
 from components.features.build_training_set.training_set import build
 from components.features.definitions import load_definitions
 from components.features.materialize_features.materialization import materialize
+from components.features.online_servers import READERS
 from components.features.online_store import OnlineStore
 from project.loading import load_configuration
 from project.stores import load_stores, save_stores
@@ -51,7 +52,7 @@ def project_on(place: str, folder: Path, changes: dict[str, tuple[str, str] | st
 
 
 def online(project: Path) -> OnlineFeatures:
-    return OnlineFeatures(project, load_stores(project).online_store)
+    return OnlineFeatures(project, load_stores(project).online_store, READERS)
 
 
 def test_online_equals_offline_bit_for_bit(tmp_path: Path, place: str) -> None:

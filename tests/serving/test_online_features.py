@@ -23,6 +23,7 @@ from components.features import online_reading
 from components.features.definitions import load_definitions
 from components.features.online_location import located
 from components.features.online_reading import EntityKeys, FeastReader
+from components.features.online_servers import READERS
 from components.features.online_store import Materialization, OnlineStore
 from project.loading import load_configuration
 from serving import online_features, predictor
@@ -69,7 +70,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_stored_and_on_demand_features_come_exactly_and_missing_ones_as_none(project: Path, place: str) -> None:
     fill(project, place)
-    known, nothing, unknown = OnlineFeatures(project, place).lookup([1, 2, 3], AS_OF)
+    known, nothing, unknown = OnlineFeatures(project, place, READERS).lookup([1, 2, 3], AS_OF)
     assert known == {
         "loans": 3.0,
         "pages": 0.1 + 0.2,
@@ -88,7 +89,7 @@ def test_one_question_for_all_views_finds_what_feast_finds_view_by_view(project:
     view = definitions.views["loans_so_far"]
     wanted = {view.name: [field.name for field in view.features]}
     by_feast = FeastReader(lambda: store.feast, store.configuration, [view], wanted, EntityKeys("reader_id", "BIGINT"))
-    found = store.read(store.reader(wanted), [1, 2, 3, 1])
+    found = store.read(store.reader(wanted, READERS), [1, 2, 3, 1])
     assert found == store.read(by_feast, [1, 2, 3, 1])
     assert found[0]["loans_so_far"]["last_loan_at"] == LAST_LOAN
     assert set(found[2]["loans_so_far"].values()) == {None}
@@ -119,7 +120,7 @@ def test_values_come_back_to_the_last_bit(project: Path, place: str) -> None:
     }
     store.write("loans_so_far", pa.RecordBatch.from_pydict(columns))
     wanted = {"loans_so_far": [name for name in columns if name not in ("reader_id", "event_timestamp")]}
-    found = [row["loans_so_far"] for row in store.read(store.reader(wanted), range(6))]
+    found = [row["loans_so_far"] for row in store.read(store.reader(wanted, READERS), range(6))]
     assert [struct.pack("<d", row["pages"]) for row in found] == [struct.pack("<d", value) for value in pages]
     assert [row["loans"] for row in found] == loans
     assert [row["genre"] for row in found] == genres
@@ -131,7 +132,7 @@ def test_values_come_back_to_the_last_bit(project: Path, place: str) -> None:
 def test_a_dated_value_is_as_old_as_it_says_until_that_is_taken_back(project: Path, place: str) -> None:
     fill(project, place)
     store = OnlineStore(place, "library", load_definitions(project, load_configuration(project)))
-    features = OnlineFeatures(project, place)
+    features = OnlineFeatures(project, place, READERS)
     later = AS_OF + timedelta(days=6)
     assert features.lookup([1], later)[0]["loans"] == 3
     store.date("loans_so_far", [1], [AS_OF - timedelta(days=2)])
@@ -144,7 +145,7 @@ def test_a_dated_value_is_as_old_as_it_says_until_that_is_taken_back(project: Pa
 def test_a_forgotten_entity_leaves_no_values_behind(project: Path, place: str) -> None:
     fill(project, place)
     OnlineStore(place, "library", load_definitions(project, load_configuration(project))).forget("loans_so_far", [1])
-    assert set(OnlineFeatures(project, place).lookup([1], AS_OF)[0].values()) == {None}
+    assert set(OnlineFeatures(project, place, READERS).lookup([1], AS_OF)[0].values()) == {None}
 
 
 def test_more_entities_than_a_query_takes_are_all_found(
@@ -152,21 +153,21 @@ def test_more_entities_than_a_query_takes_are_all_found(
 ) -> None:
     monkeypatch.setattr(online_reading, "ENTITIES_AT_ONCE", 1)
     fill(project, place)
-    known, _, again = OnlineFeatures(project, place).lookup([1, 2, 1], AS_OF)
+    known, _, again = OnlineFeatures(project, place, READERS).lookup([1, 2, 1], AS_OF)
     assert known == again
     assert known["loans"] == 3
 
 
 def test_a_value_older_than_the_freshness_is_missing(project: Path, place: str) -> None:
     fill(project, place)
-    features = OnlineFeatures(project, place)
+    features = OnlineFeatures(project, place, READERS)
     assert features.lookup([1], AS_OF + timedelta(days=7))[0]["days_since_last_loan"] == 8.5
     assert set(features.lookup([1], AS_OF + timedelta(days=7, seconds=1))[0].values()) == {None}
 
 
 def test_a_later_materialization_is_seen_without_a_restart(project: Path, place: str) -> None:
     fill(project, place)
-    features = OnlineFeatures(project, place)
+    features = OnlineFeatures(project, place, READERS)
     fill(project, place, AS_OF + timedelta(days=1), loans=4)
     assert features.lookup([1], AS_OF + timedelta(days=1))[0]["loans"] == 4
 
@@ -175,7 +176,7 @@ def test_another_version_is_refused_at_the_start(project: Path, place: str, tmp_
     fill(project, place)
     other = write_project(tmp_path / "other", {"feature_repo/person.sql": "SELECT 1 AS reader_id, NULL AS town"})
     with pytest.raises(ContractViolation, match=r"no features of version \w+.*it holds version \w+, as of 2025-02-10"):
-        OnlineFeatures(other, place)
+        OnlineFeatures(other, place, READERS)
 
 
 @pytest.mark.parametrize("kind", ["redis", "postgresql"])
@@ -183,7 +184,7 @@ def test_a_connection_that_broke_off_is_made_again(project: Path, tmp_path: Path
     for new_place in running(places(kind)):
         location = new_place(tmp_path)
         fill(project, location)
-        features = OnlineFeatures(project, location)
+        features = OnlineFeatures(project, location, READERS)
         before = features.lookup([1], AS_OF)
         url = located(location).url
         if kind == "redis":
@@ -202,7 +203,7 @@ def test_a_connection_that_broke_off_is_made_again(project: Path, tmp_path: Path
 
 def test_a_store_that_nobody_filled_is_refused_at_the_start(project: Path, place: str) -> None:
     with pytest.raises(ContractViolation, match=r"no features of version|There is no online store|no such table"):
-        OnlineFeatures(project, place)
+        OnlineFeatures(project, place, READERS)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "postgresql"])
@@ -210,20 +211,20 @@ def test_a_store_that_is_down_is_named_without_its_password(project: Path, schem
     with pytest.raises(
         ContractViolation, match=rf"{scheme}://me:\*\*\*@127\.0\.0\.1:1/0 cannot be used: (.|\n)*[Cc]onnection refused"
     ) as refused:
-        OnlineFeatures(project, f"{scheme}://me:s3cr%40t@127.0.0.1:1/0")
+        OnlineFeatures(project, f"{scheme}://me:s3cr%40t@127.0.0.1:1/0", READERS)
     assert "s3cr" not in str(refused.value)
 
 
 def test_a_password_that_no_variable_holds_is_asked_for_by_its_name(project: Path) -> None:
     with pytest.raises(ContractViolation, match=r"needs NOT_SET_ANYWHERE, which the environment does not have"):
-        OnlineFeatures(project, "redis://:${NOT_SET_ANYWHERE}@127.0.0.1:6379")
+        OnlineFeatures(project, "redis://:${NOT_SET_ANYWHERE}@127.0.0.1:6379", READERS)
 
 
 def test_settings_that_feast_does_not_know_are_refused_without_the_password(project: Path) -> None:
     with pytest.raises(
         ContractViolation, match=r"Feast refuses the online store postgresql://me:\*\*\*@h/d"
     ) as refused:
-        OnlineFeatures(project, "postgresql://me:s3cr%40t@h/d?colour=blue")
+        OnlineFeatures(project, "postgresql://me:s3cr%40t@h/d?colour=blue", READERS)
     assert "colour" in str(refused.value)
     assert "s3cr" not in str(refused.value)
 
@@ -268,7 +269,7 @@ def test_prometheus_learns_how_fresh_and_how_often_missing_features_are(project:
 
     fill(project, place)
     before = metric("online_features_entities_total"), metric("online_features_missing_total", feature="genre")
-    OnlineFeatures(project, place).lookup([1, 2, 3], AS_OF)
+    OnlineFeatures(project, place, READERS).lookup([1, 2, 3], AS_OF)
     assert metric("online_features_entities_total") == before[0] + 3
     assert metric("online_features_missing_total", feature="genre") == before[1] + 2
 
@@ -282,7 +283,7 @@ def test_prometheus_learns_what_the_store_holds_and_forgets_what_it_no_longer_do
     materialized = store.materialized()
     assert materialized is not None
     store.note(replace(materialized, quality=[quality]))
-    features = OnlineFeatures(project, place)
+    features = OnlineFeatures(project, place, READERS)
     prometheus = CollectorRegistry()
     prometheus.register(FeatureMetrics(features, features.look_for_news))
 
@@ -305,7 +306,7 @@ def test_a_project_on_historical_data_has_no_age_at_which_its_features_expire(tm
     change = {"pipeline.yaml": ("freshness_days: 7", "freshness_days: 7, present: data")}
     project = write_project(tmp_path / "project", change)
     fill(project, str(tmp_path / "online.db"))
-    assert OnlineFeatures(project, str(tmp_path / "online.db")).freshness_seconds == math.inf
+    assert OnlineFeatures(project, str(tmp_path / "online.db"), READERS).freshness_seconds == math.inf
 
 
 def test_the_server_tells_how_fresh_its_store_is_also_when_nobody_asks_for_features(
