@@ -92,8 +92,14 @@ class Beam(Section):
         if missing:
             raise ValueError(f"{self.runner} needs {', '.join(missing)}. Add it to options")
         place = str(self.options.get("temp_location", ""))
-        if self.runner == Runner.dataflow and not place.startswith("gs://"):
+        in_a_bucket = place.startswith("gs://")
+        if self.runner == Runner.dataflow and not in_a_bucket:
             raise ValueError(f"DataflowRunner's temp_location must be in a bucket, gs://BUCKET/FOLDER, not {place}")
+        if "://" in place and not in_a_bucket:
+            raise ValueError(
+                f"temp_location is a folder that is mounted where the step and the workers run, or gs://BUCKET/FOLDER, "
+                f"not {place}: no environment has another client of Beam's"
+            )
         if str(self.options.get("flink_master", "")).startswith("["):
             raise ValueError(
                 "FlinkRunner's flink_master must be a cluster, HOST:PORT: [local] and [auto] would start one within "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -129,6 +131,17 @@ def test_a_table_is_validated_by_beam_in_all_its_rows(tmp_path: Path) -> None:
             },
             "must be a cluster, HOST:PORT",
         ),
+        (
+            {
+                "runner": "FlinkRunner",
+                "options": {
+                    "flink_master": "flink:8081",
+                    "environment_type": "DOCKER",
+                    "temp_location": "s3://shop/temp",
+                },
+            },
+            "or gs://BUCKET/FOLDER, not s3://shop/temp",
+        ),
         ({"runner": "PortableRunner"}, "needs job_endpoint (the job server, HOST:PORT)"),
         (
             {"runner": "PortableRunner", "options": {"job_endpoint": "jobs:8099", "environment_type": "DOCKER"}},
@@ -227,15 +240,36 @@ def test_a_job_that_fails_stops_the_run_with_its_reason(
     assert "leave it out to compute them in the step" in str(found.value)
 
 
-@pytest.mark.slow
-def test_a_job_server_runs_the_pipeline_by_the_protocol_that_flink_and_spark_speak(orders: Path) -> None:
-    port = free_port()
-    command = [sys.executable, "-m", "apache_beam.runners.portability.local_job_service_main", "-p", str(port)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
+@contextlib.contextmanager
+def beam_process(module: str, *arguments: str) -> Iterator[None]:
+    """A server of Beam's in a process of its own that finds libraries, and nothing of this repository."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # A pool starts its workers as `python`.
+    variables["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
+    command = [sys.executable, "-m", f"apache_beam.runners.{module}", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd="/", env=variables) as process:
         try:
-            assert_the_same_as_in_the_step(orders, on_job_server(port))
+            yield
         finally:
-            server.terminate()
+            process.terminate()
+
+
+@pytest.mark.slow
+def test_a_job_server_and_its_workers_need_nothing_of_ours(orders: Path) -> None:
+    """By the protocols that Flink's and Spark's job servers speak, and their workers beside a pod."""
+    jobs, pool = free_port(), free_port()
+    shared = orders.parent / "shared"
+    options = {
+        "environment_type": "EXTERNAL",
+        "environment_config": f"localhost:{pool}",
+        "temp_location": str(shared),
+    }
+    with (
+        beam_process("portability.local_job_service_main", "-p", str(jobs)),
+        beam_process("worker.worker_pool_main", "--service_port", str(pool)),
+    ):
+        assert_the_same_as_in_the_step(orders, on_job_server(jobs, **options))
+    assert list(shared.iterdir()) == [], "what the step and the workers shared is removed"
 
 
 def test_a_job_server_that_is_not_there_stops_the_run(orders: Path) -> None:

@@ -107,7 +107,10 @@ def _shared_folder(beam: Beam, options: PipelineOptions) -> Iterator[str]:
     try:
         yield shared
     finally:
-        FileSystems.delete([FileSystems.join(shared, "")])
+        if FileSystems.get_scheme(shared):
+            FileSystems.delete([FileSystems.join(shared, "")])
+        else:
+            shutil.rmtree(shared)
 
 
 def _write_rows(folder: Path, selection: Selection, place: str) -> None:
