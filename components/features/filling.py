@@ -33,10 +33,12 @@ from project.data import Table
 
 # Entities that are written at a time: a reader sees all of them change at once, or none.
 ENTITIES_AT_ONCE = 10_000
+# Entities that are read back, of those that need not be written: a server may have lost or been given other values.
+READ_BACK = 100
 # What has to be done with each entity. Its digest is NULL where the store's values are not certain: a filling that
 # was cut off may have replaced them, so they are missing rather than wrong if the view says nothing of it any more.
 _COMPARED = """
-    CREATE TEMP TABLE compared AS
+    CREATE OR REPLACE TEMP TABLE compared AS
     SELECT *, CASE
         WHEN digest IS NULL OR seen < $too_old THEN 'forget'
         WHEN gone AND (seen_before IS NULL OR NOT $finished) THEN 'date'
@@ -150,10 +152,12 @@ def _write_changes(
         none = cursor.sql("SELECT key, digest, NULL::TIMESTAMPTZ AS seen FROM digests LIMIT 0").to_arrow_table()
         held = Inventory(as_of, True, none, "")
     cursor.register("held", held.entities)
-    cursor.execute(
-        _COMPARED,
-        {"too_old": as_of - definitions.freshness, "finished": held.finished, "held_as_of": held.as_of},
-    )
+    moments = {"too_old": as_of - definitions.freshness, "held_as_of": held.as_of}
+    cursor.execute(_COMPARED, {**moments, "finished": held.finished})
+    if not _is_held(cursor, store, definitions, view):
+        print(f"The online store no longer has all values of {view} that it had noted: all are written anew.")
+        cursor.register("held", cursor.sql("SELECT key, NULL::UBIGINT AS digest, seen FROM held").to_arrow_table())
+        cursor.execute(_COMPARED, {**moments, "finished": False})
     [(touched,)] = cursor.execute("SELECT count(*) FROM compared WHERE action <> 'keep'").fetchall()
     by, noted_by = uuid.uuid4().hex, held.by
     if touched:
@@ -183,6 +187,15 @@ def _write_changes(
     now = cursor.sql("SELECT key, digest, seen FROM compared WHERE action <> 'forget'").to_arrow_table()
     store.note_inventory(view, Inventory(as_of, True, now, by))
     return int(touched)
+
+
+def _is_held(cursor: duckdb.DuckDBPyConnection, store: OnlineStore, definitions: Definitions, view: str) -> bool:
+    """Whether the store has what it noted, by a sample of the entities that would not be written."""
+    names = [field.name for field in definitions.views[view].features]
+    kept = f"SELECT key FROM compared WHERE action = 'keep' AND NOT gone USING SAMPLE {READ_BACK} ROWS"
+    rows = cursor.sql(f"FROM present WHERE {quoted(definitions.key)} IN ({kept})").to_arrow_table().to_pylist()
+    found = store.read(store.reader({view: names}, {}), [row[definitions.key] for row in rows])
+    return all(stored[view][name] == row[name] for row, stored in zip(rows, found, strict=True) for name in names)
 
 
 def _doubt(cursor: duckdb.DuckDBPyConnection, store: OnlineStore, view: str, as_of: datetime, by: str) -> None:

@@ -357,6 +357,20 @@ def test_a_materialization_that_was_cut_off_anywhere_is_finished_by_the_next(
     raise AssertionError("it was cut off each time")
 
 
+def test_a_store_that_lost_values_by_itself_is_filled_anew(tmp_path: Path, place: str) -> None:
+    project = project_on(place, tmp_path / "project")
+    as_of = START + 40 * DAY
+    readers, loans = known_rows(as_of, *some_readers_and_loans())
+    materialize(project, write_tables(tmp_path / "first", readers, loans, as_of))
+    expected = answers(project, as_of)
+    store = OnlineStore(place, "library", load_definitions(project, load_configuration(project)))
+    store.forget("loans_so_far", [7])
+    assert answers(project, as_of) != expected
+    written = materialize(project, write_tables(tmp_path / "second", readers, loans, as_of + DAY))["written"]
+    assert written == {"loans_so_far": len(readers)}
+    assert [row["loans"] for row in answers(project, as_of + DAY)] == [row["loans"] for row in expected]
+
+
 def test_two_materializations_at_once_are_found_out_and_the_next_one_mends_what_they_wrote(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
