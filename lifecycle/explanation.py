@@ -26,7 +26,7 @@ def _lines(section: dict[str, Any], definitions: dict[str, Any], prefix: str) ->
         # A field that only says what its section says of itself carries no description of its own.
         descriptions = [field, *(definitions[reference] for reference in _references(field))]
         text = next((item["description"] for item in descriptions if "description" in item), "")
-        yield path, _kind(field), default, " ".join(text.split())
+        yield path, _kind(field, definitions), default, " ".join(text.split())
         for step, inner in _sections(field):
             yield from _lines(definitions[inner], definitions, f"{path}{step}.")
 
@@ -49,9 +49,13 @@ def _sections(field: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield from ((".0", name) for name in _references(field["items"]))
 
 
-def _kind(field: dict[str, Any]) -> str:
-    if "enum" in field:
-        return " | ".join(map(str, field["enum"]))
-    if "type" in field:
-        return str(field["type"])
-    return " | ".join(option.get("type", "section") for option in field.get("anyOf", [{}]))
+def _kind(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    kinds: list[str] = []
+    for option in field.get("anyOf", [field]):
+        # A choice of words is a definition of its own, as a section is.
+        described = definitions[_references(option)[0]] if "$ref" in option else option
+        if "enum" in described:
+            kinds += map(str, described["enum"])
+        else:
+            kinds.append("section" if "$ref" in option else option.get("type", "section"))
+    return " | ".join(kinds)

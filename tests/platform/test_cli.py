@@ -89,6 +89,11 @@ def test_explain_tells_the_meaning_type_and_default_of_a_key(checkout: Checkout)
     assert "42 by default" in told
 
 
+def test_explain_tells_which_words_a_key_takes(checkout: Checkout) -> None:
+    told = checkout.lifecycle("explain", "validation.on_bad_rows").stdout
+    assert 'validation.on_bad_rows  stop | quarantine, "stop" by default' in told
+
+
 def test_simulate_lists_the_injections_one_a_line(checkout: Checkout) -> None:
     lines = checkout.lifecycle("simulate", "--list").stdout.splitlines()
     names = [line.split()[0] for line in lines]
