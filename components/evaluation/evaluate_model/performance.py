@@ -127,7 +127,8 @@ def compare_with_past(sample: Sample, past: Area, months: Mapping[str, NDArray[n
     elif drop.high < 0:
         told = f"The future is better by {-drop.value:.3f} (95% {-drop.high:.3f} to {-drop.low:.3f})."
     else:
-        told = f"A loss of {drop.value:.3f} (95% {drop.low:.3f} to {drop.high:.3f}) may be chance."
+        way, low, high = ("lower", drop.low, drop.high) if drop.value >= 0 else ("higher", -drop.high, -drop.low)
+        told = f"That it is {way} by {abs(drop.value):.3f} (95% {low:.3f} to {high:.3f}) may be chance."
     findings.notes.append(
         f"Within the training months, on rows left out of training, ROC AUC is {past.value:.3f}; on the later test "
         f"months it is {sample.whole.value:.3f}. {told}"
