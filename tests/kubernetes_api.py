@@ -82,7 +82,10 @@ def kubernetes_api() -> Iterator[ApiServer]:
     """
     etcd = shutil.which("etcd")
     if not PROGRAM.exists() or etcd is None:
-        raise ServerMissing("there is no Kubernetes API server on this machine (.ci/cluster-tools/build makes one of Go modules; Debian: apt-get install etcd-server)")
+        raise ServerMissing(
+            "there is no Kubernetes API server on this machine (.ci/cluster-tools/build makes one of Go modules; its "
+            "etcd is Debian's: apt-get install etcd-server)"
+        )
     with _folder() as folder:
         storage, peers, port = free_port(), free_port(), free_port()
         addresses = [f"--listen-client-urls=http://127.0.0.1:{storage}", f"--listen-peer-urls=http://127.0.0.1:{peers}"]

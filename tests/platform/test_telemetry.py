@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -62,5 +63,7 @@ def test_libraries_at_work_reach_for_no_other_machine(
     files = [str(ROOT / "tests" / file) for file in tests]
     ended = watched(environment, seen, "-m", "pytest", "-p", "no:cacheprovider", "-q", *files, "-k", chosen)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert f"{len(tests)} passed" in ended.stdout, "one small real run for each file"
+    passed = re.search(r"(\d+) passed", ended.stdout)
+    assert passed, ended.stdout
+    assert int(passed[1]) >= len(tests), "one small real run for each file at the least"
     assert not seen.exists(), f"{libraries}: {seen.read_text()}"
