@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -36,23 +37,29 @@ class BigQuery:
     reads_in_place = False
 
     def __init__(self, url: str, seconds: float) -> None:
-        """Make a client.
+        """Note where it is.
 
         Args:
             url: `bigquery://PROJECT/DATASET?location=REGION`; credentials are Google's defaults of the environment.
             seconds: Longest that a job may take.
+        """
+        self._url, self._seconds = url, seconds
+        self._prefix = f"lifecycle_{secrets.token_hex(6)}"
+        self._tables: list[str] = []
+        self._session = contextlib.ExitStack()
+
+    def open(self) -> None:
+        """Make a client.
 
         Raises:
             google.auth.exceptions.GoogleAuthError: there are no credentials.
         """
         from google.cloud import bigquery
 
-        parts = urlsplit(url)
-        self._url, self._seconds = url, seconds
+        parts = urlsplit(self._url)
+        location = dict(parse_qsl(parts.query)).get("location")
         self._dataset = f"{parts.netloc}.{parts.path.strip('/')}"
-        self._client = bigquery.Client(project=parts.netloc, location=dict(parse_qsl(parts.query)).get("location"))
-        self._prefix = f"lifecycle_{secrets.token_hex(6)}"
-        self._tables: list[str] = []
+        self._client = self._session.enter_context(bigquery.Client(project=parts.netloc, location=location))
 
     def show(self, name: str, columns: Mapping[str, str], file: str) -> str:
         """Load a Parquet file into a table that expires.
@@ -86,7 +93,7 @@ class BigQuery:
         """Remove the tables."""
         from google.cloud.bigquery import DEFAULT_RETRY
 
-        with self._client:
+        with self._session:
             for place in self._tables:
                 self._client.delete_table(
                     place, not_found_ok=True, retry=DEFAULT_RETRY.with_timeout(RETRY_SECONDS), timeout=RETRY_SECONDS

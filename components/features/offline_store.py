@@ -19,10 +19,18 @@ import pyarrow as pa
 from components.contract import ContractViolation
 from components.data.ingest_data.attempts import Deadline, TooSlow, in_time
 from components.data.ingest_data.secrets import Revealed, reveal
-from components.data.tables import columns_of, literal, parquet_file, quoted
+from components.data.tables import columns_of, first_line, literal, quoted
 from components.features import point_in_time
 from components.features.definitions import Definitions
-from components.features.point_in_time import RESULT, checked_query, checked_result, session, view_columns, write_values
+from components.features.point_in_time import (
+    RESULT,
+    checked_query,
+    checked_result,
+    session,
+    validated_file,
+    view_columns,
+    write_values,
+)
 from components.features.transpilation import Shown, transpile
 from project.configuration import Configuration
 from project.data import Table
@@ -50,6 +58,10 @@ class Warehouse(Protocol):
     reads_in_place: bool
     """Whether it reads the artifact itself, and casts; else it is given a file of the types that it is shown."""
 
+    def open(self) -> None:
+        """Begin. Nothing before asks the network."""
+        ...
+
     def show(self, name: str, columns: Mapping[str, str], file: str) -> str:
         """Make a Parquet file readable there as a table.
 
@@ -68,7 +80,7 @@ class Warehouse(Protocol):
         ...
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Leave nothing behind, whether or not it was opened."""
         ...
 
 
@@ -122,8 +134,12 @@ class _Asked:
 
     def __init__(self, location: str, where: Revealed, seconds: float) -> None:
         self._location, self._where, self._seconds = location, where, seconds
-        self._warehouse: Warehouse = self._one(partial(_warehouse, where.url, seconds), "be opened")
+        self._warehouse = _warehouse(where.url, seconds)
         self.dialect = self._warehouse.dialect
+
+    def open(self) -> None:
+        """Begin the session."""
+        self._one(self._warehouse.open, "be opened")
 
     def show_tables(
         self,
@@ -138,7 +154,7 @@ class _Asked:
         for name, table in tables.items():
             if table.label_only:
                 continue
-            original = parquet_file(validated, name).resolve()
+            original = validated_file(validated, name)
             rows = f"SELECT * FROM read_parquet({literal(str(original))})"
             found = columns_of(connection, rows)
             columns = {
@@ -163,14 +179,16 @@ class _Asked:
             yield from in_time(partial(self._warehouse.batches, statement), Deadline(self._seconds))
 
     def close(self) -> None:
-        """Close the session; a warehouse that does not answer any more is left behind, and forgets it by itself."""
-        with contextlib.suppress(TooSlow):
-            for _ in in_time(lambda: _closing(self._warehouse), Deadline(CLOSING_SECONDS)):
-                pass
+        """Close the session. Where that fails it is only told: what was shown goes by itself, and values are there."""
+        try:
+            next(in_time(partial(_once, self._warehouse.close), Deadline(CLOSING_SECONDS)))
+        except Exception as error:
+            reason = self._where.hide(first_line(error))
+            print(f"The session with {self._location} was not closed, and ends by itself: {reason}", flush=True)
 
     def _one(self, work: Callable[[], T], what: str) -> T:
         with self._speaking(what):
-            return _first(in_time(lambda: iter([work()]), Deadline(self._seconds)))
+            return next(in_time(partial(_once, work), Deadline(self._seconds)))
 
     @contextlib.contextmanager
     def _speaking(self, what: str) -> Iterator[None]:
@@ -199,6 +217,7 @@ class _Asked:
 def _opened(location: str, seconds: float) -> Iterator[_Asked]:
     asked = _Asked(location, reveal(location), seconds)
     try:
+        asked.open()
         yield asked
     finally:
         asked.close()
@@ -229,10 +248,5 @@ def _fill_result(connection: duckdb.DuckDBPyConnection, batches: Iterator[pa.Rec
         connection.unregister("batch")
 
 
-def _closing(warehouse: Warehouse) -> Iterator[None]:
-    warehouse.close()
-    yield
-
-
-def _first(items: Iterator[T]) -> T:
-    return next(items)
+def _once(work: Callable[[], T]) -> Iterator[T]:
+    yield work()

@@ -111,18 +111,11 @@ def show_tables(
         ContractViolation: a table's file or time column is missing, or is not a time.
     """
     for name, table in tables.items():
-        file = parquet_file(folder, name)
-        if not file.is_file():
-            raise ContractViolation(
-                f"The table {name} is not among the validated tables ({file.name} is missing). Run the pipeline anew, "
-                "or take the table out of source.tables."
-            )
+        file = validated_file(folder, name)
         if as_of is not None and table.label_only:
             connection.execute(f"DROP VIEW IF EXISTS {quoted(name)}")
             continue
-        query = (
-            f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT * FROM read_parquet({literal(str(file.resolve()))})"
-        )
+        query = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT * FROM read_parquet({literal(str(file))})"
         if as_of is not None:
             times = [table.event_time, *([table.arrival_time] if table.arrival_time else [])]
             query += " WHERE " + " AND ".join(f"{quoted(time)} <= {_moment(as_of, 'TIMESTAMP')}" for time in times)
@@ -133,6 +126,21 @@ def show_tables(
                 f"The table {name} cannot be cut at a date by its event_time {table.event_time} and arrival_time "
                 f"{table.arrival_time}: {first_line(error)} Name columns that hold times in source.tables.{name}."
             ) from error
+
+
+def validated_file(folder: Path, table: str) -> Path:
+    """The file of a table, as an absolute path.
+
+    Raises:
+        ContractViolation: it is missing.
+    """
+    file = parquet_file(folder, table)
+    if not file.is_file():
+        raise ContractViolation(
+            f"The table {table} is not among the validated tables ({file.name} is missing). Run the pipeline anew, "
+            "or take the table out of source.tables."
+        )
+    return file.resolve()
 
 
 def view_values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
@@ -19,17 +20,23 @@ class Snowflake:
     reads_in_place = False
 
     def __init__(self, url: str, seconds: float) -> None:
-        """Connect.
+        """Note where it is.
 
         Args:
             url: `snowflake://USER:PASSWORD@ACCOUNT/DATABASE/SCHEMA?warehouse=…&role=…`, with its secrets. The role
                 takes USAGE of these and the rights to create tables and stages in the schema.
             seconds: The server ends a statement after this long.
+        """
+        self._url, self._seconds = url, seconds
+        self._session = contextlib.ExitStack()
+
+    def open(self) -> None:
+        """Connect.
 
         Raises:
             adbc_driver_manager.Error: it cannot be reached, or refuses.
         """
-        self._connection = connected(url, seconds)
+        self._connection = self._session.enter_context(connected(self._url, self._seconds))
 
     def show(self, name: str, columns: Mapping[str, str], file: str) -> str:
         """Put a Parquet file on the stage, and copy it into a table.
@@ -56,7 +63,7 @@ class Snowflake:
 
     def close(self) -> None:
         """End the session."""
-        self._connection.close()
+        self._session.close()
 
     def _run(self, statement: str) -> None:
         with self._connection.cursor() as cursor:

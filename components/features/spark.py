@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 CONNECT_SECONDS = 20
+LEAVING_SECONDS = 10
 TYPES = {"TIMESTAMP": "TIMESTAMP_NTZ", "VARCHAR": "STRING"}
 # As Hadoop calls what artifact stores are reached by.
 SCHEMES = {"s3": "s3a", "minio": "s3a"}
@@ -22,24 +24,29 @@ class Spark:
     reads_in_place = True
 
     def __init__(self, url: str) -> None:
-        """Connect.
+        """Note where it is.
 
         Args:
             url: `sc://HOST:PORT/;token=…;use_ssl=true`, with its secrets. Spark has to be able to read the store of
                 the run's artifacts.
-
-        Raises:
-            OSError: nobody answers there.
-            pyspark.errors.PySparkException: it refuses.
         """
         from pyspark.sql import SparkSession
 
         # It writes every error there as well, with all of the server's stack.
         logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
-        parts = urlsplit(url)
+        self._url = url
+        self._session = SparkSession.builder.remote(url).create()
+
+    def open(self) -> None:
+        """Connect.
+
+        Raises:
+            OSError: nobody answers there.
+            pyspark.errors.PySparkException: it refuses.
+        """
+        parts = urlsplit(self._url)
         # The client would try again for ten minutes.
         socket.create_connection((parts.hostname or "", parts.port or 0), CONNECT_SECONDS).close()
-        self._session = SparkSession.builder.remote(url).create()
         for setting, value in {
             "spark.sql.session.timeZone": "UTC",
             "spark.sql.ansi.enabled": "true",
@@ -66,6 +73,9 @@ class Spark:
         yield from rows.to_batches() or [pa.RecordBatch.from_pylist([], schema=rows.schema)]
 
     def close(self) -> None:
-        """End the session, and what still runs in it."""
-        self._session.interruptAll()
-        self._session.stop()
+        """End the session, and what still runs in it. A server that does not answer is left to find that out."""
+        leaving = threading.Thread(target=self._session.stop, daemon=True)
+        leaving.start()
+        leaving.join(LEAVING_SECONDS)
+        # Or the client asks once more when the process ends, for ten minutes.
+        self._session.client.close()

@@ -313,7 +313,7 @@ def test_a_warehouse_that_hangs_is_left_after_its_time(
         began = time.monotonic()
         with pytest.raises(ContractViolation, match=r"did not .* within 1 s .*warehouse_timeout_seconds"):
             compute(library, url.format(port=port), tmp_path / "values", seconds=1, views=["person"])
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def test_a_division_by_zero_is_refused_as_an_infinite_value_is(bigquery: Place, tmp_path: Path) -> None:
