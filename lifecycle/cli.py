@@ -65,6 +65,7 @@ def run(
 
     Exit codes: 0 done or rejected, 1 a step failed, 2 the command or configuration is wrong, 130 interrupted.
     """
+    from components.contract import ContractViolation
     from lifecycle.live_view import RunView
     from lifecycle.outcome import describe_outcome, outcome_as_json
     from platforms.compilation import PIPELINES
@@ -91,7 +92,7 @@ def run(
             record = execute(
                 pipeline, folder, overrides=overrides, use_cache=cache, watch=view.update, waiting=view.waiting
             )
-    except (ConfigurationError, EnvironmentMissing) as error:
+    except (ConfigurationError, ContractViolation, EnvironmentMissing) as error:
         refuse(str(error))
     except KeyboardInterrupt:
         err.print("stopped before the run began")

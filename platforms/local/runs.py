@@ -32,6 +32,7 @@ from platforms.local.state import CHECKOUT, RUNS, STATE, exclusive, write_json
 from project.configuration import Configuration
 from project.source import source_version
 from project.stores import local_stores
+from serving.local_servers import check_address
 
 EVENTS_FILE = "events.jsonl"
 RECORD_FILE = "run.json"
@@ -181,6 +182,7 @@ def execute(
 
     Raises:
         ConfigurationError: the project or an override cannot be used; nothing was run.
+        ContractViolation: the address of the endpoint is taken; nothing was run.
         EnvironmentMissing: `make setup` has not built what a step needs.
     """
     run_id = f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
@@ -189,6 +191,9 @@ def execute(
         compiled = folder / "pipeline.yaml"
         try:
             configuration = compile_pipeline(pipeline, "local", project, compiled, overrides=overrides)
+            if pipeline == "training":
+                # Known now, and not when a model has been trained that cannot be served.
+                check_address(STATE / "serving", configuration.deployment.model, configuration.deployment.http_port)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

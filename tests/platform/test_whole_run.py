@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -174,6 +175,17 @@ def test_a_second_run_waits_for_the_first_and_says_so(checkout: Checkout) -> Non
         finally:
             first.send_signal(signal.SIGCONT)
     assert (first.returncode, second.returncode) == (1, 1)
+
+
+def test_an_address_that_is_taken_is_told_before_anything_is_run(served: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, _ = served
+    before = len(checkout.status()["runs"])
+    with socket.create_server(("127.0.0.1", free_ports())) as other:
+        port = other.getsockname()[1]
+        refused = checkout.lifecycle("run", "training", "--set", f"deployment.http_port={port}", expect=2)
+    assert f"error: port {port}, which model churn is to answer HTTP on, is taken by another program" in refused.stderr
+    assert f"--set deployment.http_port={port + 10}" in refused.stderr
+    assert len(checkout.status()["runs"]) == before
 
 
 def test_cdnow_runs_to_an_endpoint_without_a_line_of_code(checkout: Checkout) -> None:
