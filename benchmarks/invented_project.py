@@ -1,0 +1,45 @@
+"""A project artifact for rows that a benchmark invents: label `event`, records in a file beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from project.production import Store
+from project.stores import save_stores
+
+
+def write_project(folder: Path, key: str, evaluation: dict[str, Any] | None = None) -> str:
+    """Write `pipeline.yaml` and `stores.yaml`, and say where MLflow's records go.
+
+    Args:
+        folder: The project artifact.
+        key: Column of the entity key.
+        evaluation: How thoroughly candidates are examined.
+    """
+    configuration = {
+        "name": "benchmark",
+        "title": "Who does it",
+        "entity": {"name": "one", "key": key},
+        "source": {"url": "file:///none", "format": "csv", "tables": {"ones": {"key": [key], "event_time": "seen"}}},
+        "label": {"name": "event", "title": "does it", "horizon_days": 30},
+        "features": {"service": "benchmark"},
+        "gate": {"rules": [{"metric": "performance.roc_auc", "at_least": 0.6}]},
+        "deployment": {"model": "benchmark"},
+        "evaluation": evaluation or {},
+    }
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
+    tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
+    save_stores(
+        Store(
+            tracking_uri=tracking_uri,
+            dataset_remote="none",
+            online_store="none",
+            prediction_log="none",
+            serving="local:none",
+        ),
+        folder,
+    )
+    return tracking_uri
