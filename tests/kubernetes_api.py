@@ -16,10 +16,9 @@ import yaml
 from kubernetes import client, utils
 from urllib3.exceptions import HTTPError
 
-from tests.servers import VENV, ServerMissing, _folder, _running, _wait, free_port
+from tests.servers import GO_PROGRAMS, ServerMissing, _folder, _running, _wait, free_port
 
-# Built by .ci/cluster-tools/build.
-PROGRAM = VENV.parent / ".lifecycle" / "cluster-tools" / "kube-apiserver"
+PROGRAM = GO_PROGRAMS / "kube-apiserver"
 START_SECONDS = 120
 ADMIN, ACCOUNT = "admin", "pipeline-runner"
 
@@ -83,7 +82,7 @@ def kubernetes_api() -> Iterator[ApiServer]:
     etcd = shutil.which("etcd")
     if not PROGRAM.exists() or etcd is None:
         raise ServerMissing(
-            "there is no Kubernetes API server on this machine (.ci/cluster-tools/build makes one of Go modules; its "
+            "there is no Kubernetes API server on this machine (.ci/go/build makes one of Go modules; its "
             "etcd is Debian's: apt-get install etcd-server)"
         )
     with _folder() as folder:

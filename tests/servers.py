@@ -22,11 +22,12 @@ from typing import TypeVar
 from environments.locks import interpreter
 
 VENV = Path(__file__).resolve().parents[1] / ".venv"
+# Built by .ci/go/build.
+GO_PROGRAMS = VENV.parent / ".lifecycle" / "go"
 # A secret that would be recognised wherever it showed up; its characters are special in URLs, shells and regular
 # expressions.
 PASSWORD = "c4nary/@:%? $ecret"
 START_SECONDS = 60
-BIGTABLE_EMULATOR = "v1.58.0"
 # Servers refuse to run as root, which tests in a container do.
 UNPRIVILEGED = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 
@@ -152,20 +153,14 @@ def redis() -> Iterator[str]:
 
 @contextlib.contextmanager
 def bigtable() -> Iterator[str]:
-    """Google's emulator of Bigtable, built by Go once for all; where it listens, HOST:PORT. It knows all instances.
+    """Google's emulator of Bigtable; where it listens, HOST:PORT. It knows all instances.
 
     Raises:
-        ServerMissing: it was never built, and cannot be.
+        ServerMissing: it was not built.
     """
-    program = VENV.parent / ".lifecycle" / "cache" / "bigtable" / "emulator"
+    program = GO_PROGRAMS / "bigtable-emulator"
     if not program.exists():
-        if not shutil.which("go"):
-            raise ServerMissing("there is neither the Bigtable emulator nor Go to build it")
-        variables = {**os.environ, "GOBIN": str(program.parent)}
-        build = ["go", "install", f"cloud.google.com/go/bigtable/cmd/emulator@{BIGTABLE_EMULATOR}"]
-        built = subprocess.run(build, env=variables, capture_output=True, text=True, check=False)
-        if built.returncode:
-            raise ServerMissing(f"Go could not build the Bigtable emulator: {built.stderr.strip()[-500:]}")
+        raise ServerMissing("there is no emulator of Bigtable on this machine (.ci/go/build makes one)")
     port = free_port()
     command = [program, "-host", "127.0.0.1", "-port", str(port)]
     with _folder() as folder, _running(command, folder, signal.SIGTERM, {}) as process:

@@ -16,13 +16,12 @@ from test_katib import manifest
 
 from tests.katib.cluster import problems
 from tests.katib_rules import collect
-from tests.servers import VENV
+from tests.servers import GO_PROGRAMS
 
-# Built by .ci/cluster-tools/build.
-PROGRAM = VENV.parent / ".lifecycle" / "cluster-tools" / "katib-rules"
+PROGRAM = GO_PROGRAMS / "katib-rules"
 
 pytestmark = pytest.mark.skipif(
-    not PROGRAM.exists(), reason="Katib's rules are not on this machine (.ci/cluster-tools/build makes them)"
+    not PROGRAM.exists(), reason="Katib's rules are not on this machine (.ci/go/build makes them)"
 )
 
 
