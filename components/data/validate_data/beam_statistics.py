@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shlex
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -55,7 +57,8 @@ def beam_statistics(folder: Path, selections: Sequence[Selection], beam: Beam) -
                 | f"write {number}" >> WriteStatisticsToBinaryFile(f"{place}.pb")
             )
         try:
-            pipeline.run().wait_until_finish()
+            with _quoted_interpreter():
+                pipeline.run().wait_until_finish()
         # Each runner has errors of its own, of no common kind.
         except Exception as error:
             reason = " ".join(str(error).split())
@@ -67,6 +70,17 @@ def beam_statistics(folder: Path, selections: Sequence[Selection], beam: Beam) -
             in_order(_read(f"{place}.pb"), selection.columns)
             for selection, place in zip(selections, places, strict=True)
         ]
+
+
+@contextlib.contextmanager
+def _quoted_interpreter() -> Iterator[None]:
+    """Beam gives a shell its workers' interpreter as it is, and waits for ever for one whose path has a space."""
+    interpreter = sys.executable
+    sys.executable = shlex.quote(interpreter)
+    try:
+        yield
+    finally:
+        sys.executable = interpreter
 
 
 def new_pipeline(beam: Beam) -> apache_beam.Pipeline:
