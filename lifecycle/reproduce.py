@@ -208,8 +208,7 @@ def compiled_pipeline(original: Path, origin: Mapping[str, Any], work: Path, say
     archived = subprocess.run(["git", "archive", commit], cwd=CHECKOUT, capture_output=True, check=False)
     if archived.returncode:
         raise CannotReproduce(f"the commit {commit} is not in the repository {CHECKOUT}: fetch it first.")
-    with tarfile.open(fileobj=io.BytesIO(archived.stdout)) as tar:
-        tar.extractall(tree, filter="data")
+    unpack(archived.stdout, tree)
     if change.is_file():
         checked(["git", "apply", str(change.resolve())], tree, {}, "the uncommitted change")
     compile_it = ["compile.py", "--target", "local", "--pipeline", "training", "--output", str(work / "compiled")]
@@ -242,9 +241,27 @@ def embedded_code(executors: Mapping[str, Any], step: str, destination: Path) ->
     found = _ARCHIVE.search("\n".join(executors[f"exec-{step}"]["container"]["command"]))
     if found is None:
         raise CannotReproduce(f"the compiled pipeline holds no code of {step}.")
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(found[1])), mode="r:gz") as tar:
-        tar.extractall(destination, filter="data")
+    unpack(base64.b64decode(found[1]), destination)
     return destination
+
+
+def unpack(archive: bytes, destination: Path) -> None:
+    """Unpack the files of a tar archive, and nothing that leads out of the folder.
+
+    Python's own filter for that came with 3.11.4.
+
+    Raises:
+        CannotReproduce: a file would be written elsewhere.
+    """
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        for member in tar:
+            file = (destination / member.name).resolve()
+            if not file.is_relative_to(destination.resolve()):
+                raise CannotReproduce(f"the archive of the code names {member.name}, which is out of its folder.")
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content.read())
 
 
 def artifact(place: Path, **metadata: Any) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,15 @@ def repository(tmp_path: Path) -> Path:
     (folder / "added.py").write_text("ADDED = True\n", "utf-8")
     (folder / ".env").write_text("PASSWORD=secret\n", "utf-8")
     return folder
+
+
+@pytest.mark.parametrize("name", ["../outside.py", "/tmp/outside.py", "inside/../../outside.py"])
+def test_an_archive_of_code_writes_nothing_out_of_its_folder(tmp_path: Path, name: str) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(reproduce.CannotReproduce, match=f"names {name}, which is out of its folder"):
+        reproduce.unpack(content.getvalue(), tmp_path / "code")
 
 
 def test_a_version_of_code_is_its_commit_and_what_was_changed_since(repository: Path, tmp_path: Path) -> None:
