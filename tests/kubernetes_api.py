@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,39 @@ class ApiServer:
                 return
             assert time.monotonic() < end, conditions
             time.sleep(0.1)
+
+
+def rights_of_the_docs(docs: Path, namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The role that a page of the docs prints, in a namespace, and what gives it to ACCOUNT."""
+    (text,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", docs.read_text("utf-8"), re.DOTALL)
+    role = yaml.safe_load(text)
+    name = role["metadata"]["name"]
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": namespace},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "User", "name": ACCOUNT, "apiGroup": "rbac.authorization.k8s.io"}],
+    }
+    return {**role, "metadata": {**role["metadata"], "namespace": namespace}}, binding
+
+
+@contextlib.contextmanager
+def repeated(work: Callable[[], None], pause: float) -> Iterator[None]:
+    """Do some work again and again meanwhile, as a controller does, with a pause in seconds."""
+    end = threading.Event()
+
+    def repeat() -> None:
+        while not end.wait(pause):
+            work()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
 
 
 @contextlib.contextmanager

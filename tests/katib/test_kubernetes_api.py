@@ -8,39 +8,24 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubeflow.katib import KatibClient
 from kubernetes import client as kubernetes
 from test_katib import CRDS, Place, manifest
 
 from components.contract import ContractViolation
 from tests.katib.cluster import NAMESPACE, Cluster
-from tests.kubernetes_api import ACCOUNT, ADMIN, ApiServer, kubernetes_api
+from tests.kubernetes_api import ACCOUNT, ADMIN, ApiServer, kubernetes_api, repeated, rights_of_the_docs
 from tests.servers import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CRDS.is_dir(), reason="../shared/crds is not there")]
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "tuning.md"
 EXPERIMENTS, TRIALS = (("kubeflow.org", "v1beta1", NAMESPACE, plural) for plural in ("experiments", "trials"))
-BINDING = {
-    "apiVersion": "rbac.authorization.k8s.io/v1",
-    "kind": "RoleBinding",
-    "metadata": {"name": "tuning", "namespace": NAMESPACE},
-    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tuning"},
-    "subjects": [{"kind": "User", "name": ACCOUNT, "apiGroup": "rbac.authorization.k8s.io"}],
-}
-
-
-def role_of_the_docs() -> dict[str, Any]:
-    (text,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
-    role: dict[str, Any] = yaml.safe_load(text)
-    return {**role, "metadata": {**role["metadata"], "namespace": NAMESPACE}}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +33,7 @@ def api() -> Iterator[ApiServer]:
     for server in running(kubernetes_api()):
         for kind in ("experiments", "trials"):
             server.define(CRDS / f"kubeflow.org_{kind}.yaml")
-        server.apply(role_of_the_docs(), BINDING)
+        server.apply(*rights_of_the_docs(DOCS, NAMESPACE))
         yield server
 
 
@@ -57,40 +42,31 @@ class Controllers:
 
     def __init__(self, api: ApiServer, cluster: Cluster) -> None:
         self._objects, self._cluster = kubernetes.CustomObjectsApi(api.client(ADMIN)), cluster
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._known: dict[str, str] = {}
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        known: dict[str, str] = {}
-        while not self._end.wait(0.05):
-            there = self._names(EXPERIMENTS)
-            with self._cluster.lock:
-                for name in set(self._cluster.experiments) - set(there):
-                    self._cluster.delete(name)
-                for name, experiment in there.items():
-                    if name not in self._cluster.experiments:
-                        status, answer = self._cluster.create(experiment)
-                        assert status == 201, answer
-                written = json.loads(json.dumps([self._cluster.experiments, self._cluster.trials]))
-            trials = self._names(TRIALS)
-            # No garbage collector takes what a deleted experiment owned.
-            for name in set(trials) - set(written[1]):
-                self._objects.delete_namespaced_custom_object(*TRIALS, name)
-            for place, objects in zip((EXPERIMENTS, TRIALS), written, strict=True):
-                for name, item in objects.items():
-                    status = json.dumps(item["status"])
-                    if place is TRIALS and name not in trials:
-                        self._objects.create_namespaced_custom_object(*place, item)
-                    if known.get(name) != status:
-                        self._write(place, name, item["status"])
-                        known[name] = status
+    def reconcile(self) -> None:
+        """One look at all that there is."""
+        there = self._names(EXPERIMENTS)
+        with self._cluster.lock:
+            for name in set(self._cluster.experiments) - set(there):
+                self._cluster.delete(name)
+            for name, experiment in there.items():
+                if name not in self._cluster.experiments:
+                    status, answer = self._cluster.create(experiment)
+                    assert status == 201, answer
+            written = json.loads(json.dumps([self._cluster.experiments, self._cluster.trials]))
+        trials = self._names(TRIALS)
+        # No garbage collector takes what a deleted experiment owned.
+        for name in set(trials) - set(written[1]):
+            self._objects.delete_namespaced_custom_object(*TRIALS, name)
+        for place, objects in zip((EXPERIMENTS, TRIALS), written, strict=True):
+            for name, item in objects.items():
+                status = json.dumps(item["status"])
+                if place is TRIALS and name not in trials:
+                    self._objects.create_namespaced_custom_object(*place, item)
+                if self._known.get(name) != status:
+                    self._write(place, name, item["status"])
+                    self._known[name] = status
 
     def _names(self, place: tuple[str, str, str, str]) -> dict[str, dict[str, Any]]:
         return {item["metadata"]["name"]: item for item in self._objects.list_namespaced_custom_object(*place)["items"]}
@@ -119,7 +95,7 @@ class RealPlace(Place):
 @pytest.fixture
 def place(api: ApiServer, tmp_path: Path) -> Iterator[RealPlace]:
     made = RealPlace(tmp_path, api)
-    with Controllers(api, made.cluster):
+    with repeated(Controllers(api, made.cluster).reconcile, pause=0.05):
         yield made
     made.cluster.close()
     made.server.shutdown()
@@ -150,4 +126,4 @@ def test_an_account_without_the_rights_is_told_what_it_may_not(api: ApiServer, p
         with pytest.raises(ContractViolation, match=r"experiments.kubeflow.org is forbidden.*\(403\).*service account"):
             place.search()
     finally:
-        api.apply(BINDING)
+        api.apply(rights_of_the_docs(DOCS, NAMESPACE)[1])

@@ -5,8 +5,6 @@ Its controllers are the stand-in's: there are no nodes, so the revisions' server
 
 from __future__ import annotations
 
-import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from test_kserve_release import Place, resolving
 from components.contract import ContractViolation
 from serving import live_service
 from serving.container import IMAGE_VARIABLE
-from tests.kubernetes_api import ACCOUNT, ADMIN, ApiServer, kubernetes_api
+from tests.kubernetes_api import ACCOUNT, ADMIN, ApiServer, kubernetes_api, repeated, rights_of_the_docs
 from tests.servers import running
 
 pytestmark = [
@@ -33,19 +31,6 @@ pytestmark = [
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "cluster-releases.md"
 NAMESPACE = "models"
 KIND = ("serving.kserve.io", "v1beta1", NAMESPACE, "inferenceservices")
-BINDING = {
-    "apiVersion": "rbac.authorization.k8s.io/v1",
-    "kind": "RoleBinding",
-    "metadata": {"name": "releases", "namespace": NAMESPACE},
-    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "releases"},
-    "subjects": [{"kind": "User", "name": ACCOUNT, "apiGroup": "rbac.authorization.k8s.io"}],
-}
-
-
-def role_of_the_docs() -> dict[str, Any]:
-    (text,) = re.findall(r"```yaml\n(apiVersion: rbac.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
-    role: dict[str, Any] = yaml.safe_load(text)
-    return {**role, "metadata": {**role["metadata"], "namespace": NAMESPACE}}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +38,7 @@ def api() -> Iterator[ApiServer]:
     for server in running(kubernetes_api()):
         server.define(DEFINITION)
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-        server.apply(namespace, role_of_the_docs(), BINDING)
+        server.apply(namespace, *rights_of_the_docs(DOCS, NAMESPACE))
         yield server
 
 
@@ -62,32 +47,19 @@ class Controllers:
 
     def __init__(self, api: ApiServer, cluster: Cluster) -> None:
         self._objects, self._cluster = kubernetes.CustomObjectsApi(api.client(ADMIN)), cluster
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._work, daemon=True)
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        while not self._end.wait(0.02):
-            found = {
-                item["metadata"]["name"]: item for item in self._objects.list_namespaced_custom_object(*KIND)["items"]
-            }
-            for place in [place for place in self._cluster.services if place[1] not in found]:
-                del self._cluster.services[place]
-            for name, body in found.items():
-                service = self._cluster.services.setdefault(
-                    (NAMESPACE, name), InferenceService(body, self._cluster.broken)
-                )
-                service.body = body
-                service.reconcile()
-                status = service.object()["status"]
-                if status != body.get("status"):
-                    self._write({**body, "status": status})
+    def reconcile(self) -> None:
+        """One look at all that there is."""
+        found = {item["metadata"]["name"]: item for item in self._objects.list_namespaced_custom_object(*KIND)["items"]}
+        for place in [place for place in self._cluster.services if place[1] not in found]:
+            del self._cluster.services[place]
+        for name, body in found.items():
+            service = self._cluster.services.setdefault((NAMESPACE, name), InferenceService(body, self._cluster.broken))
+            service.body = body
+            service.reconcile()
+            status = service.object()["status"]
+            if status != body.get("status"):
+                self._write({**body, "status": status})
 
     def _write(self, body: dict[str, Any]) -> None:
         try:
@@ -107,7 +79,7 @@ def place(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(live_service, "POLL_SECONDS", 0.05)
     monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
     resolving(servers.server_port, monkeypatch)
-    with Controllers(api, cluster):
+    with repeated(Controllers(api, cluster).reconcile, pause=0.02):
         yield Place(cluster, tmp_path)
     servers.shutdown()
     servers.server_close()
@@ -161,4 +133,4 @@ def test_an_account_without_the_rights_is_told_which_it_needs(api: ApiServer, pl
         ):
             place.release("1")
     finally:
-        api.apply(BINDING)
+        api.apply(rights_of_the_docs(DOCS, NAMESPACE)[1])
