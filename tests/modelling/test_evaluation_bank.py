@@ -7,16 +7,13 @@ only after it. Models that are judged on random rows of the training months look
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from components.evaluation.evaluate_model.evaluation import evaluate
-from components.training.train_model.training import train_model
-from tests.modelling.business import write_project
+from tests.modelling.evaluated import train_and_evaluate
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "bank-additional-full.csv.gz"
 
@@ -67,13 +64,7 @@ def judge(folder: Path, with_duration: bool) -> dict[str, Any]:
         "feature_version": "bank",
         "snapshots": dates,
     }
-    (folder / "set" / "training_set.json").write_text(json.dumps(description), "utf-8")
-    project = write_project(folder / "project", folder / "state")
-    (folder / "parameters.json").write_text('{"parameters": {}}', "utf-8")
-    train_model(project, folder / "set", folder / "parameters.json", folder / "model")
-    evaluate(project, folder / "set", folder / "model", folder / "evaluation")
-    content: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation.json").read_text("utf-8"))
-    return content
+    return train_and_evaluate(folder, description)
 
 
 @pytest.fixture(scope="module")

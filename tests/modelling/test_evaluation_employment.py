@@ -5,19 +5,16 @@ The rows are as NannyML ships them. Who is employed can be told as well in 2018 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from components.evaluation.evaluate_model.evaluation import evaluate
 from components.monitoring.detect_drift.rule import Input, compare, decide
-from components.training.train_model.training import train_model
 from environments.locks import environment_directory
 from project.production import Monitoring
-from tests.modelling.business import write_project
+from tests.modelling.evaluated import train_and_evaluate
 
 DATA = environment_directory("datasets") / "nannyml" / "datasets" / "data"
 
@@ -81,13 +78,7 @@ def content(people: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> d
         "feature_version": "acs",
         "snapshots": dates,
     }
-    (folder / "set" / "training_set.json").write_text(json.dumps(description), "utf-8")
-    project = write_project(folder / "project", folder / "state")
-    (folder / "parameters.json").write_text('{"parameters": {}}', "utf-8")
-    train_model(project, folder / "set", folder / "parameters.json", folder / "model")
-    evaluate(project, folder / "set", folder / "model", folder / "evaluation")
-    found: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation.json").read_text("utf-8"))
-    return found
+    return train_and_evaluate(folder, description)
 
 
 def test_the_future_is_said_to_be_as_the_past(content: dict[str, Any]) -> None:

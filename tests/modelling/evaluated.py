@@ -1,0 +1,28 @@
+"""A model of a training set made by hand, and what its evaluation finds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.evaluation.evaluate_model.evaluation import evaluate
+from components.training.train_model.training import train_model
+from tests.modelling.business import write_project
+
+
+def train_and_evaluate(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
+    """Train with defaults on `folder / "set"` and evaluate; the content of evaluation.json.
+
+    Args:
+        folder: Where all is kept; `set` holds the parts of the training set.
+        description: What training_set.json is to say.
+    """
+    (folder / "set" / "training_set.json").write_text(json.dumps(description), "utf-8")
+    project = write_project(folder / "project", folder / "state")
+    (folder / "parameters.json").write_text('{"parameters": {}}', "utf-8")
+    train_model(project, folder / "set", folder / "parameters.json", folder / "model")
+    evaluate(project, folder / "set", folder / "model", folder / "evaluation")
+    found: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation.json").read_text("utf-8"))
+    return found
