@@ -11,53 +11,45 @@ from components.environment import LifecycleComponent, component
 @component(environment="platform")
 def import_platform(nothing: Output[Artifact]):
     """Import what the platform environment is for."""
-    import jinja2  # noqa: F401
-    import kfp  # noqa: F401
-    import kserve  # noqa: F401
-
     from components.contract import step
 
     with step(nothing):
-        pass
+        import jinja2  # noqa: F401
+        import kfp  # noqa: F401
+        import kserve  # noqa: F401
 
 
 @component(environment="validation")
 def import_validation(nothing: Output[Artifact]):
     """Import what the validation environment is for."""
-    import duckdb  # noqa: F401
-    import great_expectations  # noqa: F401
-    import tensorflow_data_validation  # noqa: F401
-
     from components.contract import step
 
     with step(nothing):
-        pass
+        import duckdb  # noqa: F401
+        import great_expectations  # noqa: F401
+        import tensorflow_data_validation  # noqa: F401
 
 
 @component(environment="modelling")
 def import_modelling(nothing: Output[Artifact]):
     """Import what the modelling environment is for."""
-    import feast  # noqa: F401
-    import mlflow  # noqa: F401
-    import sklearn.ensemble  # noqa: F401
-
     from components.contract import step
 
     with step(nothing):
-        pass
+        import feast  # noqa: F401
+        import mlflow  # noqa: F401
+        import sklearn.ensemble  # noqa: F401
 
 
 @component(environment="serving")
 def import_serving(nothing: Output[Artifact]):
     """Import what the serving environment is for."""
-    import feast  # noqa: F401
-    import kserve  # noqa: F401
-    import onnxruntime  # noqa: F401
-
     from components.contract import step
 
     with step(nothing):
-        pass
+        import feast  # noqa: F401
+        import kserve  # noqa: F401
+        import onnxruntime  # noqa: F401
 
 
 # Each with what it imports.

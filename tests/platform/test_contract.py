@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,3 +68,29 @@ def test_where_no_termination_log_can_be_written_the_reason_is_in_the_log(
     with pytest.raises(SystemExit), step(output):
         raise ContractViolation("no such table")
     assert "no such table" in capsys.readouterr().err
+
+
+def test_a_library_that_is_missing_is_a_failure_like_others(output: Output, termination_log: Path) -> None:
+    with pytest.raises(ModuleNotFoundError), step(output):
+        import no_such_library  # type: ignore[import-not-found]  # noqa: F401
+    assert termination_log.read_text().startswith("ModuleNotFoundError: No module named 'no_such_library'")
+
+
+# What is in a circle lives until the next search for garbage.
+CIRCLE = """
+import gc, sys
+from components.contract import step
+class Circle:
+    def __init__(self): self.itself = self
+    def __del__(self): print("collected")
+with step():
+    Circle()
+    made = [[] for _ in range(int(sys.argv[1]))]
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("objects", "lines"), [(40_000, ["done"]), (60_000, ["collected", "done"])])
+def test_garbage_is_looked_for_seldom_and_not_at_the_end(objects: int, lines: list[str]) -> None:
+    command = [sys.executable, "-c", CIRCLE, str(objects)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines() == lines

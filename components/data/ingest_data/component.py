@@ -22,9 +22,10 @@ def ingest_data(project: Input[Artifact], tables: Output[Dataset], source_versio
     from pathlib import Path
 
     from components.contract import step
-    from components.data.ingest_data.ingestion import ingest
 
     with step(tables):
+        from components.data.ingest_data.ingestion import ingest
+
         manifest = ingest(Path(project.path), Path(tables.path))
         tables.metadata["rows"] = {name: table.rows for name, table in manifest.tables.items()}
         tables.metadata["as_of"] = manifest.as_of.isoformat()

@@ -18,10 +18,11 @@ def snapshot_dataset(project: Input[Artifact], tables: Input[Dataset], snapshot:
     from pathlib import Path
 
     from components.contract import step
-    from components.data.snapshot_dataset import versioning
-    from project.stores import load_stores
 
     with step(snapshot):
+        from components.data.snapshot_dataset import versioning
+        from project.stores import load_stores
+
         remote = load_stores(Path(project.path)).dataset_remote
         version = versioning.snapshot(Path(tables.path), remote, Path(snapshot.path))
         snapshot.metadata.update(

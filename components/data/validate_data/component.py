@@ -26,8 +26,9 @@ def validate_data(project: Input[Artifact], snapshot: Input[Dataset], validated:
     from pathlib import Path
 
     from components.contract import step
-    from components.data.validate_data.validation import validate
 
     with step(validated, report):
+        from components.data.validate_data.validation import validate
+
         outcome = validate(Path(project.path), Path(snapshot.path), Path(validated.path), Path(report.path))
         validated.metadata.update(outcome.metadata(), version=snapshot.metadata["version"])

@@ -22,7 +22,8 @@ def validate_features(project: Input[Artifact], training_set: Input[Artifact], r
     from pathlib import Path
 
     from components.contract import step
-    from components.data.validate_features.skew import compare_with_production
 
     with step(report):
+        from components.data.validate_features.skew import compare_with_production
+
         report.metadata.update(compare_with_production(Path(project.path), Path(training_set.path), Path(report.path)))

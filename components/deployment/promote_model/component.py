@@ -17,7 +17,8 @@ def promote_model(project: Input[Artifact], deployment: Input[Artifact], champio
     from pathlib import Path
 
     from components.contract import step
-    from components.deployment.promote_model.promotion import promote
 
     with step(champion):
+        from components.deployment.promote_model.promotion import promote
+
         champion.metadata.update(promote(Path(project.path), Path(deployment.path), Path(champion.path)))

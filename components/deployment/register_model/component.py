@@ -25,9 +25,10 @@ def register_model(
     from pathlib import Path
 
     from components.contract import step
-    from components.deployment.register_model.registration import register
 
     with step(registered_model):
+        from components.deployment.register_model.registration import register
+
         registered_model.metadata.update(
             register(Path(project.path), Path(approved_model.path), Path(verdict.path), Path(registered_model.path))
         )

@@ -21,9 +21,10 @@ def release_model(
     from pathlib import Path
 
     from components.contract import step
-    from components.deployment.release_model.targets import release_to_target
 
     with step(deployment):
+        from components.deployment.release_model.targets import release_to_target
+
         deployment.metadata.update(
             release_to_target(
                 Path(project.path),

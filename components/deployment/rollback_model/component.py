@@ -16,7 +16,8 @@ def rollback_model(project: Input[Artifact], deployment: Output[Artifact]):
     from pathlib import Path
 
     from components.contract import step
-    from components.deployment.rollback_model.reversal import roll_back
 
     with step(deployment):
+        from components.deployment.rollback_model.reversal import roll_back
+
         deployment.metadata.update(roll_back(Path(project.path), Path(deployment.path)))

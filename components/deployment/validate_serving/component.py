@@ -21,9 +21,10 @@ def validate_serving(project: Input[Artifact], registered_model: Input[Model], s
     from pathlib import Path
 
     from components.contract import step
-    from components.deployment.validate_serving.trial import try_serving
 
     with step(servable_model):
+        from components.deployment.validate_serving.trial import try_serving
+
         servable_model.metadata.update(
             try_serving(Path(project.path), Path(registered_model.path), Path(servable_model.path))
         )

@@ -41,9 +41,10 @@ def decide_promotion(
     from pathlib import Path
 
     from components.contract import step
-    from components.evaluation.decide_promotion.promotion import decide
 
     with step(verdict, approved_model):
+        from components.evaluation.decide_promotion.promotion import decide
+
         decided = decide(
             Path(project.path),
             Path(validated.path),

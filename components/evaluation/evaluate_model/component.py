@@ -31,9 +31,10 @@ def evaluate_model(
     from pathlib import Path
 
     from components.contract import step
-    from components.evaluation.evaluate_model.evaluation import evaluate
 
     with step(evaluation, metrics, curve):
+        from components.evaluation.evaluate_model.evaluation import evaluate
+
         found = evaluate(Path(project.path), Path(training_set.path), Path(model.path), Path(evaluation.path))
         evaluation.metadata.update(found.metadata)
         for name, metric in found.findings.metrics.items():

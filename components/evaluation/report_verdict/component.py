@@ -30,9 +30,10 @@ def report_verdict(
     from pathlib import Path
 
     from components.contract import step
-    from components.evaluation.report_verdict.page import write_verdict_page
 
     with step(report):
+        from components.evaluation.report_verdict.page import write_verdict_page
+
         told = write_verdict_page(
             Path(project.path),
             Path(training_set.path),

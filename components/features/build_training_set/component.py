@@ -28,9 +28,10 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
     from pathlib import Path
 
     from components.contract import step
-    from components.features.build_training_set.training_set import build
 
     with step(training_set):
+        from components.features.build_training_set.training_set import build
+
         description = build(Path(project.path), Path(validated.path), Path(training_set.path), validated.uri)
         copied = ("rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of")
         training_set.metadata.update({name: description[name] for name in copied})

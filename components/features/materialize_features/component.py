@@ -27,9 +27,10 @@ def materialize_features(project: Input[Artifact], validated: Input[Dataset], st
     from pathlib import Path
 
     from components.contract import step
-    from components.features.materialize_features.materialization import materialize
 
     with step(store):
+        from components.features.materialize_features.materialization import materialize
+
         written = materialize(Path(project.path), Path(validated.path))
         Path(store.path).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
         store.metadata.update(written)

@@ -22,9 +22,10 @@ def collect_predictions(project: Input[Artifact], predictions: Output[Dataset], 
     from pathlib import Path
 
     from components.contract import step
-    from components.monitoring.collect_predictions import collection
 
     with step(predictions):
+        from components.monitoring.collect_predictions import collection
+
         predictions.metadata.update(
             collection.collect_predictions(Path(project.path), Path(predictions.path), as_of=as_of)
         )

@@ -36,9 +36,10 @@ def detect_drift(
     from pathlib import Path
 
     from components.contract import step
-    from components.monitoring.detect_drift import detection
 
     with step(drift, report, metrics):
+        from components.monitoring.detect_drift import detection
+
         found = detection.detect_drift(Path(project.path), Path(predictions.path), Path(drift.path), Path(report.path))
         recorded = ("decision", "sentence", "drifted", "drifted_share", "predictions", "version", "summary")
         drift.metadata.update({name: found[name] for name in recorded})

@@ -18,9 +18,10 @@ def trigger_retraining(project: Input[Artifact], drift: Input[Artifact], request
     from pathlib import Path
 
     from components.contract import step
-    from components.monitoring.trigger_retraining.request import announce, write_request
 
     with step(request):
+        from components.monitoring.trigger_retraining.request import announce, write_request
+
         content = write_request(Path(project.path), Path(drift.path), Path(request.path))
         request.metadata.update({name: content[name] for name in ("reason", "command", "requested_at", "summary")})
         print(announce(content))

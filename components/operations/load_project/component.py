@@ -35,9 +35,10 @@ def load_project(
     from pathlib import Path
 
     from components.contract import step
-    from components.operations.load_project.unpacking import unpack_project
 
     with step(project):
+        from components.operations.load_project.unpacking import unpack_project
+
         stores = {
             "tracking_uri": tracking_uri,
             "dataset_remote": dataset_remote,

@@ -29,10 +29,11 @@ def notify(
     from pathlib import Path
 
     from components.contract import step
-    from components.operations.notify.delivery import deliver
-    from components.operations.notify.message import describe_end
 
     with step(message):
+        from components.operations.notify.delivery import deliver
+        from components.operations.notify.message import describe_end
+
         end = describe_end(status, pipeline, local_run=os.environ.get("LIFECYCLE_RUN_ID", ""))
         Path(message.path).write_text(end.markdown, "utf-8")
         print(end.text)

@@ -53,9 +53,10 @@ def write_report(
     from pathlib import Path
 
     from components.contract import step
-    from components.operations.write_report.report import views, write_run_report
 
     with step(report):
+        from components.operations.write_report.report import views, write_run_report
+
         written = write_run_report(
             Path(report.path),
             project=Path(project.path),

@@ -24,8 +24,9 @@ def score_batch(project: Input[Artifact], validated: Input[Dataset], scores: Out
     from pathlib import Path
 
     from components.contract import step
-    from components.scoring.score_batch import batch
 
     with step(scores):
+        from components.scoring.score_batch import batch
+
         places = (Path(project.path), Path(validated.path), Path(scores.path))
         scores.metadata.update(batch.score_batch(*places, validated_uri=validated.uri))

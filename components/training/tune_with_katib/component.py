@@ -31,11 +31,12 @@ def tune_with_katib(
     """
     from pathlib import Path
 
-    from kubeflow.katib import KatibClient
-
     from components.contract import step
-    from components.training.tune_with_katib import search
 
     with step(parameters, study):
+        from kubeflow.katib import KatibClient
+
+        from components.training.tune_with_katib import search
+
         inputs = Path(project.path), training_set.uri, Path(default.path), image
         parameters.metadata.update(search.search(*inputs, Path(parameters.path), Path(study.path), KatibClient()))
