@@ -20,7 +20,7 @@ import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from environments.locks import interpreter
-from platforms.local.runs import NO_TELEMETRY
+from platforms.local.variables import STEP_VARIABLES
 from project.loading import CONFIGURATION_FILE, load_configuration
 from project.stores import local_stores, save_stores
 
@@ -58,7 +58,7 @@ def run_part(part: str, folder: Path, *arguments: int) -> Figures:
         [interpreter(ENVIRONMENTS[part]), "-m", "benchmarks.scale_step", part, folder, *map(str, arguments)],
         cwd=ROOT,
         # What does not fit in memory is spilled beside the data.
-        env={**kept, **NO_TELEMETRY, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        env={**kept, **STEP_VARIABLES, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

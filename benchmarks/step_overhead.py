@@ -22,10 +22,9 @@ from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.environment import LifecycleComponent
 from environments.locks import interpreter
 from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
-from platforms.local.runs import NO_TELEMETRY, QUIET_THREADS
+from platforms.local.variables import STEP_VARIABLES
 
 PROMISE = 1.5
-VARIABLES = {**NO_TELEMETRY, **QUIET_THREADS}
 
 
 class Stopwatch:
@@ -68,7 +67,7 @@ def step_seconds(compiled: Path, folder: Path) -> float:
     run_pipeline(
         compiled,
         {},
-        session=Session(stopwatch, folder, folder, VARIABLES),
+        session=Session(stopwatch, folder, folder, STEP_VARIABLES),
         artifacts=folder / "artifacts",
         cache_root=None,
         kfp_log=folder / "kfp.log",
@@ -86,7 +85,7 @@ def import_seconds(environment: str, libraries: str) -> float:
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**kept, **VARIABLES},
+        env={**kept, **STEP_VARIABLES},
     )
     return time.perf_counter() - began
 

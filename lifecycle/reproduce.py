@@ -26,8 +26,9 @@ from components.complete import write_whole
 from components.embedding import PROJECT_FOLDER
 from components.environment import LOCAL_IMAGE
 from environments.locks import environment_directory, interpreter
-from platforms.local.runs import NO_TELEMETRY, QUIET_THREADS, SETTINGS_FOLDERS, all_runs
+from platforms.local.runs import all_runs
 from platforms.local.state import CHECKOUT, RUNS, STATE
+from platforms.local.variables import STEP_VARIABLES
 from project.loading import CONFIGURATION_FILE, ConfigurationError, apply_override, load_configuration, parse_yaml
 from project.stores import STORES_FILE, local_stores
 from project.validation import OnBadRows
@@ -349,7 +350,7 @@ def checked(
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**kept, **NO_TELEMETRY, **SETTINGS_FOLDERS, **QUIET_THREADS, **variables},
+        env={**kept, **STEP_VARIABLES, **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -29,6 +29,7 @@ from platforms.local.events import (
 from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
 from platforms.local.reporting import write_report
 from platforms.local.state import CHECKOUT, RUNS, STATE, exclusive, write_json
+from platforms.local.variables import STEP_VARIABLES
 from project.configuration import Configuration
 from project.source import source_version
 from project.stores import local_stores
@@ -37,27 +38,6 @@ from serving.local_servers import check_address
 EVENTS_FILE = "events.jsonl"
 RECORD_FILE = "run.json"
 REPORT_FILE = "report.html"
-
-# Threads that wait spin by default, and take the processor from whatever else runs on this machine.
-QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
-
-# Libraries that write settings below the home folder write them here: all state is in one place, and the home folder
-# may be read-only.
-SETTINGS_FOLDERS = {
-    "KERAS_HOME": str(STATE / "cache" / "keras"),
-    "MPLCONFIGDIR": str(STATE / "cache" / "matplotlib"),
-    "XDG_CACHE_HOME": str(STATE / "cache"),
-    "XDG_CONFIG_HOME": str(STATE / "cache" / "config"),
-}
-
-# Nothing that a step uses may call home.
-NO_TELEMETRY = {
-    "DO_NOT_TRACK": "1",
-    "GX_ANALYTICS_ENABLED": "false",
-    "FEAST_USAGE": "False",
-    "DVC_NO_ANALYTICS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 
 
 class RunState(StrEnum):
@@ -226,9 +206,7 @@ def _run(
     for place in (logs, scratch):
         place.mkdir()
     variables = {
-        **NO_TELEMETRY,
-        **QUIET_THREADS,
-        **SETTINGS_FOLDERS,
+        **STEP_VARIABLES,
         "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")),
         "LIFECYCLE_RUN_ID": record.id,
         VARIABLE: code_version(CHECKOUT).variable(),

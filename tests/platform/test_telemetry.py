@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from environments.locks import environment_directory, interpreter
-from platforms.local.runs import NO_TELEMETRY
+from platforms.local.variables import NO_TELEMETRY
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCH = ROOT / "tests" / "telemetry_watch"
