@@ -149,6 +149,11 @@ class Tuning(Section):
     katib: Katib = Katib()
     """How trials run on a cluster with Katib."""
 
+    @property
+    def trials_here(self) -> int:
+        """Trials of the step that searches on its own machine: the default alone, unless Optuna has a space."""
+        return self.trials if self.engine is Engine.optuna and self.space else 1
+
     @field_validator("space", mode="after")
     @classmethod
     def _parents_first(cls, space: dict[str, SearchDimension]) -> dict[str, SearchDimension]:

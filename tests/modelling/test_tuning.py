@@ -26,8 +26,10 @@ from components.training.parameter_importance import parameter_importance
 from components.training.study import Study, Trial
 from components.training.study_page import study_page
 from components.training.study_plots import study_plots
+from components.training.tune_hyperparameters.judging import Outcome, Setting
+from components.training.tune_hyperparameters.search import search
 from components.training.tune_hyperparameters.study_store import kept_study, study_name
-from components.training.tune_hyperparameters.tuning import median_bound, search, suggest, tune
+from components.training.tune_hyperparameters.tuning import median_bound, suggest, tune
 from components.training.tune_hyperparameters.workers import Died, Workers
 from project.production import Store
 from project.stores import load_stores, save_stores
@@ -56,8 +58,10 @@ def folds(training_set: TrainingSet) -> list[Fold]:
 
 
 def searched(folds: list[Fold], training: Training = TRAINING, cores: int = 2, **settings: Any) -> list[Trial]:
-    study = optuna.create_study(direction="maximize")
-    return tune(study, folds, training, Tuning(**{"space": SPACE, **settings}), cores)
+    study, tuning = optuna.create_study(direction="maximize"), Tuning(**{"space": SPACE, **settings})
+    workers: Workers[Setting, Outcome] = Workers(cores, min(tuning.parallel_trials, tuning.trials_here))
+    with workers:
+        return tune(study, folds, training, tuning, workers)
 
 
 def figures(trials: list[Trial]) -> list[tuple[dict[str, Any], list[float]]]:
@@ -216,7 +220,9 @@ def sleep_or_die(dying: Path, task: str) -> str:
 def test_a_killed_worker_is_replaced_and_its_task_tried_once_more(tmp_path: Path, kills: str, second: Any) -> None:
     (tmp_path / "dying").write_text(kills, "utf-8")
     found: dict[int, Any] = {}
-    with Workers(partial(sleep_or_die, tmp_path / "dying"), cores=2, most=2) as workers:
+    workers: Workers[str, str] = Workers(cores=2, most=2)
+    with workers:
+        workers.begin(partial(sleep_or_die, tmp_path / "dying"))
         for number, task in enumerate(["first", "dies", "third"]):
             workers.submit(number, task)
         while len(found) < 3:
@@ -235,7 +241,9 @@ def train(seed: int) -> float:
 
 def test_a_worker_has_threads_though_those_of_the_process_that_started_it_have_worked() -> None:
     expected = train(3)
-    with Workers(train, cores=2, most=1) as workers:
+    workers: Workers[int, float] = Workers(cores=2, most=1)
+    with workers:
+        workers.begin(train)
         workers.submit(0, 3)
         assert workers.results(60) == {0: expected}
 
@@ -243,7 +251,8 @@ def test_a_worker_has_threads_though_those_of_the_process_that_started_it_have_w
 ENDLESS = """
 import time
 from components.training.tune_hyperparameters.workers import Workers
-with Workers(time.sleep, cores=2, most=2) as workers:
+with Workers(cores=2, most=2) as workers:
+    workers.begin(time.sleep)
     for number in range(2):
         workers.submit(number, 600)
     print(*workers.processes, flush=True)
@@ -267,7 +276,7 @@ def test_workers_do_not_outlive_the_process_that_was_killed() -> None:
 SEARCH = """
 import sys
 from pathlib import Path
-from components.training.tune_hyperparameters.tuning import search
+from components.training.tune_hyperparameters.search import search
 search(*map(Path, sys.argv[1:]))
 """
 

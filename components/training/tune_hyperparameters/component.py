@@ -28,9 +28,10 @@ def tune_hyperparameters(
     from pathlib import Path
 
     from components.contract import step
-    from components.training.tune_hyperparameters import tuning
 
     with step(parameters, study):
+        from components.training.tune_hyperparameters.search import search
+
         parameters.metadata.update(
-            tuning.search(Path(project.path), Path(training_set.path), Path(parameters.path), Path(study.path))
+            search(Path(project.path), Path(training_set.path), Path(parameters.path), Path(study.path))
         )

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -21,16 +20,15 @@ from components.training.cross_validation import Fold, time_ordered_folds
 from components.training.dataset import TrainingSet
 from components.training.estimator import build_estimator
 from components.training.study import Study, Trial, show_all, summarize
-from components.training.study_page import no_study_page, study_page
+from components.training.study_page import study_page
 from components.training.study_plots import study_plots
 from components.training.tune_hyperparameters.judging import Outcome, Setting, judge
 from components.training.tune_hyperparameters.optuna_study import REASON, SECONDS, as_trial
 from components.training.tune_hyperparameters.study_store import kept_study, study_name
 from components.training.tune_hyperparameters.workers import Died, Workers
-from project.loading import load_configuration
-from project.stores import load_stores
+from project.configuration import Configuration
 from project.training import Training
-from project.tuning import Choice, Engine, FloatRange, Space, Tuning, is_active
+from project.tuning import Choice, FloatRange, Space, Tuning, is_active
 
 # Trials that are drawn at random before Optuna learns from them, and that must have passed a fold before its median
 # stops another.
@@ -40,7 +38,11 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def tune(
-    study: optuna.Study, folds: Sequence[Fold], training: Training, tuning: Tuning, cores: int | None = None
+    study: optuna.Study,
+    folds: Sequence[Fold],
+    training: Training,
+    tuning: Tuning,
+    workers: Workers[Setting, Outcome],
 ) -> list[Trial]:
     """Search, or go on with a search.
 
@@ -53,7 +55,7 @@ def tune(
         folds: What settings are judged by.
         training: The estimator, its default parameters and the seed.
         tuning: Search space, number of trials, pruning and time limit.
-        cores: Cores to use; by default all that this process may.
+        workers: Processes that have no work yet.
 
     Returns:
         All trials in order, the default first.
@@ -63,36 +65,35 @@ def tune(
     """
     # A misspelt name in the search space is known before anything is trained.
     build_estimator(training.estimator, {**training.parameters, **dict.fromkeys(tuning.space)}, training.seed)
-    wanted = tuning.trials if tuning.engine is Engine.optuna and tuning.space else 1
+    wanted = tuning.trials_here
     end = time.monotonic() + tuning.timeout_seconds
-    work = partial(judge, folds, training)
     if _trials(study):
         known = sum(trial.state.is_finished() for trial in _trials(study))
         print(f"Going on with a search that was cut off; {known} of its trials are known.", flush=True)
-    with Workers[Setting, Outcome](work, cores or joblib.cpu_count(), min(tuning.parallel_trials, wanted)) as workers:
-        for trial in _trials(study):
-            if not trial.state.is_finished():
-                workers.submit(trial.number, _setting(study, trial.number, dict(trial.params), len(folds), tuning))
+    workers.begin(partial(judge, folds, training))
+    for trial in _trials(study):
+        if not trial.state.is_finished():
+            workers.submit(trial.number, _setting(study, trial.number, dict(trial.params), len(folds), tuning))
 
-        def propose() -> None:
-            while len(_trials(study)) < min(_known(study) + tuning.parallel_trials, wanted):
-                number, parameters = _propose(study, training.seed, tuning.space)
-                workers.submit(number, _setting(study, number, parameters, len(folds), tuning))
+    def propose() -> None:
+        while len(_trials(study)) < min(_known(study) + tuning.parallel_trials, wanted):
+            number, parameters = _propose(study, training.seed, tuning.space)
+            workers.submit(number, _setting(study, number, parameters, len(folds), tuning))
 
-        arrived: dict[int, Outcome | Died] = {}
-        propose()
-        while (told := _known(study)) < wanted:
-            # The default is waited for in any case: without it there would be no result at all.
-            seconds = end - time.monotonic() if told else None
-            if seconds is not None and seconds <= 0:
-                break
-            arrived |= workers.results(seconds)
-            while (told := _known(study)) in arrived:
-                _tell(study, told, arrived.pop(told), len(folds))
-                report(study, told, wanted, len(folds))
-                _refuse_failed_default(study)
-                # After each that is told, also where several arrived at once: what is proposed must not depend on that.
-                propose()
+    arrived: dict[int, Outcome | Died] = {}
+    propose()
+    while (told := _known(study)) < wanted:
+        # The default is waited for in any case: without it there would be no result at all.
+        seconds = end - time.monotonic() if told else None
+        if seconds is not None and seconds <= 0:
+            break
+        arrived |= workers.results(seconds)
+        while (told := _known(study)) in arrived:
+            _tell(study, told, arrived.pop(told), len(folds))
+            report(study, told, wanted, len(folds))
+            _refuse_failed_default(study)
+            # After each that is told, also where several arrived at once: what is proposed must not depend on that.
+            propose()
     for number, outcome in sorted(arrived.items()):
         _tell(study, number, outcome, len(folds))
         report(study, number, wanted, len(folds))
@@ -200,36 +201,24 @@ def report(study: optuna.Study, number: int, wanted: int, folds: int) -> None:
     )
 
 
-def search(project: Path, training_set: Path, parameters: Path, page: Path) -> dict[str, Any]:
-    """Search as the project says and write the `parameters` and `study` artifacts.
-
-    Args:
-        project: The project artifact.
-        training_set: The training set artifact.
-        parameters: JSON file to write.
-        page: HTML file to write.
-
-    Returns:
-        Metadata: `trials`, `best_value`, `default_value`, `summary`.
-
-    Raises:
-        ContractViolation: as `tune`, `time_ordered_folds` and `kept_study`.
-    """
-    configuration = load_configuration(project)
+def search_project(
+    configuration: Configuration,
+    study_store: str,
+    training_set: Path,
+    parameters: Path,
+    page: Path,
+    workers: Workers[Setting, Outcome],
+) -> dict[str, Any]:
+    """As `search.search` does, with processes that are there."""
     training, tuning = configuration.training, configuration.tuning
-    if tuning.engine is Engine.none:
-        found = {"parameters": training.parameters, "trials": 0, "best_value": None, "default_value": None}
-        write_whole(page, no_study_page())
-        write_whole(parameters, json.dumps(found, indent=2))
-        return {"trials": 0, "summary": "the default, without a search"}
     data = TrainingSet(training_set)
     horizon = timedelta(days=configuration.label.horizon_days)
     folds = time_ordered_folds(data, training, tuning.folds, horizon)
     for number, fold in enumerate(folds, start=1):
         print(f"fold {number} of {len(folds)}: {fold}", flush=True)
-    store = load_stores(project).study_store
-    with kept_study(Path(store) if store else None, study_name(data, training, tuning, horizon)) as study:
-        trials = tune(study, folds, training, tuning)
+    name = study_name(data, training, tuning, horizon)
+    with kept_study(Path(study_store) if study_store else None, name) as study:
+        trials = tune(study, folds, training, tuning, workers)
         result = Study(trials, training.parameters, [str(fold) for fold in folds])
         found = result.describe()
         write_whole(page, study_page(result, study_plots(result, tuning.space)))

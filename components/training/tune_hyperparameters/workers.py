@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +15,13 @@ from typing import Generic, TypeVar
 
 from threadpoolctl import threadpool_limits
 
+from components.training.child_process import work_for_another
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 # A task whose process dies is tried once more: whoever killed the first may have meant another.
 ATTEMPTS = 2
-# Seconds between looks at whether the process that gives the tasks is still there.
-LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,28 +44,39 @@ class _Worker(Generic[Task]):
 
 
 class Workers(Generic[Task, Result]):
-    """Runs `work` on numbered tasks in processes of their own.
+    """Runs numbered tasks in processes of their own.
 
     They are started from nothing: a fork of a process whose OpenMP threads have worked waits for them for ever.
     """
 
-    def __init__(self, work: Callable[[Task], Result], cores: int, most: int) -> None:
-        """Start the processes.
+    def __init__(self, cores: int, most: int, prepare: Callable[[], None] | None = None) -> None:
+        """Start the processes, which wait until they are told what to do.
 
         Args:
-            work: What each does with a task, to be pickled. It must not raise: what fails belongs into its result.
             cores: Cores there are; each process uses its share of them.
             most: Processes at the most.
+            prepare: What each does at once, to be pickled: import what the work will need.
         """
-        self._work = work
+        self._work: Callable[[Task], Result] | None = None
+        self._prepare = prepare
         self._threads = max(1, cores // min(cores, most))
         self._context = multiprocessing.get_context("spawn")
+        self._life, self._their_life = self._context.Pipe()
         self._waiting: deque[int] = deque()
         self._tasks: dict[int, Task] = {}
         self._attempts: dict[int, int] = {}
         self._workers: list[_Worker[Task]] = []
-        # All import what they need at once: each is handed the work when every one of them is under way.
-        for worker in [self._start() for _ in range(min(cores, most))]:
+        for _ in range(min(cores, most)):
+            self._start()
+
+    def begin(self, work: Callable[[Task], Result]) -> None:
+        """Tell every process what to do with a task.
+
+        Args:
+            work: To be pickled. It must not raise: what fails belongs into its result.
+        """
+        self._work = work
+        for worker in self._workers:
             self._hand_over(worker)
 
     def __enter__(self) -> Workers[Task, Result]:
@@ -84,6 +92,8 @@ class Workers(Generic[Task, Result]):
         for worker in self._workers:
             worker.process.join()
             worker.pipe.close()
+        self._life.close()
+        self._their_life.close()
 
     @property
     def processes(self) -> list[int]:
@@ -140,7 +150,9 @@ class Workers(Generic[Task, Result]):
 
     def _start(self) -> _Worker[Task]:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._threads, os.getpid()), daemon=True)
+        process = self._context.Process(
+            target=_serve, args=(theirs, self._their_life, self._threads, self._prepare), daemon=True
+        )
         process.start()
         theirs.close()
         worker: _Worker[Task] = _Worker(process, ours)
@@ -153,22 +165,14 @@ class Workers(Generic[Task, Result]):
             worker.pipe.send(self._work)
 
 
-def _serve(pipe: Connection, threads: int, parent: int) -> None:
+def _serve(pipe: Connection, life: Connection, threads: int, prepare: Callable[[], None] | None) -> None:
     """Take the work, then answer each task with its result, until the other end is closed."""
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    # Who interrupts the search ends its processes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # For libraries that are loaded only now; the limit below is for those that are there.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    work_for_another(life, threads)
+    if prepare is not None:
+        prepare()
     with contextlib.suppress(EOFError, BrokenPipeError):
         work = pipe.recv()
+        # For the libraries that came with the work; those that come later heed the variable.
         with threadpool_limits(threads):
             while True:
                 pipe.send(work(pipe.recv()))
-
-
-def _end_with(parent: int) -> None:
-    """End this process in the midst of a task when the one that wants its result was killed."""
-    while os.getppid() == parent:
-        time.sleep(LOOK_SECONDS)
-    os._exit(1)

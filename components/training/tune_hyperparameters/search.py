@@ -1,0 +1,55 @@
+"""What the step does: search as the project says, and write what came of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from components.complete import write_whole
+from components.training.study_page import no_study_page
+from components.training.tune_hyperparameters.workers import Workers
+from project.loading import load_configuration
+from project.stores import load_stores
+from project.tuning import Engine
+
+if TYPE_CHECKING:
+    from components.training.tune_hyperparameters.judging import Outcome, Setting
+
+
+def search(project: Path, training_set: Path, parameters: Path, page: Path) -> dict[str, Any]:
+    """Search as the project says and write the `parameters` and `study` artifacts.
+
+    Args:
+        project: The project artifact.
+        training_set: The training set artifact.
+        parameters: JSON file to write.
+        page: HTML file to write.
+
+    Returns:
+        Metadata: `trials`, `best_value`, `default_value`, `summary`.
+
+    Raises:
+        ContractViolation: as `tune`, `time_ordered_folds` and `kept_study`.
+    """
+    configuration = load_configuration(project)
+    training, tuning = configuration.training, configuration.tuning
+    if tuning.engine is Engine.none:
+        found = {"parameters": training.parameters, "trials": 0, "best_value": None, "default_value": None}
+        write_whole(page, no_study_page())
+        write_whole(parameters, json.dumps(found, indent=2))
+        return {"trials": 0, "summary": "the default, without a search"}
+    most = min(tuning.parallel_trials, tuning.trials_here)
+    workers: Workers[Setting, Outcome] = Workers(joblib.cpu_count(), most, prepare)
+    with workers:
+        # This process imports while the others do.
+        from components.training.tune_hyperparameters.tuning import search_project
+
+        return search_project(configuration, load_stores(project).study_store, training_set, parameters, page, workers)
+
+
+def prepare() -> None:
+    """Import what a setting is judged with."""
+    from components.training.tune_hyperparameters import judging  # noqa: F401
