@@ -41,23 +41,14 @@ def connect(tracking_uri: str) -> MlflowClient:
     Raises:
         ContractViolation: nothing answers there.
     """
-    address = urlsplit(tracking_uri)
-    scheme = address.scheme.partition("+")[0]
-    if address.hostname and scheme in PORTS:
-        port = address.port or PORTS[scheme]
-        try:
-            socket.create_connection((address.hostname, port), timeout=CONNECT_SECONDS).close()
-        except OSError as error:
-            raise ContractViolation(
-                f"The MLflow tracking server at {address.hostname}:{port} cannot be reached ({error}). "
-                "Start it, or correct tracking_uri in the target's stores; then resume the run."
-            ) from error
+    refuse_unreachable(tracking_uri)
+    scheme = _scheme(tracking_uri)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
     if scheme == "sqlite":
-        Path(address.path.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
+        Path(urlsplit(tracking_uri).path.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
     with mlflow_errors(tracking_uri):
         if scheme in DATABASES:
             # MLflow tries a database that refuses for two minutes before it says why.
@@ -67,6 +58,30 @@ def connect(tracking_uri: str) -> MlflowClient:
             engine.connect().close()
             engine.dispose()
         return MlflowClient(tracking_uri, registry_uri=tracking_uri)
+
+
+def refuse_unreachable(tracking_uri: str) -> None:
+    """Knock at a server's port, before hours of work are done for it.
+
+    Raises:
+        ContractViolation: nothing answers there.
+    """
+    address = urlsplit(tracking_uri)
+    scheme = _scheme(tracking_uri)
+    if address.hostname and scheme in PORTS:
+        port = address.port or PORTS[scheme]
+        try:
+            socket.create_connection((address.hostname, port), timeout=CONNECT_SECONDS).close()
+        except OSError as error:
+            raise ContractViolation(
+                f"The MLflow tracking server at {address.hostname}:{port} cannot be reached ({error}). "
+                "Start it, or correct tracking_uri in the target's stores; then resume the run."
+            ) from error
+
+
+def _scheme(uri: str) -> str:
+    """`postgresql` for `postgresql+psycopg2://…`."""
+    return urlsplit(uri).scheme.partition("+")[0]
 
 
 @contextlib.contextmanager
@@ -118,7 +133,7 @@ def experiment_id(client: MlflowClient, tracking_uri: str, name: str) -> str:
     place = None
     if tracking_uri.startswith("sqlite:///"):
         place = (Path(tracking_uri.removeprefix("sqlite:///")).resolve().parent / "mlflow" / name).as_uri()
-    elif urlsplit(tracking_uri).scheme.partition("+")[0] in DATABASES:
+    elif _scheme(tracking_uri) in DATABASES:
         # MLflow would write below the step's working folder, which nobody else sees.
         raise ContractViolation(
             f"{without_password(tracking_uri)} is a database, which knows no place for a model's files. Name an MLflow "

@@ -11,9 +11,9 @@ import yaml
 
 from components.evaluation.decide_promotion.promotion import decide
 from components.evaluation.evaluate_model.evaluation import evaluate
-from components.training.train_model.training import train_model
 from project.stores import load_stores
 from tests.modelling.business import write_project, write_training_set
+from tests.modelling.trained import train_model
 
 # What a good model of the small business meets with room to spare.
 RULES = [

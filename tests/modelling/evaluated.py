@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluation.evaluate_model.evaluation import evaluate
-from components.training.train_model.training import train_model
 from tests.modelling.business import write_project
+from tests.modelling.trained import train_model
 
 
 def train_and_evaluate(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,12 +17,12 @@ from components.evaluation.decide_promotion.incumbent import Incumbent
 from components.features.build_training_set.training_set import build
 from components.training.dataset import TrainingSet, model_inputs
 from components.training.scoring import ModelFolder
-from components.training.train_model.training import train_model
 from project.configuration import Configuration
 from project.loading import load_configuration
 from project.production import Store
 from project.stores import load_stores, save_stores
 from tests.lending_library import LOANS_SO_FAR, PIPELINE, some_readers_and_loans, write_project, write_tables
+from tests.modelling.trained import train_model
 from tests.registered import make_champion
 
 pytestmark = pytest.mark.slow

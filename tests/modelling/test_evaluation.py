@@ -21,10 +21,10 @@ from components.contract import ContractViolation
 from components.evaluation.evaluate_model.evaluation import Evaluation, evaluate
 from components.evaluation.mlflow_record import record_verdict, recorded_name
 from components.training.tracking import connect
-from components.training.train_model.training import train_model
 from project.production import Store
 from project.stores import load_stores, save_stores
 from tests.modelling.business import write_project, write_training_set
+from tests.modelling.trained import train_model
 
 pytestmark = pytest.mark.slow
 

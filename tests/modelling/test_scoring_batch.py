@@ -17,11 +17,11 @@ from components.scoring.score_batch.batch import score_batch
 from components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from components.training.dataset import Feature, TrainingSet, model_inputs
 from components.training.scoring import ModelFolder
-from components.training.train_model.training import train_model
 from project.stores import load_stores, save_stores
 from serving.model import ScoringModel
 from serving.online_features import OnlineFeatures
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
+from tests.modelling.trained import train_model
 from tests.registered import make_champion
 
 pytestmark = pytest.mark.slow

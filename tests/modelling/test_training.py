@@ -32,13 +32,12 @@ from components.training.estimator import (
 )
 from components.training.export import export_onnx
 from components.training.scoring import ModelFolder, Scorer
-from components.training.train_model.fitting import fit_model
 from components.training.train_model.importance import feature_importance
 from components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
-from components.training.train_model.training import train_model
 from project.training import Calibration as Method
 from project.training import Costs, ThresholdRule, Training
 from tests.modelling.business import FEATURES, write_project, write_training_set
+from tests.modelling.trained import fit_model, train_model
 
 pytestmark = pytest.mark.slow
 

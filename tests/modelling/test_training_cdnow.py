@@ -11,11 +11,11 @@ from sklearn.metrics import roc_auc_score
 from components.data.tables import Manifest, TableSummary, write_manifest
 from components.features.build_training_set.training_set import build
 from components.training.dataset import TrainingSet
-from components.training.train_model.fitting import fit_model
 from environments.locks import environment_directory
 from project.loading import load_configuration
 from project.packing import pack_project
 from project.stores import local_stores, save_stores
+from tests.modelling.trained import fit_model
 
 pytestmark = pytest.mark.slow
 

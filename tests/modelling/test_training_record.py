@@ -23,13 +23,12 @@ from components.training.comparison import main as compare_on_the_command_line
 from components.training.dataset import TrainingSet
 from components.training.scoring import ModelFolder
 from components.training.tracking import connect
-from components.training.train_model.fitting import fit_model
-from components.training.train_model.training import train_model
 from project.production import Store
 from project.stores import load_stores, save_stores
 from project.training import Training
 from tests.modelling.business import write_project, write_training_set
 from tests.modelling.mlflow_server import mlflow_server
+from tests.modelling.trained import fit_model, train_model
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("LIFECYCLE_ENVIRONMENT", "modelling-abc")
         project = write_project(place / "project", place / "state")
         folder = write_training_set(place / "set", rows=400)
-        train_model(project, folder, parameters_file(place, max_iter=10), place / "model", "v1.dir")
+        train_model(project, folder, parameters_file(place, max_iter=10), place / "model", data_version="v1.dir")
     return place
 
 

@@ -16,10 +16,10 @@ from components.contract import ContractViolation
 from components.deployment.register_model.registration import register
 from components.training.scoring import ModelFolder
 from components.training.tracking import connect
-from components.training.train_model.training import train_model
 from project.production import Store
 from project.stores import load_stores, save_stores
 from tests.modelling.business import write_project, write_training_set
+from tests.modelling.trained import train_model
 from tests.servers import PASSWORD, Server, object_store, postgresql, running
 
 pytestmark = pytest.mark.slow

@@ -19,12 +19,12 @@ from components.training.calibration import ISOTONIC_GROUPS, fit_calibration
 from components.training.cross_validation import time_ordered_folds
 from components.training.dataset import TrainingSet
 from components.training.estimator import row_weights
-from components.training.train_model.fitting import fit_model
 from project.loading import load_configuration
 from project.training import Calibration as Method
 from project.training import Training
 from tests.lending_library import PIPELINE, START, some_readers_and_loans, write_project, write_tables
 from tests.modelling.business import write_training_set
+from tests.modelling.trained import fit_model
 
 WEIGHTED = Training(weight="profile:worth")
 

@@ -29,15 +29,18 @@ def train_model(
     from pathlib import Path
 
     from components.contract import step
-    from components.training.train_model import training
+    from components.training.train_model.side_process import side_process
 
-    with step(model):
+    with step(model), side_process() as beside:
+        from components.training.train_model import training
+
         model.metadata.update(
             training.train_model(
                 Path(project.path),
                 Path(training_set.path),
                 Path(parameters.path),
                 Path(model.path),
+                beside,
                 data_version=training_set.metadata.get("data_version", ""),
                 artifact_uri=model.uri,
             )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,7 @@ from components.training.estimator import build_encoder, build_estimator, column
 from components.training.export import export_onnx
 from components.training.scoring import Scorer
 from components.training.train_model.parity import check_parity
+from components.training.train_model.stages import timed
 from project.training import Training
 
 
@@ -39,7 +38,6 @@ class TrainedModel:
         parts: What it was made from: `train`, `validation`, `calibration` and `test`.
         validation_score: What the served form gives to the validation part, shape (n,).
         notes: What a reader of the model should know, in sentences.
-        seconds: How long each stage took.
     """
 
     pipeline: Pipeline
@@ -50,7 +48,6 @@ class TrainedModel:
     parts: Mapping[str, Part]
     validation_score: NDArray[np.float32]
     notes: list[str]
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def probabilities(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
         """What scikit-learn gives, calibrated, shape (n,)."""
@@ -68,41 +65,60 @@ class TrainedModel:
         return {name: float(roc_auc_score(part.label, score)) for name, score in scores.items()}
 
 
-def fit_model(training_set: TrainingSet, training: Training, parameters: Mapping[str, Any]) -> TrainedModel:
+def read_parts(training_set: TrainingSet, training: Training) -> dict[str, Part]:
+    """All that a model is made from: `train`, `validation`, `calibration` and `test`.
+
+    Raises:
+        ContractViolation: a part cannot be learned from or measured on.
+    """
+    parts = training_set.trainable(("train", "validation", "calibration"), training.smallest_class)
+    return {**parts, "test": training_set.part("test")}
+
+
+def fit_model(
+    features: Sequence[Feature],
+    parts: Mapping[str, Part],
+    training: Training,
+    parameters: Mapping[str, Any],
+    seconds: dict[str, float],
+) -> TrainedModel:
     """Train on the train part, calibrate on the calibration part, choose the threshold on the validation part.
 
-    The same training set, parameters and seed give the same ONNX bytes, on any number of cores.
+    The same parts, parameters and seed give the same ONNX bytes, on any number of cores.
+
+    Args:
+        features: The model's inputs.
+        parts: As `read_parts` gives them.
+        training: Estimator, calibration, threshold, weights and seed.
+        parameters: Of the estimator.
+        seconds: Gets how long each stage took.
 
     Raises:
         ContractViolation: the data cannot be learned from, or the estimator does not know a parameter or has no ONNX
             form, or the ONNX form disagrees with scikit-learn on the validation or test part.
     """
-    seconds: dict[str, float] = {}
-    with timed(seconds, "read"):
-        parts = training_set.trainable(("train", "validation", "calibration"), training.smallest_class)
-        parts["test"] = training_set.part("test")
     train, validation, calibrating = parts["train"], parts["validation"], parts["calibration"]
     with timed(seconds, "fit"):
         estimator = build_estimator(training.estimator, parameters, training.seed)
-        pipeline = fit_pipeline(training_set.features, train, estimator, row_weights(train, training))
+        pipeline = fit_pipeline(features, train, estimator, row_weights(train, training))
     with timed(seconds, "baselines"):
         baselines = {
-            "dummy": fit_pipeline(training_set.features, train, DummyClassifier(strategy="prior")),
-            "logistic": fit_pipeline(training_set.features, train, LogisticRegression(max_iter=1000)),
+            "dummy": fit_pipeline(features, train, DummyClassifier(strategy="prior")),
+            "logistic": fit_pipeline(features, train, LogisticRegression(max_iter=1000)),
         }
     with timed(seconds, "calibrate_and_export"):
         raw = pipeline.predict_proba(calibrating.features)[:, 1]
         weight = column_weights(calibrating, training)
         calibration = fit_calibration(training.calibration, raw, calibrating.label, weight)
-        onnx = export_onnx(pipeline, calibration, training_set.features).SerializeToString()
-        scorer = Scorer(onnx, training_set.features)
+        onnx = export_onnx(pipeline, calibration, features).SerializeToString()
+        scorer = Scorer(onnx, features)
         score = scorer.score(validation.features)
         threshold = best_threshold(validation.label, score, training.threshold.by, training.costs)
-    notes = constant_features(train, training_set.features)
-    model = TrainedModel(pipeline, calibration, baselines, onnx, threshold, parts, score, notes, seconds)
+    notes = constant_features(train, features)
+    model = TrainedModel(pipeline, calibration, baselines, onnx, threshold, parts, score, notes)
     with timed(seconds, "parity"):
         rows = {name: parts[name].features for name in ("validation", "test")}
-        check_parity(scorer, model.probabilities, rows, training_set.features, training.seed)
+        check_parity(scorer, model.probabilities, rows, features, training.seed)
     return model
 
 
@@ -127,11 +143,3 @@ def constant_features(train: Part, features: Sequence[Feature]) -> list[str]:
         "it. Mend its source, or take it out of the feature service."
         for name in constant
     ]
-
-
-@contextlib.contextmanager
-def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Record how long a stage takes."""
-    started = time.monotonic()
-    yield
-    seconds[stage] = round(time.monotonic() - started, 3)

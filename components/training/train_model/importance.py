@@ -18,14 +18,22 @@ MOST_ROWS = 5000
 REPEATS = 3
 
 
+def importance_sample(part: Part, seed: int) -> Part:
+    """At most 5,000 random rows of a part, of both classes."""
+    rows = np.random.default_rng(seed).permutation(len(part.label))[:MOST_ROWS]
+    # A sample of a rare event may miss it: one row of each class is always there.
+    rows = np.union1d(rows, [np.argmax(part.label), np.argmin(part.label)])
+    return Part(part.frame.iloc[rows], part.features.iloc[rows], part.label[rows], part.entity[rows])
+
+
 def feature_importance(pipeline: Pipeline, features: Sequence[Feature], part: Part, seed: int) -> list[dict[str, Any]]:
     """How much the ranking rests on each feature.
 
     Args:
         pipeline: Encoder and estimator, trained.
         features: The model's inputs.
-        part: Rows that it was not trained on; at most 5,000 of them are used, of both classes.
-        seed: Chooses the rows and the shuffles.
+        part: Rows that it was not trained on, of both classes.
+        seed: Chooses the shuffles.
 
     Returns:
         `feature`; `value`, the ROC AUC that is lost when its values are shuffled among the rows, the mean over three
@@ -35,10 +43,7 @@ def feature_importance(pipeline: Pipeline, features: Sequence[Feature], part: Pa
     encoder, estimator = pipeline[0], pipeline[-1]
     columns = encoded_columns(encoder, features)
     random = np.random.default_rng(seed)
-    rows = random.permutation(len(part.label))[:MOST_ROWS]
-    # A sample of a rare event may miss it: one row of each class is always there.
-    rows = np.union1d(rows, [np.argmax(part.label), np.argmin(part.label)])
-    inputs, label = encoder.transform(part.features.iloc[rows]), part.label[rows]
+    inputs, label = encoder.transform(part.features), part.label
     whole = _auc(label, estimator.predict_proba(inputs)[:, 1])
     gains = _gain_shares(estimator, columns, inputs.shape[1])
     described = []

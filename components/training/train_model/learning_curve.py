@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from components.training.dataset import Feature, Part
@@ -17,39 +19,47 @@ MOST_ROWS = 40_000
 SHARES = (1 / 4, 1 / 2)
 
 
+def curve_samples(train: Part, seed: int) -> list[Part]:
+    """Random parts of the training rows, each holding the smaller ones, fewest rows first.
+
+    A size whose sample misses a class is left out.
+    """
+    most = min(len(train.label), MOST_ROWS)
+    order = np.random.default_rng(seed).permutation(len(train.label))
+    chosen = [np.sort(order[: int(most * share)]) for share in SHARES]
+    samples = [
+        Part(train.frame.iloc[rows], train.features.iloc[rows], train.label[rows], train.entity[rows])
+        for rows in chosen
+    ]
+    return [sample for sample in samples if 0 < sample.label.sum() < len(sample.label)]
+
+
 def learning_curve(
     features: Sequence[Feature],
-    parts: Mapping[str, Part],
+    samples: Sequence[Part],
+    inputs: pd.DataFrame,
+    label: NDArray[np.int8],
     training: Training,
     parameters: Mapping[str, Any],
-    whole_auc: float,
 ) -> list[dict[str, float]]:
-    """Train on random parts of the training rows, each holding the smaller ones, and judge each on the validation part.
+    """Train on each sample and judge on other rows.
 
     Args:
         features: The model's inputs.
-        parts: `train` and `validation`.
+        samples: As `curve_samples` gives them.
+        inputs: Features of the rows that it is judged by, n rows.
+        label: 0 or 1, of these rows, shape (n,).
         training: Estimator, seed and weights.
         parameters: Of the estimator.
-        whole_auc: ROC AUC of the model that was trained on all rows.
 
     Returns:
-        `rows` and `roc_auc`, fewest rows first, those of the whole training part last. A size whose sample misses a
-        class is left out.
+        For each sample `rows` and `roc_auc`.
     """
-    train, validation = parts["train"], parts["validation"]
-    most = min(len(train.label), MOST_ROWS)
-    order = np.random.default_rng(training.seed).permutation(len(train.label))
     curve = []
-    for share in SHARES:
-        rows = np.sort(order[: int(most * share)])
-        label = train.label[rows]
-        if not 0 < label.sum() < len(label):
-            continue
-        sample = Part(train.frame.iloc[rows], train.features.iloc[rows], label, train.entity[rows])
+    for sample in samples:
         estimator = build_estimator(training.estimator, parameters, training.seed)
         encoder = build_encoder(features, sample.features, estimator)
-        fit(estimator, encoder.fit_transform(sample.features), label, row_weights(sample, training))
-        score = estimator.predict_proba(encoder.transform(validation.features))[:, 1]
-        curve.append({"rows": len(rows), "roc_auc": float(roc_auc_score(validation.label, score))})
-    return [*curve, {"rows": len(train.label), "roc_auc": whole_auc}]
+        fit(estimator, encoder.fit_transform(sample.features), sample.label, row_weights(sample, training))
+        score = estimator.predict_proba(encoder.transform(inputs))[:, 1]
+        curve.append({"rows": len(sample.label), "roc_auc": float(roc_auc_score(label, score))})
+    return curve

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sklearn.metrics import average_precision_score, brier_score_loss
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from components.plot_style import svg
 from components.training.dataset import TrainingSet
-from components.training.train_model.figures import training_figures
 from components.training.train_model.fitting import TrainedModel
 from project.configuration import Configuration
 from project.training import ClassWeight, ThresholdRule
@@ -56,6 +54,7 @@ def write_model_card(
     training_set: TrainingSet,
     model: TrainedModel,
     description: Mapping[str, Any],
+    plots: Mapping[str, str],
 ) -> None:
     """Write `model_card.md`, `model_card.html` and `plots/<name>.svg` into a model folder.
 
@@ -65,19 +64,15 @@ def write_model_card(
         training_set: What the model learned from.
         model: The model.
         description: What `model.json` says.
+        plots: Each an `<svg>` element.
     """
-    label = model.parts["validation"].label
-    figures = training_figures(
-        label, model.validation_score, model.threshold, description["importance"], description["learning_curve"]
-    )
-    drawn = {name: svg(figure) for name, figure in figures.items()}
     (folder / "plots").mkdir()
-    for name, picture in drawn.items():
+    for name, picture in plots.items():
         (folder / "plots" / f"{name}.svg").write_text(picture, "utf-8")
     title = f"Model card: {configuration.title}"
     sections = card_sections(configuration, training_set, model, description)
     (folder / "model_card.md").write_text(as_markdown(title, sections), "utf-8")
-    (folder / "model_card.html").write_text(as_html(title, sections, drawn), "utf-8")
+    (folder / "model_card.html").write_text(as_html(title, sections, plots), "utf-8")
 
 
 def card_sections(
@@ -127,8 +122,8 @@ def _data(configuration: Configuration, training_set: TrainingSet, model: Traine
 
 def _performance(model: TrainedModel, description: Mapping[str, Any]) -> Section:
     label, score = model.parts["validation"].label, model.validation_score
-    figures = model.validation_auc()
-    rows = [("model", "ROC AUC"), (description["estimator"].rpartition(".")[2], f"{figures['model']:.3f}")]
+    auc = roc_auc_score(label, score)
+    rows = [("model", "ROC AUC"), (description["estimator"].rpartition(".")[2], f"{auc:.3f}")]
     rows += [(name, f"{value:.3f}") for name, value in description["baseline_auc"].items()]
     sentences = [
         f"On the validation part: average precision {average_precision_score(label, score):.3f} "

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from components.complete import complete_folder
 from components.contract import ContractViolation
 from components.training.dataset import Part, TrainingSet
 from components.training.scoring import Scorer
-from components.training.tracking import MODEL_PATH, connect, mlflow_errors, tracked_run
-from components.training.train_model.fitting import TrainedModel, fit_model, timed
-from components.training.train_model.importance import feature_importance
-from components.training.train_model.learning_curve import learning_curve
+from components.training.tracking import MODEL_PATH, connect, mlflow_errors, refuse_unreachable, tracked_run
+from components.training.train_model.fitting import TrainedModel, fit_model, read_parts
+from components.training.train_model.importance import feature_importance, importance_sample
+from components.training.train_model.learning_curve import curve_samples, learning_curve
 from components.training.train_model.mlflow_record import dataset_of, log_training, tags_of, write_mlflow_model
 from components.training.train_model.model_card import write_model_card
 from components.training.train_model.provenance import describe_origin, requirements
+from components.training.train_model.side_process import draw_plots
+from components.training.train_model.stages import measured, timed
 from project.configuration import Configuration
 from project.loading import CONFIGURATION_FILE, load_configuration
 from project.stores import load_stores
@@ -40,6 +43,7 @@ def train_model(
     training_set_folder: Path,
     parameters_file: Path,
     destination: Path,
+    beside: Executor,
     data_version: str = "",
     artifact_uri: str = "",
 ) -> dict[str, Any]:
@@ -50,6 +54,7 @@ def train_model(
         training_set_folder: The training set artifact.
         parameters_file: What `tune_hyperparameters` found.
         destination: Folder of the model artifact.
+        beside: Computes what describes the model while the model is made, as `side_process` does.
         data_version: DVC's digest of the snapshot behind the training set; the training set's own when not known.
         artifact_uri: Where the pipeline keeps the model, which tells the run; `destination` when not known.
 
@@ -57,22 +62,34 @@ def train_model(
         Metadata: `run_id`, `validation_roc_auc`, `threshold`, `estimator`, `summary`.
 
     Raises:
-        ContractViolation: as `fit_model`; or MLflow cannot be reached, or a disk is full. Nothing is left at
-            `destination` then.
+        ContractViolation: as `read_parts` and `fit_model`; or MLflow cannot be reached, or a disk is full. Nothing is
+            left at `destination` then.
     """
     configuration, stores = load_configuration(project), load_stores(project)
     training, tracking_uri = configuration.training, stores.tracking_uri
-    client = connect(tracking_uri)
+    refuse_unreachable(tracking_uri)
     training_set = TrainingSet(training_set_folder)
-    parameters = json.loads(parameters_file.read_text("utf-8"))["parameters"]
-    model = fit_model(training_set, training, parameters)
+    features, parameters = training_set.features, json.loads(parameters_file.read_text("utf-8"))["parameters"]
+    seconds: dict[str, float] = {}
+    with timed(seconds, "read"):
+        parts = read_parts(training_set, training)
+    validation = parts["validation"]
+    samples = curve_samples(parts["train"], training.seed)
+    points = beside.submit(
+        measured, learning_curve, features, samples, validation.features, validation.label, training, parameters
+    )
+    model = fit_model(features, parts, training, parameters, seconds)
     for note in model.notes:
         print(note, flush=True)
+    shuffled = importance_sample(validation, training.seed)
+    ranking = beside.submit(measured, feature_importance, model.pipeline, features, shuffled, training.seed)
+    # MLflow is imported here, while the other process shuffles.
+    client = connect(tracking_uri)
     auc = model.validation_auc()
-    with timed(model.seconds, "learning_curve"):
-        curve = learning_curve(training_set.features, model.parts, training, parameters, auc["model"])
-    with timed(model.seconds, "importance"):
-        ranked = feature_importance(model.pipeline, training_set.features, model.parts["validation"], training.seed)
+    curve, seconds["learning_curve"] = points.result()
+    ranked, seconds["importance"] = ranking.result()
+    curve.append({"rows": len(parts["train"].label), "roc_auc": auc["model"]})
+    plots = beside.submit(draw_plots, validation.label, model.validation_score, model.threshold, ranked, curve)
     data = {
         "version": data_version or training_set.digest,
         "remote": stores.dataset_remote,
@@ -91,10 +108,12 @@ def train_model(
         tracked_run(client, tracking_uri, configuration.name, tags, dataset) as run,
     ):
         description["run_id"] = run.info.run_id
+        with mlflow_errors(tracking_uri):
+            log_training(client, configuration, description, auc, seconds)
         with room_on_disk(destination):
             write_model(folder, project, configuration, training_set, model, description)
+            write_model_card(folder, configuration, training_set, model, description, plots.result())
         with mlflow_errors(tracking_uri):
-            log_training(client, configuration, description, auc, model.seconds)
             client.log_artifacts(run.info.run_id, str(folder), MODEL_PATH)
         with room_on_disk(destination):
             # For the evaluation of this run alone, and so not for MLflow.
@@ -153,7 +172,6 @@ def write_model(
     if change:
         (folder / "code.diff").write_text(change, "utf-8")
     write_mlflow_model(folder, training_set, model.parts["validation"], description)
-    write_model_card(folder, configuration, training_set, model, description)
 
 
 def _reference(train: Part, scorer: Scorer, seed: int) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-from components.plot_style import ACCENT, QUIET, new_figure
+from components.plot_style import ACCENT, QUIET, new_figure, svg
 from components.training.curves import precision_recall_plot, roc_plot
 
 MOST_BARS = 12
@@ -18,29 +18,30 @@ INCHES_PER_BAR = 0.32
 BINS = 10
 
 
-def training_figures(
+def training_plots(
     label: NDArray[Any],
     score: NDArray[Any],
     threshold: float,
     importance: Sequence[Mapping[str, Any]],
     curve: Sequence[Mapping[str, float]],
-) -> dict[str, Figure]:
-    """Each figure by its name.
+) -> dict[str, str]:
+    """Each plot as an `<svg>` element, by its name.
 
     Args:
         label: 0 or 1, shape (n,), of the validation part.
         score: What the served model gives these rows, shape (n,).
         threshold: From which score on it decides to act.
         importance: As `feature_importance` gives it.
-        curve: As `learning_curve` gives it.
+        curve: As `learning_curve` gives it, and the whole training part.
     """
-    return {
+    figures = {
         "roc": roc_plot(f"ROC curve, AUC {roc_auc_score(label, score):.3f}", label, {"model": score}),
         "precision_recall": precision_recall_plot(label, score, threshold),
         "calibration": _calibration(label, score),
         "importance": _importance(importance),
         "learning_curve": _learning_curve(curve),
     }
+    return {name: svg(figure) for name, figure in figures.items()}
 
 
 def _calibration(label: NDArray[Any], score: NDArray[Any]) -> Figure:

@@ -1,0 +1,56 @@
+"""A process beside the training's own, for what describes the model and what the model does not wait for."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import Any
+
+from components.contract import ContractViolation
+from components.training.child_process import work_for_another
+
+
+@contextlib.contextmanager
+def side_process() -> Iterator[Executor]:
+    """One process that does what it is given, one thing after the other, with what the training leaves of the cores.
+
+    It is started from nothing: a fork of a process whose OpenMP threads have worked waits for them for ever. It ends
+    with the block or with this process, whatever it is at.
+
+    Raises:
+        ContractViolation: it was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    life, theirs = context.Pipe()
+    executor = ProcessPoolExecutor(1, context, _prepare, (theirs,))
+    try:
+        # It starts with the first thing that it is given.
+        executor.submit(os.getpid)
+        yield executor
+    except BrokenProcessPool as error:
+        raise ContractViolation(
+            "The process that computes the learning curve, the importance of the features and the plots was killed; "
+            "the system's log says whether memory was short. Give the step more memory and resume the run."
+        ) from error
+    finally:
+        life.close()
+        theirs.close()
+        executor.shutdown(cancel_futures=True)
+
+
+def draw_plots(*arguments: Any) -> dict[str, str]:
+    """What `training_plots` gives; only where they are drawn is matplotlib imported."""
+    from components.training.train_model.plots import training_plots
+
+    return training_plots(*arguments)
+
+
+def _prepare(life: Connection) -> None:
+    work_for_another(life, threads=1)
+    # What it will be given to do, so that nothing waits for that then.
+    from components.training.train_model import importance, learning_curve, plots  # noqa: F401

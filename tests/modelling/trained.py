@@ -1,0 +1,34 @@
+"""Trainings as the step does them, with one process beside them for all tests."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from components.training.dataset import TrainingSet
+from components.training.train_model import fitting, training
+from components.training.train_model.side_process import side_process
+from project.training import Training
+
+_open = contextlib.ExitStack()
+
+
+@cache
+def beside() -> Executor:
+    """A process of the kind that a step has, for as long as the tests run."""
+    return _open.enter_context(side_process())
+
+
+def train_model(*inputs: Path, data_version: str = "") -> dict[str, Any]:
+    """Project, training set, parameters and destination, as the step's own function takes them."""
+    return training.train_model(*inputs, beside=beside(), data_version=data_version)
+
+
+def fit_model(training_set: TrainingSet, settings: Training, parameters: Mapping[str, Any]) -> fitting.TrainedModel:
+    """Read all parts and fit."""
+    parts = fitting.read_parts(training_set, settings)
+    return fitting.fit_model(training_set.features, parts, settings, parameters, {})
