@@ -10,14 +10,25 @@ import yaml
 from project.production import Store
 from project.stores import save_stores
 
+# A search space for histogram gradient boosting.
+SPACE = {
+    "learning_rate": {"type": "float", "low": 0.02, "high": 0.3, "log": True},
+    "max_leaf_nodes": {"type": "int", "low": 7, "high": 63, "log": True},
+    "min_samples_leaf": {"type": "int", "low": 10, "high": 200, "log": True},
+    "l2_regularization": {"type": "float", "low": 0.001, "high": 10, "log": True},
+}
 
-def write_project(folder: Path, key: str, evaluation: dict[str, Any] | None = None) -> str:
+
+def write_project(
+    folder: Path, key: str, evaluation: dict[str, Any] | None = None, tuning: dict[str, Any] | None = None
+) -> str:
     """Write `pipeline.yaml` and `stores.yaml`, and say where MLflow's records go.
 
     Args:
         folder: The project artifact.
         key: Column of the entity key.
         evaluation: How thoroughly candidates are examined.
+        tuning: How settings are searched for.
     """
     configuration = {
         "name": "benchmark",
@@ -29,6 +40,7 @@ def write_project(folder: Path, key: str, evaluation: dict[str, Any] | None = No
         "gate": {"rules": [{"metric": "performance.roc_auc", "at_least": 0.6}]},
         "deployment": {"model": "benchmark"},
         "evaluation": evaluation or {},
+        "tuning": tuning or {},
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
     tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"

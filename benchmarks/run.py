@@ -29,6 +29,7 @@ BENCHMARKS = {
     "promotion": "modelling",
     "evaluation": "modelling",
     "tuning": "modelling",
+    "training_steps": "platform",
     "step_overhead": "platform",
     "whole_run": "platform",
     "ingest": "validation",

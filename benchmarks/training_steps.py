@@ -1,0 +1,158 @@
+"""How busy the search and the training keep the cores, as whole steps. Run in the platform environment.
+
+    python -m benchmarks.training_steps
+
+`tune_hyperparameters` (12 trials) and then `train_model` with what it found, run by the local runner as in a run, from
+the start of each step's process to its end; on rows of the reference project's size (8 training snapshots, 29,600
+rows, 26 features) and on five times as many. Then the same on one core.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sqlite3
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kfp import compiler, dsl
+from kfp.dsl import Artifact, Dataset
+
+from benchmarks.invented_project import SPACE, write_project
+from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from components.training.train_model.component import train_model
+from components.training.tune_hyperparameters.component import tune_hyperparameters
+from environments.locks import interpreter
+from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
+from platforms.local.variables import STEP_VARIABLES
+
+ROWS, LARGER = 3_700, 5
+PROMISED_EXPORT_SECONDS = 5
+STEPS = ("tune-hyperparameters", "train-model")
+
+
+@dataclass
+class Stopwatch:
+    """Observes steps: seconds of the clock and of the processors that each took, its own processes' included."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    processor: dict[str, float] = field(default_factory=dict)
+
+    def started(self, step: str, log: Path) -> None:
+        self._began, self._used = time.perf_counter(), children_seconds()
+
+    def cached(self, step: str, outputs: StepOutputs) -> None:
+        raise AssertionError(f"{step} was cached; there is nothing to measure")
+
+    def done(self, step: str, outputs: StepOutputs) -> None:
+        self.wall[step] = time.perf_counter() - self._began
+        self.processor[step] = children_seconds() - self._used
+
+    def failed(self, step: str, reason: str, log: Path) -> None:
+        raise RuntimeError(f"{step} failed: {reason}")
+
+    def interrupted(self, step: str) -> None:
+        """The run's KeyboardInterrupt ends the benchmark."""
+
+    def busy(self, *steps: str) -> float:
+        """How many cores these steps kept busy, on average."""
+        return sum(self.processor[step] for step in steps) / sum(self.wall[step] for step in steps)
+
+
+def children_seconds() -> float:
+    """Processor seconds of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def write_inputs(folder: Path, rows: int) -> Path:
+    """The project and the training set, and the compiled steps that read them."""
+    project = folder / "project"
+    project.mkdir()
+    write_project(project, "entity", tuning={"space": SPACE})
+    command = ["-m", "benchmarks.invented_rows", str(folder / "set"), str(rows)]
+    subprocess.run([interpreter("modelling"), *command], check=True)
+
+    @dsl.pipeline(name="training-steps")
+    def steps():
+        given = dsl.importer(artifact_uri=str(project), artifact_class=Artifact).output
+        joined = dsl.importer(artifact_uri=str(folder / "set"), artifact_class=Dataset).output
+        tuned = tune_hyperparameters(project=given, training_set=joined)
+        train_model(project=given, training_set=joined, parameters=tuned.outputs["parameters"])
+
+    compiled = folder / "steps.yaml"
+    compiler.Compiler().compile(steps, str(compiled))
+    return compiled
+
+
+def run_steps(compiled: Path, folder: Path) -> Stopwatch:
+    """Run both."""
+    stopwatch = Stopwatch()
+    run_pipeline(
+        compiled,
+        {},
+        session=Session(stopwatch, folder, folder, STEP_VARIABLES),
+        artifacts=folder / "artifacts",
+        cache_root=None,
+        kfp_log=folder / "kfp.log",
+    )
+    return stopwatch
+
+
+def stages(folder: Path) -> dict[str, float]:
+    """Seconds of each stage of the last training, as recorded in MLflow."""
+    with sqlite3.connect(folder / "project" / "mlflow.db") as records:
+        rows = records.execute(
+            "select substr(key, 9), value from metrics where key like 'seconds_%' and run_uuid = "
+            "(select run_uuid from runs order by start_time desc limit 1)"
+        )
+        return dict(rows.fetchall())
+
+
+def main() -> int:
+    """Measure and print."""
+    options = argument_parser(__doc__).parse_args()
+    every_core = os.sched_getaffinity(0)
+    cores = len(every_core)
+    ratios: list[Ratio] = []
+    print("rows      step                   seconds   processor s   cores busy   on one core, seconds")
+    for rows in (8 * ROWS, 8 * ROWS * LARGER):
+        with tempfile.TemporaryDirectory(prefix="training-steps-") as place:
+            folder = Path(place)
+            compiled = write_inputs(folder, rows)
+            # The first makes MLflow's records and reads the libraries from disk.
+            run_steps(compiled, folder)
+            measured = run_steps(compiled, folder)
+            taken = stages(folder)
+            os.sched_setaffinity(0, {min(every_core)})
+            alone = run_steps(compiled, folder)
+            os.sched_setaffinity(0, every_core)
+        for step in STEPS:
+            print(
+                f"{rows:8,}  {step:20} {measured.wall[step]:9.1f} {measured.processor[step]:13.1f} "
+                f"{measured.busy(step):12.2f} {alone.wall[step]:22.1f}",
+                flush=True,
+            )
+        print(f"          stages of the training: {taken}")
+        export = taken["calibrate_and_export"] + taken["parity"]
+        faster = sum(alone.wall.values()) / sum(measured.wall.values())
+        ratios += [
+            Ratio(f"tuning, {rows:,} rows: busy cores / {cores}", measured.busy(STEPS[0]) / cores),
+            Ratio(f"training, {rows:,} rows: busy cores / {cores}", measured.busy(STEPS[1]) / cores),
+            Ratio(f"both, {rows:,} rows: busy cores / {cores}", measured.busy(*STEPS) / cores, "≥ 0.9"),
+            Ratio(f"both, {rows:,} rows: seconds on one core / on {cores}", faster),
+            Ratio(
+                f"export and parity, {rows:,} rows / {PROMISED_EXPORT_SECONDS} s",
+                export / PROMISED_EXPORT_SECONDS,
+                "≤ 1",
+            ),
+        ]
+    save_ratios(ratios, options.ratios)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
