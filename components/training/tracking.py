@@ -42,29 +42,21 @@ def connect(tracking_uri: str) -> MlflowClient:
         ContractViolation: nothing answers there.
     """
     refuse_unreachable(tracking_uri)
-    scheme = _scheme(tracking_uri)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
-    if scheme == "sqlite":
+    if _scheme(tracking_uri) == "sqlite":
         Path(urlsplit(tracking_uri).path.removeprefix("/")).parent.mkdir(parents=True, exist_ok=True)
     with mlflow_errors(tracking_uri):
-        if scheme in DATABASES:
-            # MLflow tries a database that refuses for two minutes before it says why.
-            from sqlalchemy import create_engine
-
-            engine = create_engine(tracking_uri)
-            engine.connect().close()
-            engine.dispose()
         return MlflowClient(tracking_uri, registry_uri=tracking_uri)
 
 
 def refuse_unreachable(tracking_uri: str) -> None:
-    """Knock at a server's port, before hours of work are done for it.
+    """See whether a server is there, without MLflow and before hours of work are done for it.
 
     Raises:
-        ContractViolation: nothing answers there.
+        ContractViolation: nothing answers there, or the database refuses.
     """
     address = urlsplit(tracking_uri)
     scheme = _scheme(tracking_uri)
@@ -77,6 +69,17 @@ def refuse_unreachable(tracking_uri: str) -> None:
                 f"The MLflow tracking server at {address.hostname}:{port} cannot be reached ({error}). "
                 "Start it, or correct tracking_uri in the target's stores; then resume the run."
             ) from error
+    if scheme in DATABASES:
+        # MLflow tries a database that refuses for two minutes before it says why.
+        from sqlalchemy import create_engine
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            engine = create_engine(tracking_uri)
+            engine.connect().close()
+            engine.dispose()
+        except SQLAlchemyError as error:
+            raise _failure(tracking_uri, error) from error
 
 
 def _scheme(uri: str) -> str:
@@ -98,11 +101,14 @@ def mlflow_errors(tracking_uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
-        raise ContractViolation(
-            f"The MLflow tracking server {without_password(tracking_uri)} failed: {str(error).splitlines()[0]:.300}. "
-            "See that it runs, that its disk is not full and that its version is this environment's; "
-            "then resume the run."
-        ) from error
+        raise _failure(tracking_uri, error) from error
+
+
+def _failure(tracking_uri: str, error: Exception) -> ContractViolation:
+    return ContractViolation(
+        f"The MLflow tracking server {without_password(tracking_uri)} failed: {str(error).splitlines()[0]:.300}. "
+        "See that it runs, that its disk is not full and that its version is this environment's; then resume the run."
+    )
 
 
 def without_password(uri: str) -> str:
