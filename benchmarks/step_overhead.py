@@ -19,34 +19,12 @@ from kfp import compiler, dsl
 
 from benchmarks.empty_steps import STEPS
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from benchmarks.stopwatch import run_steps
 from components.environment import LifecycleComponent
 from environments.locks import interpreter
-from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
 from platforms.local.variables import STEP_VARIABLES
 
 PROMISE = 1.5
-
-
-class Stopwatch:
-    """Observes the one step of a run."""
-
-    def __init__(self) -> None:
-        self.began = self.seconds = 0.0
-
-    def started(self, step: str, log: Path) -> None:
-        self.began = time.perf_counter()
-
-    def cached(self, step: str, outputs: StepOutputs) -> None:
-        raise AssertionError(f"{step} was cached; there is nothing to measure")
-
-    def done(self, step: str, outputs: StepOutputs) -> None:
-        self.seconds = time.perf_counter() - self.began
-
-    def failed(self, step: str, reason: str, log: Path) -> None:
-        raise RuntimeError(f"{step} failed: {reason}")
-
-    def interrupted(self, step: str) -> None:
-        """The run's KeyboardInterrupt ends the benchmark."""
 
 
 def compile_step(step: LifecycleComponent, folder: Path) -> Path:
@@ -63,16 +41,8 @@ def compile_step(step: LifecycleComponent, folder: Path) -> Path:
 
 def step_seconds(compiled: Path, folder: Path) -> float:
     """Wall time of the step's process."""
-    stopwatch = Stopwatch()
-    run_pipeline(
-        compiled,
-        {},
-        session=Session(stopwatch, folder, folder, STEP_VARIABLES),
-        artifacts=folder / "artifacts",
-        cache_root=None,
-        kfp_log=folder / "kfp.log",
-    )
-    return stopwatch.seconds
+    (seconds,) = run_steps(compiled, folder).wall.values()
+    return seconds
 
 
 def import_seconds(environment: str, libraries: str) -> float:

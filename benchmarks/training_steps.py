@@ -10,12 +10,9 @@ rows, 26 features) and on five times as many. Then the same on one core.
 from __future__ import annotations
 
 import os
-import resource
 import sqlite3
 import subprocess
 import tempfile
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from kfp import compiler, dsl
@@ -23,49 +20,14 @@ from kfp.dsl import Artifact, Dataset
 
 from benchmarks.invented_project import SPACE, write_project
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from benchmarks.stopwatch import run_steps
 from components.training.train_model.component import train_model
 from components.training.tune_hyperparameters.component import tune_hyperparameters
 from environments.locks import interpreter
-from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
-from platforms.local.variables import STEP_VARIABLES
 
-ROWS, LARGER = 3_700, 5
+ROWS = (29_600, 148_000)
 PROMISED_EXPORT_SECONDS = 5
 STEPS = ("tune-hyperparameters", "train-model")
-
-
-@dataclass
-class Stopwatch:
-    """Observes steps: seconds of the clock and of the processors that each took, its own processes' included."""
-
-    wall: dict[str, float] = field(default_factory=dict)
-    processor: dict[str, float] = field(default_factory=dict)
-
-    def started(self, step: str, log: Path) -> None:
-        self._began, self._used = time.perf_counter(), children_seconds()
-
-    def cached(self, step: str, outputs: StepOutputs) -> None:
-        raise AssertionError(f"{step} was cached; there is nothing to measure")
-
-    def done(self, step: str, outputs: StepOutputs) -> None:
-        self.wall[step] = time.perf_counter() - self._began
-        self.processor[step] = children_seconds() - self._used
-
-    def failed(self, step: str, reason: str, log: Path) -> None:
-        raise RuntimeError(f"{step} failed: {reason}")
-
-    def interrupted(self, step: str) -> None:
-        """The run's KeyboardInterrupt ends the benchmark."""
-
-    def busy(self, *steps: str) -> float:
-        """How many cores these steps kept busy, on average."""
-        return sum(self.processor[step] for step in steps) / sum(self.wall[step] for step in steps)
-
-
-def children_seconds() -> float:
-    """Processor seconds of all processes that this one has started and that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def write_inputs(folder: Path, rows: int) -> Path:
@@ -88,20 +50,6 @@ def write_inputs(folder: Path, rows: int) -> Path:
     return compiled
 
 
-def run_steps(compiled: Path, folder: Path) -> Stopwatch:
-    """Run both."""
-    stopwatch = Stopwatch()
-    run_pipeline(
-        compiled,
-        {},
-        session=Session(stopwatch, folder, folder, STEP_VARIABLES),
-        artifacts=folder / "artifacts",
-        cache_root=None,
-        kfp_log=folder / "kfp.log",
-    )
-    return stopwatch
-
-
 def stages(folder: Path) -> dict[str, float]:
     """Seconds of each stage of the last training, as recorded in MLflow."""
     with sqlite3.connect(folder / "project" / "mlflow.db") as records:
@@ -119,7 +67,7 @@ def main() -> int:
     cores = len(every_core)
     ratios: list[Ratio] = []
     print("rows      step                   seconds   processor s   cores busy   on one core, seconds")
-    for rows in (8 * ROWS, 8 * ROWS * LARGER):
+    for rows in ROWS:
         with tempfile.TemporaryDirectory(prefix="training-steps-") as place:
             folder = Path(place)
             compiled = write_inputs(folder, rows)

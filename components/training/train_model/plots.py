@@ -16,6 +16,8 @@ from components.training.curves import precision_recall_plot, roc_plot
 MOST_BARS = 12
 INCHES_PER_BAR = 0.32
 BINS = 10
+# A learning curve that spans less than this would show chance as if it were a slope.
+LEAST_SPAN = 0.05
 
 
 def training_plots(
@@ -67,6 +69,8 @@ def _importance(importance: Sequence[Mapping[str, Any]]) -> Figure:
 def _learning_curve(curve: Sequence[Mapping[str, float]]) -> Figure:
     figure, axes = new_figure("What more data would be worth")
     axes.plot([point["rows"] for point in curve], [point["roc_auc"] for point in curve], "o-", color=ACCENT)
-    axes.set(xlabel="training rows", ylabel="AUC, validation part")
+    values = [point["roc_auc"] for point in curve]
+    middle, half = (max(values) + min(values)) / 2, max(max(values) - min(values), LEAST_SPAN) / 2
+    axes.set(xlabel="training rows", ylabel="AUC, validation part", ylim=(middle - 1.1 * half, middle + 1.1 * half))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     return figure

@@ -1,0 +1,59 @@
+"""What the steps of a pipeline take, under the local runner."""
+
+from __future__ import annotations
+
+import resource
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
+from platforms.local.variables import STEP_VARIABLES
+
+
+@dataclass
+class Stopwatch:
+    """Observes steps: seconds of the clock and of the processors that each took, its own processes' included."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    processor: dict[str, float] = field(default_factory=dict)
+
+    def started(self, step: str, log: Path) -> None:
+        self._began, self._used = time.perf_counter(), children_seconds()
+
+    def cached(self, step: str, outputs: StepOutputs) -> None:
+        raise AssertionError(f"{step} was cached; there is nothing to measure")
+
+    def done(self, step: str, outputs: StepOutputs) -> None:
+        self.wall[step] = time.perf_counter() - self._began
+        self.processor[step] = children_seconds() - self._used
+
+    def failed(self, step: str, reason: str, log: Path) -> None:
+        raise RuntimeError(f"{step} failed: {reason}")
+
+    def interrupted(self, step: str) -> None:
+        """The run's KeyboardInterrupt ends the benchmark."""
+
+    def busy(self, *steps: str) -> float:
+        """How many cores these steps kept busy, on average."""
+        return sum(self.processor[step] for step in steps) / sum(self.wall[step] for step in steps)
+
+
+def children_seconds() -> float:
+    """Processor seconds of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run_steps(compiled: Path, folder: Path) -> Stopwatch:
+    """Run the steps of a compiled pipeline as they run on this machine, none of them cached; `folder` keeps all."""
+    stopwatch = Stopwatch()
+    run_pipeline(
+        compiled,
+        {},
+        session=Session(stopwatch, folder, folder, STEP_VARIABLES),
+        artifacts=folder / "artifacts",
+        cache_root=None,
+        kfp_log=folder / "kfp.log",
+    )
+    return stopwatch
