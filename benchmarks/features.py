@@ -169,7 +169,7 @@ def view_values(folder: Path) -> int:
     import duckdb
 
     from components.features.definitions import load_definitions
-    from components.features.point_in_time import write_view_values
+    from components.features.offline.point_in_time import write_view_values
     from project.loading import load_configuration
 
     configuration = load_configuration(folder / "project")
@@ -192,8 +192,8 @@ def joined(folder: Path) -> int:
     import pyarrow.parquet as pq
 
     from components.features.definitions import load_definitions
-    from components.features.history import FeatureHistory
-    from components.features.point_in_time import BATCH_ROWS
+    from components.features.offline.history import FeatureHistory
+    from components.features.offline.point_in_time import BATCH_ROWS
     from project.loading import load_configuration
 
     configuration = load_configuration(folder / "project")

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.features import AS_OF, write_inputs
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.features.materialize_features.materialization import materialize
-from components.features.online_servers import READERS
+from components.features.online.servers import READERS
 from project.production import Store
 from project.stores import save_stores
 from serving.online_features import OnlineFeatures

@@ -24,8 +24,8 @@ from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String,
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
-from components.features.online_servers import READERS
-from components.features.online_store import Materialization, OnlineStore
+from components.features.online.servers import READERS
+from components.features.online.store import Materialization, OnlineStore
 from project.configuration import Configuration
 from project.loading import load_configuration
 from serving.online_features import OnlineFeatures

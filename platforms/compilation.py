@@ -150,7 +150,7 @@ def refuse_untranspilable(configuration: Configuration, files: Mapping[str, byte
     if dialect is None:
         return
     # Reading SQL takes a while to import, and most projects need none of it.
-    from components.features.transpilation import refuse_untranspilable as refuse_query
+    from components.features.offline.transpilation import refuse_untranspilable as refuse_query
 
     for name, content in files.items():
         repository = PurePosixPath(name).is_relative_to(configuration.features.repository)

@@ -13,8 +13,8 @@ from prometheus_client import Counter
 
 from components.contract import ContractViolation
 from components.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
-from components.features.online_reading import ReaderOf, Stored
-from components.features.online_store import OnlineStore
+from components.features.online.reading import ReaderOf, Stored
+from components.features.online.store import OnlineStore
 from project.features import Present
 from project.loading import load_configuration
 

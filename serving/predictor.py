@@ -85,7 +85,7 @@ class FeatureLookup:
             raise FeaturesUnavailable(self.model, detail) from error
 
     def _open(self) -> OnlineFeatures:
-        from components.features.online_servers import READERS
+        from components.features.online.servers import READERS
         from serving.online_features import OnlineFeatures
 
         if self._features is None:

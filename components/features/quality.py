@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from components.data.tables import quoted
 from components.features.definitions import Definitions, Feature
-from components.features.point_in_time import session, show_tables, tables_of
+from components.features.offline.point_in_time import session, show_tables, tables_of
 from project.data import Table
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -20,12 +20,12 @@ from redis import Redis
 
 from components.contract import ContractViolation
 from components.deployment import registry
-from components.features import filling
 from components.features.build_training_set.training_set import build
 from components.features.definitions import load_definitions
 from components.features.materialize_features.materialization import materialize
-from components.features.online_servers import READERS
-from components.features.online_store import OnlineStore
+from components.features.online import filling
+from components.features.online.servers import READERS
+from components.features.online.store import OnlineStore
 from project.loading import load_configuration
 from project.stores import load_stores, save_stores
 from serving.online_features import OnlineFeatures

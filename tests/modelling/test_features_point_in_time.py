@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from components.contract import ContractViolation
 from components.features.definitions import load_definitions
-from components.features.point_in_time import session, show_tables, view_values
+from components.features.offline.point_in_time import session, show_tables, view_values
 from project.loading import load_configuration
 from tests.lending_library import START, expected_features, some_readers_and_loans, write_project, write_tables
 

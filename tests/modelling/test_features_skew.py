@@ -12,7 +12,7 @@ import pytest
 from components.contract import ContractViolation
 from components.features.build_training_set.skew import evenly_spaced, same_bits
 from components.features.build_training_set.training_set import build
-from components.features.online_store import OnlineStore
+from components.features.online.store import OnlineStore
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
 
 FEATURES = "feature_repo/features.py"

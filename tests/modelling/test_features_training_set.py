@@ -19,8 +19,8 @@ from components.contract import ContractViolation
 from components.features.build_training_set import training_set as training_set_module
 from components.features.build_training_set.training_set import build
 from components.features.definitions import load_definitions
-from components.features.history import FeatureHistory
-from components.features.point_in_time import write_view_values
+from components.features.offline.history import FeatureHistory
+from components.features.offline.point_in_time import write_view_values
 from environments.locks import interpreter
 from project.loading import load_configuration
 from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables

@@ -20,11 +20,11 @@ import sqlglot
 from sqlglot import exp
 
 from components.contract import ContractViolation
-from components.features import offline_store
 from components.features.build_training_set.skew import nearly_same
 from components.features.build_training_set.training_set import build
 from components.features.definitions import load_definitions
-from components.features.offline_store import compute_view_values
+from components.features.offline import store as offline_store
+from components.features.offline.store import compute_view_values
 from project.loading import load_configuration
 from project.stores import load_stores, save_stores
 from tests.bigquery_service import Fields, Rows, Service, bigquery_service

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,12 @@ from typing import Any
 import pytest
 
 from components.contract import TERMINATION_LOG_BYTES, ContractViolation, step
+from components.embedding import imported_names
+from components.environment import LifecycleComponent, components_of
+
+COMPONENTS = components_of(Path(__file__).resolve().parents[2])
+# What makes the step what it is; neither imports a library.
+BEFORE_THE_STEP = {"components.contract.step", "components.training.train_model.side_process.side_process"}
 
 
 @dataclass
@@ -74,6 +83,15 @@ def test_a_library_that_is_missing_is_a_failure_like_others(output: Output, term
     with pytest.raises(ModuleNotFoundError), step(output):
         import no_such_library  # type: ignore[import-not-found]  # noqa: F401
     assert termination_log.read_text().startswith("ModuleNotFoundError: No module named 'no_such_library'")
+
+
+@pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
+def test_a_component_imports_what_it_works_with_inside_its_step(component: LifecycleComponent) -> None:
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(component.function))).body
+    assert isinstance(function, ast.FunctionDef)
+    before = [part for part in function.body if isinstance(part, ast.Import | ast.ImportFrom)]
+    imported = {name for part in before for name in imported_names(part)}
+    assert {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names} <= BEFORE_THE_STEP
 
 
 # What is in a circle lives until the next search for garbage.

@@ -19,12 +19,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from redis import Redis
 
 from components.contract import ContractViolation
-from components.features import online_reading
 from components.features.definitions import load_definitions
-from components.features.online_location import located
-from components.features.online_reading import EntityKeys, FeastReader
-from components.features.online_servers import READERS
-from components.features.online_store import Materialization, OnlineStore
+from components.features.online import reading as online_reading
+from components.features.online.location import located
+from components.features.online.reading import EntityKeys, FeastReader
+from components.features.online.servers import READERS
+from components.features.online.store import Materialization, OnlineStore
 from project.loading import load_configuration
 from serving import online_features, predictor
 from serving.feature_metrics import FeatureMetrics

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from components.features.definitions import TIMESTAMP, load_definitions
-from components.features.history import FeatureHistory
-from components.features.point_in_time import write_view_values
+from components.features.offline.history import FeatureHistory
+from components.features.offline.point_in_time import write_view_values
 from components.training.dataset import FILES, TrainingSet
 from project.data import Table
 from project.loading import load_configuration

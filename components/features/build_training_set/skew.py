@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from components.contract import ContractViolation
 from components.features.definitions import Definitions
-from components.features.filling import fill, those_of
-from components.features.offline_store import DUCKDB
-from components.features.online_store import OnlineStore
-from components.features.point_in_time import moment_of
+from components.features.offline.point_in_time import moment_of
+from components.features.offline.store import DUCKDB
+from components.features.online.filling import fill, those_of
+from components.features.online.store import OnlineStore
 from project.configuration import Configuration
 from serving.online_features import OnlineFeatures
 

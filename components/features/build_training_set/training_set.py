@@ -21,9 +21,9 @@ from components.data.tables import read_manifest
 from components.features.build_training_set.skew import check_skew
 from components.features.build_training_set.split import PARTS, Part, Split, snapshots_before, split_by_time
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
-from components.features.history import FeatureHistory
-from components.features.offline_store import compute_view_values
-from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables
+from components.features.offline.history import FeatureHistory
+from components.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
+from components.features.offline.store import compute_view_values
 from components.features.quality import view_quality
 from project.configuration import Configuration
 from project.loading import load_configuration

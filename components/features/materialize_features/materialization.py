@@ -8,8 +8,8 @@ from typing import Any
 
 from components.data.tables import read_manifest
 from components.features.definitions import load_definitions
-from components.features.filling import digest_of, fill
-from components.features.online_store import Materialization, OnlineStore
+from components.features.online.filling import digest_of, fill
+from components.features.online.store import Materialization, OnlineStore
 from project.configuration import Configuration
 from project.loading import load_configuration
 from project.stores import load_stores

@@ -17,9 +17,9 @@ from components.complete import complete_folder
 from components.contract import ContractViolation
 from components.data.tables import read_manifest
 from components.features.definitions import TIMESTAMP, Definitions, load_definitions
-from components.features.history import FeatureHistory
-from components.features.offline_store import compute_view_values
-from components.features.point_in_time import BATCH_ROWS, run_query, session, show_tables
+from components.features.offline.history import FeatureHistory
+from components.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
+from components.features.offline.store import compute_view_values
 from components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from components.training.dataset import model_inputs
 from components.training.scoring import ModelFolder, Scorer

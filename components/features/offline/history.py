@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from components.contract import ContractViolation
 from components.data.tables import database, literal, quoted
 from components.features.definitions import REQUEST_TIME, TIMESTAMP, Definitions, Feature
-from components.features.point_in_time import moment_of
+from components.features.offline.point_in_time import moment_of
 
 
 class FeatureHistory:

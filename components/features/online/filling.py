@@ -26,8 +26,8 @@ import pyarrow.compute as pc
 from components.contract import ContractViolation
 from components.data.tables import parquet_file, quoted
 from components.features.definitions import MODEL_TYPES, Definitions, Feature
-from components.features.online_store import Inventory, Materialization, OnlineStore
-from components.features.point_in_time import session, show_tables, view_values
+from components.features.offline.point_in_time import session, show_tables, view_values
+from components.features.online.store import Inventory, Materialization, OnlineStore
 from components.features.quality import described, newest_rows
 from project.data import Table
 

@@ -33,8 +33,8 @@ from pydantic import ValidationError
 
 from components.contract import ContractViolation
 from components.features.definitions import TIMESTAMP, Definitions
-from components.features.online_location import located
-from components.features.online_reading import (
+from components.features.online.location import located
+from components.features.online.reading import (
     EntityKeys,
     FeastReader,
     Reader,

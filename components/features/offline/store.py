@@ -20,9 +20,9 @@ from components.contract import ContractViolation
 from components.data.ingest_data.attempts import Deadline, TooSlow, in_time
 from components.data.ingest_data.secrets import Revealed, reveal
 from components.data.tables import columns_of, first_line, literal, quoted
-from components.features import point_in_time
 from components.features.definitions import Definitions
-from components.features.point_in_time import (
+from components.features.offline import point_in_time
+from components.features.offline.point_in_time import (
     RESULT,
     checked_query,
     checked_result,
@@ -31,7 +31,7 @@ from components.features.point_in_time import (
     view_columns,
     write_values,
 )
-from components.features.transpilation import Shown, transpile
+from components.features.offline.transpilation import Shown, transpile
 from project.configuration import Configuration
 from project.data import Table
 
@@ -226,14 +226,14 @@ def _opened(location: str, seconds: float) -> Iterator[_Asked]:
 def _warehouse(url: str, seconds: float) -> Warehouse:
     """Only the client in use is imported."""
     if url.startswith("bigquery:"):
-        from components.features.bigquery import BigQuery
+        from components.features.offline.bigquery import BigQuery
 
         return BigQuery(url, seconds)
     if url.startswith("snowflake:"):
-        from components.features.snowflake import Snowflake
+        from components.features.offline.snowflake import Snowflake
 
         return Snowflake(url, seconds)
-    from components.features.spark import Spark
+    from components.features.offline.spark import Spark
 
     return Spark(url)
 

@@ -60,7 +60,7 @@ DIFFERENCES = (
     Difference(
         exp.Expr,
         lambda node: type(node) not in UNDERSTOOD,
-        "write it with what SQL has in common (components/features/transpilation.py lists it)",
+        "write it with what SQL has in common (components/features/offline/transpilation.py lists it)",
     ),
     Difference(
         exp.Join,

@@ -11,8 +11,8 @@ from typing import Any
 from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.helpers import compute_table_id
 
-from components.features.online_location import CONNECT_SECONDS
-from components.features.online_reading import (
+from components.features.online.location import CONNECT_SECONDS
+from components.features.online.reading import (
     ENTITIES_AT_ONCE,
     EntityKeys,
     ReaderOf,

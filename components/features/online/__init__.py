@@ -1,0 +1,1 @@
+"""The newest feature values, where a server finds them."""
