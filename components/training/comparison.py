@@ -51,7 +51,8 @@ def compare_models(first: Path, second: Path) -> dict[str, Any]:
     records = [json.loads((folder / "model.json").read_text("utf-8")) for folder in (first, second)]
     differences = [*record_differences(*records), *package_differences(first, second)]
     if files[0] != files[1]:
-        differences += graph_differences(*(onnx.load_model_from_string(content) for content in files))
+        graphs = [*graph_differences(*(onnx.load_model_from_string(content) for content in files))]
+        differences += graphs or [first_other_byte(*files)]
     return {
         "identical": files[0] == files[1],
         "differences": differences,
@@ -82,6 +83,7 @@ def graph_differences(first: onnx.ModelProto, second: onnx.ModelProto) -> Iterat
     """Where two ONNX graphs differ: operators, then the numbers inside them, tree by tree and tensor by tensor."""
     for what in ("ir_version", "producer_name", "producer_version"):
         yield from _difference(what, getattr(first, what), getattr(second, what))
+    yield from _difference("operator sets", *(_operator_sets(model) for model in (first, second)))
     nodes = [{node.name or node.output[0]: node for node in model.graph.node} for model in (first, second)]
     for name in sorted({*nodes[0], *nodes[1]}):
         pair = [graph[name] for graph in nodes if name in graph]
@@ -99,6 +101,17 @@ def graph_differences(first: onnx.ModelProto, second: onnx.ModelProto) -> Iterat
     ]
     for name in sorted({*tensors[0], *tensors[1]}):
         yield from _numbers(f"tensor {name}", tensors[0].get(name), tensors[1].get(name))
+
+
+def first_other_byte(first: bytes, second: bytes) -> Difference:
+    """Where two files that say the same begin to differ."""
+    place = next((at for at, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), None)
+    at = min(len(first), len(second)) if place is None else place
+    return _said(f"bytes of model.onnx, from the one at {at:,} on", f"{len(first):,} bytes", f"{len(second):,} bytes")
+
+
+def _operator_sets(model: onnx.ModelProto) -> str:
+    return ", ".join(f"{operators.domain or 'ai.onnx'} {operators.version}" for operators in model.opset_import)
 
 
 TREE_ATTRIBUTES = {

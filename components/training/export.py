@@ -61,8 +61,9 @@ def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence
     model.graph.initializer.extend(constants)
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 2]))
-    # The converter names a graph by chance.
+    # The converter names a graph by chance, and lists the operator sets in the order of a set.
     model.graph.name = estimator
+    model.opset_import.sort(key=lambda operators: operators.domain)
     onnx.checker.check_model(model)
     return model
 

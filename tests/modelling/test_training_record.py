@@ -6,11 +6,13 @@ import ast
 import json
 import resource
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import onnx
 import pytest
 
 from components.code_version import VARIABLE, CodeVersion
@@ -149,6 +151,31 @@ def test_another_seed_is_named_with_the_trees_that_it_changed(trained: Path, tmp
         or "numbers" in differences["thresholds of the trees"]["now"]
     )
     assert "calibration.slope" in differences
+
+
+def turn_the_operator_sets_round(model: onnx.ModelProto) -> None:
+    model.opset_import.sort(key=lambda operators: operators.domain, reverse=True)
+
+
+def say_something(model: onnx.ModelProto) -> None:
+    model.doc_string = "hello"
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [(turn_the_operator_sets_round, "operator sets"), (say_something, "bytes of model.onnx, from the one at")],
+)
+def test_files_that_differ_never_go_without_a_reason(
+    trained: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], what: str
+) -> None:
+    shutil.copytree(trained / "model", tmp_path / "other")
+    model = onnx.load(tmp_path / "other" / "model.onnx")
+    change(model)
+    onnx.save(model, tmp_path / "other" / "model.onnx")
+    found = compare_models(trained / "model", tmp_path / "other")
+    assert not found["identical"]
+    (difference,) = found["differences"]
+    assert difference["what"].startswith(what)
 
 
 def test_a_comparison_without_arguments_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
