@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,10 @@ TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LOG_BYTES = 4096
 # New objects until the first, second and third generation are searched for garbage.
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
+PROCESS_GONE = (
+    "A process of this step was gone before its work was done: it was killed, and the system's log says whether memory "
+    "was short, or its own error stands in the step's log. Give the step more memory, and resume the run."
+)
 
 
 class OutputArtifact(Protocol):
@@ -46,16 +51,18 @@ def step(*outputs: OutputArtifact) -> Iterator[None]:
             `seconds` in its metadata, whatever the target.
 
     Raises:
-        SystemExit: the work raised ContractViolation: its message went to the log and to the termination log.
+        SystemExit: the work raised ContractViolation, or a process that it had started was killed: the message went
+            to the log and to the termination log.
         Exception: any other failure, unchanged, after the termination log was written.
     """
     started_at, started = datetime.now(UTC), time.monotonic()
     import_quickly()
     try:
         yield
-    except ContractViolation as violation:
-        report_failure(str(violation))
-        print(f"\nThe run stops here:\n{violation}", file=sys.stderr, flush=True)
+    except (ContractViolation, BrokenExecutor) as violation:
+        reason = PROCESS_GONE if isinstance(violation, BrokenExecutor) else str(violation)
+        report_failure(reason)
+        print(f"\nThe run stops here:\n{reason}", file=sys.stderr, flush=True)
         raise SystemExit(1) from violation
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]

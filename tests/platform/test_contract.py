@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +81,18 @@ def test_where_no_termination_log_can_be_written_the_reason_is_in_the_log(
     with pytest.raises(SystemExit), step(output):
         raise ContractViolation("no such table")
     assert "no such table" in capsys.readouterr().err
+
+
+def kill_a_process() -> None:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
+        os.kill(processes.submit(os.getpid).result(60), signal.SIGKILL)
+        processes.submit(abs, -1).result(60)
+
+
+def test_a_process_of_the_step_that_is_killed_is_told_in_plain_words(output: Output, termination_log: Path) -> None:
+    with pytest.raises(SystemExit), step(output):
+        kill_a_process()
+    assert termination_log.read_text().startswith("A process of this step was gone before its work was done")
 
 
 def test_a_library_that_is_missing_is_a_failure_like_others(output: Output, termination_log: Path) -> None:

@@ -7,11 +7,9 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Any
 
-from components.contract import ContractViolation
 from components.training.child_process import work_for_another
 
 
@@ -21,9 +19,6 @@ def side_process() -> Iterator[Executor]:
 
     It is started from nothing: a fork of a process whose OpenMP threads have worked waits for them for ever. It ends
     with the block or with this process, whatever it is at.
-
-    Raises:
-        ContractViolation: it was killed.
     """
     context = multiprocessing.get_context("spawn")
     life, theirs = context.Pipe()
@@ -32,11 +27,6 @@ def side_process() -> Iterator[Executor]:
         # It starts with the first thing that it is given.
         executor.submit(os.getpid)
         yield executor
-    except BrokenProcessPool as error:
-        raise ContractViolation(
-            "The process that computes the learning curve, the importance of the features and the plots was killed; "
-            "the system's log says whether memory was short. Give the step more memory and resume the run."
-        ) from error
     finally:
         life.close()
         theirs.close()
