@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,19 +127,17 @@ def outcome_as_json(record: RunRecord) -> dict[str, Any]:
 def describe_outcome(console: Console, record: RunRecord) -> None:
     """The last lines on the screen: how the run ended, and what to do next."""
     failed = record.progress().failed()
+    served = [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model_of(record)]
     if record.state is RunState.interrupted:
         _say(console, "\n[yellow]Stopped.[/] Nothing is half-written. Go on with:", f"  {resume_command(record)}")
     elif failed is not None:
         _describe_failure(console, record, failed)
     elif record.state is RunState.rejected:
-        serving = any(endpoint.model == model_of(record) for endpoint in endpoints(serving_folder()))
-        rest = "The champion goes on serving." if serving else "No model is in production."
-        console.print(f"\n[yellow]The candidate was rejected.[/] {rest}")
+        console.print(f"\n[yellow]The candidate was rejected.[/] {_what_serves(served)}")
         for sentence in missed_thresholds(record):
             console.print(f"  - {sentence}", markup=False, soft_wrap=True)
     else:
         console.print("\n[green]Done.[/]")
-    served = [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model_of(record)]
     for endpoint in served:
         _describe_endpoint(console, endpoint)
     if record.report:
@@ -175,8 +174,19 @@ def _describe_failure(console: Console, record: RunRecord, failed: StepRecord) -
     _say(console, failed.reason, f"\nLog:        {failed.log}", f"Resume:     {resume_command(record)}")
 
 
+def _what_serves(champions: Sequence[Endpoint]) -> str:
+    if not champions:
+        return "No model is in production."
+    if any(champion.healthy for champion in champions):
+        return "The champion goes on serving."
+    return "The champion stays; its servers are stopped."
+
+
 def _describe_endpoint(console: Console, endpoint: Endpoint) -> None:
     address = f"{endpoint.url}/v2/models/{endpoint.model}/infer"
+    if not endpoint.healthy:
+        _say(console, f"\nEndpoint:   {address} is stopped, start it with `lifecycle serve`")
+        return
     _say(
         console,
         f"\nEndpoint:   {address}   (gRPC {endpoint.grpc})",

@@ -66,7 +66,7 @@ def test_a_changed_setting_runs_the_model_again_and_a_miss_is_no_error(served: t
     before = checkout.status()["endpoint"]
     strict = [*run["settings"], "--set", "gate.rules=[{metric: performance.roc_auc, at_least: 0.999}]"]
     rejected = checkout.lifecycle("run", "training", *strict)
-    assert "The candidate was rejected" in rejected.stdout
+    assert "The candidate was rejected. The champion goes on serving." in rejected.stdout
     assert "at least 0.999 is required" in rejected.stdout
     status = checkout.status()
     assert status["runs"][0]["state"] == "rejected"
@@ -113,12 +113,16 @@ def test_batch_scoring_and_materialization_run(served: tuple[Checkout, dict[str,
 
 
 def test_down_leaves_no_process_and_serve_brings_the_model_back(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, _ = served
+    checkout, run = served
     before = checkout.status()["endpoint"]
     checkout.lifecycle("down")
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert [line for line in listed.splitlines() if str(checkout.folder) in line] == []
     assert checkout.status()["endpoint"]["healthy"] is False
+    told = checkout.lifecycle("run", "training", *run["settings"]).stdout
+    assert "The champion stays; its servers are stopped." in told
+    assert "is stopped, start it with `lifecycle serve`" in told
+    assert "curl" not in told
     checkout.lifecycle("serve")
     assert checkout.status()["endpoint"] == before
 
