@@ -160,6 +160,8 @@ class TestTheStep:
     def test_takes_the_best_reports_each_trial_and_leaves_nothing(
         self, place: Place, capsys: pytest.CaptureFixture[str]
     ) -> None:
+        # Which trials the median stops depends on when they end, and the plots on how many come to their end.
+        place.configure(pruning=False)
         metadata = place.search()
         found = place.parameters
         assert set(found) == {"parameters", "trials", "best_value", "default_value", "folds"}
