@@ -118,16 +118,22 @@ def model_of(record: RunRecord) -> str | None:
     return load_configuration(Path(project[0])).deployment.model if project else None
 
 
+def endpoints_of(record: RunRecord) -> list[Endpoint]:
+    """What serves the model that a run is about."""
+    model = model_of(record)
+    return [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model]
+
+
 def outcome_as_json(record: RunRecord) -> dict[str, Any]:
     """A finished run and what it serves, for scripts."""
-    served = [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model_of(record)]
+    served = endpoints_of(record)
     return {**run_as_json(record), "endpoint": endpoint_as_json(served[0]) if served else None}
 
 
 def describe_outcome(console: Console, record: RunRecord) -> None:
     """The last lines on the screen: how the run ended, and what to do next."""
     failed = record.progress().failed()
-    served = [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model_of(record)]
+    served = endpoints_of(record)
     if record.state is RunState.interrupted:
         _say(console, "\n[yellow]Stopped.[/] Nothing is half-written. Go on with:", f"  {resume_command(record)}")
     elif failed is not None:

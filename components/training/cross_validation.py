@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from components.contract import ContractViolation
-from components.training.dataset import TIMESTAMP, Feature, Part, TrainingSet
+from components.training.dataset import TIMESTAMP, Feature, TrainingSet
 from components.training.estimator import build_encoder, build_estimator, fit, row_weights
 from project.training import Training
 
@@ -97,7 +97,7 @@ def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int
         if smallest < training.smallest_class:
             left_out.append(f"the one judged on {judged[0]:%Y-%m-%d} to {judged[-1]:%Y-%m-%d} has {smallest}")
             continue
-        train, test = _rows(part, rows), _rows(part, later)
+        train, test = part.of(rows), part.of(later)
         encoder = build_encoder(_known(training_set.features, train.features), train.features, estimator)
         usable.append(
             Fold(
@@ -122,10 +122,6 @@ def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int
     if left_out:
         print(f"Left out of cross-validation, for {why}", flush=True)
     return usable
-
-
-def _rows(part: Part, chosen: NDArray[np.bool_]) -> Part:
-    return Part(part.frame[chosen], part.features[chosen], part.label[chosen], part.entity[chosen])
 
 
 def _known(features: Sequence[Feature], rows: pd.DataFrame) -> list[Feature]:

@@ -48,6 +48,10 @@ class Part:
     label: NDArray[np.int8]
     entity: NDArray[np.int64]
 
+    def of(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Part:
+        """Some of the rows, by their positions or by a mask of shape (n,)."""
+        return Part(self.frame.iloc[rows], self.features.iloc[rows], self.label[rows], self.entity[rows])
+
 
 class TrainingSet:
     """A training set folder."""

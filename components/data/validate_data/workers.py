@@ -7,6 +7,8 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 
+from components.contract import import_quickly
+
 
 @cache
 def workers() -> ProcessPoolExecutor:
@@ -14,7 +16,8 @@ def workers() -> ProcessPoolExecutor:
 
     They start anew instead of as copies of this one, whose libraries may have threads that a copy would wait for.
     """
-    return ProcessPoolExecutor(max_workers=cores(), mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(max_workers=cores(), mp_context=context, initializer=import_quickly)
 
 
 def cores() -> int:

@@ -23,7 +23,7 @@ def importance_sample(part: Part, seed: int) -> Part:
     rows = np.random.default_rng(seed).permutation(len(part.label))[:MOST_ROWS]
     # A sample of a rare event may miss it: one row of each class is always there.
     rows = np.union1d(rows, [np.argmax(part.label), np.argmin(part.label)])
-    return Part(part.frame.iloc[rows], part.features.iloc[rows], part.label[rows], part.entity[rows])
+    return part.of(rows)
 
 
 def feature_importance(pipeline: Pipeline, features: Sequence[Feature], part: Part, seed: int) -> list[dict[str, Any]]:

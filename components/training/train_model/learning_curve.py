@@ -27,10 +27,7 @@ def curve_samples(train: Part, seed: int) -> list[Part]:
     most = min(len(train.label), MOST_ROWS)
     order = np.random.default_rng(seed).permutation(len(train.label))
     chosen = [np.sort(order[: int(most * share)]) for share in SHARES]
-    samples = [
-        Part(train.frame.iloc[rows], train.features.iloc[rows], train.label[rows], train.entity[rows])
-        for rows in chosen
-    ]
+    samples = [train.of(rows) for rows in chosen]
     return [sample for sample in samples if 0 < sample.label.sum() < len(sample.label)]
 
 
