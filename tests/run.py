@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
@@ -23,6 +24,7 @@ FOLDERS = ("platform", "modelling", "validation", "katib", "serving")
 AT_A_TIME = 2
 NO_TESTS = 5
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
+WIDTH = 200
 
 
 @dataclass
@@ -34,13 +36,15 @@ class Outcome:
     """pytest's exit code."""
     counts: dict[str, int]
     """How many tests passed, failed, were skipped or broke."""
+    reasons: list[str] = field(default_factory=list)
+    """pytest's line for each test that failed."""
 
 
 def run_folder(folder: str, fast: bool, arguments: list[str]) -> Outcome:
     """Run the tests of one folder; each line is shown as it comes, behind the folder's name."""
     started = time.monotonic()
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    variables["PYTHONPATH"] = str(CHECKOUT)
+    variables |= {"PYTHONPATH": str(CHECKOUT), "COLUMNS": str(WIDTH)}
     options = ["--durations", "10", "-m", "not slow"] if fast else ["--durations", "10"]
     if folder == "platform":
         options += ["--cov", "--cov-report", "term:skip-covered"] if not fast else []
@@ -52,13 +56,15 @@ def run_folder(folder: str, fast: bool, arguments: list[str]) -> Outcome:
         command, cwd=CHECKOUT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
-    last = ""
+    last, reasons = "", []
     for line in process.stdout:
         print(f"{folder:10} | {line}", end="", flush=True)
         last = line if COUNTS.search(line) else last
+        if line.startswith(("FAILED ", "ERROR ")):
+            reasons.append(line.rstrip()[:WIDTH])
     code = process.wait()
     print(f"{folder:10} | took {time.monotonic() - started:.0f} s", flush=True)
-    return Outcome(folder, code, {kind.rstrip("s"): int(count) for count, kind in COUNTS.findall(last)})
+    return Outcome(folder, code, {kind.rstrip("s"): int(count) for count, kind in COUNTS.findall(last)}, reasons)
 
 
 def main() -> int:
@@ -68,6 +74,8 @@ def main() -> int:
     parser.add_argument("--only", choices=FOLDERS, action="append", help="only this folder; may be repeated")
     parser.add_argument("arguments", nargs="*", help="passed on to pytest, after --")
     options = parser.parse_args()
+    # A shell starts what it puts in the background deaf to an interrupt; the tests of an interrupt need ears.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     started = time.monotonic()
     wanted = options.only or FOLDERS
     with ThreadPoolExecutor(AT_A_TIME) as pool:
@@ -79,6 +87,8 @@ def main() -> int:
     broken = [outcome.folder for outcome in outcomes if outcome.code not in (0, NO_TESTS)]
     failed = total["failed"] + total["error"] or len(broken)
     print(f"\nall tests took {time.monotonic() - started:.0f} s" + (f"; broken: {', '.join(broken)}" if broken else ""))
+    # Once more, where the end of a log is read.
+    print(*(reason for outcome in outcomes for reason in outcome.reasons), sep="\n")
     print(f"{total['passed']} passed, {failed} failed, {total['skipped']} skipped")
     return 1 if broken or not total["passed"] else 0
 
