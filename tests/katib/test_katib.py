@@ -217,10 +217,10 @@ class TestTheStep:
         self, place: Place, capsys: pytest.CaptureFixture[str]
     ) -> None:
         place.trainer(seconds=0.3)
-        place.configure(trials=500, timeout_seconds=2)
+        place.configure(trials=500, timeout_seconds=5)
         place.search()
         assert 1 < place.parameters["trials"] < 500
-        assert "tuning.timeout_seconds (2) ended the search" in capsys.readouterr().out
+        assert "tuning.timeout_seconds (5) ended the search" in capsys.readouterr().out
         assert not place.cluster.trials
 
     @pytest.mark.slow

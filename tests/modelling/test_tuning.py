@@ -340,7 +340,7 @@ class TestACutOffSearch:
         hold = (
             "import sys, time; from pathlib import Path\n"
             "from components.training.tune_hyperparameters.study_store import kept_study\n"
-            "with kept_study(Path(sys.argv[1]), 'name'): print('held', flush=True); time.sleep(2)"
+            "with kept_study(Path(sys.argv[1]), 'name'): print('held', flush=True); time.sleep(4)"
         )
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-c", hold, str(tmp_path)]

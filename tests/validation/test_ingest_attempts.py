@@ -50,7 +50,7 @@ def test_no_attempt_begins_after_the_deadline(monkeypatch: pytest.MonkeyPatch) -
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        persistently(fail, 20, Deadline(0.2), str)
+        persistently(fail, 20, Deadline(1), str)
     assert 1 < tries < 10
 
 
@@ -79,15 +79,18 @@ def test_a_producer_that_is_left_behind_is_closed() -> None:
     arriving = in_time(produce, Deadline(5))
     assert next(arriving) == 1
     arriving.close()  # type: ignore[attr-defined]
-    assert closed.wait(2)
+    assert closed.wait(30)
 
 
 def test_silence_ends_at_the_deadline() -> None:
+    answered = threading.Event()
+
     def silent() -> Iterator[int]:
-        time.sleep(2)
+        answered.wait(60)
         yield 1
 
     started = time.monotonic()
     with pytest.raises(TooSlow):
         next(in_time(silent, Deadline(0.1)))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 30
+    answered.set()
