@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
+import joblib
 import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
@@ -15,7 +16,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components.data.tables import quoted, tables_database
 from components.data.validate_data.checks import CONDITIONS_IN_A_QUERY, batched
 from components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
-from components.data.validate_data.workers import cores, workers
+from components.data.validate_data.workers import workers
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 
@@ -103,12 +104,12 @@ def table_statistics(
         selection: What of a table to look at.
         rows: How many rows the table has.
     """
-    columns = selection.columns
-    if selection.condition is not None or rows * len(columns) <= CELLS_OF_ONE_CORE or cores() == 1:
+    columns, cores = selection.columns, joblib.cpu_count()
+    if selection.condition is not None or rows * len(columns) <= CELLS_OF_ONE_CORE or cores == 1:
         return _statistics_here(connection, selection)
     # Columns of a kind cost about the same, so each core gets as many of each. What it gives does not depend on which.
     ordered = sorted(columns, key=lambda name: feature_type(columns[name]))
-    groups = [{name: columns[name] for name in ordered[core :: cores()]} for core in range(cores())]
+    groups = [{name: columns[name] for name in ordered[core::cores]} for core in range(cores)]
     parts = [Selection(selection.table, group) for group in groups if group]
     others = [workers().submit(_statistics_elsewhere, folder, part) for part in parts[1:]]
     merged = _statistics_here(connection, parts[0])

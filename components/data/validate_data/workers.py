@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+
+import joblib
 
 from components.contract import import_quickly
 
@@ -17,9 +18,4 @@ def workers() -> ProcessPoolExecutor:
     They start anew instead of as copies of this one, whose libraries may have threads that a copy would wait for.
     """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max_workers=cores(), mp_context=context, initializer=import_quickly)
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return ProcessPoolExecutor(max_workers=joblib.cpu_count(), mp_context=context, initializer=import_quickly)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import joblib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -74,7 +74,7 @@ def write_view_values(
         for view in views:
             write_values(view_values(cursor, definitions, view, moment), view, moment, folder)
 
-    with session(validated) as connection, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with session(validated) as connection, ThreadPoolExecutor(joblib.cpu_count()) as threads:
         written = [threads.submit(write, connection.cursor(), moment) for moment in moments]
         try:
             for moment in written:
