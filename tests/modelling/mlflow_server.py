@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from serving.ports import free_ports
+
 # A server takes seconds to import: it is forked from a process that has done so, not from this one, whose threads a
 # fork would wait for in vain.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -45,9 +47,7 @@ def _port(state: Path) -> int:
     """A free port, the same for the same state: MLflow writes its own address into what it keeps."""
     file = state / "port"
     if not file.exists():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            file.write_text(str(free.getsockname()[1]))
+        file.write_text(str(*free_ports(1)))
     return int(file.read_text())
 
 

@@ -27,9 +27,10 @@ from components.features.offline import store as offline_store
 from components.features.offline.store import compute_view_values
 from project.loading import load_configuration
 from project.stores import load_stores, save_stores
+from serving.ports import free_ports
 from tests.bigquery_service import Fields, Rows, Service, bigquery_service
 from tests.lending_library import START, some_readers_and_loans, write_project, write_tables
-from tests.servers import PASSWORD, fakesnow, free_port, running, spark_connect
+from tests.servers import PASSWORD, fakesnow, running, spark_connect
 
 # A view of all that is understood alike, beside the two of the library.
 HABITS = """
@@ -287,7 +288,7 @@ def test_a_warehouse_that_refuses_says_what_and_keeps_nothing(
 def test_a_warehouse_that_is_down_is_told_without_its_secrets(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: Service, url: str
 ) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     monkeypatch.setattr(offline_store, "CLOSING_SECONDS", 0.2)
     monkeypatch.setenv("DB_PASSWORD", PASSWORD)
     monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{port}")

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from serving.ports import free_ports, is_free
+
 ROOT = Path(__file__).resolve().parents[2]
 NOT_COPIED = shutil.ignore_patterns(
     ".venv", ".lifecycle", ".git", "build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "tests"
@@ -71,19 +73,10 @@ def new_checkout(folder: Path) -> Checkout:
     return Checkout(folder)
 
 
-def free_ports() -> int:
-    """A port that is free together with the next."""
-    import socket
-
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
+def port_pair() -> int:
+    """A port that is free together with the next, as an endpoint needs them."""
+    (port,) = free_ports(1)
+    return port if is_free(port + 1) else port_pair()
 
 
 @pytest.fixture
@@ -99,7 +92,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, dict[str, Any]]]:
     """A checkout in which the small business was simulated and its model released."""
     checkout = new_checkout(tmp_path_factory.mktemp("whole") / "a checkout")
-    port = ["--set", f"deployment.http_port={free_ports()}"]
+    port = ["--set", f"deployment.http_port={port_pair()}"]
     data = checkout.state / "data" / "churn.duckdb"
     checkout.lifecycle("simulate", "--output", str(data), "--customers", "2000", "--days", "500", "--seed", "3")
     run = checkout.lifecycle("run", "training", "--json", *SMALL, *LENIENT, *port)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import free_ports
+from conftest import port_pair
 from local_release import INPUTS, REQUEST, Load, Place, make_model
 
 from components.contract import ContractViolation
@@ -57,7 +57,7 @@ def serving_place(folder: Path) -> Iterator[Place]:
     """A serving folder with everything in its path that shells and configuration files trip over."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(INTERPRETER_VARIABLE, str(interpreter("serving")))
-        found = Place(folder / "a place; 100% #1 'ours'", free_ports())
+        found = Place(folder / "a place; 100% #1 'ours'", port_pair())
         try:
             yield found
         finally:

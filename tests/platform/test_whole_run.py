@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import LENIENT, SMALL, Checkout, free_ports
+from conftest import LENIENT, SMALL, Checkout, port_pair
 
 pytestmark = pytest.mark.slow
 
@@ -149,7 +149,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_and_is_resumed(checkout: Check
     time.sleep(0.5)
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert [line for line in listed.splitlines() if str(checkout.folder) in line] == []
-    port = ["--set", f"deployment.http_port={free_ports()}"]
+    port = ["--set", f"deployment.http_port={port_pair()}"]
     resumed = checkout.lifecycle("run", "--resume", *port)
     assert "Endpoint:" in resumed.stdout
 
@@ -184,7 +184,7 @@ def test_a_second_run_waits_for_the_first_and_says_so(checkout: Checkout) -> Non
 def test_an_address_that_is_taken_is_told_before_anything_is_run(served: tuple[Checkout, dict[str, Any]]) -> None:
     checkout, _ = served
     before = len(checkout.status()["runs"])
-    with socket.create_server(("127.0.0.1", free_ports())) as other:
+    with socket.create_server(("127.0.0.1", port_pair())) as other:
         port = other.getsockname()[1]
         refused = checkout.lifecycle("run", "training", "--set", f"deployment.http_port={port}", expect=2)
     assert f"error: port {port}, which model churn is to answer HTTP on, is taken by another program" in refused.stderr
@@ -193,7 +193,7 @@ def test_an_address_that_is_taken_is_told_before_anything_is_run(served: tuple[C
 
 
 def test_cdnow_runs_to_an_endpoint_without_a_line_of_code(checkout: Checkout) -> None:
-    port = ["--set", f"deployment.http_port={free_ports()}"]
+    port = ["--set", f"deployment.http_port={port_pair()}"]
     run = checkout.lifecycle(
         "run", "training", "--project", "examples/cdnow", "--json", "--set", "tuning.trials=3", *port
     )

@@ -30,8 +30,8 @@ from components.data.validate_data.table_statistics import Selection, table_stat
 from components.data.validate_data.validation import validate
 from project.beam import ANY_RUNNER, OPTIONS, Beam
 from project.loading import ConfigurationError, load_configuration
+from serving.ports import free_ports
 from tests.dataflow_service import Dataflow, dataflow
-from tests.servers import free_port
 
 RATED = f"SELECT *, if(order_id % 5 = 0, NULL, 1 + order_id % 3) AS stars FROM ({GOOD_ORDERS})"
 DATAFLOW = {
@@ -257,7 +257,7 @@ def beam_process(module: str, *arguments: str) -> Iterator[None]:
 @pytest.mark.slow
 def test_a_job_server_and_its_workers_need_nothing_of_ours(orders: Path) -> None:
     """By the protocols that Flink's and Spark's job servers speak, and their workers beside a pod."""
-    jobs, pool = free_port(), free_port()
+    jobs, pool = free_ports(2)
     shared = orders.parent / "shared"
     options = {
         "environment_type": "EXTERNAL",
@@ -274,7 +274,7 @@ def test_a_job_server_and_its_workers_need_nothing_of_ours(orders: Path) -> None
 
 def test_a_job_server_that_is_not_there_stops_the_run(orders: Path) -> None:
     with pytest.raises(ContractViolation) as found:
-        beam_statistics(orders, selections(orders)[:1], on_job_server(free_port(), job_server_timeout=1))
+        beam_statistics(orders, selections(orders)[:1], on_job_server(*free_ports(1), job_server_timeout=1))
     assert "could not be computed by PortableRunner" in str(found.value)
 
 
