@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,9 @@ def shop_project(folder: Path, **validation: object) -> Path:
 
 
 @pytest.mark.slow
-def test_a_table_is_validated_by_beam_in_all_its_rows(tmp_path: Path) -> None:
+def test_a_table_is_validated_by_beam_in_all_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     project = shop_project(tmp_path, sample_rows=1000, beam={"runner": "DirectRunner"})
     (project / "expectations").mkdir()
     (project / "expectations" / "rules.yaml").write_text("[]")
@@ -112,6 +115,7 @@ def test_a_table_is_validated_by_beam_in_all_its_rows(tmp_path: Path) -> None:
     assert checks(many) == []
     assert "at a sample of" not in (tmp_path / "report.html").read_text()
     assert checks(f"SELECT * REPLACE (amount * 3 AS amount) FROM ({many})") == ["orders.amount", "orders.amount"]
+    assert list((tmp_path / "temporary").iterdir()) == [], "what Beam and the step left is removed"
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,19 @@ from project.beam import Beam
 AS_LIST = "CASE WHEN {value} IS NOT NULL THEN [{value}] END"
 
 
+@contextlib.contextmanager
+def _temporary_files_removed() -> Iterator[None]:
+    """Beam leaves what it made where temporary files go."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="beam-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+@_temporary_files_removed()
 def beam_statistics(folder: Path, selections: Sequence[Selection], beam: Beam) -> list[Statistics]:
     """Compute TFDV's statistics of all rows that are selected, by one pipeline.
 
