@@ -21,10 +21,10 @@ import time
 from pathlib import Path
 
 import duckdb
-import joblib
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from joblib import cpu_count
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from components.data.tables import columns_of, parquet_file, tables_database
@@ -75,10 +75,10 @@ def run_one(way: str, folder: Path, rows: int) -> None:
     seconds = time.monotonic() - started
     (folder / f"{way}.pb").write_bytes(found.SerializeToString(deterministic=True))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if way == "ours" and joblib.cpu_count() > 1:
+    if way == "ours" and cpu_count() > 1:
         workers().shutdown()
         # That of the largest; their shares are alike.
-        peak += (joblib.cpu_count() - 1) * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        peak += (cpu_count() - 1) * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     print(json.dumps({"seconds": seconds, "peak": peak / 1024}))
 
 
@@ -121,7 +121,7 @@ def main() -> None:
     ratio = statistics.median(seconds / bare_seconds for (bare_seconds, _), (seconds, _) in pairs)
     columns = NUMBERS + WHOLE_NUMBERS + TEXTS
     what = f"statistics of {arguments.rows:,} x {columns}: ours / bare TFDV"
-    print(f"{what}: {ratio:.2f} on {joblib.cpu_count()} cores, median of {len(pairs)} pairs; the same statistics")
+    print(f"{what}: {ratio:.2f} on {cpu_count()} cores, median of {len(pairs)} pairs; the same statistics")
     save_ratios([Ratio(what, ratio, "at most 1.1")], arguments.ratios)
 
 

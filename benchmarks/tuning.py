@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-import joblib
 import optuna
+from joblib import cpu_count
 
 from benchmarks.invented_project import SPACE
 from benchmarks.invented_rows import training_set
@@ -51,7 +51,7 @@ def main() -> int:
     """Measure and print."""
     options = argument_parser(__doc__).parse_args()
     os.environ |= STEP_VARIABLES
-    cores = joblib.cpu_count()
+    cores = cpu_count()
     with tempfile.TemporaryDirectory() as place:
         folds = time_ordered_folds(training_set(Path(place) / "set", ROWS), Training(), 2, HORIZON)
         trials, seconds = search(folds, cores, cores)

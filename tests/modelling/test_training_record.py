@@ -189,7 +189,7 @@ def test_no_pickle_is_loaded_outside_training_and_evaluation() -> None:
     loading = []
     for package in ("components", "lifecycle", "monitoring", "platforms", "project", "serving"):
         for file in (root / package).rglob("*.py"):
-            names = imported_names(ast.parse(file.read_text("utf-8")))
+            names = imported_names(ast.parse(file.read_text("utf-8"))) - {"joblib.cpu_count"}
             if any(name == loader or name.startswith(f"{loader}.") for name in names for loader in loaders):
                 loading.append(file.relative_to(root).as_posix())
     allowed = ("components/training/", "components/evaluation/evaluate_model/")

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
-import joblib
 import pyarrow as pa
 import pyarrow.compute as pc
+from joblib import cpu_count
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.data.tables import quoted, tables_database
@@ -104,7 +104,7 @@ def table_statistics(
         selection: What of a table to look at.
         rows: How many rows the table has.
     """
-    columns, cores = selection.columns, joblib.cpu_count()
+    columns, cores = selection.columns, cpu_count()
     if selection.condition is not None or rows * len(columns) <= CELLS_OF_ONE_CORE or cores == 1:
         return _statistics_here(connection, selection)
     # Columns of a kind cost about the same, so each core gets as many of each. What it gives does not depend on which.

@@ -6,7 +6,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 
-import joblib
+from joblib import cpu_count
 
 from components.contract import import_quickly
 
@@ -18,4 +18,4 @@ def workers() -> ProcessPoolExecutor:
     They start anew instead of as copies of this one, whose libraries may have threads that a copy would wait for.
     """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(max_workers=joblib.cpu_count(), mp_context=context, initializer=import_quickly)
+    return ProcessPoolExecutor(max_workers=cpu_count(), mp_context=context, initializer=import_quickly)

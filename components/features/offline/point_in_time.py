@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import joblib
 import pyarrow as pa
 import pyarrow.parquet as pq
+from joblib import cpu_count
 
 from components.contract import ContractViolation
 from components.data.tables import database, first_line, literal, parquet_file, quoted
@@ -74,7 +74,7 @@ def write_view_values(
         for view in views:
             write_values(view_values(cursor, definitions, view, moment), view, moment, folder)
 
-    with session(validated) as connection, ThreadPoolExecutor(joblib.cpu_count()) as threads:
+    with session(validated) as connection, ThreadPoolExecutor(cpu_count()) as threads:
         written = [threads.submit(write, connection.cursor(), moment) for moment in moments]
         try:
             for moment in written:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import joblib
+from joblib import cpu_count
 
 from components.code_version import recorded_version
 from components.embedding import module_closure
@@ -71,7 +71,7 @@ def hardware() -> dict[str, Any]:
         cpu = lines[0].partition(":")[2].strip() if lines else cpu
     return {
         "cpu": cpu,
-        "cores": joblib.cpu_count(),
+        "cores": cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),

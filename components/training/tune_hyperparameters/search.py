@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import joblib
+from joblib import cpu_count
 
 from components.complete import write_whole
 from components.training.study_page import no_study_page
@@ -42,7 +42,7 @@ def search(project: Path, training_set: Path, parameters: Path, page: Path) -> d
         write_whole(parameters, json.dumps(found, indent=2))
         return {"trials": 0, "summary": "the default, without a search"}
     most = min(tuning.parallel_trials, tuning.trials_here)
-    workers: Workers[Setting, Outcome] = Workers(joblib.cpu_count(), most, prepare)
+    workers: Workers[Setting, Outcome] = Workers(cpu_count(), most, prepare)
     with workers:
         # This process imports while the others do.
         from components.training.tune_hyperparameters.tuning import search_project
