@@ -26,6 +26,7 @@ from environments.locks import interpreter  # noqa: E402
 # The environment that each runs in, the quickest first.
 BENCHMARKS = {
     "drift_rule": "modelling",
+    "waiting_threads": "modelling",
     "promotion": "modelling",
     "evaluation": "modelling",
     "tuning": "modelling",

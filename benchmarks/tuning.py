@@ -22,13 +22,13 @@ from joblib import cpu_count
 from benchmarks.invented_project import SPACE
 from benchmarks.invented_rows import training_set
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from components.contract import OPENMP_VARIABLES
 from components.training.cross_validation import Fold, time_ordered_folds
 from components.training.study import Trial
 from components.training.tune_hyperparameters.judging import Outcome, Setting
 from components.training.tune_hyperparameters.search import prepare
 from components.training.tune_hyperparameters.tuning import tune
 from components.training.tune_hyperparameters.workers import Workers
-from platforms.local.variables import STEP_VARIABLES
 from project.training import Training
 from project.tuning import Tuning
 
@@ -50,7 +50,7 @@ def search(folds: Sequence[Fold], cores: int, processes: int, pruning: bool = Tr
 def main() -> int:
     """Measure and print."""
     options = argument_parser(__doc__).parse_args()
-    os.environ |= STEP_VARIABLES
+    os.environ |= OPENMP_VARIABLES
     cores = cpu_count()
     with tempfile.TemporaryDirectory() as place:
         folds = time_ordered_folds(training_set(Path(place) / "set", ROWS), Training(), 2, HORIZON)

@@ -21,6 +21,11 @@ TERMINATION_LOG = "/dev/termination-log"
 TERMINATION_LOG_BYTES = 4096
 # New objects until the first, second and third generation are searched for garbage.
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
+# GNU OpenMP's threads spin for milliseconds where they wait for each other. Beside another busy process, as on a node
+# with other pods, the one that they wait for does not get the core meanwhile: a fit of half a second took minutes. Not
+# to spin at all (OMP_WAIT_POLICY=PASSIVE) costs much on a virtual machine that is idle, where each wait halts a core.
+# So many turns are near the best of both (docs/benchmarks.md).
+OPENMP_VARIABLES = {"GOMP_SPINCOUNT": "2000"}
 PROCESS_GONE = (
     "A process of this step was gone before its work was done: it was killed, and the system's log says whether memory "
     "was short, or its own error stands in the step's log. Give the step more memory, and resume the run."
@@ -44,7 +49,8 @@ class ContractViolation(Exception):
 def step(*outputs: OutputArtifact) -> Iterator[None]:
     """Run a component's work: time it, record it on its outputs, and turn a failure into plain words.
 
-    What the work imports is best imported inside: it is timed, and a library that is missing is a failure like others.
+    What the work imports is best imported inside: it is timed, a library that is missing is a failure like others, and
+    OpenMP looks at `OPENMP_VARIABLES` when it is loaded.
 
     Args:
         outputs: The artifacts the step writes. When the work is done each carries `started_at` (ISO 8601, UTC) and
@@ -57,6 +63,9 @@ def step(*outputs: OutputArtifact) -> Iterator[None]:
     """
     started_at, started = datetime.now(UTC), time.monotonic()
     import_quickly()
+    if "OMP_WAIT_POLICY" not in os.environ:
+        for name, value in OPENMP_VARIABLES.items():
+            os.environ.setdefault(name, value)
     try:
         yield
     except (ContractViolation, BrokenExecutor) as violation:

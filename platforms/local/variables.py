@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from platforms.local.state import STATE
 
-# GNU OpenMP's threads spin for milliseconds where they wait for each other: beside another busy process a training
-# takes ten times as long. Not to spin at all (OMP_WAIT_POLICY=PASSIVE) costs as much on a virtual machine that is
-# idle, where each wait halts a core. So many turns are near the best of both.
-_QUIET_THREADS = {"GOMP_SPINCOUNT": "2000"}
-
 # Libraries that write settings below the home folder write them here: all state is in one place, and the home folder
 # may be read-only.
 _SETTINGS_FOLDERS = {
@@ -27,4 +22,4 @@ NO_TELEMETRY = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
-STEP_VARIABLES = {**_QUIET_THREADS, **_SETTINGS_FOLDERS, **NO_TELEMETRY}
+STEP_VARIABLES = {**_SETTINGS_FOLDERS, **NO_TELEMETRY}

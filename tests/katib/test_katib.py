@@ -19,7 +19,7 @@ from kubeflow.katib import ApiClient, KatibClient, V1beta1Experiment
 from kubeflow.katib.utils.utils import FakeResponse
 from kubernetes.client import Configuration
 
-from components.contract import ContractViolation
+from components.contract import OPENMP_VARIABLES, ContractViolation
 from components.training.trial_settings import TrialSettings
 from components.training.tune_with_katib import search as module
 from components.training.tune_with_katib.experiment import build_experiment
@@ -141,6 +141,11 @@ class TestTheExperiment:
         secrets = [item["valueFrom"]["secretKeyRef"] for item in container["env"] if "valueFrom" in item]
         assert {item["name"] for item in secrets} == {"mlpipeline-minio-artifact"}
         assert all(len(item.get("value", "")) < 128 * 1024 for item in container["env"])
+
+    def test_the_threads_of_a_trial_soon_give_up_their_core_to_another_pod(self) -> None:
+        (container,) = manifest()["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"]
+        variables = {item["name"]: item.get("value") for item in container["env"]}
+        assert variables["GOMP_SPINCOUNT"] == OPENMP_VARIABLES["GOMP_SPINCOUNT"]
 
     def test_its_name_says_what_is_searched_and_not_for_how_long(self) -> None:
         name = manifest()["metadata"]["name"]

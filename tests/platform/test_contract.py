@@ -20,8 +20,10 @@ import pytest
 from components.contract import TERMINATION_LOG_BYTES, ContractViolation, step
 from components.embedding import imported_names
 from components.environment import LifecycleComponent, components_of
+from environments.locks import interpreter
 
-COMPONENTS = components_of(Path(__file__).resolve().parents[2])
+ROOT = Path(__file__).resolve().parents[2]
+COMPONENTS = components_of(ROOT)
 # What makes the step what it is; neither imports a library.
 BEFORE_THE_STEP = {"components.contract.step", "components.training.train_model.side_process.side_process"}
 
@@ -99,6 +101,21 @@ def test_a_library_that_is_missing_is_a_failure_like_others(output: Output, term
     with pytest.raises(ModuleNotFoundError), step(output):
         import no_such_library  # type: ignore[import-not-found]  # noqa: F401
     assert termination_log.read_text().startswith("ModuleNotFoundError: No module named 'no_such_library'")
+
+
+@pytest.mark.parametrize(
+    ("own", "turns"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")],
+)
+def test_threads_that_wait_for_each_other_soon_give_up_their_core(own: dict[str, str], turns: str) -> None:
+    """What OpenMP itself, as scikit-learn brings it along, says when a step imports it."""
+    code = "from components.contract import step\nwith step():\n    import sklearn.ensemble"
+    removed = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    kept = {name: value for name, value in os.environ.items() if name not in removed}
+    variables = {**kept, **own, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "VERBOSE"}
+    command = [str(interpreter("modelling")), "-c", code]
+    said = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stderr
+    assert f"GOMP_SPINCOUNT = '{turns}'" in said
 
 
 @pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)

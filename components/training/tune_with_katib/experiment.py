@@ -24,7 +24,7 @@ from kubeflow.katib import (
 )
 from kubernetes.client import V1ObjectMeta
 
-from components.contract import ContractViolation
+from components.contract import OPENMP_VARIABLES, ContractViolation
 from components.embedding import archive, module_closure
 from components.training.trial_settings import (
     CODE_VARIABLE,
@@ -159,6 +159,7 @@ def _job(image: str, settings: TrialSettings, tuning: Tuning, code: str) -> dict
         {"name": CODE_VARIABLE, "value": code},
         {"name": SETTINGS_VARIABLE, "value": settings.model_dump_json()},
         {"name": PARAMETERS_VARIABLE, "value": json.dumps(parameters)},
+        *({"name": name, "value": value} for name, value in OPENMP_VARIABLES.items()),
     ]
     if katib.object_store_secret:
         variables += [
