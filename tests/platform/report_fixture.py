@@ -92,6 +92,7 @@ def training_run(folder: Path) -> dict[str, ArtifactView]:
         file = folder / "evaluation" / "plots" / f"{name}.svg"
         file.parent.mkdir(exist_ok=True)
         file.write_text(drawing, "utf-8")
+    _write(folder / "servable_model" / "serving.json", serving())
     contents = {"parameters": parameters(), "verdict": verdict(), "deployment": deployment()}
     for artifact, content in contents.items():
         (folder / artifact).rmdir()
@@ -281,6 +282,16 @@ def verdict() -> dict[str, Any]:
     }
     champion = {"version": 2, "passed": True, "sentence": sentence, "notes": [], "comparisons": [lead]}
     return {"decision": "promoted", "model": "churn", "rules": rules, "champion": champion, "sentences": []}
+
+
+def serving() -> dict[str, Any]:
+    """How the server did with the model, alone and with eight clients."""
+    return {
+        "latency": {"p50_ms": 1.35, "p95_ms": 1.56, "p99_ms": 1.66, "requests": 300, "clients": 1},
+        "concurrent_latency": {"p50_ms": 9.97, "p95_ms": 11.7, "p99_ms": 64.8, "requests": 296, "clients": 8},
+        "server": {"ready_seconds": 0.92, "peak_memory_mb": 231.3},
+        "examples": [],
+    }
 
 
 def deployment() -> dict[str, Any]:

@@ -135,11 +135,22 @@ def test_a_section_is_there_exactly_when_its_artifact_is(run: dict[str, Artifact
         "quality": "evaluation",
         "gate": "verdict",
         "deployment": "deployment",
+        "serving": "servable_model",
     }
     whole = page_of(run)
     for section, artifact in sections.items():
         assert section in whole.values("id")
         assert section not in page_of({name: view for name, view in run.items() if name != artifact}).values("id")
+
+
+def test_how_the_real_server_did_is_told_by_clients_with_its_start_and_memory(run: dict[str, ArtifactView]) -> None:
+    text = " ".join(page_of(run).text.split())
+    assert "It was ready after 0.9 s and took 231.3 MB of memory at the most." in text
+    assert "1 client 1.35 ms 1.56 ms 1.66 ms 300" in text
+    assert "8 clients at once 9.97 ms 11.7 ms 64.8 ms 296" in text
+    untold = {"ready_seconds": 0.92, "peak_memory_mb": None}
+    change(run["servable_model"], "serving.json", lambda content: content.update(server=untold))
+    assert "It was ready after 0.9 s." in " ".join(page_of(run).text.split())
 
 
 def test_unvalidated_data_is_shown_without_checks(run: dict[str, ArtifactView]) -> None:

@@ -221,6 +221,32 @@ class Verdict(Content):
     sentences: list[str] = []
 
 
+class Latency(Content):
+    """How long requests of one row took, in milliseconds, with so many clients at once."""
+
+    clients: int
+    requests: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class ServerStart(Content):
+    """What the server needed to start, and to answer."""
+
+    ready_seconds: float
+    peak_memory_mb: float | None = None
+    """None where the system does not tell."""
+
+
+class Serving(Content):
+    """`serving.json` of a servable model: how the real server did with it."""
+
+    latency: Latency
+    concurrent_latency: Latency
+    server: ServerStart
+
+
 class ReleaseStep(Content):
     """One share of traffic, and how the new model answered it."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.complete import write_whole
-from components.operations.write_report.artifacts import ArtifactView, seconds, started_at, views
+from components.operations.write_report.artifacts import ArtifactView, Serving, read, seconds, started_at, views
 from components.operations.write_report.findings import (
     DataFindings,
     DeploymentFindings,
@@ -118,6 +118,7 @@ class RunReport:
     model: ModelFindings | None
     quality: QualityFindings | None
     gate: GateFindings | None
+    serving: Serving | None
     deployment: DeploymentFindings | None
     others: list[OtherFindings]
     lineage: list[tuple[str, str]]
@@ -183,6 +184,7 @@ def collect(
         model=findings,
         quality=quality,
         gate=gate,
+        serving=read(artifacts["servable_model"], Serving, "serving.json") if "servable_model" in artifacts else None,
         deployment=deployment,
         others=others,
         lineage=lineage_of(configuration, artifacts, findings, features, lineage or {}),
