@@ -26,11 +26,11 @@ from environments.locks import interpreter  # noqa: E402
 # The environment that each runs in, the quickest first.
 BENCHMARKS = {
     "drift_rule": "modelling",
-    "waiting_threads": "modelling",
     "promotion": "modelling",
     "evaluation": "modelling",
     "tuning": "modelling",
     "training_steps": "platform",
+    "waiting_threads": "modelling",
     "step_overhead": "platform",
     "whole_run": "platform",
     "ingest": "validation",

@@ -88,7 +88,9 @@ def main() -> int:
     failed = total["failed"] + total["error"] or len(broken)
     print(f"\nall tests took {time.monotonic() - started:.0f} s" + (f"; broken: {', '.join(broken)}" if broken else ""))
     # Once more, where the end of a log is read.
-    print(*(reason for outcome in outcomes for reason in outcome.reasons), sep="\n")
+    for outcome in outcomes:
+        for reason in outcome.reasons:
+            print(reason)
     print(f"{total['passed']} passed, {failed} failed, {total['skipped']} skipped")
     return 1 if broken or not total["passed"] else 0
 
