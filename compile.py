@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from platforms.compilation import PIPELINES, compile_components, compile_pipeline, recurrence
-from project.loading import ConfigurationError
+from kfp_lifecycle.compilation.pipeline import PIPELINES, compile_components, compile_pipeline, recurrence
+from kfp_lifecycle.config.loading import ConfigurationError
 
 ROOT = Path(__file__).resolve().parent
 TARGETS = ("local", "kubeflow", "vertex")

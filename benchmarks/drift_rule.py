@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.monitoring.detect_drift.rule import Input, compare, decide
-from project.production import Monitoring
+from kfp_lifecycle.components.monitoring.detect_drift.rule import Input, compare, decide
+from kfp_lifecycle.config.monitoring import Monitoring
 
 NUMBERS, CATEGORIES = 10, 2
 REFERENCE_ROWS = 5000

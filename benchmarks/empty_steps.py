@@ -5,13 +5,13 @@ kfp reads their signatures at run time, so annotations here must not be postpone
 
 from kfp.dsl import Artifact, Output
 
-from components.environment import LifecycleComponent, component
+from kfp_lifecycle.compilation.component import LifecycleComponent, component
 
 
 @component(environment="platform")
 def import_platform(nothing: Output[Artifact]):
     """Import what the platform environment is for."""
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(nothing):
         import jinja2  # noqa: F401
@@ -22,7 +22,7 @@ def import_platform(nothing: Output[Artifact]):
 @component(environment="validation")
 def import_validation(nothing: Output[Artifact]):
     """Import what the validation environment is for."""
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(nothing):
         import duckdb  # noqa: F401
@@ -33,7 +33,7 @@ def import_validation(nothing: Output[Artifact]):
 @component(environment="modelling")
 def import_modelling(nothing: Output[Artifact]):
     """Import what the modelling environment is for."""
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(nothing):
         import feast  # noqa: F401
@@ -44,7 +44,7 @@ def import_modelling(nothing: Output[Artifact]):
 @component(environment="serving")
 def import_serving(nothing: Output[Artifact]):
     """Import what the serving environment is for."""
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(nothing):
         import feast  # noqa: F401

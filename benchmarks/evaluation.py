@@ -22,8 +22,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.invented_project import write_project
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.training.train_model.side_process import side_process
-from components.training.train_model.training import train_model
+from kfp_lifecycle.components.training.train_model.training import train_model
+from kfp_lifecycle.runtime.side_process import side_process
 
 ROWS, REPLICATES, TRAIN_ROWS = 200_000, 1000, 20_000
 PROMISED_SECONDS, PROMISED_MB = 60, 2000
@@ -35,7 +35,7 @@ EVALUATION = """
 import json, resource, sys, time
 from pathlib import Path
 began = time.perf_counter()
-from components.evaluation.evaluate_model.evaluation import evaluate
+from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
 imported = time.perf_counter()
 folder = Path(sys.argv[1])
 evaluate(folder, folder / "set", folder / "model", folder / "evaluation")

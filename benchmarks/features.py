@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from project.stores import local_stores, save_stores
+from kfp_lifecycle.config.stores import local_stores, save_stores
 
 AS_OF = datetime(2026, 6, 30, tzinfo=UTC)
 DAYS = 400
@@ -132,7 +132,7 @@ def snapshots() -> list[datetime]:
 
 def ours(folder: Path) -> int:
     """The whole step; rows of the training set, with those of snapshots that keep the parts apart."""
-    from components.features.build_training_set.training_set import build
+    from kfp_lifecycle.components.features.build_training_set.training_set import build
 
     described = build(folder / "project", folder / "validated", folder / "ours")
     return int(sum(described["rows"].values()) + described["rows_left_out"])
@@ -168,9 +168,9 @@ def view_values(folder: Path) -> int:
     """The values that both joins read, one file for each view."""
     import duckdb
 
-    from components.features.definitions import load_definitions
-    from components.features.offline.point_in_time import write_view_values
-    from project.loading import load_configuration
+    from kfp_lifecycle.config.loading import load_configuration
+    from kfp_lifecycle.features.definitions import load_definitions
+    from kfp_lifecycle.features.offline.point_in_time import write_view_values
 
     configuration = load_configuration(folder / "project")
     definitions = load_definitions(folder / "project", configuration)
@@ -191,10 +191,10 @@ def joined(folder: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from components.features.definitions import load_definitions
-    from components.features.offline.history import FeatureHistory
-    from components.features.offline.point_in_time import BATCH_ROWS
-    from project.loading import load_configuration
+    from kfp_lifecycle.config.loading import load_configuration
+    from kfp_lifecycle.features.definitions import load_definitions
+    from kfp_lifecycle.features.offline.history import FeatureHistory
+    from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS
 
     configuration = load_configuration(folder / "project")
     definitions = load_definitions(folder / "project", configuration)
@@ -210,8 +210,8 @@ def dask(folder: Path) -> int:
     import pandas as pd
     from feast import FeatureStore, FileSource, RepoConfig
 
-    from components.features.definitions import load_definitions
-    from project.loading import load_configuration
+    from kfp_lifecycle.config.loading import load_configuration
+    from kfp_lifecycle.features.definitions import load_definitions
 
     configuration = load_configuration(folder / "project")
     definitions = load_definitions(folder / "project", configuration)
@@ -261,7 +261,7 @@ def run_way(name: str, folder: Path) -> Taken:
 
 def tell(name: str, folder: Path) -> None:
     """Do one way's work here, and say what it took. Imports are not part of it: every way imports Feast or DuckDB."""
-    import components.features.build_training_set.training_set  # noqa: F401
+    import kfp_lifecycle.components.features.build_training_set.training_set  # noqa: F401
 
     began, used = time.perf_counter(), time.process_time()
     rows = WAYS[name](folder)

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from project.stores import local_stores, save_stores
+from kfp_lifecycle.config.stores import local_stores, save_stores
 from tests.servers import PASSWORD, ServerMissing, mariadb, postgresql
 
 ROWS = 2_000_000
@@ -54,7 +54,7 @@ while cursor.fetchmany(2000):
 INGEST = """
 import sys
 from pathlib import Path
-from components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
 ingest(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 # Prints the wall-clock seconds of the code after its imports, and the process's peak resident memory in MB.

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from project.production import Store
-from project.stores import save_stores
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import save_stores
 
 # A search space for histogram gradient boosting.
 SPACE = {
@@ -45,7 +45,7 @@ def write_project(
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
     tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
     save_stores(
-        Store(
+        Locations(
             tracking_uri=tracking_uri,
             dataset_remote="none",
             online_store="none",

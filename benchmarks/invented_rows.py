@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from components.training.dataset import TrainingSet
+from kfp_lifecycle.modelling.dataset import TrainingSet
 
 SNAPSHOTS, FEATURES = {"train": 8, "validation": 2, "test": 2}, 26
 

@@ -22,11 +22,11 @@ from typing import Any
 
 from benchmarks.features import AS_OF, write_inputs
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.features.materialize_features.materialization import materialize
-from components.features.online.servers import READERS
-from project.production import Store
-from project.stores import save_stores
-from serving.online_features import OnlineFeatures
+from kfp_lifecycle.components.features.materialize_features.materialization import materialize
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.features.online.servers import READERS
+from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 from tests import servers
 
 STRIDES = {
@@ -57,7 +57,7 @@ def filled(folder: Path, location: str, as_of: datetime) -> tuple[dict[str, Any]
     """Materialize as of a moment: what the step says, and its seconds."""
     project, manifest = folder / "project", folder / "validated" / "manifest.json"
     save_stores(
-        Store(tracking_uri="-", dataset_remote="-", online_store=location, prediction_log="-", serving="local:-"),
+        Locations(tracking_uri="-", dataset_remote="-", online_store=location, prediction_log="-", serving="local:-"),
         project,
     )
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "as_of": as_of.isoformat()}))

@@ -23,12 +23,12 @@ from feast import FeatureStore, RepoConfig
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.features.definitions import TIMESTAMP, Definitions, load_definitions
-from components.features.online.servers import READERS
-from components.features.online.store import Materialization, OnlineStore
-from project.configuration import Configuration
-from project.loading import load_configuration
-from serving.online_features import OnlineFeatures
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
+from kfp_lifecycle.features.online.servers import READERS
+from kfp_lifecycle.features.online.store import Materialization, OnlineStore
+from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 from tests.servers import PASSWORD, ServerMissing, bigtable, postgresql, redis
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.evaluation.area import Area, area
-from components.evaluation.bootstrap import Bootstrap, interval
-from project.gate import Champion
+from kfp_lifecycle.config.gate import Champion
+from kfp_lifecycle.uncertainty.area import Area, area
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, interval
 
 Floats = NDArray[np.float64]
 

@@ -18,10 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     # Started as a file, Python looks for modules in its folder only; benchmarks are not part of the package.
-    sys.path.insert(0, str(ROOT))
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 
 from benchmarks.ratios import Ratio, load_ratios  # noqa: E402
-from environments.locks import interpreter  # noqa: E402
+from kfp_lifecycle.environments.locks import interpreter  # noqa: E402
 
 # The environment that each runs in, the quickest first.
 BENCHMARKS = {

@@ -19,10 +19,10 @@ from pathlib import Path
 import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from environments.locks import interpreter
-from platforms.local.variables import STEP_VARIABLES
-from project.loading import CONFIGURATION_FILE, load_configuration
-from project.stores import local_stores, save_stores
+from kfp_lifecycle.config.loading import CONFIGURATION_FILE, load_configuration
+from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.local.variables import STEP_VARIABLES
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = {"simulate": "platform", "ingest": "validation", "features": "modelling"}

@@ -16,14 +16,14 @@ from typing import Any
 
 def simulate(folder: Path, customers: str, days: str) -> Callable[[], dict[str, Any]]:
     """The business, in a database file. For the platform environment."""
-    from simulation.business import simulate as run
+    from kfp_lifecycle.simulation.business import simulate as run
 
     return lambda: {"rows": run(folder / "source.duckdb", customers=int(customers), days=int(days)).rows}
 
 
 def ingest(folder: Path) -> Callable[[], dict[str, Any]]:
     """The source in Parquet files. For the validation environment."""
-    from components.data.ingest_data.ingestion import ingest as run
+    from kfp_lifecycle.components.data.ingest_data.ingestion import ingest as run
 
     def work() -> dict[str, Any]:
         manifest = run(folder / "project", folder / "tables")
@@ -34,7 +34,7 @@ def ingest(folder: Path) -> Callable[[], dict[str, Any]]:
 
 def features(folder: Path) -> Callable[[], dict[str, Any]]:
     """The training set. For the modelling environment."""
-    from components.features.build_training_set.training_set import build
+    from kfp_lifecycle.components.features.build_training_set.training_set import build
 
     return lambda: {"rows": build(folder / "project", folder / "tables", folder / "training_set")["rows"]}
 

@@ -27,10 +27,10 @@ import pyarrow.parquet as pq
 from joblib import cpu_count
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.data.tables import columns_of, parquet_file, tables_database
-from components.data.validate_data.table_statistics import Selection, Statistics, table_statistics
-from components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
-from components.data.validate_data.workers import workers
+from kfp_lifecycle.components.data.validate_data.table_statistics import Selection, Statistics, table_statistics
+from kfp_lifecycle.components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
+from kfp_lifecycle.components.data.validate_data.workers import workers
+from kfp_lifecycle.data.tables import columns_of, parquet_file, tables_database
 
 NUMBERS, WHOLE_NUMBERS, TEXTS = 7, 7, 6
 

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
-from platforms.local.variables import STEP_VARIABLES
+from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
+from kfp_lifecycle.local.variables import STEP_VARIABLES
 
 
 @dataclass

@@ -21,9 +21,9 @@ from kfp.dsl import Artifact, Dataset
 from benchmarks.invented_project import SPACE, write_project
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from benchmarks.stopwatch import run_steps
-from components.training.train_model.component import train_model
-from components.training.tune_hyperparameters.component import tune_hyperparameters
-from environments.locks import interpreter
+from kfp_lifecycle.components.training.train_model.component import train_model
+from kfp_lifecycle.components.training.tune_hyperparameters.component import tune_hyperparameters
+from kfp_lifecycle.environments.locks import interpreter
 
 ROWS = (29_600, 148_000)
 PROMISED_EXPORT_SECONDS = 5

@@ -22,15 +22,15 @@ from joblib import cpu_count
 from benchmarks.invented_project import SPACE
 from benchmarks.invented_rows import training_set
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.contract import OPENMP_VARIABLES
-from components.training.cross_validation import Fold, time_ordered_folds
-from components.training.study import Trial
-from components.training.tune_hyperparameters.judging import Outcome, Setting
-from components.training.tune_hyperparameters.search import prepare
-from components.training.tune_hyperparameters.tuning import tune
-from components.training.tune_hyperparameters.workers import Workers
-from project.training import Training
-from project.tuning import Tuning
+from kfp_lifecycle.components.training.tune_hyperparameters.judging import Outcome, Setting
+from kfp_lifecycle.components.training.tune_hyperparameters.search import prepare
+from kfp_lifecycle.components.training.tune_hyperparameters.tuning import tune
+from kfp_lifecycle.components.training.tune_hyperparameters.workers import Workers
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.config.tuning import Tuning
+from kfp_lifecycle.runtime.contract import OPENMP_VARIABLES
+from kfp_lifecycle.tuning.cross_validation import Fold, time_ordered_folds
+from kfp_lifecycle.tuning.study import Trial
 
 ROWS = 29_600
 HORIZON = timedelta(days=30)

@@ -22,14 +22,14 @@ import numpy as np
 import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
-from components.data.validate_data.accepted import save_accepted
-from components.data.validate_data.checks import Check
-from components.data.validate_data.examination import examine
-from project.loading import load_configuration
-from project.stores import load_stores, local_stores, save_stores
-from simulation.business import INJECTIONS, simulate
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.components.data.validate_data.accepted import save_accepted
+from kfp_lifecycle.components.data.validate_data.checks import Check
+from kfp_lifecycle.components.data.validate_data.examination import examine
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores, local_stores, save_stores
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.simulation.business import INJECTIONS, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.contract import OPENMP_VARIABLES
+from kfp_lifecycle.runtime.contract import OPENMP_VARIABLES
 
 FIT = """
 import time

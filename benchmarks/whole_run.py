@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from components.operations.write_report.geometry import State
-from platforms.local.events import StepRecord, read_progress
+from kfp_lifecycle.local.events import StepRecord, read_progress
+from kfp_lifecycle.reports.geometry import State
 from tests.platform.conftest import Checkout, new_checkout, port_pair
 
 # A small business cannot meet the thresholds of the real one; what is measured is a run to its end.

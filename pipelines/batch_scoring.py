@@ -2,13 +2,13 @@
 
 from kfp import dsl
 
-from components.data.ingest_data.component import ingest_data
-from components.data.snapshot_dataset.component import snapshot_dataset
-from components.data.validate_data.component import validate_data
-from components.operations.load_project.component import load_project
-from components.operations.notify.component import notify
-from components.operations.write_report.component import write_report
-from components.scoring.score_batch.component import score_batch
+from kfp_lifecycle.components.data.ingest_data.component import ingest_data
+from kfp_lifecycle.components.data.validate_data.component import validate_data
+from kfp_lifecycle.components.data.version_dataset.component import snapshot_dataset
+from kfp_lifecycle.components.operations.load_project.component import load_project
+from kfp_lifecycle.components.operations.notify.component import notify
+from kfp_lifecycle.components.operations.write_report.component import write_report
+from kfp_lifecycle.components.scoring.score_batch.component import score_batch
 
 
 @dsl.pipeline(name="batch_scoring", description="Scores every current entity with the champion, and says why.")

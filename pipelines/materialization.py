@@ -2,13 +2,13 @@
 
 from kfp import dsl
 
-from components.data.ingest_data.component import ingest_data
-from components.data.snapshot_dataset.component import snapshot_dataset
-from components.data.validate_data.component import validate_data
-from components.features.materialize_features.component import materialize_features
-from components.operations.load_project.component import load_project
-from components.operations.notify.component import notify
-from components.operations.write_report.component import write_report
+from kfp_lifecycle.components.data.ingest_data.component import ingest_data
+from kfp_lifecycle.components.data.validate_data.component import validate_data
+from kfp_lifecycle.components.data.version_dataset.component import snapshot_dataset
+from kfp_lifecycle.components.features.materialize_features.component import materialize_features
+from kfp_lifecycle.components.operations.load_project.component import load_project
+from kfp_lifecycle.components.operations.notify.component import notify
+from kfp_lifecycle.components.operations.write_report.component import write_report
 
 
 @dsl.pipeline(name="materialization", description="Fills the online store from validated data.")

@@ -2,12 +2,12 @@
 
 from kfp import dsl
 
-from components.monitoring.collect_predictions.component import collect_predictions
-from components.monitoring.detect_drift.component import detect_drift
-from components.monitoring.trigger_retraining.component import trigger_retraining
-from components.operations.load_project.component import load_project
-from components.operations.notify.component import notify
-from components.operations.write_report.component import write_report
+from kfp_lifecycle.components.monitoring.collect_predictions.component import collect_predictions
+from kfp_lifecycle.components.monitoring.detect_drift.component import detect_drift
+from kfp_lifecycle.components.monitoring.trigger_retraining.component import trigger_retraining
+from kfp_lifecycle.components.operations.load_project.component import load_project
+from kfp_lifecycle.components.operations.notify.component import notify
+from kfp_lifecycle.components.operations.write_report.component import write_report
 
 
 @dsl.pipeline(name="monitoring", description="Compares production with what the champion was trained on.")

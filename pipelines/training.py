@@ -2,24 +2,24 @@
 
 from kfp import dsl
 
-from components.data.ingest_data.component import ingest_data
-from components.data.snapshot_dataset.component import snapshot_dataset
-from components.data.validate_data.component import validate_data
-from components.data.validate_features.component import validate_features
-from components.deployment.promote_model.component import promote_model
-from components.deployment.register_model.component import register_model
-from components.deployment.release_model.component import release_model
-from components.deployment.validate_serving.component import validate_serving
-from components.evaluation.decide_promotion.component import decide_promotion
-from components.evaluation.evaluate_model.component import evaluate_model
-from components.evaluation.report_verdict.component import report_verdict
-from components.features.build_training_set.component import build_training_set
-from components.features.materialize_features.component import materialize_features
-from components.operations.load_project.component import load_project
-from components.operations.notify.component import notify
-from components.operations.write_report.component import write_report
-from components.training.train_model.component import train_model
-from pipelines.tuning import tune
+from kfp_lifecycle.components.data.ingest_data.component import ingest_data
+from kfp_lifecycle.components.data.validate_data.component import validate_data
+from kfp_lifecycle.components.data.version_dataset.component import snapshot_dataset
+from kfp_lifecycle.components.deployment.promote_model.component import promote_model
+from kfp_lifecycle.components.deployment.register_model.component import register_model
+from kfp_lifecycle.components.deployment.release_model.component import release_model
+from kfp_lifecycle.components.deployment.validate_serving.component import validate_serving
+from kfp_lifecycle.components.evaluation.decide_promotion.component import decide_promotion
+from kfp_lifecycle.components.evaluation.evaluate_model.component import evaluate_model
+from kfp_lifecycle.components.evaluation.report_verdict.component import report_verdict
+from kfp_lifecycle.components.features.build_training_set.component import build_training_set
+from kfp_lifecycle.components.features.materialize_features.component import materialize_features
+from kfp_lifecycle.components.monitoring.check_serving_skew.component import validate_features
+from kfp_lifecycle.components.operations.load_project.component import load_project
+from kfp_lifecycle.components.operations.notify.component import notify
+from kfp_lifecycle.components.operations.write_report.component import write_report
+from kfp_lifecycle.components.training.train_model.component import train_model
+from kfp_lifecycle.pipelines.tuning import tune
 
 
 @dsl.pipeline(name="training", description="From the source to a model in production, or to the reasons why not.")

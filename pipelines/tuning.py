@@ -1,10 +1,10 @@
 """How the training pipeline searches for hyperparameters: chosen by the project while the pipeline is defined."""
 
-from components.environment import current_target
-from components.training.tune_hyperparameters.component import tune_hyperparameters
-from components.training.tune_with_katib.component import tune_with_katib
-from project.loading import CONFIGURATION_FILE, ConfigurationError, parse_configuration
-from project.tuning import Engine
+from kfp_lifecycle.compilation.component import current_target
+from kfp_lifecycle.components.training.tune_hyperparameters.component import tune_hyperparameters
+from kfp_lifecycle.components.training.tune_with_katib.component import tune_with_katib
+from kfp_lifecycle.config.loading import CONFIGURATION_FILE, ConfigurationError, parse_configuration
+from kfp_lifecycle.config.tuning import Engine
 
 
 def tune(project, training_set):

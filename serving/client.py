@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from serving.ports import LOOPBACK
+from kfp_lifecycle.serving.ports import LOOPBACK
 
 # A served score may differ from the registered one by this much: 32 bit arithmetic on another machine.
 SCORE_TOLERANCE = 1e-5

@@ -6,8 +6,8 @@ import inspect
 import os
 from dataclasses import dataclass
 
-from components.contract import ContractViolation
-from serving import start_server
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving import start_server
 
 IMAGE_VARIABLE = "LIFECYCLE_SERVING_IMAGE"
 PACKAGES_VARIABLE = "LIFECYCLE_SERVING_PACKAGES"

@@ -81,7 +81,9 @@ def main() -> None:
     if uri and not fetch(uri, FOLDER):
         sys.exit(f"there is no model at {uri}")
     os.chdir(FOLDER / "code")
-    os.execv(python, [python, "-s", "-m", "serving.server", f"--model_dir={FOLDER}", *sys.argv[1:]])
+    os.execv(
+        python, [python, "-s", "-m", "kfp_lifecycle.serving.server.server", f"--model_dir={FOLDER}", *sys.argv[1:]]
+    )
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.diary import Diary
-from simulation.market import HORIZON_DAYS, Market
-from simulation.population import DISCOUNTED_BILLS, Floats, Population
+from kfp_lifecycle.simulation.diary import Diary
+from kfp_lifecycle.simulation.market import HORIZON_DAYS, Market
+from kfp_lifecycle.simulation.population import DISCOUNTED_BILLS, Floats, Population
 
 BILLING_DAYS = 30
 PRICE_MEMORY_DAYS = 60.0

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from simulation.behaviour import live
-from simulation.database import create_database
-from simulation.faults import RENAMED_COLUMN, corrupt
-from simulation.market import HORIZON_DAYS, RECENT_DAYS, Market, open_market
-from simulation.population import draw_population
-from simulation.tables import Rows, write_tables
+from kfp_lifecycle.simulation.behaviour import live
+from kfp_lifecycle.simulation.database import create_database
+from kfp_lifecycle.simulation.faults import RENAMED_COLUMN, corrupt
+from kfp_lifecycle.simulation.market import HORIZON_DAYS, RECENT_DAYS, Market, open_market
+from kfp_lifecycle.simulation.population import draw_population
+from kfp_lifecycle.simulation.tables import Rows, write_tables
 
 INJECTIONS: dict[str, str] = {
     "price_rise": "List prices rise by 25% for the last 60 days: customers leave, downgrade and buy less. Good data.",

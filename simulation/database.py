@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from simulation.tables import Rows
-from simulation.words import VOCABULARY
+from kfp_lifecycle.simulation.tables import Rows
+from kfp_lifecycle.simulation.words import VOCABULARY
 
 TABLES: dict[str, dict[str, str]] = {
     "customers": {

@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 import numpy as np
 
-from simulation.market import RECENT_DAYS, Market
-from simulation.tables import Rows
+from kfp_lifecycle.simulation.market import RECENT_DAYS, Market
+from kfp_lifecycle.simulation.tables import Rows
 
 RENAMED_COLUMN = ("subscriptions", "monthly_charge", "monthly_fee")
 SWAPPED_COLUMNS = ("subscriptions", "plan", "payment_method")

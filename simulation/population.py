@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.market import RECENT_DAYS, Market
-from simulation.words import (
+from kfp_lifecycle.simulation.market import RECENT_DAYS, Market
+from kfp_lifecycle.simulation.words import (
     AGE_BANDS,
     CHANNELS,
     GENDERS,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulation.diary import Diary
-from simulation.market import Market
-from simulation.population import Population
-from simulation.words import (
+from kfp_lifecycle.simulation.diary import Diary
+from kfp_lifecycle.simulation.market import Market
+from kfp_lifecycle.simulation.population import Population
+from kfp_lifecycle.simulation.words import (
     DEVICES,
     MISSING,
     PAYMENT_STATUSES,

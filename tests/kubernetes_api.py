@@ -18,7 +18,7 @@ import yaml
 from kubernetes import client, utils
 from urllib3.exceptions import HTTPError
 
-from serving.ports import free_ports
+from kfp_lifecycle.serving.ports import free_ports
 from tests.servers import GO_PROGRAMS, ServerMissing, _folder, _running, _wait
 
 PROGRAM = GO_PROGRAMS / "kube-apiserver"

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from project.production import Store
-from project.stores import save_stores
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import save_stores
 
 Row = dict[str, Any]
 
@@ -160,7 +160,7 @@ def write_project(folder: Path, changes: Mapping[str, tuple[str, str] | str | No
             file.write_text(change)
     store = folder.parent / "online" / "library.db"
     save_stores(
-        Store(tracking_uri="-", dataset_remote="-", online_store=str(store), prediction_log="-", serving="local:-"),
+        Locations(tracking_uri="-", dataset_remote="-", online_store=str(store), prediction_log="-", serving="local:-"),
         folder,
     )
     return folder

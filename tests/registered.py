@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.champion import ALIAS
-from components.training.tracking import connect
+from kfp_lifecycle.registry.champion import ALIAS
+from kfp_lifecycle.registry.tracking import connect
 
 
 def make_champion(folder: Path, tracking_uri: str, model: str) -> str:

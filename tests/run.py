@@ -15,9 +15,9 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
-sys.path.insert(0, str(CHECKOUT))
+sys.path.insert(0, str(CHECKOUT / "src"))
 
-from environments.locks import environment_directory, interpreter  # noqa: E402
+from kfp_lifecycle.environments.locks import environment_directory, interpreter  # noqa: E402
 
 # Two at a time, as there are two cores at the least; those that take longest come first.
 FOLDERS = ("platform", "modelling", "validation", "katib", "serving")
@@ -44,7 +44,7 @@ def run_folder(folder: str, fast: bool, arguments: list[str]) -> Outcome:
     """Run the tests of one folder; each line is shown as it comes, behind the folder's name."""
     started = time.monotonic()
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    variables |= {"PYTHONPATH": str(CHECKOUT), "COLUMNS": str(WIDTH)}
+    variables |= {"PYTHONPATH": f"{CHECKOUT / 'src'}:{CHECKOUT}", "COLUMNS": str(WIDTH)}
     options = ["--durations", "10", "-m", "not slow"] if fast else ["--durations", "10"]
     if folder == "platform":
         options += ["--cov", "--cov-report", "term:skip-covered"] if not fast else []

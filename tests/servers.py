@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from environments.locks import interpreter
-from serving.ports import free_ports
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.serving.ports import free_ports
 
 VENV = Path(__file__).resolve().parents[1] / ".venv"
 # Built by .ci/go/build.

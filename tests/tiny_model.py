@@ -15,7 +15,7 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper
 
-from components.embedding import copy_modules
+from kfp_lifecycle.compilation.closure import copy_modules
 
 SITES = {"north": -1.0, "south": -2.0, "": -1.5}
 PIPELINE = """\
@@ -93,7 +93,7 @@ def make(folder: Path, version: str = "1", slope: float = 1.0) -> None:
     rows = json.loads(reference.head(20).to_json(orient="records"))
     examples = [{"score": row.pop("score"), "features": row} for row in rows]
     (folder / "serving.json").write_text(json.dumps({"latency": {}, "examples": examples}))
-    copy_modules(["serving.server"], folder / "code")
+    copy_modules(["kfp_lifecycle.serving.server.server"], folder / "code")
 
 
 if __name__ == "__main__":

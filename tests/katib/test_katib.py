@@ -19,13 +19,13 @@ from kubeflow.katib import ApiClient, KatibClient, V1beta1Experiment
 from kubeflow.katib.utils.utils import FakeResponse
 from kubernetes.client import Configuration
 
-from components.contract import OPENMP_VARIABLES, ContractViolation
-from components.training.trial_settings import TrialSettings
-from components.training.tune_with_katib import search as module
-from components.training.tune_with_katib.experiment import build_experiment
-from components.training.tune_with_katib.search import search
-from environments.locks import interpreter
-from project.tuning import Tuning
+from kfp_lifecycle.components.training.tune_with_katib import search as module
+from kfp_lifecycle.components.training.tune_with_katib.experiment import build_experiment
+from kfp_lifecycle.components.training.tune_with_katib.search import search
+from kfp_lifecycle.config.tuning import Tuning
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.runtime.contract import OPENMP_VARIABLES, ContractViolation
+from kfp_lifecycle.tuning.trial_settings import TrialSettings
 from tests.katib.cluster import NAMESPACE, Cluster, problems, serve, write_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -325,7 +325,7 @@ import sys
 from pathlib import Path
 from kubeflow.katib import KatibClient
 from kubernetes.client import Configuration
-from components.training.tune_with_katib import search
+from kfp_lifecycle.components.training.tune_with_katib import search
 search.POLL_SECONDS = 0.05
 client = KatibClient(client_configuration=Configuration(host=sys.argv[2]), namespace=sys.argv[3])
 place = Path(sys.argv[1])

@@ -17,7 +17,7 @@ from kubeflow.katib import KatibClient
 from kubernetes import client as kubernetes
 from test_katib import CRDS, Place, manifest
 
-from components.contract import ContractViolation
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.katib.cluster import NAMESPACE, Cluster
 from tests.kubernetes_api import ACCOUNT, ADMIN, ApiServer, kubernetes_api, repeated, rights_of_the_docs
 from tests.servers import running

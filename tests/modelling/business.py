@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from project.production import Store
-from project.stores import save_stores
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import save_stores
 
 FEATURES = [
     {"name": "charge", "type": "numeric"},
@@ -107,7 +107,7 @@ def write_project(folder: Path, state: Path, **sections: Any) -> Path:
     for section, values in sections.items():
         configuration[section] = {**configuration.get(section, {}), **values}
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
-    stores = Store(
+    stores = Locations(
         tracking_uri=f"sqlite:///{state / 'mlflow.db'}",
         dataset_remote="remote",
         online_store="online.db",

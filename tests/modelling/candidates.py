@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from components.evaluation.decide_promotion.promotion import decide
-from components.evaluation.evaluate_model.evaluation import evaluate
-from project.stores import load_stores
+from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
+from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
+from kfp_lifecycle.config.stores import load_stores
 from tests.modelling.business import write_project, write_training_set
 from tests.modelling.trained import train_model
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.evaluation.evaluate_model.evaluation import evaluate
+from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
 from tests.modelling.business import write_project
 from tests.modelling.trained import train_model
 

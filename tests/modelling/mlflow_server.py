@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from serving.ports import free_ports
+from kfp_lifecycle.serving.ports import free_ports
 
 # A server takes seconds to import: it is forked from a process that has done so, not from this one, whose threads a
 # fork would wait for in vain.

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from mlflow.artifacts import load_dict
 
-from components.contract import ContractViolation
-from components.deployment.promote_model.promotion import promote
-from components.deployment.register_model.registration import register
-from components.training.tracking import connect
+from kfp_lifecycle.components.deployment.promote_model.promotion import promote
+from kfp_lifecycle.components.deployment.register_model.registration import register
+from kfp_lifecycle.registry.tracking import connect
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.candidates import Candidate
 from tests.modelling.slow_model import make_slow
 
@@ -151,7 +151,7 @@ def test_an_approved_model_is_registered_with_its_verdict_and_its_successor_is_h
         folder = place / "registered"
         assert json.loads((folder / "model.json").read_text("utf-8"))["version"] == "1"
         assert json.loads((folder / "verdict.json").read_text("utf-8")) == verdict
-        assert (folder / "code" / "serving" / "server.py").is_file()
+        assert (folder / "code" / "kfp_lifecycle" / "serving" / "server" / "server.py").is_file()
         assert not list(folder.rglob("*.joblib"))
 
         (place / "deployment").write_text('{"model": "leaving", "version": "1"}', "utf-8")

@@ -16,13 +16,13 @@ import pytest
 import yaml
 from onnx import helper
 
-from components.contract import ContractViolation
-from components.evaluation.decide_promotion.comparison import Contest, Scored
-from components.evaluation.decide_promotion.verdict import Verdict, Window
-from components.evaluation.decide_promotion.windows import Rows
-from components.training.dataset import Part
-from project.gate import Compared
-from project.loading import load_configuration
+from kfp_lifecycle.components.evaluation.decide_promotion.comparison import Contest, Scored
+from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Verdict, Window
+from kfp_lifecycle.components.evaluation.decide_promotion.windows import Rows
+from kfp_lifecycle.config.gate import Compared
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.modelling.dataset import Part
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import DATES, write_project
 from tests.modelling.candidates import Candidate
 from tests.registered import make_champion

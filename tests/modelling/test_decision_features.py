@@ -10,17 +10,17 @@ import pandas as pd
 import pytest
 import yaml
 
-from components.champion import Champion, find_champion
-from components.contract import ContractViolation
-from components.evaluation.decide_promotion.comparison import compare
-from components.evaluation.decide_promotion.incumbent import Incumbent
-from components.features.build_training_set.training_set import build
-from components.training.dataset import TrainingSet, model_inputs
-from components.training.scoring import ModelFolder
-from project.configuration import Configuration
-from project.loading import load_configuration
-from project.production import Store
-from project.stores import load_stores, save_stores
+from kfp_lifecycle.components.evaluation.decide_promotion.comparison import compare
+from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import Incumbent
+from kfp_lifecycle.components.features.build_training_set.training_set import build
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import load_stores, save_stores
+from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
+from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.registry.champion import Champion, find_champion
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import LOANS_SO_FAR, PIPELINE, some_readers_and_loans, write_project, write_tables
 from tests.modelling.trained import train_model
 from tests.registered import make_champion
@@ -60,7 +60,7 @@ def train(place: Path, tables: Path, tracking_uri: str, sql: str) -> None:
     """A project, its training set and its model."""
     changes = {"pipeline.yaml": SMALL, "feature_repo/loans_so_far.sql": sql}
     project = write_project(place / "project", changes)
-    save_stores(Store(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
+    save_stores(Locations(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
     build(project, tables, place / "set")
     (place / "parameters.json").write_text('{"parameters": {"max_iter": 15, "min_samples_leaf": 5}}', "utf-8")
     train_model(project, place / "set", place / "parameters.json", place / "model")

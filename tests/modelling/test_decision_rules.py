@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from components.evaluation.bootstrap import Metric
-from components.evaluation.decide_promotion.gate import judge
-from components.evaluation.decide_promotion.promotion import tell
-from components.evaluation.decide_promotion.verdict import Verdict, json_schema
-from project.gate import Champion, GateRule
+from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge
+from kfp_lifecycle.components.evaluation.decide_promotion.promotion import tell
+from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Verdict, json_schema
+from kfp_lifecycle.config.gate import Champion, GateRule
+from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {
@@ -116,7 +116,7 @@ def test_what_no_comparison_can_measure_is_refused_when_the_project_is_read() ->
 def test_the_published_schema_is_that_of_the_code() -> None:
     published = json.loads((ROOT / "docs" / "verdict.schema.json").read_text("utf-8"))
     assert published == json_schema(), (
-        "run: python -m components.evaluation.decide_promotion.verdict > docs/verdict.schema.json"
+        "run: python -m kfp_lifecycle.components.evaluation.decide_promotion.verdict > docs/verdict.schema.json"
     )
 
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import fisher_exact
 
-from components.monitoring.detect_drift.rule import Finding, Input, compare, decide, drifted_inputs
-from components.monitoring.detect_drift.statistics import (
+from kfp_lifecycle.components.monitoring.detect_drift.rule import Finding, Input, compare, decide, drifted_inputs
+from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
     count_categories,
     count_numbers,
     holm,
     homogeneity,
     jensen_shannon,
 )
-from project.production import Monitoring
+from kfp_lifecycle.config.monitoring import Monitoring
 
 INPUTS = [Input("amount", "numeric"), Input("visits", "numeric"), Input("colour", "categorical")]
 RULE = Monitoring()

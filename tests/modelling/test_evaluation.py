@@ -17,12 +17,12 @@ import pytest
 from mlflow.utils.validation import path_not_unique, validate_param_and_metric_name
 from sklearn import metrics
 
-from components.contract import ContractViolation
-from components.evaluation.evaluate_model.evaluation import Evaluation, evaluate
-from components.evaluation.mlflow_record import record_verdict, recorded_name
-from components.training.tracking import connect
-from project.production import Store
-from project.stores import load_stores, save_stores
+from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import Evaluation, evaluate
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import load_stores, save_stores
+from kfp_lifecycle.registry.evaluation_record import record_verdict, recorded_name
+from kfp_lifecycle.registry.tracking import connect
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set
 from tests.modelling.trained import train_model
 
@@ -78,7 +78,7 @@ def without_latency(evaluation: Path) -> dict[str, Any]:
 def kept_at(evaluated: Evaluated, tracking_uri: str, folder: Path) -> Path:
     """A copy of the project whose records are kept elsewhere."""
     project = Path(shutil.copytree(evaluated.project, folder / "project"))
-    save_stores(Store(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
+    save_stores(Locations(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
     return project
 
 

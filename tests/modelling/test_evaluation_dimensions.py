@@ -13,22 +13,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from components.contract import ContractViolation
-from components.evaluation.bootstrap import Bootstrap, Metric
-from components.evaluation.evaluate_model.calibration_error import examine_calibration
-from components.evaluation.evaluate_model.decision_changes import examine_decision_changes
-from components.evaluation.evaluate_model.explanation import Explanation, reasons
-from components.evaluation.evaluate_model.fairness import GroupFairness, examine_fairness
-from components.evaluation.evaluate_model.findings import Sample
-from components.evaluation.evaluate_model.performance import compare_with_past, examine_performance
-from components.evaluation.evaluate_model.refits import area_in_past, event_rates, examine_leakage
-from components.evaluation.evaluate_model.robustness import examine_robustness, outside_range, with_noise
-from components.evaluation.evaluate_model.slices import examine_slices
-from components.training.calibration import Calibration
-from components.training.dataset import Feature, Part
-from project.evaluation import Evaluation
-from project.training import Calibration as Method
-from project.training import Costs
+from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import examine_calibration
+from kfp_lifecycle.components.evaluation.evaluate_model.decision_changes import examine_decision_changes
+from kfp_lifecycle.components.evaluation.evaluate_model.explanation import Explanation, reasons
+from kfp_lifecycle.components.evaluation.evaluate_model.fairness import GroupFairness, examine_fairness
+from kfp_lifecycle.components.evaluation.evaluate_model.findings import Sample
+from kfp_lifecycle.components.evaluation.evaluate_model.performance import compare_with_past, examine_performance
+from kfp_lifecycle.components.evaluation.evaluate_model.refits import area_in_past, event_rates, examine_leakage
+from kfp_lifecycle.components.evaluation.evaluate_model.robustness import examine_robustness, outside_range, with_noise
+from kfp_lifecycle.components.evaluation.evaluate_model.slices import examine_slices
+from kfp_lifecycle.config.evaluation import Evaluation
+from kfp_lifecycle.config.training import Calibration as Method
+from kfp_lifecycle.config.training import Costs
+from kfp_lifecycle.modelling.calibration import Calibration
+from kfp_lifecycle.modelling.dataset import Feature, Part
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, Metric
 
 pytestmark = pytest.mark.slow
 

@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from components.monitoring.detect_drift.rule import Input, compare, decide
-from environments.locks import environment_directory
-from project.production import Monitoring
+from kfp_lifecycle.components.monitoring.detect_drift.rule import Input, compare, decide
+from kfp_lifecycle.config.monitoring import Monitoring
+from kfp_lifecycle.environments.locks import environment_directory
 from tests.modelling.evaluated import train_and_evaluate
 
 DATA = environment_directory("datasets") / "nannyml" / "datasets" / "data"

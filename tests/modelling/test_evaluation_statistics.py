@@ -7,19 +7,19 @@ import pytest
 from scipy.stats import norm
 from sklearn import metrics
 
-from components.evaluation.area import area, newcombe_bound
-from components.evaluation.bootstrap import Bootstrap, interval, measure
-from components.evaluation.contributions import simultaneous, standard_error
-from components.evaluation.evaluate_model.calibration_error import (
+from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import (
     Reliability,
     calibration_errors,
     folded_normal_mean,
     recalibration,
     spiegelhalter,
 )
-from components.evaluation.evaluate_model.fairness import wilson
-from components.evaluation.ranking import Performance
-from project.training import Costs
+from kfp_lifecycle.components.evaluation.evaluate_model.fairness import wilson
+from kfp_lifecycle.config.training import Costs
+from kfp_lifecycle.modelling.metrics import Performance
+from kfp_lifecycle.uncertainty.area import area, newcombe_bound
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, interval, measure
+from kfp_lifecycle.uncertainty.contributions import simultaneous, standard_error
 
 COSTS = Costs(saved=240, action=15, success_rate=0.3)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from components.contract import ContractViolation
-from components.features.definitions import Definitions, load_definitions
-from project.loading import load_configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.features.definitions import Definitions, load_definitions
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import write_project
 
 CHECKOUT = Path(__file__).resolve().parents[2]

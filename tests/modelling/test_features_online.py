@@ -18,17 +18,17 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore as FeastSqlite
 from mlflow import MlflowClient
 from redis import Redis
 
-from components.contract import ContractViolation
-from components.deployment import registry
-from components.features.build_training_set.training_set import build
-from components.features.definitions import load_definitions
-from components.features.materialize_features.materialization import materialize
-from components.features.online import filling
-from components.features.online.servers import READERS
-from components.features.online.store import OnlineStore
-from project.loading import load_configuration
-from project.stores import load_stores, save_stores
-from serving.online_features import OnlineFeatures
+from kfp_lifecycle.components.features.build_training_set.training_set import build
+from kfp_lifecycle.components.features.materialize_features.materialization import materialize
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores, save_stores
+from kfp_lifecycle.features.definitions import load_definitions
+from kfp_lifecycle.features.online import filling
+from kfp_lifecycle.features.online.servers import READERS
+from kfp_lifecycle.features.online.store import OnlineStore
+from kfp_lifecycle.registry import versions as registry
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables
 from tests.online_stores import place, places, store_places
 from tests.servers import running

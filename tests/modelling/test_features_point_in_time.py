@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.contract import ContractViolation
-from components.features.definitions import load_definitions
-from components.features.offline.point_in_time import session, show_tables, view_values
-from project.loading import load_configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.features.definitions import load_definitions
+from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import START, expected_features, some_readers_and_loans, write_project, write_tables
 
 seconds = st.integers(0, 20 * 86_400)

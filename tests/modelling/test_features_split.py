@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from components.contract import ContractViolation
-from components.features.build_training_set.split import Split, snapshots_before, split_by_time
-from project.configuration import Configuration
-from project.loading import parse_configuration
+from kfp_lifecycle.components.features.build_training_set.split import Split, snapshots_before, split_by_time
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import parse_configuration
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import PIPELINE
 
 AS_OF = datetime(2026, 6, 30, 23, 23, 49, 500_000, tzinfo=UTC)

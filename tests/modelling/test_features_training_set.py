@@ -15,14 +15,14 @@ import pyarrow as pa
 import pytest
 from feast import FeatureStore, FileSource, RepoConfig
 
-from components.contract import ContractViolation
-from components.features.build_training_set import training_set as training_set_module
-from components.features.build_training_set.training_set import build
-from components.features.definitions import load_definitions
-from components.features.offline.history import FeatureHistory
-from components.features.offline.point_in_time import write_view_values
-from environments.locks import interpreter
-from project.loading import load_configuration
+from kfp_lifecycle.components.features.build_training_set import training_set as training_set_module
+from kfp_lifecycle.components.features.build_training_set.training_set import build
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.features.definitions import load_definitions
+from kfp_lifecycle.features.offline.history import FeatureHistory
+from kfp_lifecycle.features.offline.point_in_time import write_view_values
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables
 
 AS_OF = START + timedelta(days=60)
@@ -258,7 +258,7 @@ def test_snapshots_before_the_first_customer_are_not_counted(tmp_path: Path) -> 
 THERE_AND_BACK = """
 import sys
 from pathlib import Path
-from components.data.snapshot_dataset.versioning import checkout, snapshot
+from kfp_lifecycle.components.data.version_dataset.versioning import checkout, snapshot
 tables, remote, handed_on, back = map(Path, sys.argv[1:])
 checkout(snapshot(tables, str(remote), handed_on), str(remote), back)
 """

@@ -19,15 +19,15 @@ import pytest
 import sqlglot
 from sqlglot import exp
 
-from components.contract import ContractViolation
-from components.features.build_training_set.skew import nearly_same
-from components.features.build_training_set.training_set import build
-from components.features.definitions import load_definitions
-from components.features.offline import store as offline_store
-from components.features.offline.store import compute_view_values
-from project.loading import load_configuration
-from project.stores import load_stores, save_stores
-from serving.ports import free_ports
+from kfp_lifecycle.components.features.build_training_set.skew import nearly_same
+from kfp_lifecycle.components.features.build_training_set.training_set import build
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores, save_stores
+from kfp_lifecycle.features.definitions import load_definitions
+from kfp_lifecycle.features.offline import store as offline_store
+from kfp_lifecycle.features.offline.store import compute_view_values
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.ports import free_ports
 from tests.bigquery_service import Fields, Rows, Service, bigquery_service
 from tests.lending_library import START, some_readers_and_loans, write_project, write_tables
 from tests.servers import PASSWORD, fakesnow, running, spark_connect

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.contract import ContractViolation
-from components.monitoring.collect_predictions.collection import collect_predictions
-from components.monitoring.detect_drift.detection import detect_drift, independent
-from project.production import Store
-from project.stores import save_stores
+from kfp_lifecycle.components.monitoring.collect_predictions.collection import collect_predictions
+from kfp_lifecycle.components.monitoring.detect_drift.detection import detect_drift, independent
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.registered import make_champion
 from tests.tiny_model import PIPELINE, SITES, make
 
@@ -43,7 +43,7 @@ def project(registry: str, tmp_path: Path) -> Path:
 def write_project(folder: Path, registry: str, log: Path) -> Path:
     folder.mkdir()
     (folder / "pipeline.yaml").write_text(PIPELINE)
-    store = Store(
+    store = Locations(
         tracking_uri=registry, dataset_remote="-", online_store="-", prediction_log=str(log), serving="local:-"
     )
     save_stores(store, folder)

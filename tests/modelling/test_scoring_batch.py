@@ -10,16 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.contract import ContractViolation
-from components.features.build_training_set.training_set import build
-from components.features.materialize_features.materialization import materialize
-from components.scoring.score_batch.batch import score_batch
-from components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
-from components.training.dataset import Feature, TrainingSet, model_inputs
-from components.training.scoring import ModelFolder
-from project.stores import load_stores, save_stores
-from serving.model import ScoringModel
-from serving.online_features import OnlineFeatures
+from kfp_lifecycle.components.features.build_training_set.training_set import build
+from kfp_lifecycle.components.features.materialize_features.materialization import materialize
+from kfp_lifecycle.components.scoring.score_batch.batch import score_batch
+from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
+from kfp_lifecycle.config.stores import load_stores, save_stores
+from kfp_lifecycle.modelling.dataset import Feature, TrainingSet, model_inputs
+from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.server.model import ScoringModel
+from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
 from tests.modelling.trained import train_model
 from tests.registered import make_champion

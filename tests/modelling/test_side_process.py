@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from components.contract import ContractViolation, step
-from components.training.train_model.side_process import side_process
+from kfp_lifecycle.runtime.contract import ContractViolation, step
+from kfp_lifecycle.runtime.side_process import side_process
 
 
 def is_there(process: int) -> bool:
@@ -72,7 +72,7 @@ def test_one_that_is_killed_ends_the_training_and_the_message_says_where_to_look
 
 ENDLESS = """
 import os, time
-from components.training.train_model.side_process import side_process
+from kfp_lifecycle.runtime.side_process import side_process
 with side_process() as beside:
     print(beside.submit(os.getpid).result(), flush=True)
     beside.submit(time.sleep, 600).result()

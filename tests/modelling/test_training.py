@@ -21,11 +21,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
-from components.contract import ContractViolation
-from components.training.calibration import Calibration, fit_calibration
-from components.training.dataset import Feature, TrainingSet
-from components.training.decisions import best_threshold, decision_values
-from components.training.estimator import (
+from kfp_lifecycle.components.training.train_model.importance import feature_importance
+from kfp_lifecycle.components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
+from kfp_lifecycle.config.training import Calibration as Method
+from kfp_lifecycle.config.training import Costs, ThresholdRule, Training
+from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
+from kfp_lifecycle.modelling.dataset import Feature, TrainingSet
+from kfp_lifecycle.modelling.decisions import best_threshold, decision_values
+from kfp_lifecycle.modelling.estimator import (
     MOST_CATEGORIES,
     build_encoder,
     build_estimator,
@@ -33,12 +36,9 @@ from components.training.estimator import (
     fit,
     row_weights,
 )
-from components.training.export import export_onnx
-from components.training.scoring import ModelFolder, Scorer
-from components.training.train_model.importance import feature_importance
-from components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
-from project.training import Calibration as Method
-from project.training import Costs, ThresholdRule, Training
+from kfp_lifecycle.modelling.export import export_onnx
+from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import FEATURES, write_project, write_training_set
 from tests.modelling.trained import fit_model, train_model
 
@@ -149,8 +149,8 @@ def test_the_number_of_threads_changes_no_byte(
 EXPORTS = """
 import hashlib, sys
 from pathlib import Path
-from components.training.dataset import TrainingSet
-from project.training import Training
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.config.training import Training
 from tests.modelling.trained import fit_model
 training_set = TrainingSet(Path(sys.argv[1]))
 for estimator, parameters in [
@@ -344,7 +344,7 @@ def test_a_model_folder_holds_all_that_serving_and_monitoring_need(tmp_path: Pat
     assert (tmp_path / "model" / "feature_repo" / "features.py").is_file()
     assert (tmp_path / "model" / "pipeline.yaml").is_file()
 
-    from components.training.tracking import connect
+    from kfp_lifecycle.registry.tracking import connect
 
     run = connect(f"sqlite:///{tmp_path / 'state' / 'mlflow.db'}").get_run(metadata["run_id"])
     assert run.info.status == "FINISHED"

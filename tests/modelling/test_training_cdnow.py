@@ -8,13 +8,13 @@ import duckdb
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from components.data.tables import Manifest, TableSummary, write_manifest
-from components.features.build_training_set.training_set import build
-from components.training.dataset import TrainingSet
-from environments.locks import environment_directory
-from project.loading import load_configuration
-from project.packing import pack_project
-from project.stores import local_stores, save_stores
+from kfp_lifecycle.compilation.packing import pack_project
+from kfp_lifecycle.components.features.build_training_set.training_set import build
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.data.tables import Manifest, TableSummary, write_manifest
+from kfp_lifecycle.environments.locks import environment_directory
+from kfp_lifecycle.modelling.dataset import TrainingSet
 from tests.modelling.trained import fit_model
 
 pytestmark = pytest.mark.slow

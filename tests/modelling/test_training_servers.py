@@ -12,12 +12,12 @@ from urllib.parse import quote
 import boto3
 import pytest
 
-from components.contract import ContractViolation
-from components.deployment.register_model.registration import register
-from components.training.scoring import ModelFolder
-from components.training.tracking import connect
-from project.production import Store
-from project.stores import load_stores, save_stores
+from kfp_lifecycle.components.deployment.register_model.registration import register
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import load_stores, save_stores
+from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.registry.tracking import connect
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set
 from tests.modelling.trained import train_model
 from tests.servers import PASSWORD, Server, object_store, postgresql, running
@@ -51,7 +51,7 @@ def address(server: Server, password: str = PASSWORD) -> str:
 def project_at(tmp_path: Path, tracking_uri: str) -> tuple[Path, Path, Path]:
     """A project that keeps its records there, a training set and parameters."""
     project = write_project(tmp_path / "project", tmp_path / "state")
-    save_stores(Store(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
+    save_stores(Locations(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
     (tmp_path / "parameters").write_text(json.dumps({"parameters": {"max_iter": 5}}), "utf-8")
     return project, write_training_set(tmp_path / "set", rows=300), tmp_path / "parameters"
 

@@ -12,16 +12,16 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from components.contract import ContractViolation
-from components.features.build_training_set.training_set import build
-from components.features.definitions import load_definitions
-from components.training.calibration import ISOTONIC_GROUPS, fit_calibration
-from components.training.cross_validation import time_ordered_folds
-from components.training.dataset import TrainingSet
-from components.training.estimator import row_weights
-from project.loading import load_configuration
-from project.training import Calibration as Method
-from project.training import Training
+from kfp_lifecycle.components.features.build_training_set.training_set import build
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.training import Calibration as Method
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.features.definitions import load_definitions
+from kfp_lifecycle.modelling.calibration import ISOTONIC_GROUPS, fit_calibration
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.modelling.estimator import row_weights
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.tuning.cross_validation import time_ordered_folds
 from tests.lending_library import PIPELINE, START, some_readers_and_loans, write_project, write_tables
 from tests.modelling.business import write_training_set
 from tests.modelling.trained import fit_model

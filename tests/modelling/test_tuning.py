@@ -19,22 +19,22 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from components.contract import ContractViolation
-from components.training.cross_validation import Fold, fold_snapshots, time_ordered_folds
-from components.training.dataset import TrainingSet
-from components.training.parameter_importance import parameter_importance
-from components.training.study import Study, Trial
-from components.training.study_page import study_page
-from components.training.study_plots import study_plots
-from components.training.tune_hyperparameters.judging import Outcome, Setting
-from components.training.tune_hyperparameters.search import search
-from components.training.tune_hyperparameters.study_store import kept_study, study_name
-from components.training.tune_hyperparameters.tuning import median_bound, suggest, tune
-from components.training.tune_hyperparameters.workers import Died, Workers
-from project.production import Store
-from project.stores import load_stores, save_stores
-from project.training import Training
-from project.tuning import Tuning, active_values
+from kfp_lifecycle.components.training.tune_hyperparameters.judging import Outcome, Setting
+from kfp_lifecycle.components.training.tune_hyperparameters.search import search
+from kfp_lifecycle.components.training.tune_hyperparameters.study_store import kept_study, study_name
+from kfp_lifecycle.components.training.tune_hyperparameters.tuning import median_bound, suggest, tune
+from kfp_lifecycle.components.training.tune_hyperparameters.workers import Died, Workers
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import load_stores, save_stores
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.config.tuning import Tuning, active_values
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.tuning.cross_validation import Fold, fold_snapshots, time_ordered_folds
+from kfp_lifecycle.tuning.parameter_importance import parameter_importance
+from kfp_lifecycle.tuning.study import Study, Trial
+from kfp_lifecycle.tuning.study_page import study_page
+from kfp_lifecycle.tuning.study_plots import study_plots
 from tests.modelling.business import write_project, write_training_set
 
 pytestmark = pytest.mark.slow
@@ -250,7 +250,7 @@ def test_a_worker_has_threads_though_those_of_the_process_that_started_it_have_w
 
 ENDLESS = """
 import time
-from components.training.tune_hyperparameters.workers import Workers
+from kfp_lifecycle.components.training.tune_hyperparameters.workers import Workers
 with Workers(cores=2, most=2) as workers:
     workers.begin(time.sleep)
     for number in range(2):
@@ -276,7 +276,7 @@ def test_workers_do_not_outlive_the_process_that_was_killed() -> None:
 SEARCH = """
 import sys
 from pathlib import Path
-from components.training.tune_hyperparameters.search import search
+from kfp_lifecycle.components.training.tune_hyperparameters.search import search
 search(*map(Path, sys.argv[1:]))
 """
 
@@ -292,7 +292,7 @@ class TestACutOffSearch:
             training={"parameters": {"max_iter": 60}},
         )
         stores = load_stores(project).model_dump()
-        save_stores(Store.model_validate({**stores, "study_store": str(tmp_path / "studies")}), project)
+        save_stores(Locations.model_validate({**stores, "study_store": str(tmp_path / "studies")}), project)
         return project
 
     def test_goes_on_after_kill_9_and_finds_what_it_would_have_found(self, tmp_path: Path, project: Path) -> None:
@@ -339,7 +339,7 @@ class TestACutOffSearch:
     def test_a_second_process_waits_for_the_first(self, tmp_path: Path) -> None:
         hold = (
             "import sys, time; from pathlib import Path\n"
-            "from components.training.tune_hyperparameters.study_store import kept_study\n"
+            "from kfp_lifecycle.components.training.tune_hyperparameters.study_store import kept_study\n"
             "with kept_study(Path(sys.argv[1]), 'name'): print('held', flush=True); time.sleep(4)"
         )
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

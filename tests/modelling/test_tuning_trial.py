@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.contract import ContractViolation
-from components.training import trial
-from components.training.cross_validation import score_folds, time_ordered_folds
-from components.training.dataset import TrainingSet
-from components.training.trial_settings import METRIC, PARAMETERS_VARIABLE, SETTINGS_VARIABLE, TrialSettings
-from project.training import Training
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.tuning import trial
+from kfp_lifecycle.tuning.cross_validation import score_folds, time_ordered_folds
+from kfp_lifecycle.tuning.trial_settings import METRIC, PARAMETERS_VARIABLE, SETTINGS_VARIABLE, TrialSettings
 from tests.katib_rules import WITHOUT_TIME, collect, observe
 from tests.modelling.business import write_training_set
 

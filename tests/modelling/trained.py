@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from components.training.dataset import TrainingSet
-from components.training.train_model import fitting, training
-from components.training.train_model.side_process import side_process
-from project.training import Training
+from kfp_lifecycle.components.training.train_model import fitting, training
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.runtime.side_process import side_process
 
 _open = contextlib.ExitStack()
 

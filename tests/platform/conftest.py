@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from serving.ports import free_ports, is_free
+from kfp_lifecycle.serving.ports import free_ports, is_free
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_COPIED = shutil.ignore_patterns(
@@ -50,10 +50,10 @@ class Checkout:
         return done
 
     def command(self, *arguments: str) -> list[str]:
-        return [str(self.folder / ".venv" / "bin" / "python"), "-m", "lifecycle", *arguments]
+        return [str(self.folder / ".venv" / "bin" / "python"), "-m", "kfp_lifecycle.cli", *arguments]
 
     def variables(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.folder), "COLUMNS": "200", "NO_COLOR": "1"}
+        return {**os.environ, "PYTHONPATH": str(self.folder / "src"), "COLUMNS": "200", "NO_COLOR": "1"}
 
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = json.loads(self.lifecycle("status", "--json").stdout)
@@ -66,7 +66,7 @@ class Checkout:
 
 def new_checkout(folder: Path) -> Checkout:
     """Copy the working tree and link the built environments into it."""
-    shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
+    shutil.copytree(ROOT, folder, ignore=NOT_COPIED, symlinks=True)
     (folder / ".venv").symlink_to(ROOT / ".venv")
     (folder / ".lifecycle").mkdir()
     (folder / ".lifecycle" / "environments").symlink_to(ROOT / ".lifecycle" / "environments")

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from components.deployment.release_model.targets import release_to_target
-from environments.locks import interpreter
-from project.production import Store
-from project.stores import save_stores
-from serving.client import Answer, Client, v2_request
+from kfp_lifecycle.components.deployment.release_model.targets import release_to_target
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.serving.client import Answer, Client, v2_request
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}]
@@ -48,7 +48,7 @@ class Place:
         values = yaml.safe_load((model / "pipeline.yaml").read_text())
         values["deployment"] |= {"http_port": self.port, **deployment}
         (project / "pipeline.yaml").write_text(yaml.safe_dump(values))
-        stores = Store(
+        stores = Locations(
             tracking_uri="sqlite://",
             dataset_remote=str(self.folder),
             online_store="",

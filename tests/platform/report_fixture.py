@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from components.operations.write_report.report import ArtifactView, State, StepView
+from kfp_lifecycle.reports.report import ArtifactView, State, StepView
 
 CONFIGURATION = """\
 name: churn

@@ -28,7 +28,7 @@ def exposed_series() -> set[str]:
     """What the server's own metrics and KServe's are called where Prometheus reads them."""
     suffixes = {"Counter": ["_total"], "Histogram": ["_bucket", "_count", "_sum"]}
     suffixes |= {"Gauge": [""], "GaugeMetricFamily": [""]}
-    source = "\n".join(file.read_text("utf-8") for file in (ROOT / "serving").glob("*.py"))
+    source = "\n".join(file.read_text("utf-8") for file in (ROOT / "serving").rglob("*.py"))
     series = {name + suffix for kind, name in DEFINED.findall(source) for suffix in suffixes[kind]}
     of_kserve = [value for value in vars(kserve.metrics).values() if isinstance(value, Histogram)]
     return series | {metric.describe()[0].name + suffix for metric in of_kserve for suffix in suffixes["Histogram"]}

@@ -3,12 +3,12 @@
 import pytest
 from kfp.dsl import Artifact, Output
 
-from components.catalogue import CATALOGUE, ROOT, catalogue, described
-from components.environment import component, components_of
+from kfp_lifecycle.compilation.catalogue import CATALOGUE, ROOT, catalogue, described
+from kfp_lifecycle.compilation.component import component, components_of
 
 
 def test_the_catalogue_is_fresh() -> None:
-    stale = "docs/components.md is stale: run `python -m components.catalogue`"
+    stale = "docs/components.md is stale: run `python -m kfp_lifecycle.compilation.catalogue`"
     assert CATALOGUE.read_text(encoding="utf-8") == catalogue(), stale
 
 

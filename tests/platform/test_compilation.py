@@ -17,25 +17,25 @@ import yaml
 from kfp import components as kfp_components
 
 from compile import main as compile_command
-from components.embedding import archive, bare, module_closure
-from components.environment import Target, TargetName, components_of
-from environments.locks import (
-    CLUSTER_ENVIRONMENTS,
-    SERVER_ENVIRONMENTS,
-    STEP_ENVIRONMENTS,
-    interpreter,
-    pinned_requirements,
-)
-from platforms.compilation import (
+from kfp_lifecycle.compilation.closure import archive, bare, module_closure
+from kfp_lifecycle.compilation.component import Target, TargetName, components_of
+from kfp_lifecycle.compilation.packing import pack_project
+from kfp_lifecycle.compilation.pipeline import (
     PIPELINES,
     compile_components,
     compile_pipeline,
     recurrence,
     refuse_untranspilable,
 )
-from project.loading import ConfigurationError, load_configuration
-from project.packing import pack_project
-from project.production import Schedules
+from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.config.schedules import Schedules
+from kfp_lifecycle.environments.locks import (
+    CLUSTER_ENVIRONMENTS,
+    SERVER_ENVIRONMENTS,
+    STEP_ENVIRONMENTS,
+    interpreter,
+    pinned_requirements,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = {"churn": ROOT, "cdnow": ROOT / "examples" / "cdnow"}
@@ -83,8 +83,8 @@ class TestEveryPipeline:
 
 @pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
 def test_a_components_embedded_code_fits_a_process_argument(component: object) -> None:
-    from components.environment import LifecycleComponent
-    from project.packing import pack_project
+    from kfp_lifecycle.compilation.component import LifecycleComponent
+    from kfp_lifecycle.compilation.packing import pack_project
 
     assert isinstance(component, LifecycleComponent)
     _, files = pack_project(ROOT)
@@ -95,7 +95,7 @@ def test_a_components_embedded_code_fits_a_process_argument(component: object) -
 def test_a_component_fits_one_screen_and_explains_every_argument(component: object) -> None:
     import inspect
 
-    from components.environment import LifecycleComponent
+    from kfp_lifecycle.compilation.component import LifecycleComponent
 
     assert isinstance(component, LifecycleComponent)
     source = inspect.getsource(sys.modules[component.function.__module__])
@@ -147,7 +147,7 @@ def test_every_component_can_be_loaded_from_its_own_yaml(tmp_path: Path) -> None
 
 
 def test_a_change_to_the_training_code_changes_only_the_steps_that_hold_it() -> None:
-    module = "components.training.train_model.training"
+    module = "kfp_lifecycle.components.training.train_model.training"
     holders = {
         name for name, component in COMPONENTS.items() if module_file_path(module) in component.files(Target("local"))
     }
@@ -349,7 +349,7 @@ def test_code_travels_without_comments_and_docstrings_and_keeps_its_line_numbers
     written = b'"""Of\n\ntwo lines."""  # noqa\n\n\nclass Broken(Exception):  # why\n    """None: \xc3\xa9."""\n\n\n'
     written += b'# Kept.\nlast = "# kept"\n'
     assert bare(written) == b'""\n\n\n\n\nclass Broken(Exception):\n    ""\n\n\n\nlast = "# kept"\n'
-    travelling = module_closure(["components.embedding"])["components/embedding.py"]
+    travelling = module_closure(["kfp_lifecycle.compilation.closure"])["compilation/closure.py"]
     assert len(travelling.splitlines()) == len((ROOT / "components" / "embedding.py").read_bytes().splitlines())
     assert bare(travelling) == travelling
 

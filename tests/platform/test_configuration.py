@@ -10,13 +10,13 @@ import jsonschema
 import pytest
 import yaml
 
-from components.contract import ContractViolation
-from components.embedding import PROJECT_FOLDER
-from components.operations.load_project.unpacking import unpack_project
-from lifecycle.explanation import explanation
-from project.configuration import Configuration
-from project.loading import ConfigurationError, configuration_schema, load_configuration
-from project.packing import pack_project
+from kfp_lifecycle.cli.explanation import explanation
+from kfp_lifecycle.compilation.closure import PROJECT_FOLDER
+from kfp_lifecycle.compilation.packing import pack_project
+from kfp_lifecycle.components.operations.load_project.unpacking import unpack_project
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import ConfigurationError, configuration_schema, load_configuration
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = [ROOT, ROOT / "examples" / "cdnow"]

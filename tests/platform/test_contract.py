@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from components.contract import TERMINATION_LOG_BYTES, ContractViolation, step
-from components.embedding import imported_names
-from components.environment import LifecycleComponent, components_of
-from environments.locks import interpreter
+from kfp_lifecycle.compilation.closure import imported_names
+from kfp_lifecycle.compilation.component import LifecycleComponent, components_of
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.runtime.contract import TERMINATION_LOG_BYTES, ContractViolation, step
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = components_of(ROOT)
 # What makes the step what it is; neither imports a library.
-BEFORE_THE_STEP = {"components.contract.step", "components.training.train_model.side_process.side_process"}
+BEFORE_THE_STEP = {"kfp_lifecycle.runtime.contract.step", "kfp_lifecycle.runtime.side_process.side_process"}
 
 
 @dataclass
@@ -109,7 +109,7 @@ def test_a_library_that_is_missing_is_a_failure_like_others(output: Output, term
 )
 def test_threads_that_wait_for_each_other_soon_give_up_their_core(own: dict[str, str], turns: str) -> None:
     """What OpenMP itself, as scikit-learn brings it along, says when a step imports it."""
-    code = "from components.contract import step\nwith step():\n    import sklearn.ensemble"
+    code = "from kfp_lifecycle.runtime.contract import step\nwith step():\n    import sklearn.ensemble"
     removed = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     kept = {name: value for name, value in os.environ.items() if name not in removed}
     variables = {**kept, **own, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "VERBOSE"}
@@ -130,7 +130,7 @@ def test_a_component_imports_what_it_works_with_inside_its_step(component: Lifec
 # What is in a circle lives until the next search for garbage.
 CIRCLE = """
 import gc, sys
-from components.contract import step
+from kfp_lifecycle.runtime.contract import step
 class Circle:
     def __init__(self): self.itself = self
     def __del__(self): print("collected")

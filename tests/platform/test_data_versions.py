@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from environments.locks import interpreter
-from lifecycle.cli import app
-from platforms.local import runs
-from platforms.local.runs import EVENTS_FILE, RunRecord
-from platforms.local.state import CHECKOUT
+from kfp_lifecycle.cli.cli import app
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.local import runs
+from kfp_lifecycle.local.runs import EVENTS_FILE, RunRecord
+from kfp_lifecycle.local.state import CHECKOUT
 
 SNAPSHOT = (
-    "import sys; from pathlib import Path; from components.data.snapshot_dataset.versioning import snapshot; "
+    "import sys; from pathlib import Path; "
+    "from kfp_lifecycle.components.data.version_dataset.versioning import snapshot; "
     "print(snapshot(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))"
 )
 

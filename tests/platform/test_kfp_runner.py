@@ -15,8 +15,8 @@ import pytest
 from kfp import compiler, dsl
 from kfp.dsl import Artifact, Metrics, Output, PipelineTaskFinalStatus
 
-from components.environment import component
-from platforms.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
+from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
 
 
 @component(environment="platform")
@@ -25,7 +25,7 @@ def greet(name: str, greeting: Output[Artifact], length: Output[Metrics]):
     import sys
     from pathlib import Path
 
-    from components.contract import ContractViolation, step
+    from kfp_lifecycle.runtime.contract import ContractViolation, step
 
     with step(greeting):
         if not name:
@@ -188,7 +188,7 @@ def test_a_run_leaves_no_scratch_files(folder: Path) -> None:
 
 
 def test_a_missing_environment_is_named_with_its_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platforms.local.kfp_runner.lock_digest", lambda name: "other")
+    monkeypatch.setattr("kfp_lifecycle.local.kfp_runner.lock_digest", lambda name: "other")
     with pytest.raises(EnvironmentMissing, match="make setup"):
         run(folder, name="Ada")
 

@@ -10,14 +10,15 @@ import pytest
 import yaml
 from kubernetes import client as kubernetes
 
-from components.contract import ContractViolation
-from project.production import Deployment, Store
-from serving.container import IMAGE_VARIABLE, Container, serving_container
-from serving.inference_service import inference_service, storage_uri
-from serving.live_service import VERSION, VERSION_BEFORE
+from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE, Container, serving_container
+from kfp_lifecycle.serving.release.kserve.inference_service import inference_service, storage_uri
+from kfp_lifecycle.serving.release.kserve.live_service import VERSION, VERSION_BEFORE
 
 DEFINITION = Path(__file__).resolve().parents[3] / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
-STORES = Store(
+STORES = Locations(
     tracking_uri="http://mlflow",
     dataset_remote="s3://datasets",
     online_store="redis://:${REDIS_PASSWORD}@redis:6379",

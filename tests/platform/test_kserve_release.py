@@ -13,16 +13,16 @@ import yaml
 from kserve_cluster import Cluster, InferenceService, serve
 from kubernetes.config import kube_config
 
-from components.contract import ContractViolation
-from components.deployment.release_model.targets import release_to_target
-from components.deployment.rollback_model.reversal import roll_back
-from platforms.compilation import ROOT
-from project.production import Store
-from project.stores import save_stores
-from serving import live_service
-from serving.container import IMAGE_VARIABLE
+from kfp_lifecycle.compilation.pipeline import ROOT
+from kfp_lifecycle.components.deployment.release_model.targets import release_to_target
+from kfp_lifecycle.components.deployment.rollback_model.reversal import roll_back
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE
+from kfp_lifecycle.serving.release.kserve import live_service
 
-STORES = Store(
+STORES = Locations(
     tracking_uri="http://mlflow",
     dataset_remote="s3://datasets",
     online_store="redis://redis:6379",

@@ -17,9 +17,9 @@ from kubernetes.config import kube_config
 from test_kserve import BUILT, DEFINITION, STOCK, manifest
 from test_kserve_release import Place, resolving
 
-from components.contract import ContractViolation
-from serving import live_service
-from serving.container import IMAGE_VARIABLE
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE
+from kfp_lifecycle.serving.release.kserve import live_service
 from tests.kubernetes_api import ACCOUNT, ADMIN, ApiServer, kubernetes_api, repeated, rights_of_the_docs
 from tests.servers import running
 

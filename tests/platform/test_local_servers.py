@@ -18,13 +18,13 @@ import pytest
 from conftest import port_pair
 from local_release import INPUTS, REQUEST, Load, Place, make_model
 
-from components.contract import ContractViolation
-from components.deployment.rollback_model.reversal import roll_back
-from environments.locks import interpreter
-from serving.client import Client, scores_in, v2_request
-from serving.local import endpoints, rollback, start, stop
-from serving.local_servers import INTERPRETER_VARIABLE
-from serving.supervisor import Supervisor, quoted
+from kfp_lifecycle.components.deployment.rollback_model.reversal import roll_back
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import Client, scores_in, v2_request
+from kfp_lifecycle.serving.release.local.operations import endpoints, rollback, start, stop
+from kfp_lifecycle.serving.release.local.servers import INTERPRETER_VARIABLE
+from kfp_lifecycle.serving.release.local.supervisor import Supervisor, quoted
 
 pytestmark = [
     pytest.mark.slow,
@@ -47,7 +47,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[name] = shutil.copytree(made["1"], folder / name)
         description = made[name] / "model.json"
         description.write_text(description.read_text().replace('"version": "1"', f'"version": "{version}"'))
-        code = made[name] / "code" / "serving" / "model.py"
+        code = made[name] / "code" / "kfp_lifecycle" / "serving" / "server" / "model.py"
         code.write_text(code.read_text().replace("        tensors = {\n", line + "        tensors = {\n"))
     return made
 
@@ -201,7 +201,8 @@ def test_a_server_that_cannot_start_ends_the_release_with_its_last_words(
 def test_an_interrupted_release_leaves_the_champion_with_all_traffic(served: Place, models: dict[str, Path]) -> None:
     project = served.project(models["2"], steps=[50, 100], requests_per_step=100_000)
     code = (
-        "from pathlib import Path; from components.deployment.release_model.targets import release_to_target as r; "
+        "from pathlib import Path; "
+        "from kfp_lifecycle.components.deployment.release_model.targets import release_to_target as r; "
         f"r(Path({str(project)!r}), Path({str(models['2'])!r}), '', Path({str(served.folder / 'never.json')!r}))"
     )
     release = subprocess.Popen([str(interpreter("platform")), "-c", code], env={**os.environ, "PYTHONPATH": "."})

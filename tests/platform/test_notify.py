@@ -14,11 +14,11 @@ import pytest
 from kfp import compiler, dsl
 from kfp.dsl import PipelineTaskFinalStatus
 
-from components.environment import component
-from components.operations.notify.component import notify
-from components.operations.notify.delivery import ATTEMPTS, deliver
-from components.operations.notify.message import LONGEST_REASON, describe_end
-from platforms.local.kfp_runner import Session, StepOutputs, run_pipeline
+from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.components.operations.notify.component import notify
+from kfp_lifecycle.components.operations.notify.delivery import ATTEMPTS, deliver
+from kfp_lifecycle.components.operations.notify.message import LONGEST_REASON, describe_end
+from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
 
 SECRET = "T024-B911-x9s8d7f6"
 
@@ -176,7 +176,7 @@ def test_the_address_is_never_printed_even_when_it_is_wrong(address: str, capfd:
 @component(environment="platform")
 def work(reason: str):
     """Fail for a reason, or do nothing."""
-    from components.contract import ContractViolation, step
+    from kfp_lifecycle.runtime.contract import ContractViolation, step
 
     with step():
         if reason:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import ports
-from serving.ports import free_ports, is_free
+from kfp_lifecycle.serving import ports
+from kfp_lifecycle.serving.ports import free_ports, is_free
 
 
 def test_a_port_that_somebody_listens_to_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

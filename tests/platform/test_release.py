@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from components.contract import ContractViolation
-from components.embedding import ROOT, archive
-from components.environment import Target, components_of
-from project.production import Deployment
-from serving.client import Answer, quantile
-from serving.release import Example, Observation, Stage, judge, plan, release
-from serving.traffic import Counts
+from kfp_lifecycle.compilation.closure import ROOT, archive
+from kfp_lifecycle.compilation.component import Target, components_of
+from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import Answer, quantile
+from kfp_lifecycle.serving.release.release import Example, Observation, Stage, judge, plan, release
+from kfp_lifecycle.serving.release.traffic import Counts
 
 INPUTS = [{"name": "temperature", "type": "numeric"}]
 EXAMPLES = [Example({"temperature": 1.0}, 0.5)]

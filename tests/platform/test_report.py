@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kfp.dsl import HTML, Artifact
 
-from components.contract import ContractViolation
-from components.operations.write_report import formatting, geometry
-from components.operations.write_report.component import write_report
-from components.operations.write_report.report import (
+from kfp_lifecycle.components.operations.write_report.component import write_report
+from kfp_lifecycle.config.loading import parse_configuration
+from kfp_lifecycle.reports import formatting, geometry
+from kfp_lifecycle.reports.report import (
     ArtifactView,
     Failure,
     Outcome,
@@ -32,7 +32,7 @@ from components.operations.write_report.report import (
     render,
     write_run_report,
 )
-from project.loading import parse_configuration
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 NAUGHTY = Path(__file__).parents[3] / "shared" / "data" / "naughty" / "blns.txt"
 CSS = Path(geometry.__file__).with_name("report.css")

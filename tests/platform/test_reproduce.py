@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from conftest import Checkout, new_checkout
 
-from components.code_version import CodeVersion, code_version
-from lifecycle import reproduce
+from kfp_lifecycle.cli import reproduce
+from kfp_lifecycle.runtime.code_version import CodeVersion, code_version
 
 
 @pytest.mark.slow
@@ -42,8 +42,8 @@ def test_what_cannot_be_had_is_named_and_nothing_is_trained(tmp_path: Path, monk
     origin = {"pipeline_run": "training-1", "code": {"commit": "", "changed": []}}
     with pytest.raises(reproduce.CannotReproduce, match=r"training-1 is not kept in .*its commit is not known"):
         reproduce.compiled_pipeline(tmp_path, origin, tmp_path, print)
-    origin["code"] = {"commit": "1" * 40, "changed": ["components/contract.py"]}
-    with pytest.raises(reproduce.CannotReproduce, match=r"changes to components/contract.py were never committed"):
+    origin["code"] = {"commit": "1" * 40, "changed": ["runtime/contract.py"]}
+    with pytest.raises(reproduce.CannotReproduce, match=r"changes to runtime/contract.py were never committed"):
         reproduce.compiled_pipeline(tmp_path, origin, tmp_path, print)
     origin["code"] = {"commit": "1" * 40, "changed": []}
     with pytest.raises(reproduce.CannotReproduce, match=r"the commit 1{40} is not in the repository"):
@@ -94,7 +94,7 @@ def test_a_version_of_code_is_its_commit_and_what_was_changed_since(repository: 
 
 
 def test_a_version_survives_the_way_to_a_step(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from components.code_version import VARIABLE, recorded_version
+    from kfp_lifecycle.runtime.code_version import VARIABLE, recorded_version
 
     version = code_version(repository)
     monkeypatch.setenv(VARIABLE, version.variable())
@@ -119,7 +119,7 @@ def test_the_code_of_a_run_that_was_cleared_comes_from_its_commit_and_change(
     module = checkout / "components" / "training" / "decisions.py"
     module.write_text(module.read_text("utf-8") + "\nCHANGED = True\n", "utf-8")
     version = code_version(checkout)
-    assert version.changed == ("components/training/decisions.py",)
+    assert version.changed == ("modelling/decisions.py",)
     original = tmp_path / "original"
     original.mkdir()
     for part in ("feature_repo", "expectations"):

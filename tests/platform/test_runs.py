@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from platforms.local import runs
-from platforms.local.runs import RunRecord, RunState, all_runs, run_to_resume
+from kfp_lifecycle.local import runs
+from kfp_lifecycle.local.runs import RunRecord, RunState, all_runs, run_to_resume
 
 
 def record(pipeline: str, hour: int, state: RunState) -> None:

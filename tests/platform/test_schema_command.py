@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from environments.locks import interpreter
+from kfp_lifecycle.environments.locks import interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,8 +11,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from simulation.business import CHUNK, simulate
-from simulation.database import TABLES
+from kfp_lifecycle.simulation.business import CHUNK, simulate
+from kfp_lifecycle.simulation.database import TABLES
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -
     simulate(first, **arguments)
     simulate(second, **arguments)
     code = (
-        "from pathlib import Path; from simulation.business import simulate; "
+        "from pathlib import Path; from kfp_lifecycle.simulation.business import simulate; "
         f"simulate(Path({str(third)!r}), **{arguments})"
     )
     # Memory that was never written to holds something else there: none of it may reach the file.
@@ -115,7 +115,7 @@ def test_a_single_customer_makes_a_business(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_customers(tmp_path: Path) -> None:
     code = (
-        "import resource, sys; from pathlib import Path; from simulation.business import simulate; "
+        "import resource, sys; from pathlib import Path; from kfp_lifecycle.simulation.business import simulate; "
         "simulate(Path(sys.argv[1]), customers=int(sys.argv[2]), days=365); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

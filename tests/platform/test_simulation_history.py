@@ -12,8 +12,8 @@ import duckdb
 import numpy as np
 import pytest
 
-from simulation.business import SimulationSummary, simulate
-from simulation.database import TABLES
+from kfp_lifecycle.simulation.business import SimulationSummary, simulate
+from kfp_lifecycle.simulation.database import TABLES
 
 CUSTOMERS, DAYS, END = 3_000, 730, date(2026, 6, 30)
 CUSTOMERS, DAYS, END = 3_000, 730, date(2026, 6, 30)

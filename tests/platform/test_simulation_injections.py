@@ -10,8 +10,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from simulation.business import INJECTIONS, simulate
-from simulation.database import TABLES
+from kfp_lifecycle.simulation.business import INJECTIONS, simulate
+from kfp_lifecycle.simulation.database import TABLES
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.container import PACKAGES_VARIABLE, Container
+from kfp_lifecycle.serving.container import PACKAGES_VARIABLE, Container
 
 # In place of the model's own server: says what it was started with.
 SERVER = """
@@ -39,9 +39,10 @@ def start(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    code = tmp_path / "model" / "code" / "serving"
+    code = tmp_path / "model" / "code" / "kfp_lifecycle" / "serving" / "server"
     code.mkdir(parents=True)
-    (code / "__init__.py").write_text("")
+    for package in (code, code.parent, code.parent.parent):
+        (package / "__init__.py").write_text("")
     (code / "server.py").write_text(SERVER)
     return tmp_path / "model"
 

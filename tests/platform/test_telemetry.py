@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from environments.locks import environment_directory, interpreter
-from platforms.local.variables import NO_TELEMETRY
+from kfp_lifecycle.environments.locks import environment_directory, interpreter
+from kfp_lifecycle.local.variables import NO_TELEMETRY
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCH = ROOT / "tests" / "telemetry_watch"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from components.contract import ContractViolation
-from components.monitoring.trigger_retraining.request import announce, write_request
-from project.loading import load_configuration
+from kfp_lifecycle.components.monitoring.trigger_retraining.request import announce, write_request
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 PROJECT = Path(__file__).parents[2]
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.environment import Target
-from components.training.tune_with_katib.component import tune_with_katib
-from environments.locks import interpreter, lock_digest
-from platforms.compilation import compile_pipeline
-from project.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.compilation.component import Target
+from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.components.training.tune_with_katib.component import tune_with_katib
+from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.environments.locks import interpreter, lock_digest
 from tests.katib.cluster import Cluster, serve, write_trainer
 
 ROOT = Path(__file__).resolve().parents[2]

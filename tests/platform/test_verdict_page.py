@@ -13,10 +13,10 @@ from html_page import Page
 from jsonschema import Draft202012Validator
 from kfp.dsl import HTML, Artifact, Model
 
-from components.contract import ContractViolation
-from components.evaluation.decide_promotion.verdict import ChampionOutcome, Comparison, Verdict, Window
-from components.evaluation.report_verdict.component import report_verdict
-from components.evaluation.report_verdict.page import write_verdict_page
+from kfp_lifecycle.components.evaluation.decide_promotion.verdict import ChampionOutcome, Comparison, Verdict, Window
+from kfp_lifecycle.components.evaluation.report_verdict.component import report_verdict
+from kfp_lifecycle.components.evaluation.report_verdict.page import write_verdict_page
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 NAUGHTY = "<script>alert(1)</script> \" ' & {{ 7 * 7 }} \N{RIGHT-TO-LEFT OVERRIDE}"
 SENTENCE = "roc_auc is 0.809, that of version 2 0.797: better by 0.012: passed."

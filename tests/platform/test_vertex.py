@@ -13,17 +13,18 @@ from typing import Any
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
-from components.contract import ContractViolation
-from project.production import Deployment, Store
-from serving.container import IMAGE_VARIABLE, PACKAGES_VARIABLE
-from serving.release import Example, release
-from serving.vertex_endpoint import VertexTraffic, return_traffic
+from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE, PACKAGES_VARIABLE
+from kfp_lifecycle.serving.release.release import Example, release
+from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic, return_traffic
 
 pytestmark = pytest.mark.slow
 
 INPUTS = [{"name": "temperature", "type": "numeric"}]
 EXAMPLES = [Example({"temperature": 1.0}, 0.5)]
-STORES = Store(
+STORES = Locations(
     tracking_uri="http://mlflow",
     dataset_remote="gs://datasets",
     online_store="",

@@ -18,18 +18,18 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from prometheus_client import REGISTRY, CollectorRegistry
 from redis import Redis
 
-from components.contract import ContractViolation
-from components.features.definitions import load_definitions
-from components.features.online import reading as online_reading
-from components.features.online.location import located
-from components.features.online.reading import EntityKeys, FeastReader
-from components.features.online.servers import READERS
-from components.features.online.store import Materialization, OnlineStore
-from project.loading import load_configuration
-from serving import online_features, predictor
-from serving.feature_metrics import FeatureMetrics
-from serving.online_features import OnlineFeatures
-from serving.predictor import FeatureLookup, FeaturesUnavailable
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.features.definitions import load_definitions
+from kfp_lifecycle.features.online import reading as online_reading
+from kfp_lifecycle.features.online.location import located
+from kfp_lifecycle.features.online.reading import EntityKeys, FeastReader
+from kfp_lifecycle.features.online.servers import READERS
+from kfp_lifecycle.features.online.store import Materialization, OnlineStore
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.server import online_features, predictor
+from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
+from kfp_lifecycle.serving.server.online_features import OnlineFeatures
+from kfp_lifecycle.serving.server.predictor import FeatureLookup, FeaturesUnavailable
 from tests.lending_library import START, write_project
 from tests.online_stores import place, places, store_places
 from tests.servers import PASSWORD, postgresql, running

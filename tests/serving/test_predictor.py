@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from kserve.errors import InvalidInput
 
-from serving.decoding import Decoder
-from serving.model import Feature
-from serving.prediction_log import PredictionLog
-from serving.predictor import FeatureLookup, FeaturesUnavailable, Predictor
+from kfp_lifecycle.serving.server.decoding import Decoder
+from kfp_lifecycle.serving.server.model import Feature
+from kfp_lifecycle.serving.server.prediction_log import PredictionLog
+from kfp_lifecycle.serving.server.predictor import FeatureLookup, FeaturesUnavailable, Predictor
 
 FEATURES = [Feature("temperature", "numeric"), Feature("site", "categorical")]
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from components.contract import ContractViolation
-from components.deployment.validate_serving.protocols import grpc_scores
-from components.deployment.validate_serving.trial import try_serving
-from components.deployment.validate_serving.trial_server import TrialServer
-from environments.locks import interpreter
-from serving.client import Answer, Client, scores_in, v2_request
-from serving.prediction_log import Prediction, PredictionLog
+from kfp_lifecycle.components.deployment.validate_serving.protocols import grpc_scores
+from kfp_lifecycle.components.deployment.validate_serving.trial import try_serving
+from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import Answer, Client, scores_in, v2_request
+from kfp_lifecycle.serving.server.prediction_log import Prediction, PredictionLog
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}]

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import yaml
 
-from project.stores import local_stores, save_stores
+from kfp_lifecycle.config.stores import local_stores, save_stores
 
 ORDERS = {"key": ["order_id"], "event_time": "ordered_at"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from components.data.tables import Manifest, TableSummary, columns_of, parquet_file, write_manifest
+from kfp_lifecycle.data.tables import Manifest, TableSummary, columns_of, parquet_file, write_manifest
 
 
 def write_snapshot(folder: Path, **tables: str) -> Path:

@@ -11,11 +11,11 @@ import duckdb
 import pytest
 from shop import GOOD_ORDERS, ORDERS, file_url, make_database, make_project, parquet_rows
 
-from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
-from components.data.tables import read_manifest
-from project.loading import load_configuration
-from project.source import source_version
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.data.source_version import source_version
+from kfp_lifecycle.data.tables import read_manifest
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 ROOT = Path(__file__).resolve().parents[2]
 NAUGHTY = ROOT.parent / "shared" / "data" / "naughty"

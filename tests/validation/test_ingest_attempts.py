@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.data.ingest_data import attempts
-from components.data.ingest_data.attempts import Deadline, TooSlow, in_time, persistently, was_dropped
+from kfp_lifecycle.connections import retries as attempts
+from kfp_lifecycle.connections.retries import Deadline, TooSlow, in_time, persistently, was_dropped
 
 
 @pytest.mark.parametrize(

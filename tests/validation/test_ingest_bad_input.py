@@ -12,9 +12,9 @@ import duckdb
 import pytest
 from shop import GOOD_ORDERS, ORDERS, file_url, make_project, parquet_rows
 
-from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
-from components.data.tables import Manifest
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.data.tables import Manifest
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 HEADER = "order_id,ordered_at,amount\n"
 GOOD = f"{HEADER}1,2025-01-01,2.5\n2,2025-01-02,3\n"
@@ -247,7 +247,7 @@ def test_the_parts_of_a_table_are_one_table_and_must_agree(tmp_path: Path) -> No
 
 
 def test_a_table_cannot_be_named_like_sql(tmp_path: Path) -> None:
-    from project.loading import ConfigurationError
+    from kfp_lifecycle.config.loading import ConfigurationError
 
     for name in ("orders; DROP TABLE x", 'orders"', "../orders", "or'ders", "Orders"):
         project = make_project(tmp_path / "shop", "sqlite:///a.db", {name: ORDERS})
@@ -283,7 +283,7 @@ def test_a_source_that_does_not_fit_itself_is_refused(tmp_path: Path, source: di
 def test_a_table_without_a_place_is_refused(tmp_path: Path, source: dict[str, Any], words: str) -> None:
     import yaml
 
-    from project.loading import ConfigurationError, load_configuration
+    from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
 
     project = make_project(tmp_path / "shop", "sqlite:///a.db")
     configuration = yaml.safe_load((project / "pipeline.yaml").read_text()) | {"source": source}

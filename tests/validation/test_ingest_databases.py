@@ -16,9 +16,9 @@ from urllib.parse import quote
 import pytest
 from shop import ORDERS, make_database, make_project, parquet_rows
 
-from components.contract import ContractViolation
-from components.data.ingest_data import attempts
-from components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.connections import retries as attempts
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import PASSWORD, Server
 
 pytestmark = pytest.mark.slow

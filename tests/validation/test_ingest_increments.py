@@ -11,9 +11,9 @@ import duckdb
 import pytest
 from shop import ORDERS, make_database, make_project, parquet_rows
 
-from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
-from components.data.tables import Load, Manifest
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.data.tables import Load, Manifest
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import Server
 
 NOON = datetime(2025, 6, 1, 12)

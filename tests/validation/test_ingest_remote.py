@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from shop import GOOD_ORDERS, make_project, parquet_rows
 
-from components.contract import ContractViolation
-from components.data.ingest_data import attempts
-from components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.connections import retries as attempts
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import PASSWORD, web
 
 pytestmark = pytest.mark.slow

@@ -12,10 +12,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 from shop import ORDERS, make_project
 
-from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
-from components.data.ingest_data.secrets import reveal
-from project.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.connections.secrets import reveal
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import PASSWORD, Server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,8 +27,8 @@ STEPS = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from components.contract import step
-from components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.runtime.contract import step
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
 for project in sys.argv[1:]:
     tables = SimpleNamespace(metadata={})
     try:

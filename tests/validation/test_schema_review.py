@@ -10,8 +10,14 @@ from shop import GOOD_ORDERS
 from snapshots import write_snapshot
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.contract import ContractViolation
-from components.data.validate_data.schema_review import accepting_schemas, as_text, differences, in_words, main
+from kfp_lifecycle.components.data.validate_data.schema_review import (
+    accepting_schemas,
+    as_text,
+    differences,
+    in_words,
+    main,
+)
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 NEWER_ORDERS = f"SELECT * REPLACE (if(order_id < 5, NULL, amount) AS amount), 'DE' AS country FROM ({GOOD_ORDERS})"
 

@@ -20,9 +20,9 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 from shop import GOOD_ORDERS, make_database, make_project
 
-from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
-from components.data.snapshot_dataset.versioning import checkout, snapshot
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.components.data.version_dataset.versioning import checkout, snapshot
+from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import object_store, running
 
 

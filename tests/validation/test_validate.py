@@ -12,11 +12,11 @@ import yaml
 from shop import GOOD_ORDERS, ORDERS, make_project
 from snapshots import write_snapshot
 
-from components.contract import ContractViolation
-from components.data.validate_data.checks import Check, failures
-from components.data.validate_data.profile import mass_between
-from components.data.validate_data.schema_review import as_text, propose_schemas
-from components.data.validate_data.validation import validate
+from kfp_lifecycle.components.data.validate_data.checks import Check, failures
+from kfp_lifecycle.components.data.validate_data.profile import mass_between
+from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
+from kfp_lifecycle.components.data.validate_data.validation import validate
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 TABLES = {"orders": {**ORDERS, "arrival_time": "recorded_at"}}
 

@@ -22,16 +22,16 @@ from google.cloud import storage
 from shop import GOOD_ORDERS, ORDERS, make_project
 from snapshots import write_snapshot
 
-from components.contract import ContractViolation
-from components.data.tables import read_manifest, tables_database
-from components.data.validate_data.beam_statistics import beam_statistics, new_pipeline
-from components.data.validate_data.checks import failures
-from components.data.validate_data.schema_review import as_text, propose_schemas
-from components.data.validate_data.table_statistics import Selection, table_statistics
-from components.data.validate_data.validation import validate
-from project.beam import ANY_RUNNER, OPTIONS, Beam
-from project.loading import ConfigurationError, load_configuration
-from serving.ports import free_ports
+from kfp_lifecycle.components.data.validate_data.beam_statistics import beam_statistics, new_pipeline
+from kfp_lifecycle.components.data.validate_data.checks import failures
+from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
+from kfp_lifecycle.components.data.validate_data.table_statistics import Selection, table_statistics
+from kfp_lifecycle.components.data.validate_data.validation import validate
+from kfp_lifecycle.config.beam import ANY_RUNNER, OPTIONS, Beam
+from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.data.tables import read_manifest, tables_database
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.ports import free_ports
 from tests.dataflow_service import Dataflow, dataflow
 
 RATED = f"SELECT *, if(order_id % 5 = 0, NULL, 1 + order_id % 3) AS stars FROM ({GOOD_ORDERS})"

@@ -8,12 +8,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
-from components.data.tables import read_manifest, write_manifest
-from components.data.validate_data.checks import Check
-from components.data.validate_data.validation import validate
-from project.stores import local_stores, save_stores
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.components.data.validate_data.checks import Check
+from kfp_lifecycle.components.data.validate_data.validation import validate
+from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.data.tables import read_manifest, write_manifest
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 pytestmark = pytest.mark.slow
 

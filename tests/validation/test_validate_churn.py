@@ -10,12 +10,12 @@ import duckdb
 import pytest
 import yaml
 
-from components.contract import ContractViolation
-from components.data.ingest_data.ingestion import ingest
-from components.data.validate_data.checks import Check, failures
-from components.data.validate_data.validation import validate
-from project.stores import local_stores, save_stores
-from simulation.business import simulate
+from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.components.data.validate_data.checks import Check, failures
+from kfp_lifecycle.components.data.validate_data.validation import validate
+from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.simulation.business import simulate
 
 pytestmark = pytest.mark.slow
 

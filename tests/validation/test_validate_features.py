@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from shop import make_project
 
-from components.data.validate_features.skew import compare_with_production
-from project.stores import load_stores
+from kfp_lifecycle.components.monitoring.check_serving_skew.skew import compare_with_production
+from kfp_lifecycle.config.stores import load_stores
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
 FEATURES = [

@@ -12,11 +12,11 @@ import yaml
 from shop import GOOD_ORDERS, ORDERS, make_project, parquet_rows
 from snapshots import write_snapshot
 
-from components.contract import ContractViolation
-from components.data.tables import Load, read_manifest, write_manifest
-from components.data.validate_data.quarantine import Quarantine
-from components.data.validate_data.schema_review import as_text, propose_schemas
-from components.data.validate_data.validation import validate
+from kfp_lifecycle.components.data.validate_data.quarantine import Quarantine
+from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
+from kfp_lifecycle.components.data.validate_data.validation import validate
+from kfp_lifecycle.data.tables import Load, read_manifest, write_manifest
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 BUYERS = (
     "SELECT i AS customer_id, TIMESTAMP '2024-12-01' + i * INTERVAL 1 MINUTE AS joined_at FROM range(50) numbers(i)"

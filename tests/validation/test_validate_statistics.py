@@ -12,11 +12,11 @@ from scipy.spatial.distance import jensenshannon
 from shop import GOOD_ORDERS, ORDERS, make_project
 from snapshots import write_snapshot
 
-from components.contract import ContractViolation
-from components.data.validate_data.checks import Check, failures
-from components.data.validate_data.comparison import chance_of_categories, chance_of_numbers
-from components.data.validate_data.schema_review import as_text, propose_schemas
-from components.data.validate_data.validation import validate
+from kfp_lifecycle.components.data.validate_data.checks import Check, failures
+from kfp_lifecycle.components.data.validate_data.comparison import chance_of_categories, chance_of_numbers
+from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
+from kfp_lifecycle.components.data.validate_data.validation import validate
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 RATED = f"SELECT *, if(order_id % 5 = 0, NULL, 1 + order_id % 3) AS stars FROM ({GOOD_ORDERS})"
 # Of 1,000 hourly orders the newest 28 days hold all from this one on.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import duckdb
 
-from components.contract import ContractViolation
-from components.data.ingest_data.files import nearest
-from components.data.tables import literal, quoted
-from project.data import Table
+from kfp_lifecycle.components.data.ingest_data.files import nearest
+from kfp_lifecycle.config.data import Table
+from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 EXAMPLES = 3
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from components.data.tables import literal, quoted
+from kfp_lifecycle.data.tables import literal, quoted
 
 # Metadata of an Arrow field: the DuckDB type that the column's text is to become.
 BECOMES = b"lifecycle:becomes"

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="validation")
@@ -21,10 +21,10 @@ def ingest_data(project: Input[Artifact], tables: Output[Dataset], source_versio
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(tables):
-        from components.data.ingest_data.ingestion import ingest
+        from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
 
         manifest = ingest(Path(project.path), Path(tables.path))
         tables.metadata["rows"] = {name: table.rows for name, table in manifest.tables.items()}

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import duckdb
 
-from components.contract import ContractViolation
-from components.data.tables import literal, quoted
+from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Bits for what a value can be. A column is the first of TYPES whose bit all its values share; else VARCHAR.
 INTEGER, NUMBER, BOOLEAN, DATE, TIME, ZONED_TIME = (1 << place for place in range(6))

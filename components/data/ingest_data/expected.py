@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components.contract import ContractViolation
-from components.data.ingest_data.delimited import ANY, BOOLEAN, DATE, INTEGER, NUMBER, TIME, ZONED_TIME, Expected
+from kfp_lifecycle.components.data.ingest_data.delimited import (
+    ANY,
+    BOOLEAN,
+    DATE,
+    INTEGER,
+    NUMBER,
+    TIME,
+    ZONED_TIME,
+    Expected,
+)
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 def expected_table(schema: Path) -> Expected | None:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from components.contract import ContractViolation
-from components.data.ingest_data.attempts import Deadline, failure, in_time, persistently
-from components.data.ingest_data.columns import Refused, selected
-from components.data.ingest_data.secrets import Revealed
-from project.data import Connection, Table
+from kfp_lifecycle.components.data.ingest_data.columns import Refused, selected
+from kfp_lifecycle.config.data import Connection, Table
+from kfp_lifecycle.connections.retries import Deadline, failure, in_time, persistently
+from kfp_lifecycle.connections.secrets import Revealed
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 # A row group of the file is as large as either allows.
 GROUP_ROWS = 250_000
@@ -53,23 +53,23 @@ def dialect_of(scheme: str, file: Path | None) -> Dialect:
         file: The database file, of SQLite.
     """
     if scheme == "postgresql":
-        from components.data.ingest_data import postgresql
+        from kfp_lifecycle.components.data.ingest_data import postgresql
 
         return Dialect(postgresql.batches, '"')
     if scheme in ("mysql", "mariadb"):
-        from components.data.ingest_data import mysql
+        from kfp_lifecycle.components.data.ingest_data import mysql
 
         return Dialect(mysql.batches, "`")
     if scheme == "sqlite":
-        from components.data.ingest_data import sqlite
+        from kfp_lifecycle.components.data.ingest_data import sqlite
 
         # Its times are text in whatever form they were written; DuckDB compares them after the table's query.
         return Dialect(lambda _, statement, seconds: sqlite.batches(file or Path(), statement, seconds), '"', False)
     if scheme == "bigquery":
-        from components.data.ingest_data import bigquery
+        from kfp_lifecycle.components.data.ingest_data import bigquery
 
         return Dialect(bigquery.batches, "`")
-    from components.data.ingest_data import snowflake
+    from kfp_lifecycle.components.data.ingest_data import snowflake
 
     return Dialect(snowflake.batches, "")
 

@@ -8,10 +8,10 @@ import posixpath
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from components.contract import ContractViolation
-from components.data.ingest_data.attempts import Deadline, failure, in_time, persistently
-from components.data.ingest_data.secrets import Revealed
-from project.data import Connection, SourceFormat
+from kfp_lifecycle.config.data import Connection, SourceFormat
+from kfp_lifecycle.connections.retries import Deadline, failure, in_time, persistently
+from kfp_lifecycle.connections.secrets import Revealed
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 SUFFIXES = {
     ".duckdb": SourceFormat.duckdb,

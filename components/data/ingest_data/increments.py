@@ -18,9 +18,9 @@ from pathlib import Path
 import duckdb
 from pydantic import BaseModel, ValidationError
 
-from components.contract import ContractViolation
-from components.data.tables import Load, literal, quoted
-from project.data import Connection, Table
+from kfp_lifecycle.config.data import Connection, Table
+from kfp_lifecycle.data.tables import Load, literal, quoted
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 FOLDER = "ingested"
 STATE_FILE = "state.json"

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import duckdb
 
-from components.contract import ContractViolation
-from components.data.ingest_data.checks import check_columns, check_zone, times_of
-from components.data.ingest_data.delimited import Expected
-from components.data.ingest_data.expected import expected_table
-from components.data.ingest_data.increments import Increments, load_of, merged, since
-from components.data.ingest_data.source import OpenSource, open_source
-from components.data.tables import (
+from kfp_lifecycle.components.data.ingest_data.checks import check_columns, check_zone, times_of
+from kfp_lifecycle.components.data.ingest_data.delimited import Expected
+from kfp_lifecycle.components.data.ingest_data.expected import expected_table
+from kfp_lifecycle.components.data.ingest_data.increments import Increments, load_of, merged, since
+from kfp_lifecycle.components.data.ingest_data.source import OpenSource, open_source
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.data import Table
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.data.tables import (
     Load,
     Manifest,
     TableSummary,
@@ -28,10 +31,7 @@ from components.data.tables import (
     quoted,
     write_manifest,
 )
-from project.configuration import Configuration
-from project.data import Table
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 def ingest(project: Path, tables: Path) -> Manifest:

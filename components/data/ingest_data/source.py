@@ -10,12 +10,12 @@ from pathlib import Path
 
 import duckdb
 
-from components.contract import ContractViolation
-from components.data.ingest_data.delimited import Expected, select_delimited
-from components.data.ingest_data.files import fetch, format_of, locate, nearest, table_files
-from components.data.ingest_data.secrets import Revealed, reveal
-from components.data.tables import database, first_line, literal, quoted
-from project.data import DATABASE_SCHEMES, Connection, SourceFormat, Table
+from kfp_lifecycle.components.data.ingest_data.delimited import Expected, select_delimited
+from kfp_lifecycle.components.data.ingest_data.files import fetch, format_of, locate, nearest, table_files
+from kfp_lifecycle.config.data import DATABASE_SCHEMES, Connection, SourceFormat, Table
+from kfp_lifecycle.connections.secrets import Revealed, reveal
+from kfp_lifecycle.data.tables import database, first_line, literal, quoted
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Beyond this DuckDB spills to disk: with what a driver holds besides, a step stays below 1 GB, however large a table.
 MEMORY = "512MB"
@@ -79,7 +79,7 @@ class OpenSource:
             )
         if self.scheme in DATABASE_SCHEMES:
             # Arrow takes a while to import, and files are read without it.
-            from components.data.ingest_data.extraction import dialect_of, extract
+            from kfp_lifecycle.components.data.ingest_data.extraction import dialect_of, extract
 
             file = self.scratch / f"{name}.parquet"
             dialect = dialect_of(self.scheme, self.location)

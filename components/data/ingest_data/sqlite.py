@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from components.data.ingest_data.columns import Refused
-from components.data.tables import quoted
+from kfp_lifecycle.components.data.ingest_data.columns import Refused
+from kfp_lifecycle.data.tables import quoted
 
 ROWS = 2000
 # Arrow type by the set of types that a column's values have; of none where all are NULL.

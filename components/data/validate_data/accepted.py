@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 import fsspec
 
-from components.data.validate_data.table_statistics import Statistics, TableStatistics
+from kfp_lifecycle.components.data.validate_data.table_statistics import Statistics, TableStatistics
 
 FOLDER = "accepted"
 

@@ -21,11 +21,15 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from components.contract import ContractViolation
-from components.data.tables import literal, tables_database
-from components.data.validate_data.table_statistics import Selection, Statistics, in_order, tfdv_rows
-from components.data.validate_data.tfdv import GenerateStatistics, StatsOptions, WriteStatisticsToBinaryFile
-from project.beam import Beam
+from kfp_lifecycle.components.data.validate_data.table_statistics import Selection, Statistics, in_order, tfdv_rows
+from kfp_lifecycle.components.data.validate_data.tfdv import (
+    GenerateStatistics,
+    StatsOptions,
+    WriteStatisticsToBinaryFile,
+)
+from kfp_lifecycle.config.beam import Beam
+from kfp_lifecycle.data.tables import literal, tables_database
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 AS_LIST = "CASE WHEN {value} IS NOT NULL THEN [{value}] END"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from components.data.validate_data.checks import Check
-from project.validation import Bounds
+from kfp_lifecycle.components.data.validate_data.checks import Check
+from kfp_lifecycle.config.validation import Bounds
 
 
 def bounds_checks(

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import duckdb
 
-from components.data.tables import quoted
+from kfp_lifecycle.data.tables import quoted
 
 Layer = Literal["schema", "statistics", "rules"]
 Severity = Literal["critical", "warning"]

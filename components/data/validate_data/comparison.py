@@ -15,18 +15,18 @@ from typing import Literal, TypeAlias
 import duckdb
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.data.tables import TableSummary, quoted
-from components.data.validate_data.checks import Check, count_where, examples_where, percent
-from components.data.validate_data.profile import features_of
-from components.data.validate_data.table_statistics import (
+from kfp_lifecycle.components.data.validate_data.checks import Check, count_where, examples_where, percent
+from kfp_lifecycle.components.data.validate_data.profile import features_of
+from kfp_lifecycle.components.data.validate_data.table_statistics import (
     Statistics,
     TableStatistics,
     feature_type,
     is_time,
     text_columns,
 )
-from components.data.validate_data.tfdv import validate_statistics
-from project.validation import Validation
+from kfp_lifecycle.components.data.validate_data.tfdv import validate_statistics
+from kfp_lifecycle.config.validation import Validation
+from kfp_lifecycle.data.tables import TableSummary, quoted
 
 Comparator: TypeAlias = Literal["drift", "skew"]
 

@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="validation")
@@ -25,10 +25,10 @@ def validate_data(project: Input[Artifact], snapshot: Input[Dataset], validated:
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(validated, report):
-        from components.data.validate_data.validation import validate
+        from kfp_lifecycle.components.data.validate_data.validation import validate
 
         outcome = validate(Path(project.path), Path(snapshot.path), Path(validated.path), Path(report.path))
         validated.metadata.update(outcome.metadata(), version=snapshot.metadata["version"])

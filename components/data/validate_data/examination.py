@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from components.contract import ContractViolation
-from components.data.tables import Manifest, TableSummary, quoted, read_manifest, tables_database
-from components.data.validate_data.bounds import bounds_checks
-from components.data.validate_data.checks import Check
-from components.data.validate_data.integrity import integrity_checks
-from components.data.validate_data.rules import ExpectationOutcome, Rule, load_rules, query_checks
-from components.data.validate_data.selection import sampling, within
-from components.data.validate_data.workers import workers
-from project.configuration import Configuration
-from project.validation import Bounds, OnBadRows
+from kfp_lifecycle.components.data.validate_data.bounds import bounds_checks
+from kfp_lifecycle.components.data.validate_data.checks import Check
+from kfp_lifecycle.components.data.validate_data.integrity import integrity_checks
+from kfp_lifecycle.components.data.validate_data.rules import ExpectationOutcome, Rule, load_rules, query_checks
+from kfp_lifecycle.components.data.validate_data.selection import sampling, within
+from kfp_lifecycle.components.data.validate_data.workers import workers
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.validation import Bounds, OnBadRows
+from kfp_lifecycle.data.tables import Manifest, TableSummary, quoted, read_manifest, tables_database
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    from components.data.validate_data.table_statistics import TableStatistics
+    from kfp_lifecycle.components.data.validate_data.table_statistics import TableStatistics
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def examine(project: Path, configuration: Configuration, snapshot: Path, remote:
     expectations = _start_expectations(snapshot, rules, manifest, configuration)
 
     # Imported once the other process is at work: TFDV and Great Expectations take seconds each.
-    from components.data.validate_data.accepted import load_accepted
-    from components.data.validate_data.comparison import comparison_checks
-    from components.data.validate_data.schema import load_schemas, schema_checks
+    from kfp_lifecycle.components.data.validate_data.accepted import load_accepted
+    from kfp_lifecycle.components.data.validate_data.comparison import comparison_checks
+    from kfp_lifecycle.components.data.validate_data.schema import load_schemas, schema_checks
 
     schemas = load_schemas(project / settings.expectations, manifest.tables)
     accepted = load_accepted(remote, manifest.tables)
@@ -169,7 +169,7 @@ def statistics_of(
         earlier: Statistics to be compared with, by table.
         as_of: The end of the newest days, UTC without a zone; by default the newest event.
     """
-    from components.data.validate_data.table_statistics import (
+    from kfp_lifecycle.components.data.validate_data.table_statistics import (
         Selection,
         TableStatistics,
         few_valued,
@@ -194,7 +194,7 @@ def statistics_of(
         as_compared = {column: "VARCHAR" if column in categories else kind for column, kind in columns.items()}
         selections += [Selection(name, columns, sample), Selection(name, as_compared, condition)]
     if settings.beam is not None:
-        from components.data.validate_data.beam_statistics import beam_statistics
+        from kfp_lifecycle.components.data.validate_data.beam_statistics import beam_statistics
 
         computed = beam_statistics(folder, selections, settings.beam)
     else:
@@ -231,6 +231,6 @@ def _expectations(
 ) -> list[ExpectationOutcome]:
     if not rules:
         return []
-    from components.data.validate_data.expectations import expectation_outcomes
+    from kfp_lifecycle.components.data.validate_data.expectations import expectation_outcomes
 
     return expectation_outcomes(snapshot, rules, tables, samples, examples, blame)

@@ -13,8 +13,9 @@ from typing import Any
 
 import duckdb
 
-from components.contract import ContractViolation
-from components.data.tables import (
+from kfp_lifecycle.components.data.validate_data.checks import ROW, Check, shown_value
+from kfp_lifecycle.components.data.validate_data.rules import RULES_FILE, ExpectationOutcome, Rule, unknown
+from kfp_lifecycle.data.tables import (
     TableSummary,
     columns_of,
     first_line,
@@ -23,8 +24,7 @@ from components.data.tables import (
     quoted,
     tables_database,
 )
-from components.data.validate_data.checks import ROW, Check, shown_value
-from components.data.validate_data.rules import RULES_FILE, ExpectationOutcome, Rule, unknown
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Read at import: nothing about a run is reported to anyone.
 os.environ["GX_ANALYTICS_ENABLED"] = "false"

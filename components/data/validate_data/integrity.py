@@ -7,9 +7,9 @@ from datetime import datetime
 
 import duckdb
 
-from components.data.tables import TableSummary, literal, quoted
-from components.data.validate_data.checks import NUMBERED, ROW, Check, count_where, examples_where, shown
-from project.data import Table
+from kfp_lifecycle.components.data.validate_data.checks import NUMBERED, ROW, Check, count_where, examples_where, shown
+from kfp_lifecycle.config.data import Table
+from kfp_lifecycle.data.tables import TableSummary, literal, quoted
 
 FRACTIONS = ("FLOAT", "DOUBLE")
 

@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.data.tables import TableSummary
-from components.data.validate_data.table_statistics import Statistics, is_time
+from kfp_lifecycle.components.data.validate_data.table_statistics import Statistics, is_time
+from kfp_lifecycle.data.tables import TableSummary
 
 Feature: TypeAlias = statistics_pb2.FeatureNameStatistics
 

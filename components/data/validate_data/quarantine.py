@@ -12,7 +12,10 @@ from typing import Any
 
 import duckdb
 
-from components.data.tables import (
+from kfp_lifecycle.components.data.validate_data.checks import NUMBERED, ROW, Check, failures, percent
+from kfp_lifecycle.components.data.validate_data.rules import Rule, query_checks
+from kfp_lifecycle.config.data import Table
+from kfp_lifecycle.data.tables import (
     MANIFEST_FILE,
     Manifest,
     database,
@@ -22,9 +25,6 @@ from components.data.tables import (
     quoted,
     write_manifest,
 )
-from components.data.validate_data.checks import NUMBERED, ROW, Check, failures, percent
-from components.data.validate_data.rules import Rule, query_checks
-from project.data import Table
 
 FOLDER = "quarantine"
 REASONS = "quarantine_reasons"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from components.data.validate_data.checks import Check, failures, percent
-from components.data.validate_data.examination import Findings
-from components.data.validate_data.profile import ColumnProfile, profile_table
-from components.data.validate_data.quarantine import FOLDER, Quarantine
+from kfp_lifecycle.components.data.validate_data.checks import Check, failures, percent
+from kfp_lifecycle.components.data.validate_data.examination import Findings
+from kfp_lifecycle.components.data.validate_data.profile import ColumnProfile, profile_table
+from kfp_lifecycle.components.data.validate_data.quarantine import FOLDER, Quarantine
 
 LAYERS = {
     "schema": "Types, presence, domains and ranges of each column",

@@ -12,9 +12,9 @@ import duckdb
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
-from components.contract import ContractViolation
-from components.data.tables import columns_of, first_line, quoted
-from components.data.validate_data.checks import Check, Severity, shown
+from kfp_lifecycle.components.data.validate_data.checks import Check, Severity, shown
+from kfp_lifecycle.data.tables import columns_of, first_line, quoted
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 RULES_FILE = "rules.yaml"
 COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list")

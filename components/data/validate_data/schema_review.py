@@ -14,11 +14,16 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from components.contract import ContractViolation
-from components.data.tables import Manifest, read_manifest, tables_database
-from components.data.validate_data.schema import TYPE_WORDS, allowed_values, load_schemas, schema_checks
-from components.data.validate_data.table_statistics import Selection, Statistics, is_time, table_statistics
-from components.data.validate_data.tfdv import infer_schema, update_schema
+from kfp_lifecycle.components.data.validate_data.schema import TYPE_WORDS, allowed_values, load_schemas, schema_checks
+from kfp_lifecycle.components.data.validate_data.table_statistics import (
+    Selection,
+    Statistics,
+    is_time,
+    table_statistics,
+)
+from kfp_lifecycle.components.data.validate_data.tfdv import infer_schema, update_schema
+from kfp_lifecycle.data.tables import Manifest, read_manifest, tables_database
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 EXAMPLES = 3
 

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from joblib import cpu_count
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.data.tables import quoted, tables_database
-from components.data.validate_data.checks import CONDITIONS_IN_A_QUERY, batched
-from components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
-from components.data.validate_data.workers import workers
+from kfp_lifecycle.components.data.validate_data.checks import CONDITIONS_IN_A_QUERY, batched
+from kfp_lifecycle.components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
+from kfp_lifecycle.components.data.validate_data.workers import workers
+from kfp_lifecycle.data.tables import quoted, tables_database
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 

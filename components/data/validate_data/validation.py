@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from components.contract import ContractViolation
-from components.data.tables import hand_on, new_folder, tables_database
-from components.data.validate_data.checks import as_json, failure_message, failures
-from components.data.validate_data.examination import examine, statistics_of
-from components.data.validate_data.quarantine import Quarantine, put_aside
-from project.loading import load_configuration
-from project.stores import load_stores
-from project.validation import OnBadRows
+from kfp_lifecycle.components.data.validate_data.checks import as_json, failure_message, failures
+from kfp_lifecycle.components.data.validate_data.examination import examine, statistics_of
+from kfp_lifecycle.components.data.validate_data.quarantine import Quarantine, put_aside
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.validation import OnBadRows
+from kfp_lifecycle.data.tables import hand_on, new_folder, tables_database
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 CHECKS_FILE = "validation.json"
 
@@ -33,8 +33,8 @@ def validate(project: Path, snapshot: Path, validated: Path, report: Path) -> Qu
     Raises:
         ContractViolation: a critical check failed, or the expectations or the snapshot cannot be read.
     """
-    from components.data.validate_data.accepted import save_accepted
-    from components.data.validate_data.report import render_report
+    from kfp_lifecycle.components.data.validate_data.accepted import save_accepted
+    from kfp_lifecycle.components.data.validate_data.report import render_report
 
     configuration = load_configuration(project)
     settings = configuration.validation

@@ -8,7 +8,7 @@ from functools import cache
 
 from joblib import cpu_count
 
-from components.contract import import_quickly
+from kfp_lifecycle.runtime.contract import import_quickly
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling", cached=False)
@@ -16,9 +16,9 @@ def promote_model(project: Input[Artifact], deployment: Input[Artifact], champio
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(champion):
-        from components.deployment.promote_model.promotion import promote
+        from kfp_lifecycle.components.deployment.promote_model.promotion import promote
 
         champion.metadata.update(promote(Path(project.path), Path(deployment.path), Path(champion.path)))

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from components.complete import write_whole
-from components.contract import ContractViolation
-from components.deployment.registry import set_champion
-from project.stores import load_stores
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.registry.versions import set_champion
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import write_whole
 
 
 def promote(project: Path, deployment: Path, champion: Path) -> dict[str, Any]:

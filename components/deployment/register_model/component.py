@@ -2,10 +2,10 @@
 
 from kfp.dsl import Artifact, Input, Model, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
-@component(environment="modelling", carries=["serving.server"], cached=False)
+@component(environment="modelling", carries=["kfp_lifecycle.serving.server.server"], cached=False)
 def register_model(
     project: Input[Artifact],
     approved_model: Input[Model],
@@ -24,10 +24,10 @@ def register_model(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(registered_model):
-        from components.deployment.register_model.registration import register
+        from kfp_lifecycle.components.deployment.register_model.registration import register
 
         registered_model.metadata.update(
             register(Path(project.path), Path(approved_model.path), Path(verdict.path), Path(registered_model.path))

@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from components.complete import complete_folder
-from components.contract import ContractViolation
-from components.deployment.registry import CANDIDATE, create_version, set_alias, store_files
-from components.embedding import copy_modules
-from components.training.scoring import ModelFolder
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.compilation.closure import copy_modules
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.registry.versions import CANDIDATE, create_version, set_alias, store_files
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
 
-SERVER = "serving.server"
+SERVER = "kfp_lifecycle.serving.server.server"
 
 
 def register(project: Path, approved: Path, verdict_file: Path, destination: Path) -> dict[str, Any]:

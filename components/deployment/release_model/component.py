@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Input, Model, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="platform", cached=False, starts_servers=True)
@@ -20,10 +20,10 @@ def release_model(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(deployment):
-        from components.deployment.release_model.targets import release_to_target
+        from kfp_lifecycle.components.deployment.release_model.targets import release_to_target
 
         deployment.metadata.update(
             release_to_target(

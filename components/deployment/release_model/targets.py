@@ -14,14 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from components.complete import write_whole
-from components.contract import ContractViolation
-from project.configuration import Configuration
-from project.loading import load_configuration
-from project.production import Store
-from project.stores import load_stores
-from serving.client import v2_request
-from serving.release import Example, deployment_record, release
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import write_whole
+from kfp_lifecycle.serving.client import v2_request
+from kfp_lifecycle.serving.release.release import Example, deployment_record, release
 
 VERSION = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")
 
@@ -112,15 +112,17 @@ def read_candidate(servable: Path, uri: str) -> Candidate:
     return Candidate(servable, uri, version, inputs, examples)
 
 
-def release_locally(configuration: Configuration, stores: Store, candidate: Candidate, folder: Path) -> dict[str, Any]:
+def release_locally(
+    configuration: Configuration, stores: Locations, candidate: Candidate, folder: Path
+) -> dict[str, Any]:
     """Release to the servers of this machine; a version that serves already is only made sure of.
 
     Raises:
         ContractViolation: as `release_to_target`.
     """
-    from serving.local import endpoint_of
-    from serving.local_state import only_one
-    from serving.local_traffic import LocalTraffic
+    from kfp_lifecycle.serving.release.local.operations import endpoint_of
+    from kfp_lifecycle.serving.release.local.state import only_one
+    from kfp_lifecycle.serving.release.local.traffic import LocalTraffic
 
     deployment = configuration.deployment
     online_store = stores.online_store
@@ -148,14 +150,14 @@ def release_locally(configuration: Configuration, stores: Store, candidate: Cand
 
 
 def release_to_kserve(
-    configuration: Configuration, stores: Store, candidate: Candidate, namespace: str
+    configuration: Configuration, stores: Locations, candidate: Candidate, namespace: str
 ) -> dict[str, Any]:
     """Release to a KServe InferenceService; a version that serves already is only made sure of.
 
     Raises:
         ContractViolation: as `release_to_target`.
     """
-    from serving.inference_service import InferenceServiceTraffic
+    from kfp_lifecycle.serving.release.kserve.inference_service import InferenceServiceTraffic
 
     deployment = configuration.deployment
     kubeflow = configuration.targets.kubeflow
@@ -169,13 +171,15 @@ def release_to_kserve(
     return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps, previous)
 
 
-def release_to_vertex(configuration: Configuration, stores: Store, candidate: Candidate, place: str) -> dict[str, Any]:
+def release_to_vertex(
+    configuration: Configuration, stores: Locations, candidate: Candidate, place: str
+) -> dict[str, Any]:
     """Release to a Vertex AI endpoint; a version that serves already is only made sure of.
 
     Raises:
         ContractViolation: as `release_to_target`.
     """
-    from serving.vertex_endpoint import VertexTraffic
+    from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic
 
     deployment = configuration.deployment
     project, _, location = place.partition("/")

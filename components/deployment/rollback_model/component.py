@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="platform", cached=False)
@@ -15,9 +15,9 @@ def rollback_model(project: Input[Artifact], deployment: Output[Artifact]):
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(deployment):
-        from components.deployment.rollback_model.reversal import roll_back
+        from kfp_lifecycle.components.deployment.rollback_model.reversal import roll_back
 
         deployment.metadata.update(roll_back(Path(project.path), Path(deployment.path)))

@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from components.complete import write_whole
-from components.contract import ContractViolation
-from project.loading import load_configuration
-from project.stores import load_stores
-from serving.traffic import Return
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import write_whole
+from kfp_lifecycle.serving.release.traffic import Return
 
 
 def roll_back(project: Path, destination: Path) -> dict[str, Any]:
@@ -25,11 +25,11 @@ def roll_back(project: Path, destination: Path) -> dict[str, Any]:
     if kind == "local" and place:
         back = return_locally(Path(place), model)
     elif kind == "kserve" and place:
-        from serving.inference_service import return_traffic
+        from kfp_lifecycle.serving.release.kserve.inference_service import return_traffic
 
         back = return_traffic(place, model)
     elif kind == "vertex" and "/" in place:
-        from serving.vertex_endpoint import return_traffic as return_traffic_on_vertex
+        from kfp_lifecycle.serving.release.vertex.endpoint import return_traffic as return_traffic_on_vertex
 
         account, _, location = place.partition("/")
         back = return_traffic_on_vertex(account, location, model)
@@ -49,7 +49,7 @@ def return_locally(folder: Path, model: str) -> Return:
     Raises:
         ContractViolation: as `roll_back`.
     """
-    from serving.local import release_of, rollback
+    from kfp_lifecycle.serving.release.local.operations import release_of, rollback
 
     leaving = release_of(folder, model).version
     endpoint = rollback(folder, model)

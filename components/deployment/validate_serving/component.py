@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Input, Model, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="serving")
@@ -20,10 +20,10 @@ def validate_serving(project: Input[Artifact], registered_model: Input[Model], s
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(servable_model):
-        from components.deployment.validate_serving.trial import try_serving
+        from kfp_lifecycle.components.deployment.validate_serving.trial import try_serving
 
         servable_model.metadata.update(
             try_serving(Path(project.path), Path(registered_model.path), Path(servable_model.path))

@@ -10,8 +10,8 @@ import grpc
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from components.contract import ContractViolation
-from serving.client import Client, scores_in, v2_request
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import Client, scores_in, v2_request
 
 GRPC_SECONDS = 30.0
 MALFORMED = (

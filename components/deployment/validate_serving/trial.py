@@ -13,18 +13,18 @@ from typing import Any
 
 import pyarrow.parquet
 
-from components.complete import complete_folder
-from components.contract import ContractViolation
-from components.deployment.validate_serving.protocols import (
+from kfp_lifecycle.components.deployment.validate_serving.protocols import (
     MALFORMED,
     grpc_scores,
     malformed_requests,
     v1_scores,
     v2_scores,
 )
-from components.deployment.validate_serving.trial_server import TrialServer
-from project.loading import load_configuration
-from serving.client import SCORE_TOLERANCE, Client, quantile, scores_in, v2_request
+from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
+from kfp_lifecycle.serving.client import SCORE_TOLERANCE, Client, quantile, scores_in, v2_request
 
 EXAMPLES = 50
 # Clients that ask at once, beside the one that asks alone.
@@ -135,7 +135,7 @@ def check_refusals(
         if not 400 <= answer.status < 500:
             raise ContractViolation(
                 f"the server answered a malformed request ({name}) with {answer.status or 'nothing'} instead of "
-                f"4xx: {answer.body[:200]}. Mend serving/decoding.py and register the model again."
+                f"4xx: {answer.body[:200]}. Mend serving/server/decoding.py and register the model again."
             )
 
 
@@ -183,5 +183,5 @@ def check_log(log: Path, expected: int) -> None:
     if len(lines) != expected:
         raise ContractViolation(
             f"the server answered {expected} predictions and logged {len(lines)}: monitoring could not be trusted. "
-            "Mend serving/prediction_log.py and register the model again."
+            "Mend serving/server/prediction_log.py and register the model again."
         )

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from components.contract import ContractViolation
-from serving.client import Client
-from serving.ports import LOOPBACK, free_ports
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import Client
+from kfp_lifecycle.serving.ports import LOOPBACK, free_ports
 
 READY_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -45,12 +45,12 @@ class TrialServer:
     def __enter__(self) -> Self:
         started = time.monotonic()
         code = self.folder / "code"
-        if not (code / "serving" / "server.py").is_file():
-            raise ContractViolation(f"{code} holds no serving/server.py. Take the output of register_model.")
+        if not (code / "kfp_lifecycle" / "serving" / "server" / "server.py").is_file():
+            raise ContractViolation(f"{code} does not hold the server. Take the output of register_model.")
         # Only what was registered may be found, not the modules of this step.
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
-            [sys.executable, "-s", "-m", "serving.server", *self._arguments()],
+            [sys.executable, "-s", "-m", "kfp_lifecycle.serving.server.server", *self._arguments()],
             cwd=code,
             env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,

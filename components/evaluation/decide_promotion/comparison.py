@@ -11,20 +11,20 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from components.champion import Champion
-from components.contract import ContractViolation
-from components.evaluation.area import area
-from components.evaluation.bootstrap import Bootstrap, interval
-from components.evaluation.decide_promotion.gate import number
-from components.evaluation.decide_promotion.incumbent import Incumbent
-from components.evaluation.decide_promotion.verdict import ChampionOutcome, Comparison
-from components.evaluation.decide_promotion.windows import Rows, champions_rows, newest_rows
-from components.evaluation.ranking import Performance
-from components.training.dataset import TrainingSet
-from components.training.scoring import ModelFolder
-from project.configuration import Configuration
-from project.gate import Champion as Rule
-from project.gate import Compared, Unreachable
+from kfp_lifecycle.components.evaluation.decide_promotion.gate import number
+from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import Incumbent
+from kfp_lifecycle.components.evaluation.decide_promotion.verdict import ChampionOutcome, Comparison
+from kfp_lifecycle.components.evaluation.decide_promotion.windows import Rows, champions_rows, newest_rows
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.gate import Champion as Rule
+from kfp_lifecycle.config.gate import Compared, Unreachable
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.modelling.metrics import Performance
+from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.registry.champion import Champion
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.uncertainty.area import area
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, interval
 
 Demand = Literal["superiority", "non_inferiority"]
 

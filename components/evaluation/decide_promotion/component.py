@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling", cached=False)
@@ -40,10 +40,10 @@ def decide_promotion(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(verdict, approved_model):
-        from components.evaluation.decide_promotion.promotion import decide
+        from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
 
         decided = decide(
             Path(project.path),

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from components.features.definitions import TIMESTAMP, load_definitions
-from components.features.offline.history import FeatureHistory
-from components.features.offline.point_in_time import write_view_values
-from components.training.dataset import FILES, TrainingSet
-from project.data import Table
-from project.loading import load_configuration
+from kfp_lifecycle.config.data import Table
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.features.definitions import TIMESTAMP, load_definitions
+from kfp_lifecycle.features.offline.history import FeatureHistory
+from kfp_lifecycle.features.offline.point_in_time import write_view_values
+from kfp_lifecycle.modelling.dataset import FILES, TrainingSet
 
 
 def earlier_features(

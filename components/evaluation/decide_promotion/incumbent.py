@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.champion import Champion
-from components.contract import ContractViolation
-from components.training.dataset import TrainingSet, model_inputs
-from components.training.scoring import ModelFolder
-from project.data import Table
-from project.loading import ConfigurationError
+from kfp_lifecycle.config.data import Table
+from kfp_lifecycle.config.loading import ConfigurationError
+from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
+from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.registry.champion import Champion
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 # The verdict that let a model into production travels with it under this name.
 VERDICT_FILE = "verdict.json"
@@ -97,7 +97,7 @@ class Incumbent:
 
     def _own_features(self, frame: pd.DataFrame) -> pd.DataFrame:
         # Feast takes seconds to import, and most champions have the candidate's features.
-        from components.evaluation.decide_promotion.earlier_features import earlier_features
+        from kfp_lifecycle.components.evaluation.decide_promotion.earlier_features import earlier_features
 
         try:
             return earlier_features(self.model.folder, frame, self._training_set, self._validated, self._tables)

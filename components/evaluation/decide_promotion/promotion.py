@@ -9,20 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from components.champion import find_champion
-from components.complete import complete_folder, write_whole
-from components.contract import ContractViolation
-from components.evaluation.bootstrap import Metric
-from components.evaluation.decide_promotion.comparison import compare
-from components.evaluation.decide_promotion.gate import judge
-from components.evaluation.decide_promotion.incumbent import VERDICT_FILE
-from components.evaluation.decide_promotion.verdict import ChampionOutcome, Judgement, Verdict
-from components.evaluation.mlflow_record import record_verdict
-from components.training.dataset import TrainingSet
-from components.training.scoring import ModelFolder
-from components.training.tracking import connect
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.components.evaluation.decide_promotion.comparison import compare
+from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge
+from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import VERDICT_FILE
+from kfp_lifecycle.components.evaluation.decide_promotion.verdict import ChampionOutcome, Judgement, Verdict
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.registry.champion import find_champion
+from kfp_lifecycle.registry.evaluation_record import record_verdict
+from kfp_lifecycle.registry.tracking import connect
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
+from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 # What a rejected candidate leaves in place of a model.
 REJECTION_FILE = "rejected.json"

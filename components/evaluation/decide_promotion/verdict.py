@@ -1,6 +1,6 @@
 """The verdict as a document: what `decide_promotion` writes, and the JSON Schema that is published of it.
 
-python -m components.evaluation.decide_promotion.verdict > docs/verdict.schema.json
+python -m kfp_lifecycle.components.evaluation.decide_promotion.verdict > docs/verdict.schema.json
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from project.gate import Bound, Compared
+from kfp_lifecycle.config.gate import Bound, Compared
 
 
 class Document(BaseModel):

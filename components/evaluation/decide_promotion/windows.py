@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.evaluation.decide_promotion.verdict import Window
-from components.training.dataset import Part, TrainingSet
+from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Window
+from kfp_lifecycle.modelling.dataset import Part, TrainingSet
 
 TIMESTAMP = "event_timestamp"
 # The parts that each list of snapshots in the training set's description is divided into.

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from sklearn.linear_model import LogisticRegression
 
-from components.evaluation.bootstrap import Bootstrap, Metric, entity_sums, interval
-from components.evaluation.contributions import NORMAL_95, normal_interval
-from components.evaluation.evaluate_model import plots
-from components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.components.evaluation.evaluate_model import plots
+from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, Metric, entity_sums, interval
+from kfp_lifecycle.uncertainty.contributions import NORMAL_95, normal_interval
 
 Floats = NDArray[np.float64]
 

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, ClassificationMetrics, Input, Metrics, Model, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling")
@@ -30,10 +30,10 @@ def evaluate_model(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(evaluation, metrics, curve):
-        from components.evaluation.evaluate_model.evaluation import evaluate
+        from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
 
         found = evaluate(Path(project.path), Path(training_set.path), Path(model.path), Path(evaluation.path))
         evaluation.metadata.update(found.metadata)

@@ -13,26 +13,26 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from components.complete import complete_folder
-from components.evaluation.bootstrap import Bootstrap
-from components.evaluation.evaluate_model import plots
-from components.evaluation.evaluate_model.calibration_error import examine_calibration
-from components.evaluation.evaluate_model.decision_changes import examine_decision_changes
-from components.evaluation.evaluate_model.explanation import TOLD_ROWS, examine_explanations, explain
-from components.evaluation.evaluate_model.fairness import examine_fairness
-from components.evaluation.evaluate_model.findings import Findings, Sample
-from components.evaluation.evaluate_model.latency import measure_latency
-from components.evaluation.evaluate_model.performance import compare_with_past, examine_performance
-from components.evaluation.evaluate_model.refits import area_in_past, examine_leakage
-from components.evaluation.evaluate_model.robustness import examine_robustness
-from components.evaluation.evaluate_model.slices import examine_slices
-from components.evaluation.mlflow_record import record_evaluation
-from components.training.calibration import Calibration
-from components.training.dataset import TIMESTAMP, TrainingSet
-from components.training.scoring import ModelFolder
-from components.training.tracking import connect
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.components.evaluation.evaluate_model import plots
+from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import examine_calibration
+from kfp_lifecycle.components.evaluation.evaluate_model.decision_changes import examine_decision_changes
+from kfp_lifecycle.components.evaluation.evaluate_model.explanation import TOLD_ROWS, examine_explanations, explain
+from kfp_lifecycle.components.evaluation.evaluate_model.fairness import examine_fairness
+from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.components.evaluation.evaluate_model.latency import measure_latency
+from kfp_lifecycle.components.evaluation.evaluate_model.performance import compare_with_past, examine_performance
+from kfp_lifecycle.components.evaluation.evaluate_model.refits import area_in_past, examine_leakage
+from kfp_lifecycle.components.evaluation.evaluate_model.robustness import examine_robustness
+from kfp_lifecycle.components.evaluation.evaluate_model.slices import examine_slices
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.modelling.calibration import Calibration
+from kfp_lifecycle.modelling.dataset import TIMESTAMP, TrainingSet
+from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.registry.evaluation_record import record_evaluation
+from kfp_lifecycle.registry.tracking import connect
+from kfp_lifecycle.runtime.outputs import complete_folder
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap
 
 CURVE_POINTS = 100
 

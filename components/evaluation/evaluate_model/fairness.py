@@ -12,10 +12,10 @@ from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, 
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from components.evaluation.bootstrap import Metric
-from components.evaluation.contributions import NORMAL_95, simultaneous
-from components.evaluation.evaluate_model import plots
-from components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.components.evaluation.evaluate_model import plots
+from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.uncertainty.bootstrap import Metric
+from kfp_lifecycle.uncertainty.contributions import NORMAL_95, simultaneous
 
 Floats = NDArray[np.float64]
 

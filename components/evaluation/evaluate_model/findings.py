@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.contract import ContractViolation
-from components.evaluation.area import Area, area
-from components.evaluation.bootstrap import Bootstrap, Metric
-from components.training.dataset import Part
-from components.training.scoring import Scorer
-from project.evaluation import Evaluation
-from project.training import Costs
+from kfp_lifecycle.config.evaluation import Evaluation
+from kfp_lifecycle.config.training import Costs
+from kfp_lifecycle.modelling.dataset import Part
+from kfp_lifecycle.modelling.scoring import Scorer
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.uncertainty.area import Area, area
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

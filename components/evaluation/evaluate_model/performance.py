@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
-from components.evaluation.area import Area
-from components.evaluation.bootstrap import interval
-from components.evaluation.contributions import normal_interval
-from components.evaluation.evaluate_model import plots
-from components.evaluation.evaluate_model.findings import Findings, Sample
-from components.evaluation.ranking import Performance
-from components.training.curves import precision_recall_plot, roc_plot
-from components.training.dataset import BEST_POSSIBLE
-from project.training import Costs
+from kfp_lifecycle.components.evaluation.evaluate_model import plots
+from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.config.training import Costs
+from kfp_lifecycle.modelling.curves import precision_recall_plot, roc_plot
+from kfp_lifecycle.modelling.dataset import BEST_POSSIBLE
+from kfp_lifecycle.modelling.metrics import Performance
+from kfp_lifecycle.uncertainty.area import Area
+from kfp_lifecycle.uncertainty.bootstrap import interval
+from kfp_lifecycle.uncertainty.contributions import normal_interval
 
 REASONS = {
     "precision": "no row reaches the threshold",
@@ -29,7 +29,7 @@ REASONS = {
 def examine_performance(sample: Sample, baselines: Mapping[str, NDArray[Any]]) -> Findings:
     """Figures at the threshold and of the ranking, beside the baselines and, in a simulation, the best possible.
 
-    ROC AUC has its interval in closed form (`components/evaluation/area.py`), all others from the bootstrap.
+    ROC AUC has its interval in closed form (`uncertainty/area.py`), all others from the bootstrap.
 
     Args:
         sample: The test rows.

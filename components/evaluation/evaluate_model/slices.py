@@ -7,11 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from components.evaluation.area import Area
-from components.evaluation.bootstrap import Metric, entity_sums
-from components.evaluation.contributions import simultaneous, standard_error
-from components.evaluation.evaluate_model import plots
-from components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.components.evaluation.evaluate_model import plots
+from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.uncertainty.area import Area
+from kfp_lifecycle.uncertainty.bootstrap import Metric, entity_sums
+from kfp_lifecycle.uncertainty.contributions import simultaneous, standard_error
 
 Floats = NDArray[np.float64]
 Slices = dict[str, NDArray[np.int64]]

@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, Input, Model, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="platform")
@@ -29,10 +29,10 @@ def report_verdict(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(report):
-        from components.evaluation.report_verdict.page import write_verdict_page
+        from kfp_lifecycle.components.evaluation.report_verdict.page import write_verdict_page
 
         told = write_verdict_page(
             Path(project.path),

@@ -6,21 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.complete import write_whole
-from components.contract import ContractViolation
-from components.evaluation.decide_promotion.verdict import Comparison, Judgement, Verdict, Window
-from components.operations.write_report.artifacts import ArtifactView, Content, Model, read
-from components.operations.write_report.findings import (
-    QualityFindings,
-    feature_findings,
-    model_findings,
-    quality_findings,
-)
-from components.operations.write_report.formatting import words
-from components.operations.write_report.geometry import IntervalBar, interval_bar
-from components.operations.write_report.templates import templates
-from project.configuration import Configuration
-from project.loading import load_configuration
+from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Comparison, Judgement, Verdict, Window
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.reports.artifacts import ArtifactView, Content, Model, read
+from kfp_lifecycle.reports.findings import QualityFindings, feature_findings, model_findings, quality_findings
+from kfp_lifecycle.reports.formatting import words
+from kfp_lifecycle.reports.geometry import IntervalBar, interval_bar
+from kfp_lifecycle.reports.templates import templates
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import write_whole
 
 TEMPLATE = "verdict.html.j2"
 

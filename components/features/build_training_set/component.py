@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling")
@@ -27,10 +27,10 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(training_set):
-        from components.features.build_training_set.training_set import build
+        from kfp_lifecycle.components.features.build_training_set.training_set import build
 
         description = build(Path(project.path), Path(validated.path), Path(training_set.path), validated.uri)
         copied = ("rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of")

@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.contract import ContractViolation
-from components.features.definitions import Definitions
-from components.features.offline.point_in_time import moment_of
-from components.features.offline.store import DUCKDB
-from components.features.online.filling import fill, those_of
-from components.features.online.store import OnlineStore
-from project.configuration import Configuration
-from serving.online_features import OnlineFeatures
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.features.definitions import Definitions
+from kfp_lifecycle.features.offline.point_in_time import moment_of
+from kfp_lifecycle.features.offline.store import DUCKDB
+from kfp_lifecycle.features.online.filling import fill, those_of
+from kfp_lifecycle.features.online.store import OnlineStore
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 
 SHOWN = 5
 TOLERANCE = 1e-9

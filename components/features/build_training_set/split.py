@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from components.contract import ContractViolation
-from project.configuration import Configuration
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")

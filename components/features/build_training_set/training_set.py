@@ -15,19 +15,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.complete import complete_folder
-from components.contract import ContractViolation
-from components.data.tables import read_manifest
-from components.features.build_training_set.skew import check_skew
-from components.features.build_training_set.split import PARTS, Part, Split, snapshots_before, split_by_time
-from components.features.definitions import TIMESTAMP, Definitions, load_definitions
-from components.features.offline.history import FeatureHistory
-from components.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
-from components.features.offline.store import compute_view_values
-from components.features.quality import view_quality
-from project.configuration import Configuration
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.components.features.build_training_set.skew import check_skew
+from kfp_lifecycle.components.features.build_training_set.split import (
+    PARTS,
+    Part,
+    Split,
+    snapshots_before,
+    split_by_time,
+)
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.data.tables import read_manifest
+from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
+from kfp_lifecycle.features.offline.history import FeatureHistory
+from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
+from kfp_lifecycle.features.offline.store import compute_view_values
+from kfp_lifecycle.features.quality import view_quality
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
 
 BEST_POSSIBLE = "best_possible"
 DESCRIPTION_FILE = "training_set.json"

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling", cached=False)
@@ -26,10 +26,10 @@ def materialize_features(project: Input[Artifact], validated: Input[Dataset], st
     import json
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(store):
-        from components.features.materialize_features.materialization import materialize
+        from kfp_lifecycle.components.features.materialize_features.materialization import materialize
 
         written = materialize(Path(project.path), Path(validated.path))
         Path(store.path).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

@@ -6,13 +6,13 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from components.data.tables import read_manifest
-from components.features.definitions import load_definitions
-from components.features.online.filling import digest_of, fill
-from components.features.online.store import Materialization, OnlineStore
-from project.configuration import Configuration
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.data.tables import read_manifest
+from kfp_lifecycle.features.definitions import load_definitions
+from kfp_lifecycle.features.online.filling import digest_of, fill
+from kfp_lifecycle.features.online.store import Materialization, OnlineStore
 
 
 def materialize(project: Path, validated: Path) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def remove_unused(
     ]
     if not old:
         return []
-    from components.deployment.registry import feature_versions
+    from kfp_lifecycle.registry.versions import feature_versions
 
     used = feature_versions(tracking_uri, configuration.deployment.model)
     unused = [other for other in old if other.feature_version not in used]

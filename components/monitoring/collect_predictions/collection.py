@@ -12,11 +12,11 @@ from typing import Any
 
 import duckdb
 
-from components.champion import require_champion
-from components.complete import complete_folder
-from components.contract import ContractViolation
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.registry.champion import require_champion
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
 
 PREDICTIONS_FILE = "predictions.parquet"
 DESCRIPTION_FILE = "predictions.json"

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling", cached=False)
@@ -21,10 +21,10 @@ def collect_predictions(project: Input[Artifact], predictions: Output[Dataset], 
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(predictions):
-        from components.monitoring.collect_predictions import collection
+        from kfp_lifecycle.components.monitoring.collect_predictions import collection
 
         predictions.metadata.update(
             collection.collect_predictions(Path(project.path), Path(predictions.path), as_of=as_of)

@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling", cached=False)
@@ -35,10 +35,10 @@ def detect_drift(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(drift, report, metrics):
-        from components.monitoring.detect_drift import detection
+        from kfp_lifecycle.components.monitoring.detect_drift import detection
 
         found = detection.detect_drift(Path(project.path), Path(predictions.path), Path(drift.path), Path(report.path))
         recorded = ("decision", "sentence", "drifted", "drifted_share", "predictions", "version", "summary")

@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from components.champion import Champion, require_champion
-from components.complete import complete_folder, write_whole
-from components.contract import ContractViolation
-from components.monitoring.detect_drift.page import draw
-from components.monitoring.detect_drift.rule import SCORE, Finding, Input, compare, decide, drifted_inputs
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.components.monitoring.detect_drift.page import draw
+from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, Finding, Input, compare, decide, drifted_inputs
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.registry.champion import Champion, require_champion
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
 
 DRIFT_FILE = "drift.json"
 BASELINE_FILE = "baseline/reference.parquet"

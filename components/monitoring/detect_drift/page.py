@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from components.monitoring.detect_drift.rule import SCORE, Finding, Input, named, presence
-from project.production import Monitoring
+from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, Finding, Input, named, presence
+from kfp_lifecycle.config.monitoring import Monitoring
 
 METHOD = "corrected_p_value_and_distance"
 STYLE = """

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from components.monitoring.detect_drift.statistics import (
+from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
     count_categories,
     count_numbers,
     holm,
@@ -17,7 +17,7 @@ from components.monitoring.detect_drift.statistics import (
     jensen_shannon,
     kolmogorov_smirnov,
 )
-from project.production import Monitoring
+from kfp_lifecycle.config.monitoring import Monitoring
 
 SCORE = "score"
 MISSING = "(missing)"

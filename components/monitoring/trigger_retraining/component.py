@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="platform", cached=False)
@@ -17,10 +17,10 @@ def trigger_retraining(project: Input[Artifact], drift: Input[Artifact], request
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(request):
-        from components.monitoring.trigger_retraining.request import announce, write_request
+        from kfp_lifecycle.components.monitoring.trigger_retraining.request import announce, write_request
 
         content = write_request(Path(project.path), Path(drift.path), Path(request.path))
         request.metadata.update({name: content[name] for name in ("reason", "command", "requested_at", "summary")})

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from components.complete import write_whole
-from components.contract import ContractViolation
-from project.loading import load_configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import write_whole
 
 DRIFT_FILE = "drift.json"
 COMMAND = "lifecycle run training --project FOLDER"

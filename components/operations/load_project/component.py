@@ -3,7 +3,7 @@
 from kfp import dsl
 from kfp.dsl import Artifact, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="platform", carries_project=True)
@@ -34,10 +34,10 @@ def load_project(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(project):
-        from components.operations.load_project.unpacking import unpack_project
+        from kfp_lifecycle.components.operations.load_project.unpacking import unpack_project
 
         stores = {
             "tracking_uri": tracking_uri,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from components.contract import ContractViolation
-from components.embedding import PROJECT_FOLDER
-from project.loading import ConfigurationError, describe_error, load_configuration
-from project.production import Store
-from project.stores import save_stores
+from kfp_lifecycle.compilation.closure import PROJECT_FOLDER
+from kfp_lifecycle.config.loading import ConfigurationError, describe_error, load_configuration
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 def unpack_project(archive: Path, project: Path, stores: Mapping[str, str]) -> dict[str, str]:
@@ -35,7 +35,7 @@ def unpack_project(archive: Path, project: Path, stores: Mapping[str, str]) -> d
     except ConfigurationError as error:
         raise ContractViolation(str(error)) from error
     try:
-        locations = Store.model_validate(dict(stores))
+        locations = Locations.model_validate(dict(stores))
     except ValidationError as error:
         raise ContractViolation(
             "the pipeline's parameters cannot be used: "

@@ -2,7 +2,7 @@
 
 from kfp.dsl import Markdown, Output, PipelineTaskFinalStatus
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="platform", cached=False)
@@ -28,11 +28,11 @@ def notify(
     import os
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(message):
-        from components.operations.notify.delivery import deliver
-        from components.operations.notify.message import describe_end
+        from kfp_lifecycle.components.operations.notify.delivery import deliver
+        from kfp_lifecycle.components.operations.notify.message import describe_end
 
         end = describe_end(status, pipeline, local_run=os.environ.get("LIFECYCLE_RUN_ID", ""))
         Path(message.path).write_text(end.markdown, "utf-8")

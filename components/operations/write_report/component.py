@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="platform")
@@ -52,10 +52,10 @@ def write_report(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(report):
-        from components.operations.write_report.report import views, write_run_report
+        from kfp_lifecycle.reports.report import views, write_run_report
 
         written = write_run_report(
             Path(report.path),

@@ -12,20 +12,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.champion import Champion, require_champion
-from components.complete import complete_folder
-from components.contract import ContractViolation
-from components.data.tables import read_manifest
-from components.features.definitions import TIMESTAMP, Definitions, load_definitions
-from components.features.offline.history import FeatureHistory
-from components.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
-from components.features.offline.store import compute_view_values
-from components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
-from components.training.dataset import model_inputs
-from components.training.scoring import ModelFolder, Scorer
-from project.configuration import Configuration
-from project.loading import load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.data.tables import read_manifest
+from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
+from kfp_lifecycle.features.offline.history import FeatureHistory
+from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
+from kfp_lifecycle.features.offline.store import compute_view_values
+from kfp_lifecycle.modelling.dataset import model_inputs
+from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer
+from kfp_lifecycle.registry.champion import Champion, require_champion
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
 
 SCORES_FILE = "scores.parquet"
 BASELINE_FILE = "baseline/reference.parquet"

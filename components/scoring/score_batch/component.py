@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling", cached=False)
@@ -23,10 +23,10 @@ def score_batch(project: Input[Artifact], validated: Input[Dataset], scores: Out
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(scores):
-        from components.scoring.score_batch import batch
+        from kfp_lifecycle.components.scoring.score_batch import batch
 
         places = (Path(project.path), Path(validated.path), Path(scores.path))
         scores.metadata.update(batch.score_batch(*places, validated_uri=validated.uri))

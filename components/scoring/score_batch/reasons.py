@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.training.dataset import Feature
-from components.training.scoring import Scorer
+from kfp_lifecycle.modelling.dataset import Feature
+from kfp_lifecycle.modelling.scoring import Scorer
 
 REASONS = 3
 # A smaller difference of the score is no reason worth naming.

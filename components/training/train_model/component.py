@@ -2,7 +2,7 @@
 
 from kfp.dsl import Artifact, Input, Model, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling", records_origin=True)
@@ -28,11 +28,11 @@ def train_model(
     """
     from pathlib import Path
 
-    from components.contract import step
-    from components.training.train_model.side_process import side_process
+    from kfp_lifecycle.runtime.contract import step
+    from kfp_lifecycle.runtime.side_process import side_process
 
     with step(model), side_process() as beside:
-        from components.training.train_model import training
+        from kfp_lifecycle.components.training.train_model import training
 
         model.metadata.update(
             training.train_model(

@@ -14,15 +14,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
-from components.training.calibration import Calibration, fit_calibration
-from components.training.dataset import Feature, Part, TrainingSet
-from components.training.decisions import best_threshold
-from components.training.estimator import build_encoder, build_estimator, column_weights, fit, row_weights
-from components.training.export import export_onnx
-from components.training.scoring import Scorer
-from components.training.train_model.parity import check_parity
-from components.training.train_model.stages import timed
-from project.training import Training
+from kfp_lifecycle.components.training.train_model.parity import check_parity
+from kfp_lifecycle.components.training.train_model.stages import timed
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
+from kfp_lifecycle.modelling.dataset import Feature, Part, TrainingSet
+from kfp_lifecycle.modelling.decisions import best_threshold
+from kfp_lifecycle.modelling.estimator import build_encoder, build_estimator, column_weights, fit, row_weights
+from kfp_lifecycle.modelling.export import export_onnx
+from kfp_lifecycle.modelling.scoring import Scorer
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from components.training.dataset import Feature, Part
-from components.training.estimator import encoded_columns
+from kfp_lifecycle.modelling.dataset import Feature, Part
+from kfp_lifecycle.modelling.estimator import encoded_columns
 
 MOST_ROWS = 5000
 REPEATS = 3

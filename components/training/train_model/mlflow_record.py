@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.training.dataset import Part, TrainingSet
-from components.training.scoring import OUTPUT
-from components.training.tracking import MODEL_PATH, without_password
-from project.configuration import Configuration
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.modelling.dataset import Part, TrainingSet
+from kfp_lifecycle.modelling.scoring import OUTPUT
+from kfp_lifecycle.registry.tracking import MODEL_PATH, without_password
 
 if TYPE_CHECKING:
     from mlflow.entities import Dataset

@@ -11,10 +11,10 @@ from typing import Any
 
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from components.training.dataset import TrainingSet
-from components.training.train_model.fitting import TrainedModel
-from project.configuration import Configuration
-from project.training import ClassWeight, ThresholdRule
+from kfp_lifecycle.components.training.train_model.fitting import TrainedModel
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.training import ClassWeight, ThresholdRule
+from kfp_lifecycle.modelling.dataset import TrainingSet
 
 MOST_FEATURES = 12
 CODE = re.compile("`([^`]+)`")

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.contract import ContractViolation
-from components.training.dataset import Feature
-from components.training.scoring import Scorer
+from kfp_lifecycle.modelling.dataset import Feature
+from kfp_lifecycle.modelling.scoring import Scorer
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 LARGEST_DIFFERENCE = 1e-5
 # Rows of each part that are asked once more with values missing and categories that training never saw.

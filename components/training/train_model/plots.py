@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
-from components.plot_style import ACCENT, QUIET, new_figure, svg
-from components.training.curves import precision_recall_plot, roc_plot
+from kfp_lifecycle.modelling.curves import precision_recall_plot, roc_plot
+from kfp_lifecycle.reports.plot_style import ACCENT, QUIET, new_figure, svg
 
 MOST_BARS = 12
 INCHES_PER_BAR = 0.32

@@ -12,10 +12,10 @@ from typing import Any
 
 from joblib import cpu_count
 
-from components.code_version import recorded_version
-from components.embedding import module_closure
+from kfp_lifecycle.compilation.closure import module_closure
+from kfp_lifecycle.runtime.code_version import recorded_version
 
-CODE = ("components.training.train_model.fitting",)
+CODE = ("kfp_lifecycle.components.training.train_model.fitting",)
 ENVIRONMENT_VARIABLE = "LIFECYCLE_ENVIRONMENT"
 RUN_VARIABLE = "LIFECYCLE_RUN_ID"
 

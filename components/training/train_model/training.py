@@ -16,23 +16,28 @@ from typing import Any
 import joblib
 import pandas as pd
 
-from components.code_version import recorded_version
-from components.complete import complete_folder
-from components.contract import ContractViolation
-from components.training.dataset import Part, TrainingSet
-from components.training.scoring import Scorer
-from components.training.tracking import MODEL_PATH, connect, mlflow_errors, refuse_unreachable, tracked_run
-from components.training.train_model.fitting import TrainedModel, fit_model, read_parts
-from components.training.train_model.importance import feature_importance, importance_sample
-from components.training.train_model.learning_curve import curve_samples, learning_curve
-from components.training.train_model.mlflow_record import dataset_of, log_training, tags_of, write_mlflow_model
-from components.training.train_model.model_card import write_model_card
-from components.training.train_model.provenance import describe_origin, requirements
-from components.training.train_model.side_process import draw_plots
-from components.training.train_model.stages import measured, timed
-from project.configuration import Configuration
-from project.loading import CONFIGURATION_FILE, load_configuration
-from project.stores import load_stores
+from kfp_lifecycle.components.training.train_model.fitting import TrainedModel, fit_model, read_parts
+from kfp_lifecycle.components.training.train_model.importance import feature_importance, importance_sample
+from kfp_lifecycle.components.training.train_model.learning_curve import curve_samples, learning_curve
+from kfp_lifecycle.components.training.train_model.mlflow_record import (
+    dataset_of,
+    log_training,
+    tags_of,
+    write_mlflow_model,
+)
+from kfp_lifecycle.components.training.train_model.model_card import write_model_card
+from kfp_lifecycle.components.training.train_model.provenance import describe_origin, requirements
+from kfp_lifecycle.components.training.train_model.stages import measured, timed
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import CONFIGURATION_FILE, load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.modelling.dataset import Part, TrainingSet
+from kfp_lifecycle.modelling.scoring import Scorer
+from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors, refuse_unreachable, tracked_run
+from kfp_lifecycle.runtime.code_version import recorded_version
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
+from kfp_lifecycle.runtime.side_process import draw_plots
 
 # Rows of the training data that stay with the model for comparison with production.
 REFERENCE_ROWS = 5000

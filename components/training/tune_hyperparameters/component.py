@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
 @component(environment="modelling")
@@ -27,10 +27,10 @@ def tune_hyperparameters(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(parameters, study):
-        from components.training.tune_hyperparameters.search import search
+        from kfp_lifecycle.components.training.tune_hyperparameters.search import search
 
         parameters.metadata.update(
             search(Path(project.path), Path(training_set.path), Path(parameters.path), Path(study.path))

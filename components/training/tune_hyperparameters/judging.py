@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from components.contract import ContractViolation
-from components.training.cross_validation import Fold, score_folds
-from project.training import Training
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.tuning.cross_validation import Fold, score_folds
 
 
 @dataclass(frozen=True)

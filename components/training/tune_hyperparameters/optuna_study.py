@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from components.training.study import Trial
+from kfp_lifecycle.tuning.study import Trial
 
 # What is kept of a trial beside Optuna's own fields.
 SECONDS, REASON = "seconds", "reason"

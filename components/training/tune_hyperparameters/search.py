@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from joblib import cpu_count
 
-from components.complete import write_whole
-from components.training.study_page import no_study_page
-from components.training.tune_hyperparameters.workers import Workers
-from project.loading import load_configuration
-from project.stores import load_stores
-from project.tuning import Engine
+from kfp_lifecycle.components.training.tune_hyperparameters.workers import Workers
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.tuning import Engine
+from kfp_lifecycle.runtime.outputs import write_whole
+from kfp_lifecycle.tuning.study_page import no_study_page
 
 if TYPE_CHECKING:
-    from components.training.tune_hyperparameters.judging import Outcome, Setting
+    from kfp_lifecycle.components.training.tune_hyperparameters.judging import Outcome, Setting
 
 
 def search(project: Path, training_set: Path, parameters: Path, page: Path) -> dict[str, Any]:
@@ -45,11 +45,11 @@ def search(project: Path, training_set: Path, parameters: Path, page: Path) -> d
     workers: Workers[Setting, Outcome] = Workers(cpu_count(), most, prepare)
     with workers:
         # This process imports while the others do.
-        from components.training.tune_hyperparameters.tuning import search_project
+        from kfp_lifecycle.components.training.tune_hyperparameters.tuning import search_project
 
         return search_project(configuration, load_stores(project).study_store, training_set, parameters, page, workers)
 
 
 def prepare() -> None:
     """Import what a setting is judged with."""
-    from components.training.tune_hyperparameters import judging  # noqa: F401
+    from kfp_lifecycle.components.training.tune_hyperparameters import judging  # noqa: F401

@@ -17,12 +17,12 @@ import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from components.contract import ContractViolation
-from components.training.dataset import TrainingSet
-from project.training import Training
-from project.tuning import Tuning
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.config.tuning import Tuning
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.runtime.contract import ContractViolation
 
-FIRST_PARTY = ("components", "project")
+FIRST_PARTY = "kfp_lifecycle"
 # Settings that change no result.
 WITHOUT = {"timeout_seconds", "katib"}
 
@@ -40,7 +40,7 @@ def study_name(training_set: TrainingSet, training: Training, tuning: Tuning, ho
     digest = hashlib.sha256(json.dumps(inputs).encode())
     for name in sorted(sys.modules):
         file = getattr(sys.modules[name], "__file__", None)
-        if name.partition(".")[0] in FIRST_PARTY and file:
+        if name.partition(".")[0] == FIRST_PARTY and file:
             digest.update(Path(file).read_bytes())
     return digest.hexdigest()[:16]
 

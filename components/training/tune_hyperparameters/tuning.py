@@ -14,21 +14,21 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from components.complete import write_whole
-from components.contract import ContractViolation
-from components.training.cross_validation import Fold, time_ordered_folds
-from components.training.dataset import TrainingSet
-from components.training.estimator import build_estimator
-from components.training.study import Study, Trial, show_all, summarize
-from components.training.study_page import study_page
-from components.training.study_plots import study_plots
-from components.training.tune_hyperparameters.judging import Outcome, Setting, judge
-from components.training.tune_hyperparameters.optuna_study import REASON, SECONDS, as_trial
-from components.training.tune_hyperparameters.study_store import kept_study, study_name
-from components.training.tune_hyperparameters.workers import Died, Workers
-from project.configuration import Configuration
-from project.training import Training
-from project.tuning import Choice, FloatRange, Space, Tuning, is_active
+from kfp_lifecycle.components.training.tune_hyperparameters.judging import Outcome, Setting, judge
+from kfp_lifecycle.components.training.tune_hyperparameters.optuna_study import REASON, SECONDS, as_trial
+from kfp_lifecycle.components.training.tune_hyperparameters.study_store import kept_study, study_name
+from kfp_lifecycle.components.training.tune_hyperparameters.workers import Died, Workers
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.config.tuning import Choice, FloatRange, Space, Tuning, is_active
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.modelling.estimator import build_estimator
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import write_whole
+from kfp_lifecycle.tuning.cross_validation import Fold, time_ordered_folds
+from kfp_lifecycle.tuning.study import Study, Trial, show_all, summarize
+from kfp_lifecycle.tuning.study_page import study_page
+from kfp_lifecycle.tuning.study_plots import study_plots
 
 # Trials that are drawn at random before Optuna learns from them, and that must have passed a fold before its median
 # stops another.

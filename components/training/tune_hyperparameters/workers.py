@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from components.training.child_process import work_for_another
+from kfp_lifecycle.runtime.child_process import work_for_another
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

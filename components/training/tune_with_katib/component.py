@@ -2,10 +2,10 @@
 
 from kfp.dsl import HTML, Artifact, Input, Output
 
-from components.environment import component
+from kfp_lifecycle.compilation.component import component
 
 
-@component(environment="katib", carries=["components.training.trial"])
+@component(environment="katib", carries=["kfp_lifecycle.tuning.trial"])
 def tune_with_katib(
     project: Input[Artifact],
     training_set: Input[Artifact],
@@ -31,12 +31,12 @@ def tune_with_katib(
     """
     from pathlib import Path
 
-    from components.contract import step
+    from kfp_lifecycle.runtime.contract import step
 
     with step(parameters, study):
         from kubeflow.katib import KatibClient
 
-        from components.training.tune_with_katib import search
+        from kfp_lifecycle.components.training.tune_with_katib import search
 
         inputs = Path(project.path), training_set.uri, Path(default.path), image
         parameters.metadata.update(search.search(*inputs, Path(parameters.path), Path(study.path), KatibClient()))

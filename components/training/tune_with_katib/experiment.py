@@ -24,16 +24,16 @@ from kubeflow.katib import (
 )
 from kubernetes.client import V1ObjectMeta
 
-from components.contract import OPENMP_VARIABLES, ContractViolation
-from components.embedding import archive, module_closure
-from components.training.trial_settings import (
+from kfp_lifecycle.compilation.closure import archive, module_closure
+from kfp_lifecycle.config.tuning import Choice, FloatRange, IntRange, Tuning
+from kfp_lifecycle.runtime.contract import OPENMP_VARIABLES, ContractViolation
+from kfp_lifecycle.tuning.trial_settings import (
     CODE_VARIABLE,
     METRIC,
     PARAMETERS_VARIABLE,
     SETTINGS_VARIABLE,
     TrialSettings,
 )
-from project.tuning import Choice, FloatRange, IntRange, Tuning
 
 CONTAINER = "training"
 # Katib's own limit is 40 characters; the trials' names add nine.
@@ -46,7 +46,7 @@ TRIALS_BEHIND_A_MEDIAN = 3
 PROGRAM = (
     "import base64, io, os, sys, tarfile, tempfile; folder = tempfile.mkdtemp(); "
     f'tarfile.open(fileobj=io.BytesIO(base64.b64decode(os.environ["{CODE_VARIABLE}"]))).extractall(folder); '
-    "sys.path.insert(0, folder); from components.training import trial; trial.main()"
+    "sys.path.insert(0, folder); from kfp_lifecycle.components.training import trial; trial.main()"
 )
 # Characters that would change the JSON text or the variable that a value is put into.
 UNSAFE = frozenset('"\\$') | {chr(code) for code in range(32)}
@@ -71,7 +71,7 @@ def build_experiment(
     for name, dimension in tuning.space.items():
         if isinstance(dimension, Choice):
             _refuse_unwritable(name, dimension)
-    code = archive(module_closure(["components.training.trial"]))
+    code = archive(module_closure(["kfp_lifecycle.tuning.trial"]))
     # The default was tried by the step before.
     trials = tuning.trials - 1
     identity = json.dumps([settings.model_dump(mode="json"), folds, image, code, tuning.pruning])

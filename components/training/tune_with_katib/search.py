@@ -14,15 +14,15 @@ from typing import Any, NoReturn
 from kubeflow.katib import KatibClient, V1beta1Experiment, V1beta1Trial
 from kubernetes.client import ApiException
 
-from components.complete import write_whole
-from components.contract import ContractViolation
-from components.training.study import Study, Trial, show_all, summarize
-from components.training.study_page import study_page
-from components.training.study_plots import study_plots
-from components.training.trial_settings import METRIC, TrialSettings
-from components.training.tune_with_katib.experiment import CONTAINER, build_experiment
-from project.loading import load_configuration
-from project.tuning import Space, Tuning, active_values
+from kfp_lifecycle.components.training.tune_with_katib.experiment import CONTAINER, build_experiment
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.tuning import Space, Tuning, active_values
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import write_whole
+from kfp_lifecycle.tuning.study import Study, Trial, show_all, summarize
+from kfp_lifecycle.tuning.study_page import study_page
+from kfp_lifecycle.tuning.study_plots import study_plots
+from kfp_lifecycle.tuning.trial_settings import METRIC, TrialSettings
 
 POLL_SECONDS = 5.0
 # The API server may be away for a moment; so many times in a row it is gone.

@@ -1,0 +1,340 @@
+"""`lifecycle`: run pipelines on this machine, and look after what they made."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import webbrowser
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kfp_lifecycle.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, AsJson, Project, err, out, project_folder, refuse
+from kfp_lifecycle.cli.data import data
+from kfp_lifecycle.cli.schema import schema
+from kfp_lifecycle.config.loading import ConfigurationError, configuration_schema
+from kfp_lifecycle.local.state import CHECKOUT
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Run a production model's life on this machine: ingest, validate, train, evaluate, deploy, monitor.",
+)
+app.add_typer(data, name="data")
+app.add_typer(schema, name="schema")
+
+
+@app.command()
+def run(
+    pipeline: Annotated[
+        str | None,
+        typer.Argument(metavar="PIPELINE", help="training, monitoring, batch_scoring or materialization."),
+    ] = None,
+    project: Project = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key for this run; may be repeated."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last run, from the step that failed.")
+    ] = False,
+    cache: Annotated[bool, typer.Option(help="Take over what did not change since an earlier run.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run a pipeline on this machine.
+
+    Steps whose code, inputs and environment did not change since an earlier run are taken over from it.
+    A rejected candidate is no error: the champion goes on serving, and the report says why.
+
+    Example: `lifecycle run training --set tuning.trials=30 --set training.seed=7`
+
+    Exit codes: 0 done or rejected, 1 a step failed, 2 the command or configuration is wrong, 130 interrupted.
+    """
+    from kfp_lifecycle.cli.live_view import RunView
+    from kfp_lifecycle.cli.outcome import describe_outcome, outcome_as_json
+    from kfp_lifecycle.compilation.pipeline import PIPELINES
+    from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
+    from kfp_lifecycle.local.runs import RunState, execute, run_to_resume
+    from kfp_lifecycle.runtime.contract import ContractViolation
+
+    overrides = [_resolved_from_here(setting) for setting in settings or []]
+    if resume:
+        last = run_to_resume(pipeline)
+        if last is None:
+            refuse("there is nothing to resume: the last run came to its end. Start one with `lifecycle run training`")
+        pipeline, overrides = last.pipeline, [*last.overrides, *overrides]
+        project = project or Path(last.project_folder)
+    if pipeline is None:
+        refuse(f"name a pipeline: {', '.join(PIPELINES)}")
+    if pipeline not in PIPELINES:
+        refuse(f"there is no pipeline {pipeline!r}; there are {', '.join(PIPELINES)}")
+    folder = project_folder(project)
+    os.chdir(CHECKOUT)
+    # A supervisor's or CI's stop is treated like Ctrl-C: nothing is left behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        with RunView(err if as_json else out) as view:
+            record = execute(
+                pipeline, folder, overrides=overrides, use_cache=cache, watch=view.update, waiting=view.waiting
+            )
+    except (ConfigurationError, ContractViolation, EnvironmentMissing) as error:
+        refuse(str(error))
+    except KeyboardInterrupt:
+        err.print("stopped before the run began")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    if as_json:
+        sys.stdout.write(json.dumps(outcome_as_json(record), indent=1) + "\n")
+    else:
+        describe_outcome(out, record)
+    ended = {RunState.failed: EXIT_FAILED, RunState.interrupted: EXIT_INTERRUPTED}
+    raise typer.Exit(ended.get(record.state, 0))
+
+
+def _resolved_from_here(setting: str) -> str:
+    """A relative file in `--set source.url=…` is meant from where the command is typed."""
+    from kfp_lifecycle.data.source_version import FILE_PREFIXES, source_path
+
+    key, _, url = setting.partition("=")
+    path = source_path(url) if key.startswith("source.") and key.endswith(".url") else None
+    if path is None or path.is_absolute() or not path.exists():
+        return setting
+    prefix = next(prefix for prefix in FILE_PREFIXES if url.startswith(prefix))
+    return f"{key}={prefix}{path.resolve()}"
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show what is served and how the last runs ended.
+
+    Example: `lifecycle status --json`
+    """
+    from kfp_lifecycle.cli.outcome import describe_status, status_as_json
+
+    if as_json:
+        sys.stdout.write(json.dumps(status_as_json(), indent=1) + "\n")
+    else:
+        describe_status(out)
+
+
+@app.command()
+def predict(
+    entity: Annotated[
+        list[str] | None, typer.Option("--entity", metavar="ID", help="Entity to score from the online store.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="A v2 inference request; `-` reads standard input.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The model to ask; by default the one released last.")
+    ] = None,
+) -> None:
+    """Ask the model that is served, in the v2 (Open Inference) protocol, and print its answer.
+
+    Example: `lifecycle predict --entity 17`
+
+    Example: `lifecycle predict --json request.json`
+    """
+    from kfp_lifecycle.cli.inference import InferenceError, entity_request, infer, read_request
+    from kfp_lifecycle.cli.outcome import chosen_endpoint
+
+    if bool(entity) == bool(file):
+        refuse("name either --entity ID or --json FILE")
+    try:
+        endpoint = chosen_endpoint(model)
+        request = read_request(file) if file else entity_request(endpoint, entity or [])
+        answer = infer(endpoint, request)
+    except InferenceError as error:
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from None
+    sys.stdout.write(json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def report(
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="The run; by default the newest.")] = None,
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Print the path of a run's report.
+
+    Example: `lifecycle report --open`
+    """
+    from kfp_lifecycle.local.runs import all_runs
+
+    runs = [record for record in all_runs() if run_id in (None, record.id) and record.report]
+    if not runs:
+        refuse(
+            f"run {run_id} has no report" if run_id else "no run has a report yet: start with `lifecycle run training`"
+        )
+    if open_it:
+        webbrowser.open(Path(runs[0].report or "").as_uri())
+    sys.stdout.write(f"{runs[0].report}\n")
+
+
+@app.command()
+def reproduce(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN|VERSION", help="A run here, an MLflow run, or a version: `3` or `churn/3`.")
+    ],
+    project: Project = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Train with another setting, to see what it changes."),
+    ] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option("--tracking-uri", help="MLflow server that knows it; by default this checkout's.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model again from its recorded data, code and environment, and compare byte by byte.
+
+    Example: `lifecycle reproduce 3`
+
+    Exit codes: 0 the same bytes, 1 they differ, and it says how, 2 it cannot be trained again.
+    """
+    from kfp_lifecycle.cli.reproduce import reproduce_model
+
+    if not reproduce_model(model, project_folder(project), settings or [], tracking_uri, out, err, as_json):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def serve() -> None:
+    """Start again what was released: after `lifecycle down`, or after the machine was restarted.
+
+    Example: `lifecycle serve`
+    """
+    from kfp_lifecycle.cli.outcome import serving_folder
+    from kfp_lifecycle.runtime.contract import ContractViolation
+    from kfp_lifecycle.serving.release.local.operations import start
+
+    try:
+        endpoints = start(serving_folder())
+    except ContractViolation as violation:
+        err.print(f"error: {violation}", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    if not endpoints:
+        refuse("nothing was released yet: start with `lifecycle run training`")
+    for endpoint in endpoints:
+        out.print(f"{endpoint.model} version {endpoint.version} answers at {endpoint.url}")
+
+
+@app.command()
+def down() -> None:
+    """Stop all servers. What they serve is kept: `lifecycle serve` starts them again.
+
+    Example: `lifecycle down`
+    """
+    from kfp_lifecycle.cli.outcome import serving_folder
+    from kfp_lifecycle.serving.release.local.operations import stop
+
+    stopped = stop(serving_folder())
+    out.print("all servers are stopped" if stopped else "nothing was running")
+
+
+@app.command()
+def rollback(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The model; by default the one released last.")
+    ] = None,
+) -> None:
+    """Give all traffic back to the version that served before.
+
+    Example: `lifecycle rollback churn`
+    """
+    from kfp_lifecycle.cli.inference import InferenceError
+    from kfp_lifecycle.cli.outcome import chosen_endpoint, serving_folder
+    from kfp_lifecycle.runtime.contract import ContractViolation
+    from kfp_lifecycle.serving.release.local.operations import rollback as roll_back
+
+    try:
+        endpoint = roll_back(serving_folder(), chosen_endpoint(model).model)
+    except InferenceError as error:
+        refuse(str(error))
+    except ContractViolation as violation:
+        err.print(f"error: {violation}", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED) from None
+    out.print(f"{endpoint.model} version {endpoint.version} has all traffic at {endpoint.url}")
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="The DuckDB file to write.")] = None,
+    customers: Annotated[int, typer.Option(min=1, help="Customers who ever sign up.")] = 10_000,
+    days: Annotated[int, typer.Option(min=1, help="Days of business.")] = 1095,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 7,
+    end: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day of business.")] = datetime(
+        2026, 6, 30
+    ),
+    inject: Annotated[
+        list[str] | None, typer.Option("--inject", metavar="NAME", help="Something that happens; may be repeated.")
+    ] = None,
+    list_injections: Annotated[bool, typer.Option("--list", help="List what can be injected.")] = False,
+) -> None:
+    """Write the event tables of a simulated subscription business.
+
+    Example: `lifecycle simulate --output bad.duckdb --customers 2000 --inject refund_bug`
+    """
+    from kfp_lifecycle.simulation.business import INJECTIONS
+    from kfp_lifecycle.simulation.business import simulate as write_business
+
+    if list_injections:
+        for name, effect in INJECTIONS.items():
+            sys.stdout.write(f"{name}  {effect}\n")
+        return
+    if output is None:
+        refuse("name the file to write: --output FILE")
+    try:
+        with err.status("simulating …") as progress:
+            summary = write_business(
+                output,
+                customers=customers,
+                days=days,
+                seed=seed,
+                end=end.date(),
+                inject=inject or [],
+                progress=lambda done, whole: progress.update(f"simulating customers: {done:,} of {whole:,}"),
+            )
+    except ValueError as error:
+        refuse(str(error))
+    rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in summary.rows.items())
+    out.print(f"{output}: {summary.first_day} to {summary.last_day}, {rows}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def explain(
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="A key, dotted; by default all.")] = None,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="The JSON Schema that editors complete from.")
+    ] = False,
+) -> None:
+    """Explain the keys of `pipeline.yaml`: what each means, its type and its default.
+
+    Example: `lifecycle explain training.costs`
+
+    Example: `lifecycle explain --json-schema > docs/pipeline.schema.json`
+    """
+    from kfp_lifecycle.cli.explanation import explanation
+
+    if json_schema:
+        sys.stdout.write(json.dumps(configuration_schema(), indent=1) + "\n")
+        return
+    lines = explanation(key or "")
+    if not lines:
+        refuse(f"pipeline.yaml has no key {key!r}; `lifecycle explain` lists them all")
+    for name, kind, default, text in lines:
+        out.print(f"[bold]{name}[/]  [dim]{kind}{default}[/]", soft_wrap=True)
+        out.print(f"    {text}", markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of the `lifecycle` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,60 @@
+"""What all commands share: where they print, how they end, which project they mean."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from kfp_lifecycle.environments.locks import interpreter, is_built
+from kfp_lifecycle.local.state import CHECKOUT
+
+# kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.
+out = Console(file=sys.stdout, highlight=False)
+err = Console(stderr=True, highlight=False)
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+Project = Annotated[
+    Path | None, typer.Option("--project", metavar="DIR", help="The project's folder; by default the one here.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def refuse(message: str) -> NoReturn:
+    """End because the command or the configuration is wrong."""
+    err.print(f"error: {message}", markup=False, soft_wrap=True)
+    raise typer.Exit(EXIT_USAGE)
+
+
+def project_folder(chosen: Path | None) -> Path:
+    """The project meant: the one named, else the one here, else the checkout's own."""
+    if chosen is not None:
+        if not chosen.is_dir():
+            refuse(f"--project {chosen}: there is no such folder")
+        return chosen.resolve()
+    return Path.cwd() if Path("pipeline.yaml").is_file() else CHECKOUT
+
+
+def run_module(environment: str, module: str, *arguments: str) -> str:
+    """Run a module under an environment's interpreter, and give what it printed; where it fails, the command ends."""
+    if not is_built(environment):
+        refuse(f"the environment `{environment}` is not built: make setup")
+    done = subprocess.run(
+        [str(interpreter(environment)), "-m", module, *arguments],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        # What libraries say of themselves comes before the reason.
+        said = done.stderr.strip() or f"{module} ended with exit code {done.returncode}"
+        err.print(f"error: {said.splitlines()[-1]}", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_FAILED)
+    return done.stdout

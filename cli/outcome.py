@@ -1,0 +1,220 @@
+"""How runs ended and what is served, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kfp_lifecycle.cli.inference import InferenceError
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.local.events import StepRecord
+from kfp_lifecycle.local.runs import RunRecord, RunState, all_runs, resume_command
+from kfp_lifecycle.local.state import CHECKOUT, STATE
+from kfp_lifecycle.serving.release.local.operations import Endpoint, endpoints
+
+STYLES = {
+    RunState.running: "cyan",
+    RunState.done: "green",
+    RunState.rejected: "yellow",
+    RunState.failed: "bold red",
+    RunState.interrupted: "yellow",
+}
+RUNS_SHOWN = 10
+
+
+def serving_folder() -> Path:
+    """Where local releases stand."""
+    return STATE / "serving"
+
+
+def served_endpoints() -> list[Endpoint]:
+    """What is served, the model that was released last first."""
+    newest = next((name for name in map(released_model, all_runs()) if name), None)
+    return sorted(endpoints(serving_folder()), key=lambda endpoint: endpoint.model != newest)
+
+
+def chosen_endpoint(model: str | None) -> Endpoint:
+    """The endpoint of a model; without a name, of the one that was released last.
+
+    Raises:
+        InferenceError: nothing is released, or the model is not.
+    """
+    served = served_endpoints()
+    if not served:
+        raise InferenceError("nothing was released yet: start with `lifecycle run training`", 2)
+    found = [endpoint for endpoint in served if model in (None, endpoint.model)]
+    if not found:
+        raise InferenceError(f"{model} is not released; there are: {', '.join(each.model for each in served)}", 2)
+    return found[0]
+
+
+def run_as_json(record: RunRecord) -> dict[str, Any]:
+    """A run as scripts see it."""
+    return {
+        "id": record.id,
+        "pipeline": record.pipeline,
+        "project": record.project,
+        "state": record.state,
+        "failed_step": record.failed_step,
+        "reason": record.reason,
+        "report": record.report,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+    }
+
+
+def endpoint_as_json(endpoint: Endpoint) -> dict[str, Any]:
+    """An endpoint as scripts see it."""
+    return {
+        "url": endpoint.url,
+        "grpc": endpoint.grpc,
+        "model": endpoint.model,
+        "version": endpoint.version,
+        "healthy": endpoint.healthy,
+    }
+
+
+def status_as_json() -> dict[str, Any]:
+    """What is served and how the runs ended."""
+    served = served_endpoints()
+    return {
+        "endpoint": endpoint_as_json(served[0]) if served else None,
+        "endpoints": [endpoint_as_json(endpoint) for endpoint in served],
+        "runs": [run_as_json(record) for record in all_runs()],
+    }
+
+
+def released_model(record: RunRecord) -> str | None:
+    """The model a run released; None for a run that released none."""
+    deployment = record.progress().artifact("deployment")
+    return str(json.loads(Path(deployment[0]).read_text(encoding="utf-8"))["model"]) if deployment else None
+
+
+def describe_status(console: Console) -> None:
+    """What is served and the newest runs, for a terminal."""
+    served = served_endpoints()
+    for endpoint in served:
+        state = "[green]answering[/]" if endpoint.healthy else "[yellow]stopped[/], start it with `lifecycle serve`"
+        console.print(f"{endpoint.model} version {endpoint.version} at {endpoint.url}: {state}", soft_wrap=True)
+    if not served:
+        _say(console, "nothing is served")
+    for record in all_runs()[:RUNS_SHOWN]:
+        console.print(f"\n{record.id}  {record.project}  [{STYLES[record.state]}]{record.state}[/]", soft_wrap=True)
+        if record.state in (RunState.failed, RunState.interrupted):
+            why = ": ".join(filter(None, (record.failed_step, *(record.reason or "").splitlines()[:1])))
+            _say(console, f"  {why}")
+        if record.report:
+            _say(console, f"  {record.report}")
+
+
+def model_of(record: RunRecord) -> str | None:
+    """The model that a run is about, from its own copy of the project; None where it came to no copy."""
+    project = record.progress().artifact("project")
+    return load_configuration(Path(project[0])).deployment.model if project else None
+
+
+def endpoints_of(record: RunRecord) -> list[Endpoint]:
+    """What serves the model that a run is about."""
+    model = model_of(record)
+    return [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model]
+
+
+def outcome_as_json(record: RunRecord) -> dict[str, Any]:
+    """A finished run and what it serves, for scripts."""
+    served = endpoints_of(record)
+    return {**run_as_json(record), "endpoint": endpoint_as_json(served[0]) if served else None}
+
+
+def describe_outcome(console: Console, record: RunRecord) -> None:
+    """The last lines on the screen: how the run ended, and what to do next."""
+    failed = record.progress().failed()
+    served = endpoints_of(record)
+    if record.state is RunState.interrupted:
+        _say(console, "\n[yellow]Stopped.[/] Nothing is half-written. Go on with:", f"  {resume_command(record)}")
+    elif failed is not None:
+        _describe_failure(console, record, failed)
+    elif record.state is RunState.rejected:
+        console.print(f"\n[yellow]The candidate was rejected.[/] {_what_serves(served)}")
+        for sentence in missed_thresholds(record):
+            console.print(f"  - {sentence}", markup=False, soft_wrap=True)
+    else:
+        console.print("\n[green]Done.[/]")
+    for endpoint in served:
+        _describe_endpoint(console, endpoint)
+    if record.report:
+        _say(console, f"\nReport:     {record.report}")
+    if record.state in (RunState.done, RunState.rejected):
+        store = STATE / "mlflow.db"
+        ui = environment_command("modelling", "mlflow")
+        _say(console, f"Experiments: {ui} ui --backend-store-uri sqlite:///{shlex.quote(str(store))}")
+    if served:
+        _say(console, "Stop it all: lifecycle down")
+
+
+def environment_command(environment: str, program: str) -> str:
+    """A program of an environment, as typed in a shell from the checkout."""
+    from kfp_lifecycle.environments.locks import environment_directory
+
+    place = environment_directory(environment) / "bin" / program
+    return shlex.quote(str(place.relative_to(CHECKOUT)))
+
+
+def missed_thresholds(record: RunRecord) -> list[str]:
+    """What kept a candidate from promotion, in the gate's own sentences."""
+    verdict = record.progress().artifact("verdict")
+    if verdict is None:
+        return []
+    content = json.loads(Path(verdict[0]).read_text(encoding="utf-8"))
+    missed = [rule["sentence"] for rule in content["rules"] if not rule["passed"]]
+    champion = content.get("champion")
+    return missed + ([champion["sentence"]] if champion and not champion["passed"] else [])
+
+
+def _describe_failure(console: Console, record: RunRecord, failed: StepRecord) -> None:
+    console.print(f"\n[bold red]{failed.name.replace('-', ' ')} failed.[/]")
+    _say(console, failed.reason, f"\nLog:        {failed.log}", f"Resume:     {resume_command(record)}")
+
+
+def _what_serves(champions: Sequence[Endpoint]) -> str:
+    if not champions:
+        return "No model is in production."
+    if any(champion.healthy for champion in champions):
+        return "The champion goes on serving."
+    return "The champion stays; its servers are stopped."
+
+
+def _describe_endpoint(console: Console, endpoint: Endpoint) -> None:
+    address = f"{endpoint.url}/v2/models/{endpoint.model}/infer"
+    if not endpoint.healthy:
+        _say(console, f"\nEndpoint:   {address} is stopped, start it with `lifecycle serve`")
+        return
+    _say(
+        console,
+        f"\nEndpoint:   {address}   (gRPC {endpoint.grpc})",
+        f"Model:      {endpoint.model} version {endpoint.version}",
+    )
+    request = example_request(endpoint.model)
+    if request:
+        body = shlex.quote(json.dumps(request, ensure_ascii=False))
+        _say(console, "\nTry it:", f"  curl -s {address} -H 'Content-Type: application/json' -d {body}")
+
+
+def example_request(model: str) -> dict[str, Any] | None:
+    """A v2 request that a released model answers, as its release noted it."""
+    for record in all_runs():
+        deployment = record.progress().artifact("deployment")
+        if deployment is not None:
+            released = json.loads(Path(deployment[0]).read_text(encoding="utf-8"))
+            if released["model"] == model:
+                return dict(released["example"])
+    return None
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, markup=line.startswith("\n[yellow]Stopped"), soft_wrap=True, highlight=False)

@@ -1,0 +1,95 @@
+"""Every component in one list, from its own signature and docstring: `python -m kfp_lifecycle.compilation.catalogue`.
+
+Writes `docs/components.md`; a test fails when that file is stale.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from docstring_parser import Docstring, DocstringStyle, parse
+from kfp.dsl.base_component import BaseComponent
+
+from kfp_lifecycle.compilation.component import LifecycleComponent, Target, components_of
+
+ROOT = Path(__file__).resolve().parent.parent
+CATALOGUE = ROOT / "docs" / "components.md"
+
+HEADER = """\
+<!-- Written by `python -m kfp_lifecycle.compilation.catalogue`: change the docstrings, not this file. -->
+# Components
+
+What each step takes and gives. "Cached" steps are not run again where code, inputs and environment are the same;
+the others have an effect outside their outputs, or read something that their inputs do not name. Formats are in
+[architecture.md](architecture.md).
+"""
+
+
+def catalogue() -> str:
+    """The text of `docs/components.md`: components by folder, each with inputs, outputs and parameters."""
+    found = sorted(components_of(ROOT).values(), key=lambda item: (folder_of(item), item.name))
+    lines = [HEADER]
+    for folder, members in groupby(found, folder_of):
+        lines.append(f"## {folder}\n")
+        for member in members:
+            lines += described(member)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def folder_of(item: LifecycleComponent) -> str:
+    """The step of the life that a component belongs to: the folder below `components/`."""
+    return item.function.__module__.split(".")[1]
+
+
+def described(item: LifecycleComponent) -> Iterator[str]:
+    """Lines of Markdown about one component."""
+    documented = parse(inspect.getdoc(item.function) or "", style=DocstringStyle.GOOGLE)
+    yield f"### {item.name}\n"
+    yield f"{documented.short_description}\n"
+    if documented.long_description:
+        yield f"{documented.long_description}\n"
+    yield f"Environment `{item.environment}`, {'cached' if item.cached else 'not cached'}.\n"
+    yield "| | name | type | meaning |"
+    yield "| --- | --- | --- | --- |"
+    yield from rows(item.build(Target("local")), documented)
+    yield ""
+
+
+def rows(built: BaseComponent, documented: Docstring) -> Iterator[str]:
+    """Table rows for the inputs and outputs of a compiled component.
+
+    Raises:
+        ValueError: the docstring does not explain one of them.
+    """
+    texts = {parameter.arg_name: parameter.description for parameter in documented.params}
+    if documented.returns is not None:
+        texts["Output"] = documented.returns.description
+    spec = built.component_spec
+    for direction, ports in (("in", spec.inputs or {}), ("out", spec.outputs or {})):
+        for name, port in ports.items():
+            text = texts.get(name)
+            if not text:
+                raise ValueError(f"{built.name}: its docstring does not explain `{name}`")
+            yield f"| {direction} | `{name}` | {described_type(port)} | {cell(text)} |"
+
+
+def described_type(port: Any) -> str:
+    """A port's type in a few letters, with its default where it has one."""
+    name = str(port.type).removeprefix("system.").partition("@")[0]
+    if not getattr(port, "optional", False):
+        return name
+    return f"{name}, optional" if port.default in (None, "") else f"{name}, default `{port.default}`"
+
+
+def cell(text: str) -> str:
+    """Text that fits one cell of a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    CATALOGUE.write_text(catalogue(), encoding="utf-8")
+    print(CATALOGUE.relative_to(ROOT))

@@ -1,0 +1,165 @@
+"""Configuration of the data: where it comes from, and which tables it has."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kfp_lifecycle.config.section import Name, Section
+
+FILE_SCHEMES = ("file", "package", "https", "http", "s3", "gs", "az")
+DATABASE_SCHEMES = ("postgresql", "mysql", "mariadb", "sqlite", "bigquery", "snowflake")
+SCHEMES = ("duckdb", *FILE_SCHEMES, *DATABASE_SCHEMES)
+
+SECRET_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# Parameters of a URL that grant access to whoever knows them.
+SECRET_PARAMETERS = re.compile(
+    r"(?i)(.*(password|passwd|secret|token|signature)|pwd|sig|(api_?|account_?|private_?)?key|auth)"
+)
+
+
+def without_secrets(url: str) -> str:
+    """A source's URL, if it is understood and holds no secret in clear.
+
+    Raises:
+        PydanticCustomError: its scheme is unknown, or a password or token stands in it. The message, unlike pydantic's
+            own, does not repeat the URL.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise PydanticCustomError(
+            "secret_url",
+            "{scheme} is not understood; it starts with {known}",
+            {"scheme": f"{scheme[:20]}://" if separator else "a URL without ://", "known": known},
+        )
+    authority = rest.rpartition("@")[0] if scheme in DATABASE_SCHEMES else urlsplit(url).netloc.rpartition("@")[0]
+    values = {"password": authority.partition(":")[2]}
+    values |= {name: value for name, value in parse_qsl(urlsplit(url).query) if SECRET_PARAMETERS.fullmatch(name)}
+    for name, value in values.items():
+        if value and not SECRET_REFERENCE.fullmatch(value):
+            raise PydanticCustomError(
+                "secret_url",
+                "the {parameter} stands in it, and a project is embedded in every pipeline. Write {reference} in its "
+                "place: the step takes NAME from its environment or from a mounted secret",
+                {"parameter": name, "reference": "${NAME}"},
+            )
+    return url
+
+
+SourceUrl = Annotated[str, AfterValidator(without_secrets)]
+
+
+class Entity(Section):
+    """What a prediction is about."""
+
+    name: Name
+    """The entity's name, as the Feast definitions call it."""
+    key: Name
+    """Column that identifies one entity in every table, feature view and request."""
+
+
+class Incremental(Section):
+    """Read only what is new since the last run, and keep the rest as it was read before."""
+
+    watermark: Name
+    """Time column that grows with every new or changed row, such as `updated_at`. It is never empty."""
+    look_back_hours: float = Field(default=24, ge=0)
+    """Rows at most this much older than the newest one seen are read again, and take the place of what was read
+    before: late rows are found, corrections and deletions followed. Raise it for one run to read more again."""
+
+
+class Table(Section):
+    """One source table. The query may reshape it; all later steps see the result."""
+
+    key: list[Name] = Field(min_length=1)
+    """Columns that together identify a row: no two rows may share them."""
+    event_time: Name
+    """When the thing happened. A feature as of a date sees no row that happened after it."""
+    arrival_time: Name | None = None
+    """When the row became known, if later. A feature as of a date sees no row that arrived after it."""
+    label_only: bool = False
+    """Only the label's query sees this table: no feature can be computed from it."""
+    connection: Name | None = None
+    """Which of `source.connections` the table is read from; by default from `source.url`."""
+    extract: str | None = None
+    """SQL that the source's database runs, in its own dialect, to give the rows; by default its table of the same name,
+    whole. For databases other than DuckDB."""
+    query: str | None = None
+    """SQL (DuckDB) that reshapes what was read, visible to it as `source`; of a DuckDB file it sees the tables instead,
+    and is how to choose among them."""
+    time_zone: str | None = None
+    """Zone, such as `Europe/Berlin`, of those times in the table that have none of their own; by default UTC. A time
+    that the zone's clocks skipped is refused."""
+    incremental: Incremental | None = None
+    """Read only what is new; by default everything, in every run."""
+
+
+class SourceFormat(StrEnum):
+    """How a file source is to be read."""
+
+    duckdb = "duckdb"
+    parquet = "parquet"
+    csv = "csv"
+    jsonl = "jsonl"
+    text = "text"
+
+
+class Reading(Section):
+    """How a place is read."""
+
+    format: SourceFormat | None = None
+    """How to read files; by default as their name ends. `text` gives one column, `line`, for the table's query to take
+    apart."""
+    timeout_seconds: float = Field(default=1800, gt=0)
+    """Longest that the reading of one table from a database or another machine may take, all attempts together."""
+    attempts: int = Field(default=4, ge=1, le=20)
+    """How often to try, with growing pauses, when a connection is refused or dropped."""
+
+
+class Connection(Reading):
+    """A place that tables are read from."""
+
+    url: SourceUrl
+    """As `source.url`."""
+
+
+class Source(Reading):
+    """Where the data comes from: one place, or several connections that tables name."""
+
+    url: SourceUrl | None = None
+    """A file or folder: `file:///PATH` (a path without a leading slash is relative to the working folder),
+    `package://PACKAGE/FILE` for a file inside an installed Python package, `https://`, `s3://`, `gs://`, `az://`. A
+    folder holds `<table>.<format>`, or a folder `<table>` of such files. Or a database: `duckdb:///FILE`,
+    `sqlite:///FILE`, `postgresql://`, `mysql://`, `mariadb://`, `bigquery://PROJECT/DATASET`,
+    `snowflake://USER@ACCOUNT/DATABASE/SCHEMA`. Passwords are written `${NAME}`, and taken from the environment or a
+    mounted secret when the step runs."""
+    connections: dict[Name, Connection] = Field(default_factory=dict)
+    """Further places, by the name that a table's `connection` gives."""
+    tables: dict[Name, Table] = Field(min_length=1)
+    """The tables to ingest, by name."""
+
+    @model_validator(mode="after")
+    def _each_table_has_a_place(self) -> Source:
+        for name, table in self.tables.items():
+            if table.connection is None and self.url is None:
+                raise ValueError(f"tables.{name} names no connection, and there is no url to read it from; add either")
+            if table.connection is not None and table.connection not in self.connections:
+                known = ", ".join(self.connections) or "none"
+                raise ValueError(f"tables.{name}.connection is {table.connection}; connections has {known}")
+        return self
+
+    def places(self) -> dict[str | None, Connection]:
+        """Every place that a table is read from, by connection name; None is `source.url`."""
+        used = {table.connection for table in self.tables.values()}
+        places: dict[str | None, Connection] = {}
+        if self.url is not None and None in used:
+            places[None] = Connection(
+                url=self.url, format=self.format, timeout_seconds=self.timeout_seconds, attempts=self.attempts
+            )
+        return places | {name: place for name, place in self.connections.items() if name in used}

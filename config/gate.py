@@ -1,0 +1,97 @@
+"""Configuration of the gate: what a candidate must meet to be promoted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from kfp_lifecycle.config.section import Section
+
+
+class Bound(StrEnum):
+    """What of a measured value has to meet the threshold."""
+
+    estimate = "estimate"
+    confidence = "confidence"
+
+
+class Unmeasured(StrEnum):
+    """What becomes of a rule whose metric the evaluation could not measure."""
+
+    fail = "fail"
+    waive = "waive"
+
+
+class Unreachable(StrEnum):
+    """What becomes of a candidate when there is a champion that cannot be compared with."""
+
+    refuse = "refuse"
+    judge_absolutely = "judge_absolutely"
+
+
+Compared = Literal[
+    "roc_auc",
+    "average_precision",
+    "brier_score",
+    "log_loss",
+    "expected_value_per_1000",
+    "lift_at_10_percent",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+]
+NonInferiorityMargin = Annotated[float, Field(gt=0)]
+
+
+class GateRule(Section):
+    """One condition for promotion."""
+
+    metric: str = Field(pattern=r"^[a-z_]+\.[A-Za-z0-9_]+(\.[^\n]*[^\s])?$")
+    """`dimension.metric` or `dimension.metric.slice`, as the evaluation names it, such as
+    `fairness.demographic_parity_ratio.gender` or `performance.roc_auc.plan=pro`."""
+    at_least: float | None = None
+    """The smallest value that passes."""
+    at_most: float | None = None
+    """The largest value that passes."""
+    bound: Bound = Bound.estimate
+    """`estimate` compares the value itself, `confidence` the worse end of its 95% interval."""
+    unmeasured: Unmeasured = Unmeasured.fail
+    """Where the evaluation says that the metric is undefined, or its rows too few to judge: `fail` misses the rule,
+    `waive` says so and lets the other rules decide. A metric that no evaluation knows always fails."""
+    why: str = ""
+    """The reason for the rule, shown in reports."""
+
+    @model_validator(mode="after")
+    def _has_a_threshold(self) -> GateRule:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError(f"the gate rule for {self.metric} needs at_least, at_most or both")
+        return self
+
+
+class Champion(Section):
+    """The comparison with the model in production, both on the same rows. Each demand is on the worse end of the 95%
+    interval of the lead, so that it is met by accident in at most one of forty cases."""
+
+    metric: Compared = "roc_auc"
+    """What the candidate has to be better in, on the newest snapshots with known labels."""
+    margin: float = Field(default=0.0, ge=0)
+    """By how much at the least, in the metric's own unit."""
+    non_inferiority: dict[Compared, NonInferiorityMargin] = Field(default={"roc_auc": 0.02})
+    """What the candidate must not be worse in, and the loss that is still put up with, in the metric's own unit: on the
+    newest snapshots, and on those that the champion was judged by."""
+    unreachable: Unreachable = Unreachable.refuse
+    """Where the champion's files are damaged, or it was trained on feature definitions that cannot be used on today's
+    tables: `refuse` rejects the candidate, `judge_absolutely` lets the rules alone decide, as for a first model. The
+    verdict says so."""
+
+
+class Gate(Section):
+    """What a candidate must meet, all of it, to be promoted."""
+
+    rules: list[GateRule] = Field(min_length=1)
+    """All must hold."""
+    champion: Champion = Champion()
+    """And the candidate must be better than this."""

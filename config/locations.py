@@ -1,0 +1,138 @@
+"""Locations: where a target keeps what outlives a run. A step is told them in its environment."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from urllib.parse import parse_qsl
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from kfp_lifecycle.config.data import SECRET_PARAMETERS, SECRET_REFERENCE, without_secrets
+from kfp_lifecycle.config.section import Section
+
+
+def located(pattern: str, remedy: str) -> AfterValidator:
+    """A rule for a store's location: steps and servers can use what matches the pattern.
+
+    The refusal does not repeat the location, which may hold a password.
+    """
+
+    def check(location: str) -> str:
+        if not re.fullmatch(pattern, location):
+            raise PydanticCustomError("store", remedy)
+        return location
+
+    return AfterValidator(check)
+
+
+def folder(remedy: str) -> AfterValidator:
+    """A rule for a folder, here or mounted: it has no scheme."""
+    return located(r"(?!.*://).*", remedy)
+
+
+TrackingUri = Annotated[
+    str,
+    located(
+        r"(?!.*://).*|(https?|sqlite|postgresql(\+psycopg)?)://.*",
+        "MLflow is reached at https://, http://, postgresql:// or sqlite://; no other driver is here",
+    ),
+]
+DatasetRemote = Annotated[
+    str,
+    located(
+        r"(?!.*://).*|(s3|gs|ssh)://.+",
+        "dataset versions are kept in a folder, s3://, gs:// or ssh://; choose one of these",
+    ),
+]
+
+
+def _no_password(location: str) -> str:
+    """A location, if its password is the name of a variable."""
+    password = location.partition("://")[2].rpartition("@")[0].partition(":")[2]
+    given = parse_qsl(location.partition("?")[2])
+    passwords = [password, *(value for name, value in given if SECRET_PARAMETERS.fullmatch(name))]
+    if any(value and not SECRET_REFERENCE.fullmatch(value) for value in passwords):
+        raise PydanticCustomError(
+            "store",
+            "a password stands in it, and a project is embedded in every pipeline. Write ${NAME} in its place: steps "
+            "and servers take NAME from their environment or from a mounted secret",
+        )
+    return location
+
+
+OnlineStore = Annotated[
+    str,
+    located(
+        r"(?!.*://).*|rediss?://([^/]*@)?[^/@:]+:\d+(/\d*)?|postgresql://[^/@]+@[^/@]+/[^/?]+(\?.*)?|"
+        r"bigtable://[^/?]+/[^/?]+(\?.*)?|feast://[a-z0-9_.]+(\?.*)?",
+        "the online store is a SQLite file, redis://HOST:PORT (rediss:// for TLS), "
+        "postgresql://USER:${PASSWORD}@HOST/DATABASE, bigtable://PROJECT/INSTANCE or feast://TYPE?SETTING=VALUE; "
+        "choose one of these",
+    ),
+    AfterValidator(_no_password),
+]
+
+
+def _in_clear(location: str) -> str:
+    return without_secrets(location) if location.startswith(("bigquery:", "snowflake:")) else location
+
+
+OfflineStore = Annotated[
+    str,
+    located(
+        r"duckdb|bigquery://[^/]+/\w+(\?location=[\w-]+)?|snowflake://[^/]+@[^/@]+/[^/?]+/[^/?]+(\?.*)?"
+        r"|sc://[^/@:]+:\d+(/(;(?!token=)[^;]+|;token=\$\{\w+\})*)?",
+        "the offline store is duckdb, bigquery://PROJECT/DATASET, snowflake://USER:${PASSWORD}@ACCOUNT/DATABASE/SCHEMA "
+        "or, for Spark Connect, sc://HOST:PORT/;token=${TOKEN}; write secrets as such names, which the step takes from "
+        "its environment or from a mounted secret",
+    ),
+    AfterValidator(_in_clear),
+]
+PredictionLog = Annotated[
+    str,
+    folder(
+        "the prediction log is a folder that servers append to, and an object store cannot be appended to; "
+        "mount a volume or a bucket, and name the folder that it is mounted on (on Vertex AI /gcs/BUCKET)"
+    ),
+]
+StudyStore = Annotated[
+    str, folder("the search is kept in a folder; mount a volume, and name the folder that it is mounted on")
+]
+Serving = Annotated[
+    str,
+    located(
+        r"local:.+|kserve:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|vertex:[a-z0-9][a-z0-9:.-]*/[a-z]+-[a-z]+[0-9]+",
+        "models are released to local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, such as "
+        "vertex:my-project/europe-west4",
+    ),
+]
+
+
+class Locations(Section):
+    """Where a target keeps what outlives a run. Each becomes a pipeline parameter of the same name."""
+
+    tracking_uri: TrackingUri
+    """MLflow tracking server."""
+    dataset_remote: DatasetRemote
+    """DVC remote for dataset versions: a folder, `s3://`, `gs://` or `ssh://`."""
+    online_store: OnlineStore
+    """Feast online store: a SQLite file, `redis://HOST:PORT`, `postgresql://USER:${NAME}@HOST/DATABASE`,
+    `bigtable://PROJECT/INSTANCE`, or `feast://TYPE?SETTING=VALUE&…` for another one of Feast's, where its client is
+    installed. A password is the name of a variable (`${NAME}`) that steps and servers find in their environment."""
+    prediction_log: PredictionLog
+    """Folder the servers write predictions to."""
+    serving: Serving
+    """Where models are released: `local:FOLDER`, `kserve:NAMESPACE` or `vertex:PROJECT/LOCATION`."""
+    offline_store: OfflineStore = "duckdb"
+    """What computes the feature views for training sets and batch scores: `duckdb`, in the step itself,
+    `bigquery://PROJECT/DATASET?location=REGION`, `snowflake://USER:${NAME}@ACCOUNT/DATABASE/SCHEMA?warehouse=…&role=…`
+    or Spark Connect, `sc://HOST:PORT`. The definitions are the same."""
+    study_store: StudyStore = ""
+    """Folder that keeps a search for hyperparameters which was cut off, so that the next run goes on with it; on a
+    cluster a mounted one. Empty: it starts anew."""
+
+    def locations(self) -> dict[str, str]:
+        """Each store's location by its name."""
+        return self.model_dump(mode="json", include=set(Locations.model_fields))

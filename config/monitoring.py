@@ -1,0 +1,22 @@
+"""Configuration of monitoring: the window, and when production has drifted."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kfp_lifecycle.config.section import Probability, Section
+
+
+class Monitoring(Section):
+    """When production has moved away from what the model knows."""
+
+    window_days: int = Field(default=7, gt=0)
+    """Age of the oldest prediction that is looked at."""
+    smallest_window: int = Field(default=100, gt=0)
+    """Fewer predictions than this decide nothing, and the report says so."""
+    significance: Probability = 0.01
+    """A column drifts when its p-value, corrected for the number of columns (Holm), is below this …"""
+    smallest_effect: Probability = 0.1
+    """… and its distance (Jensen-Shannon, 0 to 1) is above this."""
+    drifted_share: Probability = 0.3
+    """Retraining is asked for when more than this share of the features drifts, or the score does."""

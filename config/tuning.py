@@ -1,0 +1,188 @@
+"""Configuration of the search for hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from kfp_lifecycle.config.section import Section
+
+Scalar = str | int | float | bool | None
+
+
+class Engine(StrEnum):
+    """Who searches for hyperparameters."""
+
+    optuna = "optuna"
+    katib = "katib"
+    none = "none"
+
+
+class Dimension(Section):
+    """What every searched parameter may say."""
+
+    when: dict[str, Scalar] = Field(default={})
+    """Search this parameter only where other searched parameters have these values; elsewhere it keeps its default."""
+
+
+class _Range(Dimension):
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _Range:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a logarithmic scale needs low above 0, not {self.low}")
+        return self
+
+    def may_be(self, value: Scalar) -> bool:
+        """Whether the search can come to this value."""
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+
+class FloatRange(_Range):
+    """A real number between two bounds."""
+
+    type: Literal["float"]
+    """A real number."""
+    low: float
+    """The smallest value."""
+    high: float
+    """The largest value."""
+    log: bool = False
+    """Search on a logarithmic scale."""
+
+    def parse(self, text: str) -> float:
+        """A value from text."""
+        return float(text)
+
+
+class IntRange(_Range):
+    """A whole number between two bounds, both included."""
+
+    type: Literal["int"]
+    """A whole number."""
+    low: int
+    """The smallest value."""
+    high: int
+    """The largest value."""
+    log: bool = False
+    """Search on a logarithmic scale."""
+
+    def parse(self, text: str) -> int:
+        """A value from text, which may hold a decimal point."""
+        return int(float(text))
+
+
+class Choice(Dimension):
+    """One of several values."""
+
+    type: Literal["categorical"]
+    """One of a list."""
+    choices: list[Scalar] = Field(min_length=1)
+    """The values to try."""
+
+    def may_be(self, value: Scalar) -> bool:
+        """Whether the search can come to this value."""
+        return any(value == choice and type(value) is type(choice) for choice in self.choices)
+
+    def parse(self, text: str) -> Scalar:
+        """The choice that reads so.
+
+        Raises:
+            ValueError: none does.
+        """
+        return self.choices[[str(choice) for choice in self.choices].index(text)]
+
+
+SearchDimension = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
+Space = Mapping[str, FloatRange | IntRange | Choice]
+
+
+class Katib(Section):
+    """How trials run on a cluster with Katib."""
+
+    max_failed_trials: int = Field(default=3, ge=0)
+    """More failed trials than this end the search with their reasons."""
+    resume_policy: Literal["Never", "LongRunning", "FromVolume"] = "Never"
+    """What Katib keeps of the algorithm's state after the search (its `resumePolicy`); with `Never` the experiment is
+    deleted at the end, else it stays and a later search of the same data and space goes on with it."""
+    service_account: str = "default-editor"
+    """The trials' Kubernetes service account; where storage asks for no key, its identity opens the training set."""
+    object_store: str = "http://minio-service.kubeflow:9000"
+    """Address that `minio://` artifacts are read at."""
+    object_store_secret: str = "mlpipeline-minio-artifact"
+    """Kubernetes secret with the object store's `accesskey` and `secretkey`; empty where the service account opens
+    it."""
+    cpu: str = "1"
+    """Processor of each trial, as Kubernetes writes it."""
+    memory: str = "2Gi"
+    """Memory of each trial, as Kubernetes writes it."""
+
+
+class Tuning(Section):
+    """The search for hyperparameters. The plain default is always its first trial."""
+
+    engine: Engine = Engine.optuna
+    """`optuna` searches on the machine of this step, `katib` on the cluster (target `kubeflow` only), `none` keeps the
+    parameters of `training`."""
+    trials: int = Field(default=12, gt=0)
+    """How many settings are tried, the default among them."""
+    parallel_trials: int = Field(default=4, gt=0)
+    """How many trials are under way at once; each knows the results of all before them. On one machine they share the
+    cores there are, and the result does not depend on how many those are."""
+    folds: int = Field(default=2, gt=0)
+    """Each setting is judged by this many folds in the order of time inside the training snapshots: trained on the
+    snapshots whose label was known, judged on those that follow. Fewer where there are too few snapshots."""
+    pruning: bool = True
+    """Give a trial up between two folds when it is worse than the median of the trials before it."""
+    timeout_seconds: int = Field(default=120, gt=0)
+    """The search ends after this many seconds with what it has; the default is measured in any case."""
+    space: dict[str, SearchDimension] = Field(default={})
+    """The estimator's parameters and the values to try."""
+    katib: Katib = Katib()
+    """How trials run on a cluster with Katib."""
+
+    @property
+    def trials_here(self) -> int:
+        """Trials of the step that searches on its own machine: the default alone, unless Optuna has a space."""
+        return self.trials if self.engine is Engine.optuna and self.space else 1
+
+    @field_validator("space", mode="after")
+    @classmethod
+    def _parents_first(cls, space: dict[str, SearchDimension]) -> dict[str, SearchDimension]:
+        ordered: dict[str, FloatRange | IntRange | Choice] = {}
+        while waiting := [name for name in space if name not in ordered]:
+            ready = [name for name in waiting if ordered.keys() >= space[name].when.keys()]
+            for name in ready or waiting:
+                for parent, value in space[name].when.items():
+                    if parent not in space:
+                        raise ValueError(
+                            f"{name}.when names {parent}, which is not searched; there are {', '.join(space)}"
+                        )
+                    if not ready:
+                        raise ValueError(f"the conditions of {', '.join(waiting)} go round in a circle")
+                    if not space[parent].may_be(value):
+                        raise ValueError(f"{name}.when waits for {parent} = {value!r}, which it never is")
+                ordered[name] = space[name]
+        return ordered
+
+
+def is_active(dimension: Dimension, values: Mapping[str, Any]) -> bool:
+    """Whether a dimension is searched beside the values that were chosen for those it waits for."""
+    return all(parent in values and values[parent] == value for parent, value in dimension.when.items())
+
+
+def active_values(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values whose condition holds; an engine that knows no conditions gives them all."""
+    kept: dict[str, Any] = {}
+    for name, dimension in space.items():
+        if is_active(dimension, kept):
+            kept[name] = values[name]
+    return kept

@@ -1,0 +1,188 @@
+"""Tables between the data steps: a Parquet file each, beside a manifest; read and written by DuckDB."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+from pydantic import BaseModel, ValidationError
+
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+MANIFEST_FILE = "manifest.json"
+# DuckDB spills to disk beyond this, so that a table's size is never bounded by memory.
+MEMORY_LIMIT = "2GB"
+
+
+class Load(BaseModel):
+    """One reading of a table that is read incrementally."""
+
+    at: datetime
+    """When it was read, UTC."""
+    since: datetime | None
+    """The smallest watermark that was asked for; None where everything was."""
+    added: int
+    changed: int
+    removed: int
+    """Rows with a new key, a known key and other values, and those that were gone from the span that was asked for."""
+
+
+class TableSummary(BaseModel):
+    """What a manifest says of one table."""
+
+    rows: int
+    columns: dict[str, str]
+    """DuckDB type by name, in the table's order."""
+    loads: list[Load] = []
+    """Which readings it came from, of a table that is read incrementally."""
+
+
+class Manifest(BaseModel):
+    """The list of what is in the folder. It holds nothing of the run, so the same data gives the same bytes."""
+
+    as_of: datetime
+    """Newest event time over all tables, UTC."""
+    tables: dict[str, TableSummary]
+
+
+def write_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write the manifest, last of all: a folder without one is unfinished, and no step reads it."""
+    (folder / MANIFEST_FILE).write_text(
+        manifest.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8"
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder of tables.
+
+    Raises:
+        ContractViolation: there is none, it cannot be read, or a table that it lists is missing.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError) as error:
+        raise ContractViolation(
+            f"{folder.name} is no finished folder of tables: its {MANIFEST_FILE} is missing or damaged. "
+            "Hand in the output of a step that succeeded."
+        ) from error
+    missing = [name for name in manifest.tables if not parquet_file(folder, name).is_file()]
+    if missing:
+        raise ContractViolation(
+            f"{folder.name} lacks {', '.join(f'{name}.parquet' for name in missing)}, which its {MANIFEST_FILE} lists. "
+            "Run the step that wrote it again."
+        )
+    return manifest
+
+
+def parquet_file(folder: Path, table: str) -> Path:
+    """Where a table stands in the folder."""
+    return folder / f"{table}.parquet"
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """An empty folder to write to, removed again when the work in it fails."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def hand_on(source: Path, destination: Path) -> None:
+    """Put every file of a folder of tables into another, without a copy where the file system can share it."""
+    for file in sorted(source.iterdir()):
+        try:
+            os.link(file, destination / file.name)
+        except OSError:
+            shutil.copyfile(file, destination / file.name)
+
+
+@contextlib.contextmanager
+def database(
+    readable: Iterable[Path] = (),
+    writable: Path | None = None,
+    attach: Path | None = None,
+    threads: int | None = None,
+    memory: str = MEMORY_LIMIT,
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB session of bounded memory in which SQL reaches only the files it was given.
+
+    Args:
+        readable: Files and folders that SQL may read.
+        writable: Folder that SQL may also write.
+        attach: Database file, opened read-only under the name `source`; its tables can be named without it.
+        threads: How many may work at once; by default one for each core. With one alone, a sum of floating-point
+            numbers is always taken in the same order.
+        memory: What DuckDB may hold before it spills to disk.
+
+    Raises:
+        duckdb.Error: `attach` is no database, or another process is writing it.
+    """
+    allowed = [path.resolve() for path in [*readable, *([writable] if writable else [])]]
+    folders = [f"{path}/" for path in allowed if path.is_dir()]
+    files = [str(path) for path in allowed if not path.is_dir()]
+    with tempfile.TemporaryDirectory(prefix="duckdb-") as spill:
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory,
+            "temp_directory": spill,
+            # Nothing is fetched from the network because a query happens to mention it.
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+        if threads:
+            settings["threads"] = str(threads)
+        with duckdb.connect(config=settings) as connection:
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            if attach:
+                connection.execute(f"ATTACH {literal(str(attach))} AS source (READ_ONLY)")
+                connection.execute("USE source")
+            connection.execute(f"SET allowed_directories = [{', '.join(map(literal, folders))}]")
+            connection.execute(f"SET allowed_paths = [{', '.join(map(literal, files))}]")
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            yield connection
+
+
+@contextlib.contextmanager
+def tables_database(
+    folder: Path, tables: Iterable[str], writable: Path | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A session in which every table of the folder is a view of its name; SQL may write to `writable` alone."""
+    with database(readable=[folder], writable=writable) as connection:
+        for table in tables:
+            file = literal(str(parquet_file(folder.resolve(), table)))
+            connection.execute(f"CREATE VIEW {quoted(table)} AS SELECT * FROM read_parquet({file})")
+        yield connection
+
+
+def columns_of(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, str]:
+    """DuckDB type by name of a query's columns, in order.
+
+    Raises:
+        duckdb.Error: the query cannot be understood, or what it reads cannot be.
+    """
+    return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
+
+
+def quoted(identifier: str) -> str:
+    """A name as SQL reads it, whatever characters it has."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as SQL reads it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the excerpt of the query that follows it."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

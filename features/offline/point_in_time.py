@@ -1,0 +1,347 @@
+"""Tables as they were known at a moment, and feature values computed from nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+from joblib import cpu_count
+
+from kfp_lifecycle.config.data import Table
+from kfp_lifecycle.data.tables import database, first_line, literal, parquet_file, quoted
+from kfp_lifecycle.features.definitions import DUCKDB_TYPES, TIMESTAMP, Definitions
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+BATCH_ROWS = 100_000
+"""Rows that are held in memory at a time, on the way to a file or a store."""
+# No table of a project can have this name.
+RESULT = '"query result"'
+MOMENT = "%Y%m%dT%H%M%S"
+# What SQL knows the present by, with and without parentheses.
+CLOCKS = {
+    "now", "today", "transaction_timestamp", "get_current_timestamp", "get_current_time", "current_date",
+    "current_time", "current_timestamp", "current_localtime", "current_localtimestamp", "localtime", "localtimestamp",
+}  # fmt: skip
+
+
+@contextlib.contextmanager
+def session(folder: Path, writable: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB session over a folder of tables, in which the same data give the same bits.
+
+    One thread computes a query, so that a sum is always taken in the same order; cursors of the session, each on a
+    thread of its own, share its bounded memory.
+    """
+    with database(readable=[folder], writable=writable, threads=1) as connection:
+        yield connection
+
+
+def write_view_values(
+    validated: Path,
+    tables: Mapping[str, Table],
+    definitions: Definitions,
+    views: Iterable[str],
+    moments: Iterable[datetime],
+    folder: Path,
+) -> None:
+    """Write the values of views as of several moments, as many moments at once as there are cores.
+
+    Args:
+        validated: The tables artifact.
+        tables: The tables of the configuration.
+        definitions: The project's feature definitions.
+        views: Names of the views.
+        moments: Every table is cut at each of them before a view's SQL runs.
+        folder: Where to write `<view>/<moment>.parquet`, with the columns and in the order of `view_values`.
+
+    Raises:
+        ContractViolation: a table, or a view's SQL, is at fault; the file is named.
+    """
+    views = list(views)
+    for view in views:
+        (folder / view).mkdir(parents=True)
+
+    def write(cursor: duckdb.DuckDBPyConnection, moment: datetime) -> None:
+        show_tables(cursor, validated, tables, moment)
+        for view in views:
+            write_values(view_values(cursor, definitions, view, moment), view, moment, folder)
+
+    with session(validated) as connection, ThreadPoolExecutor(cpu_count()) as threads:
+        written = [threads.submit(write, connection.cursor(), moment) for moment in moments]
+        try:
+            for moment in written:
+                moment.result()
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+
+def write_values(values: pa.RecordBatchReader, view: str, moment: datetime, folder: Path) -> None:
+    """Write what `view_values` gives to its place."""
+    with pq.ParquetWriter(folder / view / f"{moment:{MOMENT}}.parquet", values.schema) as file:
+        for batch in values:
+            file.write_batch(batch)
+
+
+def moment_of(file: Path) -> datetime:
+    """The moment that a file of `write_view_values` is of."""
+    return datetime.strptime(file.stem, MOMENT).replace(tzinfo=UTC)
+
+
+def show_tables(
+    connection: duckdb.DuckDBPyConnection, folder: Path, tables: Mapping[str, Table], as_of: datetime | None
+) -> None:
+    """Make a view of each table, cut to what had happened and had arrived.
+
+    Args:
+        connection: Where to make the views, visible in no other cursor; those of an earlier call are replaced.
+        folder: The tables artifact: `<table>.parquet` for each table.
+        tables: The tables of the configuration.
+        as_of: Nothing later than this is seen. A row without one of the times is never known. None: all rows are seen,
+            and the tables that only the label may see too.
+
+    Raises:
+        ContractViolation: a table's file or time column is missing, or is not a time.
+    """
+    for name, table in tables.items():
+        file = validated_file(folder, name)
+        if as_of is not None and table.label_only:
+            connection.execute(f"DROP VIEW IF EXISTS {quoted(name)}")
+            continue
+        query = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT * FROM read_parquet({literal(str(file))})"
+        if as_of is not None:
+            times = [table.event_time, *([table.arrival_time] if table.arrival_time else [])]
+            query += " WHERE " + " AND ".join(f"{quoted(time)} <= {_moment(as_of, 'TIMESTAMP')}" for time in times)
+        try:
+            connection.execute(query)
+        except duckdb.Error as error:
+            raise ContractViolation(
+                f"The table {name} cannot be cut at a date by its event_time {table.event_time} and arrival_time "
+                f"{table.arrival_time}: {first_line(error)} Name columns that hold times in source.tables.{name}."
+            ) from error
+
+
+def validated_file(folder: Path, table: str) -> Path:
+    """The file of a table, as an absolute path.
+
+    Raises:
+        ContractViolation: it is missing.
+    """
+    file = parquet_file(folder, table)
+    if not file.is_file():
+        raise ContractViolation(
+            f"The table {table} is not among the validated tables ({file.name} is missing). Run the pipeline anew, "
+            "or take the table out of source.tables."
+        )
+    return file.resolve()
+
+
+def view_values(
+    connection: duckdb.DuckDBPyConnection, definitions: Definitions, view: str, as_of: datetime
+) -> pa.RecordBatchReader:
+    """Run the SQL of a feature view over the tables that `show_tables` made.
+
+    Args:
+        connection: The session with the tables.
+        definitions: The project's feature definitions.
+        view: Name of the view.
+        as_of: The moment the tables were cut at; the SQL knows it as `$as_of`.
+
+    Returns:
+        Rows sorted by the key: the key, the view's features in the types of their definitions (not-a-number is
+        missing, times are whole seconds as the online store keeps them), and `event_timestamp`, which is `as_of`.
+
+    Raises:
+        ContractViolation: the SQL fails or lacks a column, or a key is missing or not unique; the file is named.
+    """
+    parameters, columns = {"as_of": as_of}, view_columns(definitions, view)
+    return run_query(connection, definitions, definitions.sql_file(view), parameters, columns, timestamp=as_of)
+
+
+def view_columns(definitions: Definitions, view: str) -> dict[str, str]:
+    """DuckDB type of each feature of a view, by name."""
+    return {field.name: DUCKDB_TYPES[field.dtype] for field in definitions.views[view].features}
+
+
+def run_query(
+    connection: duckdb.DuckDBPyConnection,
+    definitions: Definitions,
+    file: Path,
+    parameters: Mapping[str, datetime],
+    columns: Mapping[str, str],
+    timestamp: datetime,
+    optional: Mapping[str, str] | None = None,
+) -> pa.RecordBatchReader:
+    """Run an SQL file of the project, check its result, and give it sorted by the key.
+
+    Args:
+        connection: The session with the tables.
+        definitions: The project's feature definitions: they name the key.
+        file: The SQL file: one SELECT.
+        parameters: Moments that the SQL may use, by name.
+        columns: DuckDB type of each column that the file must give beside the key.
+        timestamp: Value of `event_timestamp`, the last column returned.
+        optional: The same for columns that are returned where the file gives them.
+
+    Returns:
+        The rows, in batches; they have to be read before the next query runs.
+
+    Raises:
+        ContractViolation: the file is missing, fails, lacks a column, or has a key that is missing or not unique.
+    """
+    query, asked = checked_query(file, parameters)
+    used = {name: parameters[name].astimezone(UTC).replace(tzinfo=None) for name in asked}
+    try:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {RESULT} AS {query}", used)
+    except duckdb.Error as error:
+        raise ContractViolation(f"{file} failed: {first_line(error)}") from error
+    return checked_result(connection, definitions, file, columns, timestamp, optional)
+
+
+def checked_query(file: Path, parameters: Iterable[str]) -> tuple[str, set[str]]:
+    """The SELECT of an SQL file, and which of the parameters it uses.
+
+    Raises:
+        ContractViolation: the file is missing, holds something else, asks for another parameter, or would give other
+            values at another time.
+    """
+    query, asked = read_query(file)
+    _refuse_clocks(file, query)
+    unknown = sorted(asked - set(parameters))
+    if unknown:
+        raise ContractViolation(
+            f"{file} asks for ${', $'.join(unknown)}; it may use ${', $'.join(sorted(parameters))} only."
+        )
+    return query, asked
+
+
+def checked_result(
+    connection: duckdb.DuckDBPyConnection,
+    definitions: Definitions,
+    file: Path,
+    columns: Mapping[str, str],
+    timestamp: datetime,
+    optional: Mapping[str, str] | None = None,
+) -> pa.RecordBatchReader:
+    """What an SQL file gave, as `run_query` returns it; it stands in the table RESULT of the session.
+
+    Raises:
+        ContractViolation: a column is missing or cannot be of its type, or a key is missing or not unique.
+    """
+    key = definitions.key
+    try:
+        found = {row[0].lower() for row in connection.execute(f"DESCRIBE {RESULT}").fetchall()}
+        missing = [name for name in (key, *columns) if name.lower() not in found]
+        if missing:
+            raise ContractViolation(
+                f"{file} returns no column {', '.join(missing)}; it has to give {', '.join((key, *columns))}."
+            )
+        wrong = connection.execute(
+            f"SELECT {quoted(key)}, count(*) FROM {RESULT} GROUP BY ALL HAVING count(*) > 1 OR {quoted(key)} IS NULL "
+            "ORDER BY ALL LIMIT 3"
+        ).fetchall()
+        if wrong:
+            examples = " and ".join(f"{count:,} for {value}" for value, count in wrong)
+            raise ContractViolation(
+                f"{file} must return one row for each {key}, and none without it; at {timestamp:%Y-%m-%d %H:%M:%S} it "
+                f"returned {examples}. Group by the key, or join on a unique one."
+            )
+        returned = {key: definitions.key_type, **columns}
+        returned |= {name: kind for name, kind in (optional or {}).items() if name.lower() in found}
+        return connection.sql(
+            f"SELECT {', '.join(_cast(name, kind) for name, kind in returned.items())}, "
+            f"{_moment(timestamp, 'TIMESTAMPTZ')} AS {TIMESTAMP} FROM {RESULT} ORDER BY {quoted(key)}"
+        ).to_arrow_reader(BATCH_ROWS)
+    except duckdb.Error as error:
+        raise ContractViolation(f"{file} failed: {first_line(error)}") from error
+
+
+def read_query(file: Path) -> tuple[str, set[str]]:
+    """The one SELECT of an SQL file, and the names of its parameters.
+
+    Raises:
+        ContractViolation: there is no such file, or it holds something else.
+    """
+    if not file.is_file():
+        raise ContractViolation(f"There is no {file}. Write it, or name another file in the configuration.")
+    try:
+        statements = duckdb.extract_statements(file.read_text(encoding="utf-8"))
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        raise ContractViolation(f"{file} is not SQL: {first_line(error)}") from error
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        raise ContractViolation(f"{file} must hold one SELECT and nothing else; it holds {len(statements)} statements.")
+    return statements[0].query.strip().rstrip(";"), set(statements[0].named_parameters)
+
+
+def _refuse_clocks(file: Path, query: str) -> None:
+    """Refuse SQL whose result depends on when, or how often, it is run.
+
+    Raises:
+        ContractViolation: it names a clock, or a function that DuckDB calls volatile.
+    """
+    found = sorted((CLOCKS | _volatile()) & set(_names(_parsed(query))))
+    if found:
+        raise ContractViolation(
+            f"{file} uses {', '.join(found)}, so that the same data give other values at another time, and training "
+            "other features than serving. Use the moment that it is given ($as_of, in a label's query $snapshot)."
+        )
+
+
+def tables_of(file: Path) -> set[str]:
+    """The names of all that an SQL file reads from: tables, and its own intermediate results."""
+    return {part["table_name"] for part in _parts(_parsed(read_query(file)[0])) if "table_name" in part}
+
+
+@functools.cache
+def _parsed(query: str) -> Any:
+    """The tree of a query. Of the few kinds that DuckDB cannot write down (PIVOT) there is nothing in it."""
+    with duckdb.connect() as connection:
+        [(tree,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+    return json.loads(tree)
+
+
+@functools.cache
+def _volatile() -> set[str]:
+    """The functions that DuckDB says give something else each time."""
+    query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
+    with duckdb.connect() as connection:
+        return {name for (name,) in connection.execute(query).fetchall()}
+
+
+def _names(tree: Any) -> Iterator[str]:
+    """The functions that a parsed query calls, and the bare names in it."""
+    for part in _parts(tree):
+        if part.get("class") == "FUNCTION":
+            yield part["function_name"].lower()
+        if part.get("class") == "COLUMN_REF" and len(part["column_names"]) == 1:
+            yield part["column_names"][0].lower()
+
+
+def _parts(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _parts(part)
+
+
+def _cast(name: str, duckdb_type: str) -> str:
+    value = f"{quoted(name)}::{duckdb_type}"
+    if duckdb_type in ("FLOAT", "DOUBLE"):
+        value = f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END"
+    elif duckdb_type == "TIMESTAMPTZ":
+        value = f"date_trunc('second', {value})"
+    return f"{value} AS {quoted(name)}"
+
+
+def _moment(moment: datetime, duckdb_type: str) -> str:
+    # The session's time zone is UTC, so a time without a zone is one in UTC.
+    return f"{duckdb_type} '{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'"

@@ -1,5 +1,0 @@
-"""`python -m lifecycle` is `lifecycle`."""
-
-from lifecycle.cli import main
-
-main()

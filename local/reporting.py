@@ -1,0 +1,72 @@
+"""The report of a local run: made anew when it ends, since only then is every step's state known."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from kfp_lifecycle.environments.locks import STEP_ENVIRONMENTS, lock_digest
+from kfp_lifecycle.local.events import RunProgress
+from kfp_lifecycle.reports.report import ArtifactView, Failure, StepView, write_run_report
+
+LOG_EXCERPT_LINES = 25
+
+
+def write_report(
+    output: Path, project: Path, *, pipeline: str, run_id: str, progress: RunProgress, resume: str
+) -> None:
+    """Write the report of a run that ended, however it ended.
+
+    Args:
+        output: The HTML file to write.
+        project: The project's folder, used where the run did not come so far as to load its own copy.
+        pipeline: The pipeline's name.
+        run_id: The run.
+        progress: What happened.
+        resume: The command that goes on with it.
+    """
+    own_copy = progress.artifact("project")
+    failed = progress.failed()
+    failure = None
+    if failed is not None:
+        log = Path(failed.log)
+        lines = log.read_text("utf-8", "replace").splitlines() if failed.log and log.exists() else []
+        failure = Failure(failed.name, failed.reason, "\n".join(lines[-LOG_EXCERPT_LINES:]), failed.log, resume)
+    artifacts = {
+        name: ArtifactView(Path(path), metadata)
+        for step in progress.steps.values()
+        for name, (path, metadata) in step.artifacts.items()
+    }
+    write_run_report(
+        output,
+        project=Path(own_copy[0]) if own_copy else project,
+        artifacts=artifacts,
+        pipeline=pipeline,
+        run_id=run_id,
+        steps=[
+            StepView(step.name, step.state, step.started_at, step.seconds, step.summary)
+            for step in progress.steps.values()
+        ],
+        failure=failure,
+        lineage={**commit(project), **environment_digests()},
+    )
+
+
+def commit(folder: Path) -> Mapping[str, str]:
+    """The git commit that the project's folder stands at, and whether it was changed since; nothing outside git."""
+    commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
+    try:
+        head, changed = (
+            subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            for command in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"Git commit": f"{head[:12]}, with uncommitted changes" if changed else head[:12]}
+
+
+def environment_digests() -> Mapping[str, str]:
+    """Digest of the lock of each environment."""
+    names = (*STEP_ENVIRONMENTS, "platform")
+    return {"Environments": ", ".join(f"{name} {lock_digest(name)}" for name in names)}

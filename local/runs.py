@@ -1,0 +1,268 @@
+"""Runs on this machine: compile, execute under kfp's local runner, and keep what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from kfp import components as kfp_components
+
+from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.stores import local_stores
+from kfp_lifecycle.data.source_version import source_version
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress, steps_in_order
+from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
+from kfp_lifecycle.local.reporting import write_report
+from kfp_lifecycle.local.state import CHECKOUT, RUNS, STATE, exclusive, write_json
+from kfp_lifecycle.local.variables import STEP_VARIABLES
+from kfp_lifecycle.reports.geometry import State
+from kfp_lifecycle.runtime.code_version import VARIABLE, code_version
+from kfp_lifecycle.serving.release.local.servers import check_address
+
+EVENTS_FILE = "events.jsonl"
+RECORD_FILE = "run.json"
+REPORT_FILE = "report.html"
+
+
+class RunState(StrEnum):
+    """How a run stands or ended. A rejected candidate is a run that did its work."""
+
+    running = "running"
+    done = "done"
+    rejected = "rejected"
+    failed = "failed"
+    interrupted = "interrupted"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as `lifecycle status` tells of it."""
+
+    id: str
+    pipeline: str
+    project: str
+    project_folder: str
+    overrides: list[str]
+    state: RunState = RunState.running
+    failed_step: str | None = None
+    reason: str | None = None
+    report: str | None = None
+    started_at: str = ""
+    finished_at: str | None = None
+    process: int = field(default_factory=os.getpid)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps its artifacts, logs and events."""
+        return RUNS / self.id
+
+    def save(self) -> None:
+        """Write the record into the run's folder."""
+        write_json(self.folder / RECORD_FILE, asdict(self))
+
+    def progress(self) -> RunProgress:
+        """The run's steps as they stand."""
+        return read_progress(self.folder / EVENTS_FILE)
+
+
+def all_runs() -> list[RunRecord]:
+    """The runs of this checkout, newest first."""
+    records = [RunRecord(**json.loads(file.read_text(encoding="utf-8"))) for file in RUNS.glob(f"*/{RECORD_FILE}")]
+    return [_as_it_stands(record) for record in sorted(records, key=lambda run: (run.started_at, run.id), reverse=True)]
+
+
+def _as_it_stands(record: RunRecord) -> RunRecord:
+    """A record whose process is gone without an end was killed."""
+    record = replace(record, state=RunState(record.state))
+    if record.state is RunState.running and not Path(f"/proc/{record.process}").exists():
+        return replace(record, state=RunState.interrupted, reason="the run's process was killed")
+    return record
+
+
+def run_to_resume(pipeline: str | None) -> RunRecord | None:
+    """The newest run, of a pipeline or of any, if it did not come to its end."""
+    newest = next((run for run in all_runs() if pipeline in (None, run.pipeline)), None)
+    return newest if newest and newest.state in (RunState.failed, RunState.interrupted) else None
+
+
+class _Recorder:
+    """Writes what happens to the run's events, and passes it on to who watches."""
+
+    def __init__(self, progress: RunProgress, file: Path, watch: Callable[[RunProgress], None]) -> None:
+        self.progress, self._file, self._watch = progress, file, watch
+
+    def started(self, step: str, log: Path) -> None:
+        self._record(event(step, State.running, log=str(log)))
+
+    def cached(self, step: str, outputs: StepOutputs) -> None:
+        self._record(event(step, State.cached, **_described(outputs)))
+
+    def done(self, step: str, outputs: StepOutputs) -> None:
+        self._record(event(step, State.done, **_described(outputs)))
+
+    def failed(self, step: str, reason: str, log: Path) -> None:
+        self._record(event(step, State.failed, reason=reason))
+
+    def interrupted(self, step: str) -> None:
+        self._record(event(step, State.failed, reason="interrupted"))
+
+    def skip_the_rest(self) -> None:
+        for step in self.progress.steps.values():
+            if step.state is State.waiting:
+                self._record(event(step.name, State.skipped))
+
+    def _record(self, value: Mapping[str, Any]) -> None:
+        append_event(self._file, value)
+        self.progress.apply(json.loads(json.dumps(value, default=str)))
+        self._watch(self.progress)
+
+
+def _described(outputs: StepOutputs) -> dict[str, Any]:
+    artifacts = {name: {"path": path, "metadata": dict(data)} for name, (path, data) in outputs.artifacts.items()}
+    return {"artifacts": artifacts, "parameters": dict(outputs.parameters)}
+
+
+def execute(
+    pipeline: str,
+    project: Path,
+    *,
+    overrides: Sequence[str] = (),
+    use_cache: bool = True,
+    watch: Callable[[RunRecord, RunProgress], None] = lambda record, progress: None,
+    waiting: Callable[[str], None] = lambda holder: None,
+) -> RunRecord:
+    """Compile a pipeline with a project and run it on this machine.
+
+    Args:
+        pipeline: The pipeline's name.
+        project: The project's folder.
+        overrides: `KEY=VALUE` pairs for the configuration.
+        use_cache: Take the outputs of earlier runs where code, inputs and environment are the same.
+        watch: Called after each change of a step.
+        waiting: Called with the holder's name when another run has to end first.
+
+    Returns:
+        The finished run: done, rejected, failed or interrupted.
+
+    Raises:
+        ConfigurationError: the project or an override cannot be used; nothing was run.
+        ContractViolation: the address of the endpoint is taken; nothing was run.
+        EnvironmentMissing: `make setup` has not built what a step needs.
+    """
+    run_id = f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
+    with exclusive(f"run {run_id}", waiting):
+        folder = RUNS / run_id
+        compiled = folder / "pipeline.yaml"
+        try:
+            configuration = compile_pipeline(pipeline, "local", project, compiled, overrides=overrides)
+            if pipeline == "training":
+                # Known now, and not when a model has been trained that cannot be served.
+                check_address(STATE / "serving", configuration.deployment.model, configuration.deployment.http_port)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        record = RunRecord(
+            id=run_id,
+            pipeline=pipeline,
+            project=configuration.name,
+            project_folder=str(project),
+            overrides=list(overrides),
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        record.save()
+        return _run(record, configuration, compiled, use_cache, watch)
+
+
+def _run(
+    record: RunRecord,
+    configuration: Configuration,
+    compiled: Path,
+    use_cache: bool,
+    watch: Callable[[RunRecord, RunProgress], None],
+) -> RunRecord:
+    folder = record.folder
+    steps = steps_in_order(kfp_components.load_component_from_file(str(compiled)).pipeline_spec)
+    append_event(folder / EVENTS_FILE, {"steps": steps})
+    progress = read_progress(folder / EVENTS_FILE)
+    recorder = _Recorder(progress, folder / EVENTS_FILE, lambda now: watch(record, now))
+    watch(record, progress)
+    logs, scratch = folder / "logs", folder / "scratch"
+    for place in (logs, scratch):
+        place.mkdir()
+    variables = {
+        **STEP_VARIABLES,
+        "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")),
+        "LIFECYCLE_RUN_ID": record.id,
+        VARIABLE: code_version(CHECKOUT).variable(),
+    }
+    session = Session(recorder, logs, scratch, variables)
+    arguments = {
+        **local_stores(STATE, configuration.name).model_dump(mode="json"),
+        # A source that cannot be fingerprinted is read at every run.
+        "source_version": source_version(configuration.source) or record.id,
+    }
+    state, reason = RunState.failed, None
+    try:
+        run_pipeline(
+            compiled,
+            arguments,
+            session=session,
+            artifacts=folder / "artifacts",
+            cache_root=STATE / "cache" / "steps" if use_cache else None,
+            kfp_log=logs / "kfp.log",
+        )
+        state = _outcome(progress)
+    except KeyboardInterrupt:
+        state, reason = RunState.interrupted, "stopped by the user"
+    except Exception as error:
+        (logs / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+        reason = f"the run itself failed, not a step: {error} (see {logs / 'error.log'})"
+        raise
+    finally:
+        recorder.skip_the_rest()
+        shutil.rmtree(scratch, ignore_errors=True)
+        failed = progress.failed()
+        record = replace(
+            record,
+            state=state,
+            failed_step=failed.name if failed else None,
+            reason=reason or (failed.reason if failed else None),
+            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        # Saved before the report is made, so that a report that cannot be made takes nothing else with it.
+        record.save()
+    report = folder / REPORT_FILE
+    write_report(
+        report,
+        Path(record.project_folder),
+        pipeline=record.pipeline,
+        run_id=record.id,
+        progress=progress,
+        resume=resume_command(record),
+    )
+    record = replace(record, report=str(report))
+    record.save()
+    return record
+
+
+def resume_command(record: RunRecord) -> str:
+    """The command that goes on with a run."""
+    return f"lifecycle run {record.pipeline} --resume"
+
+
+def _outcome(progress: RunProgress) -> RunState:
+    """A run is done when no step failed; kfp's own state says so even when only the exit handler passed."""
+    if progress.failed() is not None:
+        return RunState.failed
+    verdict = progress.artifact("verdict")
+    return RunState.rejected if verdict is not None and verdict[1]["decision"] == "rejected" else RunState.done

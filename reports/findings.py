@@ -1,0 +1,326 @@
+"""What each artifact has to say to a reader: one section of the report for each."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.reports.artifacts import (
+    ArtifactView,
+    ChampionVerdict,
+    Check,
+    ComparisonVerdict,
+    Deployment,
+    Evaluation,
+    Importance,
+    Manifest,
+    Metric,
+    Model,
+    Parameters,
+    RuleVerdict,
+    Section,
+    Table,
+    TrainingSet,
+    Validation,
+    Verdict,
+    read,
+)
+from kfp_lifecycle.reports.geometry import IntervalBar, SnapshotMark, interval_bar, snapshot_marks
+
+# More metrics than this in one dimension are not read at once.
+MANY_METRICS = 16
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The checks of one kind."""
+
+    name: str
+    checks: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class DataFindings:
+    """The data of the run, and what its checks found."""
+
+    as_of: str
+    tables: dict[str, Table]
+    layers: list[Layer] = field(default_factory=list)
+    failed: list[Check] = field(default_factory=list)
+    """Broken rules, those that stop a run before those that only warn."""
+    passed: list[Check] = field(default_factory=list)
+
+
+def data_findings(dataset: ArtifactView) -> DataFindings:
+    """Read a dataset's manifest and, where it was validated, its checks."""
+    manifest = read(dataset, Manifest, "manifest.json")
+    if not (dataset.path / "validation.json").exists():
+        return DataFindings(manifest.as_of, manifest.tables)
+    checks = read(dataset, Validation, "validation.json").checks
+    failed = sorted((check for check in checks if not check.passed), key=lambda check: check.severity == "warning")
+    counts = Counter(check.layer for check in checks)
+    layers = [Layer(name, count, sum(check.layer == name for check in failed)) for name, count in counts.items()]
+    return DataFindings(manifest.as_of, manifest.tables, layers, failed, [check for check in checks if check.passed])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the split."""
+
+    name: str
+    snapshots: int
+    first: str
+    last: str
+    rows: int
+    positives: int
+    gap_days: int | None
+    """Days from the last snapshot of the part before to the first of this one; None for the first part."""
+
+    @property
+    def share(self) -> float:
+        """Share of rows with the event, 0 to 1."""
+        return self.positives / self.rows if self.rows else 0.0
+
+
+@dataclass(frozen=True)
+class FeatureFindings:
+    """What the model learns from, and how time divides it."""
+
+    training_set: TrainingSet
+    horizon_days: int
+    parts: list[Part]
+    marks: list[SnapshotMark]
+
+
+def feature_findings(training_set: ArtifactView, configuration: Configuration) -> FeatureFindings:
+    """Read what the training set says about itself."""
+    content = read(training_set, TrainingSet, "training_set.json")
+    parts: list[Part] = []
+    before: date | None = None
+    for name in (part for part in PARTS if content.snapshots.get(part)):
+        first, last = min(content.snapshots[name]), max(content.snapshots[name])
+        parts.append(
+            Part(
+                name,
+                len(content.snapshots[name]),
+                first.isoformat(),
+                last.isoformat(),
+                content.rows.get(name, 0),
+                content.positives.get(name, 0),
+                (first - before).days if before else None,
+            )
+        )
+        before = last
+    horizon_days = configuration.label.horizon_days
+    return FeatureFindings(content, horizon_days, parts, snapshot_marks(content.snapshots, horizon_days))
+
+
+@dataclass(frozen=True)
+class ModelFindings:
+    """The model, its parameters and what they gained over the default."""
+
+    model: Model | None
+    tuning: Parameters | None
+    importance: list[tuple[Importance, float]]
+    """Each feature's importance, largest first, and its bar in percent of the largest."""
+
+    @property
+    def gain(self) -> float | None:
+        """What tuning gained over the default parameters, in the score's unit."""
+        if self.tuning is None or self.tuning.best_value is None or self.tuning.default_value is None:
+            return None
+        return self.tuning.best_value - self.tuning.default_value
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The parameters the model was trained with."""
+        if self.model is not None and self.model.parameters:
+            return self.model.parameters
+        return self.tuning.parameters if self.tuning is not None else {}
+
+
+def model_findings(model: ArtifactView | None, parameters: ArtifactView | None) -> ModelFindings:
+    """Read the model's own description and the search for its parameters."""
+    content = read(model, Model, "model.json") if model else None
+    importance = sorted(content.importance if content else [], key=lambda item: -abs(item.value))
+    largest = abs(importance[0].value) if importance else 0.0
+    return ModelFindings(
+        content,
+        read(parameters, Parameters) if parameters else None,
+        [(item, 100 * abs(item.value) / largest if largest else 0.0) for item in importance],
+    )
+
+
+@dataclass(frozen=True)
+class MeasuredMetric:
+    """A metric of one dimension, `slice` being the group it was measured on."""
+
+    name: str
+    slice: str
+    metric: Metric
+    bar: IntervalBar | None
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of the evaluation, as a `data:` address: shown as an image, it can run no script and fetch nothing."""
+
+    title: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One dimension of quality: its metrics, tables and plots."""
+
+    name: str
+    metrics: list[MeasuredMetric]
+    tables: list[Section]
+    plots: list[Plot]
+
+    @property
+    def shown(self) -> list[MeasuredMetric]:
+        """The metrics that are shown at once: all, or where they are many those of all rows."""
+        return [item for item in self.metrics if item not in self.folded]
+
+    @property
+    def folded(self) -> list[MeasuredMetric]:
+        """The metrics of slices, where there are too many to show at once."""
+        return [item for item in self.metrics if item.slice] if len(self.metrics) > MANY_METRICS else []
+
+
+@dataclass(frozen=True)
+class QualityFindings:
+    """How good the model is on snapshots it has never seen."""
+
+    dimensions: list[Dimension]
+    notes: list[str]
+    auc: Metric | None
+    best_possible_auc: Metric | None
+
+
+def quality_findings(evaluation: ArtifactView) -> QualityFindings:
+    """Read every metric and plot of an evaluation, in the order the evaluation has them."""
+    content = read(evaluation, Evaluation, "evaluation.json")
+    by_dimension: dict[str, list[MeasuredMetric]] = {}
+    for name, metric in content.metrics.items():
+        dimension, _, rest = name.partition(".")
+        metric_name, _, piece = rest.partition(".")
+        bar = interval_bar(metric.value, metric.low, metric.high, whole=True) if metric.low != metric.high else None
+        by_dimension.setdefault(dimension, []).append(MeasuredMetric(metric_name, piece, metric, bar))
+    plots: dict[str, list[Plot]] = {}
+    for file in sorted((evaluation.path / "plots").glob("*.svg")):
+        dimension, _, title = file.stem.partition("_")
+        plots.setdefault(dimension, []).append(Plot(title or dimension, _data_address(file)))
+    return QualityFindings(
+        [
+            Dimension(
+                name,
+                by_dimension.get(name, []),
+                [table for table in content.sections if table.dimension == name],
+                plots.get(name, []),
+            )
+            for name in dict.fromkeys([*by_dimension, *(table.dimension for table in content.sections), *plots])
+        ],
+        content.notes,
+        content.metrics.get("performance.roc_auc"),
+        next((metric for name, metric in content.metrics.items() if "best_possible" in name), None),
+    )
+
+
+def _data_address(file: Path) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class GateFindings:
+    """The gate's verdict, line by line."""
+
+    verdict: Verdict
+    rules: list[tuple[RuleVerdict, IntervalBar | None]]
+    champion: ChampionVerdict | None
+    comparisons: list[tuple[ComparisonVerdict, IntervalBar | None]]
+    """The lead over the model in production in each metric, with what is demanded of it as the threshold."""
+
+    @property
+    def missed(self) -> list[RuleVerdict]:
+        """The rules that the candidate does not meet."""
+        return [rule for rule, _ in self.rules if not rule.passed]
+
+
+def gate_findings(verdict: ArtifactView) -> GateFindings:
+    """Read the verdict; missed rules come first."""
+    content = read(verdict, Verdict)
+    champion = content.champion
+    return GateFindings(
+        content,
+        [
+            (rule, interval_bar(rule.value, rule.low, rule.high, rule.at_least, rule.at_most))
+            for rule in sorted(content.rules, key=lambda rule: rule.passed)
+        ],
+        champion,
+        [(comparison, _lead_bar(comparison)) for comparison in champion.comparisons] if champion else [],
+    )
+
+
+def _lead_bar(comparison: ComparisonVerdict) -> IntervalBar | None:
+    demanded = comparison.margin if comparison.demand == "superiority" else -comparison.margin
+    return interval_bar(comparison.difference, comparison.low, comparison.high, at_least=demanded)
+
+
+@dataclass(frozen=True)
+class DeploymentFindings:
+    """What answers requests, and how to ask it."""
+
+    deployment: Deployment
+    example: str
+
+
+def deployment_findings(deployment: ArtifactView, configuration: Configuration) -> DeploymentFindings:
+    """Read where the model is served and write down a request that works."""
+    content = read(deployment, Deployment)
+    return DeploymentFindings(content, request_example(content, configuration.entity.key))
+
+
+def request_example(deployment: Deployment, entity_key: str) -> str:
+    """A v2 inference request as a command to copy; by entity key alone where the release left no example."""
+    body = deployment.example or {
+        "inputs": [{"name": entity_key, "shape": [1, 1], "datatype": "BYTES", "data": [f"<{entity_key}>"]}]
+    }
+    address = f"{deployment.url.rstrip('/')}/v2/models/{deployment.model}/infer"
+    return (
+        f"curl -s {shlex.quote(address)} \\\n"
+        f"  -H 'Content-Type: application/json' \\\n"
+        f"  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
+    )
+
+
+@dataclass(frozen=True)
+class OtherFindings:
+    """What the report knows of an artifact that has no section of its own: its metadata."""
+
+    name: str
+    facts: list[tuple[str, Any]]
+
+
+def other_findings(artifacts: Mapping[str, ArtifactView], known: Sequence[str]) -> list[OtherFindings]:
+    """The metadata of all artifacts that no section speaks of."""
+    return [
+        OtherFindings(name, [(key, value) for key, value in artifact.metadata.items() if key not in RECORD])
+        for name, artifact in artifacts.items()
+        if name not in known and set(artifact.metadata) - RECORD
+    ]
+
+
+# What `step()` records on every artifact; the picture of the run shows it.
+RECORD = {"started_at", "seconds"}

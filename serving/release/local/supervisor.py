@@ -1,0 +1,237 @@
+"""One supervisord for a serving folder: it keeps the servers and their Envoys running, detached from who started them.
+
+Its whole configuration is one file, readable by its owner alone, since it holds the password of the control port.
+Paths in it are relative to the folder, so that no character of the folder's own path means anything there.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import http.client
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.ports import LOOPBACK, free_ports
+
+FOLDER = "supervisor"
+# A server finishes what it is answering within 10 seconds.
+STOP_SECONDS = 15
+START_SECONDS = 20.0
+# What a server may know of the environment of the run that started it.
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A process to keep running."""
+
+    name: str
+    command: Sequence[str]
+    directory: str
+    """Where it runs, relative to the serving folder."""
+
+
+class Supervisor:
+    """The supervisord of one folder, running or not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.configuration = self.folder / FOLDER / "supervisord.conf"
+
+    def apply(self, programs: Sequence[Program]) -> None:
+        """Make exactly these programs run: new ones start, changed ones restart, others stop.
+
+        Raises:
+            ContractViolation: supervisord does not start.
+        """
+        logs = self.folder / FOLDER / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        if not self.is_running():
+            self.end_orphans()
+            self._write(programs, port=free_ports(1)[0], password=secrets.token_hex(24))
+            self._start()
+            return
+        port, password = self._access()
+        self._write(programs, port, password)
+        remote = self._remote()
+        ((added, changed, removed),) = remote.supervisor.reloadConfig()
+        for name in [*removed, *changed]:
+            remote.supervisor.stopProcessGroup(name)
+            remote.supervisor.removeProcessGroup(name)
+        for name in [*changed, *added]:
+            remote.supervisor.addProcessGroup(name)
+        for name, state in self.states().items():
+            if state in ("FATAL", "EXITED", "STOPPED"):
+                remote.supervisor.startProcess(name, False)
+
+    def states(self) -> dict[str, str]:
+        """Each program's state in supervisord's words; empty when it is not running."""
+        with contextlib.suppress(OSError, http.client.HTTPException, configparser.Error, xmlrpc.client.Error):
+            return {item["name"]: item["statename"] for item in self._remote().supervisor.getAllProcessInfo()}
+        return {}
+
+    def is_running(self) -> bool:
+        """Whether it answers to our password."""
+        with contextlib.suppress(OSError, http.client.HTTPException, configparser.Error, xmlrpc.client.Error):
+            return bool(self._remote().supervisor.getState()["statename"] == "RUNNING")
+        return False
+
+    def stop(self) -> bool:
+        """Stop everything, also what a killed supervisord left behind.
+
+        Returns:
+            Whether anything was running.
+        """
+        processes = list(self._processes())
+        if self.is_running():
+            self._remote().supervisor.shutdown()
+            psutil.wait_procs(processes, timeout=STOP_SECONDS + 5)
+        self.end_orphans()
+        return bool(processes)
+
+    def log_tail(self, name: str, lines: int = 15) -> str:
+        """The last lines a program wrote."""
+        file = self.folder / FOLDER / "logs" / f"{name}.log"
+        return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.is_file() else ""
+
+    def end_orphans(self) -> None:
+        """End processes of this folder that a killed supervisord left behind; a running one keeps its own."""
+        if self.is_running():
+            return
+        processes = list(self._processes())
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=5)
+
+    def _processes(self) -> Iterator[psutil.Process]:
+        """This folder's processes, known by an argument of their command that is a path in it."""
+        markers = {"-c", "--model_dir"}
+        inside = f"{self.folder}{os.sep}"
+        for process in psutil.process_iter(["cmdline"]):
+            command = process.info["cmdline"] or []
+            if any(a in markers and b.startswith(inside) for a, b in pairwise(command)):
+                yield process
+
+    def _access(self) -> tuple[int, str]:
+        parser = configparser.RawConfigParser()
+        with self.configuration.open(encoding="utf-8") as file:
+            parser.read_file(file)
+        section = parser["inet_http_server"]
+        return int(section["port"].rpartition(":")[2]), section["password"]
+
+    def _remote(self) -> Any:
+        port, password = self._access()
+        return xmlrpc.client.ServerProxy(f"http://lifecycle:{password}@{LOOPBACK}:{port}/RPC2", transport=Timely())
+
+    def _start(self) -> None:
+        command = [sys.executable, "-I", "-m", "supervisor.supervisord", "-c", str(self.configuration)]
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        # A step's own folder for temporary files ends with the step; the servers stay.
+        temporary = self.folder / FOLDER / "tmp"
+        temporary.mkdir(exist_ok=True)
+        environment["TMPDIR"] = str(temporary)
+        started = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while started.returncode == 0 and time.monotonic() < deadline:
+            if self.is_running():
+                return
+            time.sleep(0.05)
+        raise ContractViolation(
+            f"the process manager of {self.folder} does not start: {started.stdout.strip() or 'it does not answer'}. "
+            f"Its log is {self.folder / FOLDER / 'supervisord.log'}."
+        )
+
+    def _write(self, programs: Sequence[Program], port: int, password: str) -> None:
+        parser = configparser.RawConfigParser()
+        parser.read_dict(sections(programs, port, password))
+        temporary = self.configuration.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+            parser.write(file)
+        temporary.replace(self.configuration)
+
+
+class Timely(xmlrpc.client.Transport):
+    """A transport that gives up on a supervisord that hangs."""
+
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
+        """The connection, with a time limit longer than a program may take to stop."""
+        connection = super().make_connection(host)
+        connection.timeout = STOP_SECONDS * 4
+        return connection
+
+
+def sections(programs: Sequence[Program], port: int, password: str) -> Mapping[str, Mapping[str, str]]:
+    """supervisord's configuration."""
+    found: dict[str, dict[str, str]] = {
+        "supervisord": {
+            "logfile": f"{FOLDER}/supervisord.log",
+            "logfile_maxbytes": "1MB",
+            "logfile_backups": "1",
+            "pidfile": f"{FOLDER}/supervisord.pid",
+            "childlogdir": f"{FOLDER}/logs",
+            "umask": "077",
+        },
+        "inet_http_server": {"port": f"{LOOPBACK}:{port}", "username": "lifecycle", "password": password},
+        "rpcinterface:supervisor": {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        },
+    }
+    for program in programs:
+        found[f"program:{program.name}"] = {
+            "command": " ".join(quoted(argument) for argument in program.command),
+            "directory": program.directory,
+            "autorestart": "true",
+            "startsecs": "3",
+            "startretries": "10",
+            "stopwaitsecs": str(STOP_SECONDS),
+            "stopasgroup": "true",
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": f"{FOLDER}/logs/{program.name}.log",
+            "stdout_logfile_maxbytes": "10MB",
+            "stdout_logfile_backups": "1",
+        }
+    return found
+
+
+def quoted(argument: str) -> str:
+    """An argument as supervisord's `command` reads it back, whatever is in it.
+
+    Raises:
+        ContractViolation: it holds a line break, which that file cannot.
+    """
+    if "\n" in argument or "\r" in argument:
+        raise ContractViolation(f"{argument!r} holds a line break; servers cannot be kept there. Rename the folder.")
+    # The file's own comments begin with a blank and one of these, quoted or not.
+    text = shlex.quote(argument).replace(" ;", " '';").replace(" #", " ''#")
+    return text.replace("%", "%%")

@@ -1,0 +1,167 @@
+"""Release on this machine: each version a supervised server, Envoy in front, traffic moved by its routes."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer, Client
+from kfp_lifecycle.serving.ports import free_ports
+from kfp_lifecycle.serving.release.local.envoy import VERSION_HEADER, Listener, Split
+from kfp_lifecycle.serving.release.local.servers import (
+    bring_up,
+    envoy_of,
+    programs_of,
+    running,
+    serving_interpreter,
+    startable,
+    version_folder,
+    with_server,
+)
+from kfp_lifecycle.serving.release.local.state import Release, ServedVersion, read_releases, write_release
+from kfp_lifecycle.serving.release.local.supervisor import Supervisor
+from kfp_lifecycle.serving.release.traffic import Counts, Stage
+
+DRAIN_SECONDS = 10.0
+# What a server reads. The pickled estimator stays behind: a server never loads one.
+NOT_SERVED = shutil.ignore_patterns("*.joblib", "__pycache__")
+
+
+class LocalTraffic:
+    """A release of one version of one model in a serving folder, which the caller holds (`only_one`)."""
+
+    addressable = True
+    champion_stays = True
+
+    def __init__(
+        self, folder: Path, model: str, version: str, *, http_port: int, online_store: str, prediction_log: str
+    ) -> None:
+        """Read what is released now.
+
+        Args:
+            folder: The serving folder.
+            model: The model's name.
+            version: The candidate.
+            http_port: The endpoint's port; gRPC takes the next.
+            online_store: Where servers look up features.
+            prediction_log: Where servers write predictions.
+        """
+        self.folder = folder.resolve()
+        self.model = model
+        self.candidate = version
+        self._settings = {"online_store": online_store, "prediction_log": prediction_log}
+        releases = {item.model: item for item in read_releases(self.folder)}
+        before = releases.pop(model, None)
+        self._before = startable(self.folder, before) if before is not None else None
+        self._others = running(self.folder, list(releases.values()))
+        self.champion = before.version if before is not None else None
+        self.release = self._with_address(http_port)
+        self.envoy = envoy_of(self.folder, self.release)
+
+    def _with_address(self, http_port: int) -> Release:
+        if self._before is not None and self._before.listener.http_port == http_port:
+            return self._before
+        listener = Listener(http_port, http_port + 1, *free_ports(1))
+        if self._before is not None:
+            return replace(self._before, listener=listener)
+        return Release(self.model, self.candidate, None, listener, ())
+
+    def is_champion(self, model_folder: Path) -> bool:
+        """Whether this very version serves already.
+
+        Raises:
+            ContractViolation: a version of this name serves, and it is another model.
+        """
+        if self.champion != self.candidate:
+            return False
+        served = version_folder(self.folder, self.model, self.candidate)
+        _, different, missing = filecmp.cmpfiles(served, model_folder, ["model.onnx", "model.json"], shallow=False)
+        if different or missing:
+            raise ContractViolation(
+                f"version {self.candidate} of {self.model} is served already from another model than "
+                f"{model_folder}: {', '.join(different + missing)} differ. Register it as a new version, or remove "
+                f"what is served: `lifecycle down`, then delete {self.folder / self.model}."
+            )
+        return True
+
+    def copy_candidate(self, model_folder: Path) -> None:
+        """Give the candidate a folder of its own: the run's may be removed."""
+        place = version_folder(self.folder, self.model, self.candidate)
+        temporary = place.with_name(f".{self.candidate}.new")
+        for leftover in (temporary, place):
+            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.copytree(model_folder, temporary, ignore=NOT_SERVED)
+        temporary.rename(place)
+
+    def ensure_running(self) -> None:
+        """Make what is released answer, where it is not."""
+        bring_up(self.folder, [*self._others, self.release])
+        write_release(self.folder, self.release)
+
+    def start_candidate(self) -> None:
+        """Start its server beside the champion's."""
+        http_port, grpc_port = free_ports(2)
+        server = ServedVersion(self.candidate, http_port, grpc_port, serving_interpreter(), **self._settings)
+        self.release = with_server(self.release, server)
+        bring_up(self.folder, [*self._others, self.release])
+        self._client = Client(self.release.listener.http_port)
+
+    def shift(self, stage: Stage) -> None:
+        """Change Envoy's routes."""
+        if self.champion is None:
+            split = Split({self.candidate: 100})
+        else:
+            shares = {self.champion: 100 - stage.percent, self.candidate: stage.percent}
+            split = Split(
+                {version: share for version, share in shares.items() if share > 0},
+                mirror=self.candidate if stage.mirror else None,
+            )
+        self.envoy.wait_until_applied(self.envoy.publish(self.release.servers, split))
+
+    def ask(self, version: str, request: dict[str, Any]) -> Answer:
+        """Through Envoy, to one version."""
+        headers = {**JSON, VERSION_HEADER: version, SHADOW_HEADER: "true"}
+        return self._client.post(f"/v2/models/{self.model}/infer", request, headers)
+
+    def counts(self, version: str) -> Counts:
+        """What Envoy counted."""
+        return self.envoy.counts(version)
+
+    def promote(self) -> None:
+        """Record the new champion, keep the old one running, and let older versions go."""
+        kept = [version for version in (self.candidate, self.champion) if version is not None]
+        servers = tuple(self.release.server(version) for version in kept)
+        self.release = replace(self.release, version=self.candidate, previous_version=self.champion, servers=servers)
+        write_release(self.folder, self.release)
+        self._let_go()
+
+    def withdraw(self) -> None:
+        """Back to the record of before."""
+        if self._before is None:
+            supervisor = Supervisor(self.folder)
+            if self._others:
+                supervisor.apply([program for item in self._others for program in programs_of(self.folder, item)])
+            else:
+                supervisor.stop()
+            shutil.rmtree(self.folder / self.model, ignore_errors=True)
+            return
+        if self.envoy.is_ready():
+            self.envoy.wait_until_applied(self.envoy.publish(self.release.servers, Split({self._before.version: 100})))
+        self.release = self._before
+        write_release(self.folder, self.release)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Stop servers that are no longer in the release, after their last answer, and remove their folders."""
+        kept = {server.version for server in self.release.servers}
+        place = version_folder(self.folder, self.model, self.candidate).parent
+        gone = [folder for folder in place.iterdir() if folder.name not in kept]
+        for folder in gone:
+            self.envoy.wait_until_drained(folder.name, DRAIN_SECONDS)
+        bring_up(self.folder, [*self._others, self.release])
+        for folder in gone:
+            shutil.rmtree(folder)

@@ -1,0 +1,65 @@
+"""What a release needs of the place it releases to, and nothing of how that is done there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from kfp_lifecycle.serving.client import Answer
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How much of the traffic the candidate gets, and whether it sees a copy of the champion's."""
+
+    percent: int
+    mirror: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """All that a version was asked, by anyone."""
+
+    requests: int = 0
+    errors: int = 0
+
+
+class Traffic(Protocol):
+    """What a release needs of the place it releases to."""
+
+    candidate: str
+    champion: str | None
+    addressable: bool
+    """Whether a version can be asked that has no traffic."""
+    champion_stays: bool
+    """Whether the champion can still be asked when the candidate has all traffic."""
+
+    def start_candidate(self) -> None:
+        """Make the candidate answer, without traffic."""
+
+    def shift(self, stage: Stage) -> None:
+        """Give the candidate its share; returns when it has it."""
+
+    def ask(self, version: str, request: dict[str, Any]) -> Answer:
+        """Send a v2 request to a version, marked as shadow traffic."""
+
+    def counts(self, version: str) -> Counts:
+        """All requests to a version so far; zeros where the place does not count."""
+
+    def promote(self) -> None:
+        """The candidate has all traffic and is the new champion; make the old one ready for a return."""
+
+    def withdraw(self) -> None:
+        """All traffic to the champion, whatever the state; the candidate goes."""
+
+
+@dataclass(frozen=True)
+class Return:
+    """All traffic given back to the version that served before."""
+
+    url: str
+    grpc: str
+    version: str
+    """The version with the traffic now."""
+    previous_version: str
+    """The version that had it until now; another return goes back to it."""

@@ -1,0 +1,258 @@
+"""Release to Vertex AI: each version an uploaded model, one endpoint whose traffic split moves."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from google.cloud import aiplatform
+from google.cloud.aiplatform_v1.types import DeployedModel
+
+from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import Answer
+from kfp_lifecycle.serving.container import serving_container
+from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
+
+MACHINE = "n1-standard-2"
+HTTP_PORT = 8080
+# Vertex AI mounts a bucket into a pipeline's steps but not into what serves: the log ends with its container.
+PREDICTION_LOG = "/tmp/predictions"
+# At 10% of the traffic a version is missed by so many requests in a row once in 40,000 times.
+TRIES = 100
+
+
+class VertexTraffic:
+    """A release of one version to an endpoint, which is made when there is none of the model's name."""
+
+    addressable = False
+    champion_stays = False
+
+    def __init__(
+        self,
+        project: str,
+        location: str,
+        deployment: Deployment,
+        stores: Locations,
+        version: str,
+        uri: str,
+        **connection: Any,
+    ) -> None:
+        """Find what is released now.
+
+        Args:
+            project: Google Cloud project.
+            location: Its region.
+            deployment: Name, strategy and replicas.
+            stores: Online store.
+            version: The model's version.
+            uri: The model folder in Cloud Storage.
+            connection: More for `aiplatform.init`, such as credentials.
+
+        Raises:
+            ContractViolation: the model's place cannot be had on Vertex AI.
+        """
+        if not uri.startswith("gs://"):
+            raise ContractViolation(
+                f"Vertex AI cannot load a model from {uri}: it must be in Cloud Storage (gs://). "
+                "Run the pipeline on Vertex AI, so that its artifacts are kept there."
+            )
+        self.model = deployment.model
+        self.candidate = version
+        self._deployment, self._stores, self._uri = deployment, stores, uri
+        self._container = serving_container()
+        self._endpoint = find_endpoint(project, location, self.model, **connection)
+        self._deployed = deployed_models(self._endpoint)
+        self._champion, self._before = champion_and_before(self._endpoint)
+        self._new: DeployedModel | None = None
+        self.champion = version_of(self._champion, self.model)
+
+    def keep_champion(self) -> str | None:
+        """Leave the champion all traffic.
+
+        Returns:
+            The version that it can be returned to.
+        """
+        assert self._champion is not None
+        self._split({self._champion.id: 100})
+        return version_of(self._before, self.model)
+
+    def start_candidate(self) -> None:
+        """Upload and deploy, with no traffic beside a champion."""
+        if self._endpoint is None:
+            self._endpoint = aiplatform.Endpoint.create(display_name=self.model)
+        name = f"{self.model}-{self.candidate}"
+        uploaded = aiplatform.Model.upload(display_name=name, **self.container())
+        known = {item.id for item in self._deployed}
+        self._endpoint.deploy(
+            uploaded,
+            deployed_model_display_name=name,
+            traffic_percentage=0 if self.champion is not None else 100,
+            machine_type=MACHINE,
+            min_replica_count=max(1, self._deployment.min_replicas),
+            max_replica_count=self._deployment.max_replicas,
+        )
+        (self._new,) = (item for item in deployed_models(self._endpoint) if item.id not in known)
+
+    def container(self) -> dict[str, Any]:
+        """How Vertex AI runs the server: the container fetches model and code, and installs what its image lacks."""
+        settings = {
+            "model_name": self.model,
+            "version": self.candidate,
+            "online_store": self._stores.online_store,
+            "prediction_log": PREDICTION_LOG,
+            "http_port": str(HTTP_PORT),
+        }
+        return {
+            "artifact_uri": self._uri,
+            "serving_container_image_uri": self._container.image,
+            "serving_container_command": self._container.command,
+            "serving_container_environment_variables": self._container.variables,
+            "serving_container_args": [f"--{name}={value}" for name, value in settings.items()],
+            "serving_container_predict_route": f"/v1/models/{self.model}:predict",
+            "serving_container_health_route": f"/v2/models/{self.model}/ready",
+            "serving_container_ports": [HTTP_PORT],
+        }
+
+    def shift(self, stage: Stage) -> None:
+        """Change the endpoint's split."""
+        if self._champion is not None:
+            self._split({self._candidate_id(): stage.percent, self._champion.id: 100 - stage.percent})
+
+    def ask(self, version: str, request: dict[str, Any]) -> Answer:
+        """A v1 request. Vertex AI chooses who answers, by the split, so it is asked until the right version does."""
+        assert self._endpoint is not None
+        columns = {item["name"]: item["data"] for item in request["inputs"]}
+        instances = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        champion = self._champion.id if self._champion is not None else None
+        wanted = self._candidate_id() if version == self.candidate else champion
+        for _ in range(TRIES):
+            started = time.perf_counter()
+            try:
+                answer = self._endpoint.predict(instances, parameters={"shadow": True})
+            except Exception as error:  # the client's errors share no base class with those of its transport
+                return Answer(0, f"{type(error).__name__}: {error}", time.perf_counter() - started, {})
+            if answer.deployed_model_id == wanted:
+                scores = [float(item["score"]) for item in answer.predictions]
+                body = json.dumps({"outputs": [{"name": "score", "data": scores}]})
+                return Answer(200, body, time.perf_counter() - started, {})
+        return Answer(0, f"version {version} was not reached in {TRIES} requests", 0.0, {})
+
+    def counts(self, version: str) -> Counts:
+        """Vertex AI's counts arrive minutes late: the release's own requests decide."""
+        return Counts()
+
+    def promote(self) -> None:
+        """All traffic; the champion stays deployed for a return, others go."""
+        assert self._endpoint is not None
+        self._split({self._candidate_id(): 100})
+        for item in self._deployed:
+            if self._champion is None or item.id != self._champion.id:
+                self._endpoint.undeploy(item.id)
+
+    def withdraw(self) -> None:
+        """All traffic to the champion; the candidate is undeployed."""
+        if self._endpoint is None:
+            return
+        if self._champion is not None:
+            self._split({self._champion.id: 100})
+        if self._new is not None:
+            self._endpoint.undeploy(self._new.id)
+
+    def url(self) -> str:
+        """Where people ask."""
+        assert self._endpoint is not None
+        return url_of(self._endpoint)
+
+    def _candidate_id(self) -> str:
+        assert self._new is not None
+        return str(self._new.id)
+
+    def _split(self, percentages: dict[str, int]) -> None:
+        assert self._endpoint is not None
+        give_traffic(self._endpoint, percentages)
+
+
+def return_traffic(project: str, location: str, model: str, **connection: Any) -> Return:
+    """Give all traffic to the version before this one; the two change places, so twice is as never.
+
+    Args:
+        project: Google Cloud project.
+        location: Its region.
+        model: The model's name.
+        connection: More for `aiplatform.init`, such as credentials.
+
+    Raises:
+        ContractViolation: the model is not released there, or no other version of it is deployed.
+    """
+    endpoint = find_endpoint(project, location, model, **connection)
+    if endpoint is None:
+        raise ContractViolation(
+            f"{model} is not released in {project}/{location}. Look for it with "
+            f"`gcloud ai endpoints list --project={project} --region={location}`."
+        )
+    champion, before = champion_and_before(endpoint)
+    interrupted = len(with_traffic(endpoint)) > 1
+    # A release that was cut off leaves its champion a part of the traffic: that is the version to return to.
+    target, leaving = (champion, with_traffic(endpoint)[-1]) if interrupted else (before, champion)
+    version, left = version_of(target, model), version_of(leaving, model)
+    if target is None or version is None or left is None:
+        raise ContractViolation(
+            f"{model} has no version to return to in {project}/{location}: no other one is deployed to its endpoint. "
+            "Release the version you want again: traffic moves by the same stages."
+        )
+    give_traffic(endpoint, {target.id: 100})
+    return Return(url_of(endpoint), "", version, left)
+
+
+def find_endpoint(project: str, location: str, model: str, **connection: Any) -> aiplatform.Endpoint | None:
+    """The endpoint of a model's name."""
+    aiplatform.init(project=project, location=location, **connection)
+    found = aiplatform.Endpoint.list(filter=f'display_name="{model}"')
+    return found[0] if found else None
+
+
+def deployed_models(endpoint: aiplatform.Endpoint | None) -> list[DeployedModel]:
+    """What is deployed to an endpoint, the oldest first."""
+    return sorted(endpoint.list_models(), key=lambda item: item.create_time) if endpoint is not None else []
+
+
+def with_traffic(endpoint: aiplatform.Endpoint | None) -> list[DeployedModel]:
+    """What has a part of an endpoint's traffic, the oldest first."""
+    split = dict(endpoint.traffic_split) if endpoint is not None else {}
+    return [item for item in deployed_models(endpoint) if split.get(item.id, 0) > 0]
+
+
+def champion_and_before(endpoint: aiplatform.Endpoint | None) -> tuple[DeployedModel | None, DeployedModel | None]:
+    """The deployed model with the traffic, in a release that was cut off the older one, and the newest without any."""
+    serving = with_traffic(endpoint)
+    idle = [item for item in deployed_models(endpoint) if item.id not in {other.id for other in serving}]
+    return serving[0] if serving else None, idle[-1] if idle else None
+
+
+def version_of(item: DeployedModel | None, model: str) -> str | None:
+    """The version that a deployed model's name tells."""
+    return str(item.display_name).removeprefix(f"{model}-") if item is not None else None
+
+
+def give_traffic(endpoint: aiplatform.Endpoint, percentages: dict[str, int]) -> None:
+    """Change an endpoint's split; returns when the endpoint has it.
+
+    Raises:
+        ContractViolation: it has another one.
+    """
+    wanted = {identifier: percent for identifier, percent in percentages.items() if percent > 0}
+    endpoint.update(traffic_split=wanted)
+    split = {identifier: percent for identifier, percent in dict(endpoint.traffic_split).items() if percent > 0}
+    if split != wanted:
+        raise ContractViolation(
+            f"the endpoint {endpoint.resource_name} divides its traffic as {split} although it was told {wanted}: "
+            "somebody else changes it too. Let one release end before the next one."
+        )
+
+
+def url_of(endpoint: aiplatform.Endpoint) -> str:
+    """Where people ask."""
+    return f"https://{endpoint.location}-aiplatform.googleapis.com/v1/{endpoint.resource_name}:predict"

@@ -1,0 +1,148 @@
+"""A model's features for an entity that is known by its key alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Counter
+
+from kfp_lifecycle.config.features import Present
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
+from kfp_lifecycle.features.online.reading import ReaderOf, Stored
+from kfp_lifecycle.features.online.store import OnlineStore
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+# How long a newer materialization may go unseen, by requests that name no time where the data are the present.
+NEWS_SECONDS = 1.0
+
+ENTITIES = Counter("online_features_entities", "Entities that features were looked up for")
+MISSING = Counter("online_features_missing", "Entities for which a feature was missing or too old", ["feature"])
+
+
+class OnlineFeatures:
+    """The features of a model's feature service, from the online store and the moment of asking."""
+
+    def __init__(
+        self, project_folder: Path, online_store: str, of_servers: Mapping[str, ReaderOf] | None = None
+    ) -> None:
+        """Read the definitions that the model was trained on and open the store.
+
+        Args:
+            project_folder: Folder with the model's `pipeline.yaml` and feature repository, such as a model folder.
+            online_store: The store's location, as `online_location.located` reads it.
+            of_servers: Quicker readers than Feast's own, see `OnlineStore.reader`.
+
+        Raises:
+            ContractViolation: the definitions cannot be read, or the store holds no features of this version of them.
+        """
+        configuration = load_configuration(project_folder)
+        self._definitions = load_definitions(project_folder, configuration)
+        self._store = OnlineStore(online_store, configuration.name, self._definitions)
+        self._present = configuration.features.present
+        wanted: dict[str, list[str]] = {}
+        for reference in self._definitions.sources(self._definitions.features):
+            view, _, name = reference.partition(":")
+            wanted.setdefault(view, []).append(name)
+        self._reader = self._store.reader(wanted, of_servers or {})
+        self._on_demand = [name for names in self._definitions.on_demand_inputs.values() for name in names]
+        self._convert = [(f.name, float if f.type == "numeric" else str) for f in self._definitions.features]
+        self._missing = {feature.name: MISSING.labels(feature.name) for feature in self._definitions.features}
+        self._asked = -math.inf
+        self.look_for_news()
+
+    @property
+    def freshness_seconds(self) -> float:
+        """Age at which a stored feature counts as missing; infinite where the present is the time of the data."""
+        return math.inf if self._present is Present.data else self._definitions.freshness.total_seconds()
+
+    @property
+    def feature_version(self) -> str:
+        """Version of the definitions that are served."""
+        return self._definitions.version
+
+    def lookup(self, entity_keys: Sequence[Any], request_time: datetime | None = None) -> list[dict[str, Any]]:
+        """The features of entities, as they would stand in a training set for this moment.
+
+        Args:
+            entity_keys: Keys of the entities.
+            request_time: The moment that the features are for. None: the present, as `features.present` defines it.
+
+        Returns:
+            For each key the service's features by name: float for numeric ones, str for categorical ones, None where
+            missing: never known, unknown entity, or older than `features.freshness_days`.
+
+        Raises:
+            ValueError: a key cannot be one.
+        """
+        if not entity_keys:
+            return []
+        self.look_for_news()
+        keys = [self._key(entity) for entity in entity_keys]
+        moment = self._moment(request_time)
+        rows = [self._fresh(stored, moment) for stored in self._store.read(self._reader, keys)]
+        inputs = {name: [row.get(name) for row in rows] for name in self._on_demand}
+        inputs[REQUEST_TIME] = [moment] * len(keys)
+        computed = self._definitions.on_demand_values(self._definitions.features, inputs)
+        for name, values in computed.items():
+            for row, value in zip(rows, values, strict=True):
+                row[name] = value
+        ENTITIES.inc(len(keys))
+        answers = [
+            {name: None if (value := row.get(name)) is None else convert(value) for name, convert in self._convert}
+            for row in rows
+        ]
+        for answer in answers:
+            if None in answer.values():
+                for name, value in answer.items():
+                    if value is None:
+                        self._missing[name].inc()
+        return answers
+
+    def _fresh(self, stored: Stored, moment: datetime) -> dict[str, Any]:
+        """Values by name, of the views that are not too old."""
+        row: dict[str, Any] = {}
+        for values in stored.values():
+            if moment - (values[TIMESTAMP] or self.materialized.as_of) <= self._definitions.freshness:
+                row |= values
+        return row
+
+    def _moment(self, request_time: datetime | None) -> datetime:
+        if request_time is not None:
+            return request_time if request_time.tzinfo else request_time.replace(tzinfo=UTC)
+        return self.materialized.as_of if self._present is Present.data else datetime.now(UTC)
+
+    def look_for_news(self) -> None:
+        """Ask the store for a newer materialization, unless it was just asked.
+
+        Raises:
+            ContractViolation: it cannot be asked, or holds no features of this version any more.
+        """
+        if time.monotonic() - self._asked <= NEWS_SECONDS:
+            return
+        materialized = self._store.materialized()
+        if materialized is None:
+            others = self._store.all_materialized()
+            holds = " and ".join(f"version {other.feature_version}, as of {other.as_of}" for other in others)
+            raise ContractViolation(
+                f"The online store {self._store.location} has no features of version {self.feature_version}, which the "
+                f"model was trained with; it holds {holds or 'nothing'}. Run the materialization pipeline with the "
+                "model's definitions."
+            )
+        self.materialized, self._asked = materialized, time.monotonic()
+
+    def _key(self, entity: Any) -> Any:
+        if self._definitions.key_type == "VARCHAR":
+            return str(entity)
+        try:
+            key = int(entity)
+            if isinstance(entity, float) and key != entity:
+                raise ValueError(entity)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self._definitions.key} must be a whole number, not {entity!r:.40}") from error
+        return key
