@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kfp_lifecycle.compilation.pipeline import PIPELINES, compile_components, compile_pipeline, recurrence
-from kfp_lifecycle.config.loading import ConfigurationError
+from kfp_lifecycle.config.errors import ConfigurationError
 
 ROOT = Path(__file__).resolve().parent
 TARGETS = ("local", "kubeflow", "vertex")

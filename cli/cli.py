@@ -16,7 +16,8 @@ import typer
 from kfp_lifecycle.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, AsJson, Project, err, out, project_folder, refuse
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.schema import schema
-from kfp_lifecycle.config.loading import ConfigurationError, configuration_schema
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.local.state import CHECKOUT
 
 app = typer.Typer(

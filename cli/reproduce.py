@@ -24,13 +24,8 @@ from rich.console import Console
 
 from kfp_lifecycle.compilation.closure import PROJECT_FOLDER
 from kfp_lifecycle.compilation.component import LOCAL_IMAGE
-from kfp_lifecycle.config.loading import (
-    CONFIGURATION_FILE,
-    ConfigurationError,
-    apply_override,
-    load_configuration,
-    parse_yaml,
-)
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import CONFIGURATION_FILE, apply_override, load_configuration, parse_yaml
 from kfp_lifecycle.config.stores import STORES_FILE, local_stores
 from kfp_lifecycle.config.validation import OnBadRows
 from kfp_lifecycle.environments.locks import environment_directory, interpreter

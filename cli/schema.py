@@ -127,7 +127,8 @@ def accept(
 
 def _places(project: Path | None) -> tuple[Path, Path]:
     """The project's folder, and that of its expectations."""
-    from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+    from kfp_lifecycle.config.errors import ConfigurationError
+    from kfp_lifecycle.config.loading import load_configuration
 
     folder = project_folder(project)
     try:

@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import (
     CONFIGURATION_FILE,
-    ConfigurationError,
     apply_override,
     configuration_text,
     parse_configuration,

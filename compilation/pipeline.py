@@ -15,7 +15,7 @@ from kfp_lifecycle.compilation.component import Target, TargetName, compiling_fo
 from kfp_lifecycle.compilation.packing import pack_project
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Strategy
-from kfp_lifecycle.config.loading import ConfigurationError
+from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.code_version import code_version
 from kfp_lifecycle.runtime.contract import ContractViolation

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
-import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.problems import describe_error
 
 CONFIGURATION_FILE = "pipeline.yaml"
-
-
-class ConfigurationError(Exception):
-    """The project or an override of it cannot be used; the message says what, why and what to do."""
 
 
 def load_configuration(project: Path, overrides: Sequence[str] = ()) -> Configuration:
@@ -117,46 +112,6 @@ def _element(items: list[Any], part: str, key: str) -> Any:
     if not part.isdigit() or int(part) >= len(items):
         raise ConfigurationError(f"--set {key}: {part!r} is not a position in a list of {len(items)} (0 is the first)")
     return items[int(part)]
-
-
-def describe_error(detail: ErrorDetails) -> str:
-    """One validation error in plain words, with the nearest known name where a key is unknown."""
-    path = [part for part in detail["loc"] if part not in ("float", "int", "categorical")]
-    name = ".".join(str(part) for part in path)
-    if detail["type"] == "extra_forbidden":
-        known = known_keys(path[:-1])
-        close = difflib.get_close_matches(str(path[-1]), known, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
-        return f"{name}: unknown key; {hint}"
-    if detail["type"] == "missing":
-        return f"{name}: this key is required"
-    if detail["type"] in ("secret_url", "store"):
-        return f"{name}: {detail['msg']}"
-    # What breaks a rule of a whole section is named by the rule; the section itself would only be half shown.
-    found = "" if isinstance(detail["input"], dict) else f" (it is {detail['input']!r:.80})"
-    return f"{name or 'the file'}: {detail['msg'].removeprefix('Value error, ')}{found}"
-
-
-def known_keys(path: Iterable[str | int]) -> list[str]:
-    """The keys that the section at `path` may have; empty where any key may stand."""
-    models: list[type[BaseModel]] = [Configuration]
-    for part in path:
-        following: list[type[BaseModel]] = []
-        for model in models:
-            field = model.model_fields.get(str(part))
-            if field is not None:
-                following += _models_in(field.annotation)
-        # A key of a free mapping (a table's name) or a position in a list leads to the models found already.
-        models = following or models
-    return sorted({key for model in models for key in model.model_fields})
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    if get_origin(annotation) is None and not isinstance(annotation, types.UnionType):
-        return []
-    return [model for argument in get_args(annotation) for model in _models_in(argument)]
 
 
 def configuration_schema() -> dict[str, Any]:

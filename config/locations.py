@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Annotated
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from kfp_lifecycle.config.data import SECRET_PARAMETERS, SECRET_REFERENCE, without_secrets
+from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.section import Section
 
 
@@ -111,7 +115,8 @@ Serving = Annotated[
 
 
 class Locations(Section):
-    """Where a target keeps what outlives a run. Each becomes a pipeline parameter of the same name."""
+    """Where a target keeps what outlives a run. Each step is told those that it declares, in environment
+    variables: they change nothing of what a step computes, and are in no cache key of Kubeflow Pipelines."""
 
     tracking_uri: TrackingUri
     """MLflow tracking server."""
@@ -133,6 +138,51 @@ class Locations(Section):
     """Folder that keeps a search for hyperparameters which was cut off, so that the next run goes on with it; on a
     cluster a mounted one. Empty: it starts anew."""
 
-    def locations(self) -> dict[str, str]:
-        """Each store's location by its name."""
-        return self.model_dump(mode="json", include=set(Locations.model_fields))
+    def as_variables(self, names: Iterable[str]) -> dict[str, str]:
+        """Some locations as the environment variables that steps read."""
+        return {variable(name): getattr(self, name) for name in sorted(names)}
+
+    @classmethod
+    def from_environment(cls, names: Iterable[str], step: str) -> Self:
+        """The locations that a step declares, out of its environment variables.
+
+        Args:
+            names: What the component declares. Reading another one raises AttributeError.
+            step: The component's name, for messages.
+
+        Raises:
+            ConfigurationError: one is not set, or is no such location; the message does not repeat it.
+        """
+        found: dict[str, Any] = {}
+        for name in names:
+            field = cls.model_fields[name]
+            value = os.environ.get(variable(name))
+            if value is None and field.is_required():
+                raise ConfigurationError(
+                    f"{step} does not know {name} ({(field.description or '').splitlines()[0].rstrip('.')}): the "
+                    f"variable {variable(name)} is not set. Compile with targets.….{name} in pipeline.yaml, or set it "
+                    f"on the task: task.set_env_variable({variable(name)!r}, …)"
+                )
+            adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata])
+            try:
+                found[name] = field.get_default() if value is None else adapter.validate_python(value)
+            except ValidationError as error:
+                raise ConfigurationError(f"{variable(name)} cannot be used: {error.errors()[0]['msg']}") from error
+        return cls.partial(found)
+
+
+def variable(name: str) -> str:
+    """The environment variable of a location."""
+    return f"LIFECYCLE_{name.upper()}"
+
+
+def local_locations(state: Path, project: str) -> Locations:
+    """The locations of this machine: everything below the state folder."""
+    return Locations(
+        tracking_uri=f"sqlite:///{state / 'mlflow.db'}",
+        dataset_remote=str(state / "datasets" / project),
+        online_store=str(state / "online" / f"{project}.db"),
+        prediction_log=str(state / "predictions"),
+        serving=f"local:{state / 'serving'}",
+        study_store=str(state / "studies"),
+    )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 from pydantic import Field, model_validator
 
-from kfp_lifecycle.config.section import Probability, Section
+from kfp_lifecycle.config.section import FreeValue, Probability, Section
 
 # Packages that an estimator may come from: nothing else is imported because a configuration names it.
 ESTIMATOR_PACKAGES = ("sklearn", "lightgbm", "xgboost")
@@ -67,7 +66,7 @@ class Training(Section):
     )
     """Import path of a classifier that gives probabilities, from scikit-learn, LightGBM or XGBoost, such as
     `lightgbm.LGBMClassifier`."""
-    parameters: dict[str, Any] = Field(default={})
+    parameters: dict[str, FreeValue] = Field(default={})
     """Its parameters where they differ from the library's defaults."""
     class_weight: ClassWeight = ClassWeight.none
     """`balanced` lets both classes count the same in training, however rare one is; calibration then restores the

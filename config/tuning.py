@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kfp_lifecycle.config.section import Section
+from kfp_lifecycle.config.section import FREE, Section
 
 Scalar = str | int | float | bool | None
+# As a FreeValue: text that reads as a float that is whole is that number.
+FreeScalar = Annotated[Scalar, *FREE]
 
 
 class Engine(StrEnum):
@@ -24,7 +26,7 @@ class Engine(StrEnum):
 class Dimension(Section):
     """What every searched parameter may say."""
 
-    when: dict[str, Scalar] = Field(default={})
+    when: dict[str, FreeScalar] = Field(default={})
     """Search this parameter only where other searched parameters have these values; elsewhere it keeps its default."""
 
 
@@ -85,7 +87,7 @@ class Choice(Dimension):
 
     type: Literal["categorical"]
     """One of a list."""
-    choices: list[Scalar] = Field(min_length=1)
+    choices: list[FreeScalar] = Field(min_length=1)
     """The values to try."""
 
     def may_be(self, value: Scalar) -> bool:

@@ -3,7 +3,8 @@
 from kfp_lifecycle.compilation.component import current_target
 from kfp_lifecycle.components.training.tune_hyperparameters.component import tune_hyperparameters
 from kfp_lifecycle.components.training.tune_with_katib.component import tune_with_katib
-from kfp_lifecycle.config.loading import CONFIGURATION_FILE, ConfigurationError, parse_configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import CONFIGURATION_FILE, parse_configuration
 from kfp_lifecycle.config.tuning import Engine
 
 

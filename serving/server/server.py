@@ -25,7 +25,8 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 from starlette.requests import Request
 
-from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.model import ScoringModel

@@ -27,7 +27,8 @@ from kfp_lifecycle.compilation.pipeline import (
     recurrence,
     refuse_untranspilable,
 )
-from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedules
 from kfp_lifecycle.environments.locks import (
     CLUSTER_ENVIRONMENTS,

@@ -14,7 +14,8 @@ import yaml
 from kfp_lifecycle.compilation.component import Target
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.components.training.tune_with_katib.component import tune_with_katib
-from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.environments.locks import interpreter, lock_digest
 from tests.katib.cluster import Cluster, serve, write_trainer
 

@@ -247,7 +247,7 @@ def test_the_parts_of_a_table_are_one_table_and_must_agree(tmp_path: Path) -> No
 
 
 def test_a_table_cannot_be_named_like_sql(tmp_path: Path) -> None:
-    from kfp_lifecycle.config.loading import ConfigurationError
+    from kfp_lifecycle.config.errors import ConfigurationError
 
     for name in ("orders; DROP TABLE x", 'orders"', "../orders", "or'ders", "Orders"):
         project = make_project(tmp_path / "shop", "sqlite:///a.db", {name: ORDERS})
@@ -283,7 +283,8 @@ def test_a_source_that_does_not_fit_itself_is_refused(tmp_path: Path, source: di
 def test_a_table_without_a_place_is_refused(tmp_path: Path, source: dict[str, Any], words: str) -> None:
     import yaml
 
-    from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+    from kfp_lifecycle.config.errors import ConfigurationError
+    from kfp_lifecycle.config.loading import load_configuration
 
     project = make_project(tmp_path / "shop", "sqlite:///a.db")
     configuration = yaml.safe_load((project / "pipeline.yaml").read_text()) | {"source": source}

@@ -13,7 +13,8 @@ import pytest
 from shop import ORDERS, make_project
 
 from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.connections.secrets import reveal
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import PASSWORD, Server

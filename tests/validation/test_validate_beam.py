@@ -28,7 +28,8 @@ from kfp_lifecycle.components.data.validate_data.schema_review import as_text, p
 from kfp_lifecycle.components.data.validate_data.table_statistics import Selection, table_statistics
 from kfp_lifecycle.components.data.validate_data.validation import validate
 from kfp_lifecycle.config.beam import ANY_RUNNER, OPTIONS, Beam
-from kfp_lifecycle.config.loading import ConfigurationError, load_configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.data.tables import read_manifest, tables_database
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.ports import free_ports

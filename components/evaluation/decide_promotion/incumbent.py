@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.config.loading import ConfigurationError
+from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.champion import Champion

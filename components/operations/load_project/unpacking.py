@@ -10,8 +10,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kfp_lifecycle.compilation.closure import PROJECT_FOLDER
-from kfp_lifecycle.config.loading import ConfigurationError, describe_error, load_configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.problems import describe_error
 from kfp_lifecycle.config.stores import save_stores
 from kfp_lifecycle.runtime.contract import ContractViolation
 
