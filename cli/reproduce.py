@@ -22,7 +22,6 @@ import typer
 import yaml
 from rich.console import Console
 
-from kfp_lifecycle.compilation.closure import PROJECT_FOLDER
 from kfp_lifecycle.compilation.component import LOCAL_IMAGE
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import CONFIGURATION_FILE, apply_override, load_configuration, parse_yaml
@@ -32,6 +31,7 @@ from kfp_lifecycle.environments.locks import environment_directory, interpreter
 from kfp_lifecycle.local.runs import all_runs
 from kfp_lifecycle.local.state import CHECKOUT, RUNS, STATE
 from kfp_lifecycle.local.variables import STEP_VARIABLES
+from kfp_lifecycle.runtime.closure import PROJECT_FOLDER
 from kfp_lifecycle.runtime.outputs import write_whole
 
 COMPARISON = "kfp_lifecycle.modelling.comparison"

@@ -14,8 +14,8 @@ from typing import Any, Literal
 from kfp import dsl, kubernetes
 from kfp.dsl.base_component import BaseComponent
 
-from kfp_lifecycle.compilation.closure import PACKAGE, PROJECT_FOLDER, archive, embedded_files, module_closure
 from kfp_lifecycle.environments.locks import lock_digest, pinned_requirements
+from kfp_lifecycle.runtime.closure import PACKAGE, PROJECT_FOLDER, archive, embedded_files, module_closure
 from kfp_lifecycle.runtime.code_version import VARIABLE
 
 TargetName = Literal["local", "kubeflow", "vertex"]

@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
-from kfp_lifecycle.compilation.closure import PACKAGE
 from kfp_lifecycle.compilation.component import Target, TargetName, compiling_for, components_of
 from kfp_lifecycle.compilation.packing import pack_project
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Strategy
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.runtime.closure import PACKAGE
 from kfp_lifecycle.runtime.code_version import code_version
 from kfp_lifecycle.runtime.contract import ContractViolation
 

@@ -15,7 +15,7 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper
 
-from kfp_lifecycle.compilation.closure import copy_modules
+from kfp_lifecycle.runtime.closure import copy_modules
 
 SITES = {"north": -1.0, "south": -2.0, "": -1.5}
 PIPELINE = """\

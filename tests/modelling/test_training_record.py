@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 import pytest
 
-from kfp_lifecycle.compilation.closure import imported_names
 from kfp_lifecycle.components.deployment.register_model.registration import register
 from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
 from kfp_lifecycle.config.locations import Locations
@@ -26,6 +25,7 @@ from kfp_lifecycle.modelling.comparison import main as compare_on_the_command_li
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.tracking import connect
+from kfp_lifecycle.runtime.closure import imported_names
 from kfp_lifecycle.runtime.code_version import VARIABLE, CodeVersion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set

@@ -17,7 +17,6 @@ import yaml
 from kfp import components as kfp_components
 
 from compile import main as compile_command
-from kfp_lifecycle.compilation.closure import archive, bare, module_closure
 from kfp_lifecycle.compilation.component import Target, TargetName, components_of
 from kfp_lifecycle.compilation.packing import pack_project
 from kfp_lifecycle.compilation.pipeline import (
@@ -37,6 +36,7 @@ from kfp_lifecycle.environments.locks import (
     interpreter,
     pinned_requirements,
 )
+from kfp_lifecycle.runtime.closure import archive, bare, module_closure
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = {"churn": ROOT, "cdnow": ROOT / "examples" / "cdnow"}
@@ -350,7 +350,7 @@ def test_code_travels_without_comments_and_docstrings_and_keeps_its_line_numbers
     written = b'"""Of\n\ntwo lines."""  # noqa\n\n\nclass Broken(Exception):  # why\n    """None: \xc3\xa9."""\n\n\n'
     written += b'# Kept.\nlast = "# kept"\n'
     assert bare(written) == b'""\n\n\n\n\nclass Broken(Exception):\n    ""\n\n\n\nlast = "# kept"\n'
-    travelling = module_closure(["kfp_lifecycle.compilation.closure"])["compilation/closure.py"]
+    travelling = module_closure(["kfp_lifecycle.runtime.closure"])["compilation/closure.py"]
     assert len(travelling.splitlines()) == len((ROOT / "components" / "embedding.py").read_bytes().splitlines())
     assert bare(travelling) == travelling
 

@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from kfp_lifecycle.cli.explanation import explanation
-from kfp_lifecycle.compilation.closure import PROJECT_FOLDER
 from kfp_lifecycle.compilation.packing import pack_project
 from kfp_lifecycle.components.operations.load_project.unpacking import unpack_project
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import configuration_schema, load_configuration
+from kfp_lifecycle.runtime.closure import PROJECT_FOLDER
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from kfp_lifecycle.compilation.closure import imported_names
 from kfp_lifecycle.compilation.component import LifecycleComponent, components_of
 from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.runtime.closure import imported_names
 from kfp_lifecycle.runtime.contract import TERMINATION_LOG_BYTES, ContractViolation, step
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from kfp_lifecycle.compilation.closure import ROOT, archive
 from kfp_lifecycle.compilation.component import Target, components_of
 from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.runtime.closure import ROOT, archive
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, quantile
 from kfp_lifecycle.serving.release.release import Example, Observation, Stage, judge, plan, release

@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kfp_lifecycle.compilation.closure import copy_modules
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.stores import load_stores
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.versions import CANDIDATE, create_version, set_alias, store_files
+from kfp_lifecycle.runtime.closure import copy_modules
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 

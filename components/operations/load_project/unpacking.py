@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kfp_lifecycle.compilation.closure import PROJECT_FOLDER
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.problems import describe_error
 from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.runtime.closure import PROJECT_FOLDER
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from joblib import cpu_count
 
-from kfp_lifecycle.compilation.closure import module_closure
+from kfp_lifecycle.runtime.closure import module_closure
 from kfp_lifecycle.runtime.code_version import recorded_version
 
 CODE = ("kfp_lifecycle.components.training.train_model.fitting",)

@@ -24,8 +24,8 @@ from kubeflow.katib import (
 )
 from kubernetes.client import V1ObjectMeta
 
-from kfp_lifecycle.compilation.closure import archive, module_closure
 from kfp_lifecycle.config.tuning import Choice, FloatRange, IntRange, Tuning
+from kfp_lifecycle.runtime.closure import archive, module_closure
 from kfp_lifecycle.runtime.contract import OPENMP_VARIABLES, ContractViolation
 from kfp_lifecycle.tuning.trial_settings import (
     CODE_VARIABLE,
