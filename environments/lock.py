@@ -1,4 +1,4 @@
-"""Renew the lock files (`make lock`): `<name>.in` becomes `<name>.txt`, pinned, hashed, naming no package index.
+"""Renew the lock files (`make lock`): each dependency group becomes `<group>.txt`, pinned, hashed, naming no index.
 
 With names, only those: `python environments/lock.py validation`.
 """
@@ -7,43 +7,33 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
+UV = Path(sys.executable).parent / "uv"
 PYTHON_VERSION = "3.11"
 
-# develop comes after platform: it holds the platform's pins and adds to them, so that what is tested is what runs.
-ORDER = (
-    "bootstrap",
-    "kfp",
-    "validation",
-    "modelling",
-    "serving",
-    "katib",
-    "warehouses",
-    "platform",
-    "testing",
-    "datasets",
-    "develop",
-)
+GROUPS = tuple(tomllib.loads((HERE / "pyproject.toml").read_text())["dependency-groups"])
 
 
-def lock(name: str) -> None:
-    """Resolve `<name>.in` into `<name>.txt`.
+def lock(group: str) -> None:
+    """Resolve a dependency group into `<group>.txt`; pins that still fit stay as they are.
 
     Raises:
         subprocess.CalledProcessError: the requirements contradict each other; uv's explanation is on stderr.
     """
-    command = ["uv", "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION, "--generate-hashes"]
+    command = [str(UV), "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION, "--generate-hashes"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"]
-    if name in ("kfp", "datasets"):
+    if group in ("kfp", "datasets"):
         command.append("--no-deps")
-    if name == "develop":
+    if group == "develop":
+        # It holds the platform's pins and adds to them, so that what is tested is what runs.
         command += ["--constraints", "platform.txt"]
-    subprocess.run([*command, f"{name}.in", "--output-file", f"{name}.txt"], cwd=HERE, check=True)
-    print(f"locked {name}", flush=True)
+    subprocess.run([*command, "--group", group, "--output-file", f"{group}.txt"], cwd=HERE, check=True)
+    print(f"locked {group}", flush=True)
 
 
 if __name__ == "__main__":
-    for environment in sys.argv[1:] or ORDER:
-        lock(environment)
+    for group in sys.argv[1:] or GROUPS:
+        lock(group)
