@@ -13,7 +13,7 @@ from rich.text import Text
 
 from kfp_lifecycle.local.events import RunProgress, StepRecord
 from kfp_lifecycle.local.runs import RunRecord
-from kfp_lifecycle.reports.geometry import State
+from kfp_lifecycle.runtime.states import State
 
 SIGNS = {
     State.waiting: ("·", "dim"),

@@ -12,7 +12,7 @@ from typing import Any
 from kfp.local import graph_utils
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from kfp_lifecycle.reports.geometry import State
+from kfp_lifecycle.runtime.states import State
 
 
 @dataclass

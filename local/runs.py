@@ -25,8 +25,8 @@ from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
 from kfp_lifecycle.local.reporting import write_report
 from kfp_lifecycle.local.state import CHECKOUT, RUNS, STATE, exclusive, write_json
 from kfp_lifecycle.local.variables import STEP_VARIABLES
-from kfp_lifecycle.reports.geometry import State
 from kfp_lifecycle.runtime.code_version import VARIABLE, code_version
+from kfp_lifecycle.runtime.states import State
 from kfp_lifecycle.serving.release.local.servers import check_address
 
 EVENTS_FILE = "events.jsonl"

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from enum import StrEnum
+
+from kfp_lifecycle.runtime.states import State
 
 # A wait longer than this share of all work is drawn shorter than it was, and says how long it was.
 LONGEST_DRAWN_WAIT = 0.2
@@ -14,17 +15,6 @@ LONGEST_DRAWN_WAIT = 0.2
 SHORTEST_NAMED_WAIT_SECONDS = 2.0
 # Time is recorded in milliseconds.
 SHORTEST_RUN_SECONDS = 0.001
-
-
-class State(StrEnum):
-    """How far a step is. The live view of a run uses the same words."""
-
-    waiting = "waiting"
-    running = "running"
-    cached = "cached"
-    done = "done"
-    failed = "failed"
-    skipped = "skipped"
 
 
 @dataclass(frozen=True)

@@ -29,15 +29,15 @@ from kfp_lifecycle.reports.findings import (
     quality_findings,
 )
 from kfp_lifecycle.reports.formatting import number, words
-from kfp_lifecycle.reports.geometry import State, StepBar, StepView, step_bars
+from kfp_lifecycle.reports.geometry import StepBar, StepView, step_bars
 from kfp_lifecycle.reports.templates import templates
 from kfp_lifecycle.runtime.outputs import write_whole
+from kfp_lifecycle.runtime.states import State
 
 __all__ = [
     "ArtifactView",
     "Failure",
     "RunReport",
-    "State",
     "StepView",
     "collect",
     "render",

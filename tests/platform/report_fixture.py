@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kfp_lifecycle.reports.report import ArtifactView, State, StepView
+from kfp_lifecycle.reports.report import ArtifactView, StepView
+from kfp_lifecycle.runtime.states import State
 
 CONFIGURATION = """\
 name: churn

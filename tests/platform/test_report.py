@@ -26,13 +26,13 @@ from kfp_lifecycle.reports.report import (
     Failure,
     Outcome,
     RunReport,
-    State,
     StepView,
     collect,
     render,
     write_run_report,
 )
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.states import State
 
 NAUGHTY = Path(__file__).parents[3] / "shared" / "data" / "naughty" / "blns.txt"
 CSS = Path(geometry.__file__).with_name("report.css")
