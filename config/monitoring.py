@@ -12,11 +12,11 @@ class Monitoring(Section):
 
     window_days: int = Field(default=7, gt=0)
     """Age of the oldest prediction that is looked at."""
-    smallest_window: int = Field(default=100, gt=0)
+    min_window: int = Field(default=100, gt=0)
     """Fewer predictions than this decide nothing, and the report says so."""
     significance: Probability = 0.01
     """A column drifts when its p-value, corrected for the number of columns (Holm), is below this …"""
-    smallest_effect: Probability = 0.1
+    min_effect: Probability = 0.1
     """… and its distance (Jensen-Shannon, 0 to 1) is above this."""
-    drifted_share: Probability = 0.3
+    max_drifted_share: Probability = 0.3
     """Retraining is asked for when more than this share of the features drifts, or the score does."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.environments.locks import STEP_ENVIRONMENTS, lock_digest
 from kfp_lifecycle.local.events import RunProgress
 from kfp_lifecycle.reports.report import ArtifactView, Failure, StepView, write_run_report
@@ -14,19 +18,26 @@ LOG_EXCERPT_LINES = 25
 
 
 def write_report(
-    output: Path, project: Path, *, pipeline: str, run_id: str, progress: RunProgress, resume: str
+    output: Path,
+    settings: Configuration,
+    project: Path,
+    *,
+    pipeline: str,
+    run_id: str,
+    progress: RunProgress,
+    resume: str,
 ) -> None:
     """Write the report of a run that ended, however it ended.
 
     Args:
         output: The HTML file to write.
-        project: The project's folder, used where the run did not come so far as to load its own copy.
+        settings: The project's configuration, as the run was given it.
+        project: The project's folder, for its commit.
         pipeline: The pipeline's name.
         run_id: The run.
         progress: What happened.
         resume: The command that goes on with it.
     """
-    own_copy = progress.artifact("project")
     failed = progress.failed()
     failure = None
     if failed is not None:
@@ -40,7 +51,7 @@ def write_report(
     }
     write_run_report(
         output,
-        project=Path(own_copy[0]) if own_copy else project,
+        settings=settings,
         artifacts=artifacts,
         pipeline=pipeline,
         run_id=run_id,
@@ -49,7 +60,7 @@ def write_report(
             for step in progress.steps.values()
         ],
         failure=failure,
-        lineage={**commit(project), **environment_digests()},
+        lineage={"Configuration digest": settings_digest(settings), **commit(project), **environment_digests()},
     )
 
 
@@ -64,6 +75,12 @@ def commit(folder: Path) -> Mapping[str, str]:
     except (OSError, subprocess.SubprocessError):
         return {}
     return {"Git commit": f"{head[:12]}, with uncommitted changes" if changed else head[:12]}
+
+
+def settings_digest(settings: Configuration) -> str:
+    """SHA-256 of everything that the configuration says, first 12 hexadecimal digits."""
+    values = settings_of(settings, Configuration.model_fields)
+    return hashlib.sha256(json.dumps(values, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:12]
 
 
 def environment_digests() -> Mapping[str, str]:

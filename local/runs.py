@@ -244,6 +244,7 @@ def _run(
     report = folder / REPORT_FILE
     write_report(
         report,
+        configuration,
         Path(record.project_folder),
         pipeline=record.pipeline,
         run_id=record.id,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.reports.artifacts import ArtifactView, Serving, read, seconds, started_at, views
 from kfp_lifecycle.reports.findings import (
     DataFindings,
@@ -47,9 +46,8 @@ __all__ = [
 
 # The step behind each artifact, in the order of the pipelines.
 STEPS = {
-    "project": "load_project",
     "tables": "ingest_data",
-    "snapshot": "snapshot_dataset",
+    "dataset": "version_dataset",
     "validated": "validate_data",
     "training_set": "build_training_set",
     "parameters": "tune_hyperparameters",
@@ -70,6 +68,9 @@ class Outcome(StrEnum):
     """How a run ended. Beside these, a pipeline that decides nothing is done."""
 
     promoted = "promoted"
+    """The new model answers all requests, and the registry names it the champion."""
+    approved = "approved"
+    """The gate let it pass; nothing was promoted."""
     rejected = "rejected"
     failed = "failed"
     done = "done"
@@ -125,7 +126,7 @@ class RunReport:
 
 
 def collect(
-    configuration: Configuration,
+    settings: Configuration,
     artifacts: Mapping[str, ArtifactView],
     *,
     pipeline: str = "",
@@ -137,7 +138,7 @@ def collect(
     """Read what a run left behind.
 
     Args:
-        configuration: The project's configuration.
+        settings: `name`, `title`, `description`, `label`, `entity` and `training.seed`.
         artifacts: The run's artifacts by name, as the architecture names them; whichever there are.
         pipeline: The pipeline's name.
         run_id: The run's name on its platform.
@@ -153,22 +154,22 @@ def collect(
         step for step in steps or steps_of(artifacts) if not step.name.replace("-", "_").startswith("write_report")
     ]
     others = other_findings(artifacts, [*STEPS, *UNREPORTED])
-    dataset = next((artifacts[name] for name in ("validated", "snapshot", "tables") if name in artifacts), None)
+    dataset = next((artifacts[name] for name in ("validated", "dataset", "tables") if name in artifacts), None)
     model = next((artifacts[name] for name in ("registered_model", "model") if name in artifacts), None)
     deployed = artifacts.get("deployment") or artifacts.get("champion")
     parameters = artifacts.get("parameters")
     data = data_findings(dataset) if dataset else None
     quality = quality_findings(artifacts["evaluation"]) if "evaluation" in artifacts else None
-    features = feature_findings(artifacts["training_set"], configuration) if "training_set" in artifacts else None
+    features = feature_findings(artifacts["training_set"], settings) if "training_set" in artifacts else None
     gate = gate_findings(artifacts["verdict"]) if "verdict" in artifacts else None
-    deployment = deployment_findings(deployed, configuration) if deployed else None
+    deployment = deployment_findings(deployed, settings) if deployed else None
     findings = model_findings(model, parameters) if model or parameters else None
     begun = [step.started_at for step in steps if step.started_at]
     ends = [step.started_at + timedelta(seconds=step.seconds or 0) for step in steps if step.started_at]
-    outcome, sentence = describe_outcome(failure, gate, deployment, others)
+    outcome, sentence = describe_outcome(failure, gate, deployment, others, "champion" in artifacts)
     return RunReport(
-        title=configuration.title,
-        description=configuration.description,
+        title=settings.title,
+        description=settings.description,
         pipeline=pipeline,
         run_id=run_id,
         outcome=outcome,
@@ -178,7 +179,7 @@ def collect(
         figures=key_figures(quality, features, gate, deployment, data),
         bars=step_bars(steps),
         failure=failure,
-        label=configuration.label.title,
+        label=settings.label.title,
         data=data,
         features=features,
         model=findings,
@@ -187,7 +188,7 @@ def collect(
         serving=read(artifacts["servable_model"], Serving, "serving.json") if "servable_model" in artifacts else None,
         deployment=deployment,
         others=others,
-        lineage=lineage_of(configuration, artifacts, findings, features, lineage or {}),
+        lineage=lineage_of(settings, artifacts, findings, features, lineage or {}),
     )
 
 
@@ -213,8 +214,9 @@ def describe_outcome(
     gate: GateFindings | None,
     deployment: DeploymentFindings | None,
     others: Sequence[OtherFindings],
+    promoted: bool,
 ) -> tuple[Outcome, str]:
-    """The verdict on the run, in one sentence."""
+    """The verdict on the run, in one sentence; `promoted` is whether the registry's alias was moved."""
     if failure is not None:
         reason = failure.reason.strip().splitlines() or ["its log says why"]
         return Outcome.failed, f"Stopped at {words(failure.step)}: {reason[0].removesuffix(':')}"
@@ -222,7 +224,7 @@ def describe_outcome(
         sentences = [str(value) for findings in others for name, value in findings.facts if name == "sentence"]
         return Outcome.done, " ".join(sentences) or "Every step did its work."
     rules = len(gate.rules)
-    if gate.verdict.decision != Outcome.promoted:
+    if gate.verdict.decision != Outcome.approved:
         missed = len(gate.missed)
         if not missed:
             failed = [comparison.demand for comparison, _ in gate.comparisons if not comparison.passed]
@@ -239,9 +241,9 @@ def describe_outcome(
         serving = "the model in production still serves" if gate.champion else "no model is in production yet"
         return Outcome.rejected, f"The candidate misses {missed} of {rules} rules and was not deployed; {serving}."
     if deployment is None:
-        return Outcome.promoted, f"The candidate meets all {rules} rules and was approved for release."
+        return Outcome.approved, f"The candidate meets all {rules} rules and was approved for release."
     served = deployment.deployment
-    return Outcome.promoted, (
+    return (Outcome.promoted if promoted else Outcome.approved), (
         f"The candidate meets all {rules} rules: {served.model} version {served.version} now answers all requests."
     )
 
@@ -285,7 +287,7 @@ def key_figures(
 
 
 def lineage_of(
-    configuration: Configuration,
+    settings: Configuration,
     artifacts: Mapping[str, ArtifactView],
     model: ModelFindings | None,
     features: FeatureFindings | None,
@@ -298,15 +300,14 @@ def lineage_of(
 
     content = model.model if model else None
     facts = {
-        "Project": configuration.name,
-        "Configuration digest": recorded("project", "digest"),
-        "Dataset version": recorded("snapshot", "version"),
-        "Dataset remote": recorded("snapshot", "remote"),
-        "Data as of": recorded("snapshot", "as_of") or recorded("validated", "as_of"),
+        "Project": settings.name,
+        "Dataset version": recorded("dataset", "version"),
+        "Dataset remote": recorded("dataset", "remote"),
+        "Data as of": recorded("dataset", "as_of") or recorded("validated", "as_of"),
         "Feature service": features.training_set.feature_service if features else None,
         "Feature version": features.training_set.feature_version if features else None,
         "Estimator": content.estimator if content else None,
-        "Seed": configuration.training.seed,
+        "Seed": settings.training.seed,
         "MLflow run": content.run_id if content else None,
         **known,
     }
@@ -321,7 +322,7 @@ def render(report: RunReport) -> str:
 def write_run_report(
     output: Path,
     *,
-    project: Path,
+    settings: Configuration,
     artifacts: Mapping[str, ArtifactView],
     pipeline: str = "",
     run_id: str = "",
@@ -333,18 +334,17 @@ def write_run_report(
 
     Args:
         output: The file to write.
-        project: Folder of the project, or its artifact.
-        artifacts: As for `collect`, which explains the others too.
+        settings: As for `collect`, which explains the others too.
+        artifacts: The run's artifacts by name.
 
     Returns:
         What the report shows.
 
     Raises:
-        ConfigurationError: the project's configuration cannot be read.
         ContractViolation: a file of an artifact is missing or does not hold what it should.
     """
     report = collect(
-        load_configuration(project),
+        settings,
         artifacts,
         pipeline=pipeline,
         run_id=run_id,

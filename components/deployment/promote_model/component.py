@@ -2,15 +2,14 @@
 
 from kfp.dsl import Artifact, Input, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="modelling", cached=False)
-def promote_model(project: Input[Artifact], deployment: Input[Artifact], champion: Output[Artifact]):
+@component(environment="modelling", locations=("tracking_uri",), cached=False)
+def promote_model(deployment: Input[Artifact], champion: Output[Artifact]):
     """Move the registry's alias `champion` to the version that was just released.
 
     Args:
-        project: The project; its stores say where the registry is.
         deployment: JSON file of the finished release: `model` and `version`.
         champion: The same file, written after the alias has moved.
     """
@@ -21,4 +20,4 @@ def promote_model(project: Input[Artifact], deployment: Input[Artifact], champio
     with step(champion):
         from kfp_lifecycle.components.deployment.promote_model.promotion import promote
 
-        champion.metadata.update(promote(Path(project.path), Path(deployment.path), Path(champion.path)))
+        champion.metadata.update(promote(promote_model.located(), Path(deployment.path), Path(champion.path)))

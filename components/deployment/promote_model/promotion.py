@@ -1,4 +1,4 @@
-"""The alias `champion` follows what is really in production."""
+"""Promotion: the registry's alias `champion` follows what is really in production."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.registry.versions import set_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 
 
-def promote(project: Path, deployment: Path, champion: Path) -> dict[str, Any]:
+def promote(locations: Locations, deployment: Path, champion: Path) -> dict[str, Any]:
     """Move the alias to the version that was released.
 
     Args:
-        project: The project artifact.
+        locations: `tracking_uri` says where the registry is.
         deployment: JSON file that the release wrote when it succeeded.
         champion: The same content, written once the alias has moved.
 
@@ -32,6 +32,6 @@ def promote(project: Path, deployment: Path, champion: Path) -> dict[str, Any]:
     if missing:
         raise ContractViolation(f"The deployment names no {' and no '.join(missing)}: release the model again.")
     model, version = released["model"], str(released["version"])
-    before = set_champion(load_stores(project).tracking_uri, model, version)
+    before = set_champion(locations.tracking_uri, model, version)
     write_whole(champion, text)
     return {"model": model, "version": version, "previous_version": before or "", "summary": f"version {version}"}

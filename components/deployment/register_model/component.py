@@ -2,12 +2,18 @@
 
 from kfp.dsl import Artifact, Input, Model, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="modelling", carries=["kfp_lifecycle.serving.server.server"], cached=False)
+@component(
+    environment="modelling",
+    reads=("deployment.model",),
+    locations=("tracking_uri",),
+    carries=["kfp_lifecycle.serving.server.server"],
+    cached=False,
+)
 def register_model(
-    project: Input[Artifact],
+    settings: dict,
     approved_model: Input[Model],
     verdict: Input[Artifact],
     registered_model: Output[Model],
@@ -17,10 +23,11 @@ def register_model(
     A rejected model is refused. Registering the model of the same run again gives the same version.
 
     Args:
-        project: The project; `deployment.model` is the name, the stores say where the registry is.
+        settings: `deployment.model` is its name in the registry.
         approved_model: The model folder that the gate approved.
         verdict: JSON file with the gate's decision, which becomes tags of the version.
-        registered_model: The model folder, the server's modules in `code/`, and `version` in `model.json`.
+        registered_model: The model folder, in `code/` the server's modules and the hashed lock of what it runs on
+            (`requirements.txt`), and `version` in `model.json`.
     """
     from pathlib import Path
 
@@ -30,5 +37,11 @@ def register_model(
         from kfp_lifecycle.components.deployment.register_model.registration import register
 
         registered_model.metadata.update(
-            register(Path(project.path), Path(approved_model.path), Path(verdict.path), Path(registered_model.path))
+            register(
+                register_model.given(settings),
+                register_model.located(),
+                Path(approved_model.path),
+                Path(verdict.path),
+                Path(registered_model.path),
+            )
         )

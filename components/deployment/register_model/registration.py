@@ -1,4 +1,4 @@
-"""From an approved folder to a version that can be served from anywhere."""
+"""Registration of an approved model: a version in MLflow's registry that can be served from anywhere."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.environments import locks
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.versions import CANDIDATE, create_version, set_alias, store_files
 from kfp_lifecycle.runtime.closure import copy_modules
@@ -16,16 +17,21 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
 SERVER = "kfp_lifecycle.serving.server.server"
+# What the server runs on, in the folder of its code: whoever starts it where there is no image installs this.
+LOCK, LOCK_FILE = Path(locks.HERE) / "serving.txt", "requirements.txt"
 
 
-def register(project: Path, approved: Path, verdict_file: Path, destination: Path) -> dict[str, Any]:
+def register(
+    settings: Configuration, locations: Locations, approved: Path, verdict_file: Path, destination: Path
+) -> dict[str, Any]:
     """Register an approved model and write the `registered_model` artifact.
 
     Args:
-        project: The project artifact.
+        settings: `deployment.model` is the name in the registry.
+        locations: `tracking_uri` says where the registry is.
         approved: What `decide_promotion` approved.
         verdict_file: Its verdict.
-        destination: Folder to write: the model, the server's `code/`, `version` in `model.json`.
+        destination: Folder to write: the model, the server's `code/` with its lock, `version` in `model.json`.
 
     Returns:
         Metadata: `model`, `version`, `run_id`, `summary`.
@@ -35,7 +41,7 @@ def register(project: Path, approved: Path, verdict_file: Path, destination: Pat
             `destination` then.
     """
     verdict = json.loads(verdict_file.read_text("utf-8"))
-    if verdict["decision"] != "promoted":
+    if verdict["decision"] != "approved":
         raise ContractViolation(
             f"{verdict['model']} was {verdict['decision']} and cannot be registered. {verdict['sentences'][0]}"
         )
@@ -46,7 +52,7 @@ def register(project: Path, approved: Path, verdict_file: Path, destination: Pat
             f"The verdict is about the model of run {verdict['run_id']}, but the folder holds that of run {run_id}. "
             "Register the model that was approved."
         )
-    name, tracking_uri = load_configuration(project).deployment.model, load_stores(project).tracking_uri
+    name, tracking_uri = settings.deployment.model, locations.tracking_uri
     tags = {
         "decision": verdict["decision"],
         "verdict": " ".join(verdict["sentences"])[:5000],
@@ -58,6 +64,7 @@ def register(project: Path, approved: Path, verdict_file: Path, destination: Pat
         # What is served holds no pickle.
         shutil.copytree(approved, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.joblib"))
         copy_modules([SERVER], folder / "code")
+        shutil.copyfile(LOCK, folder / "code" / LOCK_FILE)
         # A version is made when its files are there, and named last: a server that dies leaves nothing to be served.
         store_files(tracking_uri, run_id, folder)
         version = create_version(tracking_uri, name, run_id, tags)

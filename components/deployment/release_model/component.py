@@ -2,17 +2,21 @@
 
 from kfp.dsl import Artifact, Input, Model, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="platform", cached=False, starts_servers=True)
-def release_model(
-    project: Input[Artifact], servable_model: Input[Model], store: Input[Artifact], deployment: Output[Artifact]
-):
+@component(
+    environment="platform",
+    reads=("deployment", "entity"),
+    locations=("serving", "online_store", "prediction_log"),
+    cached=False,
+    starts_servers=True,
+)
+def release_model(settings: dict, servable_model: Input[Model], store: Input[Artifact], deployment: Output[Artifact]):
     """Move production traffic to a model, by stages, and back at the first breach of a limit.
 
     Args:
-        project: The project; `deployment` says how traffic moves, `serving` of its stores says where to.
+        settings: `deployment` says how traffic moves and what takes it back; `entity` names the key of the example.
         servable_model: The model folder that was tried, with the examples to ask at each stage.
         store: The online store's record: it holds the features by the time the model gets traffic.
         deployment: JSON file of the finished release: `url`, `grpc`, `model`, `version`, `previous_version`,
@@ -27,7 +31,8 @@ def release_model(
 
         deployment.metadata.update(
             release_to_target(
-                Path(project.path),
+                release_model.given(settings),
+                release_model.located(),
                 Path(servable_model.path),
                 servable_model.uri,
                 Path(deployment.path),

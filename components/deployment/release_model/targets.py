@@ -1,4 +1,4 @@
-"""One release, wherever the project's stores say: this machine, KServe, Vertex AI."""
+"""Progressive release of a model to this machine, KServe or Vertex AI."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from types import FrameType
 from typing import Any
 
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import load_stores
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.serving.client import v2_request
@@ -39,12 +38,18 @@ class Candidate:
 
 
 def release_to_target(
-    project: Path, servable: Path, uri: str, destination: Path, example_entity: int | float | str | None = None
+    settings: Configuration,
+    locations: Locations,
+    servable: Path,
+    uri: str,
+    destination: Path,
+    example_entity: int | float | str | None = None,
 ) -> dict[str, Any]:
     """Release a servable model and write the `deployment` artifact.
 
     Args:
-        project: The project artifact.
+        settings: `deployment` says how traffic moves, `entity` names the key.
+        locations: `serving` says where to; servers are told `online_store` and `prediction_log`.
         servable: The model folder that `validate_serving` wrote.
         uri: Its URI, for a cluster to load it from.
         destination: JSON file to write when all traffic has moved.
@@ -57,23 +62,22 @@ def release_to_target(
     Raises:
         ContractViolation: the release was rolled back, or cannot begin.
     """
-    configuration, stores = load_configuration(project), load_stores(project)
     candidate = read_candidate(servable, uri)
-    kind, _, place = stores.serving.partition(":")
+    kind, _, place = locations.serving.partition(":")
     with ended_by_exception():
         if kind == "local" and place:
-            record = release_locally(configuration, stores, candidate, Path(place))
+            record = release_locally(settings.deployment, locations, candidate, Path(place))
         elif kind == "kserve" and place:
-            record = release_to_kserve(configuration, stores, candidate, place)
+            record = release_to_kserve(settings.deployment, locations, candidate, place)
         elif kind == "vertex" and "/" in place:
-            record = release_to_vertex(configuration, stores, candidate, place)
+            record = release_to_vertex(settings.deployment, locations, candidate, place)
         else:
             raise ContractViolation(
                 f"the store `serving` must be local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, not "
-                f"{stores.serving!r}. Correct it under targets in pipeline.yaml."
+                f"{locations.serving!r}. Correct it under targets in pipeline.yaml."
             )
     if example_entity is not None:
-        record["example"] = entity_request(configuration.entity.key, example_entity)
+        record["example"] = entity_request(settings.entity.key, example_entity)
     else:
         record["example"] = v2_request(candidate.inputs, [candidate.examples[0].features])
     write_whole(destination, json.dumps(record, indent=2))
@@ -112,9 +116,7 @@ def read_candidate(servable: Path, uri: str) -> Candidate:
     return Candidate(servable, uri, version, inputs, examples)
 
 
-def release_locally(
-    configuration: Configuration, stores: Locations, candidate: Candidate, folder: Path
-) -> dict[str, Any]:
+def release_locally(deployment: Deployment, locations: Locations, candidate: Candidate, folder: Path) -> dict[str, Any]:
     """Release to the servers of this machine; a version that serves already is only made sure of.
 
     Raises:
@@ -124,8 +126,7 @@ def release_locally(
     from kfp_lifecycle.serving.release.local.state import only_one
     from kfp_lifecycle.serving.release.local.traffic import LocalTraffic
 
-    deployment = configuration.deployment
-    online_store = stores.online_store
+    online_store = locations.online_store
     if online_store and "://" not in online_store:
         # Servers run in another folder than this step, where a relative path would lead somewhere else.
         online_store = str(Path(online_store).resolve())
@@ -136,7 +137,7 @@ def release_locally(
             candidate.version,
             http_port=deployment.http_port,
             online_store=online_store,
-            prediction_log=str(Path(stores.prediction_log).resolve()),
+            prediction_log=str(Path(locations.prediction_log).resolve()),
         )
         if traffic.is_champion(candidate.folder):
             traffic.ensure_running()
@@ -150,7 +151,7 @@ def release_locally(
 
 
 def release_to_kserve(
-    configuration: Configuration, stores: Locations, candidate: Candidate, namespace: str
+    deployment: Deployment, locations: Locations, candidate: Candidate, namespace: str
 ) -> dict[str, Any]:
     """Release to a KServe InferenceService; a version that serves already is only made sure of.
 
@@ -159,10 +160,7 @@ def release_to_kserve(
     """
     from kfp_lifecycle.serving.release.kserve.inference_service import InferenceServiceTraffic
 
-    deployment = configuration.deployment
-    kubeflow = configuration.targets.kubeflow
-    volumes, secrets = (kubeflow.volumes, kubeflow.secrets) if kubeflow is not None else ({}, {})
-    traffic = InferenceServiceTraffic(namespace, deployment, stores, candidate.version, candidate.uri, volumes, secrets)
+    traffic = InferenceServiceTraffic(namespace, deployment, locations, candidate.version, candidate.uri)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:
@@ -171,9 +169,7 @@ def release_to_kserve(
     return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps, previous)
 
 
-def release_to_vertex(
-    configuration: Configuration, stores: Locations, candidate: Candidate, place: str
-) -> dict[str, Any]:
+def release_to_vertex(deployment: Deployment, locations: Locations, candidate: Candidate, place: str) -> dict[str, Any]:
     """Release to a Vertex AI endpoint; a version that serves already is only made sure of.
 
     Raises:
@@ -181,9 +177,8 @@ def release_to_vertex(
     """
     from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic
 
-    deployment = configuration.deployment
     project, _, location = place.partition("/")
-    traffic = VertexTraffic(project, location, deployment, stores, candidate.version, candidate.uri)
+    traffic = VertexTraffic(project, location, deployment, locations, candidate.version, candidate.uri)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:

@@ -1,16 +1,16 @@
 """The component `rollback_model`."""
 
-from kfp.dsl import Artifact, Input, Output
+from kfp.dsl import Artifact, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="platform", cached=False)
-def rollback_model(project: Input[Artifact], deployment: Output[Artifact]):
+@component(environment="platform", reads=("deployment.model",), locations=("serving",), cached=False)
+def rollback_model(settings: dict, deployment: Output[Artifact]):
     """Give all traffic back to the version that served before.
 
     Args:
-        project: The project; `deployment.model` is what is rolled back, `serving` of its stores says where.
+        settings: `deployment.model` is what is rolled back.
         deployment: JSON file: `url`, `grpc`, `model`, `version`, `previous_version`, `strategy`, no `steps`.
     """
     from pathlib import Path
@@ -20,4 +20,6 @@ def rollback_model(project: Input[Artifact], deployment: Output[Artifact]):
     with step(deployment):
         from kfp_lifecycle.components.deployment.rollback_model.reversal import roll_back
 
-        deployment.metadata.update(roll_back(Path(project.path), Path(deployment.path)))
+        deployment.metadata.update(
+            roll_back(rollback_model.given(settings), rollback_model.located(), Path(deployment.path))
+        )

@@ -1,4 +1,4 @@
-"""Back to the version before, wherever the project's stores say."""
+"""Rollback: all traffic back to the version before, on this machine, KServe or Vertex AI."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.serving.release.traffic import Return
 
 
-def roll_back(project: Path, destination: Path) -> dict[str, Any]:
+def roll_back(settings: Configuration, locations: Locations, destination: Path) -> dict[str, Any]:
     """Roll a project's model back and write the `deployment` artifact.
+
+    Args:
+        settings: `deployment.model` is what is rolled back.
+        locations: `serving` says where.
+        destination: JSON file to write when the traffic has moved.
 
     Raises:
         ContractViolation: there is no version to return to, it does not come up, or the place is none.
     """
-    model, serving = load_configuration(project).deployment.model, load_stores(project).serving
+    model, serving = settings.deployment.model, locations.serving
     kind, _, place = serving.partition(":")
     if kind == "local" and place:
         back = return_locally(Path(place), model)

@@ -1,4 +1,4 @@
-"""A trial of the real server: started from the registered model, asked, timed, and stopped whatever happens."""
+"""Infrastructure validation: the real server of a registered model, started, asked, timed, and always stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kfp_lifecycle.components.deployment.validate_serving.protocols import (
     v2_scores,
 )
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
-from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 from kfp_lifecycle.serving.client import SCORE_TOLERANCE, Client, quantile, scores_in, v2_request
@@ -32,11 +32,11 @@ CLIENTS = 8
 REFERENCE = Path("baseline") / "reference.parquet"
 
 
-def try_serving(project: Path, registered: Path, destination: Path) -> dict[str, Any]:
+def try_serving(settings: Configuration, registered: Path, destination: Path) -> dict[str, Any]:
     """Try the server of a registered model and write the `servable_model` artifact.
 
     Args:
-        project: The project artifact.
+        settings: `deployment.model`, `entity` and `evaluation.latency_requests`.
         registered: The registered model's folder.
         destination: Folder to write.
 
@@ -47,18 +47,17 @@ def try_serving(project: Path, registered: Path, destination: Path) -> dict[str,
         ContractViolation: the server does not start, gives another score than was registered, takes a malformed
             request for a good one, or does not log a prediction. Nothing is left at `destination` then.
     """
-    configuration = load_configuration(project)
     description = json.loads((registered / "model.json").read_text(encoding="utf-8"))
     inputs, version = description["inputs"], str(description["version"])
     rows, scores = read_examples(registered, inputs)
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "predictions"
-        with TrialServer(registered, configuration.deployment.model, version, log) as server, server.client() as client:
+        with TrialServer(registered, settings.deployment.model, version, log) as server, server.client() as client:
             check_scores("v2 REST", v2_scores(client, server.model, inputs, rows), scores, registered)
             check_scores("v1 REST", v1_scores(client, server.model, rows), scores, registered)
             check_scores("v2 gRPC", grpc_scores(server.grpc_port, server.model, inputs, rows), scores, registered)
-            check_refusals(client, server.model, configuration.entity.key, inputs, rows[0])
-            requests = configuration.evaluation.latency_requests
+            check_refusals(client, server.model, settings.entity.key, inputs, rows[0])
+            requests = settings.evaluation.latency_requests
             latency = measure(server, inputs, rows, requests, clients=1)
             together = measure(server, inputs, rows, requests, clients=CLIENTS)
             start = {"ready_seconds": round(server.ready_seconds, 3), "peak_memory_mb": server.peak_memory_mb()}
@@ -69,7 +68,7 @@ def try_serving(project: Path, registered: Path, destination: Path) -> dict[str,
         report = {"latency": latency, "concurrent_latency": together, "server": start, "examples": examples}
         (folder / "serving.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
     summary = f"p99 {latency['p99_ms']:.1f} ms"
-    return {"model": configuration.deployment.model, "version": version, **latency, "summary": summary}
+    return {"model": settings.deployment.model, "version": version, **latency, "summary": summary}
 
 
 def read_examples(registered: Path, inputs: Sequence[dict[str, str]]) -> tuple[list[dict[str, Any]], list[float]]:

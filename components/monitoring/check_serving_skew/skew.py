@@ -13,8 +13,8 @@ import duckdb
 
 from kfp_lifecycle.components.data.validate_data.checks import Check, failures
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import log_files, window_ending, write_table
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.data.tables import literal, parquet_file, quoted, tables_database
 
 TRAINING, SERVING = "training", "serving"
@@ -22,12 +22,13 @@ DUCKDB_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
 
 
 def compare_with_production(
-    project: Path, training_set: Path, report: Path, now: datetime | None = None
+    settings: Configuration, locations: Locations, training_set: Path, report: Path, now: datetime | None = None
 ) -> dict[str, Any]:
     """Compare a training set's newest features with those that were served, and say so in a report.
 
     Args:
-        project: The project, with its stores.
+        settings: `deployment.model`, `monitoring` and `validation.drift_threshold`.
+        locations: `prediction_log` says where predictions are.
         training_set: The folder of a training set.
         report: Markdown file to write.
         now: The time on this machine, with a zone; by default what its clock says.
@@ -38,18 +39,17 @@ def compare_with_production(
     Raises:
         ContractViolation: the prediction log cannot be read.
     """
-    configuration, stores = load_configuration(project), load_stores(project)
-    monitoring = configuration.monitoring
+    monitoring = settings.monitoring
     window = window_ending("", monitoring.window_days, now or datetime.now(UTC))
     features = json.loads((training_set / "training_set.json").read_text("utf-8"))["features"]
     with tempfile.TemporaryDirectory(prefix="skew-") as name:
         folder = Path(name)
-        files = log_files(stores.prediction_log, configuration.deployment.model, window)
+        files = log_files(locations.prediction_log, settings.deployment.model, window)
         predictions = folder / "predictions.parquet"
         served = write_table(files, features, window, predictions, folder)["rows"] if files else 0
-        enough = served >= monitoring.smallest_window
+        enough = served >= monitoring.min_window
         checks = (
-            skew_checks(folder, training_set, predictions, features, configuration.validation.drift_threshold)
+            skew_checks(folder, training_set, predictions, features, settings.validation.drift_threshold)
             if enough
             else []
         )
@@ -59,7 +59,7 @@ def compare_with_production(
         summary = f"{len(warnings)} of {len(checks)} features differ from what is served, by {asked}"
     else:
         warnings = []
-        summary = f"{asked}, too few to compare (monitoring.smallest_window is {monitoring.smallest_window:,})"
+        summary = f"{asked}, too few to compare (monitoring.min_window is {monitoring.min_window:,})"
     print(summary)
     for check in warnings:
         print(f"  {check.sentence}")

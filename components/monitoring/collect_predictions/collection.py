@@ -12,8 +12,8 @@ from typing import Any
 
 import duckdb
 
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.registry.champion import require_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
@@ -71,12 +71,17 @@ def window_ending(as_of: str, days: int, now: datetime) -> Window:
 
 
 def collect_predictions(
-    project: Path, destination: Path, as_of: str = "", now: datetime | None = None
+    settings: Configuration,
+    locations: Locations,
+    destination: Path,
+    as_of: str = "",
+    now: datetime | None = None,
 ) -> dict[str, Any]:
     """Write the predictions of the last `monitoring.window_days` as a table.
 
     Args:
-        project: The project artifact.
+        settings: `deployment.model` and `monitoring.window_days`.
+        locations: `tracking_uri` says where the registry is, `prediction_log` where predictions are.
         destination: Folder to write; it appears whole or not at all.
         as_of: End of the window, ISO 8601; empty: now.
         now: The time on this machine; by default what its clock says.
@@ -87,10 +92,9 @@ def collect_predictions(
     Raises:
         ContractViolation: no model is in production, the log cannot be read, or `as_of` is no time.
     """
-    configuration, stores = load_configuration(project), load_stores(project)
-    window = window_ending(as_of, configuration.monitoring.window_days, now or datetime.now(UTC))
-    champion = require_champion(stores.tracking_uri, configuration.deployment.model)
-    files = log_files(stores.prediction_log, configuration.deployment.model, window)
+    window = window_ending(as_of, settings.monitoring.window_days, now or datetime.now(UTC))
+    champion = require_champion(locations.tracking_uri, settings.deployment.model)
+    files = log_files(locations.prediction_log, settings.deployment.model, window)
     with complete_folder(destination) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         inputs = champion.description(Path(scratch))["inputs"]
         found = write_table(files, inputs, window, folder / PREDICTIONS_FILE, Path(scratch))
@@ -102,7 +106,7 @@ def collect_predictions(
             **found,
         }
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2, ensure_ascii=False), "utf-8")
-    days = f"{configuration.monitoring.window_days} days"
+    days = f"{settings.monitoring.window_days} days"
     summary = f"{found['rows']:,} predictions in {days}" if found["rows"] else f"no predictions in {days}"
     print(summary)
     for flaw in found["broken"]["examples"]:

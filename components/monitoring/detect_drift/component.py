@@ -2,12 +2,17 @@
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="modelling", cached=False)
+@component(
+    environment="modelling",
+    reads=("deployment.model", "monitoring", "training.seed"),
+    locations=("tracking_uri",),
+    cached=False,
+)
 def detect_drift(
-    project: Input[Artifact],
+    settings: dict,
     predictions: Input[Dataset],
     drift: Output[Artifact],
     report: Output[HTML],
@@ -18,11 +23,12 @@ def detect_drift(
     Each feature, how much of it is missing, and the score are compared with the sample of training data that the
     champion carries: one prediction for each entity, of the champion's own version. A column drifts when its p-value
     (Kolmogorov-Smirnov for numbers, chi-square for categories), corrected by Holm, is below `monitoring.significance`
-    and its Jensen-Shannon distance above `monitoring.smallest_effect`. Evidently draws the report; the rule is ours,
+    and its Jensen-Shannon distance above `monitoring.min_effect`. Evidently draws the report; the rule is ours,
     since Evidently's defaults alarm on many small windows without any drift (`benchmarks/drift_rule.py` measures it).
 
     Args:
-        project: The project; `monitoring` holds the rule's bounds, the stores say where the registry is.
+        settings: `deployment.model` is whose champion is meant, `monitoring` holds the rule's limits, and
+            `training.seed` is that of the sample where predictions are many.
         predictions: What `collect_predictions` wrote.
         drift: `drift.json`: the decision, a sentence, and p-value, distance and verdict of each column. metadata:
             `decision`, `sentence`, `drifted` (features), `drifted_share` (0 to 1), `predictions` (how many).
@@ -31,7 +37,7 @@ def detect_drift(
 
     Returns:
         The decision: `retrain`, `keep`, or `undecided` where there are too few predictions
-        (`monitoring.smallest_window`).
+        (`monitoring.min_window`).
     """
     from pathlib import Path
 
@@ -40,7 +46,13 @@ def detect_drift(
     with step(drift, report, metrics):
         from kfp_lifecycle.components.monitoring.detect_drift import detection
 
-        found = detection.detect_drift(Path(project.path), Path(predictions.path), Path(drift.path), Path(report.path))
+        found = detection.detect_drift(
+            detect_drift.given(settings),
+            detect_drift.located(),
+            Path(predictions.path),
+            Path(drift.path),
+            Path(report.path),
+        )
         recorded = ("decision", "sentence", "drifted", "drifted_share", "predictions", "version", "summary")
         drift.metadata.update({name: found[name] for name in recorded})
         metrics.log_metric("predictions_compared", found["predictions"]["compared"])

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from kfp_lifecycle.components.monitoring.detect_drift.page import draw
 from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, Finding, Input, compare, decide, drifted_inputs
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.registry.champion import Champion, require_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
@@ -26,11 +26,14 @@ BASELINE_FILE = "baseline/reference.parquet"
 LARGEST_SAMPLE = 20_000
 
 
-def detect_drift(project: Path, predictions: Path, drift: Path, report: Path) -> dict[str, Any]:
+def detect_drift(
+    settings: Configuration, locations: Locations, predictions: Path, drift: Path, report: Path
+) -> dict[str, Any]:
     """Compare the window's predictions with the champion's baseline.
 
     Args:
-        project: The project artifact.
+        settings: `deployment.model`, `monitoring` and `training.seed`.
+        locations: `tracking_uri` says where the registry is.
         predictions: What `collect_predictions` wrote.
         drift: Folder for `drift.json`; it appears whole or not at all.
         report: HTML file to write.
@@ -42,9 +45,8 @@ def detect_drift(project: Path, predictions: Path, drift: Path, report: Path) ->
         ContractViolation: no model is in production or another one than when the predictions were collected, or its
             baseline lacks a column or has no rows.
     """
-    configuration, stores = load_configuration(project), load_stores(project)
-    rule = configuration.monitoring
-    champion = require_champion(stores.tracking_uri, configuration.deployment.model)
+    rule = settings.monitoring
+    champion = require_champion(locations.tracking_uri, settings.deployment.model)
     window = json.loads((predictions / "predictions.json").read_text("utf-8"))
     if window["champion"] != champion.version:
         raise ContractViolation(
@@ -55,8 +57,8 @@ def detect_drift(project: Path, predictions: Path, drift: Path, report: Path) ->
         inputs = [Input(**item) for item in champion.description(Path(scratch))["inputs"]]
         reference = read_baseline(champion, inputs, Path(scratch))
     current = read_predictions(predictions / "predictions.parquet", inputs, champion.version)
-    compared = independent(current, configuration.training.seed)
-    enough = len(compared) >= rule.smallest_window
+    compared = independent(current, settings.training.seed)
+    enough = len(compared) >= rule.min_window
     findings = compare(reference, compared, inputs, rule) if enough else []
     decision, sentence = decide(findings, len(inputs), len(compared), rule)
     content = {
@@ -68,7 +70,7 @@ def detect_drift(project: Path, predictions: Path, drift: Path, report: Path) ->
         "end": window["end"],
         "predictions": {"window": window["rows"], "champion": len(current), "compared": len(compared)},
         "reference_rows": len(reference),
-        "rule": rule.model_dump(include={"significance", "smallest_effect", "drifted_share", "smallest_window"}),
+        "rule": rule.model_dump(include={"significance", "min_effect", "max_drifted_share", "min_window"}),
         "drifted_share": len(drifted_inputs(findings)) / len(inputs),
         "drifted": drifted_inputs(findings),
         "columns": [asdict(finding) for finding in findings],

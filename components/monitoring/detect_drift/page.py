@@ -72,7 +72,7 @@ def _verdict(content: Mapping[str, Any], findings: Sequence[Finding], rule: Moni
         f"{counts['window']:,} predictions, {counts['champion']:,} by this version, {counts['compared']:,} compared "
         f"(each entity once), with {content['reference_rows']:,} rows of its training data.</p>"
         f'<p class="quiet">A column drifts when its p-value, corrected for {len(findings)} comparisons (Holm), is '
-        f"below {rule.significance:g} and its distance (Jensen-Shannon) above {rule.smallest_effect:g}.</p>"
+        f"below {rule.significance:g} and its distance (Jensen-Shannon) above {rule.min_effect:g}.</p>"
         f"{table}</section>"
     )
 
@@ -100,7 +100,7 @@ def _evidently(
     # Evidently knows no rule over several columns, so that it gets the verdict as a test of each.
     test = StatTest(
         METHOD,
-        f"Holm-corrected p-value, and distance above {rule.smallest_effect:g}",
+        f"Holm-corrected p-value, and distance above {rule.min_effect:g}",
         [ColumnType.Numerical, ColumnType.Categorical],
     )
     register_stattest(test, judge)
@@ -110,7 +110,7 @@ def _evidently(
         numerical_columns=numeric, categorical_columns=[title for title in shown if title not in numeric]
     )
     preset = DataDriftPreset(
-        columns=list(shown), method=METHOD, threshold=rule.significance, drift_share=rule.drifted_share
+        columns=list(shown), method=METHOD, threshold=rule.significance, drift_share=rule.max_drifted_share
     )
     result = Report([preset], include_tests=False).run(
         current_data=Dataset.from_pandas(_columns(current, shown, types), definition),

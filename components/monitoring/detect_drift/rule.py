@@ -80,7 +80,7 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Inp
             categorical column the empty text too.
         current: What it predicted for, the same columns; not empty.
         inputs: The model's inputs.
-        rule: `significance` and `smallest_effect`.
+        rule: `significance` and `min_effect`.
 
     Returns:
         The score's finding first, then those of the inputs in their order.
@@ -101,7 +101,7 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Inp
         Finding(
             **vars(comparison),
             corrected_p_value=p_value,
-            drifted=p_value < rule.significance and comparison.distance > rule.smallest_effect,
+            drifted=p_value < rule.significance and comparison.distance > rule.min_effect,
         )
         for comparison, p_value in zip(comparisons, corrected, strict=True)
     ]
@@ -114,21 +114,20 @@ def decide(findings: Sequence[Finding], inputs: int, predictions: int, rule: Mon
         findings: Of all columns; empty where too few predictions were there to compare.
         inputs: How many inputs the model has.
         predictions: How many were compared.
-        rule: `smallest_window` and `drifted_share`.
+        rule: `min_window` and `max_drifted_share`.
     """
-    if predictions < rule.smallest_window:
+    if predictions < rule.min_window:
         return "undecided", (
-            f"{predictions:,} predictions are too few to decide anything: monitoring.smallest_window is "
-            f"{rule.smallest_window:,}."
+            f"{predictions:,} predictions are too few to decide anything: monitoring.min_window is {rule.min_window:,}."
         )
     drifted = drifted_inputs(findings)
     share = len(drifted) / inputs
     moved = f"{len(drifted)} of {inputs} features drifted ({share:.0%})"
     if any(finding.column == SCORE and finding.drifted for finding in findings):
         return "retrain", f"The score drifted, and {moved}."
-    if share > rule.drifted_share:
-        return "retrain", f"{moved}, more than the {rule.drifted_share:.0%} of monitoring.drifted_share."
-    return "keep", f"{moved}; the score did not drift, and {rule.drifted_share:.0%} may."
+    if share > rule.max_drifted_share:
+        return "retrain", f"{moved}, more than the {rule.max_drifted_share:.0%} of monitoring.max_drifted_share."
+    return "keep", f"{moved}; the score did not drift, and {rule.max_drifted_share:.0%} may."
 
 
 def drifted_inputs(findings: Sequence[Finding]) -> list[str]:

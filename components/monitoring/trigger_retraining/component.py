@@ -2,15 +2,15 @@
 
 from kfp.dsl import Artifact, Input, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="platform", cached=False)
-def trigger_retraining(project: Input[Artifact], drift: Input[Artifact], request: Output[Artifact]):
+@component(environment="platform", reads=("name",), cached=False)
+def trigger_retraining(settings: dict, drift: Input[Artifact], request: Output[Artifact]):
     """Ask for retraining: record why, and with which command. It starts no run itself.
 
     Args:
-        project: The project.
+        settings: `name` is the project that asks.
         drift: What `detect_drift` decided; anything but `retrain` fails this step.
         request: JSON file: `project`, `model`, `version`, `reason`, `columns` (what drifted, and how), `requested_at`,
             `command` and its `explanation`. metadata: `reason`, `command`, `requested_at`.
@@ -22,6 +22,6 @@ def trigger_retraining(project: Input[Artifact], drift: Input[Artifact], request
     with step(request):
         from kfp_lifecycle.components.monitoring.trigger_retraining.request import announce, write_request
 
-        content = write_request(Path(project.path), Path(drift.path), Path(request.path))
+        content = write_request(trigger_retraining.given(settings), Path(drift.path), Path(request.path))
         request.metadata.update({name: content[name] for name in ("reason", "command", "requested_at", "summary")})
         print(announce(content))

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 
@@ -15,11 +15,11 @@ DRIFT_FILE = "drift.json"
 COMMAND = "lifecycle run training --project FOLDER"
 
 
-def write_request(project: Path, drift: Path, request: Path) -> dict[str, Any]:
+def write_request(settings: Configuration, drift: Path, request: Path) -> dict[str, Any]:
     """Write the request for retraining that a drift decision leads to.
 
     Args:
-        project: The project artifact.
+        settings: `name` is the project that asks.
         drift: What `detect_drift` wrote.
         request: JSON file to write.
 
@@ -41,9 +41,8 @@ def write_request(project: Path, drift: Path, request: Path) -> dict[str, Any]:
         raise ContractViolation(
             f"{file} decides `{decision}`: {found['sentence']} Retraining is requested only where it decides `retrain`."
         )
-    configuration = load_configuration(project)
     content = {
-        "project": configuration.name,
+        "project": settings.name,
         "model": found["model"],
         "version": found["version"],
         "reason": found["sentence"],
@@ -54,10 +53,10 @@ def write_request(project: Path, drift: Path, request: Path) -> dict[str, Any]:
         ],
         "requested_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": COMMAND,
-        "explanation": f"FOLDER is the folder with the pipeline.yaml of the project {configuration.name}.",
+        "explanation": f"FOLDER is the folder with the pipeline.yaml of the project {settings.name}.",
     }
     write_whole(request, json.dumps(content, indent=2, ensure_ascii=False))
-    return {**content, "summary": f"retraining of {configuration.name} requested"}
+    return {**content, "summary": f"retraining of {settings.name} requested"}
 
 
 def announce(content: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""How a run ended, in words."""
+"""Notification text: how a run ended, in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from typing import Protocol
 # Enough to know what to do; the log has the rest.
 LONGEST_REASON = 2000
 
-STATES = {"SUCCEEDED": "done", "FAILED": "failed", "CANCELLED": "stopped"}
+# The words of kfp's local runner and of Vertex AI, and those of a Kubeflow's ML Metadata: COMPLETE, CACHED, CANCELED.
+STATES = {
+    "SUCCEEDED": "done",
+    "COMPLETE": "done",
+    "CACHED": "done",
+    "SKIPPED": "done",
+    "FAILED": "failed",
+    "CANCELLED": "stopped",
+    "CANCELED": "stopped",
+}
+UNKNOWN = "unknown"
 
 # The clusters' backends tell of the group that the exit handler guards, not of the step inside it.
 _EXIT_HANDLER = re.compile(r"exit-handler-\d+")
@@ -31,7 +41,7 @@ class RunEnd:
     """How a run ended."""
 
     state: str
-    """`done`, `failed` or `stopped`."""
+    """`done`, `failed`, `stopped`, or `unknown` where the platform uses a word that says none of these."""
     headline: str
     reason: str
     next_steps: list[str]
@@ -57,12 +67,15 @@ def describe_end(status: FinalStatus, pipeline: str, local_run: str = "") -> Run
         pipeline: The pipeline's name.
         local_run: The run's name, when it ran on this machine.
     """
-    state = STATES.get(status.state, "failed")
+    state = STATES.get(status.state.upper(), UNKNOWN)
     run = local_run or status.pipeline_job_resource_name or "unnamed"
     if state == "done":
         return RunEnd(state, f"{pipeline}: done.", "", [f"What was decided is in the report of run {run}."])
     if state == "stopped":
         return RunEnd(state, f"{pipeline}: stopped before its end.", "", [_again(pipeline, run, local_run)])
+    if state == UNKNOWN:
+        word = status.state or "no word at all"
+        return RunEnd(state, f"{pipeline}: ended.", f"The platform says {word}.", [f"See run {run} for what it means."])
     steps = failed_steps(status)
     where = " at " + ", ".join(name.replace("-", " ") for name in steps) if steps else ""
     reason = (status.error_message or "").strip()

@@ -2,15 +2,15 @@
 
 from kfp.dsl import HTML, Artifact, Input, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="platform")
+@component(environment="platform", reads=("name", "title", "description", "label", "entity", "training.seed"))
 def write_report(
-    project: Input[Artifact],
+    settings: dict,
     report: Output[HTML],
     tables: Input[Artifact] = None,
-    snapshot: Input[Artifact] = None,
+    dataset: Input[Artifact] = None,
     validated: Input[Artifact] = None,
     training_set: Input[Artifact] = None,
     parameters: Input[Artifact] = None,
@@ -31,10 +31,12 @@ def write_report(
     Each section is there when its artifact is.
 
     Args:
-        project: The project. Its step comes first in the picture of the run.
-        report: The page. metadata: `outcome` (`promoted`, `rejected` or `done`), `summary` (the verdict in a sentence).
+        settings: `name`, `title`, `description`, `label` and `entity` are what the page calls things by;
+            `training.seed` is part of the lineage.
+        report: The page. metadata: `outcome` (`promoted`, `approved`, `rejected` or `done`), `summary` (the verdict in
+            a sentence).
         tables: What was ingested.
-        snapshot: The dataset version, for the lineage.
+        dataset: The dataset version, for the lineage.
         validated: The tables and the checks they passed.
         training_set: Features, labels and how time divides them.
         parameters: What tuning found.
@@ -59,11 +61,10 @@ def write_report(
 
         written = write_run_report(
             Path(report.path),
-            project=Path(project.path),
+            settings=write_report.given(settings),
             artifacts=views(
-                project=project,
                 tables=tables,
-                snapshot=snapshot,
+                dataset=dataset,
                 validated=validated,
                 training_set=training_set,
                 parameters=parameters,

@@ -50,49 +50,45 @@ def storage_uri(uri: str) -> str:
 def inference_service(
     namespace: str,
     deployment: Deployment,
-    stores: Locations,
+    locations: Locations,
     *,
     version: str,
     before: str | None,
     uri: str,
     container: Container,
-    volumes: Mapping[str, str],
-    secrets: Mapping[str, Mapping[str, str]],
 ) -> V1beta1InferenceService:
     """The manifest of a version, without a canary share.
 
     Args:
         namespace: Where it runs.
         deployment: Name and replicas.
-        stores: Online store and prediction log of the cluster.
+        locations: Online store and prediction log of the cluster.
         version: The model's version.
         before: The version that has the traffic so far.
         uri: The model folder's artifact URI.
-        container: What it runs on. Code comes with the model.
-        volumes: PersistentVolumeClaims of the namespace that it mounts: where, by name.
-        secrets: Secrets of the namespace: by name the variable that each key becomes. It gets those that the online
-            store's location names.
+        container: What it runs on, with its volumes and secrets; of these it gets those that the online store's
+            location names. Code comes with the model.
     """
     settings = {
         "model_name": deployment.model,
         "version": version,
-        "online_store": stores.online_store,
-        "prediction_log": stores.prediction_log,
+        "online_store": locations.online_store,
+        "prediction_log": locations.prediction_log,
         "http_port": "8080",
         "grpc_port": "8081",
     }
     variables = {"STORAGE_URI": storage_uri(uri), "MODEL_FOLDER": MODEL_FOLDER, **container.variables}
-    mounts = [kubernetes.V1VolumeMount(name=claim, mount_path=place) for claim, place in volumes.items()]
+    mounts = [kubernetes.V1VolumeMount(name=claim, mount_path=place) for claim, place in container.volumes.items()]
     sources = [
         kubernetes.V1Volume(
             name=claim,
             persistent_volume_claim=kubernetes.V1PersistentVolumeClaimVolumeSource(claim_name=claim),
         )
-        for claim in volumes
+        for claim in container.volumes
     ]
-    if not any(Path(stores.prediction_log).is_relative_to(place) for place in volumes.values()):
+    if not any(Path(locations.prediction_log).is_relative_to(place) for place in container.volumes.values()):
         # The server's user may write nowhere else but to /tmp.
-        mounts.append(kubernetes.V1VolumeMount(name="prediction-log", mount_path=stores.prediction_log))
+        mounts.append(kubernetes.V1VolumeMount(name="prediction-log", mount_path=locations.prediction_log))
         sources.append(kubernetes.V1Volume(name="prediction-log", empty_dir=kubernetes.V1EmptyDirVolumeSource()))
     probe = kubernetes.V1HTTPGetAction(path=f"/v2/models/{deployment.model}/ready", port=8080)
     server = kubernetes.V1Container(
@@ -102,7 +98,7 @@ def inference_service(
         args=[f"--{name}={value}" for name, value in settings.items()],
         env=[
             *(kubernetes.V1EnvVar(name=name, value=value) for name, value in variables.items()),
-            *_of_secrets(SECRET_REFERENCE.findall(stores.online_store), secrets),
+            *_of_secrets(SECRET_REFERENCE.findall(locations.online_store), container.secrets),
         ],
         volume_mounts=mounts,
         ports=[kubernetes.V1ContainerPort(container_port=8080, protocol="TCP")],
@@ -156,11 +152,9 @@ class InferenceServiceTraffic:
         self,
         namespace: str,
         deployment: Deployment,
-        stores: Locations,
+        locations: Locations,
         version: str,
         uri: str,
-        volumes: Mapping[str, str],
-        secrets: Mapping[str, Mapping[str, str]],
         **connection: Any,
     ) -> None:
         """Find what is released now.
@@ -168,11 +162,9 @@ class InferenceServiceTraffic:
         Args:
             namespace: Where it runs.
             deployment: Name, strategy and replicas.
-            stores: Online store and prediction log of the cluster.
+            locations: Online store and prediction log of the cluster.
             version: The model's version.
             uri: The model folder's artifact URI.
-            volumes: PersistentVolumeClaims that servers mount: where, by name.
-            secrets: By name the variable that each key becomes.
             connection: More for `KServeClient`, such as `config_file`.
 
         Raises:
@@ -191,13 +183,11 @@ class InferenceServiceTraffic:
         self._service = inference_service(
             namespace,
             deployment,
-            stores,
+            locations,
             version=version,
             before=self.champion,
             uri=uri,
             container=serving_container(),
-            volumes=volumes,
-            secrets=secrets,
         )
         self._revision = ""
 

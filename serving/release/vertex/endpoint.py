@@ -35,7 +35,7 @@ class VertexTraffic:
         project: str,
         location: str,
         deployment: Deployment,
-        stores: Locations,
+        locations: Locations,
         version: str,
         uri: str,
         **connection: Any,
@@ -46,7 +46,7 @@ class VertexTraffic:
             project: Google Cloud project.
             location: Its region.
             deployment: Name, strategy and replicas.
-            stores: Online store.
+            locations: Online store.
             version: The model's version.
             uri: The model folder in Cloud Storage.
             connection: More for `aiplatform.init`, such as credentials.
@@ -61,7 +61,7 @@ class VertexTraffic:
             )
         self.model = deployment.model
         self.candidate = version
-        self._deployment, self._stores, self._uri = deployment, stores, uri
+        self._deployment, self._locations, self._uri = deployment, locations, uri
         self._container = serving_container()
         self._endpoint = find_endpoint(project, location, self.model, **connection)
         self._deployed = deployed_models(self._endpoint)
@@ -101,7 +101,7 @@ class VertexTraffic:
         settings = {
             "model_name": self.model,
             "version": self.candidate,
-            "online_store": self._stores.online_store,
+            "online_store": self._locations.online_store,
             "prediction_log": PREDICTION_LOG,
             "http_port": str(HTTP_PORT),
         }
