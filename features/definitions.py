@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -154,17 +155,17 @@ class Definitions:
         return computed
 
 
-def load_definitions(project: Path, configuration: Configuration) -> Definitions:
-    """Read and check a project's feature definitions.
+def load_definitions(feature_repo: Path, settings: Configuration) -> Definitions:
+    """Read and check the feature definitions of a Feast repository.
 
     Args:
-        project: The project's folder, or any folder with the same feature repository in it.
-        configuration: The project's configuration.
+        feature_repo: The folder of the definitions: `features.py` and the views' SQL.
+        settings: DEFINITION_SETTINGS of the configuration.
 
     Raises:
         ContractViolation: the repository cannot be read, or does not fit the configuration; the message names the file.
     """
-    folder = project / configuration.features.repository
+    configuration, folder = settings, feature_repo
     if not (folder / FEATURES_FILE).is_file():
         raise ContractViolation(
             f"{folder} has no {FEATURES_FILE}. Put the Feast definitions there, or set features.repository."
@@ -215,6 +216,11 @@ def load_definitions(project: Path, configuration: Configuration) -> Definitions
     )
     _check_names(definitions, configuration)
     return definitions
+
+
+def copy_definitions(feature_repo: Path, destination: Path) -> None:
+    """Copy the definitions, without what Python left among them."""
+    shutil.copytree(feature_repo, destination, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def feature_version(folder: Path, label_query: str) -> str:

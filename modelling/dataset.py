@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 DESCRIPTION_FILE = "training_set.json"
@@ -22,14 +23,6 @@ FILES = ("train", "validation", "test")
 TIMESTAMP = "event_timestamp"
 # The simulation's true probability of the event, where a project's label query gives it.
 BEST_POSSIBLE = "best_possible"
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One input of the model."""
-
-    name: str
-    type: Literal["numeric", "categorical"]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.training import ESTIMATOR_PACKAGES, ClassWeight, Training
-from kfp_lifecycle.modelling.dataset import TIMESTAMP, Feature, Part
+from kfp_lifecycle.modelling.dataset import TIMESTAMP, Part
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Columns that one categorical feature may become. Rarer values share the code of an unseen one: all zeros.

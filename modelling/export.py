@@ -15,9 +15,9 @@ from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_
 from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
 from sklearn.pipeline import Pipeline
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.modelling.calibration import SCORE_MARGIN, Calibration
-from kfp_lifecycle.modelling.dataset import Feature
 from kfp_lifecycle.modelling.scoring import OUTPUT
 from kfp_lifecycle.runtime.contract import ContractViolation
 

@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.training import Training
-from kfp_lifecycle.modelling.dataset import TIMESTAMP, Feature, TrainingSet
+from kfp_lifecycle.modelling.dataset import TIMESTAMP, TrainingSet
 from kfp_lifecycle.modelling.estimator import build_encoder, build_estimator, fit, row_weights
 from kfp_lifecycle.runtime.contract import ContractViolation
 

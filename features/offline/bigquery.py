@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
-from kfp_lifecycle.components.data.ingest_data import bigquery as source
+from kfp_lifecycle.connections import bigquery as source
 
 # A table that a step could not remove, since it was killed, removes itself.
 EXPIRY = timedelta(hours=12)

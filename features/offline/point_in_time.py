@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from joblib import cpu_count
 
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.data.tables import database, first_line, literal, parquet_file, quoted
+from kfp_lifecycle.connections.errors import first_line
+from kfp_lifecycle.data.tables import database, literal, parquet_file, quoted
 from kfp_lifecycle.features.definitions import DUCKDB_TYPES, TIMESTAMP, Definitions
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -178,6 +179,7 @@ def run_query(
     columns: Mapping[str, str],
     timestamp: datetime,
     optional: Mapping[str, str] | None = None,
+    name: str = "",
 ) -> pa.RecordBatchReader:
     """Run an SQL file of the project, check its result, and give it sorted by the key.
 
@@ -189,6 +191,7 @@ def run_query(
         columns: DuckDB type of each column that the file must give beside the key.
         timestamp: Value of `event_timestamp`, the last column returned.
         optional: The same for columns that are returned where the file gives them.
+        name: What messages call the file; its path by default.
 
     Returns:
         The rows, in batches; they have to be read before the next query runs.
@@ -196,28 +199,30 @@ def run_query(
     Raises:
         ContractViolation: the file is missing, fails, lacks a column, or has a key that is missing or not unique.
     """
-    query, asked = checked_query(file, parameters)
+    name = name or str(file)
+    query, asked = checked_query(file, parameters, name)
     used = {name: parameters[name].astimezone(UTC).replace(tzinfo=None) for name in asked}
     try:
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {RESULT} AS {query}", used)
     except duckdb.Error as error:
-        raise ContractViolation(f"{file} failed: {first_line(error)}") from error
-    return checked_result(connection, definitions, file, columns, timestamp, optional)
+        raise ContractViolation(f"{name} failed: {first_line(error)}") from error
+    return checked_result(connection, definitions, name, columns, timestamp, optional)
 
 
-def checked_query(file: Path, parameters: Iterable[str]) -> tuple[str, set[str]]:
-    """The SELECT of an SQL file, and which of the parameters it uses.
+def checked_query(file: Path, parameters: Iterable[str], name: str = "") -> tuple[str, set[str]]:
+    """The SELECT of an SQL file, and which of the parameters it uses; messages call the file by `name`, or its path.
 
     Raises:
         ContractViolation: the file is missing, holds something else, asks for another parameter, or would give other
             values at another time.
     """
-    query, asked = read_query(file)
-    _refuse_clocks(file, query)
+    name = name or str(file)
+    query, asked = read_query(file, name)
+    _refuse_clocks(name, query)
     unknown = sorted(asked - set(parameters))
     if unknown:
         raise ContractViolation(
-            f"{file} asks for ${', $'.join(unknown)}; it may use ${', $'.join(sorted(parameters))} only."
+            f"{name} asks for ${', $'.join(unknown)}; it may use ${', $'.join(sorted(parameters))} only."
         )
     return query, asked
 
@@ -225,7 +230,7 @@ def checked_query(file: Path, parameters: Iterable[str]) -> tuple[str, set[str]]
 def checked_result(
     connection: duckdb.DuckDBPyConnection,
     definitions: Definitions,
-    file: Path,
+    file: str,
     columns: Mapping[str, str],
     timestamp: datetime,
     optional: Mapping[str, str] | None = None,
@@ -263,24 +268,25 @@ def checked_result(
         raise ContractViolation(f"{file} failed: {first_line(error)}") from error
 
 
-def read_query(file: Path) -> tuple[str, set[str]]:
-    """The one SELECT of an SQL file, and the names of its parameters.
+def read_query(file: Path, name: str = "") -> tuple[str, set[str]]:
+    """The one SELECT of an SQL file, and the names of its parameters; messages call the file by `name`, or its path.
 
     Raises:
         ContractViolation: there is no such file, or it holds something else.
     """
+    name = name or str(file)
     if not file.is_file():
-        raise ContractViolation(f"There is no {file}. Write it, or name another file in the configuration.")
+        raise ContractViolation(f"There is no {name}. Write it, or name another file in the configuration.")
     try:
         statements = duckdb.extract_statements(file.read_text(encoding="utf-8"))
     except (duckdb.Error, UnicodeDecodeError) as error:
-        raise ContractViolation(f"{file} is not SQL: {first_line(error)}") from error
+        raise ContractViolation(f"{name} is not SQL: {first_line(error)}") from error
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-        raise ContractViolation(f"{file} must hold one SELECT and nothing else; it holds {len(statements)} statements.")
+        raise ContractViolation(f"{name} must hold one SELECT and nothing else; it holds {len(statements)} statements.")
     return statements[0].query.strip().rstrip(";"), set(statements[0].named_parameters)
 
 
-def _refuse_clocks(file: Path, query: str) -> None:
+def _refuse_clocks(name: str, query: str) -> None:
     """Refuse SQL whose result depends on when, or how often, it is run.
 
     Raises:
@@ -289,7 +295,7 @@ def _refuse_clocks(file: Path, query: str) -> None:
     found = sorted((CLOCKS | _volatile()) & set(_names(_parsed(query))))
     if found:
         raise ContractViolation(
-            f"{file} uses {', '.join(found)}, so that the same data give other values at another time, and training "
+            f"{name} uses {', '.join(found)}, so that the same data give other values at another time, and training "
             "other features than serving. Use the moment that it is given ($as_of, in a label's query $snapshot)."
         )
 

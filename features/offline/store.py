@@ -20,7 +20,8 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.connections.retries import Deadline, TooSlow, in_time
 from kfp_lifecycle.connections.secrets import Revealed, reveal
-from kfp_lifecycle.data.tables import columns_of, first_line, literal, quoted
+from kfp_lifecycle.connections.errors import first_line
+from kfp_lifecycle.data.tables import columns_of, literal, quoted
 from kfp_lifecycle.features.definitions import Definitions
 from kfp_lifecycle.features.offline import point_in_time
 from kfp_lifecycle.features.offline.point_in_time import (
@@ -125,7 +126,7 @@ def compute_view_values(
                 file = definitions.sql_file(view)
                 statement = transpile(file, queries[view], asked.dialect, tables, shown, moment)
                 _fill_result(connection, asked.rows(statement, f"run {file}"))
-                values = checked_result(connection, definitions, file, view_columns(definitions, view), moment)
+                values = checked_result(connection, definitions, str(file), view_columns(definitions, view), moment)
                 write_values(values, view, moment, folder)
 
 

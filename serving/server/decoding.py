@@ -14,8 +14,8 @@ from kserve import InferInput, InferRequest
 from kserve.errors import InferenceError, InvalidInput
 from kserve.protocol.infer_type import to_http_parameters
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.serving.client import SHADOW_HEADER
-from kfp_lifecycle.serving.server.model import Feature
 
 NUMBERS = ("FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
 WHOLE_NUMBERS = tuple(name for name in NUMBERS if "INT" in name)

@@ -11,8 +11,8 @@ from typing import Any
 
 from prometheus_client import Counter
 
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Present
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
 from kfp_lifecycle.features.online.reading import ReaderOf, Stored
 from kfp_lifecycle.features.online.store import OnlineStore
@@ -29,22 +29,26 @@ class OnlineFeatures:
     """The features of a model's feature service, from the online store and the moment of asking."""
 
     def __init__(
-        self, project_folder: Path, online_store: str, of_servers: Mapping[str, ReaderOf] | None = None
+        self,
+        feature_repo: Path,
+        settings: Configuration,
+        online_store: str,
+        of_servers: Mapping[str, ReaderOf] | None = None,
     ) -> None:
         """Read the definitions that the model was trained on and open the store.
 
         Args:
-            project_folder: Folder with the model's `pipeline.yaml` and feature repository, such as a model folder.
+            feature_repo: The feature definitions that the model was trained on.
+            settings: Its DEFINITION_SETTINGS, as `model.json` keeps them.
             online_store: The store's location, as `online_location.located` reads it.
             of_servers: Quicker readers than Feast's own, see `OnlineStore.reader`.
 
         Raises:
             ContractViolation: the definitions cannot be read, or the store holds no features of this version of them.
         """
-        configuration = load_configuration(project_folder)
-        self._definitions = load_definitions(project_folder, configuration)
-        self._store = OnlineStore(online_store, configuration.name, self._definitions)
-        self._present = configuration.features.present
+        self._definitions = load_definitions(feature_repo, settings)
+        self._store = OnlineStore(online_store, settings.name, self._definitions)
+        self._present = settings.features.present
         wanted: dict[str, list[str]] = {}
         for reference in self._definitions.sources(self._definitions.features):
             view, _, name = reference.partition(":")

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kserve
+import numpy as np
 from kserve import InferOutput, InferRequest, InferResponse
 from kserve.errors import InvalidInput, ModelNotReady
 from prometheus_client import REGISTRY, Histogram
 
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.modelling.scoring import Scorer, Scores, columns_of, decided
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.decoding import Decoder, PredictionRequest, Row
 from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
-from kfp_lifecycle.serving.server.model import Scores, ScoringModel
 from kfp_lifecycle.serving.server.prediction_log import Prediction, PredictionLog
 
 if TYPE_CHECKING:
@@ -51,16 +53,17 @@ class FeatureLookup:
     all features along.
     """
 
-    def __init__(self, model: str, project_folder: Path, online_store: str) -> None:
+    def __init__(self, model: str, feature_repo: Path, settings: Configuration, online_store: str) -> None:
         """Begin to open the store.
 
         Args:
             model: The model's name, for messages.
-            project_folder: The model folder, which holds its feature definitions.
+            feature_repo: The feature definitions of the model folder.
+            settings: What `model.json` keeps of the configuration for them.
             online_store: The store's place.
         """
         self.model = model
-        self._place = (project_folder, online_store)
+        self._place = (feature_repo, settings, online_store)
         self._features: OnlineFeatures | None = None
         self._metrics: FeatureMetrics | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-features")
@@ -125,7 +128,8 @@ class Predictor(kserve.Model):  # type: ignore[misc]
         *,
         name: str,
         version: str,
-        model: ScoringModel,
+        scorer: Scorer,
+        threshold: float,
         decoder: Decoder,
         log: PredictionLog,
         features: FeatureLookup | None,
@@ -135,14 +139,16 @@ class Predictor(kserve.Model):  # type: ignore[misc]
         Args:
             name: The model's name in the URL.
             version: Its version, part of every answer.
-            model: What scores.
+            scorer: The model.
+            threshold: The score from which on to act.
             decoder: What reads requests.
             log: Where predictions go.
             features: Where the features of an entity come from; None where there is no online store.
         """
         super().__init__(name)
         self.version = version
-        self.model = model
+        self.scorer = scorer
+        self.threshold = threshold
         self.decoder = decoder
         self.log = log
         self.features = features
@@ -153,7 +159,7 @@ class Predictor(kserve.Model):  # type: ignore[misc]
         datatypes = {"numeric": "FP32", "categorical": "BYTES"}
         features = [
             {"name": feature.name, "datatype": datatypes[feature.type], "shape": [-1]}
-            for feature in self.model.features
+            for feature in self.scorer.features
         ]
         return [{"name": self.decoder.entity_key, "datatype": "BYTES", "shape": [-1]}, *features]
 
@@ -175,14 +181,14 @@ class Predictor(kserve.Model):  # type: ignore[misc]
         started = time.perf_counter()
         request = self.decoder.decode(payload, headers or {})
         rows = await self._complete(request)
-        scores = self.model.score(rows)
+        scores = self.scorer.score(columns_of(rows, self.scorer.features)).astype(np.float64)
         answer = self._answer(payload, request, scores)
         self._record(request, rows, scores, (time.perf_counter() - started) * 1000)
         return answer
 
     async def _complete(self, request: PredictionRequest) -> list[Row]:
         """Rows with every feature: what was sent, and for the rest what the online store knows of the entity."""
-        names = [feature.name for feature in self.model.features]
+        names = [feature.name for feature in self.scorer.features]
         key = self.decoder.entity_key
         incomplete = [row for row in request.rows if not row.keys() >= set(names)]
         for row in incomplete:
@@ -215,7 +221,7 @@ class Predictor(kserve.Model):  # type: ignore[misc]
         return found
 
     def _answer(self, payload: object, request: PredictionRequest, scores: Scores) -> dict[str, Any] | InferResponse:
-        decisions = self.model.decide(scores)
+        decisions = decided(scores, self.threshold)
         if isinstance(payload, InferRequest):
             return InferResponse(
                 response_id=request.id,
@@ -242,7 +248,7 @@ class Predictor(kserve.Model):  # type: ignore[misc]
     def _record(self, request: PredictionRequest, rows: Sequence[Row], scores: Scores, latency_ms: float) -> None:
         histogram = SCORES.labels(self.name, self.version, str(request.shadow).lower())
         now = datetime.now(UTC)
-        decisions = self.model.decide(scores)
+        decisions = decided(scores, self.threshold)
         predictions = []
         for sent, features, score, decision in zip(
             request.rows, rows, scores.tolist(), decisions.tolist(), strict=True

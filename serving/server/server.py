@@ -25,11 +25,9 @@ from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.servicer import InferenceServicer
 from starlette.requests import Request
 
-from kfp_lifecycle.config.errors import ConfigurationError
-from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.decoding import Decoder
-from kfp_lifecycle.serving.server.model import ScoringModel
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
 from kfp_lifecycle.serving.server.predictor import FeatureLookup, Predictor
 
@@ -133,30 +131,32 @@ def quiet_kserve() -> None:
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")
 
 
-def serve(settings: argparse.Namespace) -> None:
+def serve(asked: argparse.Namespace) -> None:
     """Load the model and answer requests until told to stop.
 
     Raises:
         ContractViolation: the folder holds no model that can be served.
-        ConfigurationError: its `pipeline.yaml` cannot be used.
     """
-    model = ScoringModel(settings.model_dir)
-    entity_key = load_configuration(settings.model_dir).entity.key
+    model = ModelFolder(asked.model_dir)
+    # A row takes microseconds: threads inside one request only get in the way of other requests.
+    scorer = model.scorer(threads=1)
+    decoder = Decoder(model.features, model.settings.entity.key, asked.max_rows)
     features = None
-    if settings.online_store:
-        features = FeatureLookup(settings.model_name, settings.model_dir, settings.online_store)
-    log = PredictionLog(settings.prediction_log, settings.model_name, settings.version)
+    if asked.online_store:
+        features = FeatureLookup(asked.model_name, model.feature_repo, model.settings, asked.online_store)
+    log = PredictionLog(asked.prediction_log, asked.model_name, asked.version)
     predictor = Predictor(
-        name=settings.model_name,
-        version=settings.version,
-        model=model,
-        decoder=Decoder(model.features, entity_key, settings.max_rows),
+        name=asked.model_name,
+        version=asked.version,
+        scorer=scorer,
+        threshold=model.threshold,
+        decoder=decoder,
         log=log,
         features=features,
     )
     model_server.app.add_exception_handler(RequestValidationError, refuse_malformed)
     server = LifecycleServer(
-        settings.host, http_port=settings.http_port, grpc_port=settings.grpc_port, grace_period=GRACE_SECONDS
+        asked.host, http_port=asked.http_port, grpc_port=asked.grpc_port, grace_period=GRACE_SECONDS
     )
     quiet_kserve()
     try:
@@ -171,7 +171,7 @@ def main() -> None:
     """Serve what the command line says."""
     try:
         serve(arguments().parse_args())
-    except (ContractViolation, ConfigurationError) as error:
+    except ContractViolation as error:
         sys.exit(f"The server cannot start: {error}")
 
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import examine_calibration
 from kfp_lifecycle.components.evaluation.evaluate_model.decision_changes import examine_decision_changes
 from kfp_lifecycle.components.evaluation.evaluate_model.explanation import Explanation, reasons
@@ -26,7 +27,7 @@ from kfp_lifecycle.config.evaluation import Evaluation
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.modelling.calibration import Calibration
-from kfp_lifecycle.modelling.dataset import Feature, Part
+from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, Metric
 

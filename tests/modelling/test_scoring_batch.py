@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.features.build_training_set.training_set import build
 from kfp_lifecycle.components.features.materialize_features.materialization import materialize
 from kfp_lifecycle.components.scoring.score_batch.batch import score_batch
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from kfp_lifecycle.config.stores import load_stores, save_stores
-from kfp_lifecycle.modelling.dataset import Feature, TrainingSet, model_inputs
+from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.model import ScoringModel

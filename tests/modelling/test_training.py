@@ -21,12 +21,13 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.training.train_model.importance import feature_importance
 from kfp_lifecycle.components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import Costs, ThresholdRule, Training
 from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
-from kfp_lifecycle.modelling.dataset import Feature, TrainingSet
+from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.decisions import best_threshold, decision_values
 from kfp_lifecycle.modelling.estimator import (
     MOST_CATEGORIES,

@@ -25,10 +25,9 @@ TOLERANCE = 1e-9
 
 
 def check_skew(
-    project: Path,
-    validated: Path,
     configuration: Configuration,
     definitions: Definitions,
+    validated: Path,
     snapshot: datetime,
     rows: pa.Table,
     scratch: Path,
@@ -43,10 +42,9 @@ def check_skew(
     point values of its may be off by TOLERANCE; all others have to be the same.
 
     Args:
-        project: The project artifact.
+        configuration: What the step was given of the configuration.
+        definitions: The project's feature definitions.
         validated: The validated tables.
-        configuration: The project's configuration.
-        definitions: Its feature definitions.
         snapshot: The moment that the rows are of.
         rows: Training rows of that snapshot.
         scratch: What `compute_view_values` wrote; the store is written beside it.
@@ -64,7 +62,7 @@ def check_skew(
     store = OnlineStore(str(place), configuration.name, definitions, create=True)
     write_earlier_values(store, definitions, snapshot, keys, scratch)
     fill(store, validated, configuration.source.tables, definitions, snapshot, only=keys)
-    online = OnlineFeatures(project, str(place))
+    online = OnlineFeatures(definitions.folder, configuration, str(place))
     names = [feature.name for feature in definitions.features]
     same = same_bits if offline_store == DUCKDB else nearly_same
     differences = [

@@ -24,14 +24,14 @@ from kfp_lifecycle.components.features.build_training_set.split import (
     split_by_time,
 )
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.data.tables import read_manifest
-from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
+from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, copy_definitions, load_definitions
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
 from kfp_lifecycle.features.offline.store import compute_view_values
 from kfp_lifecycle.features.quality import view_quality
+from kfp_lifecycle.features.settings import FEATURE_REPOSITORY
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
@@ -39,11 +39,22 @@ BEST_POSSIBLE = "best_possible"
 DESCRIPTION_FILE = "training_set.json"
 
 
-def build(project: Path, validated: Path, training_set: Path, validated_uri: str = "") -> dict[str, Any]:
+def build(
+    settings: Configuration,
+    locations: Locations,
+    feature_repo: Path,
+    label_query: Path,
+    validated: Path,
+    training_set: Path,
+    validated_uri: str = "",
+) -> dict[str, Any]:
     """Build a project's training set.
 
     Args:
-        project: The project artifact.
+        settings: What the step was given of the configuration.
+        locations: Its `offline_store`.
+        feature_repo: The feature definitions; the training set gets a copy, in `feature_repo/`.
+        label_query: The SQL file that labels entities.
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
         training_set: Folder to write; it appears whole or not at all.
         validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
@@ -55,40 +66,37 @@ def build(project: Path, validated: Path, training_set: Path, validated_uri: str
     Raises:
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
     """
-    configuration = load_configuration(project)
-    definitions = load_definitions(project, configuration)
-    offline_store = load_stores(project).offline_store
+    definitions = load_definitions(feature_repo, settings)
     as_of = read_manifest(validated).as_of.replace(tzinfo=UTC)
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
-        labels = write_labels(project, validated, configuration, definitions, as_of, scratch)
-        split = split_by_time(list(labels), configuration)
+        labels = write_labels(settings, definitions, label_query, validated, as_of, scratch)
+        split = split_by_time(list(labels), settings)
         views = definitions.views_of(definitions.joined)
         compute_view_values(
-            offline_store, validated, validated_uri, configuration, definitions, views, split.used, scratch
+            locations.offline_store, validated, validated_uri, settings, definitions, views, split.used, scratch
         )
-        description = write_parts(configuration, definitions, split, labels, scratch, result)
+        description = write_parts(settings, definitions, split, labels, scratch, result)
         newest = split.test[-1]
         test = pq.read_table(result / "test.parquet", filters=[(TIMESTAMP, "=", newest)])
         description |= {
-            "skew": check_skew(project, validated, configuration, definitions, newest, test, scratch, offline_store),
-            "quality": view_quality(
-                validated, configuration.source.tables, definitions, as_of, result / "train.parquet"
-            ),
+            "skew": check_skew(settings, definitions, validated, newest, test, scratch, locations.offline_store),
+            "quality": view_quality(validated, settings.source.tables, definitions, as_of, result / "train.parquet"),
             "as_of": as_of.isoformat(),
-            "offline_store": offline_store.partition(":")[0],
+            "offline_store": locations.offline_store.partition(":")[0],
             "left_out": [f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
             "rows_left_out": sum(pq.read_metadata(labels[snapshot]).num_rows for snapshot in split.left_out),
         }
+        copy_definitions(feature_repo, result / FEATURE_REPOSITORY)
         (result / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return description
 
 
 def write_labels(
-    project: Path,
-    validated: Path,
     configuration: Configuration,
     definitions: Definitions,
+    label_query: Path,
+    validated: Path,
     as_of: datetime,
     scratch: Path,
 ) -> dict[datetime, Path]:
@@ -101,7 +109,7 @@ def write_labels(
     Raises:
         ContractViolation: the query fails, or a label is neither 0 nor 1.
     """
-    file, label = project / configuration.label.query, configuration.label.name
+    label = configuration.label.name
     files: dict[datetime, Path] = {}
     with session(validated) as connection:
         show_tables(connection, validated, configuration.source.tables, as_of=None)
@@ -109,11 +117,12 @@ def write_labels(
             rows = run_query(
                 connection,
                 definitions,
-                file,
+                label_query,
                 {"snapshot": snapshot, "horizon": snapshot + timedelta(days=configuration.label.horizon_days)},
                 columns={label: "DOUBLE"},
                 timestamp=snapshot,
                 optional={BEST_POSSIBLE: "DOUBLE"},
+                name=configuration.label.query,
             ).read_all()
             if not rows.num_rows:
                 continue
@@ -121,8 +130,8 @@ def write_labels(
             if not pc.all(known).as_py():
                 wrong = rows.filter(pc.invert(known))
                 raise ContractViolation(
-                    f"{file} must label every {definitions.key} 0 or 1; at {snapshot:%Y-%m-%d %H:%M:%S} it gave "
-                    f"{wrong[label][0].as_py()} for {definitions.key} {wrong[definitions.key][0].as_py()} "
+                    f"{configuration.label.query} must label every {definitions.key} 0 or 1; at "
+                    f"{snapshot:%Y-%m-%d %H:%M:%S} it gave {wrong[label][0].as_py()} for {definitions.key} {wrong[definitions.key][0].as_py()} "
                     f"({wrong.num_rows:,} such rows). Leave out whoever was not there at $snapshot."
                 )
             files[snapshot] = scratch / f"label-{len(files)}.parquet"

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.data.tables import read_manifest
 from kfp_lifecycle.features.definitions import load_definitions
 from kfp_lifecycle.features.online.filling import digest_of, fill
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
 
 
-def materialize(project: Path, validated: Path) -> dict[str, Any]:
+def materialize(settings: Configuration, locations: Locations, feature_repo: Path, validated: Path) -> dict[str, Any]:
     """Compute every stored feature as of the newest row and write it to the project's online store.
 
     It may be repeated, cut off, and read while it runs: each batch of entities changes at once, views one after the
@@ -23,7 +22,9 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
     it is. Otherwise the entities whose values changed are written, and no others.
 
     Args:
-        project: The project artifact; its stores name the online store.
+        settings: What the step was given of the configuration.
+        locations: The online store, and the registry that says which versions of the definitions models need.
+        feature_repo: The feature definitions.
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
 
     Returns:
@@ -34,14 +35,12 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
     Raises:
         ContractViolation: the definitions, a view's SQL or the data cannot be trusted, or the store cannot be reached.
     """
-    configuration = load_configuration(project)
-    definitions = load_definitions(project, configuration)
-    stores = load_stores(project)
+    definitions = load_definitions(feature_repo, settings)
     # The store keeps times in whole seconds.
     as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
-    store = OnlineStore(stores.online_store, configuration.name, definitions, create=True)
+    store = OnlineStore(locations.online_store, settings.name, definitions, create=True)
     written: dict[str, int]
-    held, digest = store.materialized(), digest_of(validated, configuration.source.tables)
+    held, digest = store.materialized(), digest_of(validated, settings.source.tables)
     if held is not None and held.as_of > as_of:
         print(f"The online store keeps its features as of {held.as_of}, since these tables end at {as_of}.")
         now, written = held, {}
@@ -49,7 +48,7 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
         print(f"The online store was filled from these tables already, as of {as_of}.")
         now, written = held, {}
     else:
-        filled = fill(store, validated, configuration.source.tables, definitions, as_of, digest)
+        filled = fill(store, validated, settings.source.tables, definitions, as_of, digest)
         now, written = filled.materialization, dict(filled.written)
     return {
         "online_store": store.location,
@@ -58,7 +57,7 @@ def materialize(project: Path, validated: Path) -> dict[str, Any]:
         "rows": dict(now.rows),
         "written": {view: written.get(view, 0) for view in now.rows},
         "quality": list(now.quality),
-        "removed": remove_unused(store, now, configuration, stores.tracking_uri),
+        "removed": remove_unused(store, now, settings, locations.tracking_uri),
         **({} if now.example_entity is None else {"example_entity": now.example_entity}),
     }
 

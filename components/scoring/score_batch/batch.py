@@ -14,15 +14,14 @@ import pyarrow.parquet as pq
 
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.data.tables import read_manifest
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
 from kfp_lifecycle.features.offline.store import compute_view_values
 from kfp_lifecycle.modelling.dataset import model_inputs
-from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer
+from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer, decided
 from kfp_lifecycle.registry.champion import Champion, require_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
@@ -31,11 +30,22 @@ SCORES_FILE = "scores.parquet"
 BASELINE_FILE = "baseline/reference.parquet"
 
 
-def score_batch(project: Path, validated: Path, scores: Path, validated_uri: str = "") -> dict[str, Any]:
+def score_batch(
+    settings: Configuration,
+    locations: Locations,
+    feature_repo: Path,
+    label_query: Path,
+    validated: Path,
+    scores: Path,
+    validated_uri: str = "",
+) -> dict[str, Any]:
     """Score everyone who is there as of the newest row.
 
     Args:
-        project: The project artifact.
+        settings: What the step was given of the configuration.
+        locations: The registry and the `offline_store`.
+        feature_repo: The feature definitions.
+        label_query: The SQL file whose entities are scored.
         validated: The validated tables.
         scores: Folder to write; it appears whole or not at all.
         validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
@@ -47,21 +57,20 @@ def score_batch(project: Path, validated: Path, scores: Path, validated_uri: str
         ContractViolation: no model is in production or cannot be had, it was trained on other feature definitions, or
             nobody is there to be scored.
     """
-    configuration, stores = load_configuration(project), load_stores(project)
-    champion = require_champion(stores.tracking_uri, configuration.deployment.model)
-    definitions = load_definitions(project, configuration)
+    champion = require_champion(locations.tracking_uri, settings.deployment.model)
+    definitions = load_definitions(feature_repo, settings)
     # The online store keeps times in whole seconds; a batch is to give the same scores.
     as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
     with complete_folder(scores) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         scratch = Path(temporary)
-        check_definitions(champion, champion.description(scratch / "description"), definitions, configuration)
+        check_definitions(champion, champion.description(scratch / "description"), definitions, settings)
         model = ModelFolder(champion.fetch(scratch / "champion"))
         reference = pd.read_parquet(model.folder / BASELINE_FILE)
         views = definitions.views_of(definitions.features)
         compute_view_values(
-            stores.offline_store, validated, validated_uri, configuration, definitions, views, [as_of], scratch
+            locations.offline_store, validated, validated_uri, settings, definitions, views, [as_of], scratch
         )
-        entities = current_entities(project, validated, configuration, definitions, as_of)
+        entities = current_entities(settings, definitions, label_query, validated, as_of)
         history = FeatureHistory(definitions, scratch)
         # One thread, as in the server: with several, sums differ in their last digit.
         scorer = model.scorer(threads=1)
@@ -103,7 +112,7 @@ def check_definitions(
 
 
 def current_entities(
-    project: Path, validated: Path, configuration: Configuration, definitions: Definitions, as_of: datetime
+    configuration: Configuration, definitions: Definitions, label_query: Path, validated: Path, as_of: datetime
 ) -> pa.Table:
     """Who is there at `as_of`: those whom the label's query would label at that moment.
 
@@ -113,15 +122,17 @@ def current_entities(
     Raises:
         ContractViolation: the query fails, or nobody is there.
     """
-    file = project / configuration.label.query
+    name = configuration.label.query
     with session(validated) as connection:
         show_tables(connection, validated, configuration.source.tables, as_of=None)
         horizon = as_of + timedelta(days=configuration.label.horizon_days)
         moments = {"snapshot": as_of, "horizon": horizon}
-        found = run_query(connection, definitions, file, moments, columns={}, timestamp=as_of).read_all()
+        found = run_query(
+            connection, definitions, label_query, moments, columns={}, timestamp=as_of, name=name
+        ).read_all()
     if not len(found):
         raise ContractViolation(
-            f"{file.name} finds nobody at {as_of:%Y-%m-%d %H:%M:%S}, the time of the newest row, so that there is "
+            f"{name} finds nobody at {as_of:%Y-%m-%d %H:%M:%S}, the time of the newest row, so that there is "
             "nothing to score. See that the tables are complete, or correct label.query."
         )
     return found
@@ -158,7 +169,7 @@ def score_rows(
             key: entities[key],
             "as_of": entities[TIMESTAMP],
             "score": pa.array(score.astype("float64")),
-            "decision": pa.array(score.astype("float64") >= threshold),
+            "decision": pa.array(decided(score, threshold)),
             **top_reasons(inputs, differences, scorer.features, usual),
             "model_version": pa.array([version] * len(inputs), pa.string()),
         }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kfp_lifecycle.modelling.dataset import Feature
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.modelling.scoring import Scorer
 
 REASONS = 3

@@ -14,11 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.training.train_model.parity import check_parity
 from kfp_lifecycle.components.training.train_model.stages import timed
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
-from kfp_lifecycle.modelling.dataset import Feature, Part, TrainingSet
+from kfp_lifecycle.modelling.dataset import Part, TrainingSet
 from kfp_lifecycle.modelling.decisions import best_threshold
 from kfp_lifecycle.modelling.estimator import build_encoder, build_estimator, column_weights, fit, row_weights
 from kfp_lifecycle.modelling.export import export_onnx

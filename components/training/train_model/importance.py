@@ -11,7 +11,8 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from kfp_lifecycle.modelling.dataset import Feature, Part
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.modelling.estimator import encoded_columns
 
 MOST_ROWS = 5000

@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.training import Training
-from kfp_lifecycle.modelling.dataset import Feature, Part
+from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.modelling.estimator import build_encoder, build_estimator, fit, row_weights
 
 # The curve's own models see at most this many rows, so that it costs seconds at any size.

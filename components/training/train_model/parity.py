@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kfp_lifecycle.modelling.dataset import Feature
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.runtime.contract import ContractViolation
 
