@@ -9,15 +9,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from kfp_lifecycle.components.deployment.release_model.component import release_model
 from kfp_lifecycle.components.deployment.release_model.targets import release_to_target
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.serving.client import Answer, Client, v2_request
 
 ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {
+    "entity": {"name": "device", "key": "device_id"},
+    "deployment": {"model": "devices", "requests_per_step": 20, "max_latency_p99_ms": 2000},
+}
 INPUTS = [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}]
 REQUEST = v2_request(INPUTS, [{"temperature": 30.0, "site": "north"}])
 
@@ -41,27 +45,26 @@ class Place:
         self.serving = folder / "serving"
         self.predictions = folder / "predictions"
 
-    def project(self, model: Path, **deployment: Any) -> Path:
-        """The project artifact of a model, with settings of its deployment."""
-        project = self.folder / f"project-{model.name}"
-        project.mkdir(parents=True, exist_ok=True)
-        values = yaml.safe_load((model / "pipeline.yaml").read_text())
-        values["deployment"] |= {"http_port": self.port, **deployment}
-        (project / "pipeline.yaml").write_text(yaml.safe_dump(values))
-        stores = Locations(
+    def settings(self, **deployment: Any) -> Configuration:
+        """What a release is given, with settings of the deployment."""
+        values = {**SETTINGS, "deployment": {**SETTINGS["deployment"], "http_port": self.port, **deployment}}
+        return given_settings(values, release_model.reads, "release_model")
+
+    def locations(self) -> Locations:
+        """Where a release leads."""
+        return Locations(
             tracking_uri="sqlite://",
             dataset_remote=str(self.folder),
             online_store="",
             prediction_log=str(self.predictions),
             serving=f"local:{self.serving}",
         )
-        save_stores(stores, project)
-        return project
 
     def release(self, model: Path, **deployment: Any) -> dict[str, Any]:
         """Release a model and read the record."""
         destination = self.folder / f"{model.name}.json"
-        release_to_target(self.project(model, **deployment), model, model.as_uri(), destination)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        release_to_target(self.settings(**deployment), self.locations(), model, model.as_uri(), destination)
         record: dict[str, Any] = json.loads(destination.read_text())
         return record
 

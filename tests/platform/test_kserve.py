@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +15,36 @@ from kubernetes import client as kubernetes
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.container import IMAGE_VARIABLE, Container, serving_container
+from kfp_lifecycle.serving.container import (
+    IMAGE_VARIABLE,
+    SECRETS_VARIABLE,
+    VOLUMES_VARIABLE,
+    Container,
+    serving_container,
+)
 from kfp_lifecycle.serving.release.kserve.inference_service import inference_service, storage_uri
 from kfp_lifecycle.serving.release.kserve.live_service import VERSION, VERSION_BEFORE
 
 DEFINITION = Path(__file__).resolve().parents[3] / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
-STORES = Locations(
+LOCATIONS = Locations(
     tracking_uri="http://mlflow",
     dataset_remote="s3://datasets",
     online_store="redis://:${REDIS_PASSWORD}@redis:6379",
     prediction_log="/predictions",
     serving="kserve:models",
 )
+SECRETS = {"redis": {"password": "REDIS_PASSWORD"}, "mlflow": {"password": "MLFLOW_TRACKING_PASSWORD"}}
 
 
 def manifest(container: Container, **volumes: str) -> dict[str, Any]:
     service = inference_service(
         "models",
         Deployment(model="churn"),
-        STORES,
+        LOCATIONS,
         version="3",
         before="2",
         uri="minio://bucket/run/model",
-        container=container,
-        volumes=volumes,
-        secrets={"redis": {"password": "REDIS_PASSWORD"}, "mlflow": {"password": "MLFLOW_TRACKING_PASSWORD"}},
+        container=replace(container, volumes=volumes, secrets=SECRETS),
     )
     found: dict[str, Any] = kubernetes.ApiClient().sanitize_for_serialization(service)
     return found
@@ -130,4 +137,19 @@ def test_a_model_that_no_pod_can_read_is_refused() -> None:
 def test_a_cluster_release_that_was_compiled_for_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(IMAGE_VARIABLE, raising=False)
     with pytest.raises(ContractViolation, match="Compile the pipeline for a cluster"):
+        serving_container()
+
+
+def test_a_step_learns_from_its_variables_which_secrets_and_volumes_servers_get(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
+    for name in (SECRETS_VARIABLE, VOLUMES_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    assert (serving_container().secrets, serving_container().volumes) == ({}, {})
+    monkeypatch.setenv(SECRETS_VARIABLE, json.dumps(SECRETS))
+    monkeypatch.setenv(VOLUMES_VARIABLE, '{"predictions": "/predictions"}')
+    assert (serving_container().secrets, serving_container().volumes) == (SECRETS, {"predictions": "/predictions"})
+    monkeypatch.setenv(VOLUMES_VARIABLE, "[]")
+    with pytest.raises(ContractViolation, match=f"{VOLUMES_VARIABLE} is not what compile.py writes"):
         serving_container()

@@ -13,16 +13,17 @@ import yaml
 from kserve_cluster import Cluster, InferenceService, serve
 from kubernetes.config import kube_config
 
-from kfp_lifecycle.compilation.pipeline import ROOT
+from kfp_lifecycle.components.deployment.release_model.component import release_model
 from kfp_lifecycle.components.deployment.release_model.targets import release_to_target
 from kfp_lifecycle.components.deployment.rollback_model.reversal import roll_back
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.container import IMAGE_VARIABLE
 from kfp_lifecycle.serving.release.kserve import live_service
 
-STORES = Locations(
+LOCATIONS = Locations(
     tracking_uri="http://mlflow",
     dataset_remote="s3://datasets",
     online_store="redis://redis:6379",
@@ -32,7 +33,7 @@ STORES = Locations(
 
 
 class Place:
-    """A project whose models are released to the stand-in."""
+    """A place whose models are released to the stand-in."""
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
@@ -42,14 +43,12 @@ class Place:
     def service(self) -> InferenceService:
         return self.cluster.services["models", "devices"]
 
-    def project(self, **deployment: Any) -> Path:
-        project = self.folder / "project"
-        project.mkdir(exist_ok=True)
-        values = yaml.safe_load((ROOT / "pipeline.yaml").read_text())
-        values["deployment"] = {"model": "devices", "requests_per_step": 5, "steps": [20, 100], **deployment}
-        (project / "pipeline.yaml").write_text(yaml.safe_dump(values))
-        save_stores(STORES, project)
-        return project
+    def settings(self, **deployment: Any) -> Configuration:
+        values = {
+            "entity": {"name": "device", "key": "device_id"},
+            "deployment": {"model": "devices", "requests_per_step": 5, "steps": [20, 100], **deployment},
+        }
+        return given_settings(values, release_model.reads, "release_model")
 
     def release(self, version: str, served: float = 0.5, **deployment: Any) -> dict[str, Any]:
         """Release a version that was registered with the score 0.5."""
@@ -60,14 +59,14 @@ class Place:
         (model / "model.json").write_text(json.dumps({"version": version, "inputs": inputs}))
         (model / "serving.json").write_text(json.dumps({"examples": [{"features": {"temperature": 1}, "score": 0.5}]}))
         record = self.folder / "deployment.json"
-        release_to_target(self.project(**deployment), model, f"s3://bucket/model-{version}", record)
+        release_to_target(self.settings(**deployment), LOCATIONS, model, f"s3://bucket/model-{version}", record)
         found: dict[str, Any] = json.loads(record.read_text())
         return found
 
     def back(self) -> dict[str, Any]:
         """Run the rollback step."""
         record = self.folder / "rollback.json"
-        roll_back(self.project(), record)
+        roll_back(self.settings(), LOCATIONS, record)
         found: dict[str, Any] = json.loads(record.read_text())
         return found
 

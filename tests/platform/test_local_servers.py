@@ -98,7 +98,7 @@ def test_releases_under_load_lose_no_request_and_keep_the_address(place: Place, 
     with Load(place.port) as load:
         second = place.release(models["2"], strategy="canary", steps=[20, 100])
         third = place.release(models["3"], strategy="blue_green")
-        roll_back(place.project(models["3"]), place.folder / "rollback.json")
+        roll_back(place.settings(), place.locations(), place.folder / "rollback.json")
     returned = json.loads((place.folder / "rollback.json").read_text())
     assert {status for status, _ in load.answers} == {200}
     assert {version for _, version in load.answers} == {"1", "2", "3"}
@@ -199,20 +199,20 @@ def test_a_server_that_cannot_start_ends_the_release_with_its_last_words(
 
 
 def test_an_interrupted_release_leaves_the_champion_with_all_traffic(served: Place, models: dict[str, Path]) -> None:
-    project = served.project(models["2"], steps=[50, 100], requests_per_step=100_000)
+    deployment = {"steps": [50, 100], "requests_per_step": 100_000}
     code = (
-        "from pathlib import Path; "
-        "from kfp_lifecycle.components.deployment.release_model.targets import release_to_target as r; "
-        f"r(Path({str(project)!r}), Path({str(models['2'])!r}), '', Path({str(served.folder / 'never.json')!r}))"
+        "from pathlib import Path; from local_release import Place; "
+        f"Place(Path({str(served.folder)!r}), {served.port}).release(Path({str(models['2'])!r}), **{deployment!r})"
     )
-    release = subprocess.Popen([str(interpreter("platform")), "-c", code], env={**os.environ, "PYTHONPATH": "."})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", str(Path(__file__).parent)])}
+    release = subprocess.Popen([str(interpreter("platform")), "-c", code], env=environment)
     deadline = time.monotonic() + 60
     while "2" not in {served.ask().headers.get("x-model-version") for _ in range(5)} and time.monotonic() < deadline:
         time.sleep(0.1)
     release.send_signal(signal.SIGTERM)
     assert release.wait(30) == 128 + signal.SIGTERM
     assert {served.ask().headers["x-model-version"] for _ in range(20)} == {"1"}
-    assert not (served.folder / "never.json").exists()
+    assert not (served.folder / f"{models['2'].name}.json").exists()
 
 
 def test_a_rollback_without_an_earlier_version_says_so(served: Place, models: dict[str, Path]) -> None:

@@ -14,11 +14,11 @@ import pytest
 from kfp import compiler, dsl
 from kfp.dsl import PipelineTaskFinalStatus
 
-from kfp_lifecycle.compilation.component import component
 from kfp_lifecycle.components.operations.notify.component import notify
 from kfp_lifecycle.components.operations.notify.delivery import ATTEMPTS, deliver
 from kfp_lifecycle.components.operations.notify.message import LONGEST_REASON, describe_end
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
+from kfp_lifecycle.runtime.component import component
 
 SECRET = "T024-B911-x9s8d7f6"
 
@@ -87,8 +87,21 @@ def test_a_done_run_is_told_without_a_reason() -> None:
     assert (end.state, end.headline, end.reason) == ("done", "training: done.", "")
 
 
-def test_a_cancelled_run_is_told_as_stopped() -> None:
-    assert describe_end(status("CANCELLED"), "training").headline == "training: stopped before its end."
+@pytest.mark.parametrize("word", ["COMPLETE", "CACHED", "SKIPPED", "SUCCEEDED", "complete"])
+def test_a_run_on_kubeflow_that_is_complete_or_cached_is_told_as_done(word: str) -> None:
+    assert describe_end(status(word, "exit-handler-1", None), "training").headline == "training: done."
+
+
+@pytest.mark.parametrize("word", ["CANCELLED", "CANCELED"])
+def test_a_cancelled_run_is_told_as_stopped(word: str) -> None:
+    assert describe_end(status(word), "training").headline == "training: stopped before its end."
+
+
+@pytest.mark.parametrize("word", ["PAUSED", ""])
+def test_a_state_of_another_platform_is_repeated_and_is_no_failure(word: str) -> None:
+    end = describe_end(status(word, "exit-handler-1", None), "training")
+    assert (end.state, end.headline) == ("unknown", "training: ended.")
+    assert (word or "no word at all") in end.text
 
 
 def test_the_exit_handlers_own_name_is_not_told_as_the_failed_step() -> None:

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from kfp_lifecycle.compilation.component import Target, components_of
 from kfp_lifecycle.config.deployment import Deployment
-from kfp_lifecycle.runtime.closure import ROOT, archive
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, quantile
 from kfp_lifecycle.serving.release.release import Example, Observation, Stage, judge, plan, release
@@ -109,8 +107,3 @@ def test_a_candidate_is_not_blamed_for_a_machine_on_which_its_champion_is_as_slo
 def test_a_quantile_is_the_nearest_rank() -> None:
     values = [float(value) for value in range(1, 101)]
     assert (quantile(values, 0.5), quantile(values, 0.99), quantile([3.0], 0.99)) == (50.0, 99.0, 3.0)
-
-
-@pytest.mark.parametrize("name", ["validate_serving", "release_model", "rollback_model"])
-def test_a_component_s_code_fits_a_process_argument(name: str) -> None:
-    assert len(archive(components_of(ROOT)[name].files(Target("local")))) < 64 * 1024

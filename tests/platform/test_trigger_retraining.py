@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from kfp_lifecycle.components.monitoring.trigger_retraining.component import trigger_retraining
 from kfp_lifecycle.components.monitoring.trigger_retraining.request import announce, write_request
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.runtime.contract import ContractViolation
 
-PROJECT = Path(__file__).parents[2]
+SETTINGS = trigger_retraining.given({"name": "machines"})
 
 
 def drift(folder: Path, decision: str) -> Path:
@@ -30,12 +30,12 @@ def drift(folder: Path, decision: str) -> Path:
 
 
 def test_a_request_names_the_reason_the_columns_and_the_command(tmp_path: Path) -> None:
-    returned = write_request(PROJECT, drift(tmp_path / "drift", "retrain"), tmp_path / "request")
+    returned = write_request(SETTINGS, drift(tmp_path / "drift", "retrain"), tmp_path / "request")
     content = json.loads((tmp_path / "request").read_text("utf-8"))
     assert content["reason"].startswith("The score drifted")
     assert content["columns"] == [{"column": "wärme", "aspect": "values", "change": "median 3 → 9"}]
     assert content["command"].startswith("lifecycle run training --project")
-    assert content["project"] == load_configuration(PROJECT).name
+    assert content["project"] == "machines"
     said = announce(returned)
     assert "wärme: median 3 → 9" in said
     assert "Nothing was started" in said
@@ -44,10 +44,10 @@ def test_a_request_names_the_reason_the_columns_and_the_command(tmp_path: Path) 
 @pytest.mark.parametrize("decision", ["keep", "undecided"])
 def test_nothing_is_requested_without_a_decision_to_retrain(tmp_path: Path, decision: str) -> None:
     with pytest.raises(ContractViolation, match=f"decides `{decision}`"):
-        write_request(PROJECT, drift(tmp_path / "drift", decision), tmp_path / "request")
+        write_request(SETTINGS, drift(tmp_path / "drift", decision), tmp_path / "request")
     assert not (tmp_path / "request").exists()
 
 
 def test_a_missing_decision_is_named(tmp_path: Path) -> None:
     with pytest.raises(ContractViolation, match=r"drift\.json holds no drift decision"):
-        write_request(PROJECT, tmp_path, tmp_path / "request")
+        write_request(SETTINGS, tmp_path, tmp_path / "request")

@@ -18,7 +18,8 @@ def notify(
 
     Args:
         status: How the steps of the run ended; the platform fills it in.
-        message: What was said. metadata: `state` (`done`, `failed`, `stopped` or `unknown`), `delivered` (whether it was sent).
+        message: What was said. metadata: `state` (`done`, `failed`, `stopped` or `unknown`), `delivered` (whether it
+            was sent).
         pipeline: The pipeline's name.
         webhook_url: Where to send the message, as Slack, Mattermost and Teams receive it. Empty: what the variable
             LIFECYCLE_WEBHOOK_URL says, which a cluster fills from a secret; without it the message is sent nowhere.
