@@ -1,9 +1,10 @@
-"""Serving container on a cluster: its image, what it installs on it, its program, its secrets and volumes."""
+"""Serving container on a cluster: its image, its program, its secrets and volumes."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -14,7 +15,6 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving import start_server
 
 IMAGE_VARIABLE = "LIFECYCLE_SERVING_IMAGE"
-PACKAGES_VARIABLE = "LIFECYCLE_SERVING_PACKAGES"
 SECRETS_VARIABLE = "LIFECYCLE_SERVING_SECRETS"
 VOLUMES_VARIABLE = "LIFECYCLE_SERVING_VOLUMES"
 Value = TypeVar("Value")
@@ -27,8 +27,6 @@ class Container:
     """What a server runs on."""
 
     image: str
-    packages: str = ""
-    """One pin a line, to be installed at each start; none where the image holds them."""
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Kubernetes secrets of the namespace: by name the variable that each key becomes."""
     volumes: Mapping[str, str] = field(default_factory=dict)
@@ -40,9 +38,14 @@ class Container:
         return ["python", "-s", "-c", inspect.getsource(start_server)]
 
     @property
+    def is_stock(self) -> bool:
+        """Whether it is a plain Python image: it has no user of its own, and the server installs its packages."""
+        return re.match(r"(.*/)?python[:@]", self.image) is not None
+
+    @property
     def variables(self) -> dict[str, str]:
-        """What the program is told. A user without a home gets one that can be written."""
-        return {PACKAGES_VARIABLE: self.packages, "HOME": "/tmp"} if self.packages else {}
+        """What the program is told. A stock image has no home for its user: it gets one that can be written."""
+        return {"HOME": "/tmp"} if self.is_stock else {}
 
 
 def serving_container() -> Container:
@@ -59,7 +62,6 @@ def serving_container() -> Container:
         )
     return Container(
         image,
-        os.environ.get(PACKAGES_VARIABLE, ""),
         _variable(SECRETS_VARIABLE, dict[str, dict[str, str]]),
         _variable(VOLUMES_VARIABLE, dict[str, str]),
     )

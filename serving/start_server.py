@@ -1,4 +1,4 @@
-"""What a serving container on a cluster runs first: install what its image lacks, fetch the model, become its server.
+"""Entry point of a serving container on a cluster: fetch the model, install what the image lacks, become its server.
 
 Runs alone (`python -c`), on an image that holds nothing of this library.
 """
@@ -16,23 +16,26 @@ import venv
 STORAGE = os.environ.get("STORAGE_EMULATOR_HOST", "https://storage.googleapis.com")
 METADATA = os.environ.get("GCE_METADATA_HOST", "metadata.google.internal")
 FOLDER = pathlib.Path(os.environ.get("MODEL_FOLDER", "/tmp/model"))
+# An image that was built from a lock says which one: `serving-<digest>`.
+ENVIRONMENT = os.environ.get("LIFECYCLE_ENVIRONMENT", "")
 
 
-def interpreter_with(packages: list[str]) -> str:
-    """The Python that has some packages: this one where there are none to add, or one of a new virtual environment.
+def interpreter_with(lock: pathlib.Path) -> str:
+    """The Python that has the packages of a lock: this one where its image was built from one, or one of a new virtual
+    environment.
 
     Args:
-        packages: Every pin of a lock, so that pip has nothing to resolve.
+        lock: Requirements with hashes, complete, so that pip has nothing to resolve. There may be none.
     """
-    if not packages:
+    if ENVIRONMENT.startswith("serving-") or not lock.is_file():
         return sys.executable
     folder = pathlib.Path(tempfile.mkdtemp(prefix="serving-environment-"))
     venv.create(folder, with_pip=False)
     python = str(folder / "bin" / "python")
-    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
-    print(f"installing the {len(packages)} packages of the serving environment", flush=True)
-    installed = subprocess.run([*pip, "install", "--no-deps", "--no-cache-dir", "--quiet", *packages], check=False)
-    if installed.returncode:
+    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install", "--no-deps"]
+    print(f"installing the {lock.read_text('utf-8').count('==')} packages of the serving environment", flush=True)
+    options = ["--no-cache-dir", "--quiet", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+    if subprocess.run([*pip, *options], check=False).returncode:
         sys.exit("the serving environment could not be installed: the lines above say why")
     return python
 
@@ -75,11 +78,11 @@ def fetch(uri: str, folder: pathlib.Path) -> int:
 
 def main() -> None:
     """Make the environment and the model stand here, and become the server."""
-    python = interpreter_with(os.environ.get("LIFECYCLE_SERVING_PACKAGES", "").splitlines())
     # Vertex AI names the model's place; KServe has put the model into its folder before.
     uri = os.environ.get("AIP_STORAGE_URI", "")
     if uri and not fetch(uri, FOLDER):
         sys.exit(f"there is no model at {uri}")
+    python = interpreter_with(FOLDER / "code" / "requirements.txt")
     os.chdir(FOLDER / "code")
     os.execv(
         python, [python, "-s", "-m", "kfp_lifecycle.serving.server.server", f"--model_dir={FOLDER}", *sys.argv[1:]]

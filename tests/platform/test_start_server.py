@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from kfp_lifecycle.serving.container import PACKAGES_VARIABLE, Container
+from kfp_lifecycle.serving.container import Container
 
 # In place of the model's own server: says what it was started with.
 SERVER = """
@@ -70,13 +71,21 @@ def test_on_an_image_that_holds_everything_it_becomes_the_server(model: Path) ->
     assert said["engine"] is None
 
 
-def test_on_a_stock_image_it_installs_the_pins_first_and_where_it_may_write(
+def lock(model: Path, wheel: Path) -> None:
+    """What register_model writes beside the server's code."""
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    nowhere = f'tiny_absent==1.0 ; sys_platform == "win32" \\\n    --hash=sha256:{"0" * 64}\n'
+    text = f"tiny_engine==1.0 \\\n    --hash=sha256:{digest}\n{nowhere}"
+    (model / "code" / "requirements.txt").write_text(text)
+
+
+def test_on_a_stock_image_it_installs_the_lock_first_and_where_it_may_write(
     model: Path, wheels: Path, tmp_path: Path
 ) -> None:
     writable = tmp_path / "tmp"
     writable.mkdir()
-    pins = 'tiny_engine==1.0\ntiny_absent==1.0 ; sys_platform == "win32"'
-    variables = Container("python:3.11-slim", pins).variables | {"HOME": str(writable), "TMPDIR": str(writable)}
+    lock(model, next(wheels.iterdir()))
+    variables = Container("python:3.11-slim").variables | {"HOME": str(writable), "TMPDIR": str(writable)}
     ended = start("--version=3", MODEL_FOLDER=str(model), PIP_FIND_LINKS=str(wheels), **variables)
     assert ended.returncode == 0, ended.stderr
     said = json.loads(ended.stdout.splitlines()[-1])
@@ -84,9 +93,28 @@ def test_on_a_stock_image_it_installs_the_pins_first_and_where_it_may_write(
     assert Path(said["python"]).is_relative_to(writable)
 
 
+def test_on_an_image_that_was_built_from_a_lock_nothing_is_installed(model: Path, wheels: Path) -> None:
+    lock(model, next(wheels.iterdir()))
+    ended = start(MODEL_FOLDER=str(model), LIFECYCLE_ENVIRONMENT="serving-0123456789ab")
+    assert json.loads(ended.stdout)["engine"] is None
+
+
+def test_a_package_with_other_bytes_than_the_lock_s_ends_it_before_the_server_starts(
+    model: Path, wheels: Path, tmp_path: Path
+) -> None:
+    wheel = next(wheels.iterdir())
+    lock(model, wheel)
+    with zipfile.ZipFile(wheel, "a") as changed:
+        changed.writestr("tiny_engine_too.py", "")
+    ended = start(MODEL_FOLDER=str(model), PIP_FIND_LINKS=str(wheels), TMPDIR=str(tmp_path))
+    assert ended.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in ended.stderr
+    assert "could not be installed" in ended.stderr
+
+
 def test_packages_that_cannot_be_had_end_it_before_the_server_starts(model: Path, tmp_path: Path) -> None:
-    variables = {PACKAGES_VARIABLE: "nowhere_to_be_found==1.0", "TMPDIR": str(tmp_path)}
-    ended = start(MODEL_FOLDER=str(model), **variables)
+    (model / "code" / "requirements.txt").write_text(f"nowhere_to_be_found==1.0 --hash=sha256:{'0' * 64}\n")
+    ended = start(MODEL_FOLDER=str(model), TMPDIR=str(tmp_path))
     assert ended.returncode == 1
     assert "nowhere_to_be_found" in ended.stderr
     assert "could not be installed" in ended.stderr

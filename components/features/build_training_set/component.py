@@ -2,28 +2,41 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="modelling")
-def build_training_set(project: Input[Artifact], validated: Input[Dataset], training_set: Output[Dataset]) -> None:
-    """Join features to labels at a row of past moments, so that each row holds only what was known at its moment.
+@component(
+    environment="modelling",
+    reads=("name", "entity", "source.tables", "features", "label", "snapshots", "split", "training.weight"),
+    locations=("offline_store",),
+)
+def build_training_set(
+    settings: dict,
+    feature_repo: Input[Artifact],
+    label_query: Input[Artifact],
+    validated: Input[Dataset],
+    training_set: Output[Dataset],
+) -> None:
+    """Point-in-time join of features and labels, divided by time.
 
     For each snapshot every table is cut to the rows that had happened and had arrived, the SQL of each feature view
-    runs on what is left (in the step, or in the warehouse that the target's `offline_store` names), and the values are
-    joined to the labels as Feast joins them. Train, validation and test follow
-    each other in time, a label's horizon apart. Before the set is handed on, a sample of its newest rows is asked of
-    the server's own code over an online store filled for the purpose: a difference of one bit stops the run.
+    runs on what is left (in the step, or in the warehouse that the location `offline_store` names), and the values are
+    joined to the labels as Feast joins them. Train, validation and test follow each other in time, a label's horizon
+    apart. Before the set is handed on, a sample of its newest rows is asked of the server's own code over an online
+    store filled for the purpose: a difference of one bit stops the run.
 
     Args:
-        project: The project, as `load_project` gives it: `snapshots`, `label`, `split`, `features` and its feature
-            repository say what to build.
+        settings: `source.tables` name the times that tables are cut by, `snapshots` the dates, `entity`, `label` and
+            `features` what is joined, `training.weight` a column that is carried along, `split` the parts.
+        feature_repo: Folder with the feature definitions: `features.py` and one `<view>.sql` for each feature view.
+        label_query: The SQL file that labels entities.
         validated: The tables, as `validate_data` gives them.
         training_set: `train.parquet`, `validation.parquet` and `test.parquet`, sorted by time and entity key, numeric
-            features as float64, categorical as string, missing as null; and `training_set.json`. Metadata: `rows` and
-            `positives` by part, `features` (how many), `snapshots` (dates by part), `left_out` (dates of the snapshots
-            between the parts) and `rows_left_out` (how many rows they had), `skew` (what was compared with the online
-            path), `feature_version`, `data_version` (DVC's), `as_of`, `summary`.
+            features as float64, categorical as string, missing as null; `feature_repo/`, a copy of the definitions; and
+            `training_set.json`. Metadata: `rows` and `positives` by part, `features` (how many), `snapshots` (dates by
+            part), `left_out` (dates of the snapshots between the parts) and `rows_left_out` (how many rows they had),
+            `skew` (what was compared with the online path), `feature_version`, `data_version` (DVC's), `as_of`,
+            `summary`.
     """
     from pathlib import Path
 
@@ -32,7 +45,15 @@ def build_training_set(project: Input[Artifact], validated: Input[Dataset], trai
     with step(training_set):
         from kfp_lifecycle.components.features.build_training_set.training_set import build
 
-        description = build(Path(project.path), Path(validated.path), Path(training_set.path), validated.uri)
+        description = build(
+            build_training_set.given(settings),
+            build_training_set.located(),
+            Path(feature_repo.path),
+            Path(label_query.path),
+            Path(validated.path),
+            Path(training_set.path),
+            validated.uri,
+        )
         copied = ("rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of")
         training_set.metadata.update({name: description[name] for name in copied})
         training_set.metadata["data_version"] = validated.metadata["version"]

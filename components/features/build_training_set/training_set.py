@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.components.features.build_training_set.skew import check_skew
 from kfp_lifecycle.components.features.build_training_set.split import (
     PARTS,
@@ -25,7 +26,6 @@ from kfp_lifecycle.components.features.build_training_set.split import (
 )
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.data.tables import read_manifest
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, copy_definitions, load_definitions
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
@@ -67,7 +67,7 @@ def build(
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
     """
     definitions = load_definitions(feature_repo, settings)
-    as_of = read_manifest(validated).as_of.replace(tzinfo=UTC)
+    as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC)
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
         labels = write_labels(settings, definitions, label_query, validated, as_of, scratch)
@@ -131,7 +131,8 @@ def write_labels(
                 wrong = rows.filter(pc.invert(known))
                 raise ContractViolation(
                     f"{configuration.label.query} must label every {definitions.key} 0 or 1; at "
-                    f"{snapshot:%Y-%m-%d %H:%M:%S} it gave {wrong[label][0].as_py()} for {definitions.key} {wrong[definitions.key][0].as_py()} "
+                    f"{snapshot:%Y-%m-%d %H:%M:%S} it gave {wrong[label][0].as_py()} for "
+                    f"{definitions.key} {wrong[definitions.key][0].as_py()} "
                     f"({wrong.num_rows:,} such rows). Leave out whoever was not there at $snapshot."
                 )
             files[snapshot] = scratch / f"label-{len(files)}.parquet"

@@ -6,9 +6,9 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.data.tables import read_manifest
 from kfp_lifecycle.features.definitions import load_definitions
 from kfp_lifecycle.features.online.filling import digest_of, fill
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
@@ -37,7 +37,7 @@ def materialize(settings: Configuration, locations: Locations, feature_repo: Pat
     """
     definitions = load_definitions(feature_repo, settings)
     # The store keeps times in whole seconds.
-    as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
+    as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC, microsecond=0)
     store = OnlineStore(locations.online_store, settings.name, definitions, create=True)
     written: dict[str, int]
     held, digest = store.materialized(), digest_of(validated, settings.source.tables)

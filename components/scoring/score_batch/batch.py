@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.data.tables import read_manifest
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
@@ -60,7 +60,7 @@ def score_batch(
     champion = require_champion(locations.tracking_uri, settings.deployment.model)
     definitions = load_definitions(feature_repo, settings)
     # The online store keeps times in whole seconds; a batch is to give the same scores.
-    as_of = read_manifest(validated).as_of.replace(tzinfo=UTC, microsecond=0)
+    as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC, microsecond=0)
     with complete_folder(scores) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         scratch = Path(temporary)
         check_definitions(champion, champion.description(scratch / "description"), definitions, settings)

@@ -2,20 +2,34 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="modelling", cached=False)
-def score_batch(project: Input[Artifact], validated: Input[Dataset], scores: Output[Dataset]):
-    """Score every current entity with the champion's ONNX model, and name the features that move each score most.
+@component(
+    environment="modelling",
+    reads=("name", "entity", "source.tables", "features", "label", "training.weight", "deployment.model"),
+    locations=("tracking_uri", "offline_store"),
+    cached=False,
+)
+def score_batch(
+    settings: dict,
+    feature_repo: Input[Artifact],
+    label_query: Input[Artifact],
+    validated: Input[Dataset],
+    scores: Output[Dataset],
+):
+    """Batch scoring with the champion's ONNX model, with the features that move each score most.
 
-    Who is current, the label's query says, asked at the time of the newest row. Features are computed as for training
+    Who is scored, the label's query says, asked at the time of the newest row. Features are computed as for training
     and scored as by the server, so that both give the same score. A reason is the difference that one feature makes:
     the score, less what it would be with that feature at the training data's median or most frequent value (occlusion;
     the differences need not add up).
 
     Args:
-        project: The project; its stores say where the registry is.
+        settings: `source.tables` name the times that tables are cut by; `name`, `entity`, `label`, `features` and
+            `training.weight` say what the definitions have to fit; `deployment.model` names the champion's model.
+        feature_repo: Folder with the feature definitions: `features.py` and one `<view>.sql` for each feature view.
+        label_query: The SQL file that labels entities.
         validated: The tables, as `validate_data` gives them.
         scores: `scores.parquet`: the entity key, `as_of`, `score` (0 to 1), `decision` (the score reaches the model's
             threshold), `reason_1` to `reason_3` in words, strongest first, and `model_version`. metadata: `rows`,
@@ -28,5 +42,13 @@ def score_batch(project: Input[Artifact], validated: Input[Dataset], scores: Out
     with step(scores):
         from kfp_lifecycle.components.scoring.score_batch import batch
 
-        places = (Path(project.path), Path(validated.path), Path(scores.path))
-        scores.metadata.update(batch.score_batch(*places, validated_uri=validated.uri))
+        scored = batch.score_batch(
+            score_batch.given(settings),
+            score_batch.located(),
+            Path(feature_repo.path),
+            Path(label_query.path),
+            Path(validated.path),
+            Path(scores.path),
+            validated_uri=validated.uri,
+        )
+        scores.metadata.update(scored)

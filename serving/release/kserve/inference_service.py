@@ -111,7 +111,7 @@ def inference_service(
             allow_privilege_escalation=False,
             run_as_non_root=True,
             # An image of our own has its user; a cluster may insist on choosing another.
-            run_as_user=USER if container.packages else None,
+            run_as_user=USER if container.is_stock else None,
             capabilities=kubernetes.V1Capabilities(drop=["ALL"]),
         ),
     )
