@@ -1,5 +1,7 @@
-"""`python -m lifecycle` is `lifecycle`."""
+"""`python -m kfp_lifecycle.cli` is `lifecycle`."""
+
+import sys
 
 from kfp_lifecycle.cli.cli import main
 
-main()
+sys.exit(main())

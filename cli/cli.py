@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import webbrowser
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kfp_lifecycle.cli.compilation import compile_pipelines
 from kfp_lifecycle.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, AsJson, Project, err, out, project_folder, refuse
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.schema import schema
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import configuration_schema
-from kfp_lifecycle.local.state import CHECKOUT
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run a production model's life on this machine: ingest, validate, train, evaluate, deploy, monitor.",
 )
+app.command("compile")(compile_pipelines)
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")
 
@@ -76,7 +77,6 @@ def run(
     if pipeline not in PIPELINES:
         refuse(f"there is no pipeline {pipeline!r}; there are {', '.join(PIPELINES)}")
     folder = project_folder(project)
-    os.chdir(CHECKOUT)
     # A supervisor's or CI's stop is treated like Ctrl-C: nothing is left behind.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
@@ -333,9 +333,19 @@ def explain(
         out.print(f"    {text}", markup=False, soft_wrap=True)
 
 
-def main() -> None:
-    """Entry point of the `lifecycle` command."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the `lifecycle` command.
+
+    Args:
+        arguments: The command line; by default this process's own.
+
+    Returns:
+        The exit code.
+    """
     try:
-        app()
+        app(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
+    return 0

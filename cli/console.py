@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from kfp_lifecycle.environments.locks import interpreter, is_built
-from kfp_lifecycle.local.state import CHECKOUT
+from kfp_lifecycle.local.state import STATE
+from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
 
 # kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.
 out = Console(file=sys.stdout, highlight=False)
@@ -33,12 +34,30 @@ def refuse(message: str) -> NoReturn:
 
 
 def project_folder(chosen: Path | None) -> Path:
-    """The project meant: the one named, else the one here, else the checkout's own."""
+    """The project meant: the one named, else the one here."""
     if chosen is not None:
         if not chosen.is_dir():
             refuse(f"--project {chosen}: there is no such folder")
         return chosen.resolve()
-    return Path.cwd() if Path("pipeline.yaml").is_file() else CHECKOUT
+    if not Path("pipeline.yaml").is_file():
+        refuse(
+            f"{Path.cwd()} is not a project: it has no pipeline.yaml. Go to a project's folder, name one with "
+            "--project, or begin with an example: `lifecycle example churn`"
+        )
+    return Path.cwd()
+
+
+def code_folder() -> Path:
+    """A folder to import this library from, and nothing else that is installed beside it.
+
+    Other environments are not to see the command line's own packages.
+    """
+    link = STATE / "import" / PACKAGE
+    if not link.is_symlink() or link.resolve() != ROOT:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(ROOT, target_is_directory=True)
+    return link.parent
 
 
 def run_module(environment: str, module: str, *arguments: str) -> str:
@@ -47,7 +66,7 @@ def run_module(environment: str, module: str, *arguments: str) -> str:
         refuse(f"the environment `{environment}` is not built: make setup")
     done = subprocess.run(
         [str(interpreter(environment)), "-m", module, *arguments],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT / "src")},
+        env={**os.environ, "PYTHONPATH": str(code_folder())},
         capture_output=True,
         text=True,
         check=False,

@@ -14,7 +14,7 @@ from kfp_lifecycle.cli.inference import InferenceError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.local.events import StepRecord
 from kfp_lifecycle.local.runs import RunRecord, RunState, all_runs, resume_command
-from kfp_lifecycle.local.state import CHECKOUT, STATE
+from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.serving.release.local.operations import Endpoint, endpoints
 
 STYLES = {
@@ -157,11 +157,12 @@ def describe_outcome(console: Console, record: RunRecord) -> None:
 
 
 def environment_command(environment: str, program: str) -> str:
-    """A program of an environment, as typed in a shell from the checkout."""
+    """A program of an environment, as typed in a shell here."""
     from kfp_lifecycle.environments.locks import environment_directory
 
     place = environment_directory(environment) / "bin" / program
-    return shlex.quote(str(place.relative_to(CHECKOUT)))
+    here = Path.cwd()
+    return shlex.quote(str(place.relative_to(here) if place.is_relative_to(here) else place))
 
 
 def missed_thresholds(record: RunRecord) -> list[str]:

@@ -14,7 +14,10 @@ from typing import Any
 from docstring_parser import Docstring, DocstringStyle, parse
 from kfp.dsl.base_component import BaseComponent
 
-from kfp_lifecycle.compilation.component import LifecycleComponent, Target, components_of
+from kfp_lifecycle.compilation.builder import build
+from kfp_lifecycle.compilation.pipeline import components
+from kfp_lifecycle.compilation.target import LOCAL
+from kfp_lifecycle.runtime.component import LifecycleComponent
 
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGUE = ROOT / "docs" / "components.md"
@@ -31,7 +34,7 @@ the others have an effect outside their outputs, or read something that their in
 
 def catalogue() -> str:
     """The text of `docs/components.md`: components by folder, each with inputs, outputs and parameters."""
-    found = sorted(components_of(ROOT).values(), key=lambda item: (folder_of(item), item.name))
+    found = sorted(components().values(), key=lambda item: (folder_of(item), item.name))
     lines = [HEADER]
     for folder, members in groupby(found, folder_of):
         lines.append(f"## {folder}\n")
@@ -42,7 +45,7 @@ def catalogue() -> str:
 
 def folder_of(item: LifecycleComponent) -> str:
     """The step of the life that a component belongs to: the folder below `components/`."""
-    return item.function.__module__.split(".")[1]
+    return item.module.split(".")[2]
 
 
 def described(item: LifecycleComponent) -> Iterator[str]:
@@ -55,7 +58,7 @@ def described(item: LifecycleComponent) -> Iterator[str]:
     yield f"Environment `{item.environment}`, {'cached' if item.cached else 'not cached'}.\n"
     yield "| | name | type | meaning |"
     yield "| --- | --- | --- | --- |"
-    yield from rows(item.build(Target("local")), documented)
+    yield from rows(build(item, LOCAL), documented)
     yield ""
 
 

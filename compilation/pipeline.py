@@ -1,27 +1,202 @@
-"""From a pipeline and a project to one YAML file that is the whole thing."""
+"""Compilation of pipelines: a project and a target in, one YAML file out, and what has to be uploaded beside it."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
-from kfp_lifecycle.compilation.component import Target, TargetName, compiling_for, components_of
-from kfp_lifecycle.compilation.packing import pack_project
+from kfp_lifecycle.compilation.builder import build
+from kfp_lifecycle.compilation.code import (
+    code_of,
+    digest_of,
+    environment_archive,
+    library_digest,
+    write_folder,
+    zipped,
+)
+from kfp_lifecycle.compilation.definitions import read_definitions
+from kfp_lifecycle.compilation.refusals import refuse_unbuilt, refuse_untranspilable
+from kfp_lifecycle.compilation.target import LOCAL, Target, TargetName, Vehicle, compiling_for
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.deployment import Strategy
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.runtime.closure import PACKAGE
+from kfp_lifecycle.config.targets import ClusterTarget
+from kfp_lifecycle.data.source_version import local_source
+from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
 from kfp_lifecycle.runtime.code_version import code_version
-from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.component import LifecycleComponent
+from kfp_lifecycle.runtime.state_folder import state_folder
 
-ROOT = Path(__file__).resolve().parent.parent
 PIPELINES = ("training", "monitoring", "batch_scoring", "materialization")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A content-addressed file, or folder of files, that the steps of a compiled pipeline fetch."""
+
+    name: str
+    """What it is: `code-modelling`, `feature_repo`."""
+    uri: str
+    """Where the pipeline expects it."""
+    files: Mapping[str, bytes]
+    """Content by path below the URI; the path is empty where the URI is a file's own."""
+
+    def write(self, folder: Path, root: str) -> None:
+        """Write its files below a folder that stands for the upload root."""
+        place = folder / self.uri.removeprefix(f"{root}/")
+        for path, content in self.files.items():
+            file = place / path if path else place
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+@dataclass(frozen=True)
+class CompiledPipeline:
+    """What compiling a pipeline gives beside its YAML file."""
+
+    configuration: Configuration
+    uploads: tuple[Upload, ...] = ()
+    """What has to be there before the pipeline runs."""
+    upload_root: str = ""
+    """Where all of it belongs; empty where nothing has to be uploaded."""
+
+
+def compile_pipeline(
+    name: str,
+    target: TargetName,
+    project: Path,
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    vehicle: Vehicle | None = None,
+    image_registry: str = "",
+    state: Path | None = None,
+) -> CompiledPipeline:
+    """Compile one pipeline for a project.
+
+    Args:
+        name: One of PIPELINES.
+        target: Where it will run.
+        project: The project's folder.
+        output: The YAML file to write; its folder is made.
+        overrides: `KEY=VALUE` pairs for the configuration.
+        vehicle: How code reaches the steps on a cluster: `image`, in the environments' images, or `artifact`, in an
+            archive that each step is given. By default `image` where there is a registry.
+        image_registry: Registry and prefix of the environments' images.
+        state: For `local`, the folder that code and definitions are kept in.
+
+    Returns:
+        The configuration, and what has to be uploaded. For `local` all of it is in its place already.
+
+    Raises:
+        ConfigurationError: the project cannot be used, the target's locations are not configured, or they ask for
+            something that nothing here does on that target.
+    """
+    configuration = load_configuration(project, overrides)
+    definitions = read_definitions(project, configuration)
+    if target == "local":
+        state = state or state_folder()
+        source = local_source(configuration.source, project)
+        here = configuration.model_copy(update={"source": source})
+        uploads: list[Upload] = []
+        built_for = _local_target(here, definitions, state)
+        for component in components_in(name, configuration):
+            files = code_of(component)
+            write_folder(files, state / "code" / digest_of(files)[:12])
+    else:
+        vehicle = vehicle or ("image" if image_registry else "artifact")
+        if vehicle == "image" and not image_registry:
+            raise ConfigurationError(
+                "code in images needs to know where they are: name the registry (--image-registry)"
+            )
+        built_for, uploads = _cluster_target(name, target, configuration, definitions, vehicle, image_registry)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    definition = pipeline_definition(name, built_for)
+    compiler.Compiler().compile(definition, str(output))
+    root = cluster_target(configuration, target).upload_root if uploads else ""
+    return CompiledPipeline(configuration, tuple(uploads), root)
+
+
+def _local_target(configuration: Configuration, definitions: Mapping[str, Mapping[str, bytes]], state: Path) -> Target:
+    uris = {}
+    for name, files in definitions.items():
+        folder = state / "definitions" / f"{name}-{digest_of(files)[:12]}"
+        write_folder(files, folder)
+        # A label query is a file.
+        uris[name] = str(folder / next(iter(files)) if name == "label_query" else folder)
+    return replace(LOCAL, configuration=configuration, definitions=uris, imported={})
+
+
+def _cluster_target(
+    name: str,
+    target: TargetName,
+    configuration: Configuration,
+    definitions: Mapping[str, Mapping[str, bytes]],
+    vehicle: Vehicle,
+    image_registry: str,
+) -> tuple[Target, list[Upload]]:
+    cluster = cluster_target(configuration, target)
+    refuse_unbuilt(configuration, cluster, target)
+    refuse_untranspilable(configuration, definitions["feature_repo"], cluster.offline_store)
+    root = cluster.upload_root
+    # Every pipeline of a project fetches the same files, and each only what its steps read.
+    uploads = [_definition_upload(root, what, files) for what, files in definitions.items()]
+    code = []
+    if vehicle == "artifact":
+        here = {item.environment for item in components_in(name, configuration) if not item.standalone}
+        code = [code_upload(root, environment) for environment in sorted(here)]
+    kubeflow = configuration.targets.kubeflow if target == "kubeflow" else None
+    built_for = Target(
+        target,
+        vehicle,
+        image_registry,
+        library_digest(),
+        configuration,
+        Locations.model_validate(cluster.model_dump(include=set(Locations.model_fields))),
+        {upload.name: upload.uri for upload in uploads},
+        {upload.name.removeprefix("code-"): upload.uri for upload in code},
+        code_version(ROOT).variable(with_change=False),
+        # Vertex AI has no such things, and takes no pipeline that speaks of them.
+        kubeflow.secrets if kubeflow else {},
+        kubeflow.volumes if kubeflow else {},
+    )
+    return built_for, [*uploads, *code]
+
+
+def _definition_upload(root: str, name: str, files: Mapping[str, bytes]) -> Upload:
+    folder = f"{root}/definitions/{digest_of(files)}"
+    if name == "label_query":
+        ((file, content),) = files.items()
+        return Upload(name, f"{folder}/{file}", {"": content})
+    return Upload(name, f"{folder}/{name}", files)
+
+
+def code_upload(root: str, environment: str) -> Upload:
+    """The code archive of an environment: the same for every pipeline."""
+    files = environment_archive(environment, components().values())
+    return Upload(f"code-{environment}", f"{root}/code/{digest_of(files)}.zip", {"": zipped(files)})
+
+
+def cluster_target(configuration: Configuration, target: TargetName) -> ClusterTarget:
+    """What the project says of a cluster.
+
+    Raises:
+        ConfigurationError: it says nothing of it.
+    """
+    found: ClusterTarget | None = getattr(configuration.targets, target)
+    if found is None:
+        fields = ", ".join(Locations.model_fields)
+        raise ConfigurationError(
+            f"the project {configuration.name} does not say where {target} keeps things: "
+            f"add targets.{target} with {fields} to its pipeline.yaml"
+        )
+    return found
 
 
 def pipeline_definition(name: str, target: Target) -> GraphComponent:
@@ -35,46 +210,42 @@ def pipeline_definition(name: str, target: Target) -> GraphComponent:
     return definition
 
 
-def compile_pipeline(
-    name: str,
-    target: TargetName,
-    project: Path,
-    output: Path,
-    *,
-    overrides: Sequence[str] = (),
-    image_registry: str = "",
-) -> Configuration:
-    """Compile one pipeline with a project inside.
+def components_in(name: str, configuration: Configuration) -> list[LifecycleComponent]:
+    """The components that a pipeline of a project is made of, in the order of their names."""
+    with compiling_for(replace(LOCAL, configuration=configuration, imported={})):
+        module = importlib.import_module(f"{PACKAGE}.pipelines.{name}")
+        tuning = importlib.import_module(f"{PACKAGE}.pipelines.tuning")
+    found = {item.name: item for item in vars(module).values() if isinstance(item, LifecycleComponent)}
+    if "tune" in vars(module):
+        found |= {item.name: item for item in tuning.components_for(configuration)}
+    return [found[name] for name in sorted(found)]
+
+
+def components() -> dict[str, LifecycleComponent]:
+    """Every component below `components/`, by name."""
+    found: dict[str, LifecycleComponent] = {}
+    for file in sorted((ROOT / "components").glob("*/*/component.py")):
+        module = importlib.import_module(".".join([PACKAGE, *file.relative_to(ROOT).with_suffix("").parts]))
+        found |= {item.name: item for item in vars(module).values() if isinstance(item, LifecycleComponent)}
+    return found
+
+
+def compile_components(folder: Path, *, image_registry: str = "") -> list[Path]:
+    """Compile every component to `<folder>/<name>.yaml`, loadable by `kfp.components.load_component_from_file`.
 
     Args:
-        name: One of PIPELINES.
-        target: Where it will run.
-        project: The project's folder.
-        output: The YAML file to write; its folder is made.
-        overrides: `KEY=VALUE` pairs for the embedded configuration.
-        image_registry: Prefix of the environments' images; empty: steps install their pins on a stock image.
-
-    Returns:
-        The configuration inside.
-
-    Raises:
-        ConfigurationError: the project cannot be used, the target's stores are not configured, or they ask for
-            something that nothing here does on that target.
+        folder: Made where it is not there.
+        image_registry: Registry and prefix of images that hold the library; without it each component has an input
+            `code`, the archive of its environment.
     """
-    configuration, files = pack_project(project, overrides)
-    parameters = default_parameters(configuration, target)
-    refuse_untranspilable(configuration, files, parameters.get("offline_store", "duckdb"))
-    # A local run tells its steps itself: there a variable in the YAML would be part of the cache's key.
-    version = "" if target == "local" else code_version(ROOT).variable()
-    built_for = Target(target, image_registry, files, version)
-    kubeflow = configuration.targets.kubeflow
-    if target == "kubeflow" and kubeflow is not None:
-        # Vertex AI has no such things, and takes no pipeline that speaks of them.
-        built_for = replace(built_for, secrets=kubeflow.secrets, volumes=kubeflow.volumes)
-    definition = pipeline_definition(name, built_for)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(definition, str(output), pipeline_parameters=parameters)
-    return configuration
+    target = Target("kubeflow", "image" if image_registry else "artifact", image_registry, library_digest())
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, component in components().items():
+        file = folder / f"{name}.yaml"
+        compiler.Compiler().compile(build(component, target), str(file))
+        written.append(file)
+    return written
 
 
 def recurrence(configuration: Configuration, name: str, target: TargetName) -> str:
@@ -90,86 +261,3 @@ def recurrence(configuration: Configuration, name: str, target: TargetName) -> s
     if cron is None or target == "local":
         return ""
     return f"0 {cron}" if target == "kubeflow" else f"TZ=UTC {cron}"
-
-
-def default_parameters(configuration: Configuration, target: TargetName) -> dict[str, str]:
-    """Defaults of the pipeline's parameters: the target's stores. Local runs name theirs at each run.
-
-    Raises:
-        ConfigurationError: the project does not say where that target keeps things, or not what it can do there.
-    """
-    if target == "local":
-        return {}
-    stores: Locations | None = getattr(configuration.targets, target)
-    if stores is None:
-        fields = ", ".join(Locations.model_fields)
-        raise ConfigurationError(
-            f"the project {configuration.name} does not say where {target} keeps things: "
-            f"add targets.{target} with {fields} to its pipeline.yaml"
-        )
-    refuse_unbuilt(configuration, stores, target)
-    return stores.locations()
-
-
-def refuse_unbuilt(configuration: Configuration, stores: Locations, target: TargetName) -> None:
-    """Refuse what no step could do on a cluster, before anything is sent there.
-
-    Raises:
-        ConfigurationError: a release goes to a place that the target's steps do not reach, or by a strategy that the
-            place does not know.
-    """
-    kind = stores.serving.partition(":")[0]
-    key = f"targets.{target}.serving"
-    if kind == "local":
-        raise ConfigurationError(
-            f"{key} is {stores.serving}, but a step on a cluster ends with its pod and can keep no server: "
-            "name kserve:NAMESPACE or vertex:PROJECT/LOCATION"
-        )
-    if target == "vertex" and kind == "kserve":
-        raise ConfigurationError(
-            f"{key} is {stores.serving}, but a step on Vertex AI has no account in a Kubernetes cluster: "
-            "name vertex:PROJECT/LOCATION, or compile for kubeflow"
-        )
-    if configuration.deployment.strategy is Strategy.shadow:
-        raise ConfigurationError(
-            f"deployment.strategy is shadow, but {stores.serving} cannot mirror requests: "
-            "choose canary or blue_green (only servers on one machine mirror)"
-        )
-
-
-def refuse_untranspilable(configuration: Configuration, files: Mapping[str, bytes], offline_store: str) -> None:
-    """Refuse definitions that the target's warehouse would not understand as DuckDB does.
-
-    Args:
-        configuration: The project's configuration.
-        files: The project's files by their path in it.
-        offline_store: What computes the feature views on the target.
-
-    Raises:
-        ConfigurationError: it names the file, the expression and the remedy.
-    """
-    dialect = {"bigquery": "bigquery", "snowflake": "snowflake", "sc": "spark"}.get(offline_store.partition(":")[0])
-    if dialect is None:
-        return
-    # Reading SQL takes a while to import, and most projects need none of it.
-    from kfp_lifecycle.features.offline.transpilation import refuse_untranspilable as refuse_query
-
-    for name, content in files.items():
-        repository = PurePosixPath(name).is_relative_to(configuration.features.repository)
-        if repository and name.endswith(".sql") and name != configuration.label.query:
-            try:
-                refuse_query(Path(name), content.decode("utf-8"), dialect, configuration.source.tables)
-            except ContractViolation as violation:
-                raise ConfigurationError(str(violation)) from violation
-
-
-def compile_components(target: TargetName, project: Path, folder: Path, *, image_registry: str = "") -> list[Path]:
-    """Compile every component to `<folder>/<name>.yaml`, loadable by `kfp.components.load_component_from_file`."""
-    _, files = pack_project(project)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, component in components_of(ROOT).items():
-        file = folder / f"{name}.yaml"
-        compiler.Compiler().compile(component.build(Target(target, image_registry, files)), str(file))
-        written.append(file)
-    return written

@@ -133,7 +133,8 @@ class Source(Reading):
     """Where the data comes from: one place, or several connections that tables name."""
 
     url: SourceUrl | None = None
-    """A file or folder: `file:///PATH` (a path without a leading slash is relative to the working folder),
+    """A file or folder: `file:///PATH` (a path without a leading slash is relative to the project's
+    folder, on this machine),
     `package://PACKAGE/FILE` for a file inside an installed Python package, `https://`, `s3://`, `gs://`, `az://`. A
     folder holds `<table>.<format>`, or a folder `<table>` of such files. Or a database: `duckdb:///FILE`,
     `sqlite:///FILE`, `postgresql://`, `mysql://`, `mariadb://`, `bigquery://PROJECT/DATASET`,

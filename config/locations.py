@@ -163,7 +163,8 @@ class Locations(Section):
                     f"variable {variable(name)} is not set. Compile with targets.….{name} in pipeline.yaml, or set it "
                     f"on the task: task.set_env_variable({variable(name)!r}, …)"
                 )
-            adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata])
+            kind: Any = Annotated[field.annotation, *field.metadata]
+            adapter: TypeAdapter[Any] = TypeAdapter(kind)
             try:
                 found[name] = field.get_default() if value is None else adapter.validate_python(value)
             except ValidationError as error:

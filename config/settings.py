@@ -80,8 +80,9 @@ def _value(field: FieldInfo, name: str, values: Mapping[str, Any]) -> Any:
     """One section or key, checked as in the configuration's file."""
     if name not in values and not field.is_required():
         return field.get_default(call_default_factory=True)
-    kind = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-    model = create_model("Part", __base__=Section, **{name: (kind, ...)})
+    kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    key: Any = {name: (kind, ...)}
+    model = create_model("Part", __base__=Section, **key)
     return getattr(model.model_validate({name: values[name]} if name in values else {}), name)
 
 

@@ -18,6 +18,27 @@ def source_path(url: str) -> Path | None:
     return None
 
 
+def local_source(source: Source, project: Path) -> Source:
+    """A source whose relative files are named from a project's folder, as its steps on this machine read it."""
+
+    def resolved(url: str) -> str:
+        path = source_path(url)
+        if path is None or path.is_absolute():
+            return url
+        prefix = next(prefix for prefix in FILE_PREFIXES if url.startswith(prefix))
+        return f"{prefix}{project.resolve() / path}"
+
+    return source.model_copy(
+        update={
+            "url": resolved(source.url) if source.url is not None else None,
+            "connections": {
+                name: place.model_copy(update={"url": resolved(place.url)})
+                for name, place in source.connections.items()
+            },
+        }
+    )
+
+
 def source_version(source: Source) -> str:
     """Fingerprint of a source: of path, size and time of change for files, the version for a package's file.
 

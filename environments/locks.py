@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from pathlib import Path
+
+from kfp_lifecycle.runtime.state_folder import state_folder
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,10 +38,14 @@ def pinned_requirements(name: str) -> list[str]:
 
 
 def environment_directory(name: str) -> Path:
-    """Where the environment stands on this machine, whether built or not."""
+    """Where the environment stands on this machine, whether built or not.
+
+    `platform` is the command line's own: a checkout's `.venv`, or whichever this library is installed in.
+    """
     if name == "platform":
-        return HERE.parent / ".venv"
-    return HERE.parent / ".lifecycle" / "environments" / f"{name}-{lock_digest(name)}"
+        own = HERE.parent / ".venv"
+        return own if own.exists() else Path(sys.prefix)
+    return state_folder() / "environments" / f"{name}-{lock_digest(name)}"
 
 
 def interpreter(name: str) -> Path:
@@ -48,10 +55,8 @@ def interpreter(name: str) -> Path:
 
 def is_built(name: str) -> bool:
     """Whether the environment of the lock as it is now stands here, whole."""
-    return (environment_directory(name) / STAMP).exists()
+    return name == "platform" or (environment_directory(name) / STAMP).exists()
 
 
 if __name__ == "__main__":
-    import sys
-
     print(lock_digest(sys.argv[1]))

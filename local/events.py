@@ -93,11 +93,14 @@ def steps_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> list[str]:
 
 
 def _steps_of(spec: pipeline_spec_pb2.PipelineSpec, dag: pipeline_spec_pb2.DagSpec) -> Iterator[str]:
+    executors = spec.deployment_spec["executors"]
+    importers = {label for label in executors if "importer" in executors[label]}
     waiting = graph_utils.topological_sort_tasks(dag.tasks)
     while waiting:
         reference = dag.tasks[waiting.pop()].component_ref.name
         component = spec.components[reference]
         if component.WhichOneof("implementation") == "dag":
             yield from _steps_of(spec, component.dag)
-        else:
+        # An importer only names what is there.
+        elif component.executor_label not in importers:
             yield reference.removeprefix("comp-")

@@ -24,9 +24,10 @@ from kfp.dsl import Artifact
 from kfp.local import cache, status, subprocess_task_handler
 from kfp.local import config as kfp_config
 
-from kfp_lifecycle.compilation.component import LOCAL_IMAGE
+from kfp_lifecycle.compilation.target import LOCAL_IMAGE
 from kfp_lifecycle.environments.locks import environment_directory, interpreter, is_built, lock_digest
 from kfp_lifecycle.local.step_process import run_step
+from kfp_lifecycle.runtime.code_version import CODE_VARIABLE
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Session:
     observer: Observer
     logs: Path
     scratch: Path
+    code: Path
+    """Folder with the code of steps, each by its digest."""
     variables: Mapping[str, str]
     failures: dict[str, str] = field(default_factory=dict)
     """Reason of each failed step, in the order they failed."""
@@ -92,7 +95,7 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         termination_log = scratch / "termination-log"
         try:
             code = run_step(
-                self._command(executor_input, scratch),
+                self._command(executor_input),
                 log,
                 {**self._variables(), "TMPDIR": str(scratch), "TERMINATION_LOG": str(termination_log)},
             )
@@ -126,16 +129,12 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
             raise EnvironmentMissing(f"environment {environment} ({digest}) is not at {place}: run `make setup`")
         return interpreter(environment)
 
-    def _command(self, executor_input: dict[str, Any], scratch: Path) -> list[str]:
-        """What the shell script in the task's command runs: kfp's executor with the program that the command holds."""
+    def _command(self, executor_input: dict[str, Any]) -> list[str]:
+        """The task's own command, under the interpreter of its environment."""
         command = list(self.full_command)
         command[command.index("--executor_input") + 1] = json.dumps(self._with_failure(executor_input))
-        script = next(position for position, part in enumerate(command) if "ephemeral_component.py" in part)
-        program = scratch / "ephemeral_component.py"
-        program.write_text(command[script + 1], "utf-8")
         # As a container's Python: nothing of the folder that the run was started in can be imported.
-        executor = [str(self._interpreter()), "-P", "-m", "kfp.dsl.executor_main"]
-        return [*executor, "--component_module_path", str(program), *command[script + 2 :]]
+        return [str(self._interpreter()), "-P", *command[1:]]
 
     def _with_failure(self, executor_input: dict[str, Any]) -> dict[str, Any]:
         """Tell an exit handler which step failed and why, as the clusters' backends do; kfp's local runner does not."""
@@ -151,7 +150,10 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
         # kfp imports what runs a step, and not what compiles one, whose libraries the environments do not have.
         own = {"PYTHONUNBUFFERED": "1", "_KFP_RUNTIME": "true"}
-        return {**inherited, **own, **self.session.variables, **self.env_vars}
+        code = {"PYTHONPATH": str(self.session.code / self.env_vars[CODE_VARIABLE])}
+        if image := LOCAL_IMAGE.match(self.image):
+            code |= {"LIFECYCLE_ENVIRONMENT": f"{image['environment']}-{image['digest']}"}
+        return {**inherited, **own, **code, **self.session.variables, **self.env_vars}
 
 
 class ObservedCache(cache.LocalCache):  # type: ignore[misc]

@@ -17,14 +17,15 @@ from kfp import components as kfp_components
 
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.stores import local_stores
-from kfp_lifecycle.data.source_version import source_version
+from kfp_lifecycle.config.locations import Locations, local_locations
+from kfp_lifecycle.data.source_version import local_source, source_version
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress, steps_in_order
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
 from kfp_lifecycle.local.reporting import write_report
-from kfp_lifecycle.local.state import CHECKOUT, RUNS, STATE, exclusive, write_json
+from kfp_lifecycle.local.state import RUNS, STATE, exclusive, write_json
 from kfp_lifecycle.local.variables import STEP_VARIABLES
+from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.runtime.code_version import VARIABLE, code_version
 from kfp_lifecycle.runtime.states import State
 from kfp_lifecycle.serving.release.local.servers import check_address
@@ -76,7 +77,7 @@ class RunRecord:
 
 
 def all_runs() -> list[RunRecord]:
-    """The runs of this checkout, newest first."""
+    """The runs of this state folder, newest first."""
     records = [RunRecord(**json.loads(file.read_text(encoding="utf-8"))) for file in RUNS.glob(f"*/{RECORD_FILE}")]
     return [_as_it_stands(record) for record in sorted(records, key=lambda run: (run.started_at, run.id), reverse=True)]
 
@@ -164,7 +165,9 @@ def execute(
         folder = RUNS / run_id
         compiled = folder / "pipeline.yaml"
         try:
-            configuration = compile_pipeline(pipeline, "local", project, compiled, overrides=overrides)
+            configuration = compile_pipeline(
+                pipeline, "local", project, compiled, overrides=overrides, state=STATE
+            ).configuration
             if pipeline == "training":
                 # Known now, and not when a model has been trained that cannot be served.
                 check_address(STATE / "serving", configuration.deployment.model, configuration.deployment.http_port)
@@ -191,7 +194,8 @@ def _run(
     watch: Callable[[RunRecord, RunProgress], None],
 ) -> RunRecord:
     folder = record.folder
-    steps = steps_in_order(kfp_components.load_component_from_file(str(compiled)).pipeline_spec)
+    specification = kfp_components.load_component_from_file(str(compiled)).pipeline_spec
+    steps, parameters = steps_in_order(specification), specification.root.input_definitions.parameters
     append_event(folder / EVENTS_FILE, {"steps": steps})
     progress = read_progress(folder / EVENTS_FILE)
     recorder = _Recorder(progress, folder / EVENTS_FILE, lambda now: watch(record, now))
@@ -203,14 +207,13 @@ def _run(
         **STEP_VARIABLES,
         "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")),
         "LIFECYCLE_RUN_ID": record.id,
-        VARIABLE: code_version(CHECKOUT).variable(),
+        VARIABLE: code_version(ROOT).variable(),
+        **local_locations(STATE, configuration.name).as_variables(Locations.model_fields),
     }
-    session = Session(recorder, logs, scratch, variables)
-    arguments = {
-        **local_stores(STATE, configuration.name).model_dump(mode="json"),
-        # A source that cannot be fingerprinted is read at every run.
-        "source_version": source_version(configuration.source) or record.id,
-    }
+    session = Session(recorder, logs, scratch, STATE / "code", variables)
+    # A source that cannot be fingerprinted is read at every run.
+    version = source_version(local_source(configuration.source, Path(record.project_folder))) or record.id
+    arguments = {"source_version": version} if "source_version" in parameters else {}
     state, reason = RunState.failed, None
     try:
         run_pipeline(

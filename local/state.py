@@ -1,4 +1,4 @@
-"""Where local runs keep what they write: one folder in the checkout, and nothing elsewhere."""
+"""State of local runs: one folder holds all that they write."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-STATE = CHECKOUT / ".lifecycle"
+from kfp_lifecycle.runtime.state_folder import state_folder
+
+STATE = state_folder()
 RUNS = STATE / "runs"
 
 
 @contextmanager
 def exclusive(what: str, waiting: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of this checkout's state: one run at a time.
+    """Hold the lock of this state folder: one run at a time.
 
     Args:
         what: Who holds it, for those who wait: "run training-20261124-160205".

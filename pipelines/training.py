@@ -4,7 +4,7 @@ from kfp import dsl
 
 from kfp_lifecycle.components.data.ingest_data.component import ingest_data
 from kfp_lifecycle.components.data.validate_data.component import validate_data
-from kfp_lifecycle.components.data.version_dataset.component import snapshot_dataset
+from kfp_lifecycle.components.data.version_dataset.component import version_dataset
 from kfp_lifecycle.components.deployment.promote_model.component import promote_model
 from kfp_lifecycle.components.deployment.register_model.component import register_model
 from kfp_lifecycle.components.deployment.release_model.component import release_model
@@ -14,97 +14,60 @@ from kfp_lifecycle.components.evaluation.evaluate_model.component import evaluat
 from kfp_lifecycle.components.evaluation.report_verdict.component import report_verdict
 from kfp_lifecycle.components.features.build_training_set.component import build_training_set
 from kfp_lifecycle.components.features.materialize_features.component import materialize_features
-from kfp_lifecycle.components.monitoring.check_serving_skew.component import validate_features
-from kfp_lifecycle.components.operations.load_project.component import load_project
+from kfp_lifecycle.components.monitoring.check_serving_skew.component import check_serving_skew
 from kfp_lifecycle.components.operations.notify.component import notify
 from kfp_lifecycle.components.operations.write_report.component import write_report
 from kfp_lifecycle.components.training.train_model.component import train_model
+from kfp_lifecycle.pipelines.inputs import imported
 from kfp_lifecycle.pipelines.tuning import tune
 
 
 @dsl.pipeline(name="training", description="From the source to a model in production, or to the reasons why not.")
-def training(
-    tracking_uri: str,
-    dataset_remote: str,
-    online_store: str,
-    prediction_log: str,
-    serving: str,
-    offline_store: str = "duckdb",
-    study_store: str = "",
-    source_version: str = "",
-):
+def training(source_version: str = ""):
     """Train a model on the newest data and release it if it passes the gate.
 
     Args:
-        tracking_uri: MLflow tracking server.
-        dataset_remote: DVC remote for dataset versions.
-        online_store: Feast online store.
-        prediction_log: Folder of the prediction log.
-        serving: Where models are released.
-        offline_store: What computes the feature views.
-        study_store: Folder for searches that were cut off.
         source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
     """
-    outcome = notify(pipeline="training")
-    with dsl.ExitHandler(outcome):
-        project = load_project(
-            tracking_uri=tracking_uri,
-            dataset_remote=dataset_remote,
-            online_store=online_store,
-            prediction_log=prediction_log,
-            serving=serving,
-            offline_store=offline_store,
-            study_store=study_store,
-        ).outputs["project"]
+    with dsl.ExitHandler(notify(pipeline="training")):
+        feature_repo, label_query, expectations = imported("feature_repo", "label_query", "expectations")
 
-        tables = ingest_data(project=project, source_version=source_version).outputs["tables"]
-        snapshot = snapshot_dataset(project=project, tables=tables).outputs["snapshot"]
-        validated = validate_data(project=project, snapshot=snapshot).outputs["validated"]
+        tables = ingest_data(expectations=expectations, source_version=source_version).outputs["tables"]
+        dataset = version_dataset(tables=tables).outputs["dataset"]
+        validated = validate_data(expectations=expectations, dataset=dataset).outputs["validated"]
 
-        training_set = build_training_set(project=project, validated=validated).outputs["training_set"]
-        validate_features(project=project, training_set=training_set)
-        parameters = tune(project=project, training_set=training_set)
-        model = train_model(project=project, training_set=training_set, parameters=parameters).outputs["model"]
+        training_set = build_training_set(
+            feature_repo=feature_repo, label_query=label_query, validated=validated
+        ).outputs["training_set"]
+        check_serving_skew(training_set=training_set)
+        parameters = tune(training_set=training_set)
+        model = train_model(training_set=training_set, parameters=parameters).outputs["model"]
 
-        evaluation = evaluate_model(project=project, training_set=training_set, model=model).outputs["evaluation"]
-        decision = decide_promotion(
-            project=project, validated=validated, training_set=training_set, model=model, evaluation=evaluation
-        )
-        report_verdict(
-            project=project,
-            training_set=training_set,
-            model=model,
-            evaluation=evaluation,
-            verdict=decision.outputs["verdict"],
-        )
+        evaluation = evaluate_model(training_set=training_set, model=model).outputs["evaluation"]
+        decision = decide_promotion(validated=validated, training_set=training_set, model=model, evaluation=evaluation)
+        verdict = decision.outputs["verdict"]
+        report_verdict(training_set=training_set, model=model, evaluation=evaluation, verdict=verdict)
 
         findings = {
             "pipeline": "training",
             "run_id": dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-            "project": project,
             "tables": tables,
-            "snapshot": snapshot,
+            "dataset": dataset,
             "validated": validated,
             "training_set": training_set,
             "parameters": parameters,
             "model": model,
             "evaluation": evaluation,
-            "verdict": decision.outputs["verdict"],
+            "verdict": verdict,
         }
-        with dsl.If(decision.outputs["Output"] == "promoted", name="promoted"):
+        with dsl.If(decision.outputs["Output"] == "approved", name="approved"):
             registered_model = register_model(
-                project=project,
-                approved_model=decision.outputs["approved_model"],
-                verdict=decision.outputs["verdict"],
+                approved_model=decision.outputs["approved_model"], verdict=verdict
             ).outputs["registered_model"]
-            servable_model = validate_serving(project=project, registered_model=registered_model).outputs[
-                "servable_model"
-            ]
-            store = materialize_features(project=project, validated=validated).outputs["store"]
-            deployment = release_model(project=project, servable_model=servable_model, store=store).outputs[
-                "deployment"
-            ]
-            champion = promote_model(project=project, deployment=deployment).outputs["champion"]
+            servable_model = validate_serving(registered_model=registered_model).outputs["servable_model"]
+            store = materialize_features(feature_repo=feature_repo, validated=validated).outputs["store"]
+            deployment = release_model(servable_model=servable_model, store=store).outputs["deployment"]
+            champion = promote_model(deployment=deployment).outputs["champion"]
             write_report(
                 **findings,
                 registered_model=registered_model,

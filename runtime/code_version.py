@@ -11,10 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 VARIABLE = "LIFECYCLE_CODE_VERSION"
+# Where the code of a step is had again: on this machine its digest, on a cluster the URI of its archive, or the digest
+# of the library in its image.
+CODE_VARIABLE = "LIFECYCLE_CODE"
 # Code alone: what else lies in a checkout, such as a file of passwords, is nobody's business.
 SUFFIXES = (".py", ".sql", ".j2", ".css")
 # A variable of a process may hold 128 KiB; a change larger than this is told by its file names alone.
 LARGEST_CHANGE = 48 * 1024
+# Names of changed files that a Workflow is given.
+MOST_CHANGED = 20
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,15 @@ class CodeVersion:
     changed: tuple[str, ...] = ()
     change: str = ""
 
-    def variable(self) -> str:
-        """As the value of an environment variable."""
+    def variable(self, with_change: bool = True) -> str:
+        """As the value of an environment variable.
+
+        Args:
+            with_change: False where the code itself is kept by its digest, as every cluster run's is, and the variable
+                is stored many times in the run's Workflow.
+        """
+        if not with_change:
+            return json.dumps({"commit": self.commit, "changed": self.changed[:MOST_CHANGED], "change": ""})
         packed = base64.b64encode(gzip.compress(self.change.encode(), mtime=0)).decode("ascii")
         kept = packed if len(packed) <= LARGEST_CHANGE else ""
         return json.dumps({**asdict(self), "change": kept if self.change else ""})

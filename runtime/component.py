@@ -29,7 +29,10 @@ class LifecycleComponent:
             its parameter `settings`.
         locations: Fields of `Locations` that it is told in its environment variables.
         carries: Modules that travel with it beside those it imports, to be handed on by it.
+        carries_locks: Locks that travel with it, to be handed on by it.
         cached: Whether its outputs may stand in for a later run with the same code and inputs.
+        standalone: Whether it needs nothing but Python and kfp. On a stock image its code then rides in its own
+            container, as it has to in an exit handler, which can have no inputs.
         records_origin: Whether it is told its environment and the code's version, to keep them with its result.
         starts_servers: Whether it starts servers on a cluster, and so has to know what they run on.
     """
@@ -41,7 +44,9 @@ class LifecycleComponent:
         reads: Iterable[str],
         locations: Iterable[str],
         carries: Iterable[str],
+        carries_locks: Iterable[str],
         cached: bool,
+        standalone: bool,
         records_origin: bool,
         starts_servers: bool,
     ) -> None:
@@ -52,7 +57,9 @@ class LifecycleComponent:
         self.reads = tuple(reads)
         self.locations = tuple(locations)
         self.carries = tuple(carries)
+        self.carries_locks = tuple(carries_locks)
         self.cached = cached
+        self.standalone = standalone
         self.records_origin = records_origin
         self.starts_servers = starts_servers
         self.__doc__ = function.__doc__
@@ -99,7 +106,9 @@ def component(
     reads: Iterable[str] = (),
     locations: Iterable[str] = (),
     carries: Iterable[str] = (),
+    carries_locks: Iterable[str] = (),
     cached: bool = True,
+    standalone: bool = False,
     records_origin: bool = False,
     starts_servers: bool = False,
 ) -> Callable[[Callable[..., Any]], LifecycleComponent]:
@@ -110,15 +119,26 @@ def component(
         reads: What it is given as `settings`; a component that reads any takes a parameter of that name.
         locations: What it is told in environment variables.
         carries: Modules that travel with it beside those it imports, to be handed on by it.
+        carries_locks: Locks that travel with it, to be handed on by it.
         cached: False for what has an effect outside its outputs, and for what reads something that its inputs do not
             name.
+        standalone: Whether it needs nothing but Python and kfp, as an exit handler has to.
         records_origin: Whether it is told its environment and the code's version, to keep them with its result.
         starts_servers: Whether it starts servers on a cluster, and so has to know what they run on.
     """
 
     def decorate(function: Callable[..., Any]) -> LifecycleComponent:
         return LifecycleComponent(
-            function, environment, reads, locations, carries, cached, records_origin, starts_servers
+            function,
+            environment,
+            reads,
+            locations,
+            carries,
+            carries_locks,
+            cached,
+            standalone,
+            records_origin,
+            starts_servers,
         )
 
     return decorate

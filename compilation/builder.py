@@ -1,0 +1,104 @@
+"""Builder of KFP components: a declaration becomes a component for a target, and a task of a pipeline."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kfp import dsl, kubernetes
+from kfp.dsl import structures
+from kfp.dsl.base_component import BaseComponent
+
+from kfp_lifecycle.compilation.code import EXECUTOR, code_of, digest_of, standalone_archive, zipped
+from kfp_lifecycle.compilation.target import Target, current_target
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.settings import settings_of
+from kfp_lifecycle.runtime.code_version import CODE_VARIABLE
+from kfp_lifecycle.runtime.component import LifecycleComponent
+from kfp_lifecycle.runtime.executor import CODE_INPUT
+
+# Unpacks the archive that is its last argument but the step's own, and runs it as if it were a file of its own.
+STANDALONE = (
+    "import base64, gzip, runpy, sys, tempfile; "
+    "file = tempfile.NamedTemporaryFile(suffix='.zip'); "
+    "file.write(gzip.decompress(base64.b64decode(sys.argv.pop(1)))); file.flush(); "
+    "sys.argv[0] = file.name; runpy.run_path(file.name, run_name='__main__')"
+)
+
+
+def add_task(component: LifecycleComponent, arguments: Mapping[str, Any]) -> dsl.PipelineTask:
+    """Add a task to the pipeline that is being defined, for the target that it is compiled for.
+
+    Raises:
+        ConfigurationError: the settings of the component are neither given nor known from the target's configuration.
+    """
+    target = current_target()
+    given = dict(arguments)
+    if component.reads and "settings" not in given:
+        if target.configuration is None:
+            raise ConfigurationError(
+                f"{component.name} needs its settings, a dictionary with the sections {', '.join(component.reads)}: "
+                f"{component.name}(settings={{…}}, …), or compile the pipeline with a project"
+            )
+        given["settings"] = settings_of(target.configuration, component.reads)
+    if needs_code(component, target):
+        given[CODE_INPUT] = target.imported[component.environment]
+    task: dsl.PipelineTask = build(component, target)(**given)
+    for secret, variables in target.secrets.items():
+        kubernetes.use_secret_as_env(task, secret, dict(variables))
+    for claim, place in target.volumes.items():
+        kubernetes.mount_pvc(task, claim, place)
+    return task if component.cached else task.set_caching_options(False)
+
+
+def needs_code(component: LifecycleComponent, target: Target) -> bool:
+    """Whether the component's code is an input of it."""
+    return target.vehicle == "artifact" and not component.standalone
+
+
+def build(component: LifecycleComponent, target: Target) -> BaseComponent:
+    """The KFP component of a declaration for a target."""
+    built: BaseComponent = dsl.component(
+        component.function, base_image=target.image(component.environment), install_kfp_package=False
+    )
+    specification = built.component_spec
+    if needs_code(component, target):
+        code = structures.InputSpec("system.Artifact@0.0.1", description="The archive of the step's code.")
+        specification.inputs = {**(specification.inputs or {}), CODE_INPUT: code}
+    container = specification.implementation.container
+    container.command = command_of(component, target)
+    container.args = ["--executor_input", "{{$}}", "--function_to_execute", component.name]
+    container.env = variables_of(component, target) or None
+    return built
+
+
+def command_of(component: LifecycleComponent, target: Target) -> list[str]:
+    """The program of a step's container; what KFP says of inputs and outputs follows."""
+    if target.vehicle != "artifact":
+        return ["python3", "-m", EXECUTOR, component.module]
+    if component.standalone:
+        packed = base64.b64encode(gzip.compress(zipped(standalone_archive(component)), mtime=0)).decode("ascii")
+        return ["python3", "-c", STANDALONE, packed, component.module]
+    return ["python3", f"{{{{$.inputs.artifacts['{CODE_INPUT}'].path}}}}", component.module]
+
+
+def variables_of(component: LifecycleComponent, target: Target) -> dict[str, str]:
+    """What a step is told in its environment's variables: its locations, and what it records or starts servers on."""
+    variables = target.locations.as_variables(component.locations) if target.locations is not None else {}
+    if target.name == "local":
+        # Part of the cache's key: a change of a step's code runs it again, and what depends on it.
+        return {CODE_VARIABLE: digest_of(code_of(component))[:12]}
+    if component.records_origin:
+        variables |= target.origin()
+        # An artifact knows its own name.
+        variables |= {CODE_VARIABLE: target.code.get(component.environment, target.library_digest)}
+    if component.starts_servers:
+        variables |= {
+            "LIFECYCLE_SERVING_IMAGE": target.image("serving"),
+            "LIFECYCLE_SERVING_SECRETS": json.dumps(target.secrets, sort_keys=True),
+            "LIFECYCLE_SERVING_VOLUMES": json.dumps(target.volumes, sort_keys=True),
+        }
+    return variables

@@ -1,0 +1,111 @@
+"""Code of steps: its closure for one step, its archive for an environment, its digest for the whole library."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from kfp_lifecycle.environments.locks import HERE as LOCKS
+from kfp_lifecycle.environments.locks import lock_digest
+from kfp_lifecycle.runtime.closure import PACKAGE, ROOT, bare, module_closure
+from kfp_lifecycle.runtime.component import LifecycleComponent
+
+EXECUTOR = "kfp_lifecycle.runtime.executor"
+# What a declaration imports by name, and so no closure finds.
+SETTINGS, LOCATIONS = "kfp_lifecycle.config.settings", "kfp_lifecycle.config.locations"
+# The server that a model folder carries is installed from this lock where its image lacks it.
+SERVING_LOCK = f"{PACKAGE}/environments/serving.txt"
+# No part of what steps run.
+OUTSIDE = ("tests", "benchmarks", "docs", "examples", "build", "dist", "src", "feature_repo", "expectations")
+SUFFIXES = {".py", ".j2", ".css", ".sql", ".yaml", ".txt"}
+# Zip files know no time before this one.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def code_of(component: LifecycleComponent) -> dict[str, bytes]:
+    """All that one step runs of the library, content by path: its module and what that imports, without comments and
+    docstrings, so that the same code is the same bytes."""
+    roots = [component.module, EXECUTOR, *component.carries]
+    roots += [SETTINGS] if component.reads else []
+    roots += [LOCATIONS] if component.locations else []
+    files = module_closure(roots)
+    if "serving" in component.carries_locks:
+        files[SERVING_LOCK] = (LOCKS / "serving.txt").read_bytes()
+    return files
+
+
+def environment_archive(environment: str, components: Iterable[LifecycleComponent]) -> dict[str, bytes]:
+    """The files of an environment's code archive: the code of its components, its lock, and the program that starts
+    a step (`runtime.archive`)."""
+    files: dict[str, bytes] = {}
+    for component in components:
+        if component.environment == environment:
+            files |= code_of(component)
+    return files | _start(environment, (environment, "kfp"))
+
+
+def standalone_archive(component: LifecycleComponent) -> dict[str, bytes]:
+    """The files of one component's own archive, which needs nothing but Python and kfp."""
+    return code_of(component) | _start("kfp", ("kfp",))
+
+
+def _start(environment: str, locks: Iterable[str]) -> dict[str, bytes]:
+    files = {f"locks/{name}.txt": (LOCKS / f"{name}.txt").read_bytes() for name in locks}
+    files["locks/ENVIRONMENT"] = f"{environment}-{lock_digest(environment)}\n".encode()
+    files["__main__.py"] = bare((ROOT / "runtime" / "archive.py").read_bytes())
+    return files
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """SHA-256 of paths and contents, 64 hexadecimal digits: the same files have the same one, however they are
+    packed."""
+    digest = hashlib.sha256()
+    for path, content in sorted(files.items()):
+        for part in (path.encode(), content):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """A zip file, not compressed: the same files give the same bytes, whichever zlib is here."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for path, content in sorted(files.items()):
+            member = zipfile.ZipInfo(path, EPOCH)
+            member.external_attr = 0o644 << 16
+            archive.writestr(member, content)
+    return packed.getvalue()
+
+
+def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files below a content-addressed folder; what is there already is the same."""
+    if folder.is_dir():
+        return
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    for path, content in files.items():
+        file = unfinished / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    if not folder.is_dir():
+        unfinished.rename(folder)
+
+
+def library_digest() -> str:
+    """Digest of all code that an image of the library holds, the first 12 hexadecimal digits."""
+    files = {
+        f"{PACKAGE}/{file.relative_to(ROOT).as_posix()}": bare(file.read_bytes())
+        if file.suffix == ".py"
+        else file.read_bytes()
+        for file in library_files()
+    }
+    return digest_of(files)[:12]
+
+
+def library_files() -> list[Path]:
+    """The files of the library that steps may run, in the order of their paths."""
+    tops = [place for place in ROOT.iterdir() if place.name not in OUTSIDE and not place.name.startswith(".")]
+    found = [file for top in tops if top.is_dir() for file in top.rglob("*") if file.suffix in SUFFIXES]
+    return sorted([ROOT / "__init__.py", *found])

@@ -1,0 +1,88 @@
+"""Compilation target: what a pipeline is compiled for, and how an environment becomes an image there."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kfp import dsl
+
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.environments.locks import lock_digest
+from kfp_lifecycle.runtime.code_version import VARIABLE
+
+TargetName = Literal["local", "kubeflow", "vertex"]
+# How a step comes by the library's code: it is in the environment's image, in an archive that is an input of the
+# step, or, on this machine, in a folder.
+Vehicle = Literal["image", "artifact", "folder"]
+VEHICLES: tuple[Vehicle, ...] = ("image", "artifact")
+
+# Where no image was built, a step installs its lock on this one when it starts.
+STOCK_IMAGE = "python:3.11-slim"
+LOCAL_IMAGE = re.compile(r"^python-(?P<environment>[a-z]+):(?P<digest>[0-9a-f]+)$")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a pipeline is compiled for."""
+
+    name: TargetName
+    vehicle: Vehicle = "folder"
+    image_registry: str = ""
+    """Registry and repository prefix of the environments' images, which hold the library (`image`)."""
+    library_digest: str = ""
+    """Digest of the whole library, part of those images' tags."""
+    configuration: Configuration | None = None
+    """What components are given their settings from; None in a pipeline that gives each component its own."""
+    locations: Locations | None = None
+    """What components are told in their variables; None where whoever runs the steps tells them."""
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    """URI of each definition (`feature_repo`, `label_query`, `expectations`)."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """URI of each environment's code archive (`artifact`)."""
+    code_version: str = ""
+    """As `runtime.code_version` writes it; empty where whoever runs the steps tells them."""
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Kubernetes secrets whose keys become variables of every step: the variable by key, by secret."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """PersistentVolumeClaims that every step mounts: where, by claim."""
+    imported: dict[str, dsl.PipelineArtifactChannel] = field(default_factory=dict, compare=False)
+    """The code archives that the pipeline being defined has imported, by environment."""
+
+    def image(self, environment: str) -> str:
+        """The image of an environment, tagged by the digest of its lock and, where it holds it, of the library."""
+        if self.name == "local":
+            return f"python-{environment}:{lock_digest(environment)}"
+        if self.vehicle == "image":
+            tag = f"{lock_digest(environment)}-{self.library_digest}"
+            return f"{self.image_registry}/kfp-lifecycle-{environment}:{tag}"
+        return STOCK_IMAGE
+
+    def origin(self) -> dict[str, str]:
+        """What a step that records where its result comes from is told: the code's version. Its image or its archive
+        knows the environment."""
+        return {VARIABLE: self.code_version} if self.code_version else {}
+
+
+LOCAL = Target("local")
+_target: ContextVar[Target] = ContextVar("target")
+
+
+@contextlib.contextmanager
+def compiling_for(target: Target) -> Iterator[None]:
+    """Components called inside are built for this target."""
+    token = _target.set(target)
+    try:
+        yield
+    finally:
+        _target.reset(token)
+
+
+def current_target() -> Target:
+    """The target that the pipeline which is being defined is for."""
+    return _target.get(LOCAL)
