@@ -169,8 +169,8 @@ class RuleVerdict(Content):
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    at_least: float | None = None
-    at_most: float | None = None
+    min: float | None = None
+    max: float | None = None
     bound: str = "estimate"
     waived: bool = False
     """Whether nothing was measured and the rule lets the others decide then."""

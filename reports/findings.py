@@ -265,7 +265,7 @@ def gate_findings(verdict: ArtifactView) -> GateFindings:
     return GateFindings(
         content,
         [
-            (rule, interval_bar(rule.value, rule.low, rule.high, rule.at_least, rule.at_most))
+            (rule, interval_bar(rule.value, rule.low, rule.high, rule.min, rule.max))
             for rule in sorted(content.rules, key=lambda rule: rule.passed)
         ],
         champion,

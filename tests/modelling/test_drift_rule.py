@@ -112,7 +112,7 @@ def test_the_decision_follows_the_share_of_features_and_the_score(
 def test_nothing_to_compare_decides_nothing_and_says_so() -> None:
     assert decide([], 3, 0, RULE) == (
         "undecided",
-        "0 predictions are too few to decide anything: monitoring.smallest_window is 100.",
+        "0 predictions are too few to decide anything: monitoring.min_window is 100.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,26 @@ import pytest
 
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import collect_predictions
 from kfp_lifecycle.components.monitoring.detect_drift.detection import detect_drift, independent
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.registered import make_champion
-from tests.tiny_model import PIPELINE, SITES, make
+from tests.tiny_model import SITES, make
 
+READS = ("deployment.model", "monitoring", "training.seed")
 pytestmark = pytest.mark.slow
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Project:
+    """What the steps of monitoring are given, and an empty place beside the log."""
+
+    place: Path
+    settings: Configuration
+    locations: Locations
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +48,20 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def project(registry: str, tmp_path: Path) -> Path:
-    return write_project(tmp_path / "project", registry, tmp_path / "log")
+def project(registry: str, tmp_path: Path) -> Project:
+    return make_project(tmp_path, registry)
 
 
-def write_project(folder: Path, registry: str, log: Path) -> Path:
-    folder.mkdir()
-    (folder / "pipeline.yaml").write_text(PIPELINE)
-    store = Locations(
-        tracking_uri=registry, dataset_remote="-", online_store="-", prediction_log=str(log), serving="local:-"
+def make_project(place: Path, registry: str) -> Project:
+    locations = Locations(
+        tracking_uri=registry,
+        dataset_remote="-",
+        online_store="-",
+        prediction_log=str(place / "log"),
+        serving="local:-",
     )
-    save_stores(store, folder)
-    return folder
+    settings = given_settings({"deployment": {"model": "devices"}}, READS, "monitoring")
+    return Project(place, settings, locations)
 
 
 def served(rows: int, seed: int = 0, warmer: float = 0.0) -> list[dict[str, Any]]:
@@ -78,27 +92,29 @@ def line(features: dict[str, Any], time: datetime = NOW - timedelta(hours=1), **
     return json.dumps({**record, **changes}, ensure_ascii=False)
 
 
-def write_log(project: Path, lines: list[str | bytes], day: str = "2026-05-20") -> Path:
-    file = project.parent / "log" / "devices" / day / "1-77.jsonl"
+def write_log(project: Project, lines: list[str | bytes], day: str = "2026-05-20") -> Path:
+    file = project.place / "log" / "devices" / day / "1-77.jsonl"
     file.parent.mkdir(parents=True)
     file.write_bytes(b"\n".join(item if isinstance(item, bytes) else item.encode() for item in lines) + b"\n")
     return file
 
 
-def collect(project: Path) -> tuple[dict[str, Any], pd.DataFrame]:
-    destination = project.parent / "predictions"
-    found = collect_predictions(project, destination, now=NOW)
+def collect(project: Project) -> tuple[dict[str, Any], pd.DataFrame]:
+    destination = project.place / "predictions"
+    found = collect_predictions(project.settings, project.locations, destination, now=NOW)
     return found, pd.read_parquet(destination / "predictions.parquet")
 
 
-def detect(project: Path) -> tuple[dict[str, Any], str]:
-    place = project.parent
-    found = detect_drift(project, place / "predictions", place / "drift", place / "drift.html")
+def detect(project: Project) -> tuple[dict[str, Any], str]:
+    place = project.place
+    found = detect_drift(
+        project.settings, project.locations, place / "predictions", place / "drift", place / "drift.html"
+    )
     assert json.loads((place / "drift" / "drift.json").read_text("utf-8"))["decision"] == found["decision"]
     return found, (place / "drift.html").read_text("utf-8")
 
 
-def test_broken_lines_are_counted_and_named_and_the_rest_is_read(project: Path) -> None:
+def test_broken_lines_are_counted_and_named_and_the_rest_is_read(project: Project) -> None:
     good = {"temperature": 20.5, "site": "größer ✓\u2028"}
     file = write_log(
         project,
@@ -131,7 +147,7 @@ def test_broken_lines_are_counted_and_named_and_the_rest_is_read(project: Path) 
     assert features["temperature"].dtype == "float64"
 
 
-def test_only_answers_of_the_window_count_and_a_clock_that_is_ahead_is_told(project: Path) -> None:
+def test_only_answers_of_the_window_count_and_a_clock_that_is_ahead_is_told(project: Project) -> None:
     row = served(1)[0]
     lines = [
         line(row),
@@ -152,7 +168,7 @@ def test_only_answers_of_the_window_count_and_a_clock_that_is_ahead_is_told(proj
     assert table["time"].is_monotonic_increasing
 
 
-def test_no_prediction_at_all_is_said_plainly_and_decides_nothing(project: Path) -> None:
+def test_no_prediction_at_all_is_said_plainly_and_decides_nothing(project: Project) -> None:
     found, table = collect(project)
     assert found["summary"] == "no predictions in 7 days"
     assert list(table.columns) == ["time", "request_id", "version", "entity", "features", "score", "decision"]
@@ -161,7 +177,7 @@ def test_no_prediction_at_all_is_said_plainly_and_decides_nothing(project: Path)
     assert "0 predictions are too few" in page
 
 
-def test_a_window_without_drift_keeps_the_model(project: Path) -> None:
+def test_a_window_without_drift_keeps_the_model(project: Project) -> None:
     write_log(project, [line(row) for row in served(300, seed=1)])
     collect(project)
     drift, page = detect(project)
@@ -171,7 +187,7 @@ def test_a_window_without_drift_keeps_the_model(project: Path) -> None:
     assert "Holm-corrected p-value" in page
 
 
-def test_a_warmer_world_asks_for_retraining_and_the_page_needs_no_network(project: Path) -> None:
+def test_a_warmer_world_asks_for_retraining_and_the_page_needs_no_network(project: Project) -> None:
     write_log(project, [line(row) for row in served(300, seed=1, warmer=30)])
     collect(project)
     drift, page = detect(project)
@@ -183,7 +199,7 @@ def test_a_warmer_world_asks_for_retraining_and_the_page_needs_no_network(projec
     assert '<link rel="stylesheet" href="http' not in page
 
 
-def test_an_outage_of_a_feature_is_drift(project: Path) -> None:
+def test_an_outage_of_a_feature_is_drift(project: Project) -> None:
     write_log(project, [line({**row, "temperature": None}) for row in served(300, seed=1)])
     collect(project)
     drift, page = detect(project)
@@ -191,7 +207,7 @@ def test_an_outage_of_a_feature_is_drift(project: Path) -> None:
     assert "temperature is missing" in page
 
 
-def test_asking_often_about_one_entity_is_no_evidence(project: Path) -> None:
+def test_asking_often_about_one_entity_is_no_evidence(project: Project) -> None:
     write_log(project, [line(row, entity=7) for row in served(300, seed=1, warmer=30)])
     collect(project)
     drift, _ = detect(project)
@@ -204,26 +220,28 @@ def test_the_newest_prediction_of_an_entity_counts() -> None:
     assert independent(frame, seed=0)["score"].tolist() == [0.2, 0.3, 0.4, 0.5]
 
 
-def test_predictions_of_another_version_are_not_compared(project: Path) -> None:
+def test_predictions_of_another_version_are_not_compared(project: Project) -> None:
     write_log(project, [line(row, version="2") for row in served(300, seed=1, warmer=30)])
     collect(project)
     assert detect(project)[0]["predictions"] == {"window": 300, "champion": 0, "compared": 0}
 
 
 def test_without_a_champion_the_run_stops_and_says_what_to_do(tmp_path: Path) -> None:
-    project = write_project(tmp_path / "project", f"sqlite:///{tmp_path / 'empty.db'}", tmp_path / "log")
+    project = make_project(tmp_path, f"sqlite:///{tmp_path / 'empty.db'}")
     with pytest.raises(ContractViolation, match=r"No version of devices is in production yet.*lifecycle run training"):
-        collect_predictions(project, tmp_path / "predictions")
+        collect_predictions(project.settings, project.locations, tmp_path / "predictions")
     assert not (tmp_path / "predictions").exists()
 
 
-def test_a_window_must_end_at_a_time(project: Path) -> None:
+def test_a_window_must_end_at_a_time(project: Project) -> None:
     with pytest.raises(ContractViolation, match="as_of is 'tomorrow', which is no time"):
-        collect_predictions(project, project.parent / "predictions", as_of="tomorrow")
+        collect_predictions(project.settings, project.locations, project.place / "predictions", as_of="tomorrow")
 
 
-def test_an_earlier_window_can_be_looked_at_again(project: Path) -> None:
+def test_an_earlier_window_can_be_looked_at_again(project: Project) -> None:
     row = served(1)[0]
     write_log(project, [line(row, time=NOW - timedelta(days=30)), line(row)], "2026-04-20")
-    found = collect_predictions(project, project.parent / "old", as_of="2026-04-21T00:00:00", now=NOW)
+    found = collect_predictions(
+        project.settings, project.locations, project.place / "old", as_of="2026-04-21T00:00:00", now=NOW
+    )
     assert (found["rows"], found["left_out"]["outside"], found["left_out"]["future"]) == (1, 1, 0)

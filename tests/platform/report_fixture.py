@@ -24,15 +24,14 @@ label: {name: churned, title: churns within 30 days, horizon_days: 30}
 features: {service: churn}
 gate:
   rules:
-    - {metric: performance.roc_auc, at_least: 0.7}
+    - {metric: performance.roc_auc, min: 0.7}
 deployment: {model: churn}
 """
 
 BEGUN = datetime(2026, 11, 24, 8, 30, tzinfo=UTC)
 STEPS: list[tuple[str, str, float, str]] = [
-    ("project", "load_project", 0.4, "churn"),
     ("tables", "ingest_data", 6.2, "1,204,118 rows"),
-    ("snapshot", "snapshot_dataset", 2.9, "version 3f9a1c"),
+    ("dataset", "version_dataset", 2.9, "version 3f9a1c"),
     ("validated", "validate_data", 11.4, "41 of 42 checks passed"),
     ("training_set", "build_training_set", 9.8, "84,310 rows, 14 features"),
     ("parameters", "tune_hyperparameters", 14.1, "AUC 0.812"),
@@ -43,6 +42,7 @@ STEPS: list[tuple[str, str, float, str]] = [
     ("servable_model", "validate_serving", 4.8, "12 requests answered"),
     ("store", "materialize_features", 3.7, "9,412 entities"),
     ("deployment", "release_model", 7.5, "100% of traffic"),
+    ("champion", "promote_model", 0.6, "version 3 is the champion"),
 ]
 
 FEATURES = {
@@ -73,16 +73,14 @@ def training_run(folder: Path) -> dict[str, ArtifactView]:
         for (artifact, *_), view in zip(STEPS, steps(), strict=True)
         if view.started_at
     }
-    metadata["project"] |= {"project": "churn", "digest": "9f86d081884c"}
-    metadata["snapshot"] |= {
+    metadata["dataset"] |= {
         "version": "3f9a1c7be2d04415a9",
         "remote": "/srv/datasets/churn",
         "as_of": "2026-11-23T23:58:41+00:00",
     }
     for artifact in metadata:
         (folder / artifact).mkdir(parents=True)
-    (folder / "project" / "pipeline.yaml").write_text(CONFIGURATION, "utf-8")
-    for artifact in ("tables", "snapshot", "validated"):
+    for artifact in ("tables", "dataset", "validated"):
         _write(folder / artifact / "manifest.json", manifest())
     _write(folder / "validated" / "validation.json", {"checks": checks()})
     _write(folder / "training_set" / "training_set.json", training_set())
@@ -94,7 +92,7 @@ def training_run(folder: Path) -> dict[str, ArtifactView]:
         file.parent.mkdir(exist_ok=True)
         file.write_text(drawing, "utf-8")
     _write(folder / "servable_model" / "serving.json", serving())
-    contents = {"parameters": parameters(), "verdict": verdict(), "deployment": deployment()}
+    contents = {"parameters": parameters(), "verdict": verdict(), "deployment": deployment(), "champion": deployment()}
     for artifact, content in contents.items():
         (folder / artifact).rmdir()
         _write(folder / artifact, content)
@@ -257,8 +255,8 @@ def verdict() -> dict[str, Any]:
             {
                 **measured[metric],
                 "metric": metric,
-                "at_least": least,
-                "at_most": most,
+                "min": least,
+                "max": most,
                 "bound": bound,
                 "passed": True,
                 "margin": margin,
@@ -282,7 +280,7 @@ def verdict() -> dict[str, Any]:
         "sentence": sentence,
     }
     champion = {"version": 2, "passed": True, "sentence": sentence, "notes": [], "comparisons": [lead]}
-    return {"decision": "promoted", "model": "churn", "rules": rules, "champion": champion, "sentences": []}
+    return {"decision": "approved", "model": "churn", "rules": rules, "champion": champion, "sentences": []}
 
 
 def serving() -> dict[str, Any]:

@@ -20,6 +20,8 @@ from kfp.dsl import HTML, Artifact
 
 from kfp_lifecycle.components.operations.write_report.component import write_report
 from kfp_lifecycle.config.loading import parse_configuration
+from kfp_lifecycle.config.settings import settings_of
+from kfp_lifecycle.local.reporting import settings_digest
 from kfp_lifecycle.reports import formatting, geometry
 from kfp_lifecycle.reports.report import (
     ArtifactView,
@@ -37,6 +39,7 @@ from kfp_lifecycle.runtime.states import State
 NAUGHTY = Path(__file__).parents[3] / "shared" / "data" / "naughty" / "blns.txt"
 CSS = Path(geometry.__file__).with_name("report.css")
 CONFIGURATION = parse_configuration(report_fixture.CONFIGURATION)
+SETTINGS = settings_of(CONFIGURATION, write_report.reads)
 
 
 @pytest.fixture
@@ -67,13 +70,24 @@ def test_a_promoted_candidate_is_told_in_one_sentence(run: dict[str, ArtifactVie
     assert report.sentence == "The candidate meets all 5 rules: churn version 3 now answers all requests."
 
 
+def test_what_was_approved_is_not_told_as_promoted_before_the_alias_has_moved(run: dict[str, ArtifactView]) -> None:
+    del run["champion"]
+    report = report_of(run)
+    assert report.outcome is Outcome.approved
+    assert report.sentence == "The candidate meets all 5 rules: churn version 3 now answers all requests."
+    del run["deployment"]
+    report = report_of(run)
+    assert report.outcome is Outcome.approved
+    assert report.sentence.endswith("was approved for release.")
+
+
 def test_a_rejected_candidate_is_told_with_the_rules_it_misses(run: dict[str, ArtifactView]) -> None:
     def miss(verdict: Any) -> None:
         verdict["decision"] = "rejected"
         verdict["rules"][3] |= {"passed": False, "sentence": "The error is 0.08; at most 0.05 is allowed."}
 
     change(run["verdict"], "", miss)
-    del run["deployment"]
+    del run["deployment"], run["champion"]
     report = report_of(run)
     assert report.outcome is Outcome.rejected
     assert report.sentence.startswith("The candidate misses 1 of 5 rules")
@@ -111,7 +125,7 @@ def test_a_failed_run_is_told_with_its_step_its_reason_and_the_command_that_goes
     run: dict[str, ArtifactView],
 ) -> None:
     failure = Failure("validate-data", "amount is negative\nin 12 rows", "last line", "logs/x.log", "lifecycle run x")
-    page = page_of({"project": run["project"]}, failure=failure)
+    page = page_of({}, failure=failure)
     for words in (
         "failed",
         "Stopped at validate data: amount is negative",
@@ -124,7 +138,7 @@ def test_a_failed_run_is_told_with_its_step_its_reason_and_the_command_that_goes
 
 def test_a_pipeline_that_decides_nothing_is_done(run: dict[str, ArtifactView]) -> None:
     store = ArtifactView(run["store"].path, {**run["store"].metadata, "rows": {"profile": 12}})
-    report = report_of({name: run[name] for name in ("project", "snapshot", "validated")} | {"store": store})
+    report = report_of({name: run[name] for name in ("dataset", "validated")} | {"store": store})
     assert report.outcome is Outcome.done
     assert [figure.value for figure in report.figures] == ["1,204,118"]
 
@@ -137,6 +151,8 @@ def test_a_section_is_there_exactly_when_its_artifact_is(run: dict[str, Artifact
         "deployment": "deployment",
         "serving": "servable_model",
     }
+    # The champion is the deployment once more, when the alias has moved.
+    del run["champion"]
     whole = page_of(run)
     for section, artifact in sections.items():
         assert section in whole.values("id")
@@ -154,10 +170,10 @@ def test_how_the_real_server_did_is_told_by_clients_with_its_start_and_memory(ru
 
 
 def test_unvalidated_data_is_shown_without_checks(run: dict[str, ArtifactView]) -> None:
-    data = report_of({"project": run["project"], "tables": run["tables"]}).data
+    data = report_of({"tables": run["tables"]}).data
     assert data is not None
     assert (len(data.tables), data.layers) == (5, [])
-    assert report_of({"project": run["project"]}).data is None
+    assert report_of({}).data is None
 
 
 def test_the_section_links_lead_somewhere(run: dict[str, ArtifactView]) -> None:
@@ -169,16 +185,16 @@ def test_the_section_links_lead_somewhere(run: dict[str, ArtifactView]) -> None:
 
 
 def test_an_artifact_of_another_pipeline_is_shown_by_what_it_recorded(run: dict[str, ArtifactView]) -> None:
-    drift = ArtifactView(run["project"].path, {"drifted_features": 3, "retrain": True, "seconds": 2.0})
-    text = page_of({"project": run["project"], "drift_findings": drift}).text
+    drift = ArtifactView(run["tables"].path, {"drifted_features": 3, "retrain": True, "seconds": 2.0})
+    text = page_of({"drift_findings": drift}).text
     assert "Drift findings drifted features 3 retrain True" in text
 
 
 def test_lineage_names_what_has_to_be_the_same(run: dict[str, ArtifactView]) -> None:
-    report = report_of(run, lineage={"Commit": "0123abc"})
+    report = report_of(run, lineage={"Commit": "0123abc", "Configuration digest": settings_digest(CONFIGURATION)})
     facts = dict(report.lineage)
     assert facts["Dataset version"] == "3f9a1c7be2d04415a9"
-    assert facts["Configuration digest"] == "9f86d081884c"
+    assert re.fullmatch("[0-9a-f]{12}", facts["Configuration digest"])
     assert facts["MLflow run"] == "4c1f6a0e9d0b4b7f8f55f0f4c1c58a31"
     assert (facts["Seed"], facts["Commit"]) == ("42", "0123abc")
 
@@ -292,9 +308,9 @@ def poisoned(run: dict[str, ArtifactView], texts: list[str]) -> dict[str, Artifa
     change(run["verdict"], "", verdict)
     change(run["deployment"], "", lambda content: content.update(model=first, url=first, strategy=first or "-"))
     change(run["model"], "model.json", lambda content: content.update(run_id=first or "-"))
-    poison = ArtifactView(run["snapshot"].path, {**run["snapshot"].metadata, "version": first or "-"})
-    other = ArtifactView(run["project"].path, {first or "-": first})
-    return {**run, "snapshot": poison, first or "-": other}
+    poison = ArtifactView(run["dataset"].path, {**run["dataset"].metadata, "version": first or "-"})
+    other = ArtifactView(run["tables"].path, {first or "-": first})
+    return {**run, "dataset": poison, first or "-": other}
 
 
 @pytest.mark.skipif(not NAUGHTY.exists(), reason="the big list of naughty strings is not here")
@@ -341,7 +357,7 @@ def test_a_broken_artifact_is_named_and_leaves_no_report(
     else:
         place.write_text(content)
     with pytest.raises(ContractViolation) as caught:
-        write_run_report(tmp_path / "out" / "report.html", project=run["project"].path, artifacts=run)
+        write_run_report(tmp_path / "out" / "report.html", settings=CONFIGURATION, artifacts=run)
     assert str(place) in str(caught.value)
     assert words in str(caught.value)
     assert "Run the step" in str(caught.value)
@@ -355,7 +371,7 @@ def test_the_component_writes_the_page_and_says_what_was_decided(run: dict[str, 
         if name != "registered_model"
     }
     page = HTML(name="report", uri=str(tmp_path / "report.html"), metadata={})
-    write_report.function(**given_artifacts, report=page, pipeline="training")
+    write_report.function(settings=SETTINGS, **given_artifacts, report=page, pipeline="training")
     assert page.metadata["outcome"] == "promoted"
     assert page.metadata["summary"].endswith("now answers all requests.")
     text = Page(Path(page.path).read_text("utf-8")).text
@@ -367,12 +383,12 @@ def test_the_component_writes_the_page_and_says_what_was_decided(run: dict[str, 
 
 def test_steps_that_are_given_are_shown_as_they_are(run: dict[str, ArtifactView]) -> None:
     steps = [
-        StepView("load-project", State.cached),
+        StepView("ingest-data", State.cached),
         StepView("validate-data", State.failed, report_fixture.BEGUN, 3.2),
         StepView("train-model", State.skipped),
     ]
     text = page_of(run, steps=steps).text
-    assert "load project cached" in text
+    assert "ingest data cached" in text
     assert "validate data failed, 3.2 s" in text
     assert "train model skipped" in text
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import duckdb
 
-from kfp_lifecycle.components.data.validate_data.checks import Check, failures
+from kfp_lifecycle.data.checks import Check, failures
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import log_files, window_ending, write_table
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.data.tables import literal, parquet_file, quoted, tables_database
+from kfp_lifecycle.artifacts.tables import parquet_file
+from kfp_lifecycle.data.tables import literal, quoted, tables_database
 
 TRAINING, SERVING = "training", "serving"
 DUCKDB_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
@@ -80,8 +81,8 @@ def skew_checks(
         features: `name` and `type` (numeric or categorical) of each.
         threshold: Largest allowed distance, 0 to 1, beyond what chance explains.
     """
-    from kfp_lifecycle.components.data.validate_data.comparison import distances
-    from kfp_lifecycle.components.data.validate_data.table_statistics import Selection, few_valued, table_statistics
+    from kfp_lifecycle.data.comparison import distances
+    from kfp_lifecycle.data.table_statistics import Selection, few_valued, table_statistics
 
     kinds = {feature["name"]: DUCKDB_TYPES[feature["type"]] for feature in features}
     sources = {

@@ -14,7 +14,7 @@ import pytest
 from shop import make_project
 
 from kfp_lifecycle.components.monitoring.check_serving_skew.skew import compare_with_production
-from kfp_lifecycle.config.stores import load_stores
+from tests.projects import read_project
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
 FEATURES = [
@@ -43,7 +43,7 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.project = make_project(folder / "shop", "duckdb:///shop.duckdb")
+        self.project = read_project(make_project(folder / "shop", "duckdb:///shop.duckdb"))
         self.training_set = folder / "training_set"
         self.training_set.mkdir()
         (self.training_set / "training_set.json").write_text(json.dumps({"features": FEATURES}))
@@ -62,7 +62,7 @@ class Shop:
 
     def serve(self, rows: list[Row], shadow: bool = False, at: datetime = NOW - timedelta(hours=1)) -> None:
         """Write the log as the server does."""
-        log = Path(load_stores(self.project).prediction_log) / "shop" / f"{at:%Y-%m-%d}"
+        log = Path(self.project.locations.prediction_log) / "shop" / f"{at:%Y-%m-%d}"
         log.mkdir(parents=True, exist_ok=True)
         line = {"time": at.isoformat(), "model": "shop", "version": "1", "score": 0.5, "decision": False}
         lines = [
@@ -73,7 +73,9 @@ class Shop:
             file.write("\n".join(lines) + "\n")
 
     def compare(self) -> dict[str, Any]:
-        return compare_with_production(self.project, self.training_set, self.folder / "report.md", now=NOW)
+        return compare_with_production(
+            self.project.settings, self.project.locations, self.training_set, self.folder / "report.md", now=NOW
+        )
 
     @property
     def report(self) -> str:
@@ -120,9 +122,7 @@ def test_nothing_is_decided_by_few_predictions_or_by_those_that_nobody_got(shop:
     shop.serve(customers(99, seed=2))
     shop.serve(customers(500, seed=3), shadow=True)
     shop.serve(customers(500, seed=4), at=NOW - timedelta(days=8))
-    assert shop.compare()["summary"] == (
-        "99 predictions in 7 days, too few to compare (monitoring.smallest_window is 100)"
-    )
+    assert shop.compare()["summary"] == ("99 predictions in 7 days, too few to compare (monitoring.min_window is 100)")
 
 
 def test_a_feature_that_no_request_had_is_not_compared(shop: Shop) -> None:
