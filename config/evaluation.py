@@ -12,7 +12,7 @@ class Evaluation(Section):
 
     bootstrap_replicates: int = Field(default=1000, ge=50, le=10_000)
     """Resamples behind the 95% intervals that have no closed form; whole entities are drawn."""
-    smallest_group: int = Field(default=100, gt=0)
+    min_group_rows: int = Field(default=100, gt=0)
     """A group or slice with fewer rows is said to be too small to judge."""
     disturbed_rows: int = Field(default=50_000, gt=0)
     """Rows, whole entities, that are scored anew for each missing feature, noise and other disturbance."""

@@ -1,4 +1,4 @@
-"""Configuration of the gate: what a candidate must meet to be promoted."""
+"""Configuration of the quality gate: what a candidate must meet to be approved."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ NonInferiorityMargin = Annotated[float, Field(gt=0)]
 
 
 class GateRule(Section):
-    """One condition for promotion."""
+    """One condition for approval."""
 
     metric: str = Field(pattern=r"^[a-z_]+\.[A-Za-z0-9_]+(\.[^\n]*[^\s])?$")
     """`dimension.metric` or `dimension.metric.slice`, as the evaluation names it, such as
     `fairness.demographic_parity_ratio.gender` or `performance.roc_auc.plan=pro`."""
-    at_least: float | None = None
+    min: float | None = None
     """The smallest value that passes."""
-    at_most: float | None = None
+    max: float | None = None
     """The largest value that passes."""
     bound: Bound = Bound.estimate
     """`estimate` compares the value itself, `confidence` the worse end of its 95% interval."""
@@ -66,8 +66,8 @@ class GateRule(Section):
 
     @model_validator(mode="after")
     def _has_a_threshold(self) -> GateRule:
-        if self.at_least is None and self.at_most is None:
-            raise ValueError(f"the gate rule for {self.metric} needs at_least, at_most or both")
+        if self.min is None and self.max is None:
+            raise ValueError(f"the gate rule for {self.metric} needs min, max or both")
         return self
 
 
@@ -89,7 +89,7 @@ class Champion(Section):
 
 
 class Gate(Section):
-    """What a candidate must meet, all of it, to be promoted."""
+    """What a candidate must meet, all of it, to be approved."""
 
     rules: list[GateRule] = Field(min_length=1)
     """All must hold."""

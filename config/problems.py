@@ -12,6 +12,14 @@ from pydantic_core import ErrorDetails
 
 from kfp_lifecycle.config.configuration import Configuration
 
+RENAMED = {
+    "at_least": "min",
+    "at_most": "max",
+    "smallest_class": "min_class_rows",
+    "smallest_group": "min_group_rows",
+}
+"""Earlier names of keys, and what they are called now."""
+
 
 def describe_error(detail: ErrorDetails | Mapping[str, Any]) -> str:
     """One validation error in plain words, with the nearest known name where a key is unknown."""
@@ -19,7 +27,8 @@ def describe_error(detail: ErrorDetails | Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in path)
     if detail["type"] == "extra_forbidden":
         known = known_keys(path[:-1])
-        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        key = str(path[-1])
+        close = [RENAMED[key]] if RENAMED.get(key) in known else difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(known)}"
         return f"{name}: unknown key; {hint}"
     if detail["type"] == "missing":

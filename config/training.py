@@ -84,7 +84,7 @@ class Training(Section):
     """From which score on an entity is acted upon."""
     costs: Costs = Costs()
     """What decisions are worth."""
-    smallest_class: int = Field(default=10, gt=1)
+    min_class_rows: int = Field(default=10, gt=1)
     """Fewer rows than this of either class, in any part of the split, refuse the training: nothing could be learned."""
     seed: int = Field(default=42, ge=0, lt=2**32)
     """Makes training, tuning and evaluation repeatable."""

@@ -72,7 +72,7 @@ def record_verdict(
         client: Of `connect`.
         tracking_uri: Where it is connected to.
         run_id: The run that trained the model.
-        decision: `promoted` or `rejected`.
+        decision: `approved` or `rejected`.
         sentences: The verdict in words.
         verdict: The verdict as JSON.
 

@@ -58,3 +58,8 @@ def save_locations(locations: Locations, folder: Path) -> None:
     """Write `locations.yaml` into a test's project."""
     text = yaml.safe_dump(locations.model_dump(mode="json"), sort_keys=False)
     (folder / LOCATIONS_FILE).write_text(text, encoding="utf-8")
+
+
+def keep_records_at(folder: Path, tracking_uri: str) -> None:
+    """Name another MLflow server in the locations of a test's project."""
+    save_locations(Locations(**{**load_locations(folder).model_dump(), "tracking_uri": tracking_uri}), folder)

@@ -76,7 +76,7 @@ def fold_snapshots(
 def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int, horizon: timedelta) -> list[Fold]:
     """The folds of a training set's train part; its later parts are not read.
 
-    A fold in which a class has fewer than `training.smallest_class` rows is left out, which is printed.
+    A fold in which a class has fewer than `training.min_class_rows` rows is left out, which is printed.
 
     Args:
         training_set: Features, labels and their snapshots.
@@ -87,7 +87,7 @@ def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int
     Raises:
         ContractViolation: no fold is left, or the train part cannot be learned from.
     """
-    part = training_set.trainable(("train",), training.smallest_class)["train"]
+    part = training_set.trainable(("train",), training.min_class_rows)["train"]
     estimator = build_estimator(training.estimator, training.parameters, training.seed)
     times = part.frame[TIMESTAMP]
     usable: list[Fold] = []
@@ -95,7 +95,7 @@ def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int
     for trained, judged in fold_snapshots(sorted(times.unique()), folds, horizon):
         rows, later = times.isin(trained).to_numpy(), times.isin(judged).to_numpy()
         smallest = min(np.bincount(part.label[side], minlength=2).min() for side in (rows, later))
-        if smallest < training.smallest_class:
+        if smallest < training.min_class_rows:
             left_out.append(f"the one judged on {judged[0]:%Y-%m-%d} to {judged[-1]:%Y-%m-%d} has {smallest}")
             continue
         train, test = part.of(rows), part.of(later)
@@ -112,7 +112,7 @@ def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int
                 test_label=test.label,
             )
         )
-    why = f"fewer than training.smallest_class ({training.smallest_class}) rows of a class: {'; '.join(left_out)}"
+    why = f"fewer than training.min_class_rows ({training.min_class_rows}) rows of a class: {'; '.join(left_out)}"
     if not usable:
         raise ContractViolation(
             f"train.parquet: tuning finds no fold in {times.nunique()} snapshots: a fold trains on a snapshot at least "

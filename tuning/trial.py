@@ -91,3 +91,7 @@ def _open_store(uri: str, address: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), uri
     store, path = fs.FileSystem.from_uri(uri)
     return store, path.rstrip("/")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from kfp_lifecycle.config.tuning import SearchDimension
 
 # The line that Katib collects reads METRIC=VALUE.
 METRIC = "roc_auc"
-CODE_VARIABLE, SETTINGS_VARIABLE, PARAMETERS_VARIABLE = "TRIAL_CODE", "TRIAL_SETTINGS", "TRIAL_PARAMETERS"
+SETTINGS_VARIABLE, PARAMETERS_VARIABLE = "TRIAL_SETTINGS", "TRIAL_PARAMETERS"
 
 
 class TrialSettings(Section):

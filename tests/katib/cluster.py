@@ -38,7 +38,7 @@ Json = dict[str, Any]
 # Stands for the training: as good as `quality` says, after the first fold better than after the second.
 TRAINER = """import json, os, sys, time
 from datetime import datetime, timezone
-assert "import trial; trial.main()" in sys.argv[2] and len(os.environ["TRIAL_CODE"]) > 1000
+assert sys.argv[1:] == ["-m", "kfp_lifecycle.tuning.trial"]
 quality = float(json.loads(os.environ["TRIAL_PARAMETERS"])["quality"])
 if quality < {worst}:
     open(os.environ["TERMINATION_LOG"], "w").write(f"quality {{quality:.3f}} cannot be trained")
@@ -109,11 +109,13 @@ class Cluster:
     Attributes:
         folder: For the containers' files.
         python: Folder of the `python` that containers run.
+        image: Variables that their image sets.
         failing: Status that the API answers the next requests with, first to last.
     """
 
     folder: Path
     python: Path
+    image: dict[str, str] = field(default_factory=dict)
     experiments: dict[str, Json] = field(default_factory=dict)
     trials: dict[str, Json] = field(default_factory=dict)
     pods: dict[str, Json] = field(default_factory=dict)
@@ -254,7 +256,7 @@ class Cluster:
             item["name"]: item["value"] if "value" in item else secret[item["valueFrom"]["secretKeyRef"]["key"]]
             for item in container["env"]
         }
-        return {**variables, "PATH": f"{self.python}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+        return {**self.image, **variables, "PATH": f"{self.python}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
     def _median_rule(self, experiment: Json) -> list[Json]:
         stopping = experiment["spec"].get("earlyStopping")

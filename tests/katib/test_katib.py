@@ -21,7 +21,7 @@ from kubernetes.client import Configuration
 
 from kfp_lifecycle.components.training.tune_with_katib import search as module
 from kfp_lifecycle.components.training.tune_with_katib.experiment import build_experiment
-from kfp_lifecycle.components.training.tune_with_katib.search import search
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.tuning import Tuning
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.runtime.contract import OPENMP_VARIABLES, ContractViolation
@@ -29,6 +29,7 @@ from kfp_lifecycle.tuning.trial_settings import TrialSettings
 from tests.katib.cluster import NAMESPACE, Cluster, problems, serve, write_trainer
 
 ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
 CRDS = ROOT.parent / "shared" / "crds"
 SPACE: dict[str, Any] = {
     "quality": {"type": "float", "low": 0.001, "high": 1, "log": True},
@@ -70,7 +71,9 @@ class Place:
         default = {"parameters": {"max_iter": 30}, "default_value": self.default, "folds": ["a fold"] * folds}
         (self.folder / "default").write_text(json.dumps(default), "utf-8")
         outputs = self.folder / "parameters", self.folder / "study.html"
-        return search(self.folder, training_set, self.folder / "default", "image:1", *outputs, self.client())
+        return module.search(
+            load_configuration(self.folder), training_set, self.folder / "default", "image:1", *outputs, self.client()
+        )
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -326,10 +329,12 @@ from pathlib import Path
 from kubeflow.katib import KatibClient
 from kubernetes.client import Configuration
 from kfp_lifecycle.components.training.tune_with_katib import search
+from kfp_lifecycle.config.loading import load_configuration
 search.POLL_SECONDS = 0.05
 client = KatibClient(client_configuration=Configuration(host=sys.argv[2]), namespace=sys.argv[3])
 place = Path(sys.argv[1])
-search.search(place, "s3://bucket/set", place / "default", "image:1", place / "parameters", place / "page", client)
+settings = load_configuration(place)
+search.search(settings, "s3://bucket/set", place / "default", "image:1", place / "parameters", place / "page", client)
 """
 
 
@@ -351,13 +356,14 @@ def wait_until(holds: Any, seconds: float = 30) -> None:
 
 @pytest.mark.slow
 def test_trials_run_the_same_training_code_in_the_modelling_environment(place: Place) -> None:
-    """The container's command as Katib wraps it, the code from the manifest, the training set from its address."""
+    """The container's command as Katib wraps it, the code from the image, the training set from its address."""
     write = "import sys; from pathlib import Path; from tests.modelling.business import write_training_set as write\n"
     write += "write(Path(sys.argv[1]), rows=300)"
     python = interpreter("modelling")
     folder = place.folder / "set"
-    subprocess.run([python, "-c", write, folder], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    subprocess.run([python, "-c", write, folder], check=True, env={**os.environ, "PYTHONPATH": LIBRARY})
     place.cluster.python = python.parent
+    place.cluster.image = {"PYTHONPATH": LIBRARY}
     place.default = 0.5
     space = {
         "early_stopping": {"type": "categorical", "choices": [True, False]},

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import save_stores
+from tests.projects import save_locations
 
 FEATURES = [
     {"name": "charge", "type": "numeric"},
@@ -77,13 +77,19 @@ def write_training_set(
         "as_of": "2025-08-01T00:00:00+00:00",
     }
     (folder / "training_set.json").write_text(json.dumps(description), "utf-8")
+    write_definitions(folder)
     return folder
 
 
-def write_project(folder: Path, state: Path, **sections: Any) -> Path:
-    """Write a project artifact; keyword arguments update the configuration's sections."""
+def write_definitions(folder: Path) -> None:
+    """Write a feature repository into a project's folder or a training set."""
     (folder / "feature_repo").mkdir(parents=True)
     (folder / "feature_repo" / "features.py").write_text("# definitions\n", "utf-8")
+
+
+def write_project(folder: Path, state: Path, **sections: Any) -> Path:
+    """Write a project's folder; keyword arguments update the configuration's sections."""
+    write_definitions(folder)
     configuration: dict[str, Any] = {
         "name": "leaving",
         "title": "Who leaves",
@@ -101,18 +107,18 @@ def write_project(folder: Path, state: Path, **sections: Any) -> Path:
             "costs": {"saved": 240, "action": 15, "success_rate": 0.3},
         },
         "evaluation": {"bootstrap_replicates": 100, "explained_rows": 60, "latency_requests": 50},
-        "gate": {"rules": [{"metric": "performance.roc_auc", "at_least": 0.6}]},
+        "gate": {"rules": [{"metric": "performance.roc_auc", "min": 0.6}]},
         "deployment": {"model": "leaving"},
     }
     for section, values in sections.items():
         configuration[section] = {**configuration.get(section, {}), **values}
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
-    stores = Locations(
+    locations = Locations(
         tracking_uri=f"sqlite:///{state / 'mlflow.db'}",
         dataset_remote="remote",
         online_store="online.db",
         prediction_log="predictions",
         serving=f"local:{state / 'serving'}",
     )
-    save_stores(stores, folder)
+    save_locations(locations, folder)
     return folder

@@ -10,20 +10,20 @@ from typing import Any
 import yaml
 
 from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
-from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
-from kfp_lifecycle.config.stores import load_stores
 from tests.modelling.business import write_project, write_training_set
+from tests.modelling.evaluated import evaluate
 from tests.modelling.trained import train_model
+from tests.projects import read_project
 
 # What a good model of the small business meets with room to spare.
 RULES = [
-    {"metric": "performance.roc_auc", "at_least": 0.6},
-    {"metric": "performance.strongest_feature_roc_auc", "at_most": 0.95, "why": "What ranks so well is a leak."},
-    {"metric": "performance.roc_auc.channel=new", "at_least": 0.6, "unmeasured": "waive"},
-    {"metric": "fairness.demographic_parity_ratio.group", "at_least": 0.7, "unmeasured": "waive"},
-    {"metric": "calibration.slope", "at_least": 0.6, "unmeasured": "waive"},
-    {"metric": "robustness.worst_missing_feature_auc_drop", "at_most": 0.22},
-    {"metric": "latency.p50_ms", "at_most": 5},
+    {"metric": "performance.roc_auc", "min": 0.6},
+    {"metric": "performance.strongest_feature_roc_auc", "max": 0.95, "why": "What ranks so well is a leak."},
+    {"metric": "performance.roc_auc.channel=new", "min": 0.6, "unmeasured": "waive"},
+    {"metric": "fairness.demographic_parity_ratio.group", "min": 0.7, "unmeasured": "waive"},
+    {"metric": "calibration.slope", "min": 0.6, "unmeasured": "waive"},
+    {"metric": "robustness.worst_missing_feature_auc_drop", "max": 0.22},
+    {"metric": "latency.p50_ms", "max": 5},
 ]
 # Small steps with many leaves would remember these few rows.
 PARAMETERS = {"max_iter": 25, "max_leaf_nodes": 6}
@@ -57,7 +57,7 @@ class Candidate:
     @property
     def tracking_uri(self) -> str:
         """Of the registry."""
-        return load_stores(self.project).tracking_uri
+        return read_project(self.project).locations.tracking_uri
 
     def train(self, name: str, parameters: dict[str, Any]) -> None:
         """Write the model artifact `name`."""
@@ -80,8 +80,10 @@ class Candidate:
 
     def decide(self, name: str = "model", project: Path | None = None, evaluation: str = "") -> dict[str, Any]:
         """The verdict on a model."""
+        given = read_project(project or self.project)
         decide(
-            project or self.project,
+            given.settings,
+            given.locations,
             self.place / "validated",
             self.training_set,
             self.place / name,

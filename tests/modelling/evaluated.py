@@ -7,9 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
-from tests.modelling.business import write_project
+from kfp_lifecycle.components.evaluation.evaluate_model import evaluation
+from tests.modelling.business import write_definitions, write_project
 from tests.modelling.trained import train_model
+from tests.projects import read_project
+
+
+def evaluate(project: Path, *places: Path) -> evaluation.Evaluation:
+    """Training set, model and destination, as the step's own function takes them."""
+    given = read_project(project)
+    return evaluation.evaluate(given.settings, given.locations, *places)
 
 
 def train_and_evaluate(folder: Path, description: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,6 +27,7 @@ def train_and_evaluate(folder: Path, description: Mapping[str, Any]) -> dict[str
         description: What training_set.json is to say.
     """
     (folder / "set" / "training_set.json").write_text(json.dumps(description), "utf-8")
+    write_definitions(folder / "set")
     project = write_project(folder / "project", folder / "state")
     (folder / "parameters.json").write_text('{"parameters": {}}', "utf-8")
     train_model(project, folder / "set", folder / "parameters.json", folder / "model")

@@ -21,10 +21,16 @@ from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.candidates import Candidate
 from tests.modelling.slow_model import make_slow
+from tests.projects import read_project
 
 pytestmark = pytest.mark.slow
 
 Change = Callable[[str, pd.DataFrame], pd.DataFrame]
+
+
+def register_as(project: Path, *places: Path) -> dict[str, Any]:
+    given = read_project(project)
+    return register(given.settings, given.locations, *places)
 
 
 def missed(verdict: dict[str, Any]) -> list[str]:
@@ -34,7 +40,7 @@ def missed(verdict: dict[str, Any]) -> list[str]:
 def test_a_good_model_meets_every_rule_and_is_the_first_champion(good: Candidate) -> None:
     verdict = good.decide()
     assert missed(verdict) == []
-    assert verdict["decision"] == "promoted"
+    assert verdict["decision"] == "approved"
     assert verdict["champion"] is None
     assert "No version of leaving is in production yet: the rules alone decide." in verdict["sentences"]
 
@@ -42,8 +48,8 @@ def test_a_good_model_meets_every_rule_and_is_the_first_champion(good: Candidate
 def test_the_candidates_mlflow_run_has_the_verdict(good: Candidate) -> None:
     verdict = good.decide()
     run = connect(good.tracking_uri).get_run(verdict["run_id"])
-    assert run.data.tags["decision"] == "promoted"
-    assert run.data.tags["verdict"].startswith("Promoted: leaving meets every rule")
+    assert run.data.tags["decision"] == "approved"
+    assert run.data.tags["verdict"].startswith("Approved: leaving meets every rule")
     assert load_dict(f"{run.info.artifact_uri}/verdict.json") == verdict
 
 
@@ -131,13 +137,13 @@ def test_a_slow_model_is_rejected_for_that(good: Candidate) -> None:
 
 
 def test_a_rejected_model_leaves_its_reasons_and_nothing_that_can_be_registered(good: Candidate) -> None:
-    project = good.with_rules([{"metric": "performance.roc_auc", "at_least": 0.99}])
+    project = good.with_rules([{"metric": "performance.roc_auc", "min": 0.99}])
     verdict = good.decide(project=project)
     approved = good.place / "approved"
     assert [file.name for file in approved.iterdir()] == ["rejected.json"]
     assert json.loads((approved / "rejected.json").read_text("utf-8"))["sentences"] == verdict["sentences"]
     with pytest.raises(ContractViolation, match="rejected and cannot be registered"):
-        register(project, approved, good.place / "verdict", good.place / "registered")
+        register_as(project, approved, good.place / "verdict", good.place / "registered")
     assert not (good.place / "registered").exists()
 
 
@@ -146,7 +152,7 @@ def test_an_approved_model_is_registered_with_its_verdict_and_its_successor_is_h
     verdict = good.decide()
     try:
         for _ in range(2):
-            registered = register(good.project, place / "approved", place / "verdict", place / "registered")
+            registered = register_as(good.project, place / "approved", place / "verdict", place / "registered")
             assert registered["version"] == "1", "the same run registered again is the same version"
         folder = place / "registered"
         assert json.loads((folder / "model.json").read_text("utf-8"))["version"] == "1"
@@ -155,7 +161,7 @@ def test_an_approved_model_is_registered_with_its_verdict_and_its_successor_is_h
         assert not list(folder.rglob("*.joblib"))
 
         (place / "deployment").write_text('{"model": "leaving", "version": "1"}', "utf-8")
-        promote(good.project, place / "deployment", place / "champion")
+        promote(read_project(good.project).locations, place / "deployment", place / "champion")
         again = good.decide()
         assert again["decision"] == "rejected"
         assert "nothing to gain" in again["champion"]["sentence"]

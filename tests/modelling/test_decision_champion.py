@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
-import yaml
 from onnx import helper
 
 from kfp_lifecycle.components.evaluation.decide_promotion.comparison import Contest, Scored
@@ -25,9 +24,10 @@ from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import DATES, write_project
 from tests.modelling.candidates import Candidate
+from tests.projects import keep_records_at
 from tests.registered import make_champion
 
-LENIENT = [{"metric": "performance.roc_auc", "at_least": 0.5}]
+LENIENT = [{"metric": "performance.roc_auc", "min": 0.5}]
 TEST, VALIDATION, TRAIN = DATES["test"], DATES["validation"], DATES["train"]
 
 
@@ -64,8 +64,7 @@ class Arena:
     def decide(self, model: str, **champion: Any) -> dict[str, Any]:
         """The verdict on a model under lenient rules."""
         project = self.good.with_rules(LENIENT, **champion)
-        stores = yaml.safe_load((project / "stores.yaml").read_text("utf-8"))
-        (project / "stores.yaml").write_text(yaml.safe_dump({**stores, "tracking_uri": self.uri}), "utf-8")
+        keep_records_at(project, self.uri)
         return self.good.decide(model, project)
 
 
@@ -87,10 +86,10 @@ class TestVerdicts:
         assert "there is no difference and nothing to gain" in verdict["champion"]["sentence"]
         assert f"it is not shown to be better than version {version}, which stays" in verdict["sentences"][0]
 
-    def test_a_clearly_better_model_is_promoted_and_carries_its_verdict(self, arena: Arena) -> None:
+    def test_a_clearly_better_model_is_approved_and_carries_its_verdict(self, arena: Arena) -> None:
         arena.crown("weak")
         verdict = arena.decide("model")
-        assert verdict["decision"] == "promoted"
+        assert verdict["decision"] == "approved"
         (comparison,) = verdict["champion"]["comparisons"]
         assert comparison["low"] > 0
         assert comparison["method"] == "DeLong"
@@ -156,7 +155,7 @@ class TestVerdicts:
         inflate(place / "inflated")
         shutil.copytree(place / "model-evaluation", place / "inflated-evaluation")
         arena.crown("weak")
-        assert arena.decide("inflated")["decision"] == "promoted"
+        assert arena.decide("inflated")["decision"] == "approved"
         verdict = arena.decide("inflated", non_inferiority={"brier_score": 0.01})
         assert verdict["decision"] == "rejected"
         ranking, probabilities = verdict["champion"]["comparisons"]
@@ -174,7 +173,7 @@ class TestVerdicts:
             (lambda folder: (folder / "model.onnx").write_bytes(b"\0 no model"), "are damaged"),
             (lambda folder: (folder / "model.json").write_text("{", "utf-8"), "are damaged"),
             (lambda folder: describe(folder, feature_version="0ther"), "features are of version 0ther"),
-            (lambda folder: describe(folder, inputs=[{"name": "gone_by", "type": "numeric"}]), "it reads gone_by"),
+            (lambda folder: rename_input(folder, "charge", "gone_by"), "it reads gone_by"),
             (shutil.rmtree, "cannot be brought from file://"),
         ],
         ids=[
@@ -195,10 +194,10 @@ class TestVerdicts:
         assert verdict["champion"]["compared"] is False
         assert words in verdict["champion"]["sentence"]
         assert f"could not be compared with version {version}" in verdict["sentences"][0]
-        assert "Nothing is promoted unseen" in verdict["champion"]["sentence"]
+        assert "Nothing is approved unseen" in verdict["champion"]["sentence"]
 
         verdict = arena.decide("model", unreachable="judge_absolutely")
-        assert verdict["decision"] == "promoted"
+        assert verdict["decision"] == "approved"
         assert words in verdict["champion"]["sentence"]
         assert "The rules alone decide" in verdict["champion"]["sentence"]
         assert "beats the champion" not in verdict["sentences"][0]
@@ -235,9 +234,7 @@ def test_what_is_no_evaluation_of_the_candidate_stops_the_step_before_anything_i
 @pytest.mark.slow
 def test_a_registry_that_is_down_stops_the_step_and_is_named_without_its_password(good: Candidate) -> None:
     project = good.with_rules(LENIENT)
-    stores = yaml.safe_load((project / "stores.yaml").read_text("utf-8"))
-    stores["tracking_uri"] = "postgresql://mlflow:secret@127.0.0.1:9/mlflow"
-    (project / "stores.yaml").write_text(yaml.safe_dump(stores), "utf-8")
+    keep_records_at(project, "postgresql://mlflow:secret@127.0.0.1:9/mlflow")
     with pytest.raises(ContractViolation, match=r"127\.0\.0\.1:9 cannot be reached") as refused:
         good.decide(project=project)
     assert "secret" not in str(refused.value)
@@ -246,6 +243,18 @@ def test_a_registry_that_is_down_stops_the_step_and_is_named_without_its_passwor
 def describe(folder: Path, **values: Any) -> None:
     file = folder / "model.json"
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **values}), "utf-8")
+
+
+def rename_input(folder: Path, before: str, after: str) -> None:
+    """Let a model read another feature."""
+    model = onnx.load(folder / "model.onnx")
+    for item in model.graph.input:
+        item.name = after if item.name == before else item.name
+    for node in model.graph.node:
+        node.input[:] = [after if name == before else name for name in node.input]
+    onnx.save(model, folder / "model.onnx")
+    inputs = json.loads((folder / "model.json").read_text("utf-8"))["inputs"]
+    describe(folder, inputs=[{**item, "name": after if item["name"] == before else item["name"]} for item in inputs])
 
 
 def inflate(folder: Path) -> None:

@@ -15,21 +15,20 @@ from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import Incum
 from kfp_lifecycle.components.features.build_training_set.training_set import build
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import load_stores, save_stores
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.champion import Champion, find_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import LOANS_SO_FAR, PIPELINE, some_readers_and_loans, write_project, write_tables
 from tests.modelling.trained import train_model
+from tests.projects import keep_records_at, read_project
 from tests.registered import make_champion
 
 pytestmark = pytest.mark.slow
 
 # Loans are counted twice: a feature of the same name that is another number.
 DOUBLED = LOANS_SO_FAR.replace("count(*) AS loans", "2 * count(*) AS loans")
-SMALL = PIPELINE + "training: {smallest_class: 5, parameters: {max_iter: 15, min_samples_leaf: 5}}\n"
+SMALL = PIPELINE + "training: {min_class_rows: 5, parameters: {max_iter: 15, min_samples_leaf: 5}}\n"
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,9 @@ def train(place: Path, tables: Path, tracking_uri: str, sql: str) -> None:
     """A project, its training set and its model."""
     changes = {"pipeline.yaml": SMALL, "feature_repo/loans_so_far.sql": sql}
     project = write_project(place / "project", changes)
-    save_stores(Locations(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
-    build(project, tables, place / "set")
+    keep_records_at(project, tracking_uri)
+    given = read_project(project)
+    build(given.settings, given.locations, given.feature_repo, given.label_query, tables, place / "set")
     (place / "parameters.json").write_text('{"parameters": {"max_iter": 15, "min_samples_leaf": 5}}', "utf-8")
     train_model(project, place / "set", place / "parameters.json", place / "model")
 
@@ -128,7 +128,7 @@ def test_where_todays_tables_no_longer_give_its_features_the_policy_decides(
 
 def with_policy(policy: str) -> dict[str, object]:
     content: dict[str, object] = yaml.safe_load(SMALL)
-    rules = [{"metric": "performance.roc_auc", "at_least": 0.5}]
+    rules = [{"metric": "performance.roc_auc", "min": 0.5}]
     return {**content, "gate": {"rules": rules, "champion": {"unreachable": policy}}}
 
 

@@ -26,12 +26,12 @@ METRICS = {
 @pytest.mark.parametrize(
     ("rule", "passed", "words"),
     [
-        ({"at_least": 0.7}, True, "is 0.812 (95% 0.79 to 0.83); at least 0.7 is required: passed with 0.112 to spare."),
-        ({"at_least": 0.842}, False, "at least 0.842 is required: missed by 0.03."),
-        ({"at_least": 0.8, "bound": "confidence"}, False, "of the lower end of the interval: missed by 0.01."),
-        ({"at_most": 0.82, "bound": "confidence"}, False, "of the upper end of the interval: missed by 0.01."),
-        ({"at_least": 0.7, "at_most": 0.8}, False, "at most 0.8 is required: missed by 0.012."),
-        ({"at_least": 0.812}, True, "passed with 0 to spare"),
+        ({"min": 0.7}, True, "is 0.812 (95% 0.79 to 0.83); at least 0.7 is required: passed with 0.112 to spare."),
+        ({"min": 0.842}, False, "at least 0.842 is required: missed by 0.03."),
+        ({"min": 0.8, "bound": "confidence"}, False, "of the lower end of the interval: missed by 0.01."),
+        ({"max": 0.82, "bound": "confidence"}, False, "of the upper end of the interval: missed by 0.01."),
+        ({"min": 0.7, "max": 0.8}, False, "at most 0.8 is required: missed by 0.012."),
+        ({"min": 0.812}, True, "passed with 0 to spare"),
     ],
 )
 def test_a_rule_says_metric_value_interval_threshold_and_margin(rule: dict[str, Any], passed: bool, words: str) -> None:
@@ -45,7 +45,7 @@ def test_a_rule_says_metric_value_interval_threshold_and_margin(rule: dict[str, 
 
 
 def test_a_rule_can_be_about_one_slice() -> None:
-    judged = judge(GateRule(metric="performance.roc_auc.plan=pro", at_least=0.75, bound="confidence"), METRICS, [])
+    judged = judge(GateRule(metric="performance.roc_auc.plan=pro", min=0.75, bound="confidence"), METRICS, [])
     assert not judged.passed
     assert judged.rows == 100
 
@@ -63,7 +63,7 @@ def test_a_rule_can_be_about_one_slice() -> None:
 def test_a_metric_that_no_evaluation_knows_fails_by_any_policy_and_the_nearest_is_named(
     metric: str, nearest: str, policy: str
 ) -> None:
-    judged = judge(GateRule(metric=metric, at_least=0, unmeasured=policy), METRICS, ["recall is 0.4."])
+    judged = judge(GateRule(metric=metric, min=0, unmeasured=policy), METRICS, ["recall is 0.4."])
     assert not judged.passed
     assert judged.value is None
     assert nearest in judged.sentence
@@ -82,28 +82,28 @@ def test_a_metric_that_could_not_be_measured_fails_or_is_waived_by_policy_and_ne
 ) -> None:
     notes = ["performance.precision is undefined: no row reaches the threshold.", "Fairness by plan is fine."]
     notes.append("Fairness by age was not measured: its groups are too small.")
-    failed = judge(GateRule(metric=metric, at_least=0), METRICS, notes)
+    failed = judge(GateRule(metric=metric, min=0), METRICS, notes)
     assert (failed.passed, failed.waived) == (False, False)
     assert note in failed.sentence
 
-    waived = judge(GateRule(metric=metric, at_least=0, unmeasured="waive"), METRICS, notes)
+    waived = judge(GateRule(metric=metric, min=0, unmeasured="waive"), METRICS, notes)
     assert (waived.passed, waived.waived) == (True, True)
     assert note in waived.sentence
-    met = judge(GateRule(metric="performance.roc_auc", at_least=0.5), METRICS, notes)
-    told = tell("promoted", "leaving", [met, waived], None)
-    assert told[0].startswith("Promoted: leaving meets every rule that could be judged; 1 could not be measured")
+    met = judge(GateRule(metric="performance.roc_auc", min=0.5), METRICS, notes)
+    told = tell("approved", "leaving", [met, waived], None)
+    assert told[0].startswith("Approved: leaving meets every rule that could be judged; 1 could not be measured")
     assert waived.sentence in told
 
 
 @pytest.mark.parametrize("piece", ["plan=pro", "age=65+", "city=S\u00e3o Paulo/SP", "group+rare=a & b"])
 def test_a_slice_is_named_as_the_data_name_it(piece: str) -> None:
-    assert GateRule(metric=f"performance.roc_auc.{piece}", at_least=0).metric.endswith(piece)
+    assert GateRule(metric=f"performance.roc_auc.{piece}", min=0).metric.endswith(piece)
 
 
 @pytest.mark.parametrize("metric", ["roc_auc", "performance.", "performance.roc auc", "performance.roc_auc. "])
 def test_what_is_no_name_of_a_metric_is_refused(metric: str) -> None:
     with pytest.raises(ValidationError, match="pattern"):
-        GateRule(metric=metric, at_least=0)
+        GateRule(metric=metric, min=0)
 
 
 def test_what_no_comparison_can_measure_is_refused_when_the_project_is_read() -> None:

@@ -17,14 +17,15 @@ import pytest
 from mlflow.utils.validation import path_not_unique, validate_param_and_metric_name
 from sklearn import metrics
 
-from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import Evaluation, evaluate
+from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import Evaluation
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import load_stores, save_stores
 from kfp_lifecycle.registry.evaluation_record import record_verdict, recorded_name
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set
+from tests.modelling.evaluated import evaluate
 from tests.modelling.trained import train_model
+from tests.projects import load_locations, save_locations
 
 pytestmark = pytest.mark.slow
 
@@ -60,7 +61,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
 
 def the_run(evaluated: Evaluated) -> Any:
     run_id = json.loads((evaluated.model / "model.json").read_text("utf-8"))["run_id"]
-    return connect(load_stores(evaluated.project).tracking_uri).get_run(run_id)
+    return connect(load_locations(evaluated.project).tracking_uri).get_run(run_id)
 
 
 def recorded_folder(evaluated: Evaluated) -> Path:
@@ -78,7 +79,7 @@ def without_latency(evaluation: Path) -> dict[str, Any]:
 def kept_at(evaluated: Evaluated, tracking_uri: str, folder: Path) -> Path:
     """A copy of the project whose records are kept elsewhere."""
     project = Path(shutil.copytree(evaluated.project, folder / "project"))
-    save_stores(Locations(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
+    save_locations(Locations(**{**load_locations(project).model_dump(), "tracking_uri": tracking_uri}), project)
     return project
 
 
@@ -212,7 +213,7 @@ class TestBadInput:
             return pd.concat([frame[frame.gone == 1].head(8), frame[frame.gone == 0].head(12)], ignore_index=True)
 
         state = evaluated.project.parent / "state"
-        project = write_project(tmp_path / "project", state, training={"smallest_class": 5})
+        project = write_project(tmp_path / "project", state, training={"min_class_rows": 5})
         content = self.evaluate(evaluated, tmp_path, twenty, project)
         auc = content["metrics"]["performance.roc_auc"]
         assert auc["rows"] == 20

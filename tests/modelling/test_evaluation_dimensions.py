@@ -79,7 +79,7 @@ def sample_of(
         label = (np.random.default_rng(99).random(len(score)) < score).astype(np.int8)
     part = part_of({**columns, **(sensitive or {})}, label)
     bootstrap = Bootstrap(part.entity, 200, 0)
-    evaluation = Evaluation(**{"smallest_group": 100, **settings})
+    evaluation = Evaluation(**{"min_group_rows": 100, **settings})
     costs = Costs(saved=240, action=15, success_rate=0.3)
     return Sample(
         part, model, score, threshold, list(sensitive or {}), bootstrap.entity, bootstrap, evaluation, costs, 0

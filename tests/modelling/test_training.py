@@ -42,6 +42,7 @@ from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import FEATURES, write_project, write_training_set
 from tests.modelling.trained import fit_model, train_model
+from tests.projects import keep_records_at
 
 pytestmark = pytest.mark.slow
 
@@ -343,7 +344,9 @@ def test_a_model_folder_holds_all_that_serving_and_monitoring_need(tmp_path: Pat
     reference = pd.read_parquet(tmp_path / "model" / "baseline" / "reference.parquet")
     assert np.allclose(model.scorer().score(reference), reference.score)
     assert (tmp_path / "model" / "feature_repo" / "features.py").is_file()
-    assert (tmp_path / "model" / "pipeline.yaml").is_file()
+    assert model.settings.entity.key == "account"
+    assert model.settings.training.weight is None
+    assert not (tmp_path / "model" / "pipeline.yaml").exists()
 
     from kfp_lifecycle.registry.tracking import connect
 
@@ -375,7 +378,7 @@ def test_a_column_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (only("train", gone=0), r"train part: 0 of 900 rows have gone = 1; training.smallest_class asks for 10"),
+        (only("train", gone=0), r"train part: 0 of 900 rows have gone = 1; training.min_class_rows asks for 10"),
         (only("validation", gone=1), r"validation part: 0 of 1\d\d rows have gone = 0"),
         (only("train", gone=lambda frame: frame.gone.where(frame.index > 2)), r"label gone is missing in 3 of 900"),
         (only("train", gone="yes"), r"label gone holds 'yes'"),
@@ -392,7 +395,7 @@ def test_a_column_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None
 )
 def test_data_that_cannot_be_learned_from_are_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:
     with pytest.raises(ContractViolation, match=f"(?s){message}"):
-        fit_model(damaged(tmp_path, change), Training(smallest_class=10), {"max_iter": 5})
+        fit_model(damaged(tmp_path, change), Training(min_class_rows=10), {"max_iter": 5})
 
 
 @pytest.mark.parametrize(
@@ -420,9 +423,7 @@ def test_an_estimator_that_cannot_be_used_is_refused_by_name(
 
 def test_a_tracking_server_that_is_down_is_named_at_once_and_leaves_no_model(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project", tmp_path / "state")
-    stores = (project / "stores.yaml").read_text("utf-8")
-    down = stores.replace(f"sqlite:///{tmp_path / 'state' / 'mlflow.db'}", "http://127.0.0.1:9")
-    (project / "stores.yaml").write_text(down, "utf-8")
+    keep_records_at(project, "http://127.0.0.1:9")
     started = time.monotonic()
     with pytest.raises(ContractViolation, match=r"127.0.0.1:9 cannot be reached"):
         train_model(project, tmp_path / "set", parameters_file(tmp_path), tmp_path / "model")

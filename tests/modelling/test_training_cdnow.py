@@ -8,11 +8,11 @@ import duckdb
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
 from kfp_lifecycle.compilation.packing import pack_project
 from kfp_lifecycle.components.features.build_training_set.training_set import build
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.stores import local_stores, save_stores
-from kfp_lifecycle.data.tables import Manifest, TableSummary, write_manifest
 from kfp_lifecycle.environments.locks import environment_directory
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from tests.modelling.trained import fit_model
@@ -53,7 +53,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
         connection.execute("COPY purchases TO ? (FORMAT parquet)", [str(tables / "purchases.parquet")])
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE purchases").fetchall()}
         rows, newest = connection.execute("SELECT count(*), max(purchased_at) FROM purchases").fetchall()[0]
-    write_manifest(Manifest(as_of=newest, tables={"purchases": TableSummary(rows=rows, columns=columns)}), tables)
+    Manifest(as_of=newest, tables={"purchases": TableSummary(rows=rows, columns=columns)}).write(tables)
     build(folder / "project", tables, folder / "training_set")
     return TrainingSet(folder / "training_set")
 

@@ -16,9 +16,6 @@ import onnx
 import pytest
 
 from kfp_lifecycle.components.deployment.register_model.registration import register
-from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
-from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import load_stores, save_stores
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.comparison import compare_models
 from kfp_lifecycle.modelling.comparison import main as compare_on_the_command_line
@@ -29,8 +26,10 @@ from kfp_lifecycle.runtime.closure import imported_names
 from kfp_lifecycle.runtime.code_version import VARIABLE, CodeVersion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set
+from tests.modelling.evaluated import evaluate
 from tests.modelling.mlflow_server import mlflow_server
 from tests.modelling.trained import fit_model, train_model
+from tests.projects import keep_records_at, read_project
 
 pytestmark = pytest.mark.slow
 
@@ -39,10 +38,6 @@ def parameters_file(folder: Path, **parameters: Any) -> Path:
     file = folder / "parameters.json"
     file.write_text(json.dumps({"parameters": parameters}), "utf-8")
     return file
-
-
-def keep_records_at(project: Path, tracking_uri: str) -> None:
-    save_stores(Locations(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
 
 
 def requests_of(state: Path) -> list[str]:
@@ -287,13 +282,14 @@ def test_a_registration_cut_off_anywhere_names_nothing_and_can_be_done_again(
     project, server = trained / "remote-project", trained / "server"
     run_id = ModelFolder(trained / "recorded").description["run_id"]
     verdict = tmp_path / "verdict.json"
-    content = {"decision": "promoted", "model": "leaving", "run_id": run_id, "sentences": ["All thresholds are met."]}
+    content = {"decision": "approved", "model": "leaving", "run_id": run_id, "sentences": ["All thresholds are met."]}
     verdict.write_text(json.dumps(content), "utf-8")
 
     def attempt(state: Path, dies_at: int = 0) -> None:
         with mlflow_server(state, dies_at) as uri:
             keep_records_at(project, uri)
-            register(project, trained / "recorded", verdict, tmp_path / "registered")
+            given = read_project(project)
+            register(given.settings, given.locations, trained / "recorded", verdict, tmp_path / "registered")
 
     # Of the same port, as no two serve at once.
     rehearsal = Path(shutil.copytree(server, tmp_path / "rehearsal"))

@@ -13,13 +13,12 @@ import boto3
 import pytest
 
 from kfp_lifecycle.components.deployment.register_model.registration import register
-from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import load_stores, save_stores
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set
 from tests.modelling.trained import train_model
+from tests.projects import keep_records_at, read_project
 from tests.servers import PASSWORD, Server, object_store, postgresql, running
 
 pytestmark = pytest.mark.slow
@@ -51,7 +50,7 @@ def address(server: Server, password: str = PASSWORD) -> str:
 def project_at(tmp_path: Path, tracking_uri: str) -> tuple[Path, Path, Path]:
     """A project that keeps its records there, a training set and parameters."""
     project = write_project(tmp_path / "project", tmp_path / "state")
-    save_stores(Locations(**{**load_stores(project).model_dump(), "tracking_uri": tracking_uri}), project)
+    keep_records_at(project, tracking_uri)
     (tmp_path / "parameters").write_text(json.dumps({"parameters": {"max_iter": 5}}), "utf-8")
     return project, write_training_set(tmp_path / "set", rows=300), tmp_path / "parameters"
 
@@ -74,9 +73,10 @@ def test_a_model_is_recorded_in_postgresql_its_files_in_s3_and_a_version_made(
     assert not [key for key in kept if key.endswith(".joblib")]
 
     verdict = tmp_path / "verdict.json"
-    content = {"decision": "promoted", "model": "leaving", "run_id": metadata["run_id"], "sentences": ["Approved."]}
+    content = {"decision": "approved", "model": "leaving", "run_id": metadata["run_id"], "sentences": ["Approved."]}
     verdict.write_text(json.dumps(content), "utf-8")
-    register(project, tmp_path / "model", verdict, tmp_path / "registered")
+    given = read_project(project)
+    register(given.settings, given.locations, tmp_path / "model", verdict, tmp_path / "registered")
     version = ModelFolder(tmp_path / "registered").description["version"]
     assert str(client.get_model_version_by_alias("leaving", "candidate").version) == version
 

@@ -19,13 +19,12 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from kfp_lifecycle.components.training.tune_hyperparameters import search as step
 from kfp_lifecycle.components.training.tune_hyperparameters.judging import Outcome, Setting
-from kfp_lifecycle.components.training.tune_hyperparameters.search import search
 from kfp_lifecycle.components.training.tune_hyperparameters.study_store import kept_study, study_name
 from kfp_lifecycle.components.training.tune_hyperparameters.tuning import median_bound, suggest, tune
 from kfp_lifecycle.components.training.tune_hyperparameters.workers import Died, Workers
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import load_stores, save_stores
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.config.tuning import Tuning, active_values
 from kfp_lifecycle.modelling.dataset import TrainingSet
@@ -36,6 +35,7 @@ from kfp_lifecycle.tuning.study import Study, Trial
 from kfp_lifecycle.tuning.study_page import study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
 from tests.modelling.business import write_project, write_training_set
+from tests.projects import load_locations, read_project, save_locations
 
 pytestmark = pytest.mark.slow
 
@@ -97,8 +97,8 @@ class TestFolds:
 
     def test_twenty_rows_are_refused_with_the_remedy(self, tmp_path: Path) -> None:
         few = TrainingSet(write_training_set(tmp_path / "set", rows=20))
-        with pytest.raises(ContractViolation, match=r"fewer than training\.smallest_class"):
-            time_ordered_folds(few, Training(smallest_class=9), 2, HORIZON)
+        with pytest.raises(ContractViolation, match=r"fewer than training\.min_class_rows"):
+            time_ordered_folds(few, Training(min_class_rows=9), 2, HORIZON)
 
     def test_a_single_snapshot_is_refused_with_the_remedy(self, tmp_path: Path) -> None:
         data = TrainingSet(write_training_set(tmp_path / "set", rows=300))
@@ -273,11 +273,19 @@ def test_workers_do_not_outlive_the_process_that_was_killed() -> None:
             time.sleep(0.1)
 
 
+def search(project: Path, *places: Path) -> dict[str, Any]:
+    """Training set, parameters and page, as the step's own function takes them."""
+    given = read_project(project)
+    return step.search(given.settings, given.locations, *places)
+
+
 SEARCH = """
 import sys
 from pathlib import Path
 from kfp_lifecycle.components.training.tune_hyperparameters.search import search
-search(*map(Path, sys.argv[1:]))
+from tests.projects import read_project
+given = read_project(Path(sys.argv[1]))
+search(given.settings, given.locations, *map(Path, sys.argv[2:]))
 """
 
 
@@ -291,8 +299,8 @@ class TestACutOffSearch:
             tuning={"trials": 12, "space": SPACE},
             training={"parameters": {"max_iter": 60}},
         )
-        stores = load_stores(project).model_dump()
-        save_stores(Locations.model_validate({**stores, "study_store": str(tmp_path / "studies")}), project)
+        locations = load_locations(project).model_dump()
+        save_locations(Locations.model_validate({**locations, "study_store": str(tmp_path / "studies")}), project)
         return project
 
     def test_goes_on_after_kill_9_and_finds_what_it_would_have_found(self, tmp_path: Path, project: Path) -> None:

@@ -43,7 +43,7 @@ def compare(
     Args:
         champion: The model in production.
         candidate: The model that may take its place.
-        configuration: The project's configuration; `gate.champion` says what is demanded.
+        configuration: Settings; `gate.champion` says what is demanded.
         training_set: The candidate's.
         validated: The validated tables that it was built from.
 
@@ -87,7 +87,7 @@ def _unreachable(champion: Champion, rule: Rule, reason: str) -> ChampionOutcome
     policy = (
         "The rules alone decide (gate.champion.unreachable: judge_absolutely)."
         if lenient
-        else "Nothing is promoted unseen (gate.champion.unreachable: refuse): mend that, set judge_absolutely for this "
+        else "Nothing is approved unseen (gate.champion.unreachable: refuse): mend that, set judge_absolutely for this "
         "run, or take the alias `champion` from the version."
     )
     return ChampionOutcome(
@@ -190,11 +190,11 @@ class Contest:
 
         where = f" on the {window.rows:,} rows that it was judged by" if window.name == "champion" else ""
         fewest = min(int(label.sum()), int((label == 0).sum()))
-        if fewest < self.configuration.training.smallest_class:
+        if fewest < self.configuration.training.min_class_rows:
             return outcome(
                 False,
                 f"{metric} cannot be compared with version {version}{where}: {fewest} rows of one class are fewer than "
-                f"training.smallest_class ({self.configuration.training.smallest_class}).",
+                f"training.min_class_rows ({self.configuration.training.min_class_rows}).",
             )
         if not (np.isfinite(now) and np.isfinite(before)):
             whose = "the candidate" if not np.isfinite(now) else f"version {version}"

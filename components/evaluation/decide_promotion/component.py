@@ -2,12 +2,23 @@
 
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
+
+READS = (
+    "gate",
+    "evaluation.bootstrap_replicates",
+    "snapshots.every_days",
+    "source.tables",
+    "training.costs",
+    "training.seed",
+    "training.min_class_rows",
+    "deployment.model",
+)
 
 
-@component(environment="modelling", cached=False)
+@component(environment="modelling", reads=READS, locations=("tracking_uri",), cached=False)
 def decide_promotion(
-    project: Input[Artifact],
+    settings: dict,
     validated: Input[Dataset],
     training_set: Input[Artifact],
     model: Input[Model],
@@ -15,7 +26,7 @@ def decide_promotion(
     verdict: Output[Artifact],
     approved_model: Output[Model],
 ) -> str:
-    """Decide whether the candidate goes to production: every gate rule, and the champion on the same rows.
+    """Decide whether the candidate may be released: every gate rule, and the champion on the same rows.
 
     The first model ever is judged by the rules alone. Later ones must also be better than the champion in one metric
     and not worse in others (`gate.champion`), beyond the accident of the sample: on the newest snapshots with known
@@ -24,7 +35,8 @@ def decide_promotion(
     The verdict is also recorded in the candidate's MLflow run.
 
     Args:
-        project: The project; `gate` holds the rules and the comparison, the stores say where the registry is.
+        settings: `gate` holds the rules and the comparison, `deployment.model` the name in the registry; the others
+            say how both models are compared, and how the champion's features are computed.
         validated: The validated tables that the training set was built from: a champion that was trained on other
             feature definitions has its features computed from them.
         training_set: The training set; both models score its test part, and the rows that the champion was judged by.
@@ -32,11 +44,11 @@ def decide_promotion(
         evaluation: What was measured of it.
         verdict: JSON file (`docs/verdict.schema.json`): the decision, each rule and comparison with their sentences.
             metadata: `decision`, `missed` (how many), `summary`.
-        approved_model: The model folder with its `verdict.json` when it is promoted; else a folder with `rejected.json`
+        approved_model: The model folder with its `verdict.json` when it is approved; else a folder with `rejected.json`
             alone.
 
     Returns:
-        `promoted` or `rejected`. Not a named output: kfp's local runner cannot resolve one in a condition.
+        `approved` or `rejected`. Not a named output: kfp's local runner cannot resolve one in a condition.
     """
     from pathlib import Path
 
@@ -45,15 +57,9 @@ def decide_promotion(
     with step(verdict, approved_model):
         from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
 
-        decided = decide(
-            Path(project.path),
-            Path(validated.path),
-            Path(training_set.path),
-            Path(model.path),
-            Path(evaluation.path),
-            Path(verdict.path),
-            Path(approved_model.path),
-        )
+        given, located = decide_promotion.given(settings), decide_promotion.located()
+        inputs = [Path(item.path) for item in (validated, training_set, model, evaluation)]
+        decided = decide(given, located, *inputs, Path(verdict.path), Path(approved_model.path))
         verdict.metadata.update(decided)
         approved_model.metadata.update(decided)
     return str(decided["decision"])

@@ -10,20 +10,20 @@ import pandas as pd
 import pyarrow as pa
 
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.features.definitions import TIMESTAMP, load_definitions
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import write_view_values
 from kfp_lifecycle.modelling.dataset import FILES, TrainingSet
+from kfp_lifecycle.modelling.scoring import ModelFolder
 
 
 def earlier_features(
-    model: Path, frame: pd.DataFrame, training_set: TrainingSet, validated: Path, tables: Mapping[str, Table]
+    model: ModelFolder, frame: pd.DataFrame, training_set: TrainingSet, validated: Path, tables: Mapping[str, Table]
 ) -> pd.DataFrame:
     """Compute features anew by the definitions that travel with a model, as `build_training_set` would.
 
     Args:
-        model: The model folder: its `pipeline.yaml` and its feature repository.
+        model: The model, with its settings and its feature repository.
         frame: Rows of the training set: entity key and `event_timestamp`.
         training_set: Where they are from. Values of its snapshots are what a row falls back on, while they are fresh.
         validated: The validated tables that it was built from.
@@ -35,7 +35,7 @@ def earlier_features(
     Raises:
         ContractViolation: the definitions cannot be used, or not on today's tables.
     """
-    definitions = load_definitions(model, load_configuration(model))
+    definitions = load_definitions(model.feature_repo, model.settings)
     snapshots = {
         moment.to_pydatetime()
         for part in FILES

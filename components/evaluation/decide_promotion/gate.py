@@ -24,12 +24,12 @@ def judge(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -
         return _unmeasured(rule, metrics, notes)
     confident = rule.bound is Bound.confidence
     demands = []
-    if rule.at_least is not None:
+    if rule.min is not None:
         judged = measured.low if confident else measured.value
-        demands.append((judged - rule.at_least, f"at least {number(rule.at_least)}", "lower"))
-    if rule.at_most is not None:
+        demands.append((judged - rule.min, f"at least {number(rule.min)}", "lower"))
+    if rule.max is not None:
         judged = measured.high if confident else measured.value
-        demands.append((rule.at_most - judged, f"at most {number(rule.at_most)}", "upper"))
+        demands.append((rule.max - judged, f"at most {number(rule.max)}", "upper"))
     margin, demand, end = min(demands)
     of_end = f" of the {end} end of the interval" if confident else ""
     outcome = f"passed with {number(margin)} to spare" if margin >= 0 else f"missed by {number(-margin)}"
@@ -40,8 +40,8 @@ def judge(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -
         low=measured.low,
         high=measured.high,
         rows=measured.rows,
-        at_least=rule.at_least,
-        at_most=rule.at_most,
+        min=rule.min,
+        max=rule.max,
         bound=rule.bound,
         passed=margin >= 0,
         margin=margin,
@@ -61,8 +61,8 @@ def _unmeasured(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[s
         said = ["No evaluation measures it, so that its rule cannot be met.", _nearest(rule.metric, metrics)]
     return Judgement(
         metric=rule.metric,
-        at_least=rule.at_least,
-        at_most=rule.at_most,
+        min=rule.min,
+        max=rule.max,
         bound=rule.bound,
         waived=waived,
         passed=waived,

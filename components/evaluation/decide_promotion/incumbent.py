@@ -59,13 +59,10 @@ class Incumbent:
             self.threshold = self.model.threshold
             self.snapshots = _snapshots(folder)
             self.scorer = self.model.scorer()
-        except ContractViolation:
-            raise
-        except Exception as error:
-            # Whatever JSON and ONNX Runtime make of a damaged file.
-            raise ContractViolation(
-                f"its files in {champion.source} are damaged: {type(error).__name__}: {str(error).splitlines()[0]:.200}"
-            ) from error
+        except ContractViolation as violation:
+            # Where they were brought to says nothing to a reader.
+            reason = str(violation).replace(str(folder), "the folder")
+            raise ContractViolation(f"its files in {champion.source} are damaged: {reason}") from violation
         self._training_set, self._validated, self._tables = training_set, validated, tables
         self.notes = (
             [
@@ -100,7 +97,7 @@ class Incumbent:
         from kfp_lifecycle.components.evaluation.decide_promotion.earlier_features import earlier_features
 
         try:
-            return earlier_features(self.model.folder, frame, self._training_set, self._validated, self._tables)
+            return earlier_features(self.model, frame, self._training_set, self._validated, self._tables)
         except (ContractViolation, ConfigurationError) as error:
             current = self._training_set.description["feature_version"]
             raise ContractViolation(

@@ -1,4 +1,4 @@
-"""The decision: promote or reject, with every reason in plain words."""
+"""Promotion decision: approve or reject a candidate, with every reason in plain words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kfp_lifecycle.components.evaluation.decide_promotion.comparison import comp
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge
 from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import VERDICT_FILE
 from kfp_lifecycle.components.evaluation.decide_promotion.verdict import ChampionOutcome, Judgement, Verdict
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.champion import find_champion
@@ -29,7 +29,8 @@ REJECTION_FILE = "rejected.json"
 
 
 def decide(
-    project: Path,
+    settings: Configuration,
+    locations: Locations,
     validated: Path,
     training_set_folder: Path,
     model_folder: Path,
@@ -40,33 +41,32 @@ def decide(
     """Judge every rule and the champion, write the `verdict` and `approved_model` artifacts, and record the verdict.
 
     Args:
-        project: The project artifact.
+        settings: What the component reads.
+        locations: `tracking_uri` says where the registry is.
         validated: The validated tables that the training set was built from.
         training_set_folder: The training set artifact; champion and candidate score its rows.
         model_folder: The candidate.
         evaluation: What was measured of it.
         verdict_file: JSON file to write.
-        approved: Folder to write: the model with its `verdict.json` when it is promoted, else `rejected.json` alone.
+        approved: Folder to write: the model with its `verdict.json` when it is approved, else `rejected.json` alone.
 
     Returns:
-        Metadata: `decision` (`promoted` or `rejected`), `missed`, `summary`.
+        Metadata: `decision` (`approved` or `rejected`), `missed`, `summary`.
 
     Raises:
         ContractViolation: the evaluation is of another model or is no evaluation, or MLflow cannot be reached. Nothing
             is written then.
     """
-    configuration = load_configuration(project)
     model, training_set = ModelFolder(model_folder), TrainingSet(training_set_folder)
     measured = _read_evaluation(evaluation, model)
     metrics = {name: Metric(**values) for name, values in measured["metrics"].items()}
-    rules = [judge(rule, metrics, measured["notes"]) for rule in configuration.gate.rules]
+    rules = [judge(rule, metrics, measured["notes"]) for rule in settings.gate.rules]
 
-    name = configuration.deployment.model
-    tracking_uri = load_stores(project).tracking_uri
+    name, tracking_uri = settings.deployment.model, locations.tracking_uri
     champion = find_champion(tracking_uri, name)
-    against = compare(champion, model, configuration, training_set, validated) if champion else None
+    against = compare(champion, model, settings, training_set, validated) if champion else None
     missed = sum(not rule.passed for rule in rules) + bool(against and not against.passed)
-    decision: Literal["promoted", "rejected"] = "rejected" if missed else "promoted"
+    decision: Literal["approved", "rejected"] = "rejected" if missed else "approved"
     verdict = Verdict(
         decision=decision,
         model=name,
@@ -80,7 +80,7 @@ def decide(
     )
     text = json.dumps(verdict.model_dump(mode="json"), indent=2, allow_nan=False)
     with complete_folder(approved) as folder:
-        if decision == "promoted":
+        if decision == "approved":
             shutil.copytree(model_folder, folder, dirs_exist_ok=True)
             (folder / VERDICT_FILE).write_text(text, "utf-8")
         else:
@@ -104,12 +104,12 @@ def tell(decision: str, name: str, rules: Sequence[Judgement], against: Champion
         if against
         else [f"No version of {name} is in production yet: the rules alone decide."]
     )
-    if decision == "promoted":
+    if decision == "approved":
         rest = (
             f"; {len(waived)} could not be measured and {'is' if len(waived) == 1 else 'are'} waived" if waived else ""
         )
         beaten = " and beats the champion" if against and against.compared else ""
-        first = f"Promoted: {name} meets every rule{' that could be judged' if waived else ''}{beaten}{rest}."
+        first = f"Approved: {name} meets every rule{' that could be judged' if waived else ''}{beaten}{rest}."
     else:
         reasons = [f"it misses {len(missed)} of {len(rules)} rules"] if missed else []
         if against and not against.passed:

@@ -32,16 +32,16 @@ class Judgement(Document):
     """Upper end of its 95% interval."""
     rows: int | None = None
     """Rows behind the value."""
-    at_least: float | None = None
+    min: float | None = None
     """The smallest value that passes."""
-    at_most: float | None = None
+    max: float | None = None
     """The largest value that passes."""
     bound: Bound
     """Whether the value itself or the worse end of its interval has to meet the threshold."""
     waived: bool = False
     """Whether nothing was measured and the rule lets the others decide then."""
     passed: bool
-    """Whether the rule stands in the way of a promotion: it does not when it is met or waived."""
+    """Whether the rule stands in the way of an approval: it does not when it is met or waived."""
     margin: float | None = None
     """How far the judged value is inside the threshold, in the metric's unit; negative outside."""
     why: str = ""
@@ -121,8 +121,8 @@ class Verdict(Document):
 
     format: Literal[1] = 1
     """Changes when a reader of this document would have to."""
-    decision: Literal["promoted", "rejected"]
-    """`promoted`: approved for release; `rejected`: what serves goes on serving."""
+    decision: Literal["approved", "rejected"]
+    """`approved`: may be released; `rejected`: what serves goes on serving."""
     model: str
     """The model's name in the registry."""
     run_id: str

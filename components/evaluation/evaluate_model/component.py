@@ -2,12 +2,16 @@
 
 from kfp.dsl import Artifact, ClassificationMetrics, Input, Metrics, Model, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="modelling")
+@component(
+    environment="modelling",
+    reads=("evaluation", "training.costs", "training.seed", "training.min_class_rows"),
+    locations=("tracking_uri",),
+)
 def evaluate_model(
-    project: Input[Artifact],
+    settings: dict,
     training_set: Input[Artifact],
     model: Input[Model],
     evaluation: Output[Artifact],
@@ -19,8 +23,8 @@ def evaluate_model(
     Every metric with its 95% interval is also recorded in the model's MLflow run.
 
     Args:
-        project: The project; `evaluation` says how thoroughly, `training.costs` what decisions are worth, the stores
-            where MLflow is.
+        settings: `evaluation` says how thoroughly; `training.costs` what decisions are worth, `training.seed` what
+            chance chooses, `training.min_class_rows` how many rows of a class can be judged.
         training_set: The training set; only its test part is judged.
         model: The model folder.
         evaluation: `evaluation.json` (each metric with value, 95% interval and rows; notes; tables),
@@ -35,7 +39,8 @@ def evaluate_model(
     with step(evaluation, metrics, curve):
         from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
 
-        found = evaluate(Path(project.path), Path(training_set.path), Path(model.path), Path(evaluation.path))
+        given, located = evaluate_model.given(settings), evaluate_model.located()
+        found = evaluate(given, located, Path(training_set.path), Path(model.path), Path(evaluation.path))
         evaluation.metadata.update(found.metadata)
         for name, metric in found.findings.metrics.items():
             metrics.log_metric(name, metric.value)

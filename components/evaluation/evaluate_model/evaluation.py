@@ -24,8 +24,8 @@ from kfp_lifecycle.components.evaluation.evaluate_model.performance import compa
 from kfp_lifecycle.components.evaluation.evaluate_model.refits import area_in_past, examine_leakage
 from kfp_lifecycle.components.evaluation.evaluate_model.robustness import examine_robustness
 from kfp_lifecycle.components.evaluation.evaluate_model.slices import examine_slices
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.calibration import Calibration
 from kfp_lifecycle.modelling.dataset import TIMESTAMP, TrainingSet
 from kfp_lifecycle.modelling.scoring import ModelFolder
@@ -54,11 +54,14 @@ class Evaluation:
     metadata: dict[str, Any]
 
 
-def evaluate(project: Path, training_set_folder: Path, model_folder: Path, destination: Path) -> Evaluation:
+def evaluate(
+    settings: Configuration, locations: Locations, training_set_folder: Path, model_folder: Path, destination: Path
+) -> Evaluation:
     """Examine the candidate on the test part, write the `evaluation` artifact and record it in the model's MLflow run.
 
     Args:
-        project: The project artifact.
+        settings: `evaluation`, and of `training` costs, seed and smallest class.
+        locations: `tracking_uri` says where MLflow is.
         training_set_folder: The training set artifact; its test part is judged, its other parts are what the model
             knows and what features were before.
         model_folder: The model artifact.
@@ -68,14 +71,14 @@ def evaluate(project: Path, training_set_folder: Path, model_folder: Path, desti
         ContractViolation: the model is not complete, the test part cannot be judged, a score is no probability, or
             MLflow cannot be reached. Nothing is left at `destination` then.
     """
-    configuration, tracking_uri = load_configuration(project), load_stores(project).tracking_uri
+    training, tracking_uri = settings.training, locations.tracking_uri
     client = connect(tracking_uri)
     training_set, model = TrainingSet(training_set_folder), ModelFolder(model_folder)
-    part = training_set.trainable(("test",), configuration.training.smallest_class)["test"]
+    part = training_set.trainable(("test",), training.min_class_rows)["test"]
     # Trusted: it comes straight from the training step of the same run. No server loads it.
     trained = joblib.load(model_folder / "model.joblib")
-    scorer, seed = model.scorer(), configuration.training.seed
-    bootstrap = Bootstrap(part.entity, configuration.evaluation.bootstrap_replicates, seed)
+    scorer, seed = model.scorer(), training.seed
+    bootstrap = Bootstrap(part.entity, settings.evaluation.bootstrap_replicates, seed)
     sample = Sample(
         part,
         scorer,
@@ -84,8 +87,8 @@ def evaluate(project: Path, training_set_folder: Path, model_folder: Path, desti
         training_set.sensitive,
         bootstrap.entity,
         bootstrap,
-        configuration.evaluation,
-        configuration.training.costs,
+        settings.evaluation,
+        training.costs,
         seed,
     )
     findings = examine(sample, training_set, model, trained)

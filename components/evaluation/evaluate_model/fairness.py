@@ -87,7 +87,7 @@ class GroupFairness:
         rows = np.bincount(self.code, minlength=counts)
         events = np.bincount(self.code, label, counts)
         rates = _rates(names, self.code, label, acted)
-        self.smallest = sample.settings.smallest_group
+        self.smallest = sample.settings.min_group_rows
         self.groups = rates.assign(rows=rows, events=events.astype(int), judged=rows >= self.smallest)
         # Fairlearn gives a rate of nothing as 0; it is not known.
         self.groups.loc[events == 0, "true_positive_rate"] = np.nan
@@ -129,13 +129,13 @@ class GroupFairness:
         small = self.groups[~self.groups.judged]
         for name, row in [] if AND in self.name else small.iterrows():
             findings.notes.append(
-                f"{self.name}={name} has {row.rows:,} rows, fewer than evaluation.smallest_group "
+                f"{self.name}={name} has {row.rows:,} rows, fewer than evaluation.min_group_rows "
                 f"({self.smallest:,}): it is shown, but neither passes nor fails."
             )
         if AND in self.name and len(small):
             findings.notes.append(
                 f"{len(small)} of {len(self.groups)} groups by {self.name} have fewer rows than "
-                f"evaluation.smallest_group ({self.smallest:,}): they are shown, but neither pass nor fail."
+                f"evaluation.min_group_rows ({self.smallest:,}): they are shown, but neither pass nor fail."
             )
         if len(self.judged) < 2:
             reason = "fewer than two of its groups are large enough to judge."

@@ -38,7 +38,7 @@ def examine_slices(sample: Sample) -> Findings:
 def find_slices(sample: Sample) -> Slices:
     """Positions of the rows of each slice, by the name `column=value`; a number is cut into quarters, `q1` lowest.
 
-    Only those of at least `evaluation.smallest_group` rows.
+    Only those of at least `evaluation.min_group_rows` rows.
     """
     columns: dict[str, pd.Series] = {}
     for name, kind in sample.features.items():
@@ -54,7 +54,7 @@ def find_slices(sample: Sample) -> Slices:
         codes, names = pd.factorize(named, sort=True)
         sizes = np.bincount(codes, minlength=len(names))
         for code in sorted(np.argsort(-sizes, kind="stable")[:MOST_VALUES]):
-            if sizes[code] >= sample.settings.smallest_group:
+            if sizes[code] >= sample.settings.min_group_rows:
                 found[f"{column}={names[code]}"] = np.flatnonzero(codes == code)
     return found
 
@@ -138,7 +138,7 @@ def _probabilities(sample: Sample, slices: Slices) -> Findings:
     by_entity = entity_sums(residual[:, None], sample.entity)
     effect = max(1.0, float((by_entity**2).sum() / max(float((residual**2).sum()), 1e-300)))
     variance = totals(score * (1 - score)) * effect
-    enough = (size >= sample.settings.smallest_group) & (np.minimum(expected, size - expected) >= SMALLEST_EXPECTED)
+    enough = (size >= sample.settings.min_group_rows) & (np.minimum(expected, size - expected) >= SMALLEST_EXPECTED)
     first, second = np.nonzero(np.triu(enough))
     if not len(first):
         findings.notes.append("No slice has enough rows and expected events for its probabilities to be judged.")

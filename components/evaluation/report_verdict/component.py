@@ -2,12 +2,15 @@
 
 from kfp.dsl import HTML, Artifact, Input, Model, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="platform")
+@component(
+    environment="platform",
+    reads=("title", "description", "entity.name", "label", "features.sensitive", "training.costs"),
+)
 def report_verdict(
-    project: Input[Artifact],
+    settings: dict,
     training_set: Input[Artifact],
     model: Input[Model],
     evaluation: Input[Artifact],
@@ -20,7 +23,8 @@ def report_verdict(
     their plots; the model card. One HTML file without scripts that needs no network and can be printed.
 
     Args:
-        project: The project.
+        settings: Words for the page: `title`, `description`, `entity.name`, `label`, `features.sensitive` and
+            `training.costs`.
         training_set: What the model learned from.
         model: The candidate.
         evaluation: What was measured of it, with plots.
@@ -34,12 +38,6 @@ def report_verdict(
     with step(report):
         from kfp_lifecycle.components.evaluation.report_verdict.page import write_verdict_page
 
-        told = write_verdict_page(
-            Path(project.path),
-            Path(training_set.path),
-            Path(model.path),
-            Path(evaluation.path),
-            Path(verdict.path),
-            Path(report.path),
-        )
+        inputs = [Path(item.path) for item in (training_set, model, evaluation, verdict)]
+        told = write_verdict_page(report_verdict.given(settings), *inputs, Path(report.path))
         report.metadata.update(decision=told.decision, summary=told.sentences[0])

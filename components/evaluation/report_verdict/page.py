@@ -8,7 +8,6 @@ from typing import Any
 
 from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Comparison, Judgement, Verdict, Window
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.reports.artifacts import ArtifactView, Content, Model, read
 from kfp_lifecycle.reports.findings import QualityFindings, feature_findings, model_findings, quality_findings
 from kfp_lifecycle.reports.formatting import words
@@ -36,12 +35,12 @@ class Figure:
 
 
 def write_verdict_page(
-    project: Path, training_set: Path, model: Path, evaluation: Path, verdict_file: Path, report: Path
+    settings: Configuration, training_set: Path, model: Path, evaluation: Path, verdict_file: Path, report: Path
 ) -> Verdict:
     """Write the page, whole or not at all.
 
     Args:
-        project: The project artifact.
+        settings: Words for the page.
         training_set: The training set artifact.
         model: The candidate.
         evaluation: What was measured of it.
@@ -65,7 +64,7 @@ def write_verdict_page(
                 f"The verdict is about the model of run {verdict.run_id}, but {file} is of run {run_id}. "
                 "Give the step the artifacts of one run."
             )
-    page = verdict_page(load_configuration(project), verdict, training_set, model, evaluation)
+    page = verdict_page(settings, verdict, training_set, model, evaluation)
     write_whole(report, page)
     return verdict
 
@@ -100,7 +99,7 @@ def _missed_first(rule: Judgement) -> int:
 def _rule_bar(rule: Judgement) -> IntervalBar | None:
     if rule.value is None:
         return None
-    return interval_bar(rule.value, rule.low, rule.high, rule.at_least, rule.at_most)
+    return interval_bar(rule.value, rule.low, rule.high, rule.min, rule.max)
 
 
 def _comparisons(verdict: Verdict) -> list[tuple[Window, list[tuple[Comparison, IntervalBar | None]]]]:

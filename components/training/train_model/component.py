@@ -2,12 +2,14 @@
 
 from kfp.dsl import Artifact, Input, Model, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
+
+READS = ("name", "title", "description", "entity", "features", "label", "source.url", "training", "deployment.model")
 
 
-@component(environment="modelling", records_origin=True)
+@component(environment="modelling", reads=READS, locations=("tracking_uri", "dataset_remote"), records_origin=True)
 def train_model(
-    project: Input[Artifact],
+    settings: dict,
     training_set: Input[Artifact],
     parameters: Input[Artifact],
     model: Output[Model],
@@ -19,24 +21,28 @@ def train_model(
     exported model gives any validation or test row a probability more than 1e-5 from the trained one's.
 
     Args:
-        project: The project; `training` says what to train, the stores where MLflow is.
-        training_set: The training set.
+        settings: `training` says what to train; `deployment.model` is the model's name; `entity`, `features` and
+            `label` travel with the model, which computes its features by them; `title`, `description` and
+            `source.url` are told in its card and its record.
+        training_set: The training set with the definitions of its features.
         parameters: JSON file with the estimator's `parameters`.
-        model: The model folder: `model.onnx`, `model.json` (with `origin`: all that `lifecycle reproduce` needs),
-            `model.joblib`, `MLmodel`, `input_example.json`, `requirements.txt`, `model_card.md` and `.html`, `plots/`,
-            `baseline/`, `feature_repo/`, `pipeline.yaml`.
+        model: The model folder: `model.onnx`, `model.json` (with `origin`: all that `lifecycle reproduce` needs, and
+            `settings`: all that its features need), `model.joblib`, `MLmodel`, `input_example.json`,
+            `requirements.txt`, `model_card.md` and `.html`, `plots/`, `baseline/`, `feature_repo/`.
     """
     from pathlib import Path
 
+    from kfp_lifecycle.components.training.train_model.describing import prepare
     from kfp_lifecycle.runtime.contract import step
     from kfp_lifecycle.runtime.side_process import side_process
 
-    with step(model), side_process() as beside:
+    with step(model), side_process(prepare) as beside:
         from kfp_lifecycle.components.training.train_model import training
 
         model.metadata.update(
             training.train_model(
-                Path(project.path),
+                train_model.given(settings),
+                train_model.located(),
                 Path(training_set.path),
                 Path(parameters.path),
                 Path(model.path),

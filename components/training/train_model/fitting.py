@@ -72,7 +72,7 @@ def read_parts(training_set: TrainingSet, training: Training) -> dict[str, Part]
     Raises:
         ContractViolation: a part cannot be learned from or measured on.
     """
-    parts = training_set.trainable(("train", "validation", "calibration"), training.smallest_class)
+    parts = training_set.trainable(("train", "validation", "calibration"), training.min_class_rows)
     return {**parts, "test": training_set.part("test")}
 
 

@@ -17,6 +17,8 @@ from kfp_lifecycle.runtime.code_version import recorded_version
 
 CODE = ("kfp_lifecycle.components.training.train_model.fitting",)
 ENVIRONMENT_VARIABLE = "LIFECYCLE_ENVIRONMENT"
+# The content digest of the step's code, by which it can be fetched.
+CODE_VARIABLE = "LIFECYCLE_CODE"
 RUN_VARIABLE = "LIFECYCLE_RUN_ID"
 
 
@@ -28,8 +30,8 @@ def describe_origin(artifact_uri: str, data: dict[str, Any]) -> dict[str, Any]:
         data: `version` (DVC's), `remote`, `training_set` (digest of its files).
 
     Returns:
-        `pipeline_run` (its name), `artifact_uri`, `data`, `code` (`digest` of the modules that train, `commit`,
-        `changed` files), `environment` (`name` with its lock's digest, `digest` of the installed packages),
+        `pipeline_run` (its name), `artifact_uri`, `data`, `code` (`digest` as `code_digest` gives it,
+        `commit`, `changed` files), `environment` (`name` with its lock's digest, `digest` of the installed packages),
         `hardware`.
     """
     version = recorded_version()
@@ -47,7 +49,14 @@ def describe_origin(artifact_uri: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def code_digest() -> str:
-    """SHA-256 of the modules that train and all they import, the first 12 hexadecimal digits."""
+    """Content digest of the step's code, as it was compiled: the code can be fetched by it.
+
+    Where the step was told none, SHA-256 of the modules that train and all they import, the first 12 hexadecimal
+    digits.
+    """
+    told = os.environ.get(CODE_VARIABLE)
+    if told:
+        return told
     digest = hashlib.sha256()
     for path, content in module_closure(CODE).items():
         for part in (path.encode(), content):

@@ -16,6 +16,7 @@ from typing import Any
 import joblib
 import pandas as pd
 
+from kfp_lifecycle.components.training.train_model.describing import draw_plots
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel, fit_model, read_parts
 from kfp_lifecycle.components.training.train_model.importance import feature_importance, importance_sample
 from kfp_lifecycle.components.training.train_model.learning_curve import curve_samples, learning_curve
@@ -29,22 +30,23 @@ from kfp_lifecycle.components.training.train_model.model_card import write_model
 from kfp_lifecycle.components.training.train_model.provenance import describe_origin, requirements
 from kfp_lifecycle.components.training.train_model.stages import measured, timed
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.loading import CONFIGURATION_FILE, load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.settings import settings_of
+from kfp_lifecycle.features.settings import DEFINITION_SETTINGS, FEATURE_REPOSITORY
 from kfp_lifecycle.modelling.dataset import Part, TrainingSet
 from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors, refuse_unreachable, tracked_run
 from kfp_lifecycle.runtime.code_version import recorded_version
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
-from kfp_lifecycle.runtime.side_process import draw_plots
 
 # Rows of the training data that stay with the model for comparison with production.
 REFERENCE_ROWS = 5000
 
 
 def train_model(
-    project: Path,
+    settings: Configuration,
+    locations: Locations,
     training_set_folder: Path,
     parameters_file: Path,
     destination: Path,
@@ -55,12 +57,13 @@ def train_model(
     """Train, write the `model` artifact and record it in MLflow.
 
     Args:
-        project: The project artifact.
-        training_set_folder: The training set artifact.
+        settings: What the component reads.
+        locations: `tracking_uri` says where MLflow is, `dataset_remote` where the dataset's versions are.
+        training_set_folder: The training set artifact, with the definitions of its features.
         parameters_file: What `tune_hyperparameters` found.
         destination: Folder of the model artifact.
         beside: Computes what describes the model while the model is made, as `side_process` does.
-        data_version: DVC's digest of the snapshot behind the training set; the training set's own when not known.
+        data_version: DVC's digest of the dataset behind the training set; the training set's own when not known.
         artifact_uri: Where the pipeline keeps the model, which tells the run; `destination` when not known.
 
     Returns:
@@ -70,8 +73,7 @@ def train_model(
         ContractViolation: as `read_parts` and `fit_model`; or MLflow cannot be reached, or a disk is full. Nothing is
             left at `destination` then.
     """
-    configuration, stores = load_configuration(project), load_stores(project)
-    training, tracking_uri = configuration.training, stores.tracking_uri
+    training, tracking_uri = settings.training, locations.tracking_uri
     refuse_unreachable(tracking_uri)
     training_set = TrainingSet(training_set_folder)
     features, parameters = training_set.features, json.loads(parameters_file.read_text("utf-8"))["parameters"]
@@ -97,27 +99,27 @@ def train_model(
     plots = beside.submit(draw_plots, validation.label, model.validation_score, model.threshold, ranked, curve)
     data = {
         "version": data_version or training_set.digest,
-        "remote": stores.dataset_remote,
+        "remote": locations.dataset_remote,
         "training_set": training_set.digest,
     }
     description = {
-        **describe_model(configuration, training_set, model, parameters),
+        **describe_model(settings, training_set, model, parameters),
         "baseline_auc": {name: value for name, value in auc.items() if name != "model"},
         "importance": ranked,
         "learning_curve": curve,
         "origin": describe_origin(artifact_uri or str(destination), data),
     }
-    tags, dataset = tags_of(configuration, description), dataset_of(configuration, training_set, data)
+    tags, dataset = tags_of(settings, description), dataset_of(settings, training_set, data)
     with (
         complete_folder(destination) as folder,
-        tracked_run(client, tracking_uri, configuration.name, tags, dataset) as run,
+        tracked_run(client, tracking_uri, settings.name, tags, dataset) as run,
     ):
         description["run_id"] = run.info.run_id
         with mlflow_errors(tracking_uri):
-            log_training(client, configuration, description, auc, seconds)
+            log_training(client, settings, description, auc, seconds)
         with room_on_disk(destination):
-            write_model(folder, project, configuration, training_set, model, description)
-            write_model_card(folder, configuration, training_set, model, description, plots.result())
+            write_model(folder, training_set, model, description)
+            write_model_card(folder, settings, training_set, model, description, plots.result())
         with mlflow_errors(tracking_uri):
             client.log_artifacts(run.info.run_id, str(folder), MODEL_PATH)
         with room_on_disk(destination):
@@ -150,13 +152,12 @@ def describe_model(
         "seed": training.seed,
         "onnx_digest": hashlib.sha256(model.onnx).hexdigest(),
         "notes": model.notes,
+        "settings": settings_of(configuration, DEFINITION_SETTINGS),
     }
 
 
 def write_model(
     folder: Path,
-    project: Path,
-    configuration: Configuration,
     training_set: TrainingSet,
     model: TrainedModel,
     description: dict[str, Any],
@@ -167,12 +168,9 @@ def write_model(
     (folder / "model.json").write_text(json.dumps(description, indent=2), "utf-8")
     (folder / "requirements.txt").write_text(requirements(), "utf-8")
     (folder / "baseline").mkdir()
-    reference = _reference(model.parts["train"], model.scorer(training_set.features), configuration.training.seed)
+    reference = _reference(model.parts["train"], model.scorer(training_set.features), description["seed"])
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
-    for part in (configuration.features.repository, configuration.validation.expectations):
-        if (project / part).is_dir():
-            shutil.copytree(project / part, folder / part)
-    shutil.copy(project / CONFIGURATION_FILE, folder / CONFIGURATION_FILE)
+    shutil.copytree(training_set.folder / FEATURE_REPOSITORY, folder / FEATURE_REPOSITORY)
     change = recorded_version().change
     if change:
         (folder / "code.diff").write_text(change, "utf-8")

@@ -2,12 +2,12 @@
 
 from kfp.dsl import HTML, Artifact, Input, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="modelling")
+@component(environment="modelling", reads=("training", "tuning", "label.horizon_days"), locations=("study_store",))
 def tune_hyperparameters(
-    project: Input[Artifact],
+    settings: dict,
     training_set: Input[Artifact],
     parameters: Output[Artifact],
     study: Output[HTML],
@@ -19,7 +19,8 @@ def tune_hyperparameters(
     alone is tried: what `tune_with_katib` finds is compared with it.
 
     Args:
-        project: The project; `tuning` gives engine, space, trials and time limit, `training` estimator and seed.
+        settings: `tuning` gives engine, space, trials and time limit; `training` estimator, defaults and seed;
+            `label.horizon_days` the days until a label is known, which keep folds apart.
         training_set: The training set. Its train part alone is learned from and judged on.
         parameters: JSON file: the best parameters, the number of trials, the best and the default ROC AUC, means of the
             folds.
@@ -32,6 +33,6 @@ def tune_hyperparameters(
     with step(parameters, study):
         from kfp_lifecycle.components.training.tune_hyperparameters.search import search
 
-        parameters.metadata.update(
-            search(Path(project.path), Path(training_set.path), Path(parameters.path), Path(study.path))
-        )
+        given, located = tune_hyperparameters.given(settings), tune_hyperparameters.located()
+        found = search(given, located, Path(training_set.path), Path(parameters.path), Path(study.path))
+        parameters.metadata.update(found)

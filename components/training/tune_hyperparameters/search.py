@@ -1,4 +1,4 @@
-"""What the step does: search as the project says, and write what came of it."""
+"""Hyperparameter search of the step: search as the settings say, and write what was found."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from joblib import cpu_count
 
 from kfp_lifecycle.components.training.tune_hyperparameters.workers import Workers
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.tuning import Engine
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.tuning.study_page import no_study_page
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from kfp_lifecycle.components.training.tune_hyperparameters.judging import Outcome, Setting
 
 
-def search(project: Path, training_set: Path, parameters: Path, page: Path) -> dict[str, Any]:
-    """Search as the project says and write the `parameters` and `study` artifacts.
+def search(
+    settings: Configuration, locations: Locations, training_set: Path, parameters: Path, page: Path
+) -> dict[str, Any]:
+    """Search as the settings say and write the `parameters` and `study` artifacts.
 
     Args:
-        project: The project artifact.
+        settings: `training`, `tuning` and `label.horizon_days`.
+        locations: `study_store` keeps a search that was cut off.
         training_set: The training set artifact.
         parameters: JSON file to write.
         page: HTML file to write.
@@ -34,8 +37,7 @@ def search(project: Path, training_set: Path, parameters: Path, page: Path) -> d
     Raises:
         ContractViolation: as `tune`, `time_ordered_folds` and `kept_study`.
     """
-    configuration = load_configuration(project)
-    training, tuning = configuration.training, configuration.tuning
+    training, tuning = settings.training, settings.tuning
     if tuning.engine is Engine.none:
         found = {"parameters": training.parameters, "trials": 0, "best_value": None, "default_value": None}
         write_whole(page, no_study_page())
@@ -45,9 +47,9 @@ def search(project: Path, training_set: Path, parameters: Path, page: Path) -> d
     workers: Workers[Setting, Outcome] = Workers(cpu_count(), most, prepare)
     with workers:
         # This process imports while the others do.
-        from kfp_lifecycle.components.training.tune_hyperparameters.tuning import search_project
+        from kfp_lifecycle.components.training.tune_hyperparameters.tuning import search_with
 
-        return search_project(configuration, load_stores(project).study_store, training_set, parameters, page, workers)
+        return search_with(workers, settings, locations, training_set, parameters, page)
 
 
 def prepare() -> None:

@@ -19,6 +19,7 @@ from kfp_lifecycle.components.training.tune_hyperparameters.optuna_study import 
 from kfp_lifecycle.components.training.tune_hyperparameters.study_store import kept_study, study_name
 from kfp_lifecycle.components.training.tune_hyperparameters.workers import Died, Workers
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.config.tuning import Choice, FloatRange, Space, Tuning, is_active
 from kfp_lifecycle.modelling.dataset import TrainingSet
@@ -201,18 +202,18 @@ def report(study: optuna.Study, number: int, wanted: int, folds: int) -> None:
     )
 
 
-def search_project(
-    configuration: Configuration,
-    study_store: str,
+def search_with(
+    workers: Workers[Setting, Outcome],
+    settings: Configuration,
+    locations: Locations,
     training_set: Path,
     parameters: Path,
     page: Path,
-    workers: Workers[Setting, Outcome],
 ) -> dict[str, Any]:
-    """As `search.search` does, with processes that are there."""
-    training, tuning = configuration.training, configuration.tuning
+    """As `search.search` does, with processes that have started already."""
+    training, tuning, study_store = settings.training, settings.tuning, locations.study_store
     data = TrainingSet(training_set)
-    horizon = timedelta(days=configuration.label.horizon_days)
+    horizon = timedelta(days=settings.label.horizon_days)
     folds = time_ordered_folds(data, training, tuning.folds, horizon)
     for number, fold in enumerate(folds, start=1):
         print(f"fold {number} of {len(folds)}: {fold}", flush=True)

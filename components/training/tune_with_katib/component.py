@@ -2,12 +2,12 @@
 
 from kfp.dsl import HTML, Artifact, Input, Output
 
-from kfp_lifecycle.compilation.component import component
+from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="katib", carries=["kfp_lifecycle.tuning.trial"])
+@component(environment="katib", reads=("name", "training", "tuning", "label.horizon_days"))
 def tune_with_katib(
-    project: Input[Artifact],
+    settings: dict,
     training_set: Input[Artifact],
     default: Input[Artifact],
     parameters: Output[Artifact],
@@ -20,14 +20,14 @@ def tune_with_katib(
     experiment is deleted when the step ends or is cancelled.
 
     Args:
-        project: The project; `tuning` gives space, trials, time limit and how trials run, `training` estimator and
-            seed.
+        settings: `name` names the experiment; `tuning` gives space, trials, time limit and how trials run; `training`
+            estimator, defaults and seed; `label.horizon_days` the days until a label is known.
         training_set: The training set; trials open its URI.
         default: What `tune_hyperparameters` found for the default parameters. Nothing worse is chosen.
         parameters: JSON file: the best parameters, the number of trials, the best and the default ROC AUC, means of the
             folds.
         study: Page with the course of the search and every trial.
-        image: Image of the environment `modelling`, which trials run in.
+        image: Image of the environment `modelling`, which holds this library: trials run in it.
     """
     from pathlib import Path
 
@@ -38,5 +38,5 @@ def tune_with_katib(
 
         from kfp_lifecycle.components.training.tune_with_katib import search
 
-        inputs = Path(project.path), training_set.uri, Path(default.path), image
+        inputs = tune_with_katib.given(settings), training_set.uri, Path(default.path), image
         parameters.metadata.update(search.search(*inputs, Path(parameters.path), Path(study.path), KatibClient()))

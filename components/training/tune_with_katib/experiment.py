@@ -25,15 +25,8 @@ from kubeflow.katib import (
 from kubernetes.client import V1ObjectMeta
 
 from kfp_lifecycle.config.tuning import Choice, FloatRange, IntRange, Tuning
-from kfp_lifecycle.runtime.closure import archive, module_closure
 from kfp_lifecycle.runtime.contract import OPENMP_VARIABLES, ContractViolation
-from kfp_lifecycle.tuning.trial_settings import (
-    CODE_VARIABLE,
-    METRIC,
-    PARAMETERS_VARIABLE,
-    SETTINGS_VARIABLE,
-    TrialSettings,
-)
+from kfp_lifecycle.tuning.trial_settings import METRIC, PARAMETERS_VARIABLE, SETTINGS_VARIABLE, TrialSettings
 
 CONTAINER = "training"
 # Katib's own limit is 40 characters; the trials' names add nine.
@@ -42,12 +35,8 @@ LONGEST_PROJECT_NAME = 24
 TRIALS_BEHIND_A_MEDIAN = 3
 
 # Katib runs the words after `sh -c` unquoted and adds its own to them, so that they are one simple command, and
-# everything that could need quotes is in environment variables.
-PROGRAM = (
-    "import base64, io, os, sys, tarfile, tempfile; folder = tempfile.mkdtemp(); "
-    f'tarfile.open(fileobj=io.BytesIO(base64.b64decode(os.environ["{CODE_VARIABLE}"]))).extractall(folder); '
-    "sys.path.insert(0, folder); from kfp_lifecycle.components.training import trial; trial.main()"
-)
+# everything that could need quotes is in environment variables. The image holds the library.
+COMMAND = "python -m kfp_lifecycle.tuning.trial"
 # Characters that would change the JSON text or the variable that a value is put into.
 UNSAFE = frozenset('"\\$') | {chr(code) for code in range(32)}
 
@@ -60,7 +49,7 @@ def build_experiment(
     Args:
         project: The project's name, which the experiment's begins with.
         namespace: Kubernetes namespace of the experiment and its trials.
-        image: Image of the environment `modelling`.
+        image: Image of the environment `modelling`, which holds this library, tagged by its digest.
         settings: What trials are told.
         tuning: Space, number of trials, pruning, and how trials run.
         folds: Folds there are: after the first of several a trial may be stopped.
@@ -71,10 +60,9 @@ def build_experiment(
     for name, dimension in tuning.space.items():
         if isinstance(dimension, Choice):
             _refuse_unwritable(name, dimension)
-    code = archive(module_closure(["kfp_lifecycle.tuning.trial"]))
     # The default was tried by the step before.
     trials = tuning.trials - 1
-    identity = json.dumps([settings.model_dump(mode="json"), folds, image, code, tuning.pruning])
+    identity = json.dumps([settings.model_dump(mode="json"), folds, image, tuning.pruning])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     metadata = V1ObjectMeta(
         name=f"{project.replace('_', '-')[:LONGEST_PROJECT_NAME].rstrip('-')}-{digest}", namespace=namespace
@@ -118,7 +106,7 @@ def build_experiment(
                 trial_parameters=[
                     V1beta1TrialParameterSpec(name=name, reference=name, description=name) for name in tuning.space
                 ],
-                trial_spec=_job(image, settings, tuning, code),
+                trial_spec=_job(image, settings, tuning),
             ),
         ),
     )
@@ -151,12 +139,11 @@ def _parameter(name: str, dimension: FloatRange | IntRange | Choice) -> V1beta1P
     return V1beta1ParameterSpec(name=name, parameter_type="int" if whole else "double", feasible_space=bounds)
 
 
-def _job(image: str, settings: TrialSettings, tuning: Tuning, code: str) -> dict[str, Any]:
+def _job(image: str, settings: TrialSettings, tuning: Tuning) -> dict[str, Any]:
     """The Kubernetes Job of each trial."""
     katib = tuning.katib
     parameters = {name: f"${{trialParameters.{name}}}" for name in tuning.space}
     variables: list[dict[str, Any]] = [
-        {"name": CODE_VARIABLE, "value": code},
         {"name": SETTINGS_VARIABLE, "value": settings.model_dump_json()},
         {"name": PARAMETERS_VARIABLE, "value": json.dumps(parameters)},
         *({"name": name, "value": value} for name, value in OPENMP_VARIABLES.items()),
@@ -171,7 +158,7 @@ def _job(image: str, settings: TrialSettings, tuning: Tuning, code: str) -> dict
         "name": CONTAINER,
         "image": image,
         "command": ["sh", "-c"],
-        "args": [f"python -c '{PROGRAM}'"],
+        "args": [COMMAND],
         "env": variables,
         "resources": {"requests": resources, "limits": resources},
     }

@@ -15,7 +15,7 @@ from kubeflow.katib import KatibClient, V1beta1Experiment, V1beta1Trial
 from kubernetes.client import ApiException
 
 from kfp_lifecycle.components.training.tune_with_katib.experiment import CONTAINER, build_experiment
-from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.tuning import Space, Tuning, active_values
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
@@ -32,12 +32,18 @@ ENDED = ("Succeeded", "Failed", "EarlyStopped", "Killed", "MetricsUnavailable")
 
 
 def search(
-    project: Path, training_set: str, default: Path, image: str, parameters: Path, page: Path, client: KatibClient
+    settings: Configuration,
+    training_set: str,
+    default: Path,
+    image: str,
+    parameters: Path,
+    page: Path,
+    client: KatibClient,
 ) -> dict[str, Any]:
     """Search with Katib and write the `parameters` and `study` artifacts, as the search on one machine does.
 
     Args:
-        project: The project artifact.
+        settings: `name`, `training`, `tuning` and `label.horizon_days`.
         training_set: URI of the training set, which trials read themselves.
         default: What `tune_hyperparameters` found for the default alone.
         image: Image of the trials.
@@ -52,22 +58,21 @@ def search(
         ContractViolation: there is no image, Katib refuses the experiment or cannot be reached, or too many trials
             failed, with their reasons.
     """
-    configuration = load_configuration(project)
-    training, tuning = configuration.training, configuration.tuning
+    training, tuning = settings.training, settings.tuning
     known = json.loads(default.read_text("utf-8"))
     trials = [Trial(0, {}, [], known["default_value"], 0.0, None)]
     name = ""
     if tuning.space and tuning.trials > 1:
-        settings = TrialSettings(
+        trial_settings = TrialSettings(
             training_set=training_set,
             object_store=tuning.katib.object_store,
             training=training,
             space=tuning.space,
             folds=tuning.folds,
-            horizon_days=configuration.label.horizon_days,
+            horizon_days=settings.label.horizon_days,
         )
         experiment = build_experiment(
-            configuration.name, client.namespace, image, settings, tuning, len(known["folds"])
+            settings.name, client.namespace, image, trial_settings, tuning, len(known["folds"])
         )
         name = experiment.metadata.name
         trials += run_experiment(client, experiment, tuning, trials[0])
