@@ -234,7 +234,9 @@ def run_guarded(folder: Path, reason: str, webhook_url: str = "", secret_url: st
     run_pipeline(
         compiled,
         {"reason": reason, "webhook_url": webhook_url},
-        session=Session(watch, folder / "logs", folder / "scratch", {"LIFECYCLE_WEBHOOK_URL": secret_url}),
+        session=Session(
+            watch, folder / "logs", folder / "scratch", folder / "code", {"LIFECYCLE_WEBHOOK_URL": secret_url}
+        ),
         artifacts=folder / "artifacts",
         cache_root=None,
         kfp_log=folder / "logs" / "kfp.log",

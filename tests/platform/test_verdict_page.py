@@ -16,9 +16,13 @@ from kfp.dsl import HTML, Artifact, Model
 from kfp_lifecycle.components.evaluation.decide_promotion.verdict import ChampionOutcome, Comparison, Verdict, Window
 from kfp_lifecycle.components.evaluation.report_verdict.component import report_verdict
 from kfp_lifecycle.components.evaluation.report_verdict.page import write_verdict_page
+from kfp_lifecycle.config.loading import parse_configuration
+from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 NAUGHTY = "<script>alert(1)</script> \" ' & {{ 7 * 7 }} \N{RIGHT-TO-LEFT OVERRIDE}"
+CONFIGURATION = parse_configuration(report_fixture.CONFIGURATION)
+SETTINGS = report_verdict.given(settings_of(CONFIGURATION, report_verdict.reads))
 SENTENCE = "roc_auc is 0.809, that of version 2 0.797: better by 0.012: passed."
 
 
@@ -57,7 +61,7 @@ def compared(**changes: Any) -> ChampionOutcome:
 
 def verdict(champion: ChampionOutcome | None = None, **changes: Any) -> Verdict:
     content = {
-        "decision": "promoted",
+        "decision": "approved",
         "model": "churn",
         "run_id": report_fixture.model()["run_id"],
         "decided_at": "2026-11-24T08:31:00+00:00",
@@ -65,7 +69,7 @@ def verdict(champion: ChampionOutcome | None = None, **changes: Any) -> Verdict:
         "snapshots": ["2026-08-25"],
         "rules": report_fixture.verdict()["rules"],
         "champion": champion,
-        "sentences": ["Promoted: churn meets every rule."],
+        "sentences": ["Approved: churn meets every rule."],
     }
     return Verdict.model_validate({**content, **changes})
 
@@ -78,8 +82,8 @@ def folder(tmp_path: Path) -> Path:
 
 def write(folder: Path, content: Verdict) -> Page:
     (folder / "verdict").write_text(content.model_dump_json(), "utf-8")
-    parts = ("project", "training_set", "model", "evaluation", "verdict", "page.html")
-    write_verdict_page(*(folder / part for part in parts))
+    parts = ("training_set", "model", "evaluation", "verdict", "page.html")
+    write_verdict_page(SETTINGS, *(folder / part for part in parts))
     page = Page((folder / "page.html").read_text("utf-8"))
     assert page.open == []
     return page
@@ -87,7 +91,7 @@ def write(folder: Path, content: Verdict) -> Page:
 
 def test_the_verdict_comes_first_then_rules_champion_quality_and_the_model_card(folder: Path) -> None:
     text = write(folder, verdict(compared())).text
-    parts = ["promoted", "The rules", "The model in production", "Quality", "Model card", "What it learned from"]
+    parts = ["approved", "The rules", "The model in production", "Quality", "Model card", "What it learned from"]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
     assert text.index("Churn meets every rule.") < places[1]
@@ -184,10 +188,10 @@ def test_artifacts_of_another_run_are_refused_and_no_page_is_left(folder: Path, 
 
 
 def test_what_is_no_verdict_is_refused_by_name(folder: Path) -> None:
-    (folder / "verdict").write_text('{"decision": "promoted"}', "utf-8")
+    (folder / "verdict").write_text('{"decision": "approved"}', "utf-8")
     with pytest.raises(ContractViolation, match=r"cannot use .*verdict"):
         write_verdict_page(
-            *(folder / part for part in ("project", "training_set", "model", "evaluation", "verdict", "p"))
+            SETTINGS, *(folder / part for part in ("training_set", "model", "evaluation", "verdict", "p"))
         )
     assert not (folder / "p").exists()
 
@@ -195,8 +199,13 @@ def test_what_is_no_verdict_is_refused_by_name(folder: Path) -> None:
 def test_the_component_records_the_decision(folder: Path) -> None:
     (folder / "verdict").write_text(verdict().model_dump_json(), "utf-8")
     report = HTML(uri=str(folder / "page.html"))
-    inputs = {name: Artifact(uri=str(folder / name)) for name in ("project", "training_set", "evaluation", "verdict")}
-    report_verdict.function(**inputs, model=Model(uri=str(folder / "model")), report=report)
-    assert report.metadata["decision"] == "promoted"
-    assert report.metadata["summary"] == "Promoted: churn meets every rule."
+    inputs = {name: Artifact(uri=str(folder / name)) for name in ("training_set", "evaluation", "verdict")}
+    report_verdict.function(
+        settings_of(CONFIGURATION, report_verdict.reads),
+        **inputs,
+        model=Model(uri=str(folder / "model")),
+        report=report,
+    )
+    assert report.metadata["decision"] == "approved"
+    assert report.metadata["summary"] == "Approved: churn meets every rule."
     assert report.metadata["seconds"] >= 0
