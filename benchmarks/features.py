@@ -41,7 +41,7 @@ snapshots: {{every_days: {EVERY_DAYS}, count: {SNAPSHOTS}}}
 label: {{name: silent, title: silent, horizon_days: {HORIZON_DAYS}}}
 split: {{validation_snapshots: 1, test_snapshots: 1}}
 features: {{service: speed, freshness_days: 35}}
-gate: {{rules: [{{metric: performance.roc_auc, at_least: 0.5}}]}}
+gate: {{rules: [{{metric: performance.roc_auc, min: 0.5}}]}}
 deployment: {{model: speed}}
 """
 
@@ -121,7 +121,7 @@ def write_inputs(folder: Path, users: int, events: int) -> None:
             FROM range({events})) TO '{tables / "events.parquet"}' (COMPRESSION zstd)"""
         )
     summary = {"users": {"rows": users, "columns": {}}, "events": {"rows": events, "columns": {}}}
-    (tables / "manifest.json").write_text(json.dumps({"as_of": AS_OF.isoformat(), "tables": summary}))
+    (tables / "manifest.json").write_text(json.dumps({"format": 1, "as_of": AS_OF.isoformat(), "tables": summary}))
 
 
 def snapshots() -> list[datetime]:

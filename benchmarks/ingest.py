@@ -9,7 +9,6 @@ by hand: ADBC's record batches into Parquet; PyMySQL's rows, kept nowhere. Inges
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -20,7 +19,9 @@ from urllib.parse import quote
 import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.config.locations import local_locations
+from tests.projects import save_locations
 from tests.servers import PASSWORD, ServerMissing, mariadb, postgresql
 
 ROWS = 2_000_000
@@ -55,7 +56,9 @@ INGEST = """
 import sys
 from pathlib import Path
 from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-ingest(Path(sys.argv[1]), Path(sys.argv[2]))
+from tests.projects import read_project
+project = read_project(Path(sys.argv[1]))
+ingest(project.settings, project.locations, project.expectations, Path(sys.argv[2]))
 """
 # Prints the wall-clock seconds of the code after its imports, and the process's peak resident memory in MB.
 MEASURED = """
@@ -94,11 +97,11 @@ def make_project(folder: Path, url: str) -> Path:
         },
         "label": {"name": "left", "title": "leaves", "horizon_days": 30},
         "features": {"service": "events"},
-        "gate": {"rules": [{"metric": "performance.roc_auc", "at_least": 0.5}]},
+        "gate": {"rules": [{"metric": "performance.roc_auc", "min": 0.5}]},
         "deployment": {"model": "events"},
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    save_stores(local_stores(folder.parent / "state", "events"), folder)
+    save_locations(local_locations(folder.parent / "state", "events"), folder)
     return folder
 
 
@@ -108,8 +111,7 @@ def compare(driver: str, bare: str, arguments: list[str], url: str, rows: int) -
         folder = Path(name)
         bare_seconds, bare_memory = measure(bare, *arguments, str(folder / "bare.parquet"))
         seconds, memory = measure(INGEST, str(make_project(folder / "project", url)), str(folder / "tables"))
-        manifest = json.loads((folder / "tables" / "manifest.json").read_text())
-        assert manifest["tables"]["events"]["rows"] == rows
+        assert Manifest.read(folder / "tables").tables["events"].rows == rows
     print(f"{rows:,} rows of 6 columns")
     for what, took, peak in ((f"bare {driver}", bare_seconds, bare_memory), ("ingest", seconds, memory)):
         print(f"{what:12} {took:7.1f} s  {rows / took:12,.0f} rows/s  peak {peak:6.0f} MB", flush=True)

@@ -27,10 +27,11 @@ import pyarrow.parquet as pq
 from joblib import cpu_count
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from kfp_lifecycle.components.data.validate_data.table_statistics import Selection, Statistics, table_statistics
-from kfp_lifecycle.components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
-from kfp_lifecycle.components.data.validate_data.workers import workers
-from kfp_lifecycle.data.tables import columns_of, parquet_file, tables_database
+from kfp_lifecycle.artifacts.tables import parquet_file
+from kfp_lifecycle.data.table_statistics import Selection, Statistics, table_statistics
+from kfp_lifecycle.data.tables import columns_of, tables_database
+from kfp_lifecycle.data.tfdv import StatsOptions, generate_statistics_in_memory
+from kfp_lifecycle.data.workers import workers
 
 NUMBERS, WHOLE_NUMBERS, TEXTS = 7, 7, 6
 

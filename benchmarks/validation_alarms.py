@@ -24,12 +24,12 @@ import yaml
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
 from kfp_lifecycle.components.data.validate_data.accepted import save_accepted
-from kfp_lifecycle.components.data.validate_data.checks import Check
 from kfp_lifecycle.components.data.validate_data.examination import examine
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores, local_stores, save_stores
+from kfp_lifecycle.config.locations import local_locations
+from kfp_lifecycle.data.checks import Check
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.simulation.business import INJECTIONS, simulate
+from tests.projects import Project, read_project, save_locations
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,7 +81,7 @@ def batches(count: int) -> list[Batch]:
     ]
 
 
-def make_project(folder: Path) -> Path:
+def make_project(folder: Path) -> Project:
     """The reference project over a database in the folder."""
     project = folder / "project"
     project.mkdir()
@@ -89,11 +89,11 @@ def make_project(folder: Path) -> Path:
     configuration["source"] |= {"url": f"duckdb:///{folder / 'business.duckdb'}", "format": "duckdb"}
     (project / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
     shutil.copytree(ROOT / "expectations", project / "expectations")
-    save_stores(local_stores(folder / "state", "churn"), project)
-    return project
+    save_locations(local_locations(folder / "state", "churn"), project)
+    return read_project(project)
 
 
-def failed_checks(folder: Path, project: Path, batch: Batch, inject: list[str], accept: bool = False) -> list[Check]:
+def failed_checks(folder: Path, project: Project, batch: Batch, inject: list[str], accept: bool = False) -> list[Check]:
     """Simulate, ingest and examine; the checks that fail."""
     simulate(
         folder / "business.duckdb",
@@ -103,11 +103,11 @@ def failed_checks(folder: Path, project: Path, batch: Batch, inject: list[str], 
         end=batch.end,
         inject=inject,
     )
-    ingest(project, folder / "tables")
-    remote = load_stores(project).dataset_remote
-    findings = examine(project, load_configuration(project), folder / "tables", remote)
+    given = project.settings, project.locations, project.expectations
+    ingest(*given, folder / "tables")
+    findings = examine(*given, folder / "tables")
     if accept:
-        save_accepted(remote, findings.statistics)
+        save_accepted(project.locations.dataset_remote, findings.statistics)
     return [check for check in findings.checks if not check.passed]
 
 

@@ -13,6 +13,9 @@ from pydantic_core import ErrorDetails
 from kfp_lifecycle.config.configuration import Configuration
 
 RENAMED = {
+    "largest_bad_share": "max_bad_share",
+    "largest_null_increase": "max_null_increase",
+    "largest_row_change": "max_row_change",
     "at_least": "min",
     "at_most": "max",
     "smallest_class": "min_class_rows",

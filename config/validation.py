@@ -47,25 +47,25 @@ class Validation(Section):
     """`stop`: one row that breaks a critical check stops the run. `quarantine`: such rows are put aside with their
     reasons (`quarantine/<table>.parquet` beside the validated tables) and the rest goes on. What no row alone is to
     blame for, such as a missing column, stops the run in either case."""
-    largest_bad_share: Probability = 0.01
+    max_bad_share: Probability = 0.01
     """With `quarantine`: largest share of a table's rows that may be put aside; beyond it the run stops."""
     bounds: dict[Name, Bounds] = Field(default={})
     """Rows and freshness by table; a table that is not named here is not bounded."""
     recent_days: int = Field(default=28, gt=0)
     """The newest days, of which rows, missing values and distributions are compared with the newest days of the last
-    accepted snapshot. Whole weeks, so that each weekday counts alike."""
+    accepted dataset. Whole weeks, so that each weekday counts alike."""
     drift_threshold: Probability = 0.2
     """Largest allowed distance (Jensen-Shannon for numbers, L-infinity for categories, 0 to 1) of a column from the
-    last accepted snapshot, and of a feature from what production is asked with, beyond what chance explains; more is a
+    last accepted dataset, and of a feature from what production is asked with, beyond what chance explains; more is a
     warning, since a business may change."""
-    largest_null_increase: Probability = 0.1
+    max_null_increase: Probability = 0.1
     """How much larger the share of missing values in the newest days may be than in those of the last accepted
-    snapshot, beyond what chance explains; more stops the run."""
-    largest_row_change: float = Field(default=2.0, gt=1)
+    dataset, beyond what chance explains; more stops the run."""
+    max_row_change: float = Field(default=2.0, gt=1)
     """The newest days may have this many times the rows, or this fraction of them, that those of the last accepted
-    snapshot had, beyond what chance explains; more or less is a warning."""
+    dataset had, beyond what chance explains; more or less is a warning."""
     outlier_distance: float = Field(default=3.0, gt=1)
-    """A number is an outlier when it is this many times as far from the last accepted snapshot's median as anything in
+    """A number is an outlier when it is this many times as far from the last accepted dataset's median as anything in
     that was, on the same side; outliers are a warning."""
     max_rows: int | None = Field(default=None, gt=0)
     """Refuse a table with more rows than this; none by default."""

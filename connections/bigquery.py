@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
 
-from kfp_lifecycle.components.data.ingest_data.columns import Refused
+from kfp_lifecycle.connections.columns import Refused
 
 
 def batches(url: str, statement: str, seconds: float) -> Iterator[pa.RecordBatch]:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
-from kfp_lifecycle.components.data.ingest_data.columns import becoming
+from kfp_lifecycle.connections.columns import becoming
 
 CONNECT_SECONDS = 15
 ROWS = 2000

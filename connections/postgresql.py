@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
 
-from kfp_lifecycle.components.data.ingest_data.columns import EXACT_DOUBLE, UUID, Refused, becoming
+from kfp_lifecycle.connections.columns import EXACT_DOUBLE, UUID, Refused, becoming
 
 CONNECT_SECONDS = 15
 LARGEST_PRECISION = 38

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from kfp_lifecycle.config.data import Connection
+from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.secrets import Revealed
-from kfp_lifecycle.data.tables import first_line
 
 if TYPE_CHECKING:
     import tenacity

@@ -10,8 +10,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from kfp_lifecycle.components.data.ingest_data.columns import Refused
-from kfp_lifecycle.data.tables import quoted
+from kfp_lifecycle.connections.columns import Refused
 
 ROWS = 2000
 # Arrow type by the set of types that a column's values have; of none where all are NULL.
@@ -41,7 +40,8 @@ def batches(file: Path, statement: str, seconds: float) -> Iterator[pa.RecordBat
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=min(seconds, 60))) as connection:
         rows = f"(\n{statement}\n)"
         names = [name for name, *_ in connection.execute(f"SELECT * FROM {rows} LIMIT 0").description]
-        kinds = ", ".join(f"group_concat(DISTINCT nullif(typeof({quoted(name)}), 'null'))" for name in names)
+        quoted = ('"' + name.replace('"', '""') + '"' for name in names)
+        kinds = ", ".join(f"group_concat(DISTINCT nullif(typeof({name}), 'null'))" for name in quoted)
         found = connection.execute(f"SELECT {kinds} FROM {rows}").fetchone()
         pairs = zip(names, found, strict=True)
         schema = pa.schema([(name, _type(name, frozenset((kinds or "").split(",")) - {""})) for name, kinds in pairs])

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from joblib import cpu_count
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kfp_lifecycle.components.data.validate_data.checks import CONDITIONS_IN_A_QUERY, batched
-from kfp_lifecycle.components.data.validate_data.tfdv import StatsOptions, generate_statistics_in_memory
-from kfp_lifecycle.components.data.validate_data.workers import workers
+from kfp_lifecycle.data.checks import CONDITIONS_IN_A_QUERY, batched
 from kfp_lifecycle.data.tables import quoted, tables_database
+from kfp_lifecycle.data.tfdv import StatsOptions, generate_statistics_in_memory
+from kfp_lifecycle.data.workers import workers
 
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 
@@ -85,6 +85,11 @@ def few_valued(
         found = connection.execute(f"SELECT {counts} FROM {quoted(table)} WHERE {condition}").fetchall()[0]
         few |= {name for name, count in zip(part, found, strict=True) if count <= FEW_VALUES}
     return few
+
+
+def features_of(statistics: Statistics) -> dict[str, statistics_pb2.FeatureNameStatistics]:
+    """Statistics of each column by its name."""
+    return {".".join(feature.path.step): feature for feature in statistics.datasets[0].features}
 
 
 def text_columns(statistics: Statistics) -> set[str]:

@@ -1,4 +1,4 @@
-"""Tables between the data steps: a Parquet file each, beside a manifest; read and written by DuckDB."""
+"""DuckDB sessions over tables, and folders to write tables to."""
 
 from __future__ import annotations
 
@@ -7,82 +7,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
 
 import duckdb
-from pydantic import BaseModel, ValidationError
 
-from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.artifacts.tables import parquet_file
 
-MANIFEST_FILE = "manifest.json"
 # DuckDB spills to disk beyond this, so that a table's size is never bounded by memory.
 MEMORY_LIMIT = "2GB"
-
-
-class Load(BaseModel):
-    """One reading of a table that is read incrementally."""
-
-    at: datetime
-    """When it was read, UTC."""
-    since: datetime | None
-    """The smallest watermark that was asked for; None where everything was."""
-    added: int
-    changed: int
-    removed: int
-    """Rows with a new key, a known key and other values, and those that were gone from the span that was asked for."""
-
-
-class TableSummary(BaseModel):
-    """What a manifest says of one table."""
-
-    rows: int
-    columns: dict[str, str]
-    """DuckDB type by name, in the table's order."""
-    loads: list[Load] = []
-    """Which readings it came from, of a table that is read incrementally."""
-
-
-class Manifest(BaseModel):
-    """The list of what is in the folder. It holds nothing of the run, so the same data gives the same bytes."""
-
-    as_of: datetime
-    """Newest event time over all tables, UTC."""
-    tables: dict[str, TableSummary]
-
-
-def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write the manifest, last of all: a folder without one is unfinished, and no step reads it."""
-    (folder / MANIFEST_FILE).write_text(
-        manifest.model_dump_json(indent=2, exclude_defaults=True) + "\n", encoding="utf-8"
-    )
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a folder of tables.
-
-    Raises:
-        ContractViolation: there is none, it cannot be read, or a table that it lists is missing.
-    """
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST_FILE).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError) as error:
-        raise ContractViolation(
-            f"{folder.name} is no finished folder of tables: its {MANIFEST_FILE} is missing or damaged. "
-            "Hand in the output of a step that succeeded."
-        ) from error
-    missing = [name for name in manifest.tables if not parquet_file(folder, name).is_file()]
-    if missing:
-        raise ContractViolation(
-            f"{folder.name} lacks {', '.join(f'{name}.parquet' for name in missing)}, which its {MANIFEST_FILE} lists. "
-            "Run the step that wrote it again."
-        )
-    return manifest
-
-
-def parquet_file(folder: Path, table: str) -> Path:
-    """Where a table stands in the folder."""
-    return folder / f"{table}.parquet"
 
 
 @contextlib.contextmanager
@@ -181,8 +113,3 @@ def quoted(identifier: str) -> str:
 def literal(text: str) -> str:
     """A text as SQL reads it."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without the excerpt of the query that follows it."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

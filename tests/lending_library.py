@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import save_stores
+from tests.projects import save_locations
 
 Row = dict[str, Any]
 
@@ -55,7 +55,7 @@ snapshots: {every_days: 5, count: 9}
 label: {name: idle, title: borrows nothing for 10 days, horizon_days: 10}
 split: {validation_snapshots: 1, test_snapshots: 1}
 features: {service: reading, sensitive: ["person:town"], freshness_days: 7}
-gate: {rules: [{metric: performance.roc_auc, at_least: 0.5}]}
+gate: {rules: [{metric: performance.roc_auc, min: 0.5}]}
 deployment: {model: library}
 """
 
@@ -159,7 +159,7 @@ def write_project(folder: Path, changes: Mapping[str, tuple[str, str] | str | No
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(change)
     store = folder.parent / "online" / "library.db"
-    save_stores(
+    save_locations(
         Locations(tracking_uri="-", dataset_remote="-", online_store=str(store), prediction_log="-", serving="local:-"),
         folder,
     )
@@ -179,7 +179,7 @@ def write_tables(folder: Path, readers: Iterable[Row], loans: Iterable[Row], as_
         )
     as_of = as_of or max((row["lent_at"] for row in loans), default=START)
     summaries = {name: {"rows": len(rows), "columns": {}} for name, (_, rows) in tables.items()}
-    (folder / "manifest.json").write_text(json.dumps({"as_of": as_of.isoformat(), "tables": summaries}))
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "as_of": as_of.isoformat(), "tables": summaries}))
     return folder
 
 

@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.data import Table
+from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.retries import Deadline, TooSlow, in_time
 from kfp_lifecycle.connections.secrets import Revealed, reveal
-from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.data.tables import columns_of, literal, quoted
 from kfp_lifecycle.features.definitions import Definitions
 from kfp_lifecycle.features.offline import point_in_time

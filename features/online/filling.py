@@ -23,8 +23,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kfp_lifecycle.artifacts.tables import parquet_file
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.data.tables import parquet_file, quoted
+from kfp_lifecycle.data.tables import quoted
 from kfp_lifecycle.features.definitions import MODEL_TYPES, Definitions, Feature
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
 from kfp_lifecycle.features.online.store import Inventory, Materialization, OnlineStore

@@ -16,15 +16,15 @@ import pytest
 from feast import FeatureStore, FileSource, RepoConfig
 
 from kfp_lifecycle.components.features.build_training_set import training_set as training_set_module
-from kfp_lifecycle.components.features.build_training_set.training_set import build
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.features.definitions import load_definitions
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import write_view_values
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.feature_steps import build, definitions_of
 from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables
+from tests.projects import read_project
 
+ROOT = Path(__file__).resolve().parents[2]
 AS_OF = START + timedelta(days=60)
 PARTS = ("train", "validation", "test")
 
@@ -209,11 +209,12 @@ def test_the_join_gives_what_feast_gives_bit_for_bit(tmp_path: Path, history: tu
     # A view that falls silent: its values are first old, then too old.
     silent = {"feature_repo/person.sql": "SELECT reader_id, town FROM readers WHERE $as_of <= TIMESTAMP '2025-01-31'"}
     project = write_project(tmp_path / "project", silent)
-    configuration = load_configuration(project)
-    definitions = load_definitions(project, configuration)
+    definitions = definitions_of(project)
     moments = [START + timedelta(days=day) for day in (20, 25, 30, 35, 40)]
     tables, values = write_tables(tmp_path / "tables", *history), tmp_path / "values"
-    write_view_values(tables, configuration.source.tables, definitions, definitions.views, moments, values)
+    write_view_values(
+        tables, read_project(project).settings.source.tables, definitions, definitions.views, moments, values
+    )
     rows = [{"reader_id": reader, "event_timestamp": moment} for moment in moments for reader in range(1, 45)]
     entities = pa.Table.from_pylist(rows).cast(
         pa.schema([("reader_id", pa.int64()), ("event_timestamp", pa.timestamp("us", "UTC"))])
@@ -258,9 +259,9 @@ def test_snapshots_before_the_first_customer_are_not_counted(tmp_path: Path) -> 
 THERE_AND_BACK = """
 import sys
 from pathlib import Path
-from kfp_lifecycle.components.data.version_dataset.versioning import checkout, snapshot
+from kfp_lifecycle.components.data.version_dataset.versioning import checkout, save_version
 tables, remote, handed_on, back = map(Path, sys.argv[1:])
-checkout(snapshot(tables, str(remote), handed_on), str(remote), back)
+checkout(save_version(tables, str(remote), handed_on), str(remote), back)
 """
 
 
@@ -271,11 +272,12 @@ def test_a_training_set_can_be_rebuilt_byte_for_byte_from_the_version_of_its_dat
     built = build_from(tmp_path, *history)
     places = [tmp_path / name for name in ("tables", "remote", "snapshot", "back")]
     command = [str(interpreter("validation")), "-c", THERE_AND_BACK, *map(str, places)]
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])})
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"})
     for tables in ("snapshot", "back"):
         build(tmp_path / "project", tmp_path / tables, tmp_path / "again")
-        for file in built.iterdir():
-            assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), f"{file.name} from {tables}"
+        for file in (file for file in built.rglob("*") if file.is_file()):
+            again = tmp_path / "again" / file.relative_to(built)
+            assert again.read_bytes() == file.read_bytes(), f"{file.name} from {tables}"
 
 
 def test_labelled_rows_that_no_part_holds_are_counted(training_set: Path, history: tuple[list[Row], list[Row]]) -> None:

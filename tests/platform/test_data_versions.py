@@ -18,8 +18,8 @@ from kfp_lifecycle.local.state import CHECKOUT
 
 SNAPSHOT = (
     "import sys; from pathlib import Path; "
-    "from kfp_lifecycle.components.data.version_dataset.versioning import snapshot; "
-    "print(snapshot(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))"
+    "from kfp_lifecycle.components.data.version_dataset.versioning import save_version; "
+    "print(save_version(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))"
 )
 
 
@@ -29,7 +29,7 @@ def store_version(folder: Path, rows: int) -> str:
     tables.mkdir()
     (tables / "orders.parquet").write_bytes(b"rows " * rows)
     summary = {"orders": {"rows": rows, "columns": {}}}
-    (tables / "manifest.json").write_text(json.dumps({"as_of": "2026-06-30T12:00:00", "tables": summary}))
+    (tables / "manifest.json").write_text(json.dumps({"format": 1, "as_of": "2026-06-30T12:00:00", "tables": summary}))
     command = [str(interpreter("validation")), "-c", SNAPSHOT, str(tables), str(folder / "remote"), f"{tables}-on"]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=True

@@ -22,7 +22,7 @@ CONFIGURATION = {
     },
     "label": {"name": "left", "title": "leaves", "horizon_days": 30},
     "features": {"service": "shop"},
-    "gate": {"rules": [{"metric": "performance.roc_auc", "at_least": 0.5}]},
+    "gate": {"rules": [{"metric": "performance.roc_auc", "min": 0.5}]},
     "deployment": {"model": "shop"},
 }
 
@@ -35,8 +35,8 @@ ORDERS = """
 
 def write_orders(folder: Path, query: str) -> None:
     """A folder of tables, as a step writes it."""
-    program = "import sys; from pathlib import Path; from snapshots import write_snapshot; "
-    program += "write_snapshot(Path(sys.argv[1]), orders=sys.argv[2])"
+    program = "import sys; from pathlib import Path; from datasets import write_dataset; "
+    program += "write_dataset(Path(sys.argv[1]), orders=sys.argv[2])"
     subprocess.run(
         [interpreter("validation"), "-c", program, folder, query],
         env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'validation'}"},

@@ -1,4 +1,4 @@
-"""Snapshots for validation, written without a source."""
+"""Datasets for validation, written without a source."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import duckdb
 
-from kfp_lifecycle.data.tables import Manifest, TableSummary, columns_of, parquet_file, write_manifest
+from kfp_lifecycle.artifacts.tables import Manifest, TableSummary, parquet_file
+from kfp_lifecycle.data.tables import columns_of
 
 
-def write_snapshot(folder: Path, **tables: str) -> Path:
+def write_dataset(folder: Path, **tables: str) -> Path:
     """A finished folder of tables, each from a query, as of the newest `ordered_at` that is not in the future."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -25,5 +26,5 @@ def write_snapshot(folder: Path, **tables: str) -> Path:
             summaries[name] = TableSummary(rows=rows, columns=columns)
             if "ordered_at" in columns:
                 newest += connection.execute(f"SELECT max(ordered_at) FROM ({read})").fetchall()[0]
-    write_manifest(Manifest(as_of=max(newest).replace(tzinfo=UTC), tables=summaries), folder)
+    Manifest(as_of=max(newest).replace(tzinfo=UTC), tables=summaries).write(folder)
     return folder

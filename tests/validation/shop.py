@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import yaml
 
-from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.components.data.ingest_data import ingestion
+from kfp_lifecycle.config.locations import local_locations
+from tests.projects import read_project, save_locations
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.components.data.validate_data.quarantine import Quarantine
 
 ORDERS = {"key": ["order_id"], "event_time": "ordered_at"}
 
@@ -21,7 +27,7 @@ GOOD_ORDERS = """
 
 
 def make_project(folder: Path, url: str, tables: dict[str, Any] | None = None, **source: Any) -> Path:
-    """A project's folder with its stores beside it, as `load_project` hands it on."""
+    """A project's folder, and in it where its state is."""
     folder.mkdir(parents=True, exist_ok=True)
     configuration = {
         "name": "shop",
@@ -30,12 +36,27 @@ def make_project(folder: Path, url: str, tables: dict[str, Any] | None = None, *
         "source": {"url": url, "tables": tables or {"orders": ORDERS}, **source},
         "label": {"name": "left", "title": "leaves", "horizon_days": 30},
         "features": {"service": "shop"},
-        "gate": {"rules": [{"metric": "performance.roc_auc", "at_least": 0.5}]},
+        "gate": {"rules": [{"metric": "performance.roc_auc", "min": 0.5}]},
         "deployment": {"model": "shop"},
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    save_stores(local_stores(folder.parent / "state", "shop"), folder)
+    save_locations(local_locations(folder.parent / "state", "shop"), folder)
     return folder
+
+
+def ingest(folder: Path, tables: Path) -> Manifest:
+    """Ingest as the step does with a project's folder."""
+    project = read_project(folder)
+    return ingestion.ingest(project.settings, project.locations, project.expectations, tables)
+
+
+def validate(folder: Path, dataset: Path, validated: Path, report: Path) -> Quarantine:
+    """Validate as the step does with a project's folder."""
+    # TFDV takes seconds to import, and most tests of ingest need none of it.
+    from kfp_lifecycle.components.data.validate_data import validation
+
+    project = read_project(folder)
+    return validation.validate(project.settings, project.locations, project.expectations, dataset, validated, report)
 
 
 def make_database(file: Path, **tables: str) -> str:

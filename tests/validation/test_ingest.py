@@ -9,12 +9,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from shop import GOOD_ORDERS, ORDERS, file_url, make_database, make_project, parquet_rows
+from shop import GOOD_ORDERS, ORDERS, file_url, ingest, make_database, make_project, parquet_rows
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
+from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.components.data.ingest_data import ingestion
 from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.locations import local_locations
 from kfp_lifecycle.data.source_version import source_version
-from kfp_lifecycle.data.tables import read_manifest
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ def test_a_database_becomes_a_parquet_file_for_each_table_and_a_manifest(tmp_pat
     assert manifest.as_of == datetime(2025, 2, 11, 15, tzinfo=UTC)
     assert manifest.tables["orders"].rows == 1000
     assert manifest.tables["orders"].columns["ordered_at"] == "TIMESTAMP"
-    assert read_manifest(tmp_path / "tables") == manifest
+    assert Manifest.read(tmp_path / "tables") == manifest
     assert {file.name for file in (tmp_path / "tables").iterdir()} == {"orders.parquet", "manifest.json"}
 
 
@@ -85,7 +86,9 @@ def test_text_gives_whole_lines_for_the_query_to_take_apart(tmp_path: Path) -> N
 
 
 def test_the_cdnow_file_is_read_whole_from_its_package(tmp_path: Path) -> None:
-    manifest = ingest(ROOT / "examples" / "cdnow", tmp_path / "tables")
+    project = load_configuration(ROOT / "examples" / "cdnow")
+    locations, expectations = local_locations(tmp_path / "state", "cdnow"), ROOT / "examples" / "cdnow" / "expectations"
+    manifest = ingestion.ingest(project, locations, expectations, tmp_path / "tables")
     assert manifest.tables["purchases"].rows == 69_659
     assert manifest.as_of == datetime(1998, 6, 30, tzinfo=UTC)
     customers, dollars = duckdb.execute(

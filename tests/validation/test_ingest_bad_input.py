@@ -10,10 +10,9 @@ from typing import Any
 
 import duckdb
 import pytest
-from shop import GOOD_ORDERS, ORDERS, file_url, make_project, parquet_rows
+from shop import GOOD_ORDERS, ORDERS, file_url, ingest, make_project, parquet_rows
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-from kfp_lifecycle.data.tables import Manifest
+from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 HEADER = "order_id,ordered_at,amount\n"

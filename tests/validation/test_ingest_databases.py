@@ -14,9 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from shop import ORDERS, make_database, make_project, parquet_rows
+from shop import ORDERS, ingest, make_database, make_project, parquet_rows
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
 from kfp_lifecycle.connections import retries as attempts
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import PASSWORD, Server

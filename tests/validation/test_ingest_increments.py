@@ -9,10 +9,9 @@ from typing import Any
 
 import duckdb
 import pytest
-from shop import ORDERS, make_database, make_project, parquet_rows
+from shop import ORDERS, ingest, make_database, make_project, parquet_rows
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-from kfp_lifecycle.data.tables import Load, Manifest
+from kfp_lifecycle.artifacts.tables import Load, Manifest
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import Server
 

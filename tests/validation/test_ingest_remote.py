@@ -10,9 +10,8 @@ import duckdb
 import fsspec
 import pyarrow as pa
 import pytest
-from shop import GOOD_ORDERS, make_project, parquet_rows
+from shop import GOOD_ORDERS, ingest, make_project, parquet_rows
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
 from kfp_lifecycle.connections import retries as attempts
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import PASSWORD, web

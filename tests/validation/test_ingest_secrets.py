@@ -10,9 +10,8 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
-from shop import ORDERS, make_project
+from shop import ORDERS, ingest, make_project
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.connections.secrets import reveal
@@ -30,11 +29,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from kfp_lifecycle.runtime.contract import step
 from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-for project in sys.argv[1:]:
+from tests.projects import read_project
+for folder in sys.argv[1:]:
     tables = SimpleNamespace(metadata={})
+    project = read_project(Path(folder))
     try:
         with step(tables):
-            print(ingest(Path(project), Path(project).parent / "tables"))
+            output = project.folder.parent / "tables"
+            print(ingest(project.settings, project.locations, project.expectations, output))
         print("worked", tables.metadata)
     except SystemExit:
         print("stopped")

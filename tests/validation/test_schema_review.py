@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from datasets import write_dataset
 from google.protobuf import text_format
 from shop import GOOD_ORDERS
-from snapshots import write_snapshot
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from kfp_lifecycle.components.data.validate_data.schema_review import (
@@ -27,7 +27,7 @@ def expectations(tmp_path: Path) -> Path:
     """The folder with the schema proposed from good orders."""
     folder = tmp_path / "expectations"
     folder.mkdir()
-    proposal = main("infer", write_snapshot(tmp_path / "good", orders=GOOD_ORDERS), folder, [])["orders"]
+    proposal = main("infer", write_dataset(tmp_path / "good", orders=GOOD_ORDERS), folder, [])["orders"]
     assert isinstance(proposal, dict)
     (folder / "orders.pbtxt").write_text(proposal["text"])
     return folder
@@ -55,7 +55,7 @@ def test_a_range_that_people_added_is_said_too() -> None:
 
 
 def test_differences_have_rows_and_what_is_accepted_has_none(expectations: Path, tmp_path: Path) -> None:
-    newer = write_snapshot(tmp_path / "newer", orders=NEWER_ORDERS)
+    newer = write_dataset(tmp_path / "newer", orders=NEWER_ORDERS)
     missing, new = differences(newer, expectations)["orders"]
     assert missing.startswith("orders.amount: it is filled in all rows. 5 rows (0.5%)")
     assert new.startswith("orders.country: the schema knows every column.")
@@ -66,4 +66,4 @@ def test_differences_have_rows_and_what_is_accepted_has_none(expectations: Path,
 
 def test_a_table_that_is_not_there_is_named(expectations: Path, tmp_path: Path) -> None:
     with pytest.raises(ContractViolation, match="the data has no table order; it has orders"):
-        differences(write_snapshot(tmp_path / "good", orders=GOOD_ORDERS), expectations, ["order"])
+        differences(write_dataset(tmp_path / "good", orders=GOOD_ORDERS), expectations, ["order"])

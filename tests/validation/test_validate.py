@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from shop import GOOD_ORDERS, ORDERS, make_project
-from snapshots import write_snapshot
+from datasets import write_dataset
+from shop import GOOD_ORDERS, ORDERS, make_project, validate
 
-from kfp_lifecycle.components.data.validate_data.checks import Check, failures
 from kfp_lifecycle.components.data.validate_data.profile import mass_between
 from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
-from kfp_lifecycle.components.data.validate_data.validation import validate
+from kfp_lifecycle.data.checks import Check, failures
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 TABLES = {"orders": {**ORDERS, "arrival_time": "recorded_at"}}
@@ -33,7 +32,7 @@ class Shop:
             (self.project / "expectations" / f"{table}.pbtxt").write_text(as_text(schema))
 
     def ingest(self, query: str) -> None:
-        write_snapshot(self.folder / "tables", orders=query)
+        write_dataset(self.folder / "tables", orders=query)
 
     def rules(self, rules: list[dict[str, Any]]) -> None:
         (self.project / "expectations").mkdir(exist_ok=True)
@@ -95,19 +94,19 @@ def test_a_new_column_is_a_warning_and_a_missing_one_stops_the_run(shop: Shop) -
     assert "orders.amount: the column exists" in shop.refusal(f"SELECT * EXCLUDE (amount) FROM ({GOOD_ORDERS})")
 
 
-def test_a_drifted_column_is_a_warning_against_the_last_accepted_snapshot_alone(shop: Shop) -> None:
+def test_a_drifted_column_is_a_warning_against_the_last_accepted_dataset_alone(shop: Shop) -> None:
     shop.validate()
     assert failures(shop.validate(), "warning") == []
     dearer = f"SELECT * REPLACE (amount * 3 AS amount) FROM ({GOOD_ORDERS})"
     drift, outliers = sorted(failures(shop.validate(dearer), "warning"), key=lambda check: check.rows)
     assert drift.subject == outliers.subject == "orders.amount"
-    assert "distributed as in the last accepted snapshot" in drift.rule
-    assert "far beyond those of the last accepted snapshot" in outliers.rule
+    assert "distributed as in the last accepted dataset" in drift.rule
+    assert "far beyond those of the last accepted dataset" in outliers.rule
     assert outliers.examples == ("30.0", "33.0", "36.0")
     assert failures(shop.validate(dearer), "warning") == [], "the dearer orders were accepted, so they are usual now"
 
 
-def test_a_refused_snapshot_never_becomes_what_the_next_is_compared_with(shop: Shop) -> None:
+def test_a_refused_dataset_never_becomes_what_the_next_is_compared_with(shop: Shop) -> None:
     shop.validate()
     shop.refusal(f"SELECT * REPLACE (amount * 3 AS amount, order_id // 2 AS order_id) FROM ({GOOD_ORDERS})")
     assert failures(shop.validate(), "warning") == []

@@ -18,19 +18,19 @@ import yaml
 from apache_beam.options import pipeline_options as beams
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from datasets import write_dataset
 from google.cloud import storage
-from shop import GOOD_ORDERS, ORDERS, make_project
-from snapshots import write_snapshot
+from shop import GOOD_ORDERS, ORDERS, make_project, validate
 
+from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.components.data.validate_data.beam_statistics import beam_statistics, new_pipeline
-from kfp_lifecycle.components.data.validate_data.checks import failures
 from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
-from kfp_lifecycle.components.data.validate_data.table_statistics import Selection, table_statistics
-from kfp_lifecycle.components.data.validate_data.validation import validate
 from kfp_lifecycle.config.beam import ANY_RUNNER, OPTIONS, Beam
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.data.tables import read_manifest, tables_database
+from kfp_lifecycle.data.checks import failures
+from kfp_lifecycle.data.table_statistics import Selection, table_statistics
+from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.ports import free_ports
 from tests.dataflow_service import Dataflow, dataflow
@@ -46,12 +46,12 @@ DATAFLOW = {
 
 @pytest.fixture
 def orders(tmp_path: Path) -> Path:
-    return write_snapshot(tmp_path / "tables", orders=RATED)
+    return write_dataset(tmp_path / "tables", orders=RATED)
 
 
 def selections(folder: Path) -> list[Selection]:
     """All rows, and some, of which a number is taken for text."""
-    columns = read_manifest(folder).tables["orders"].columns
+    columns = Manifest.read(folder).tables["orders"].columns
     return [
         Selection("orders", columns),
         Selection("orders", columns | {"stars": "VARCHAR"}, "order_id >= 900"),
@@ -82,7 +82,7 @@ def test_options_reach_the_runner_which_starts_workers_of_its_own(
 
 
 def test_rows_that_no_condition_meets_have_no_statistics(orders: Path) -> None:
-    columns = read_manifest(orders).tables["orders"].columns
+    columns = Manifest.read(orders).tables["orders"].columns
     (none,) = beam_statistics(orders, [Selection("orders", columns, "order_id < 0")], Beam())
     assert none.datasets[0].num_examples == 0
 
@@ -104,12 +104,12 @@ def test_a_table_is_validated_by_beam_in_all_its_rows(tmp_path: Path, monkeypatc
     (project / "expectations").mkdir()
     (project / "expectations" / "rules.yaml").write_text("[]")
     many = GOOD_ORDERS.replace("range(1000)", "range(3000)")
-    tables = write_snapshot(tmp_path / "tables", orders=many)
+    tables = write_dataset(tmp_path / "tables", orders=many)
     (schema,) = propose_schemas(tables).values()
     (project / "expectations" / "orders.pbtxt").write_text(as_text(schema))
 
     def checks(query: str) -> list[str]:
-        write_snapshot(tables, orders=query)
+        write_dataset(tables, orders=query)
         found = validate(project, tables, tmp_path / "validated", tmp_path / "report.html").checks
         return [check.subject for check in failures(found, "warning")]
 

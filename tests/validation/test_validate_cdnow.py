@@ -7,13 +7,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from shop import ingest, validate
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-from kfp_lifecycle.components.data.validate_data.checks import Check
-from kfp_lifecycle.components.data.validate_data.validation import validate
-from kfp_lifecycle.config.stores import local_stores, save_stores
-from kfp_lifecycle.data.tables import read_manifest, write_manifest
+from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.config.locations import local_locations
+from kfp_lifecycle.data.checks import Check
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.projects import save_locations
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ class Cdnow:
         self.folder = folder
         self.project = folder / "project"
         shutil.copytree(ROOT / "examples" / "cdnow", self.project)
-        save_stores(local_stores(folder / "state", "cdnow"), self.project)
+        save_locations(local_locations(folder / "state", "cdnow"), self.project)
         ingest(self.project, folder / "tables")
 
     def validate(self) -> list[Check]:
@@ -39,11 +39,11 @@ class Cdnow:
         file = self.folder / "tables" / "purchases.parquet"
         other = file.with_suffix(".other")
         duckdb.execute(f"COPY ({query.format(purchases=repr(str(file)))}) TO '{other}' (FORMAT parquet)")
-        manifest = read_manifest(self.folder / "tables")
+        manifest = Manifest.read(self.folder / "tables")
         other.replace(file)
         rows = duckdb.execute("SELECT count(*) FROM read_parquet(?)", [str(file)]).fetchall()[0][0]
         purchases = manifest.tables["purchases"].model_copy(update={"rows": rows})
-        write_manifest(manifest.model_copy(update={"tables": {"purchases": purchases}}), self.folder / "tables")
+        manifest.model_copy(update={"tables": {"purchases": purchases}}).write(self.folder / "tables")
         with pytest.raises(ContractViolation) as violation:
             self.validate()
         return str(violation.value)

@@ -9,13 +9,13 @@ from pathlib import Path
 import duckdb
 import pytest
 import yaml
+from shop import ingest, validate
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-from kfp_lifecycle.components.data.validate_data.checks import Check, failures
-from kfp_lifecycle.components.data.validate_data.validation import validate
-from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.config.locations import local_locations
+from kfp_lifecycle.data.checks import Check, failures
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.simulation.business import simulate
+from tests.projects import save_locations
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def churn_project(folder: Path, **simulation: object) -> Path:
     configuration["source"]["url"] = f"duckdb:///{folder / 'churn.duckdb'}"
     (project / "pipeline.yaml").write_text(yaml.safe_dump(configuration))
     shutil.copytree(ROOT / "expectations", project / "expectations")
-    save_stores(local_stores(folder / "state", "churn"), project)
+    save_locations(local_locations(folder / "state", "churn"), project)
     return project
 
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from shop import GOOD_ORDERS, ORDERS, make_project, parquet_rows
-from snapshots import write_snapshot
+from datasets import write_dataset
+from shop import GOOD_ORDERS, ORDERS, make_project, parquet_rows, validate
 
+from kfp_lifecycle.artifacts.tables import Load, Manifest
 from kfp_lifecycle.components.data.validate_data.quarantine import Quarantine
 from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
-from kfp_lifecycle.components.data.validate_data.validation import validate
-from kfp_lifecycle.data.tables import Load, read_manifest, write_manifest
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 BUYERS = (
@@ -48,9 +47,9 @@ class Market:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.project = make_project(folder / "shop", f"duckdb:///{folder / 'shop.duckdb'}", TABLES)
-        self.configure(largest_bad_share=0.1)
+        self.configure(max_bad_share=0.1)
         (self.project / "expectations").mkdir()
-        good = write_snapshot(folder / "good", orders=GOOD_ORDERS, buyers=BUYERS)
+        good = write_dataset(folder / "good", orders=GOOD_ORDERS, buyers=BUYERS)
         for table, schema in propose_schemas(good).items():
             (self.project / "expectations" / f"{table}.pbtxt").write_text(as_text(schema))
         (self.project / "expectations" / "rules.yaml").write_text(yaml.safe_dump(RULES))
@@ -62,7 +61,7 @@ class Market:
         file.write_text(yaml.safe_dump(text))
 
     def validate(self, orders: str = GOOD_ORDERS, buyers: str = BUYERS) -> Quarantine:
-        write_snapshot(self.folder / "tables", orders=orders, buyers=buyers)
+        write_dataset(self.folder / "tables", orders=orders, buyers=buyers)
         return validate(self.project, self.folder / "tables", self.validated, self.folder / "report.html")
 
     def refusal(self, orders: str = GOOD_ORDERS, buyers: str = BUYERS) -> str:
@@ -123,16 +122,16 @@ def test_bad_rows_of_every_layer_go_to_a_side_table_with_all_their_reasons(marke
     assert market.kept("orders") == [i for i in range(1000) if i not in reasons]
 
 
-def test_what_is_handed_on_describes_itself_and_the_snapshot_stays_as_it_was(market: Market) -> None:
+def test_what_is_handed_on_describes_itself_and_the_dataset_stays_as_it_was(market: Market) -> None:
     orders = without_number(changed("if(i >= 990, -1, amount) AS amount"))
-    snapshot = market.folder / "tables"
+    dataset = market.folder / "tables"
     outcome = market.validate(orders)
-    manifest = read_manifest(market.validated)
+    manifest = Manifest.read(market.validated)
     assert manifest.tables["orders"].rows == 990 == outcome.metadata()["rows"]["orders"]
     assert manifest.as_of == max(row[2] for row in parquet_rows(market.validated / "orders.parquet")).replace(
         tzinfo=manifest.as_of.tzinfo
     )
-    assert read_manifest(snapshot).tables["orders"].rows == 1000 == len(parquet_rows(snapshot / "orders.parquet"))
+    assert Manifest.read(dataset).tables["orders"].rows == 1000 == len(parquet_rows(dataset / "orders.parquet"))
     assert outcome.metadata()["quarantined"] == 10
     written = json.loads((market.validated / "validation.json").read_text())
     assert written["quarantined"] == {"orders": 10}
@@ -144,14 +143,14 @@ def test_what_is_handed_on_describes_itself_and_the_snapshot_stays_as_it_was(mar
 
 def test_what_is_handed_on_still_says_which_loads_made_it(market: Market) -> None:
     orders = without_number(changed("if(i >= 990, -1, amount) AS amount"))
-    snapshot = write_snapshot(market.folder / "tables", orders=orders, buyers=BUYERS)
+    dataset = write_dataset(market.folder / "tables", orders=orders, buyers=BUYERS)
     loads = [Load(at=datetime(2025, 2, 12, tzinfo=UTC), since=None, added=1000, changed=0, removed=0)]
-    manifest = read_manifest(snapshot)
+    manifest = Manifest.read(dataset)
     manifest.tables["orders"].loads.extend(loads)
-    write_manifest(manifest, snapshot)
-    validate(market.project, snapshot, market.validated, market.folder / "report.html")
-    assert read_manifest(market.validated).tables["orders"].rows == 990
-    assert read_manifest(market.validated).tables["orders"].loads == loads
+    manifest.write(dataset)
+    validate(market.project, dataset, market.validated, market.folder / "report.html")
+    assert Manifest.read(market.validated).tables["orders"].rows == 990
+    assert Manifest.read(market.validated).tables["orders"].loads == loads
 
 
 def test_rows_that_depend_on_a_quarantined_row_follow_it(market: Market) -> None:
@@ -184,10 +183,10 @@ def test_of_equal_rows_one_is_kept(market: Market) -> None:
     assert sorted(market.kept("orders")) == list(range(1000))
 
 
-def test_beyond_the_largest_share_the_run_stops(market: Market) -> None:
+def test_beyond_the_max_share_the_run_stops(market: Market) -> None:
     message = market.refusal(without_number(changed("if(i < 101, -1, amount) AS amount")))
     assert "orders: at most 10.0% of its rows are put in quarantine, and not all. 101 rows (10.1%)" in message
-    assert "validation.largest_bad_share" in message
+    assert "validation.max_bad_share" in message
     assert market.validate(without_number(changed("if(i < 100, -1, amount) AS amount"))).rows == {"orders": 100}
 
 
@@ -195,7 +194,7 @@ def test_what_no_row_is_to_blame_for_stops_the_run(market: Market) -> None:
     assert "orders.amount: the column exists" in market.refusal(f"SELECT * EXCLUDE (amount) FROM ({GOOD_ORDERS})")
 
 
-def test_the_next_snapshot_is_compared_with_what_was_handed_on(market: Market) -> None:
+def test_the_next_dataset_is_compared_with_what_was_handed_on(market: Market) -> None:
     market.validate(without_number(changed("if(i < 50, -1000000, amount) AS amount")))
     warnings = [check for check in market.validate().checks if not check.passed]
     assert warnings == [], "the quarantined amounts are not what is usual"

@@ -1,4 +1,4 @@
-"""The statistics layer: bounds, and the newest days beside those of the last accepted snapshot."""
+"""The statistics layer: bounds, and the newest days beside those of the last accepted dataset."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from datasets import write_dataset
 from scipy.spatial.distance import jensenshannon
-from shop import GOOD_ORDERS, ORDERS, make_project
-from snapshots import write_snapshot
+from shop import GOOD_ORDERS, ORDERS, make_project, validate
 
-from kfp_lifecycle.components.data.validate_data.checks import Check, failures
-from kfp_lifecycle.components.data.validate_data.comparison import chance_of_categories, chance_of_numbers
 from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
-from kfp_lifecycle.components.data.validate_data.validation import validate
+from kfp_lifecycle.data.checks import Check, failures
+from kfp_lifecycle.data.comparison import chance_of_categories, chance_of_numbers
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 RATED = f"SELECT *, if(order_id % 5 = 0, NULL, 1 + order_id % 3) AS stars FROM ({GOOD_ORDERS})"
@@ -24,7 +23,7 @@ FIRST_RECENT = 328
 
 
 class Shop:
-    """A shop with ratings, a fifth of them missing; one snapshot is accepted already."""
+    """A shop with ratings, a fifth of them missing; one dataset is accepted already."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,7 +32,7 @@ class Shop:
         )
         (self.project / "expectations").mkdir()
         (self.project / "expectations" / "rules.yaml").write_text("[]")
-        for table, schema in propose_schemas(write_snapshot(folder / "tables", orders=RATED)).items():
+        for table, schema in propose_schemas(write_dataset(folder / "tables", orders=RATED)).items():
             for feature in schema.feature:
                 if feature.name == "stars":
                     feature.presence.min_fraction = 0
@@ -45,7 +44,7 @@ class Shop:
         (self.project / "pipeline.yaml").write_text(yaml.safe_dump({**text, "validation": validation}))
 
     def validate(self, query: str = RATED) -> list[Check]:
-        write_snapshot(self.folder / "tables", orders=query)
+        write_dataset(self.folder / "tables", orders=query)
         place = self.folder / "validated"
         return validate(self.project, self.folder / "tables", place, self.folder / "report.html").checks
 
@@ -63,18 +62,18 @@ def shop(tmp_path: Path) -> Shop:
     return Shop(tmp_path)
 
 
-def test_more_missing_values_than_in_the_last_accepted_snapshot_stop_the_run(shop: Shop) -> None:
+def test_more_missing_values_than_in_the_last_accepted_dataset_stop_the_run(shop: Shop) -> None:
     lost = f"SELECT * REPLACE (if(order_id > 800, NULL, stars) AS stars) FROM ({RATED})"
     message = shop.refusal(lost)
     assert "orders.stars: it is about as often empty in the newest 28 days as in those of the last" in message
     assert "(43.8% now, 19.9% then)" in message
-    shop.configure(largest_null_increase=0.3)
+    shop.configure(max_null_increase=0.3)
     assert failures(shop.validate(lost), "critical") == []
 
 
 def test_a_change_of_the_newest_days_is_seen_though_it_is_little_of_the_whole(shop: Shop) -> None:
     (warning,) = shop.warnings(f"SELECT * REPLACE (if(order_id > 500, 'card', paid_by) AS paid_by) FROM ({RATED})")
-    assert "orders.paid_by: it is distributed as in the last accepted snapshot" in warning
+    assert "orders.paid_by: it is distributed as in the last accepted dataset" in warning
     assert "in the newest 28 days" in warning
 
 
@@ -87,7 +86,7 @@ def test_many_fewer_rows_in_the_newest_days_are_a_warning(shop: Shop) -> None:
 def test_an_outlier_is_a_warning_with_its_value(shop: Shop) -> None:
     warnings = shop.warnings(f"SELECT * REPLACE (if(order_id = 9, 999999, amount) AS amount) FROM ({RATED})")
     (warning,) = (warning for warning in warnings if "far beyond" in warning)
-    assert "orders.amount: no value is far beyond those of the last accepted snapshot (4 to 22)" in warning
+    assert "orders.amount: no value is far beyond those of the last accepted dataset (4 to 22)" in warning
     assert "1 rows (0.1%), such as 999999.0" in warning
 
 

@@ -18,10 +18,9 @@ import pytest
 from dvc.data_cloud import DataCloud
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
-from shop import GOOD_ORDERS, make_database, make_project
+from shop import GOOD_ORDERS, ingest, make_database, make_project
 
-from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-from kfp_lifecycle.components.data.version_dataset.versioning import checkout, snapshot
+from kfp_lifecycle.components.data.version_dataset.versioning import checkout, save_version
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.servers import object_store, running
 
@@ -43,21 +42,21 @@ def stored(remote: Path) -> dict[Path, int]:
 
 def test_the_same_content_has_the_same_version_and_is_stored_once(tmp_path: Path, tables: Path) -> None:
     remote = tmp_path / "remote"
-    first = snapshot(tables, str(remote), tmp_path / "one")
+    first = save_version(tables, str(remote), tmp_path / "one")
     after_first = stored(remote)
     shutil.copytree(tables, tmp_path / "copy")
-    assert snapshot(tmp_path / "copy", str(remote), tmp_path / "other") == first
+    assert save_version(tmp_path / "copy", str(remote), tmp_path / "other") == first
     assert stored(remote) == after_first
     assert contents(tmp_path / "other") == contents(tables)
 
 
 def test_one_changed_row_is_another_version_and_both_can_be_had_again(tmp_path: Path, tables: Path) -> None:
     remote = str(tmp_path / "remote")
-    before, old = contents(tables), snapshot(tables, remote, tmp_path / "old")
+    before, old = contents(tables), save_version(tables, remote, tmp_path / "old")
     changed = GOOD_ORDERS.replace("(10 + i % 7)", "(10 + i % 7 + (i = 5)::INTEGER)")
     url = make_database(tmp_path / "shop.duckdb", orders=changed)
     ingest(make_project(tmp_path / "shop", url), tables)
-    new = snapshot(tables, remote, tmp_path / "new")
+    new = save_version(tables, remote, tmp_path / "new")
     assert new != old
     checkout(old, remote, tmp_path / "back")
     assert contents(tmp_path / "back") == before
@@ -68,7 +67,7 @@ def test_one_changed_row_is_another_version_and_both_can_be_had_again(tmp_path: 
 def test_two_at_once_store_the_same_version_without_harm(tmp_path: Path, tables: Path) -> None:
     remote = str(tmp_path / "remote")
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        versions = pool.starmap(snapshot, [(tables, remote, tmp_path / name) for name in ("one", "other")])
+        versions = pool.starmap(save_version, [(tables, remote, tmp_path / name) for name in ("one", "other")])
     assert versions[0] == versions[1]
     checkout(versions[0], remote, tmp_path / "back")
     assert contents(tmp_path / "back") == contents(tables)
@@ -81,11 +80,11 @@ def test_an_unknown_version_and_an_unusable_remote_are_refused_and_nothing_is_wr
     with pytest.raises(ContractViolation, match="no complete dataset version"):
         checkout("0123456789abcdef0123456789abcdef.dir", str(tmp_path / "remote"), tmp_path / "back")
     with pytest.raises(ContractViolation, match="cannot be used"):
-        snapshot(tables, str(tmp_path / "file" / "remote"), tmp_path / "snapshot")
+        save_version(tables, str(tmp_path / "file" / "remote"), tmp_path / "dataset")
     with pytest.raises(ContractViolation, match=r"webdav://me:\*\*\*@host/data cannot be used.*dvc-webdav"):
-        snapshot(tables, "webdav://me:canary@host/data", tmp_path / "snapshot")
+        save_version(tables, "webdav://me:canary@host/data", tmp_path / "dataset")
     assert not (tmp_path / "back").exists()
-    assert not (tmp_path / "snapshot").exists()
+    assert not (tmp_path / "dataset").exists()
 
 
 def test_a_remote_without_credentials_is_refused_by_name(
@@ -97,8 +96,8 @@ def test_a_remote_without_credentials_is_refused_by_name(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ContractViolation, match=r"s3://bucket/data cannot be used: Unable to locate credentials"):
-        snapshot(tables, "s3://bucket/data", tmp_path / "snapshot")
-    assert not (tmp_path / "snapshot").exists()
+        save_version(tables, "s3://bucket/data", tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
 
 
 def test_an_error_of_this_program_is_not_blamed_on_the_remote(
@@ -106,13 +105,13 @@ def test_an_error_of_this_program_is_not_blamed_on_the_remote(
 ) -> None:
     monkeypatch.setattr(DataCloud, "get_remote_odb", None)
     with pytest.raises(TypeError):
-        snapshot(tables, str(tmp_path / "remote"), tmp_path / "snapshot")
+        save_version(tables, str(tmp_path / "remote"), tmp_path / "dataset")
 
 
 def test_an_unfinished_folder_has_no_version(tmp_path: Path, tables: Path) -> None:
     (tables / "manifest.json").unlink()
     with pytest.raises(ContractViolation, match="no finished folder of tables"):
-        snapshot(tables, str(tmp_path / "remote"), tmp_path / "snapshot")
+        save_version(tables, str(tmp_path / "remote"), tmp_path / "dataset")
 
 
 @dataclass(frozen=True)
@@ -188,8 +187,8 @@ def test_a_version_elsewhere_can_be_had_again_and_what_is_missing_is_named(
     tmp_path: Path, tables: Path, elsewhere: Elsewhere
 ) -> None:
     remote = f"{elsewhere.remote}/shop"
-    version = snapshot(tables, remote, tmp_path / "snapshot")
-    assert version == snapshot(tables, str(tmp_path / "folder"), tmp_path / "other"), "a version knows no place"
+    version = save_version(tables, remote, tmp_path / "dataset")
+    assert version == save_version(tables, str(tmp_path / "folder"), tmp_path / "other"), "a version knows no place"
     checkout(version, remote, tmp_path / "back")
     assert contents(tmp_path / "back") == contents(tables)
     lost = next(file for file in elsewhere.files.find(f"{elsewhere.folder}/shop") if not file.endswith(".dir"))
@@ -212,7 +211,7 @@ def test_a_place_that_is_not_there_is_refused_by_name(
     tmp_path: Path, tables: Path, elsewhere: Elsewhere, place: str, words: str
 ) -> None:
     with pytest.raises(ContractViolation, match=rf"{place} cannot be used: .*{words}"):
-        snapshot(tables, place, tmp_path / "refused")
+        save_version(tables, place, tmp_path / "refused")
     assert not (tmp_path / "refused").exists()
 
 
@@ -224,5 +223,5 @@ def test_a_server_that_pretends_to_be_another_is_not_trusted(
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     known.write_text(f"{known.read_text().split()[0]} {other}")
     with pytest.raises(ContractViolation, match="Host key is not trusted"):
-        snapshot(tables, elsewhere.remote, tmp_path / "refused")
+        save_version(tables, elsewhere.remote, tmp_path / "refused")
     assert elsewhere.files.find(elsewhere.folder) == []

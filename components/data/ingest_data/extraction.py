@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import parquet
 
-from kfp_lifecycle.components.data.ingest_data.columns import Refused, selected
+from kfp_lifecycle.components.data.ingest_data.columns import selected
 from kfp_lifecycle.config.data import Connection, Table
+from kfp_lifecycle.connections.columns import Refused
 from kfp_lifecycle.connections.retries import Deadline, failure, in_time, persistently
 from kfp_lifecycle.connections.secrets import Revealed
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -53,23 +54,23 @@ def dialect_of(scheme: str, file: Path | None) -> Dialect:
         file: The database file, of SQLite.
     """
     if scheme == "postgresql":
-        from kfp_lifecycle.components.data.ingest_data import postgresql
+        from kfp_lifecycle.connections import postgresql
 
         return Dialect(postgresql.batches, '"')
     if scheme in ("mysql", "mariadb"):
-        from kfp_lifecycle.components.data.ingest_data import mysql
+        from kfp_lifecycle.connections import mysql
 
         return Dialect(mysql.batches, "`")
     if scheme == "sqlite":
-        from kfp_lifecycle.components.data.ingest_data import sqlite
+        from kfp_lifecycle.connections import sqlite
 
         # Its times are text in whatever form they were written; DuckDB compares them after the table's query.
         return Dialect(lambda _, statement, seconds: sqlite.batches(file or Path(), statement, seconds), '"', False)
     if scheme == "bigquery":
-        from kfp_lifecycle.components.data.ingest_data import bigquery
+        from kfp_lifecycle.connections import bigquery
 
         return Dialect(bigquery.batches, "`")
-    from kfp_lifecycle.components.data.ingest_data import snowflake
+    from kfp_lifecycle.connections import snowflake
 
     return Dialect(snowflake.batches, "")
 

@@ -18,8 +18,9 @@ from pathlib import Path
 import duckdb
 from pydantic import BaseModel, ValidationError
 
+from kfp_lifecycle.artifacts.tables import Load
 from kfp_lifecycle.config.data import Connection, Table
-from kfp_lifecycle.data.tables import Load, literal, quoted
+from kfp_lifecycle.data.tables import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 FOLDER = "ingested"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 
+from kfp_lifecycle.artifacts.tables import Load, Manifest, TableSummary, parquet_file
 from kfp_lifecycle.components.data.ingest_data.checks import check_columns, check_zone, times_of
 from kfp_lifecycle.components.data.ingest_data.delimited import Expected
 from kfp_lifecycle.components.data.ingest_data.expected import expected_table
@@ -18,23 +19,12 @@ from kfp_lifecycle.components.data.ingest_data.increments import Increments, loa
 from kfp_lifecycle.components.data.ingest_data.source import OpenSource, open_source
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores
-from kfp_lifecycle.data.tables import (
-    Load,
-    Manifest,
-    TableSummary,
-    columns_of,
-    literal,
-    new_folder,
-    parquet_file,
-    quoted,
-    write_manifest,
-)
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.data.tables import columns_of, literal, new_folder, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 
-def ingest(project: Path, tables: Path) -> Manifest:
+def ingest(settings: Configuration, locations: Locations, expectations: Path, tables: Path) -> Manifest:
     """Read every configured table from its source.
 
     Rows are ordered by event time and key, so that the same rows give the same bytes, in whatever order the source
@@ -42,33 +32,34 @@ def ingest(project: Path, tables: Path) -> Manifest:
     incrementally comes out whole: what earlier runs read, and what is new.
 
     Args:
-        project: The project's folder.
+        settings: `source`, and `validation.max_rows`.
+        locations: `dataset_remote`, which keeps what a table with `incremental` has had so far.
+        expectations: Folder with the tables' schemas; a CSV table that has one is typed by it.
         tables: Folder to write `<table>.parquet` and `manifest.json` to. It does not exist after a failure.
 
     Raises:
         ContractViolation: a source, a table or one of its key, event or arrival columns is missing or cannot be read, a
             table is empty, or it has more rows than `validation.max_rows`. What it says holds no secret.
     """
-    configuration = load_configuration(project)
     written: dict[str, _Written] = {}
     with new_folder(tables), tempfile.TemporaryDirectory(prefix="ingest-") as work:
-        for number, (connection, place) in enumerate(configuration.source.places().items()):
+        for number, (connection, place) in enumerate(settings.source.places().items()):
             scratch = Path(work) / str(number)
             scratch.mkdir()
             with open_source(place, scratch, writable=tables) as source:
-                for name, table in configuration.source.tables.items():
+                for name, table in settings.source.tables.items():
                     if table.connection == connection:
-                        written[name] = _TableWriter(project, configuration, source, name, tables).write()
+                        written[name] = _TableWriter(settings, locations, expectations, source, name, tables).write()
                         source.discard()
         # In the configuration's order, whichever place was read first.
-        written = {name: written[name] for name in configuration.source.tables}
+        written = {name: written[name] for name in settings.source.tables}
         for table_written in written.values():
             table_written.commit()
         manifest = Manifest(
             as_of=max(each.newest for each in written.values()),
             tables={name: each.summary for name, each in written.items()},
         )
-        write_manifest(manifest, tables)
+        manifest.write(tables)
     return manifest
 
 
@@ -86,12 +77,20 @@ class _Written:
 class _TableWriter:
     """Writes one table."""
 
-    def __init__(self, project: Path, configuration: Configuration, source: OpenSource, name: str, tables: Path):
-        self.project, self.source, self.name = project, source, name
-        self.table: Table = configuration.source.tables[name]
-        self.max_rows = configuration.validation.max_rows
+    def __init__(
+        self,
+        settings: Configuration,
+        locations: Locations,
+        expectations: Path,
+        source: OpenSource,
+        name: str,
+        tables: Path,
+    ):
+        self.locations, self.source, self.name = locations, source, name
+        self.table: Table = settings.source.tables[name]
+        self.max_rows = settings.validation.max_rows
         self.file = parquet_file(tables, name).resolve()
-        schema = project / configuration.validation.expectations / f"{name}.pbtxt"
+        schema = expectations / f"{name}.pbtxt"
         # What other files hold has its type already, and a query makes something else of it.
         typed_by_schema = not self.table.query and source.reads_text
         self.expected: Expected | None = expected_table(schema) if typed_by_schema else None
@@ -103,7 +102,7 @@ class _TableWriter:
         return self._write_incrementally(self.table.incremental.watermark)
 
     def _write_incrementally(self, watermark: str) -> _Written:
-        increments = Increments(load_stores(self.project).dataset_remote, self.source.place, self.name, self.table)
+        increments = Increments(self.locations.dataset_remote, self.source.place, self.name, self.table)
         before, fresh = (self.source.scratch / f"{self.name}.{part}.parquet" for part in ("before", "fresh"))
         state = increments.fetch(before)
         start = since(state, self.table) if state else None

@@ -13,8 +13,9 @@ import duckdb
 from kfp_lifecycle.components.data.ingest_data.delimited import Expected, select_delimited
 from kfp_lifecycle.components.data.ingest_data.files import fetch, format_of, locate, nearest, table_files
 from kfp_lifecycle.config.data import DATABASE_SCHEMES, Connection, SourceFormat, Table
+from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.secrets import Revealed, reveal
-from kfp_lifecycle.data.tables import database, first_line, literal, quoted
+from kfp_lifecycle.data.tables import database, literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Beyond this DuckDB spills to disk: with what a driver holds besides, a step stays below 1 GB, however large a table.

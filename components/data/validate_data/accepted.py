@@ -1,4 +1,4 @@
-"""The statistics of the last snapshot that passed, kept beside the dataset versions, to compare the next with."""
+"""The statistics of the last dataset that passed, kept beside the dataset versions, to compare the next with."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Collection, Mapping
 
 import fsspec
 
-from kfp_lifecycle.components.data.validate_data.table_statistics import Statistics, TableStatistics
+from kfp_lifecycle.data.table_statistics import Statistics, TableStatistics
 
 FOLDER = "accepted"
 
 
 def load_accepted(remote: str, tables: Collection[str]) -> dict[str, TableStatistics]:
-    """The statistics of the tables in the last accepted snapshot; of those that were in it."""
+    """The statistics of the tables in the last accepted dataset; of those that were in it."""
     files, root = fsspec.core.url_to_fs(remote)
     accepted = {}
     for table in tables:
@@ -29,7 +29,7 @@ def load_accepted(remote: str, tables: Collection[str]) -> dict[str, TableStatis
 
 
 def save_accepted(remote: str, statistics: Mapping[str, TableStatistics]) -> None:
-    """Make these the statistics that the next snapshot is compared with."""
+    """Make these the statistics that the next dataset is compared with."""
     files, root = fsspec.core.url_to_fs(remote)
     files.makedirs(posixpath.join(root, FOLDER), exist_ok=True)
     for table, values in statistics.items():

@@ -21,14 +21,14 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from kfp_lifecycle.components.data.validate_data.table_statistics import Selection, Statistics, in_order, tfdv_rows
-from kfp_lifecycle.components.data.validate_data.tfdv import (
+from kfp_lifecycle.config.beam import Beam
+from kfp_lifecycle.data.table_statistics import Selection, Statistics, in_order, tfdv_rows
+from kfp_lifecycle.data.tables import literal, tables_database
+from kfp_lifecycle.data.tfdv import (
     GenerateStatistics,
     StatsOptions,
     WriteStatisticsToBinaryFile,
 )
-from kfp_lifecycle.config.beam import Beam
-from kfp_lifecycle.data.tables import literal, tables_database
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 AS_LIST = "CASE WHEN {value} IS NOT NULL THEN [{value}] END"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from kfp_lifecycle.components.data.validate_data.checks import Check
 from kfp_lifecycle.config.validation import Bounds
+from kfp_lifecycle.data.checks import Check
 
 
 def bounds_checks(

@@ -1,4 +1,4 @@
-"""A table beside itself in the last accepted snapshot: rows, missing values, distributions and outliers.
+"""A table beside itself in the last accepted dataset: rows, missing values, distributions and outliers.
 
 The newest days are compared with the newest days of then, so that a change shows at once and not only when it
 outweighs years of history, and so that what is always missing of the newest rows is missing in both.
@@ -9,30 +9,24 @@ Every bound is widened by what chance explains, three standard errors of the dif
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Collection, Iterator
 
 import duckdb
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kfp_lifecycle.components.data.validate_data.checks import Check, count_where, examples_where, percent
-from kfp_lifecycle.components.data.validate_data.profile import features_of
-from kfp_lifecycle.components.data.validate_data.table_statistics import (
+from kfp_lifecycle.artifacts.tables import TableSummary
+from kfp_lifecycle.config.validation import Validation
+from kfp_lifecycle.data.checks import Check, count_where, examples_where, percent
+from kfp_lifecycle.data.comparison import STANDARD_ERRORS, distances, missing_of, present_of
+from kfp_lifecycle.data.table_statistics import (
     Statistics,
     TableStatistics,
     feature_type,
+    features_of,
     is_time,
     text_columns,
 )
-from kfp_lifecycle.components.data.validate_data.tfdv import validate_statistics
-from kfp_lifecycle.config.validation import Validation
-from kfp_lifecycle.data.tables import TableSummary, quoted
-
-Comparator: TypeAlias = Literal["drift", "skew"]
-
-STANDARD_ERRORS = 3.0
-# Of the histograms that TFDV compares: ten buckets in each, whose edges may all differ.
-BUCKETS = 20
+from kfp_lifecycle.data.tables import quoted
 
 
 def comparison_checks(
@@ -44,13 +38,13 @@ def comparison_checks(
     identifiers: Collection[str],
     settings: Validation,
 ) -> list[Check]:
-    """Compare a table with the last accepted snapshot's.
+    """Compare a table with the last accepted dataset's.
 
     Args:
         connection: A session with a view for each table.
         table: The table.
         summary: Its rows and column types.
-        now: Statistics of this snapshot.
+        now: Statistics of this dataset.
         accepted: Of the last one that passed.
         identifiers: Columns that name things: they differ each time by nature, as times do.
         settings: The bounds.
@@ -72,10 +66,10 @@ def _rows_check(table: str, rows: int, before: int, settings: Validation) -> Che
         table=table,
         column=None,
         layer="statistics",
-        rule=f"its newest {settings.recent_days} days have about as many rows as those of the last accepted snapshot "
+        rule=f"its newest {settings.recent_days} days have about as many rows as those of the last accepted dataset "
         f"({rows:,} now, {before:,} then)",
         severity="warning",
-        passed=abs(change) <= math.log(settings.largest_row_change) + chance,
+        passed=abs(change) <= math.log(settings.max_row_change) + chance,
         remedy="See whether a load is incomplete or ran twice, or whether the business did change.",
         recent=True,
     )
@@ -91,7 +85,7 @@ def _null_checks(
     for column in compared:
         if column not in features or column not in before_features:
             continue
-        missing, before = _missing(features[column]), _missing(before_features[column])
+        missing, before = missing_of(features[column]), missing_of(before_features[column])
         pooled = (missing + before) / (rows + before_rows)
         chance = STANDARD_ERRORS * math.sqrt(pooled * (1 - pooled) * (1 / rows + 1 / before_rows))
         share, before_share = missing / rows, before / before_rows
@@ -100,10 +94,10 @@ def _null_checks(
             column=column,
             layer="statistics",
             rule=f"it is about as often empty in the newest {settings.recent_days} days as in those of the last "
-            f"accepted snapshot ({percent(share)} now, {percent(before_share)} then)",
+            f"accepted dataset ({percent(share)} now, {percent(before_share)} then)",
             severity="critical",
-            passed=share - before_share <= settings.largest_null_increase + chance,
-            remedy="Find out why the source lost it; if it is meant to be, raise validation.largest_null_increase.",
+            passed=share - before_share <= settings.max_null_increase + chance,
+            remedy="Find out why the source lost it; if it is meant to be, raise validation.max_null_increase.",
             recent=True,
         )
 
@@ -135,85 +129,13 @@ def _drift_checks(
             table=table,
             column=column,
             layer="statistics",
-            rule=f"it is distributed as in the last accepted snapshot (distance {distance:.3f} {where}, "
+            rule=f"it is distributed as in the last accepted dataset (distance {distance:.3f} {where}, "
             f"at most {allowed:.3g})",
             severity="warning",
             passed=distance <= allowed,
             remedy="See in the report how it changed; a model trained on it will have changed too.",
             recent=where == recently,
         )
-
-
-def distances(
-    columns: Mapping[str, str], statistics: Statistics, others: Statistics, threshold: float, by: Comparator
-) -> dict[str, tuple[float, float]]:
-    """How far TFDV's comparator finds columns apart, and how far they may be: the threshold, and what chance explains.
-
-    Args:
-        columns: DuckDB type by name.
-        statistics: Of the columns.
-        others: Of the same columns: in an earlier snapshot for `drift`, in production for `skew`.
-        threshold: Largest allowed distance, 0 to 1: Jensen-Shannon for numbers, L-infinity for categories.
-        by: TFDV's comparator.
-
-    Returns:
-        Distance and bound of each column that has values in both, of the same type.
-    """
-    features, other_features = features_of(statistics), features_of(others)
-    schema, allowed = schema_pb2.Schema(), {}
-    for column, duckdb_type in columns.items():
-        feature, other = features.get(column), other_features.get(column)
-        if feature is None or other is None or feature.type != other.type:
-            continue
-        rows, other_rows = _present(feature), _present(other)
-        if not rows or not other_rows:
-            continue
-        is_text = feature.type == statistics_pb2.FeatureNameStatistics.STRING
-        is_number = feature_type(duckdb_type) != schema_pb2.BYTES
-        kind = schema_pb2.BYTES if is_text else feature_type(duckdb_type)
-        comparator = getattr(schema.feature.add(name=column, type=kind), f"{by}_comparator")
-        if is_number:
-            values = feature.string_stats.unique + other.string_stats.unique if is_text else BUCKETS
-            allowed[column] = threshold + chance_of_numbers(rows, other_rows, values)
-            comparator.jensen_shannon_divergence.threshold = allowed[column]
-        else:
-            allowed[column] = threshold + chance_of_categories(rows, other_rows)
-            comparator.infinity_norm.threshold = allowed[column]
-    compared_with = {"previous_statistics" if by == "drift" else "serving_statistics": others}
-    found = validate_statistics(statistics, schema, **compared_with).drift_skew_info if allowed else ()
-    return {
-        measured.path.step[0]: (measurement.value, allowed[measured.path.step[0]])
-        for measured in found
-        for measurement in getattr(measured, f"{by}_measurements")
-    }
-
-
-def chance_of_categories(rows: int, before_rows: int) -> float:
-    """How far chance alone moves the share that moves most, hardly ever farther (L-infinity, 0 to 1).
-
-    The standard error of a difference of shares is sqrt(p (1 - p) (1/n + 1/m)), largest at p = 1/2.
-
-    Args:
-        rows: Values in one sample, n > 0.
-        before_rows: Values in the other, m > 0.
-    """
-    return STANDARD_ERRORS * math.sqrt(0.25 * (1 / rows + 1 / before_rows))
-
-
-def chance_of_numbers(rows: int, before_rows: int, values: int) -> float:
-    """How far apart chance alone puts two histograms of one distribution, hardly ever farther.
-
-    Their Jensen-Shannon divergence, in bits, is about chi-squared of k - 1 degrees of freedom times
-    (1/n + 1/m) / (8 ln 2) (Grosse et al., Phys. Rev. E 65, 041905, 2002).
-
-    Args:
-        rows: Values in one sample, n > 0.
-        before_rows: Values in the other, m > 0.
-        values: Buckets, or different values, k > 0.
-    """
-    freedom = values - 1
-    spread = freedom + STANDARD_ERRORS * math.sqrt(2 * freedom)
-    return spread * (1 / rows + 1 / before_rows) / (8 * math.log(2))
 
 
 def _outlier_checks(
@@ -230,7 +152,7 @@ def _outlier_checks(
         kind = feature_type(summary.columns[column])
         if column in before and kind != schema_pb2.BYTES and summary.columns[column] != "BOOLEAN":
             numbers = before[column].num_stats
-            if before[column].type != statistics_pb2.FeatureNameStatistics.STRING and _present(before[column]):
+            if before[column].type != statistics_pb2.FeatureNameStatistics.STRING and present_of(before[column]):
                 fences[column] = _fence(numbers, settings.outlier_distance)
     conditions = {
         # Infinity is not for this check: that of finite numbers reports it.
@@ -245,7 +167,7 @@ def _outlier_checks(
             table=table,
             column=column,
             layer="statistics",
-            rule=f"no value is far beyond those of the last accepted snapshot ({low:,.6g} to {high:,.6g})",
+            rule=f"no value is far beyond those of the last accepted dataset ({low:,.6g} to {high:,.6g})",
             severity="warning",
             passed=not rows,
             rows=rows,
@@ -263,16 +185,3 @@ def _fence(numbers: statistics_pb2.NumericStatistics, distance: float) -> tuple[
         low if numbers.min < numbers.median else -math.inf,
         high if numbers.max > numbers.median else math.inf,
     )
-
-
-def _missing(feature: statistics_pb2.FeatureNameStatistics) -> int:
-    return int(_common(feature).num_missing)
-
-
-def _present(feature: statistics_pb2.FeatureNameStatistics) -> int:
-    return int(_common(feature).num_non_missing)
-
-
-def _common(feature: statistics_pb2.FeatureNameStatistics) -> statistics_pb2.CommonStatistics:
-    is_text = feature.type == statistics_pb2.FeatureNameStatistics.STRING
-    return (feature.string_stats if is_text else feature.num_stats).common_stats

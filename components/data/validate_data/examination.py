@@ -1,4 +1,4 @@
-"""Every check of a snapshot, and what they found."""
+"""Every check of a dataset, and what they found."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
 from kfp_lifecycle.components.data.validate_data.bounds import bounds_checks
-from kfp_lifecycle.components.data.validate_data.checks import Check
 from kfp_lifecycle.components.data.validate_data.integrity import integrity_checks
 from kfp_lifecycle.components.data.validate_data.rules import ExpectationOutcome, Rule, load_rules, query_checks
 from kfp_lifecycle.components.data.validate_data.selection import sampling, within
-from kfp_lifecycle.components.data.validate_data.workers import workers
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.validation import Bounds, OnBadRows
-from kfp_lifecycle.data.tables import Manifest, TableSummary, quoted, read_manifest, tables_database
+from kfp_lifecycle.data.checks import Check
+from kfp_lifecycle.data.tables import quoted, tables_database
+from kfp_lifecycle.data.workers import workers
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    from kfp_lifecycle.components.data.validate_data.table_statistics import TableStatistics
+    from kfp_lifecycle.data.table_statistics import TableStatistics
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found in a snapshot."""
+    """What was found in a dataset."""
 
     manifest: Manifest
     rules: Sequence[Rule]
     checks: list[Check]
     statistics: Mapping[str, TableStatistics]
     accepted: Mapping[str, TableStatistics]
-    """Of the tables in the last accepted snapshot."""
+    """Of the tables in the last accepted dataset."""
     sampled: Sequence[str]
     """Tables of which the statistics are of a sample."""
     expectations_sampled: Sequence[str]
@@ -49,41 +51,39 @@ class Findings:
     recent_days: int
 
 
-def examine(project: Path, configuration: Configuration, snapshot: Path, remote: str) -> Findings:
-    """Make every check of a snapshot.
+def examine(configuration: Configuration, locations: Locations, expectations: Path, dataset: Path) -> Findings:
+    """Make every check of a dataset.
 
     Args:
-        project: The project's folder, with its expectations.
-        configuration: The project's.
-        snapshot: The tables.
-        remote: The DVC remote, which also keeps the statistics of the last accepted snapshot.
+        configuration: `entity`, `source.tables` and `validation`.
+        locations: `dataset_remote`, which keeps the statistics of the last accepted dataset.
+        expectations: Folder with the tables' schemas and the rules.
+        dataset: The tables.
 
     Raises:
-        ContractViolation: the expectations or the snapshot cannot be read.
+        ContractViolation: the expectations or the dataset cannot be read.
     """
     settings, tables = configuration.validation, configuration.source.tables
-    manifest = read_manifest(snapshot)
-    rules = load_rules(project / settings.expectations, manifest.tables)
+    manifest = Manifest.read(dataset)
+    rules = load_rules(expectations, manifest.tables)
     _check_bounds_are_of_tables(settings.bounds, manifest)
-    expectations = _start_expectations(snapshot, rules, manifest, configuration)
+    judged = _start_expectations(dataset, rules, manifest, configuration)
 
     # Imported once the other process is at work: TFDV and Great Expectations take seconds each.
     from kfp_lifecycle.components.data.validate_data.accepted import load_accepted
     from kfp_lifecycle.components.data.validate_data.comparison import comparison_checks
     from kfp_lifecycle.components.data.validate_data.schema import load_schemas, schema_checks
 
-    schemas = load_schemas(project / settings.expectations, manifest.tables)
-    accepted = load_accepted(remote, manifest.tables)
+    schemas = load_schemas(expectations, manifest.tables)
+    accepted = load_accepted(locations.dataset_remote, manifest.tables)
     samples = _samples_for_statistics(manifest, configuration)
     now = datetime.now(UTC).replace(tzinfo=None)
 
     checks: list[Check] = []
-    with tables_database(snapshot, manifest.tables) as connection:
+    with tables_database(dataset, manifest.tables) as connection:
         newest = newest_events(connection, manifest, configuration, now)
         as_of = max((moment for moment in newest.values() if moment), default=now)
-        statistics = statistics_of(
-            connection, snapshot, manifest, configuration, list(manifest.tables), accepted, as_of
-        )
+        statistics = statistics_of(connection, dataset, manifest, configuration, list(manifest.tables), accepted, as_of)
         for name, summary in manifest.tables.items():
             table, values = tables[name], statistics[name]
             bounds = settings.bounds.get(name, Bounds())
@@ -97,7 +97,7 @@ def examine(project: Path, configuration: Configuration, snapshot: Path, remote:
                 checks += comparison_checks(connection, name, summary, values, accepted[name], identifiers, settings)
         keys = {name: table.key for name, table in tables.items()}
         queries = query_checks(connection, rules, keys, settings.examples)
-    outcomes = expectations.result()
+    outcomes = judged.result()
     checks += [check for outcome in outcomes for check in outcome.checks] + queries
     sampled = [name for name, condition in samples.items() if condition]
     asked = {rule.table for rule in rules if rule.expectation} if settings.on_bad_rows == OnBadRows.stop else set()
@@ -169,7 +169,7 @@ def statistics_of(
         earlier: Statistics to be compared with, by table.
         as_of: The end of the newest days, UTC without a zone; by default the newest event.
     """
-    from kfp_lifecycle.components.data.validate_data.table_statistics import (
+    from kfp_lifecycle.data.table_statistics import (
         Selection,
         TableStatistics,
         few_valued,
@@ -187,7 +187,7 @@ def statistics_of(
         counted = connection.execute(f"SELECT count(*) FROM {quoted(name)} WHERE {recent}").fetchall()
         recent_rows[name] = counted[0][0]
         condition = f"{recent} AND {sample}" if sample else recent
-        # As in the snapshot that they will be compared with, or the two would be of different kinds.
+        # As in the dataset that they will be compared with, or the two would be of different kinds.
         categories = (
             text_columns(earlier[name].recent) if name in earlier else few_valued(connection, name, columns, condition)
         )
@@ -209,7 +209,7 @@ def statistics_of(
 
 
 def _start_expectations(
-    snapshot: Path, rules: Sequence[Rule], manifest: Manifest, configuration: Configuration
+    dataset: Path, rules: Sequence[Rule], manifest: Manifest, configuration: Configuration
 ) -> Future[list[ExpectationOutcome]]:
     """Have the expectations checked beside everything else; by another process where that saves importing here."""
     settings = configuration.validation
@@ -218,11 +218,11 @@ def _start_expectations(
     executor: Executor = ThreadPoolExecutor(max_workers=1) if nothing_to_import else workers()
     blame = settings.on_bad_rows == OnBadRows.quarantine
     samples = samples_of(manifest, configuration, settings.expectation_rows)
-    return executor.submit(_expectations, snapshot, asked, manifest.tables, samples, settings.examples, blame)
+    return executor.submit(_expectations, dataset, asked, manifest.tables, samples, settings.examples, blame)
 
 
 def _expectations(
-    snapshot: Path,
+    dataset: Path,
     rules: list[Rule],
     tables: Mapping[str, TableSummary],
     samples: Mapping[str, str | None],
@@ -233,4 +233,4 @@ def _expectations(
         return []
     from kfp_lifecycle.components.data.validate_data.expectations import expectation_outcomes
 
-    return expectation_outcomes(snapshot, rules, tables, samples, examples, blame)
+    return expectation_outcomes(dataset, rules, tables, samples, examples, blame)

@@ -13,17 +13,11 @@ from typing import Any
 
 import duckdb
 
-from kfp_lifecycle.components.data.validate_data.checks import ROW, Check, shown_value
+from kfp_lifecycle.artifacts.tables import TableSummary, parquet_file
 from kfp_lifecycle.components.data.validate_data.rules import RULES_FILE, ExpectationOutcome, Rule, unknown
-from kfp_lifecycle.data.tables import (
-    TableSummary,
-    columns_of,
-    first_line,
-    literal,
-    parquet_file,
-    quoted,
-    tables_database,
-)
+from kfp_lifecycle.connections.errors import first_line
+from kfp_lifecycle.data.checks import ROW, Check, shown_value
+from kfp_lifecycle.data.tables import columns_of, literal, quoted, tables_database
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Read at import: nothing about a run is reported to anyone.

@@ -1,4 +1,4 @@
-"""A column as a few numbers and bars, from its statistics; beside it the last accepted snapshot."""
+"""A column as a few numbers and bars, from its statistics; beside it the last accepted dataset."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from kfp_lifecycle.components.data.validate_data.table_statistics import Statistics, is_time
-from kfp_lifecycle.data.tables import TableSummary
+from kfp_lifecycle.artifacts.tables import TableSummary
+from kfp_lifecycle.data.table_statistics import Statistics, features_of, is_time
 
 Feature: TypeAlias = statistics_pb2.FeatureNameStatistics
 
@@ -22,7 +22,7 @@ TEXT_BARS = 8
 
 @dataclass(frozen=True)
 class Bar:
-    """A share of a column's values, 0 to 1, now and in the last accepted snapshot."""
+    """A share of a column's values, 0 to 1, now and in the last accepted dataset."""
 
     label: str
     share: float
@@ -60,7 +60,7 @@ def profile_table(
 
     Args:
         summary: Its column types.
-        statistics: Of this snapshot.
+        statistics: Of this dataset.
         accepted: Of the last accepted one, if there is one.
         schema: What it allows.
     """
@@ -116,11 +116,6 @@ def mass_between(edges: Sequence[float], counts: Sequence[float], low: float, hi
         elif low <= left < high:
             mass += count
     return mass
-
-
-def features_of(statistics: Statistics) -> dict[str, Feature]:
-    """Statistics of each column by its name."""
-    return {".".join(feature.path.step): feature for feature in statistics.datasets[0].features}
 
 
 def _profile(name: str, kind: str, feature: Feature, reference: Feature | None) -> ColumnProfile:

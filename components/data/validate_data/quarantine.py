@@ -12,19 +12,11 @@ from typing import Any
 
 import duckdb
 
-from kfp_lifecycle.components.data.validate_data.checks import NUMBERED, ROW, Check, failures, percent
+from kfp_lifecycle.artifacts.tables import Manifest, parquet_file
 from kfp_lifecycle.components.data.validate_data.rules import Rule, query_checks
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.data.tables import (
-    MANIFEST_FILE,
-    Manifest,
-    database,
-    hand_on,
-    literal,
-    parquet_file,
-    quoted,
-    write_manifest,
-)
+from kfp_lifecycle.data.checks import NUMBERED, ROW, Check, failures, percent
+from kfp_lifecycle.data.tables import database, hand_on, literal, quoted
 
 FOLDER = "quarantine"
 REASONS = "quarantine_reasons"
@@ -63,13 +55,13 @@ class Quarantine:
 
 
 def put_aside(
-    snapshot: Path,
+    dataset: Path,
     validated: Path,
     manifest: Manifest,
     tables: Mapping[str, Table],
     checks: Sequence[Check],
     rules: Sequence[Rule],
-    largest_share: float,
+    max_share: float,
     examples: int,
 ) -> Quarantine:
     """Write the tables without the rows that broke a critical check, and those rows to `quarantine/<table>.parquet`.
@@ -78,13 +70,13 @@ def put_aside(
     them then is put aside too, until nothing does.
 
     Args:
-        snapshot: The tables.
+        dataset: The tables.
         validated: Folder to write to; it stays empty where the run has to stop.
-        manifest: Of the snapshot.
+        manifest: Of the dataset.
         tables: Key and times of each table.
-        checks: All checks of the snapshot.
+        checks: All checks of the dataset.
         rules: The project's rules.
-        largest_share: Largest share of a table's rows that may be put aside, 0 to 1.
+        max_share: Largest share of a table's rows that may be put aside, 0 to 1.
         examples: How many offending rows to show.
 
     Returns:
@@ -93,7 +85,7 @@ def put_aside(
     """
     critical = [rule for rule in rules if rule.severity == "critical"]
     keys = {name: table.key for name, table in tables.items()}
-    with _session(snapshot, validated, manifest) as connection:
+    with _session(dataset, validated, manifest) as connection:
         marked = [_list(connection, check) if _stops(check) else check for check in checks]
         _hide_listed(connection, manifest)
         while found := [check for check in query_checks(connection, critical, keys, examples) if not check.passed]:
@@ -103,10 +95,10 @@ def put_aside(
             if failures(after, "critical"):
                 break
         rows = _listed(connection)
-        marked += _share_checks(rows, manifest, largest_share)
+        marked += _share_checks(rows, manifest, max_share)
         if failures(marked, "critical"):
             return Quarantine(marked, {}, manifest)
-        left = _write(connection, snapshot, validated, manifest, tables, rows)
+        left = _write(connection, dataset, validated, manifest, tables, rows)
     return Quarantine(marked, rows, left)
 
 
@@ -115,14 +107,14 @@ def _stops(check: Check) -> bool:
 
 
 @contextmanager
-def _session(snapshot: Path, validated: Path, manifest: Manifest) -> Iterator[duckdb.DuckDBPyConnection]:
+def _session(dataset: Path, validated: Path, manifest: Manifest) -> Iterator[duckdb.DuckDBPyConnection]:
     """A session that sees every table under its name and, with numbered rows, in the schema `numbered`."""
-    with database(readable=[snapshot], writable=validated) as connection:
+    with database(readable=[dataset], writable=validated) as connection:
         connection.execute(f"CREATE SCHEMA {NUMBERED}")
         connection.execute("CREATE SCHEMA quarantine")
         connection.execute(f'CREATE TABLE {LISTED} ("table" VARCHAR, "row" BIGINT, reason VARCHAR)')
         for name in manifest.tables:
-            file = literal(str(parquet_file(snapshot.resolve(), name)))
+            file = literal(str(parquet_file(dataset.resolve(), name)))
             numbered = f"{NUMBERED}.{quoted(name)}"
             connection.execute(f"CREATE VIEW {numbered} AS SELECT * FROM read_parquet({file}, file_row_number = true)")
             connection.execute(f"CREATE VIEW {quoted(name)} AS SELECT * EXCLUDE ({ROW}) FROM {numbered}")
@@ -161,7 +153,7 @@ def _listed(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     return dict(counted.fetchall())
 
 
-def _share_checks(rows: Mapping[str, int], manifest: Manifest, largest_share: float) -> list[Check]:
+def _share_checks(rows: Mapping[str, int], manifest: Manifest, max_share: float) -> list[Check]:
     checks = []
     for name, count in rows.items():
         total = manifest.tables[name].rows
@@ -170,12 +162,12 @@ def _share_checks(rows: Mapping[str, int], manifest: Manifest, largest_share: fl
                 table=name,
                 column=None,
                 layer="statistics",
-                rule=f"at most {percent(largest_share)} of its rows are put in quarantine, and not all",
+                rule=f"at most {percent(max_share)} of its rows are put in quarantine, and not all",
                 severity="critical",
-                passed=count <= largest_share * total and count < total,
+                passed=count <= max_share * total and count < total,
                 rows=count,
                 share=count / total,
-                remedy="Mend the source, or raise validation.largest_bad_share.",
+                remedy="Mend the source, or raise validation.max_bad_share.",
             )
         )
     return checks
@@ -183,19 +175,19 @@ def _share_checks(rows: Mapping[str, int], manifest: Manifest, largest_share: fl
 
 def _write(
     connection: duckdb.DuckDBPyConnection,
-    snapshot: Path,
+    dataset: Path,
     validated: Path,
     manifest: Manifest,
     tables: Mapping[str, Table],
     rows: Mapping[str, int],
 ) -> Manifest:
-    hand_on(snapshot, validated)
+    hand_on(dataset, validated)
     if not rows:
         return manifest
     (validated / FOLDER).mkdir()
     for name in rows:
         file = parquet_file(validated, name)
-        # What was handed on is the snapshot's own file under another name; it must not be written into.
+        # What was handed on is the dataset's own file under another name; it must not be written into.
         file.unlink()
         _copy(connection, f"SELECT * EXCLUDE ({ROW}) FROM {_left(name)} ORDER BY {ROW}", file)
         reasons = (
@@ -222,8 +214,7 @@ def _write(
             for name, summary in manifest.tables.items()
         },
     )
-    (validated / MANIFEST_FILE).unlink()
-    write_manifest(left, validated)
+    left.write(validated)
     return left
 
 

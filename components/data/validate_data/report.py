@@ -7,14 +7,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from kfp_lifecycle.components.data.validate_data.checks import Check, failures, percent
 from kfp_lifecycle.components.data.validate_data.examination import Findings
 from kfp_lifecycle.components.data.validate_data.profile import ColumnProfile, profile_table
 from kfp_lifecycle.components.data.validate_data.quarantine import FOLDER, Quarantine
+from kfp_lifecycle.data.checks import Check, failures, percent
 
 LAYERS = {
     "schema": "Types, presence, domains and ranges of each column",
-    "statistics": "Keys, times, finite numbers, bounds, and the last accepted snapshot",
+    "statistics": "Keys, times, finite numbers, bounds, and the last accepted dataset",
     "rules": "The project's business rules",
 }
 # Of a table with more columns, the first are drawn, and those that are bad.
@@ -28,7 +28,7 @@ def render_report(title: str, findings: Findings, outcome: Quarantine) -> str:
 
     Args:
         title: The project's title.
-        findings: What was found in the snapshot.
+        findings: What was found in the dataset.
         outcome: Its checks, and what was put in quarantine.
     """
     whole, recent = (_profiles(findings, part) for part in ("whole", "recent"))

@@ -11,10 +11,11 @@ import duckdb
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
-from kfp_lifecycle.components.data.validate_data.checks import Check, count_where, examples_where, percent
-from kfp_lifecycle.components.data.validate_data.table_statistics import Statistics
-from kfp_lifecycle.components.data.validate_data.tfdv import validate_statistics
-from kfp_lifecycle.data.tables import TableSummary, literal, quoted
+from kfp_lifecycle.artifacts.tables import TableSummary
+from kfp_lifecycle.data.checks import Check, count_where, examples_where, percent
+from kfp_lifecycle.data.table_statistics import Statistics
+from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.tfdv import validate_statistics
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 TYPE_WORDS = {schema_pb2.INT: "whole numbers", schema_pb2.FLOAT: "numbers", schema_pb2.BYTES: "text"}

@@ -14,15 +14,16 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.components.data.validate_data.schema import TYPE_WORDS, allowed_values, load_schemas, schema_checks
-from kfp_lifecycle.components.data.validate_data.table_statistics import (
+from kfp_lifecycle.data.table_statistics import (
     Selection,
     Statistics,
     is_time,
     table_statistics,
 )
-from kfp_lifecycle.components.data.validate_data.tfdv import infer_schema, update_schema
-from kfp_lifecycle.data.tables import Manifest, read_manifest, tables_database
+from kfp_lifecycle.data.tables import tables_database
+from kfp_lifecycle.data.tfdv import infer_schema, update_schema
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 EXAMPLES = 3
@@ -34,7 +35,7 @@ def propose_schemas(folder: Path, tables: Collection[str] = ()) -> dict[str, sch
     A schema so made is a proposal. Review it: what else can rightly come, and what never may?
 
     Args:
-        folder: A finished folder of tables, such as a run's snapshot.
+        folder: A finished folder of tables, such as a run's dataset.
         tables: Those to look at; all when empty.
 
     Returns:
@@ -108,7 +109,7 @@ def as_text(schema: schema_pb2.Schema) -> str:
 
 
 def _chosen(folder: Path, tables: Collection[str]) -> Manifest:
-    manifest = read_manifest(folder)
+    manifest = Manifest.read(folder)
     unknown = sorted(set(tables) - set(manifest.tables))
     if unknown:
         raise ContractViolation(

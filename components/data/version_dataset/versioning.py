@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from kfp_lifecycle.data.tables import hand_on, new_folder, read_manifest
+from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.data.tables import hand_on, new_folder
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc_data.hashfile.db import HashFileDB
 
-REMOTE = "snapshots"
+REMOTE = "datasets"
 # The libraries that DVC reaches a remote with. Each fails in exceptions of its own, which share no base class.
 CLIENTS = {"dvc", "dvc_data", "dvc_objects", "botocore", "aiohttp", "google", "gcsfs", "asyncssh"}
 
 
-def snapshot(tables: Path, remote: str, output: Path) -> str:
+def save_version(tables: Path, remote: str, output: Path) -> str:
     """Version a folder of tables: store what the remote does not have yet, and hand the tables on.
 
     Several may store the same version at once: every file is named by its content and put in place whole.
@@ -43,14 +44,14 @@ def snapshot(tables: Path, remote: str, output: Path) -> str:
     from dvc_data.hashfile.build import build
     from dvc_data.hashfile.transfer import transfer
 
-    read_manifest(tables)
+    Manifest.read(tables)
     with new_folder(output):
-        with _store(remote) as (repository, store):
+        with _opened(remote) as (repository, content):
             staged, _, folder = build(repository.cache.local, str(tables), localfs, "md5")
-            result = transfer(staged, store, {folder.hash_info}, shallow=False)
+            result = transfer(staged, content, {folder.hash_info}, shallow=False)
             if result.failed:
                 raise ContractViolation(
-                    f"{len(result.failed)} of the snapshot's files could not be stored in {remote}; the log has the "
+                    f"{len(result.failed)} of the dataset's files could not be stored in {remote}; the log has the "
                     "reason of each. See that there is room and leave to write, and resume the run."
                 )
         hand_on(tables, output)
@@ -61,7 +62,7 @@ def checkout(version: str, remote: str, output: Path) -> None:
     """Bring back a folder of tables as it was.
 
     Args:
-        version: What `snapshot` returned.
+        version: What `save_version` returned.
         remote: The DVC remote that it was stored in.
         output: Folder to write to. It does not exist after a failure.
 
@@ -74,18 +75,18 @@ def checkout(version: str, remote: str, output: Path) -> None:
     from dvc_data.hashfile.checkout import checkout as write_files
     from dvc_data.hashfile.hash_info import HashInfo
 
-    with new_folder(output), _store(remote) as (_, store):
+    with new_folder(output), _opened(remote) as (_, content):
         try:
-            write_files(str(output), localfs, load(store, HashInfo("md5", version)), store, force=True)
+            write_files(str(output), localfs, load(content, HashInfo("md5", version)), content, force=True)
         except (FileNotFoundError, CheckoutError) as error:
             raise ContractViolation(
-                f"{remote} has no complete dataset version {version}. Name a version that a run's snapshot shows, and "
+                f"{remote} has no complete dataset version {version}. Name a version that a run's dataset shows, and "
                 "the remote that it was stored in."
             ) from error
 
 
 @contextlib.contextmanager
-def _store(remote: str) -> Iterator[tuple[Repo, HashFileDB]]:
+def _opened(remote: str) -> Iterator[tuple[Repo, HashFileDB]]:
     """A DVC repository for the moment, and the remote's content by digest. Nothing of it reaches the user's own DVC."""
     with tempfile.TemporaryDirectory(prefix="dvc-") as work:
         # DVC would otherwise keep state in /var, read a person's configuration, and report that it was used.
@@ -104,11 +105,11 @@ def _store(remote: str) -> Iterator[tuple[Repo, HashFileDB]]:
                 settings["core"] |= {"analytics": False, "check_update": False, "remote": REMOTE}
                 settings["remote"][REMOTE] = {"url": url}
             try:
-                store = repository.cloud.get_remote_odb(REMOTE)
-                if store.fs.protocol == "ssh":
+                content = repository.cloud.get_remote_odb(REMOTE)
+                if content.fs.protocol == "ssh":
                     # DVC would trust any server; this is OpenSSH's rule, by ~/.ssh/known_hosts.
-                    store.fs.fs_args["known_hosts"] = ()
-                yield repository, store
+                    content.fs.fs_args["known_hosts"] = ()
+                yield repository, content
             except Exception as error:
                 if not _is_the_remotes(error):
                     raise
