@@ -19,9 +19,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent
-sys.path.insert(0, str(CHECKOUT))
+sys.path.insert(0, str(CHECKOUT / "src"))
 
-from environments.locks import (  # noqa: E402
+from kfp_lifecycle.environments.locks import (  # noqa: E402
     CLUSTER_ENVIRONMENTS,
     SERVER_ENVIRONMENTS,
     STAMP,
@@ -56,9 +56,14 @@ def uv(*arguments: str) -> None:
 
 
 def install(python: Path, lock: str, *options: str) -> None:
-    """Install a lock file into the environment of `python`, every file checked against its hash."""
-    lock_file = str(HERE / f"{lock}.txt")
-    uv("pip", "install", "--quiet", "--python", str(python), "--require-hashes", "-r", lock_file, *options)
+    """Install a lock file into the environment of `python`, every file checked against its hash.
+
+    A lock is whole, so nothing is resolved anew; where it overrides what a package asks for, that could not succeed.
+    """
+    command = ["pip", "install", "--quiet", "--python", str(python), "--no-deps", "--require-hashes"]
+    # What builds a package that has no wheel is checked as well.
+    command += ["--require-build-hashes", "--build-constraints", str(HERE / "bootstrap.txt")]
+    uv(*command, "-r", str(HERE / f"{lock}.txt"), *options)
 
 
 def build_step_environment(name: str) -> bool:
@@ -69,21 +74,21 @@ def build_step_environment(name: str) -> bool:
     shutil.rmtree(directory, ignore_errors=True)
     uv("venv", "--quiet", "--python", str(VENV / "bin" / "python"), str(directory))
     install(directory / "bin" / "python", name, "--compile-bytecode")
-    install(directory / "bin" / "python", "kfp", "--no-deps", "--compile-bytecode")
+    install(directory / "bin" / "python", "kfp", "--compile-bytecode")
     # Written last: an interrupted build has no stamp and is built anew.
     (directory / STAMP).write_text(lock_digest(name))
     remove_superseded(name, keep=directory)
     return True
 
 
-def build_folder(name: str, *options: str) -> bool:
+def build_folder(name: str) -> bool:
     """Install a lock into a folder: the test runner, which any environment's interpreter can be given, and the data
     sets of tests. Returns False when it was there already."""
     directory = environment_directory(name)
     if is_built(name):
         return False
     shutil.rmtree(directory, ignore_errors=True)
-    install(VENV / "bin" / "python", name, "--target", str(directory), *options)
+    install(VENV / "bin" / "python", name, "--target", str(directory))
     (directory / STAMP).write_text(lock_digest(name))
     remove_superseded(name, keep=directory)
     return True
@@ -118,7 +123,7 @@ def build(names: Iterable[str], command_line: str, testing: bool) -> None:
     tasks += [(name, partial(build_step_environment, name)) for name in names]
     if testing:
         tasks.append(("testing", partial(build_folder, "testing")))
-        tasks.append(("datasets", partial(build_folder, "datasets", "--no-deps")))
+        tasks.append(("datasets", partial(build_folder, "datasets")))
     started = time.monotonic()
     lock = threading.Lock()
     finished = 0

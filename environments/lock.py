@@ -14,7 +14,9 @@ HERE = Path(__file__).parent
 UV = Path(sys.executable).parent / "uv"
 PYTHON_VERSION = "3.11"
 
-GROUPS = tuple(tomllib.loads((HERE / "pyproject.toml").read_text())["dependency-groups"])
+SPECIFICATION = tomllib.loads((HERE / "pyproject.toml").read_text())
+GROUPS = tuple(SPECIFICATION["dependency-groups"])
+SETTINGS = SPECIFICATION["tool"]["uv"]
 
 
 def lock(group: str) -> None:

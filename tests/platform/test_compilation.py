@@ -30,10 +30,6 @@ from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedules
 from kfp_lifecycle.environments.locks import (
-    CLUSTER_ENVIRONMENTS,
-    SERVER_ENVIRONMENTS,
-    STEP_ENVIRONMENTS,
-    interpreter,
     pinned_requirements,
 )
 from kfp_lifecycle.runtime.closure import archive, bare, module_closure
@@ -300,29 +296,6 @@ def test_without_a_registry_a_stock_image_installs_the_same_pins(compiled: Compi
     assert told["LIFECYCLE_SERVING_PACKAGES"].splitlines() == pinned_requirements("serving")
     tellings = [name for name, item in executors.items() if "LIFECYCLE_SERVING_PACKAGES" in str(item["container"])]
     assert [name for name in tellings if "env" in executors[name]["container"]] == ["exec-release-model"]
-
-
-@pytest.mark.parametrize("environment", STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS)
-def test_a_lock_names_no_index_and_hashes_every_file(environment: str) -> None:
-    text = (ROOT / "environments" / f"{environment}.txt").read_text()
-    assert "://" not in text
-    assert "index-url" not in text
-    assert len(pinned_requirements(environment)) == len(re.findall(r"==", text))
-    assert all("--hash=sha256:" in block for block in re.split(r"\n(?=\S)", text.strip()) if "==" in block)
-
-
-@pytest.mark.parametrize("environment", [*STEP_ENVIRONMENTS, *CLUSTER_ENVIRONMENTS, *SERVER_ENVIRONMENTS, "platform"])
-def test_a_lock_is_installed_whole_and_free_of_conflicts(environment: str) -> None:
-    uv = str(interpreter("platform").parent / "uv")
-    python = str(interpreter(environment))
-    frozen = subprocess.run([uv, "pip", "freeze", "--python", python], capture_output=True, text=True, check=True)
-    installed = {line.lower().replace("_", "-") for line in frozen.stdout.splitlines() if "==" in line}
-    pins = {re.sub(r"\[.*\]", "", pin).lower().replace("_", "-") for pin in pinned_requirements(environment)}
-    assert pins <= installed
-    check = subprocess.run([uv, "pip", "check", "--python", python], capture_output=True, text=True, check=False)
-    # The executor stands beside the lock without its own dependencies (environments/kfp.in says why).
-    conflicts = [line for line in check.stderr.splitlines() if line.startswith("The package") and "`kfp`" not in line]
-    assert conflicts == []
 
 
 def test_the_order_of_the_steps_is_in_their_data() -> None:
