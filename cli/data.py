@@ -43,9 +43,9 @@ def dataset_versions() -> list[DatasetVersion]:
 
     found: dict[str, tuple[RunRecord, dict[str, Any], list[str]]] = {}
     for run in all_runs():
-        snapshot = run.progress().artifact("snapshot")
-        if snapshot is not None:
-            _, metadata = snapshot
+        dataset = run.progress().artifact("dataset")
+        if dataset is not None:
+            _, metadata = dataset
             found.setdefault(metadata["version"], (run, metadata, []))[2].append(run.id)
     return [
         DatasetVersion(
@@ -102,6 +102,8 @@ def checkout(
 
     Exit codes: 0 done, 1 the remote does not have it or cannot be reached, 2 the command is wrong.
     """
+    from kfp_lifecycle.artifacts.tables import Manifest
+
     known = [each for each in dataset_versions() if each.version.startswith(version)]
     if remote is None and len(known) != 1:
         refuse(
@@ -115,6 +117,5 @@ def checkout(
     chosen = known[0].version if len(known) == 1 else version
     module = "kfp_lifecycle.components.data.version_dataset.versioning"
     run_module("validation", module, chosen, remote or known[0].remote, str(output.resolve()))
-    rows = json.loads((output / "manifest.json").read_text("utf-8"))["tables"]
-    told = ", ".join(f"{table} {summary['rows']:,}" for table, summary in rows.items())
+    told = ", ".join(f"{table} {summary.rows:,}" for table, summary in Manifest.read(output).tables.items())
     out.print(f"{output}: version {chosen}, rows: {told}", markup=False, soft_wrap=True)

@@ -140,16 +140,17 @@ def _places(project: Path | None) -> tuple[Path, Path]:
 
 def _newest_data(project: Path, data: Path | None) -> Path:
     """The folder of tables that is meant: the one named, else what the project's newest run read."""
+    from kfp_lifecycle.artifacts.tables import Manifest
     from kfp_lifecycle.local.runs import all_runs
 
     if data is not None:
-        if not (data / "manifest.json").is_file():
+        if not (data / Manifest.FILE).is_file():
             refuse(
-                f"--data {data}: there is no finished folder of tables (a manifest.json and a Parquet file for each)"
+                f"--data {data}: there is no finished folder of tables (a {Manifest.FILE} and a Parquet file for each)"
             )
         return data.resolve()
     read = (run.progress().artifact("tables") for run in all_runs() if Path(run.project_folder) == project)
-    newest = next((Path(path) for path, _ in filter(None, read) if (Path(path) / "manifest.json").is_file()), None)
+    newest = next((Path(path) for path, _ in filter(None, read) if (Path(path) / Manifest.FILE).is_file()), None)
     if newest is None:
         refuse(
             "no run of this project has read its source yet. Start one with `lifecycle run training`, which stops "
@@ -159,7 +160,13 @@ def _newest_data(project: Path, data: Path | None) -> Path:
 
 
 def _tables_of(data: Path) -> list[str]:
-    return list(json.loads((data / "manifest.json").read_text("utf-8"))["tables"])
+    from kfp_lifecycle.artifacts.tables import Manifest
+    from kfp_lifecycle.runtime.contract import ContractViolation
+
+    try:
+        return list(Manifest.read(data).tables)
+    except ContractViolation as violation:
+        refuse(str(violation))
 
 
 def _review(action: str, data: Path, expectations: Path, tables: Sequence[str]) -> dict[str, Any]:

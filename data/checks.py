@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import duckdb
 
+from kfp_lifecycle.artifacts.validation import CheckResult, Layer, Severity
 from kfp_lifecycle.data.tables import quoted
 
-Layer = Literal["schema", "statistics", "rules"]
-Severity = Literal["critical", "warning"]
 T = TypeVar("T")
 
 # A message is read in a terminal and in a pod's status; the report has the rest.
@@ -54,6 +53,10 @@ class Check:
     """The rows that break it: an SQL condition on the table, or their numbers in the file. None where no row alone is
     to blame."""
 
+    def result(self) -> CheckResult:
+        """The check as `validation.json` lists it."""
+        return CheckResult(**{name: getattr(self, name) for name in CheckResult.model_fields})
+
     @property
     def subject(self) -> str:
         """What the check is about: `table.column`, or the table."""
@@ -77,11 +80,6 @@ def failures(checks: Sequence[Check], severity: Severity) -> list[Check]:
     """The failed checks of a severity whose rows were not put aside, those of most rows first."""
     failed = [check for check in checks if not check.passed and check.severity == severity and not check.quarantined]
     return sorted(failed, key=lambda check: -check.rows)
-
-
-def as_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """The checks as `validation.json` lists them."""
-    return [{key: value for key, value in asdict(check).items() if key != "blamed"} for check in checks]
 
 
 def failure_message(checks: Sequence[Check]) -> str:

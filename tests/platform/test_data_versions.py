@@ -44,7 +44,7 @@ def record_run(name: str, started_at: str, version: str, remote: Path, rows: int
     record.save()
     # As kfp hands numbers on.
     metadata = {"version": version, "remote": str(remote), "rows": {"orders": float(rows)}, "as_of": "2026-06-30T12:00"}
-    artifact = {"snapshot": {"path": "-", "metadata": metadata}}
+    artifact = {"dataset": {"path": "-", "metadata": metadata}}
     events = [
         {"steps": ["snapshot-dataset"]},
         {"time": started_at, "step": "snapshot-dataset", "state": "done", "artifacts": artifact},

@@ -12,8 +12,9 @@ import duckdb
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
+from kfp_lifecycle.artifacts.validation import Severity
 from kfp_lifecycle.connections.errors import first_line
-from kfp_lifecycle.data.checks import Check, Severity, shown
+from kfp_lifecycle.data.checks import Check, shown
 from kfp_lifecycle.data.tables import columns_of, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from kfp_lifecycle.artifacts.validation import ValidationResults
 from kfp_lifecycle.components.data.validate_data.examination import examine, statistics_of
 from kfp_lifecycle.components.data.validate_data.quarantine import Quarantine, put_aside
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.validation import OnBadRows
-from kfp_lifecycle.data.checks import as_json, failure_message, failures
+from kfp_lifecycle.data.checks import failure_message, failures
 from kfp_lifecycle.data.tables import hand_on, new_folder, tables_database
 from kfp_lifecycle.runtime.contract import ContractViolation
-
-CHECKS_FILE = "validation.json"
 
 
 def validate(
@@ -68,7 +66,8 @@ def validate(
             statistics = {**statistics, **kept}
         else:
             hand_on(dataset, validated)
-        content = {"checks": as_json(outcome.checks), "quarantined": outcome.rows}
-        (validated / CHECKS_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        ValidationResults(checks=[check.result() for check in outcome.checks], quarantined=outcome.rows).write(
+            validated
+        )
     save_accepted(locations.dataset_remote, statistics)
     return outcome
