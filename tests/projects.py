@@ -10,7 +10,7 @@ import yaml
 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.locations import Locations, local_locations
 
 LOCATIONS_FILE = "locations.yaml"
 
@@ -32,7 +32,8 @@ class Project:
 
 
 def read_project(folder: Path, overrides: Sequence[str] = ()) -> Project:
-    """Read `pipeline.yaml`, and `locations.yaml` as `save_locations` wrote it.
+    """Read `pipeline.yaml`, and `locations.yaml` as `save_locations` wrote it; without one, all is kept beside the
+    folder.
 
     Args:
         folder: The project's folder.
@@ -42,7 +43,9 @@ def read_project(folder: Path, overrides: Sequence[str] = ()) -> Project:
     return Project(
         folder=folder,
         settings=settings,
-        locations=load_locations(folder),
+        locations=load_locations(folder)
+        if (folder / LOCATIONS_FILE).exists()
+        else local_locations(folder.parent / "state", settings.name),
         feature_repo=folder / settings.features.repository,
         label_query=folder / settings.label.query,
         expectations=folder / settings.validation.expectations,

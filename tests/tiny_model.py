@@ -18,19 +18,12 @@ from onnx import TensorProto, helper
 from kfp_lifecycle.runtime.closure import copy_modules
 
 SITES = {"north": -1.0, "south": -2.0, "": -1.5}
-PIPELINE = """\
-name: devices
-title: Devices that fail within a week
-entity: {name: device, key: device_id}
-source:
-  url: duckdb:///devices.duckdb
-  tables: {devices: {key: [device_id], event_time: built_at}}
-label: {name: failed, title: fails within a week, horizon_days: 7}
-features: {service: devices}
-gate: {rules: [{metric: performance.roc_auc, at_least: 0.5}]}
-deployment: {model: devices, requests_per_step: 20, max_latency_p99_ms: 2000}
-evaluation: {latency_requests: 40}
-"""
+SETTINGS = {
+    "name": "devices",
+    "entity": {"name": "device", "key": "device_id"},
+    "label": {"name": "failed", "title": "fails within a week", "horizon_days": 7},
+    "features": {"service": "devices"},
+}
 
 
 def onnx_model(slope: float) -> onnx.ModelProto:
@@ -80,9 +73,9 @@ def make(folder: Path, version: str = "1", slope: float = 1.0) -> None:
         "inputs": [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}],
         "feature_service": "devices",
         "threshold": 0.3,
+        "settings": SETTINGS,
     }
     (folder / "model.json").write_text(json.dumps(description))
-    (folder / "pipeline.yaml").write_text(PIPELINE)
     random = np.random.default_rng(7)
     temperature = random.uniform(0, 60, 50)
     temperature[::10] = np.nan

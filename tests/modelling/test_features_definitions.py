@@ -6,16 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.features.definitions import Definitions, load_definitions
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.feature_steps import definitions_of
 from tests.lending_library import write_project
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-
-
-def definitions_of(project: Path) -> Definitions:
-    return load_definitions(project, load_configuration(project))
 
 
 @pytest.mark.parametrize("project", [CHECKOUT, CHECKOUT / "examples" / "cdnow"], ids=["churn", "cdnow"])

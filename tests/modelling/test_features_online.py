@@ -18,19 +18,15 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore as FeastSqlite
 from mlflow import MlflowClient
 from redis import Redis
 
-from kfp_lifecycle.components.features.build_training_set.training_set import build
-from kfp_lifecycle.components.features.materialize_features.materialization import materialize
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores, save_stores
-from kfp_lifecycle.features.definitions import load_definitions
 from kfp_lifecycle.features.online import filling
-from kfp_lifecycle.features.online.servers import READERS
 from kfp_lifecycle.features.online.store import OnlineStore
 from kfp_lifecycle.registry import versions as registry
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.online_features import OnlineFeatures
+from tests.feature_steps import build, definitions_of, materialize, served
 from tests.lending_library import START, Row, expected_features, some_readers_and_loans, write_project, write_tables
 from tests.online_stores import place, places, store_places
+from tests.projects import load_locations, save_locations
 from tests.servers import running
 
 __all__ = ["place", "store_places"]
@@ -47,12 +43,12 @@ def tables_as_of(folder: Path, moment: datetime) -> Path:
 def project_on(place: str, folder: Path, changes: dict[str, tuple[str, str] | str | None] | None = None) -> Path:
     """A project whose online store is somewhere else."""
     project = write_project(folder, changes)
-    save_stores(load_stores(project).model_copy(update={"online_store": place}), project)
+    save_locations(load_locations(project).model_copy(update={"online_store": place}), project)
     return project
 
 
 def online(project: Path) -> OnlineFeatures:
-    return OnlineFeatures(project, load_stores(project).online_store, READERS)
+    return served(project, load_locations(project).online_store)
 
 
 def test_online_equals_offline_bit_for_bit(tmp_path: Path, place: str) -> None:
@@ -152,7 +148,7 @@ def test_older_tables_do_not_replace_newer_values(tmp_path: Path, capsys: pytest
 def test_sensitive_values_stay_out_of_the_online_store(tmp_path: Path) -> None:
     project = write_project(tmp_path / "project")
     materialize(project, tables_as_of(tmp_path, START + 40 * DAY))
-    store = Path(load_stores(project).online_store)
+    store = Path(load_locations(project).online_store)
     assert b"Lund" not in b"".join(file.read_bytes() for file in store.parent.iterdir())
 
 
@@ -216,13 +212,13 @@ def test_the_store_answers_while_it_is_filled(tmp_path: Path) -> None:
 )
 def test_a_place_that_is_no_store_is_refused(tmp_path: Path, place: str) -> None:
     with pytest.raises(ContractViolation, match=r"must be a SQLite file, redis://HOST:PORT"):
-        OnlineFeatures(write_project(tmp_path / "project"), place)
+        served(write_project(tmp_path / "project"), place)
 
 
 def test_a_file_that_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("not a database, whatever its name says" * 100)
     with pytest.raises(ContractViolation, match=r"notes\.db cannot be used: file is not a database"):
-        OnlineFeatures(write_project(tmp_path / "project"), str(tmp_path / "notes.db"))
+        served(write_project(tmp_path / "project"), str(tmp_path / "notes.db"))
 
 
 def known_rows(as_of: datetime, readers: Sequence[Row], loans: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -363,7 +359,7 @@ def test_a_store_that_lost_values_by_itself_is_filled_anew(tmp_path: Path, place
     readers, loans = known_rows(as_of, *some_readers_and_loans())
     materialize(project, write_tables(tmp_path / "first", readers, loans, as_of))
     expected = answers(project, as_of)
-    store = OnlineStore(place, "library", load_definitions(project, load_configuration(project)))
+    store = OnlineStore(place, "library", definitions_of(project))
     store.forget("loans_so_far", [7])
     assert answers(project, as_of) != expected
     written = materialize(project, write_tables(tmp_path / "second", readers, loans, as_of + DAY))["written"]
@@ -398,8 +394,8 @@ def test_two_materializations_at_once_are_found_out_and_the_next_one_mends_what_
 
 
 def inventory(project: Path) -> pa.Table:
-    definitions = load_definitions(project, load_configuration(project))
-    held = OnlineStore(load_stores(project).online_store, "library", definitions).inventory("loans_so_far")
+    definitions = definitions_of(project)
+    held = OnlineStore(load_locations(project).online_store, "library", definitions).inventory("loans_so_far")
     assert held is not None
     assert held.finished
     return held.entities
@@ -454,7 +450,7 @@ def test_a_version_goes_when_it_is_old_and_no_registered_model_names_it(
     assert materialize(changed, tables_as_of(tmp_path, first + 8 * DAY))["removed"] == [version]
     with pytest.raises(ContractViolation, match=rf"no features of version {version}, which"):
         online(project)
-    stored = sqlite3.connect(load_stores(project).online_store).execute("SELECT name FROM sqlite_master").fetchall()
+    stored = sqlite3.connect(load_locations(project).online_store).execute("SELECT name FROM sqlite_master").fetchall()
     assert not [name for (name,) in stored if version in name]
     assert online(changed).lookup([7], first + 8 * DAY)[0]["loans"] is not None
 

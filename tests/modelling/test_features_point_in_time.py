@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.features.definitions import load_definitions
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.feature_steps import definitions_of
 from tests.lending_library import START, expected_features, some_readers_and_loans, write_project, write_tables
+from tests.projects import read_project
 
 seconds = st.integers(0, 20 * 86_400)
 moments = seconds.map(lambda passed: START + timedelta(seconds=passed))
@@ -53,10 +53,9 @@ def histories(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any
 
 
 def values_as_of(project: Path, tables: Path, as_of: datetime, view: str = "loans_so_far") -> dict[int, dict[str, Any]]:
-    configuration = load_configuration(project)
     with session(tables) as connection:
-        show_tables(connection, tables, configuration.source.tables, as_of)
-        rows = view_values(connection, load_definitions(project, configuration), view, as_of).read_all().to_pylist()
+        show_tables(connection, tables, read_project(project).settings.source.tables, as_of)
+        rows = view_values(connection, definitions_of(project), view, as_of).read_all().to_pylist()
     assert all(row.pop("event_timestamp") == as_of for row in rows)
     return {row.pop("reader_id"): row for row in rows}
 

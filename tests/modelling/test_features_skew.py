@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from kfp_lifecycle.components.features.build_training_set.skew import evenly_spaced, same_bits
-from kfp_lifecycle.components.features.build_training_set.training_set import build
 from kfp_lifecycle.features.online.store import OnlineStore
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.feature_steps import build
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
 
 FEATURES = "feature_repo/features.py"

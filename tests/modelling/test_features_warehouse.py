@@ -20,16 +20,15 @@ import sqlglot
 from sqlglot import exp
 
 from kfp_lifecycle.components.features.build_training_set.skew import nearly_same
-from kfp_lifecycle.components.features.build_training_set.training_set import build
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import load_stores, save_stores
 from kfp_lifecycle.features.definitions import load_definitions
 from kfp_lifecycle.features.offline import store as offline_store
 from kfp_lifecycle.features.offline.store import compute_view_values
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.ports import free_ports
 from tests.bigquery_service import Fields, Rows, Service, bigquery_service
+from tests.feature_steps import build
 from tests.lending_library import START, some_readers_and_loans, write_project, write_tables
+from tests.projects import load_locations, read_project, save_locations
 from tests.servers import PASSWORD, fakesnow, running, spark_connect
 
 # A view of all that is understood alike, beside the two of the library.
@@ -194,9 +193,9 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compute(library: Path, location: str, values: Path, seconds: float = 300, views: list[str] = VIEWS) -> None:
-    configuration = load_configuration(library / "project", [f"features.warehouse_timeout_seconds={seconds}"])
-    definitions = load_definitions(library / "project", configuration)
-    compute_view_values(location, library / "tables", "", configuration, definitions, views, MOMENTS, values)
+    project = read_project(library / "project", [f"features.warehouse_timeout_seconds={seconds}"])
+    definitions = load_definitions(project.feature_repo, project.settings)
+    compute_view_values(location, library / "tables", "", project.settings, definitions, views, MOMENTS, values)
 
 
 def compared(here: Path, there: Path) -> int:
@@ -235,7 +234,7 @@ def test_a_training_set_of_a_warehouse_is_that_of_duckdb(
 
 def build_with(library: Path, folder: Path, location: str) -> dict[str, Any]:
     project = shutil.copytree(library / "project", folder / "project")
-    save_stores(load_stores(project).model_copy(update={"offline_store": location}), project)
+    save_locations(load_locations(project).model_copy(update={"offline_store": location}), project)
     return build(project, library / "tables", folder / "training_set")
 
 

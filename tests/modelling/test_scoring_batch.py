@@ -11,18 +11,14 @@ import pandas as pd
 import pytest
 
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.components.features.build_training_set.training_set import build
-from kfp_lifecycle.components.features.materialize_features.materialization import materialize
-from kfp_lifecycle.components.scoring.score_batch.batch import score_batch
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
-from kfp_lifecycle.config.stores import load_stores, save_stores
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.scoring import ModelFolder, columns_of, decided
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.server.model import ScoringModel
-from kfp_lifecycle.serving.server.online_features import OnlineFeatures
+from tests.feature_steps import build, materialize, score_batch, served
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
 from tests.modelling.trained import train_model
+from tests.projects import load_locations, save_locations
 from tests.registered import make_champion
 
 pytestmark = pytest.mark.slow
@@ -32,9 +28,9 @@ pytestmark = pytest.mark.slow
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project, its tables, and a champion trained on them."""
     place = tmp_path_factory.mktemp("library")
-    project = write_project(place / "project", {"pipeline.yaml": ("gate:", "training: {smallest_class: 2}\ngate:")})
-    stores = load_stores(project).model_copy(update={"tracking_uri": f"sqlite:///{place / 'mlflow.db'}"})
-    save_stores(stores, project)
+    project = write_project(place / "project", {"pipeline.yaml": ("gate:", "training: {min_class_rows: 2}\ngate:")})
+    stores = load_locations(project).model_copy(update={"tracking_uri": f"sqlite:///{place / 'mlflow.db'}"})
+    save_locations(stores, project)
     tables = write_tables(place / "validated", *some_readers_and_loans(count=120))
     build(project, tables, place / "training_set")
     (place / "parameters.json").write_text(json.dumps({"parameters": {"max_iter": 20, "min_samples_leaf": 5}}))
@@ -52,13 +48,13 @@ def scored(library: Path) -> tuple[dict[str, Any], pd.DataFrame]:
 def test_batch_scores_are_the_online_scores(library: Path, scored: tuple[dict[str, Any], pd.DataFrame]) -> None:
     _, table = scored
     materialize(library / "project", library / "validated")
-    store = load_stores(library / "project").online_store
+    store = load_locations(library / "project").online_store
     as_of = table["as_of"][0].to_pydatetime()
-    rows = OnlineFeatures(library / "project", store).lookup(table["reader_id"].tolist(), as_of)
-    server = ScoringModel(library / "model")
-    online = server.score(rows)
+    rows = served(library / "project", store).lookup(table["reader_id"].tolist(), as_of)
+    model = ModelFolder(library / "model")
+    online = model.scorer(threads=1).score(columns_of(rows, model.features))
     np.testing.assert_array_equal(table["score"], online)
-    np.testing.assert_array_equal(table["decision"], server.decide(online))
+    np.testing.assert_array_equal(table["decision"], decided(online, model.threshold))
     assert table["score"].nunique() > 1
 
 
@@ -110,11 +106,11 @@ def test_a_champion_of_other_feature_definitions_is_refused(library: Path, tmp_p
     changed = write_project(
         tmp_path / "project",
         {
-            "pipeline.yaml": ("gate:", "training: {smallest_class: 2}\ngate:"),
+            "pipeline.yaml": ("gate:", "training: {min_class_rows: 2}\ngate:"),
             "feature_repo/features.py": ("/ 86400", "/ 3600"),
         },
     )
-    save_stores(load_stores(library / "project"), changed)
+    save_locations(load_locations(library / "project"), changed)
     with pytest.raises(ContractViolation, match=r"library version 1, the champion, was trained on .*lifecycle run"):
         score_batch(changed, library / "validated", tmp_path / "scores")
     assert not (tmp_path / "scores").exists()
@@ -122,7 +118,7 @@ def test_a_champion_of_other_feature_definitions_is_refused(library: Path, tmp_p
 
 def test_without_a_champion_nothing_is_scored(library: Path, tmp_path: Path) -> None:
     project = write_project(tmp_path / "project")
-    stores = load_stores(project).model_copy(update={"tracking_uri": f"sqlite:///{tmp_path / 'empty.db'}"})
-    save_stores(stores, project)
+    stores = load_locations(project).model_copy(update={"tracking_uri": f"sqlite:///{tmp_path / 'empty.db'}"})
+    save_locations(stores, project)
     with pytest.raises(ContractViolation, match="No version of library is in production yet"):
         score_batch(project, library / "validated", tmp_path / "scores")

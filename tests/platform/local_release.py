@@ -31,7 +31,7 @@ def make_model(folder: Path, version: str, slope: float = 1.0) -> Path:
     subprocess.run(
         [str(interpreter("modelling")), str(ROOT / "tests" / "tiny_model.py"), str(folder), version, str(slope)],
         check=True,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
     )
     return folder
 

@@ -18,8 +18,6 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from prometheus_client import REGISTRY, CollectorRegistry
 from redis import Redis
 
-from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.features.definitions import load_definitions
 from kfp_lifecycle.features.online import reading as online_reading
 from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.reading import EntityKeys, FeastReader
@@ -28,10 +26,11 @@ from kfp_lifecycle.features.online.store import Materialization, OnlineStore
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server import online_features, predictor
 from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
-from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 from kfp_lifecycle.serving.server.predictor import FeatureLookup, FeaturesUnavailable
+from tests.feature_steps import definitions_of, kept_by_a_model, served
 from tests.lending_library import START, write_project
 from tests.online_stores import place, places, store_places
+from tests.projects import read_project
 from tests.servers import PASSWORD, postgresql, running
 
 __all__ = ["place", "store_places"]
@@ -42,7 +41,7 @@ LAST_LOAN = AS_OF - timedelta(hours=36)
 
 def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3) -> None:
     """What a materialization writes: one known reader, and one of whom nothing but the key is known."""
-    definitions = load_definitions(project, load_configuration(project))
+    definitions = definitions_of(project)
     store = OnlineStore(location, "library", definitions, create=True)
     columns = {
         "reader_id": pa.array([1, 2], pa.int64()),
@@ -58,6 +57,12 @@ def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3) 
     store.note(Materialization(definitions.version, as_of, "", {"loans_so_far": 2}, 1))
 
 
+def looked_up(project: Path, online_store: str) -> FeatureLookup:
+    """The store as a server asks it."""
+    read = read_project(project)
+    return FeatureLookup("library", read.feature_repo, kept_by_a_model(read.settings), online_store)
+
+
 @pytest.fixture(autouse=True)
 def news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online_features, "NEWS_SECONDS", -1.0)
@@ -70,7 +75,7 @@ def project(tmp_path: Path) -> Path:
 
 def test_stored_and_on_demand_features_come_exactly_and_missing_ones_as_none(project: Path, place: str) -> None:
     fill(project, place)
-    known, nothing, unknown = OnlineFeatures(project, place, READERS).lookup([1, 2, 3], AS_OF)
+    known, nothing, unknown = served(project, place).lookup([1, 2, 3], AS_OF)
     assert known == {
         "loans": 3.0,
         "pages": 0.1 + 0.2,
@@ -84,7 +89,7 @@ def test_stored_and_on_demand_features_come_exactly_and_missing_ones_as_none(pro
 
 def test_one_question_for_all_views_finds_what_feast_finds_view_by_view(project: Path, place: str) -> None:
     fill(project, place)
-    definitions = load_definitions(project, load_configuration(project))
+    definitions = definitions_of(project)
     store = OnlineStore(place, "library", definitions)
     view = definitions.views["loans_so_far"]
     wanted = {view.name: [field.name for field in view.features]}
@@ -102,7 +107,7 @@ def test_entities_are_named_as_feast_names_them(entity: int | str) -> None:
 
 
 def test_values_come_back_to_the_last_bit(project: Path, place: str) -> None:
-    definitions = load_definitions(project, load_configuration(project))
+    definitions = definitions_of(project)
     store = OnlineStore(place, "library", definitions, create=True)
     pages = [0.0, -0.0, 5e-324, 0.1 + 0.2, 1.7976931348623157e308, -1 / 3]
     loans = [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 7]
@@ -131,8 +136,8 @@ def test_values_come_back_to_the_last_bit(project: Path, place: str) -> None:
 
 def test_a_dated_value_is_as_old_as_it_says_until_that_is_taken_back(project: Path, place: str) -> None:
     fill(project, place)
-    store = OnlineStore(place, "library", load_definitions(project, load_configuration(project)))
-    features = OnlineFeatures(project, place, READERS)
+    store = OnlineStore(place, "library", definitions_of(project))
+    features = served(project, place)
     later = AS_OF + timedelta(days=6)
     assert features.lookup([1], later)[0]["loans"] == 3
     store.date("loans_so_far", [1], [AS_OF - timedelta(days=2)])
@@ -144,8 +149,8 @@ def test_a_dated_value_is_as_old_as_it_says_until_that_is_taken_back(project: Pa
 
 def test_a_forgotten_entity_leaves_no_values_behind(project: Path, place: str) -> None:
     fill(project, place)
-    OnlineStore(place, "library", load_definitions(project, load_configuration(project))).forget("loans_so_far", [1])
-    assert set(OnlineFeatures(project, place, READERS).lookup([1], AS_OF)[0].values()) == {None}
+    OnlineStore(place, "library", definitions_of(project)).forget("loans_so_far", [1])
+    assert set(served(project, place).lookup([1], AS_OF)[0].values()) == {None}
 
 
 def test_more_entities_than_a_query_takes_are_all_found(
@@ -153,21 +158,21 @@ def test_more_entities_than_a_query_takes_are_all_found(
 ) -> None:
     monkeypatch.setattr(online_reading, "ENTITIES_AT_ONCE", 1)
     fill(project, place)
-    known, _, again = OnlineFeatures(project, place, READERS).lookup([1, 2, 1], AS_OF)
+    known, _, again = served(project, place).lookup([1, 2, 1], AS_OF)
     assert known == again
     assert known["loans"] == 3
 
 
 def test_a_value_older_than_the_freshness_is_missing(project: Path, place: str) -> None:
     fill(project, place)
-    features = OnlineFeatures(project, place, READERS)
+    features = served(project, place)
     assert features.lookup([1], AS_OF + timedelta(days=7))[0]["days_since_last_loan"] == 8.5
     assert set(features.lookup([1], AS_OF + timedelta(days=7, seconds=1))[0].values()) == {None}
 
 
 def test_a_later_materialization_is_seen_without_a_restart(project: Path, place: str) -> None:
     fill(project, place)
-    features = OnlineFeatures(project, place, READERS)
+    features = served(project, place)
     fill(project, place, AS_OF + timedelta(days=1), loans=4)
     assert features.lookup([1], AS_OF + timedelta(days=1))[0]["loans"] == 4
 
@@ -176,7 +181,7 @@ def test_another_version_is_refused_at_the_start(project: Path, place: str, tmp_
     fill(project, place)
     other = write_project(tmp_path / "other", {"feature_repo/person.sql": "SELECT 1 AS reader_id, NULL AS town"})
     with pytest.raises(ContractViolation, match=r"no features of version \w+.*it holds version \w+, as of 2025-02-10"):
-        OnlineFeatures(other, place, READERS)
+        served(other, place)
 
 
 @pytest.mark.parametrize("kind", ["redis", "postgresql"])
@@ -184,7 +189,7 @@ def test_a_connection_that_broke_off_is_made_again(project: Path, tmp_path: Path
     for new_place in running(places(kind)):
         location = new_place(tmp_path)
         fill(project, location)
-        features = OnlineFeatures(project, location, READERS)
+        features = served(project, location)
         before = features.lookup([1], AS_OF)
         url = located(location).url
         if kind == "redis":
@@ -203,7 +208,7 @@ def test_a_connection_that_broke_off_is_made_again(project: Path, tmp_path: Path
 
 def test_a_store_that_nobody_filled_is_refused_at_the_start(project: Path, place: str) -> None:
     with pytest.raises(ContractViolation, match=r"no features of version|There is no online store|no such table"):
-        OnlineFeatures(project, place, READERS)
+        served(project, place)
 
 
 @pytest.mark.parametrize("scheme", ["redis", "postgresql"])
@@ -211,20 +216,20 @@ def test_a_store_that_is_down_is_named_without_its_password(project: Path, schem
     with pytest.raises(
         ContractViolation, match=rf"{scheme}://me:\*\*\*@127\.0\.0\.1:1/0 cannot be used: (.|\n)*[Cc]onnection refused"
     ) as refused:
-        OnlineFeatures(project, f"{scheme}://me:s3cr%40t@127.0.0.1:1/0", READERS)
+        served(project, f"{scheme}://me:s3cr%40t@127.0.0.1:1/0")
     assert "s3cr" not in str(refused.value)
 
 
 def test_a_password_that_no_variable_holds_is_asked_for_by_its_name(project: Path) -> None:
     with pytest.raises(ContractViolation, match=r"needs NOT_SET_ANYWHERE, which the environment does not have"):
-        OnlineFeatures(project, "redis://:${NOT_SET_ANYWHERE}@127.0.0.1:6379", READERS)
+        served(project, "redis://:${NOT_SET_ANYWHERE}@127.0.0.1:6379")
 
 
 def test_settings_that_feast_does_not_know_are_refused_without_the_password(project: Path) -> None:
     with pytest.raises(
         ContractViolation, match=r"Feast refuses the online store postgresql://me:\*\*\*@h/d"
     ) as refused:
-        OnlineFeatures(project, "postgresql://me:s3cr%40t@h/d?colour=blue", READERS)
+        served(project, "postgresql://me:s3cr%40t@h/d?colour=blue")
     assert "colour" in str(refused.value)
     assert "s3cr" not in str(refused.value)
 
@@ -232,7 +237,7 @@ def test_settings_that_feast_does_not_know_are_refused_without_the_password(proj
 def test_a_server_over_the_wrong_store_says_so_when_it_starts(
     project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lookup = FeatureLookup("library", project, str(tmp_path / "online.db"))
+    lookup = looked_up(project, str(tmp_path / "online.db"))
     with pytest.raises(FeaturesUnavailable, match="There is no online store"):
         asyncio.run(lookup.lookup([1], None))
     lookup.close()
@@ -247,7 +252,7 @@ def test_a_store_that_falls_silent_keeps_nobody_waiting(project: Path, monkeypat
     for server in running(postgresql()):
         location = f"postgresql://postgres:${{ONLINE_STORE_PASSWORD}}@127.0.0.1:{server.port}/postgres?sslmode=disable"
         fill(project, location)
-        lookup = FeatureLookup("library", project, location)
+        lookup = looked_up(project, location)
         before = asyncio.run(lookup.lookup([1], AS_OF))
         server.pause()
         for _ in range(2):
@@ -269,21 +274,21 @@ def test_prometheus_learns_how_fresh_and_how_often_missing_features_are(project:
 
     fill(project, place)
     before = metric("online_features_entities_total"), metric("online_features_missing_total", feature="genre")
-    OnlineFeatures(project, place, READERS).lookup([1, 2, 3], AS_OF)
+    served(project, place).lookup([1, 2, 3], AS_OF)
     assert metric("online_features_entities_total") == before[0] + 3
     assert metric("online_features_missing_total", feature="genre") == before[1] + 2
 
 
 def test_prometheus_learns_what_the_store_holds_and_forgets_what_it_no_longer_does(project: Path, place: str) -> None:
     fill(project, place)
-    store = OnlineStore(place, "library", load_definitions(project, load_configuration(project)))
+    store = OnlineStore(place, "library", definitions_of(project))
     loans = {"feature": "loans", "missing": 0.5, "mean": 3.0, "quantiles": [3.0, 3.0, 3.0, 3.0, 4.0]}
     genre = {"feature": "genre", "missing": 0.0, "distinct": 1, "most_frequent": [{"value": "crime", "share": 1.0}]}
     quality = {"view": "loans_so_far", "newest_row": LAST_LOAN.isoformat(), "features": [loans, genre]}
     materialized = store.materialized()
     assert materialized is not None
     store.note(replace(materialized, quality=[quality]))
-    features = OnlineFeatures(project, place, READERS)
+    features = served(project, place)
     prometheus = CollectorRegistry()
     prometheus.register(FeatureMetrics(features, features.look_for_news))
 
@@ -306,7 +311,7 @@ def test_a_project_on_historical_data_has_no_age_at_which_its_features_expire(tm
     change = {"pipeline.yaml": ("freshness_days: 7", "freshness_days: 7, present: data")}
     project = write_project(tmp_path / "project", change)
     fill(project, str(tmp_path / "online.db"))
-    assert OnlineFeatures(project, str(tmp_path / "online.db"), READERS).freshness_seconds == math.inf
+    assert served(project, str(tmp_path / "online.db")).freshness_seconds == math.inf
 
 
 def test_the_server_tells_how_fresh_its_store_is_also_when_nobody_asks_for_features(
@@ -314,7 +319,7 @@ def test_the_server_tells_how_fresh_its_store_is_also_when_nobody_asks_for_featu
 ) -> None:
     place = str(tmp_path / "online.db")
     fill(project, place)
-    lookup = FeatureLookup("library", project, place)
+    lookup = looked_up(project, place)
     asyncio.run(lookup.lookup([1], AS_OF))
     fill(project, place, AS_OF + timedelta(days=1))
     deadline = time.monotonic() + 20

@@ -12,25 +12,21 @@ import numpy as np
 import pytest
 from kserve.errors import InvalidInput
 
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.features.settings import definition_settings
 from kfp_lifecycle.serving.server.decoding import Decoder
-from kfp_lifecycle.serving.server.model import Feature
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
 from kfp_lifecycle.serving.server.predictor import FeatureLookup, FeaturesUnavailable, Predictor
 
 FEATURES = [Feature("temperature", "numeric"), Feature("site", "categorical")]
 
 
-# A model folder whose feature definitions are missing.
-PIPELINE = """\
-name: devices
-title: Devices
-entity: {name: device, key: device_id}
-source: {url: "duckdb:///x", tables: {devices: {key: [device_id], event_time: built_at}}}
-label: {name: failed, title: fails, horizon_days: 7}
-features: {service: devices}
-gate: {rules: [{metric: performance.roc_auc, at_least: 0.5}]}
-deployment: {model: devices}
-"""
+SETTINGS = {
+    "name": "devices",
+    "entity": {"name": "device", "key": "device_id"},
+    "label": {"name": "failed", "title": "fails", "horizon_days": 7},
+    "features": {"service": "devices"},
+}
 
 
 class Sum:
@@ -38,11 +34,8 @@ class Sum:
 
     features = FEATURES
 
-    def score(self, rows: Sequence[dict[str, Any]]) -> Any:
-        return np.array([(row["temperature"] or 0) / 100 for row in rows])
-
-    def decide(self, scores: Any) -> Any:
-        return scores >= 0.5
+    def score(self, columns: dict[str, Sequence[Any]]) -> Any:
+        return np.nan_to_num(columns["temperature"]) / 100
 
 
 class Store:
@@ -66,7 +59,7 @@ def store() -> Store:
 def predictor(tmp_path: Path, store: Store) -> Iterator[Predictor]:
     log = PredictionLog(tmp_path, "devices", "1")
     decoder = Decoder(FEATURES, "device_id", 100)
-    yield Predictor(name="devices", version="1", model=Sum(), decoder=decoder, log=log, features=store)  # type: ignore[arg-type]
+    yield Predictor(name="devices", version="1", scorer=Sum(), threshold=0.5, decoder=decoder, log=log, features=store)  # type: ignore[arg-type]
     log.close()
 
 
@@ -98,8 +91,10 @@ def test_an_entity_that_nobody_knows_is_named(predictor: Predictor) -> None:
 
 
 def test_a_store_that_cannot_be_opened_is_tried_again_and_is_not_the_sender_s_error(tmp_path: Path) -> None:
-    (tmp_path / "pipeline.yaml").write_text(PIPELINE)
-    lookup = FeatureLookup("devices", tmp_path, str(tmp_path / "store.db"))
+    # A model folder whose feature definitions are missing.
+    lookup = FeatureLookup(
+        "devices", tmp_path / "feature_repo", definition_settings(SETTINGS), str(tmp_path / "store.db")
+    )
     for _ in range(2):
         with pytest.raises(FeaturesUnavailable, match="devices is not ready"):
             asyncio.run(lookup.lookup(["d1"], None))

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from kfp_lifecycle.components.deployment.validate_serving.protocols import grpc_scores
 from kfp_lifecycle.components.deployment.validate_serving.trial import try_serving
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
+from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, Client, scores_in, v2_request
@@ -25,6 +26,15 @@ from kfp_lifecycle.serving.server.prediction_log import Prediction, PredictionLo
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}]
+ASKED = given_settings(
+    {
+        "deployment": {"model": "devices"},
+        "entity": {"name": "device", "key": "device_id"},
+        "evaluation": {"latency_requests": 40},
+    },
+    ("deployment.model", "entity", "evaluation.latency_requests"),
+    "validate_serving",
+)
 INFER, PREDICT = "/v2/models/devices/infer", "/v1/models/devices:predict"
 
 
@@ -42,7 +52,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [str(interpreter("modelling")), str(ROOT / "tests" / "tiny_model.py"), str(folder)],
         check=True,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
     )
     return folder
 
@@ -190,7 +200,7 @@ def test_predictions_go_to_the_file_of_their_day(tmp_path: Path) -> None:
 
 
 def test_a_servable_model_carries_its_latency_and_examples(model: Path, tmp_path: Path) -> None:
-    metadata = try_serving(model, model, tmp_path / "servable")
+    metadata = try_serving(ASKED, model, tmp_path / "servable")
     report = json.loads((tmp_path / "servable" / "serving.json").read_text())
     assert metadata["requests"] == 40
     for latency, clients in ((report["latency"], 1), (report["concurrent_latency"], 8)):
@@ -209,7 +219,7 @@ def test_a_model_that_scores_otherwise_than_when_it_was_trained_is_not_servable(
     table.loc[3, "score"] += 0.01
     table.to_parquet(wrong / "baseline" / "reference.parquet")
     with pytest.raises(ContractViolation, match=r"row 3 .* more than 1e-05 apart"):
-        try_serving(model, wrong, tmp_path / "servable")
+        try_serving(ASKED, wrong, tmp_path / "servable")
     assert not (tmp_path / "servable").exists()
 
 
@@ -218,4 +228,4 @@ def test_a_folder_that_is_no_model_ends_the_server_with_the_reason(model: Path, 
     # All that the trial itself reads, and no threshold.
     (broken / "model.json").write_text(json.dumps({"version": "1", "inputs": INPUTS}))
     with pytest.raises(ContractViolation, match=r"(?s)exit code 1.*model.json must name the model's inputs"):
-        try_serving(model, broken, tmp_path / "out")
+        try_serving(ASKED, broken, tmp_path / "out")
