@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from kfp_lifecycle.components.monitoring.detect_drift.rule import Input, compare, decide
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.components.monitoring.detect_drift.rule import compare, decide
 from kfp_lifecycle.config.monitoring import Monitoring
 
 NUMBERS, CATEGORIES = 10, 2
@@ -39,19 +40,19 @@ def window(rows: int, shift: float, random: np.random.Generator) -> pd.DataFrame
     return pd.DataFrame(columns)
 
 
-def ours(reference: pd.DataFrame, current: pd.DataFrame, inputs: list[Input]) -> tuple[bool, bool]:
+def ours(reference: pd.DataFrame, current: pd.DataFrame, inputs: list[Feature]) -> tuple[bool, bool]:
     """Whether any column drifts, and whether retraining is asked for."""
     findings = compare(reference, current, inputs, Monitoring())
     decision, _ = decide(findings, len(inputs), len(current), Monitoring())
     return any(finding.drifted for finding in findings), decision == "retrain"
 
 
-def evidentlys(reference: pd.DataFrame, current: pd.DataFrame, inputs: list[Input]) -> tuple[bool, bool]:
+def evidentlys(reference: pd.DataFrame, current: pd.DataFrame, inputs: list[Feature]) -> tuple[bool, bool]:
     """Whether any column drifts by Evidently's defaults, and whether the share that it takes for drift of all does."""
     from evidently.legacy.calculations.stattests.registry import get_stattest
 
     drifted = []
-    for column in [*inputs, Input("score", "numeric")]:
+    for column in [*inputs, Feature("score", "numeric")]:
         kind = "num" if column.type == "numeric" else "cat"
         before, after = reference[column.name], current[column.name]
         drifted.append(get_stattest(before, after, kind, None)(before, after, kind, None).drifted)
@@ -65,8 +66,8 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=30, help="windows behind each line")
     arguments = parser.parse_args()
     windows = arguments.windows
-    inputs = [Input(f"number_{number}", "numeric") for number in range(NUMBERS)]
-    inputs += [Input(f"category_{number}", "categorical") for number in range(CATEGORIES)]
+    inputs = [Feature(f"number_{number}", "numeric") for number in range(NUMBERS)]
+    inputs += [Feature(f"category_{number}", "categorical") for number in range(CATEGORIES)]
     random = np.random.default_rng(0)
     reference = window(REFERENCE_ROWS, 0.0, random)
     started = time.monotonic()

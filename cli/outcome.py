@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -10,11 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
+from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.cli.inference import InferenceError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.local.events import StepRecord
 from kfp_lifecycle.local.runs import RunRecord, RunState, all_runs, resume_command
 from kfp_lifecycle.local.state import STATE
+from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.release.local.operations import Endpoint, endpoints
 
 STYLES = {
@@ -210,9 +213,11 @@ def example_request(model: str) -> dict[str, Any] | None:
     for record in all_runs():
         deployment = record.progress().artifact("deployment")
         if deployment is not None:
-            released = json.loads(Path(deployment[0]).read_text(encoding="utf-8"))
-            if released["model"] == model:
-                return dict(released["example"])
+            # A record of an earlier format tells nothing.
+            with contextlib.suppress(ContractViolation):
+                released = Deployment.read(Path(deployment[0]))
+                if released.model == model and released.example is not None:
+                    return released.example.model_dump(mode="json")
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl
@@ -104,14 +105,61 @@ PredictionLog = Annotated[
 StudyStore = Annotated[
     str, folder("the search is kept in a folder; mount a volume, and name the folder that it is mounted on")
 ]
+
+
+@dataclass(frozen=True)
+class LocalServing:
+    """Servers of this machine."""
+
+    folder: Path
+    """Where they keep what they serve."""
+
+
+@dataclass(frozen=True)
+class KServeServing:
+    """InferenceServices of a cluster with KServe."""
+
+    namespace: str
+
+
+@dataclass(frozen=True)
+class VertexServing:
+    """Endpoints of Vertex AI."""
+
+    project: str
+    """The Google Cloud project."""
+    location: str
+    """Its region."""
+
+
+_SERVING = (
+    r"local:(?P<folder>.+)|kserve:(?P<namespace>[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)"
+    r"|vertex:(?P<project>[a-z0-9][a-z0-9:.-]*)/(?P<location>[a-z]+-[a-z]+[0-9]+)"
+)
 Serving = Annotated[
     str,
     located(
-        r"local:.+|kserve:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?|vertex:[a-z0-9][a-z0-9:.-]*/[a-z]+-[a-z]+[0-9]+",
+        _SERVING,
         "models are released to local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, such as "
         "vertex:my-project/europe-west4",
     ),
 ]
+
+
+def serving_place(location: str) -> LocalServing | KServeServing | VertexServing:
+    """Where models are released, taken apart.
+
+    Raises:
+        ValueError: it is no such location.
+    """
+    found = re.fullmatch(_SERVING, location)
+    if found is None:
+        raise ValueError(f"{location!r} is not local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION")
+    if found["folder"]:
+        return LocalServing(Path(found["folder"]))
+    if found["namespace"]:
+        return KServeServing(found["namespace"])
+    return VertexServing(found["project"], found["location"])
 
 
 class Locations(Section):

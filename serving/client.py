@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.serving.ports import LOOPBACK
 
 # A served score may differ from the registered one by this much: 32 bit arithmetic on another machine.
@@ -81,21 +82,21 @@ class Client:
         return Answer(response.status, text, time.perf_counter() - started, found)
 
 
-def v2_request(inputs: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def v2_request(inputs: Sequence[Feature], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Rows of feature values as a v2 request, one tensor for each feature.
 
     Args:
-        inputs: The model's inputs, as `model.json` names them.
+        inputs: The model's inputs.
         rows: For each row a value for each input; None where it is missing.
     """
     datatypes = {"numeric": "FP64", "categorical": "BYTES"}
     return {
         "inputs": [
             {
-                "name": item["name"],
+                "name": item.name,
                 "shape": [len(rows)],
-                "datatype": datatypes[item["type"]],
-                "data": [row[item["name"]] for row in rows],
+                "datatype": datatypes[item.type],
+                "data": [row[item.name] for row in rows],
             }
             for item in inputs
         ]

@@ -15,6 +15,9 @@ import onnx
 import pandas as pd
 from onnx import TensorProto, helper
 
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.serving import Example, Latency, ServerStart, ServingTrial
 from kfp_lifecycle.runtime.closure import copy_modules
 
 SITES = {"north": -1.0, "south": -2.0, "": -1.5}
@@ -67,15 +70,14 @@ def make(folder: Path, version: str = "1", slope: float = 1.0) -> None:
     (folder / "baseline").mkdir(parents=True)
     (folder / "feature_repo").mkdir()
     onnx.save(onnx_model(slope), folder / "model.onnx")
-    description = {
-        "model": "devices",
-        "version": version,
-        "inputs": [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}],
-        "feature_service": "devices",
-        "threshold": 0.3,
-        "settings": SETTINGS,
-    }
-    (folder / "model.json").write_text(json.dumps(description))
+    Model(
+        model="devices",
+        version=version,
+        inputs=[Feature("temperature", "numeric"), Feature("site", "categorical")],
+        feature_service="devices",
+        threshold=0.3,
+        settings=SETTINGS,
+    ).write(folder)
     random = np.random.default_rng(7)
     temperature = random.uniform(0, 60, 50)
     temperature[::10] = np.nan
@@ -84,8 +86,13 @@ def make(folder: Path, version: str = "1", slope: float = 1.0) -> None:
     reference = pd.DataFrame({"temperature": temperature, "site": site, "score": 1 / (1 + np.exp(-logit))})
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
     rows = json.loads(reference.head(20).to_json(orient="records"))
-    examples = [{"score": row.pop("score"), "features": row} for row in rows]
-    (folder / "serving.json").write_text(json.dumps({"latency": {}, "examples": examples}))
+    latency = Latency(p50_ms=1, p95_ms=1, p99_ms=1, requests=1, clients=1)
+    ServingTrial(
+        latency=latency,
+        concurrent_latency=latency,
+        server=ServerStart(ready_seconds=1, peak_memory_mb=None),
+        examples=[Example(score=row.pop("score"), features=row) for row in rows],
+    ).write(folder)
     copy_modules(["kfp_lifecycle.serving.server.server"], folder / "code")
 
 

@@ -1,27 +1,22 @@
-"""One controller for every release: stages of traffic, real requests at each, a verdict, and the way back."""
+"""Progressive delivery controller: stages of traffic, real requests at each, a verdict, and the way back."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
+from kfp_lifecycle.artifacts.deployment import Deployment as Record
+from kfp_lifecycle.artifacts.deployment import ReleaseStep
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.serving import Example
 from kfp_lifecycle.config.deployment import Deployment, Strategy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SCORE_TOLERANCE, Answer, quantile, scores_in, v2_request
 from kfp_lifecycle.serving.release.traffic import Stage, Traffic
 
 WARM_UP_REQUESTS = 10
-
-
-@dataclass(frozen=True)
-class Example:
-    """Features of one entity and the score that the registered model gives them."""
-
-    features: dict[str, Any]
-    score: float
 
 
 @dataclass(frozen=True)
@@ -36,16 +31,6 @@ class Observation:
     """99th percentile of the release's own requests."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """What a stage came to for the candidate, for the record."""
-
-    percent: int
-    requests: int
-    errors: int
-    p99_ms: float
-
-
 def plan(deployment: Deployment, *, has_champion: bool, addressable: bool = True) -> list[Stage]:
     """The stages of a release. Without a champion there is nobody to share with."""
     if not has_champion:
@@ -57,14 +42,14 @@ def plan(deployment: Deployment, *, has_champion: bool, addressable: bool = True
 
 
 def release(
-    traffic: Traffic, deployment: Deployment, inputs: Sequence[dict[str, str]], examples: Sequence[Example]
-) -> list[Step]:
+    traffic: Traffic, deployment: Deployment, inputs: Sequence[Feature], examples: Sequence[Example]
+) -> list[ReleaseStep]:
     """Move all traffic to the candidate, stage by stage, or none of it.
 
     Args:
         traffic: The place.
         deployment: Strategy and limits.
-        inputs: The model's inputs, as `model.json` names them.
+        inputs: The model's inputs.
         examples: What is asked at each stage; the candidate must give these scores.
 
     Returns:
@@ -73,7 +58,7 @@ def release(
     Raises:
         ContractViolation: the candidate failed a stage; all traffic is back with the champion.
     """
-    steps: list[Step] = []
+    steps: list[ReleaseStep] = []
     try:
         traffic.start_candidate()
         if traffic.addressable:
@@ -82,7 +67,14 @@ def release(
             traffic.shift(stage)
             compared = traffic.champion if stage.percent < 100 or traffic.champion_stays else None
             candidate, champion = observe(traffic, compared, deployment.requests_per_step, inputs, examples)
-            steps.append(Step(stage.percent, candidate.requests, candidate.errors, candidate.p99_ms))
+            steps.append(
+                ReleaseStep(
+                    percent=stage.percent,
+                    requests=candidate.requests,
+                    errors=candidate.errors,
+                    p99_ms=candidate.p99_ms,
+                )
+            )
             breach = judge(candidate, champion, deployment)
             if breach is not None:
                 raise ContractViolation(describe_breach(traffic, stage, breach, deployment))
@@ -94,7 +86,7 @@ def release(
     return steps
 
 
-def warm_up(traffic: Traffic, inputs: Sequence[dict[str, str]], examples: Sequence[Example]) -> None:
+def warm_up(traffic: Traffic, inputs: Sequence[Feature], examples: Sequence[Example]) -> None:
     """Let a server that was just started give its first answers, slow by nature, to nobody."""
     for example in examples[:WARM_UP_REQUESTS]:
         traffic.ask(traffic.candidate, v2_request(inputs, [example.features]))
@@ -104,7 +96,7 @@ def observe(
     traffic: Traffic,
     champion: str | None,
     requests: int,
-    inputs: Sequence[dict[str, str]],
+    inputs: Sequence[Feature],
     examples: Sequence[Example],
 ) -> tuple[Observation, Observation | None]:
     """Ask candidate and champion, where there is one to be asked, in turn: both are seen in the same moments."""
@@ -180,15 +172,15 @@ def describe_breach(traffic: Traffic, stage: Stage, breach: str, deployment: Dep
 
 
 def deployment_record(
-    url: str, grpc: str, traffic: Traffic, deployment: Deployment, steps: Sequence[Step], previous: str | None
-) -> dict[str, Any]:
+    url: str, grpc: str, traffic: Traffic, deployment: Deployment, steps: Sequence[ReleaseStep], previous: str | None
+) -> Record:
     """The `deployment` artifact."""
-    return {
-        "url": url,
-        "grpc": grpc,
-        "model": deployment.model,
-        "version": traffic.candidate,
-        "previous_version": previous,
-        "strategy": deployment.strategy.value,
-        "steps": [asdict(step) for step in steps],
-    }
+    return Record(
+        model=deployment.model,
+        version=traffic.candidate,
+        previous_version=previous,
+        strategy=deployment.strategy.value,
+        url=url,
+        grpc=grpc,
+        steps=list(steps),
+    )

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import fisher_exact
 
-from kfp_lifecycle.components.monitoring.detect_drift.rule import Finding, Input, compare, decide, drifted_inputs
+from kfp_lifecycle.artifacts.drift import Finding
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.components.monitoring.detect_drift.rule import compare, decide, drifted_inputs
 from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
     count_categories,
     count_numbers,
@@ -20,7 +22,7 @@ from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
 )
 from kfp_lifecycle.config.monitoring import Monitoring
 
-INPUTS = [Input("amount", "numeric"), Input("visits", "numeric"), Input("colour", "categorical")]
+INPUTS = [Feature("amount", "numeric"), Feature("visits", "numeric"), Feature("colour", "categorical")]
 RULE = Monitoring()
 
 
@@ -100,7 +102,16 @@ def test_the_decision_follows_the_share_of_features_and_the_score(
     share: float, score: bool, rows: int, expected: str
 ) -> None:
     def finding(column: str, drifted: bool) -> Finding:
-        return Finding(column, "values", "", 0.0, 0.0, 0.5, drifted, "")
+        return Finding(
+            column=column,
+            aspect="values",
+            test="",
+            p_value=0.0,
+            corrected_p_value=0.0,
+            distance=0.5,
+            drifted=drifted,
+            sentence="",
+        )
 
     findings = [finding("score", score), *(finding(f"f{i}", i < 10 * share) for i in range(10))]
     decision, sentence = decide(findings, 10, rows, RULE)

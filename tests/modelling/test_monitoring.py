@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import collect_predictions
 from kfp_lifecycle.components.monitoring.detect_drift.detection import detect_drift, independent
 from kfp_lifecycle.config.configuration import Configuration
@@ -107,11 +109,13 @@ def collect(project: Project) -> tuple[dict[str, Any], pd.DataFrame]:
 
 def detect(project: Project) -> tuple[dict[str, Any], str]:
     place = project.place
-    found = detect_drift(
+    drift = detect_drift(
         project.settings, project.locations, place / "predictions", place / "drift", place / "drift.html"
     )
-    assert json.loads((place / "drift" / "drift.json").read_text("utf-8"))["decision"] == found["decision"]
-    return found, (place / "drift.html").read_text("utf-8")
+    found = json.loads((place / "drift" / "drift.json").read_text("utf-8"))
+    assert Drift.read(place / "drift") == drift
+    # What Evidently draws is a document in a frame.
+    return {**drift.metadata(), **found}, html.unescape((place / "drift.html").read_text("utf-8"))
 
 
 def test_broken_lines_are_counted_and_named_and_the_rest_is_read(project: Project) -> None:

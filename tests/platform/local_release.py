@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.deployment.release_model.component import release_model
 from kfp_lifecycle.components.deployment.release_model.targets import release_to_target
 from kfp_lifecycle.config.configuration import Configuration
@@ -22,7 +23,7 @@ SETTINGS = {
     "entity": {"name": "device", "key": "device_id"},
     "deployment": {"model": "devices", "requests_per_step": 20, "max_latency_p99_ms": 2000},
 }
-INPUTS = [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}]
+INPUTS = [Feature("temperature", "numeric"), Feature("site", "categorical")]
 REQUEST = v2_request(INPUTS, [{"temperature": 30.0, "site": "north"}])
 
 

@@ -13,6 +13,9 @@ import yaml
 from kserve_cluster import Cluster, InferenceService, serve
 from kubernetes.config import kube_config
 
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.serving import Example, Latency, ServerStart, ServingTrial
 from kfp_lifecycle.components.deployment.release_model.component import release_model
 from kfp_lifecycle.components.deployment.release_model.targets import release_to_target
 from kfp_lifecycle.components.deployment.rollback_model.reversal import roll_back
@@ -55,9 +58,15 @@ class Place:
         self.cluster.scores[version] = served
         model = self.folder / f"model-{version}"
         model.mkdir(exist_ok=True)
-        inputs = [{"name": "temperature", "type": "numeric"}]
-        (model / "model.json").write_text(json.dumps({"version": version, "inputs": inputs}))
-        (model / "serving.json").write_text(json.dumps({"examples": [{"features": {"temperature": 1}, "score": 0.5}]}))
+        inputs = [Feature("temperature", "numeric")]
+        Model(model="devices", version=version, inputs=inputs, threshold=0.5).write(model)
+        latency = Latency(p50_ms=1, p95_ms=1, p99_ms=1, requests=1, clients=1)
+        ServingTrial(
+            latency=latency,
+            concurrent_latency=latency,
+            server=ServerStart(ready_seconds=1, peak_memory_mb=None),
+            examples=[Example(features={"temperature": 1}, score=0.5)],
+        ).write(model)
         record = self.folder / "deployment.json"
         release_to_target(self.settings(**deployment), LOCATIONS, model, f"s3://bucket/model-{version}", record)
         found: dict[str, Any] = json.loads(record.read_text())

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.serving import Example
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, quantile
-from kfp_lifecycle.serving.release.release import Example, Observation, Stage, judge, plan, release
+from kfp_lifecycle.serving.release.release import Observation, Stage, judge, plan, release
 from kfp_lifecycle.serving.release.traffic import Counts
 
-INPUTS = [{"name": "temperature", "type": "numeric"}]
-EXAMPLES = [Example({"temperature": 1.0}, 0.5)]
+INPUTS = [Feature("temperature", "numeric")]
+EXAMPLES = [Example(features={"temperature": 1.0}, score=0.5)]
 
 
 class Recorded:

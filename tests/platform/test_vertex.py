@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 from google.auth.credentials import AnonymousCredentials
 
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.serving import Example
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.container import IMAGE_VARIABLE, PACKAGES_VARIABLE
-from kfp_lifecycle.serving.release.release import Example, release
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE
+from kfp_lifecycle.serving.release.release import release
 from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic, return_traffic
 
 pytestmark = pytest.mark.slow
 
-INPUTS = [{"name": "temperature", "type": "numeric"}]
-EXAMPLES = [Example({"temperature": 1.0}, 0.5)]
+INPUTS = [Feature("temperature", "numeric")]
+EXAMPLES = [Example(features={"temperature": 1.0}, score=0.5)]
 STORES = Locations(
     tracking_uri="http://mlflow",
     dataset_remote="gs://datasets",
@@ -211,11 +213,10 @@ def test_on_a_stock_image_the_container_is_told_what_to_install(
     vertex: tuple[Vertex, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(IMAGE_VARIABLE, "python:3.11-slim")
-    monkeypatch.setenv(PACKAGES_VARIABLE, "kserve==0.21.0\nnumpy==2.3.0")
     released(vertex, "1")
     container = next(iter(vertex[0].models.values()))["containerSpec"]
     assert container["imageUri"] == "python:3.11-slim"
-    assert {"name": PACKAGES_VARIABLE, "value": "kserve==0.21.0\nnumpy==2.3.0"} in container["env"]
+    assert {"name": "HOME", "value": "/tmp"} in container["env"]
 
 
 def test_a_model_outside_cloud_storage_is_refused_before_anything_is_uploaded(vertex: tuple[Vertex, str]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.deployment.validate_serving.protocols import grpc_scores
 from kfp_lifecycle.components.deployment.validate_serving.trial import try_serving
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
@@ -25,7 +26,7 @@ from kfp_lifecycle.serving.client import Answer, Client, scores_in, v2_request
 from kfp_lifecycle.serving.server.prediction_log import Prediction, PredictionLog
 
 ROOT = Path(__file__).resolve().parents[2]
-INPUTS = [{"name": "temperature", "type": "numeric"}, {"name": "site", "type": "categorical"}]
+INPUTS = [Feature("temperature", "numeric"), Feature("site", "categorical")]
 ASKED = given_settings(
     {
         "deployment": {"model": "devices"},

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.deployment import Deployment
+from kfp_lifecycle.artifacts.promotion import Promotion
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.registry.versions import set_champion
-from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.runtime.outputs import write_whole
 
 
-def promote(locations: Locations, deployment: Path, champion: Path) -> dict[str, Any]:
+def promote(locations: Locations, deployment: Path, destination: Path) -> dict[str, Any]:
     """Move the alias to the version that was released.
 
     Args:
         locations: `tracking_uri` says where the registry is.
-        deployment: JSON file that the release wrote when it succeeded.
-        champion: The same content, written once the alias has moved.
+        deployment: What the release wrote when it succeeded.
+        destination: JSON file to write once the alias has moved.
 
     Returns:
         Metadata: `model`, `version`, `previous_version`, `summary`.
@@ -26,12 +25,8 @@ def promote(locations: Locations, deployment: Path, champion: Path) -> dict[str,
     Raises:
         ContractViolation: the file is of no finished release, or the registry cannot be reached or has no such version.
     """
-    text = deployment.read_text("utf-8")
-    released = json.loads(text)
-    missing = [key for key in ("model", "version") if not released.get(key)]
-    if missing:
-        raise ContractViolation(f"The deployment names no {' and no '.join(missing)}: release the model again.")
-    model, version = released["model"], str(released["version"])
-    before = set_champion(locations.tracking_uri, model, version)
-    write_whole(champion, text)
-    return {"model": model, "version": version, "previous_version": before or "", "summary": f"version {version}"}
+    released = Deployment.read(deployment)
+    before = set_champion(locations.tracking_uri, released.model, released.version)
+    promotion = Promotion(model=released.model, version=released.version, previous_version=before)
+    promotion.write(destination)
+    return promotion.metadata()

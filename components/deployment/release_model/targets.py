@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import signal
 import sys
@@ -14,13 +13,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from kfp_lifecycle.artifacts.deployment import Deployment as Record
+from kfp_lifecycle.artifacts.deployment import InferenceRequest
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.serving import Example, ServingTrial
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Deployment
-from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.locations import KServeServing, LocalServing, Locations, VertexServing, serving_place
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.serving.client import v2_request
-from kfp_lifecycle.serving.release.release import Example, deployment_record, release
+from kfp_lifecycle.serving.release.release import deployment_record, release
 
 VERSION = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")
 
@@ -33,7 +36,7 @@ class Candidate:
     uri: str
     """Where a cluster finds the folder."""
     version: str
-    inputs: list[dict[str, str]]
+    inputs: list[Feature]
     examples: list[Example]
 
 
@@ -63,26 +66,21 @@ def release_to_target(
         ContractViolation: the release was rolled back, or cannot begin.
     """
     candidate = read_candidate(servable, uri)
-    kind, _, place = locations.serving.partition(":")
+    place = serving_place(locations.serving)
     with ended_by_exception():
-        if kind == "local" and place:
-            record = release_locally(settings.deployment, locations, candidate, Path(place))
-        elif kind == "kserve" and place:
+        if isinstance(place, LocalServing):
+            record = release_locally(settings.deployment, locations, candidate, place)
+        elif isinstance(place, KServeServing):
             record = release_to_kserve(settings.deployment, locations, candidate, place)
-        elif kind == "vertex" and "/" in place:
-            record = release_to_vertex(settings.deployment, locations, candidate, place)
         else:
-            raise ContractViolation(
-                f"the store `serving` must be local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, not "
-                f"{locations.serving!r}. Correct it under targets in pipeline.yaml."
-            )
+            record = release_to_vertex(settings.deployment, locations, candidate, place)
     if example_entity is not None:
-        record["example"] = entity_request(settings.entity.key, example_entity)
+        request = entity_request(settings.entity.key, example_entity)
     else:
-        record["example"] = v2_request(candidate.inputs, [candidate.examples[0].features])
-    write_whole(destination, json.dumps(record, indent=2))
-    metadata = {key: record[key] or "" for key in ("url", "model", "version", "previous_version", "strategy")}
-    return {**metadata, "summary": f"version {record['version']} at {record['url']}"}
+        request = v2_request(candidate.inputs, [candidate.examples[0].features])
+    record = record.model_copy(update={"example": InferenceRequest.model_validate(request)})
+    record.write(destination)
+    return record.metadata()
 
 
 def entity_request(key: str, value: int | float | str) -> dict[str, Any]:
@@ -98,25 +96,16 @@ def read_candidate(servable: Path, uri: str) -> Candidate:
     Raises:
         ContractViolation: it was not tried, or its version cannot be a name.
     """
-    try:
-        description = json.loads((servable / "model.json").read_text(encoding="utf-8"))
-        report = json.loads((servable / "serving.json").read_text(encoding="utf-8"))
-        examples = [Example(item["features"], item["score"]) for item in report["examples"]]
-        version, inputs = str(description["version"]), description["inputs"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    model, trial = Model.read(servable), ServingTrial.read(servable)
+    if not VERSION.match(model.version or ""):
         raise ContractViolation(
-            f"{servable} cannot be released ({type(error).__name__}: {error}): it needs model.json with a version and "
-            "serving.json with examples. Take the output of validate_serving."
-        ) from error
-    if not examples or not VERSION.match(version):
-        raise ContractViolation(
-            f"{servable} cannot be released: it has {len(examples)} examples and the version {version!r}; it needs one "
-            "at least, and a version of letters, digits, dots and dashes. Take the output of validate_serving."
+            f"{servable} cannot be released: its version is {model.version!r}; it needs one of letters, digits, dots "
+            "and dashes. Take the output of validate_serving."
         )
-    return Candidate(servable, uri, version, inputs, examples)
+    return Candidate(servable, uri, str(model.version), model.inputs, trial.examples)
 
 
-def release_locally(deployment: Deployment, locations: Locations, candidate: Candidate, folder: Path) -> dict[str, Any]:
+def release_locally(deployment: Deployment, locations: Locations, candidate: Candidate, place: LocalServing) -> Record:
     """Release to the servers of this machine; a version that serves already is only made sure of.
 
     Raises:
@@ -130,9 +119,9 @@ def release_locally(deployment: Deployment, locations: Locations, candidate: Can
     if online_store and "://" not in online_store:
         # Servers run in another folder than this step, where a relative path would lead somewhere else.
         online_store = str(Path(online_store).resolve())
-    with only_one(folder):
+    with only_one(place.folder):
         traffic = LocalTraffic(
-            folder,
+            place.folder,
             deployment.model,
             candidate.version,
             http_port=deployment.http_port,
@@ -151,8 +140,8 @@ def release_locally(deployment: Deployment, locations: Locations, candidate: Can
 
 
 def release_to_kserve(
-    deployment: Deployment, locations: Locations, candidate: Candidate, namespace: str
-) -> dict[str, Any]:
+    deployment: Deployment, locations: Locations, candidate: Candidate, place: KServeServing
+) -> Record:
     """Release to a KServe InferenceService; a version that serves already is only made sure of.
 
     Raises:
@@ -160,7 +149,7 @@ def release_to_kserve(
     """
     from kfp_lifecycle.serving.release.kserve.inference_service import InferenceServiceTraffic
 
-    traffic = InferenceServiceTraffic(namespace, deployment, locations, candidate.version, candidate.uri)
+    traffic = InferenceServiceTraffic(place.namespace, deployment, locations, candidate.version, candidate.uri)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:
@@ -169,7 +158,9 @@ def release_to_kserve(
     return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps, previous)
 
 
-def release_to_vertex(deployment: Deployment, locations: Locations, candidate: Candidate, place: str) -> dict[str, Any]:
+def release_to_vertex(
+    deployment: Deployment, locations: Locations, candidate: Candidate, place: VertexServing
+) -> Record:
     """Release to a Vertex AI endpoint; a version that serves already is only made sure of.
 
     Raises:
@@ -177,8 +168,7 @@ def release_to_vertex(deployment: Deployment, locations: Locations, candidate: C
     """
     from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic
 
-    project, _, location = place.partition("/")
-    traffic = VertexTraffic(project, location, deployment, locations, candidate.version, candidate.uri)
+    traffic = VertexTraffic(place.project, place.location, deployment, locations, candidate.version, candidate.uri)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:

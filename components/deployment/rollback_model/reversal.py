@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.runtime.outputs import write_whole
+from kfp_lifecycle.config.locations import KServeServing, LocalServing, Locations, serving_place
 from kfp_lifecycle.serving.release.traffic import Return
 
 
@@ -23,28 +21,21 @@ def roll_back(settings: Configuration, locations: Locations, destination: Path) 
         destination: JSON file to write when the traffic has moved.
 
     Raises:
-        ContractViolation: there is no version to return to, it does not come up, or the place is none.
+        ContractViolation: there is no version to return to, or it does not come up.
     """
-    model, serving = settings.deployment.model, locations.serving
-    kind, _, place = serving.partition(":")
-    if kind == "local" and place:
-        back = return_locally(Path(place), model)
-    elif kind == "kserve" and place:
+    model, place = settings.deployment.model, serving_place(locations.serving)
+    if isinstance(place, LocalServing):
+        back = return_locally(place.folder, model)
+    elif isinstance(place, KServeServing):
         from kfp_lifecycle.serving.release.kserve.inference_service import return_traffic
 
-        back = return_traffic(place, model)
-    elif kind == "vertex" and "/" in place:
+        back = return_traffic(place.namespace, model)
+    else:
         from kfp_lifecycle.serving.release.vertex.endpoint import return_traffic as return_traffic_on_vertex
 
-        account, _, location = place.partition("/")
-        back = return_traffic_on_vertex(account, location, model)
-    else:
-        raise ContractViolation(
-            f"the store `serving` must be local:FOLDER, kserve:NAMESPACE or vertex:PROJECT/LOCATION, not {serving!r}. "
-            "Correct it under targets in pipeline.yaml."
-        )
-    record: dict[str, Any] = {**asdict(back), "model": model, "strategy": "rollback", "steps": []}
-    write_whole(destination, json.dumps(record, indent=2))
+        back = return_traffic_on_vertex(place.project, place.location, model)
+    record = Deployment(model=model, strategy="rollback", **asdict(back))
+    record.write(destination)
     return {"url": back.url, "version": back.version, "summary": f"back to version {back.version}"}
 
 

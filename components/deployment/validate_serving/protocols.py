@@ -1,4 +1,4 @@
-"""The same rows over every protocol the server speaks, and requests that none of them may accept."""
+"""Inference protocols v1 and v2: the same rows over each, and requests that none of them may accept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import grpc
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Client, scores_in, v2_request
 
@@ -27,9 +28,7 @@ MALFORMED = (
 )
 
 
-def v2_scores(
-    client: Client, model: str, inputs: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]
-) -> list[float]:
+def v2_scores(client: Client, model: str, inputs: Sequence[Feature], rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """Scores of all rows in one v2 request over REST."""
     return scores_in(client.post(f"/v2/models/{model}/infer", v2_request(inputs, rows)))
 
@@ -49,9 +48,7 @@ def v1_scores(client: Client, model: str, rows: Sequence[Mapping[str, Any]]) -> 
     return [float(prediction["score"]) for prediction in answer.json()["predictions"]]
 
 
-def grpc_scores(
-    port: int, model: str, inputs: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]
-) -> list[float]:
+def grpc_scores(port: int, model: str, inputs: Sequence[Feature], rows: Sequence[Mapping[str, Any]]) -> list[float]:
     """Scores of all rows in one v2 request over gRPC.
 
     Raises:
@@ -73,22 +70,22 @@ def grpc_scores(
     return list(contents["score"].fp64_contents)
 
 
-def tensor(item: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> messages.ModelInferRequest.InferInputTensor:
+def tensor(item: Feature, rows: Sequence[Mapping[str, Any]]) -> messages.ModelInferRequest.InferInputTensor:
     """One feature of all rows; over gRPC a missing number is NaN and a missing text empty."""
-    values = [row[item["name"]] for row in rows]
-    if item["type"] == "numeric":
+    values = [row[item.name] for row in rows]
+    if item.type == "numeric":
         contents: dict[str, Any] = {"fp64_contents": [math.nan if value is None else float(value) for value in values]}
         datatype = "FP64"
     else:
         contents = {"bytes_contents": [b"" if value is None else str(value).encode() for value in values]}
         datatype = "BYTES"
     return messages.ModelInferRequest.InferInputTensor(
-        name=item["name"], datatype=datatype, shape=[len(rows)], contents=contents
+        name=item.name, datatype=datatype, shape=[len(rows)], contents=contents
     )
 
 
 def malformed_requests(
-    model: str, entity_key: str, inputs: Sequence[Mapping[str, str]], row: Mapping[str, Any]
+    model: str, entity_key: str, inputs: Sequence[Feature], row: Mapping[str, Any]
 ) -> dict[str, tuple[str, object]]:
     """For each of MALFORMED the path and body of such a request."""
     infer = f"/v2/models/{model}/infer"

@@ -13,6 +13,9 @@ from typing import Any
 
 import pyarrow.parquet
 
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.serving import Example, Latency, ServerStart, ServingTrial
 from kfp_lifecycle.components.deployment.validate_serving.protocols import (
     MALFORMED,
     grpc_scores,
@@ -47,8 +50,8 @@ def try_serving(settings: Configuration, registered: Path, destination: Path) ->
         ContractViolation: the server does not start, gives another score than was registered, takes a malformed
             request for a good one, or does not log a prediction. Nothing is left at `destination` then.
     """
-    description = json.loads((registered / "model.json").read_text(encoding="utf-8"))
-    inputs, version = description["inputs"], str(description["version"])
+    model = Model.read(registered)
+    inputs, version = model.inputs, str(model.version)
     rows, scores = read_examples(registered, inputs)
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "predictions"
@@ -60,25 +63,28 @@ def try_serving(settings: Configuration, registered: Path, destination: Path) ->
             requests = settings.evaluation.latency_requests
             latency = measure(server, inputs, rows, requests, clients=1)
             together = measure(server, inputs, rows, requests, clients=CLIENTS)
-            start = {"ready_seconds": round(server.ready_seconds, 3), "peak_memory_mb": server.peak_memory_mb()}
-        check_log(log, 3 * len(rows) + latency["requests"] + together["requests"])
-    examples = [{"features": row, "score": score} for row, score in zip(rows, scores, strict=True)]
+            start = ServerStart(ready_seconds=round(server.ready_seconds, 3), peak_memory_mb=server.peak_memory_mb())
+        check_log(log, 3 * len(rows) + latency.requests + together.requests)
     with complete_folder(destination) as folder:
         shutil.copytree(registered, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        report = {"latency": latency, "concurrent_latency": together, "server": start, "examples": examples}
-        (folder / "serving.json").write_text(json.dumps(report, indent=2), encoding="utf-8")
-    summary = f"p99 {latency['p99_ms']:.1f} ms"
-    return {"model": settings.deployment.model, "version": version, **latency, "summary": summary}
+        ServingTrial(
+            latency=latency,
+            concurrent_latency=together,
+            server=start,
+            examples=[Example(features=row, score=score) for row, score in zip(rows, scores, strict=True)],
+        ).write(folder)
+    summary = f"p99 {latency.p99_ms:.1f} ms"
+    return {"model": settings.deployment.model, "version": version, **latency.model_dump(), "summary": summary}
 
 
-def read_examples(registered: Path, inputs: Sequence[dict[str, str]]) -> tuple[list[dict[str, Any]], list[float]]:
+def read_examples(registered: Path, inputs: Sequence[Feature]) -> tuple[list[dict[str, Any]], list[float]]:
     """The first baseline rows, feature by feature, and the scores the model gave them.
 
     Raises:
         ContractViolation: the baseline lacks a feature or the score, or has no rows.
     """
     file = registered / REFERENCE
-    names = [item["name"] for item in inputs]
+    names = [item.name for item in inputs]
     try:
         table = pyarrow.parquet.read_table(file, columns=[*names, "score"]).slice(0, EXAMPLES)
     except (OSError, ValueError) as error:
@@ -119,9 +125,7 @@ def check_scores(protocol: str, found: Sequence[float], expected: Sequence[float
         )
 
 
-def check_refusals(
-    client: Client, model: str, entity_key: str, inputs: Sequence[dict[str, str]], row: dict[str, Any]
-) -> None:
+def check_refusals(client: Client, model: str, entity_key: str, inputs: Sequence[Feature], row: dict[str, Any]) -> None:
     """Malformed requests are the sender's error, and the server answers on.
 
     Raises:
@@ -139,13 +143,11 @@ def check_refusals(
 
 
 def measure(
-    server: TrialServer, inputs: Sequence[dict[str, str]], rows: Sequence[dict[str, Any]], requests: int, clients: int
-) -> dict[str, Any]:
+    server: TrialServer, inputs: Sequence[Feature], rows: Sequence[dict[str, Any]], requests: int, clients: int
+) -> Latency:
     """Latency of single rows over v2 REST, each client asking one after the other on a connection of its own.
 
-    Returns:
-        `p50_ms`, `p95_ms`, `p99_ms`, `requests` (as many for each client, so fewer than asked for by a remainder) and
-        `clients`.
+    As many requests for each client: by a remainder fewer than asked for.
 
     Raises:
         ContractViolation: a request failed.
@@ -169,7 +171,7 @@ def measure(
     with ThreadPoolExecutor(clients) as pool:
         times = [time for of_client in pool.map(ask, range(clients)) for time in of_client]
     quantiles = {f"p{share}_ms": round(quantile(times, share / 100), 3) for share in (50, 95, 99)}
-    return {**quantiles, "requests": len(times), "clients": clients}
+    return Latency(**quantiles, requests=len(times), clients=clients)
 
 
 def check_log(log: Path, expected: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,12 +10,14 @@ from typing import Any
 
 import duckdb
 
-from kfp_lifecycle.data.checks import Check, failures
-from kfp_lifecycle.components.monitoring.collect_predictions.collection import log_files, window_ending, write_table
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.tables import parquet_file
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.artifacts.tables import parquet_file
+from kfp_lifecycle.data.checks import Check, failures
 from kfp_lifecycle.data.tables import literal, quoted, tables_database
+from kfp_lifecycle.monitoring.log_window import log_files, window_ending, write_table
 
 TRAINING, SERVING = "training", "serving"
 DUCKDB_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
@@ -42,12 +43,12 @@ def compare_with_production(
     """
     monitoring = settings.monitoring
     window = window_ending("", monitoring.window_days, now or datetime.now(UTC))
-    features = json.loads((training_set / "training_set.json").read_text("utf-8"))["features"]
+    features = TrainingSetDescription.read(training_set).features
     with tempfile.TemporaryDirectory(prefix="skew-") as name:
         folder = Path(name)
         files = log_files(locations.prediction_log, settings.deployment.model, window)
         predictions = folder / "predictions.parquet"
-        served = write_table(files, features, window, predictions, folder)["rows"] if files else 0
+        served = write_table(files, features, window, predictions, folder).rows if files else 0
         enough = served >= monitoring.min_window
         checks = (
             skew_checks(folder, training_set, predictions, features, settings.validation.drift_threshold)
@@ -70,7 +71,7 @@ def compare_with_production(
 
 
 def skew_checks(
-    folder: Path, training_set: Path, predictions: Path, features: Sequence[dict[str, str]], threshold: float
+    folder: Path, training_set: Path, predictions: Path, features: Sequence[Feature], threshold: float
 ) -> list[Check]:
     """Compare each feature that has values on both sides by TFDV's skew comparator, the farthest apart first.
 
@@ -78,13 +79,13 @@ def skew_checks(
         folder: An empty place for the two tables.
         training_set: The folder of a training set; the newest snapshot of its test rows is compared.
         predictions: The table of predictions, with the served features as a struct.
-        features: `name` and `type` (numeric or categorical) of each.
+        features: The model's inputs.
         threshold: Largest allowed distance, 0 to 1, beyond what chance explains.
     """
     from kfp_lifecycle.data.comparison import distances
     from kfp_lifecycle.data.table_statistics import Selection, few_valued, table_statistics
 
-    kinds = {feature["name"]: DUCKDB_TYPES[feature["type"]] for feature in features}
+    kinds = {feature.name: DUCKDB_TYPES[feature.type] for feature in features}
     sources = {
         TRAINING: f"FROM {_rows_of(training_set / 'test.parquet')}",
         SERVING: f"FROM (SELECT unnest(features) FROM {_rows_of(predictions)})",

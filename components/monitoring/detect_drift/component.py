@@ -53,11 +53,11 @@ def detect_drift(
             Path(drift.path),
             Path(report.path),
         )
-        recorded = ("decision", "sentence", "drifted", "drifted_share", "predictions", "version", "summary")
-        drift.metadata.update({name: found[name] for name in recorded})
-        metrics.log_metric("predictions_compared", found["predictions"]["compared"])
-        metrics.log_metric("features_drifted", len(found["drifted"]))
-        metrics.log_metric("drifted_share", found["drifted_share"])
-        if found["score_distance"] is not None:
-            metrics.log_metric("score_distance", found["score_distance"])
-    return str(found["decision"])
+        drift.metadata.update(found.metadata())
+        metrics.log_metric("predictions_compared", found.predictions.compared)
+        metrics.log_metric("features_drifted", len(found.drifted))
+        metrics.log_metric("drifted_share", found.drifted_share)
+        distance = detection.score_distance(found.columns)
+        if distance is not None:
+            metrics.log_metric("score_distance", distance)
+    return str(found.decision)

@@ -1,34 +1,31 @@
-"""Compare what production sends with what the champion was trained on, and decide whether to train anew."""
+"""Drift detection: what production sends beside what the champion was trained on, and what follows."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 
+from kfp_lifecycle.artifacts.drift import Compared, Drift, DriftRule, Finding
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
 from kfp_lifecycle.components.monitoring.detect_drift.page import draw
-from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, Finding, Input, compare, decide, drifted_inputs
+from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, compare, decide, drifted_inputs
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.registry.champion import Champion, require_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
 
-DRIFT_FILE = "drift.json"
 BASELINE_FILE = "baseline/reference.parquet"
 # More rows than this make nothing clearer: a difference that matters shows in far fewer.
 LARGEST_SAMPLE = 20_000
 
 
-def detect_drift(
-    settings: Configuration, locations: Locations, predictions: Path, drift: Path, report: Path
-) -> dict[str, Any]:
+def detect_drift(settings: Configuration, locations: Locations, predictions: Path, drift: Path, report: Path) -> Drift:
     """Compare the window's predictions with the champion's baseline.
 
     Args:
@@ -39,7 +36,7 @@ def detect_drift(
         report: HTML file to write.
 
     Returns:
-        The content of `drift.json` and a `summary`.
+        The decision.
 
     Raises:
         ContractViolation: no model is in production or another one than when the predictions were collected, or its
@@ -47,47 +44,40 @@ def detect_drift(
     """
     rule = settings.monitoring
     champion = require_champion(locations.tracking_uri, settings.deployment.model)
-    window = json.loads((predictions / "predictions.json").read_text("utf-8"))
-    if window["champion"] != champion.version:
+    window = Predictions.read(predictions)
+    if window.champion != champion.version:
         raise ContractViolation(
             f"Version {champion.version} of {champion.model} became the champion while this run went; the predictions "
-            f"were collected for version {window['champion']}. Run monitoring again."
+            f"were collected for version {window.champion}. Run monitoring again."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        inputs = [Input(**item) for item in champion.description(Path(scratch))["inputs"]]
+        inputs = champion.description(Path(scratch)).inputs
         reference = read_baseline(champion, inputs, Path(scratch))
-    current = read_predictions(predictions / "predictions.parquet", inputs, champion.version)
+    current = read_predictions(predictions / TABLE_FILE, inputs, champion.version)
     compared = independent(current, settings.training.seed)
     enough = len(compared) >= rule.min_window
     findings = compare(reference, compared, inputs, rule) if enough else []
     decision, sentence = decide(findings, len(inputs), len(compared), rule)
-    content = {
-        "decision": decision,
-        "sentence": sentence,
-        "model": champion.model,
-        "version": champion.version,
-        "start": window["start"],
-        "end": window["end"],
-        "predictions": {"window": window["rows"], "champion": len(current), "compared": len(compared)},
-        "reference_rows": len(reference),
-        "rule": rule.model_dump(include={"significance", "min_effect", "max_drifted_share", "min_window"}),
-        "drifted_share": len(drifted_inputs(findings)) / len(inputs),
-        "drifted": drifted_inputs(findings),
-        "columns": [asdict(finding) for finding in findings],
-    }
+    drifted = drifted_inputs(findings)
+    found = Drift(
+        decision=decision,
+        sentence=sentence,
+        model=champion.model,
+        version=champion.version,
+        start=window.start,
+        end=window.end,
+        predictions=Compared(window=window.found.rows, champion=len(current), compared=len(compared)),
+        reference_rows=len(reference),
+        rule=DriftRule(**rule.model_dump(include=set(DriftRule.model_fields))),
+        drifted_share=len(drifted) / len(inputs),
+        drifted=drifted,
+        columns=findings,
+    )
     with complete_folder(drift) as folder:
-        (folder / DRIFT_FILE).write_text(json.dumps(content, indent=2, ensure_ascii=False), "utf-8")
-        write_whole(report, draw(content, findings, reference, compared, inputs, rule))
+        found.write(folder)
+        write_whole(report, draw(found, reference, compared, inputs))
     print(sentence)
-    return {**content, "score_distance": score_distance(findings), "summary": f"{decision}: {describe(content)}"}
-
-
-def describe(content: dict[str, Any]) -> str:
-    """The key figure in a few words."""
-    if content["decision"] == "undecided":
-        return f"{content['predictions']['compared']:,} predictions"
-    drifted = len(content["drifted"])
-    return f"{drifted} {'feature' if drifted == 1 else 'features'} drifted"
+    return found
 
 
 def score_distance(findings: Sequence[Finding]) -> float | None:
@@ -95,7 +85,7 @@ def score_distance(findings: Sequence[Finding]) -> float | None:
     return next((finding.distance for finding in findings if finding.column == SCORE), None)
 
 
-def read_baseline(champion: Champion, inputs: Sequence[Input], scratch: Path) -> pd.DataFrame:
+def read_baseline(champion: Champion, inputs: Sequence[Feature], scratch: Path) -> pd.DataFrame:
     """The sample of its training data that the champion carries.
 
     Raises:
@@ -114,7 +104,7 @@ def read_baseline(champion: Champion, inputs: Sequence[Input], scratch: Path) ->
     return reference
 
 
-def read_predictions(file: Path, inputs: Sequence[Input], version: str) -> pd.DataFrame:
+def read_predictions(file: Path, inputs: Sequence[Feature], version: str) -> pd.DataFrame:
     """The predictions of one version: a column for each input, `score`, `entity` and `time`, oldest first."""
     table = pq.read_table(file, columns=["time", "entity", "version", SCORE, "features"]).to_pandas(
         ignore_metadata=True, self_destruct=True

@@ -1,79 +1,48 @@
-"""The drift report: our verdict on every column, and Evidently's picture of each."""
+"""Drift page: our verdict on every column, and Evidently's picture of each."""
 
 from __future__ import annotations
 
-import html
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import pandas as pd
 
-from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, Finding, Input, named, presence
-from kfp_lifecycle.config.monitoring import Monitoring
+from kfp_lifecycle.artifacts.drift import Drift, DriftRule, Finding
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, named, presence
+from kfp_lifecycle.reports.formatting import number
+from kfp_lifecycle.reports.templates import KeyFigure, templates
 
 METHOD = "corrected_p_value_and_distance"
-STYLE = """
-<style>
-.verdict {font: 15px/1.5 system-ui, sans-serif; color: #1f2933; max-width: 1100px; margin: 2rem auto; padding: 0 1rem;}
-.verdict h1 {font-size: 1.5rem; margin: 0 0 .3rem;} .verdict p {margin: .3rem 0;}
-.verdict .scroll {overflow-x: auto;} .verdict table {border-collapse: collapse; width: 100%; margin-top: 1rem;}
-.verdict td, .verdict th {text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid #e4e8ec;}
-.verdict .drifted {color: #c2541b; font-weight: 600;} .verdict .quiet {color: #5d6b79;}
-</style>
-"""
 HEADLINES = {"retrain": "Production has moved: train anew", "keep": "Keep the model", "undecided": "Nothing decided"}
 
 
-def draw(
-    content: Mapping[str, Any],
-    findings: Sequence[Finding],
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
-    inputs: Sequence[Input],
-    rule: Monitoring,
-) -> str:
+def draw(drift: Drift, reference: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Feature]) -> str:
     """The report as one HTML document that needs no network.
 
     Args:
-        content: What `drift.json` says.
-        findings: Of all columns; empty where nothing was compared.
+        drift: What was decided.
         reference: The champion's baseline.
         current: What was compared with it.
         inputs: The model's inputs.
-        rule: The bounds.
     """
-    verdict = STYLE + _verdict(content, findings, rule)
-    if not findings:
-        head = '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Drift</title></head>'
-        return f"{head}<body>{verdict}</body></html>"
-    document = _evidently(findings, reference, current, inputs, rule)
-    before, body, after = document.partition("<body>")
-    return before + body + verdict + after
-
-
-def _verdict(content: Mapping[str, Any], findings: Sequence[Finding], rule: Monitoring) -> str:
-    counts = content["predictions"]
-    rows = "".join(
-        f'<tr class="{"drifted" if item.drifted else "quiet"}"><td>{html.escape(item.column)}</td>'
-        f"<td>{'how many are missing' if item.aspect == 'missing' else 'values'}</td>"
-        f"<td>{html.escape(item.sentence)}</td><td>{item.distance:.3f}</td><td>{item.corrected_p_value:.2g}</td>"
-        f"<td>{'drifted' if item.drifted else '–'}</td></tr>"
-        for item in sorted(findings, key=lambda item: (not item.drifted, -item.distance))
-    )
-    headings = "".join(
-        f"<th>{name}</th>" for name in ("Column", "Of it", "Baseline → now", "Distance", "Corrected p-value", "")
-    )
-    table = f'<div class="scroll"><table><tr>{headings}</tr>{rows}</table></div>' if findings else ""
+    counts = drift.predictions
     return (
-        f'<section class="verdict"><h1>{HEADLINES[content["decision"]]}</h1><p>{html.escape(content["sentence"])}</p>'
-        f'<p class="quiet">{html.escape(content["model"])} version {html.escape(content["version"])}, '
-        f"{content['start'][:16].replace('T', ' ')} to {content['end'][:16].replace('T', ' ')} UTC: "
-        f"{counts['window']:,} predictions, {counts['champion']:,} by this version, {counts['compared']:,} compared "
-        f"(each entity once), with {content['reference_rows']:,} rows of its training data.</p>"
-        f'<p class="quiet">A column drifts when its p-value, corrected for {len(findings)} comparisons (Holm), is '
-        f"below {rule.significance:g} and its distance (Jensen-Shannon) above {rule.min_effect:g}.</p>"
-        f"{table}</section>"
+        templates(Path(__file__).parent)
+        .get_template("drift.html.j2")
+        .render(
+            drift=drift,
+            headline=HEADLINES[drift.decision],
+            figures=[
+                KeyFigure("Predictions", number(counts.window), f"{counts.champion:,} by this version"),
+                KeyFigure("Compared", number(counts.compared), "each entity once"),
+                KeyFigure("Training data", number(drift.reference_rows), "rows to compare with"),
+                KeyFigure("Features drifted", f"{len(drift.drifted)} of {len(inputs)}"),
+            ],
+            columns=sorted(drift.columns, key=lambda column: (not column.drifted, -column.distance)),
+            pictures=_evidently(drift.columns, reference, current, inputs, drift.rule) if drift.columns else "",
+        )
     )
 
 
@@ -81,8 +50,8 @@ def _evidently(
     findings: Sequence[Finding],
     reference: pd.DataFrame,
     current: pd.DataFrame,
-    inputs: Sequence[Input],
-    rule: Monitoring,
+    inputs: Sequence[Feature],
+    rule: DriftRule,
 ) -> str:
     # Read by Evidently when it is imported: nothing is to leave this machine.
     os.environ["DO_NOT_TRACK"] = "1"

@@ -1,14 +1,15 @@
-"""The rule: a column has drifted when it differs by more than chance, and by enough to matter."""
+"""Drift rule: a column has drifted when it differs by more than chance, and by enough to matter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from kfp_lifecycle.artifacts.drift import Aspect, Decision, Finding
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
     count_categories,
     count_numbers,
@@ -22,42 +23,6 @@ from kfp_lifecycle.config.monitoring import Monitoring
 SCORE = "score"
 MISSING = "(missing)"
 
-Aspect = Literal["values", "missing"]
-Decision = Literal["retrain", "keep", "undecided"]
-
-
-@dataclass(frozen=True)
-class Input:
-    """A column that is compared: one of the model's inputs, or its score."""
-
-    name: str
-    type: Literal["numeric", "categorical"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the comparison of one column says.
-
-    Attributes:
-        column: Its name.
-        aspect: `values`: the values that are there; `missing`: how many are not.
-        test: The test behind the p-value.
-        p_value: Probability of a difference at least this large by chance alone.
-        corrected_p_value: The same, corrected by Holm for the number of comparisons.
-        distance: Jensen-Shannon distance, 0 to 1.
-        drifted: Whether both are beyond the rule's bounds.
-        sentence: What changed, in words.
-    """
-
-    column: str
-    aspect: Aspect
-    test: str
-    p_value: float
-    corrected_p_value: float
-    distance: float
-    drifted: bool
-    sentence: str
-
 
 @dataclass(frozen=True)
 class _Comparison:
@@ -69,7 +34,9 @@ class _Comparison:
     sentence: str
 
 
-def compare(reference: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Input], rule: Monitoring) -> list[Finding]:
+def compare(
+    reference: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Feature], rule: Monitoring
+) -> list[Finding]:
     """Compare every input and the score of two samples.
 
     The p-values take rows for independent. A numeric column is compared by its values where both samples have any, and
@@ -86,7 +53,7 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Inp
         The score's finding first, then those of the inputs in their order.
     """
     comparisons: list[_Comparison] = []
-    for column in [Input(SCORE, "numeric"), *inputs]:
+    for column in [Feature(SCORE, "numeric"), *inputs]:
         before, after = reference[column.name], current[column.name]
         if column.type == "categorical":
             comparisons.append(_compare_categories(column.name, "values", named(before), named(after)))

@@ -1,4 +1,4 @@
-"""Do two samples differ, by how much, and is that more than chance: plain formulas over arrays."""
+"""Two-sample tests and distances: do two samples differ, by how much, and is that more than chance."""
 
 from __future__ import annotations
 

@@ -23,5 +23,5 @@ def trigger_retraining(settings: dict, drift: Input[Artifact], request: Output[A
         from kfp_lifecycle.components.monitoring.trigger_retraining.request import announce, write_request
 
         content = write_request(trigger_retraining.given(settings), Path(drift.path), Path(request.path))
-        request.metadata.update({name: content[name] for name in ("reason", "command", "requested_at", "summary")})
+        request.metadata.update(content.metadata())
         print(announce(content))
