@@ -5,7 +5,7 @@ kfp reads their signatures at run time, so annotations here must not be postpone
 
 from kfp.dsl import Artifact, Output
 
-from kfp_lifecycle.compilation.component import LifecycleComponent, component
+from kfp_lifecycle.runtime.component import LifecycleComponent, component
 
 
 @component(environment="platform")

@@ -20,9 +20,9 @@ from kfp import compiler, dsl
 from benchmarks.empty_steps import STEPS
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from benchmarks.stopwatch import run_steps
-from kfp_lifecycle.compilation.component import LifecycleComponent
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.variables import STEP_VARIABLES
+from kfp_lifecycle.runtime.component import LifecycleComponent
 
 PROMISE = 1.5
 

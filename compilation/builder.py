@@ -11,14 +11,16 @@ from typing import Any
 from kfp import dsl, kubernetes
 from kfp.dsl import structures
 from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.python_component import PythonComponent
 
-from kfp_lifecycle.compilation.code import EXECUTOR, code_of, digest_of, standalone_archive, zipped
+from kfp_lifecycle.compilation.code import EXECUTOR, code_of, keep_code, standalone_archive, zipped
 from kfp_lifecycle.compilation.target import Target, current_target
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.runtime.code_version import CODE_VARIABLE
 from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.executor import CODE_INPUT
+from kfp_lifecycle.runtime.state_folder import state_folder
 
 # Unpacks the archive that is its last argument but the step's own, and runs it as if it were a file of its own.
 STANDALONE = (
@@ -72,7 +74,8 @@ def build(component: LifecycleComponent, target: Target) -> BaseComponent:
     container.command = command_of(component, target)
     container.args = ["--executor_input", "{{$}}", "--function_to_execute", component.name]
     container.env = variables_of(component, target) or None
-    return built
+    # Made anew, since it reads its inputs when it is made.
+    return PythonComponent(component_spec=specification, python_func=component.function)
 
 
 def command_of(component: LifecycleComponent, target: Target) -> list[str]:
@@ -90,7 +93,7 @@ def variables_of(component: LifecycleComponent, target: Target) -> dict[str, str
     variables = target.locations.as_variables(component.locations) if target.locations is not None else {}
     if target.name == "local":
         # Part of the cache's key: a change of a step's code runs it again, and what depends on it.
-        return {CODE_VARIABLE: digest_of(code_of(component))[:12]}
+        return {CODE_VARIABLE: keep_code(code_of(component), target.state or state_folder())}
     if component.records_origin:
         variables |= target.origin()
         # An artifact knows its own name.

@@ -16,7 +16,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from kfp_lifecycle.compilation.builder import build
 from kfp_lifecycle.compilation.pipeline import components
-from kfp_lifecycle.compilation.target import LOCAL
+from kfp_lifecycle.compilation.target import Target
 from kfp_lifecycle.runtime.component import LifecycleComponent
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def described(item: LifecycleComponent) -> Iterator[str]:
     yield f"Environment `{item.environment}`, {'cached' if item.cached else 'not cached'}.\n"
     yield "| | name | type | meaning |"
     yield "| --- | --- | --- | --- |"
-    yield from rows(build(item, LOCAL), documented)
+    yield from rows(build(item, Target("kubeflow", "image")), documented)
     yield ""
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import inspect
 import io
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -10,7 +12,7 @@ from pathlib import Path
 
 from kfp_lifecycle.environments.locks import HERE as LOCKS
 from kfp_lifecycle.environments.locks import lock_digest
-from kfp_lifecycle.runtime.closure import PACKAGE, ROOT, bare, module_closure
+from kfp_lifecycle.runtime.closure import PACKAGE, ROOT, bare, imported_names, module_closure
 from kfp_lifecycle.runtime.component import LifecycleComponent
 
 EXECUTOR = "kfp_lifecycle.runtime.executor"
@@ -31,7 +33,13 @@ def code_of(component: LifecycleComponent) -> dict[str, bytes]:
     roots = [component.module, EXECUTOR, *component.carries]
     roots += [SETTINGS] if component.reads else []
     roots += [LOCATIONS] if component.locations else []
-    files = module_closure(roots)
+    own: dict[str, bytes] = {}
+    if not component.module.startswith(f"{PACKAGE}."):
+        # Somebody else's component brings its one module along.
+        content = bare(Path(inspect.getfile(component.function)).read_bytes())
+        own[f"{component.module.replace('.', '/')}.py"] = content
+        roots += imported_names(ast.parse(content))
+    files = own | module_closure(roots)
     if "serving" in component.carries_locks:
         files[SERVING_LOCK] = (LOCKS / "serving.txt").read_bytes()
     return files
@@ -91,6 +99,17 @@ def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
         file.write_bytes(content)
     if not folder.is_dir():
         unfinished.rename(folder)
+
+
+def keep_code(files: Mapping[str, bytes], state: Path) -> str:
+    """Write a step's code into the state folder, where a local run imports it from.
+
+    Returns:
+        Its digest, by which it is found there.
+    """
+    digest = digest_of(files)[:12]
+    write_folder(files, state / "code" / digest)
+    return digest
 
 
 def library_digest() -> str:

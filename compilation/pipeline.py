@@ -12,7 +12,6 @@ from kfp.dsl.graph_component import GraphComponent
 
 from kfp_lifecycle.compilation.builder import build
 from kfp_lifecycle.compilation.code import (
-    code_of,
     digest_of,
     environment_archive,
     library_digest,
@@ -106,9 +105,6 @@ def compile_pipeline(
         here = configuration.model_copy(update={"source": source})
         uploads: list[Upload] = []
         built_for = _local_target(here, definitions, state)
-        for component in components_in(name, configuration):
-            files = code_of(component)
-            write_folder(files, state / "code" / digest_of(files)[:12])
     else:
         vehicle = vehicle or ("image" if image_registry else "artifact")
         if vehicle == "image" and not image_registry:
@@ -130,7 +126,7 @@ def _local_target(configuration: Configuration, definitions: Mapping[str, Mappin
         write_folder(files, folder)
         # A label query is a file.
         uris[name] = str(folder / next(iter(files)) if name == "label_query" else folder)
-    return replace(LOCAL, configuration=configuration, definitions=uris, imported={})
+    return replace(LOCAL, state=state, configuration=configuration, definitions=uris, imported={})
 
 
 def _cluster_target(
@@ -155,16 +151,16 @@ def _cluster_target(
     built_for = Target(
         target,
         vehicle,
-        image_registry,
-        library_digest(),
-        configuration,
-        Locations.model_validate(cluster.model_dump(include=set(Locations.model_fields))),
-        {upload.name: upload.uri for upload in uploads},
-        {upload.name.removeprefix("code-"): upload.uri for upload in code},
-        code_version(ROOT).variable(with_change=False),
+        image_registry=image_registry,
+        library_digest=library_digest(),
+        configuration=configuration,
+        locations=Locations.model_validate(cluster.model_dump(include=set(Locations.model_fields))),
+        definitions={upload.name: upload.uri for upload in uploads},
+        code={upload.name.removeprefix("code-"): upload.uri for upload in code},
+        code_version=code_version(ROOT).variable(with_change=False),
         # Vertex AI has no such things, and takes no pipeline that speaks of them.
-        kubeflow.secrets if kubeflow else {},
-        kubeflow.volumes if kubeflow else {},
+        secrets=kubeflow.secrets if kubeflow else {},
+        volumes=kubeflow.volumes if kubeflow else {},
     )
     return built_for, [*uploads, *code]
 
@@ -238,7 +234,8 @@ def compile_components(folder: Path, *, image_registry: str = "") -> list[Path]:
         image_registry: Registry and prefix of images that hold the library; without it each component has an input
             `code`, the archive of its environment.
     """
-    target = Target("kubeflow", "image" if image_registry else "artifact", image_registry, library_digest())
+    vehicle: Vehicle = "image" if image_registry else "artifact"
+    target = Target("kubeflow", vehicle, image_registry=image_registry, library_digest=library_digest())
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, component in components().items():

@@ -6,7 +6,8 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from kfp import dsl
@@ -33,6 +34,9 @@ class Target:
 
     name: TargetName
     vehicle: Vehicle = "folder"
+    _: KW_ONLY
+    state: Path | None = None
+    """Where a local run keeps the code of its steps; by default the state folder."""
     image_registry: str = ""
     """Registry and repository prefix of the environments' images, which hold the library (`image`)."""
     library_digest: str = ""

@@ -24,6 +24,7 @@ from kfp.dsl import Artifact
 from kfp.local import cache, status, subprocess_task_handler
 from kfp.local import config as kfp_config
 
+from kfp_lifecycle.compilation.code import EXECUTOR
 from kfp_lifecycle.compilation.target import LOCAL_IMAGE
 from kfp_lifecycle.environments.locks import environment_directory, interpreter, is_built, lock_digest
 from kfp_lifecycle.local.step_process import run_step
@@ -81,6 +82,11 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
 
     session: ClassVar[Session]
 
+    def validate_not_container_component(self, full_command: list[str]) -> None:
+        """kfp's subprocess runner knows its own executor in a command; here each task has the library's."""
+        if EXECUTOR not in full_command:
+            super().validate_not_container_component(full_command)
+
     def run(self) -> status.Status:
         """Run the task to its end.
 
@@ -95,7 +101,7 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         termination_log = scratch / "termination-log"
         try:
             code = run_step(
-                self._command(executor_input),
+                self._command(executor_input, scratch),
                 log,
                 {**self._variables(), "TMPDIR": str(scratch), "TERMINATION_LOG": str(termination_log)},
             )
@@ -121,7 +127,8 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
     def _interpreter(self) -> Path:
         image = LOCAL_IMAGE.match(self.image)
         if image is None:
-            raise EnvironmentMissing(f"{self.image} is no image of a local compilation: compile with --target local")
+            # Somebody else's lightweight component, among ours.
+            return interpreter("platform")
         environment, digest = image["environment"], image["digest"]
         # Tests run in an environment that holds the platform's and more, in the same place.
         if digest != lock_digest(environment) or not is_built(environment):
@@ -129,12 +136,19 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
             raise EnvironmentMissing(f"environment {environment} ({digest}) is not at {place}: run `make setup`")
         return interpreter(environment)
 
-    def _command(self, executor_input: dict[str, Any]) -> list[str]:
+    def _command(self, executor_input: dict[str, Any], scratch: Path) -> list[str]:
         """The task's own command, under the interpreter of its environment."""
         command = list(self.full_command)
         command[command.index("--executor_input") + 1] = json.dumps(self._with_failure(executor_input))
         # As a container's Python: nothing of the folder that the run was started in can be imported.
-        return [str(self._interpreter()), "-P", *command[1:]]
+        python = [str(self._interpreter()), "-P"]
+        if EXECUTOR in command:
+            return [*python, *command[1:]]
+        script = next(position for position, part in enumerate(command) if "ephemeral_component.py" in part)
+        program = scratch / "ephemeral_component.py"
+        program.write_text(command[script + 1], "utf-8")
+        executor = ["-m", "kfp.dsl.executor_main", "--component_module_path", str(program)]
+        return [*python, *executor, *command[script + 2 :]]
 
     def _with_failure(self, executor_input: dict[str, Any]) -> dict[str, Any]:
         """Tell an exit handler which step failed and why, as the clusters' backends do; kfp's local runner does not."""
@@ -150,7 +164,9 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         inherited = {name: value for name, value in os.environ.items() if name not in unwanted}
         # kfp imports what runs a step, and not what compiles one, whose libraries the environments do not have.
         own = {"PYTHONUNBUFFERED": "1", "_KFP_RUNTIME": "true"}
-        code = {"PYTHONPATH": str(self.session.code / self.env_vars[CODE_VARIABLE])}
+        code = {}
+        if CODE_VARIABLE in self.env_vars:
+            code["PYTHONPATH"] = str(self.session.code / self.env_vars[CODE_VARIABLE])
         if image := LOCAL_IMAGE.match(self.image):
             code |= {"LIFECYCLE_ENVIRONMENT": f"{image['environment']}-{image['digest']}"}
         return {**inherited, **own, **code, **self.session.variables, **self.env_vars}

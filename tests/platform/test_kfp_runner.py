@@ -12,66 +12,11 @@ from typing import Any
 
 import psutil
 import pytest
+from greeting_steps import crash, die, greet, outcome, sleep
 from kfp import compiler, dsl
-from kfp.dsl import Artifact, Metrics, Output, PipelineTaskFinalStatus
 
-from kfp_lifecycle.compilation.component import component
 from kfp_lifecycle.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
-
-
-@component(environment="platform")
-def greet(name: str, greeting: Output[Artifact], length: Output[Metrics]):
-    """Write a greeting, and its length, which is no file."""
-    import sys
-    from pathlib import Path
-
-    from kfp_lifecycle.runtime.contract import ContractViolation, step
-
-    with step(greeting):
-        if not name:
-            raise ContractViolation("greet needs a name; pass one with --name")
-        Path(greeting.path).write_text(f"hello {name}", "utf-8")
-        greeting.metadata.update(summary=name, interpreter=sys.executable)
-        length.log_metric("characters", len(name))
-
-
-@component(environment="platform")
-def crash(greeting: dsl.Input[Artifact]):
-    """Fail without words."""
-    import os
-
-    os._exit(7)
-
-
-@component(environment="platform")
-def sleep(greeting: dsl.Input[Artifact]):
-    """Say which processes this step is made of, and stay."""
-    import os
-    import subprocess
-
-    print("self", os.getpid())
-    print("child", subprocess.Popen(["sleep", "300"]).pid)
-    os.wait()
-
-
-@component(environment="platform")
-def die(greeting: dsl.Input[Artifact]):
-    """Start a process and be killed."""
-    import os
-    import signal
-    import subprocess
-
-    print("child", subprocess.Popen(["sleep", "300"]).pid)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-@component(environment="platform")
-def outcome(status: PipelineTaskFinalStatus, message: Output[Artifact]):
-    """Write how the run ended."""
-    import json
-    from pathlib import Path
-
-    Path(message.path).write_text(json.dumps([status.state, status.pipeline_task_name, status.error_message]))
+from kfp_lifecycle.runtime.state_folder import state_folder
 
 
 @dsl.pipeline(name="greeting")
@@ -121,7 +66,7 @@ def run(folder: Path, **arguments: Any) -> Observed:
     run_pipeline(
         compiled,
         arguments,
-        session=Session(observed, folder / "logs", folder / "scratch", {}),
+        session=Session(observed, folder / "logs", folder / "scratch", state_folder() / "code", {}),
         artifacts=folder / "artifacts",
         cache_root=folder / "cache",
         kfp_log=folder / "logs" / "kfp.log",
@@ -201,7 +146,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_kfp_runner import run
 run(Path({str(folder)!r}), name="Ada", sleep_after=True)
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, env=environment)
     log = folder / "logs" / "sleep.log"
     deadline = time.monotonic() + 60

@@ -10,6 +10,7 @@ from kfp_lifecycle.runtime.component import component
     reads=("deployment.model",),
     locations=("tracking_uri",),
     carries=["kfp_lifecycle.serving.server.server"],
+    carries_locks=["serving"],
     cached=False,
 )
 def register_model(

@@ -5,7 +5,7 @@ from kfp.dsl import Markdown, Output, PipelineTaskFinalStatus
 from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="platform", cached=False)
+@component(environment="platform", cached=False, standalone=True)
 def notify(
     status: PipelineTaskFinalStatus,
     message: Output[Markdown],

@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import json
 import sys
+import time
 import urllib.error
 import urllib.request
 from http.client import HTTPException, InvalidURL
 from urllib.parse import urlsplit
-
-import tenacity
 
 ATTEMPTS = 4
 TIMEOUT_SECONDS = 10.0
@@ -50,18 +49,18 @@ def deliver(
     Returns:
         Whether the receiver took it. When not, the log says why.
     """
-    attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(TryAgain),
-        stop=tenacity.stop_after_attempt(ATTEMPTS),
-        wait=tenacity.wait_exponential(multiplier=first_wait_seconds),
-        reraise=True,
-    )
-    try:
-        attempts(_post, text, webhook_url, timeout_seconds)
-    except Undelivered as failure:
-        print(f"The message was not delivered to the webhook: {failure}.", file=sys.stderr)
-        return False
-    return True
+    # An exit handler has nothing but Python and kfp (`standalone`), so no library does this.
+    for attempt in range(ATTEMPTS):
+        try:
+            _post(text, webhook_url, timeout_seconds)
+        except Undelivered as failure:
+            if isinstance(failure, TryAgain) and attempt + 1 < ATTEMPTS:
+                time.sleep(first_wait_seconds * 2**attempt)
+                continue
+            print(f"The message was not delivered to the webhook: {failure}.", file=sys.stderr)
+            return False
+        return True
+    return False
 
 
 def _post(text: str, webhook_url: str, timeout_seconds: float) -> None:
