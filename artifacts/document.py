@@ -80,4 +80,4 @@ class Document(Part):
     def schema_text(cls) -> str:
         """Its published JSON Schema."""
         schema: dict[str, Any] = cls.model_json_schema()
-        return json.dumps(schema, indent=1) + "\n"
+        return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"

@@ -22,6 +22,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.invented_project import write_project
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.components.training.train_model.training import train_model
 from kfp_lifecycle.runtime.side_process import side_process
 
@@ -82,10 +84,10 @@ def write_inputs(folder: Path, rows: int, replicates: int) -> None:
         "feature_version": "invented",
         "snapshots": DATES,
     }
-    (folder / "set" / "training_set.json").write_text(json.dumps(description), "utf-8")
+    TrainingSetDescription.model_validate(description).write(folder / "set")
     actionable = ["number_0", "number_7", "category_0"]
     write_project(folder, "key", {"bootstrap_replicates": replicates, "actionable": actionable})
-    (folder / "parameters.json").write_text('{"parameters": {}}', "utf-8")
+    Parameters(parameters={}).write(folder / "parameters.json")
     with side_process() as beside:
         train_model(folder, folder / "set", folder / "parameters.json", folder / "model", beside)
 

@@ -37,7 +37,7 @@ def write_project(
         "source": {"url": "file:///none", "format": "csv", "tables": {"ones": {"key": [key], "event_time": "seen"}}},
         "label": {"name": "event", "title": "does it", "horizon_days": 30},
         "features": {"service": "benchmark"},
-        "gate": {"rules": [{"metric": "performance.roc_auc", "at_least": 0.6}]},
+        "gate": {"rules": [{"metric": "performance.roc_auc", "min": 0.6}]},
         "deployment": {"model": "benchmark"},
         "evaluation": evaluation or {},
         "tuning": tuning or {},

@@ -5,13 +5,13 @@ python -m benchmarks.invented_rows FOLDER TRAINING_ROWS
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.modelling.dataset import TrainingSet
 
 SNAPSHOTS, FEATURES = {"train": 8, "validation": 2, "test": 2}, 26
@@ -38,7 +38,7 @@ def training_set(folder: Path, rows: int) -> TrainingSet:
         "feature_version": "invented",
         "snapshots": snapshots,
     }
-    (folder / "training_set.json").write_text(json.dumps(description), "utf-8")
+    TrainingSetDescription.model_validate(description).write(folder)
     return TrainingSet(folder)
 
 

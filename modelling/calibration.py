@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from kfp_lifecycle.artifacts.model import CalibrationRecord
 from kfp_lifecycle.config.training import Calibration as Method
 
 Floats = NDArray[np.float64]
@@ -50,18 +50,14 @@ class Calibration:
             return interpolated
         return score
 
-    def describe(self) -> dict[str, Any]:
-        """As JSON, for `model.json`."""
-        if self.method is Method.sigmoid:
-            return {"method": "sigmoid", "slope": self.slope, "intercept": self.intercept}
-        if self.method is Method.isotonic:
-            return {"method": "isotonic", "knots": self.knots}
-        return {"method": "none"}
+    def describe(self) -> CalibrationRecord:
+        """For the model's description."""
+        return CalibrationRecord(method=self.method, slope=self.slope, intercept=self.intercept, knots=self.knots)
 
     @classmethod
-    def read(cls, described: Mapping[str, Any]) -> Calibration:
-        """The calibration that `describe` wrote."""
-        return cls(**{**described, "method": Method(described["method"])})
+    def of(cls, record: CalibrationRecord) -> Calibration:
+        """The calibration that `describe` gave."""
+        return cls(record.method, record.slope, record.intercept, record.knots)
 
 
 def fit_calibration(

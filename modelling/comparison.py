@@ -1,4 +1,4 @@
-"""Two models beside each other: what the records say, and where the exported graphs differ."""
+"""Comparison of two models: what their descriptions say, and where the exported graphs differ."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors, without_password
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -48,7 +49,7 @@ def compare_models(first: Path, second: Path) -> dict[str, Any]:
         differs, also where the bytes are the same; `digest`: SHA-256 of the second's `model.onnx`.
     """
     files = [(folder / "model.onnx").read_bytes() for folder in (first, second)]
-    records = [json.loads((folder / "model.json").read_text("utf-8")) for folder in (first, second)]
+    records = [Model.read(folder).model_dump(mode="json") for folder in (first, second)]
     differences = [*record_differences(*records), *package_differences(first, second)]
     if files[0] != files[1]:
         graphs = [*graph_differences(*(onnx.load_model_from_string(content) for content in files))]

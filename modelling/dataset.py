@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.runtime.contract import ContractViolation
 
-DESCRIPTION_FILE = "training_set.json"
+DESCRIPTION_FILE = TrainingSetDescription.FILE
 FILES = ("train", "validation", "test")
 TIMESTAMP = "event_timestamp"
 # The simulation's true probability of the event, where a project's label query gives it.
@@ -56,17 +55,14 @@ class TrainingSet:
             ContractViolation: the folder holds no description, or one that names a feature twice or none.
         """
         self.folder = folder
-        file = folder / DESCRIPTION_FILE
-        if not file.is_file():
+        if not (folder / DESCRIPTION_FILE).is_file():
             raise ContractViolation(
                 f"{folder} holds no {DESCRIPTION_FILE}: it is no training set, or one that was not finished. "
                 "Run build_training_set again."
             )
-        self.description: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        self.entity: str = self.description["entity"]
-        self.label: str = self.description["label"]
-        self.features = [Feature(**feature) for feature in self.description["features"]]
-        self.sensitive: list[str] = self.description["sensitive"]
+        self.description = TrainingSetDescription.read(folder)
+        self.entity, self.label = self.description.entity, self.description.label
+        self.features, self.sensitive = self.description.features, self.description.sensitive
         names = [feature.name for feature in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or twice:
@@ -76,9 +72,7 @@ class TrainingSet:
     @property
     def views(self) -> dict[str, list[str]]:
         """The model's inputs by the feature view that gives them, as far as the description says."""
-        return {
-            view["view"]: [item["feature"] for item in view["features"]] for view in self.description.get("quality", [])
-        }
+        return {view.view: [item.feature for item in view.features] for view in self.description.quality}
 
     def part(self, name: str) -> Part:
         """Read and check `train`, `validation`, `calibration` or `test`.
@@ -120,19 +114,19 @@ class TrainingSet:
             entity=pd.factorize(frame[self.entity])[0].astype(np.int64),
         )
 
-    def trainable(self, names: Sequence[str], smallest_class: int) -> dict[str, Part]:
+    def trainable(self, names: Sequence[str], min_class_rows: int) -> dict[str, Part]:
         """Read the named parts, and refuse those that nothing can be learned from or measured on.
 
         Args:
             names: Which parts, as `part` knows them.
-            smallest_class: Rows that each class must have in each part.
+            min_class_rows: Rows that each class must have in each part.
 
         Raises:
             ContractViolation: as `part`; a class has too few rows; a feature has no value in a part.
         """
         parts = {name: self.part(name) for name in names}
         for name, part in parts.items():
-            _refuse_few_rows(part.label, name, self.label, smallest_class)
+            _refuse_few_rows(part.label, name, self.label, min_class_rows)
             for feature in self.features:
                 column = part.features[feature.name]
                 if (column.isna() if feature.type == "numeric" else column == "").all():
@@ -215,11 +209,11 @@ def _calibrates(frame: pd.DataFrame, entity: str) -> NDArray[np.bool_]:
     return side
 
 
-def _refuse_few_rows(label: NDArray[np.int8], part: str, name: str, smallest_class: int) -> None:
+def _refuse_few_rows(label: NDArray[np.int8], part: str, name: str, min_class_rows: int) -> None:
     positives = int(label.sum())
     for value, rows in ((1, positives), (0, len(label) - positives)):
-        if rows < smallest_class:
+        if rows < min_class_rows:
             raise ContractViolation(
-                f"{part} part: {rows:,} of {len(label):,} rows have {name} = {value}; training.smallest_class asks for "
-                f"{smallest_class:,}. Use more snapshots or entities, or lower training.smallest_class."
+                f"{part} part: {rows:,} of {len(label):,} rows have {name} = {value}; training.min_class_rows asks for "
+                f"{min_class_rows:,}. Use more snapshots or entities, or lower training.min_class_rows."
             )

@@ -5,7 +5,6 @@ It needs numpy and onnxruntime, and no pandas: the server's image has none to sp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, definition_settings
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -95,22 +95,15 @@ class ModelFolder:
         Raises:
             ContractViolation: the folder holds no complete model.
         """
-        missing = [name for name in ("model.json", "model.onnx") if not (folder / name).is_file()]
+        missing = [name for name in (Model.FILE, "model.onnx") if not (folder / name).is_file()]
         if missing:
             raise ContractViolation(
                 f"{folder} holds no complete model: {', '.join(missing)} is missing. Run train_model again, or give "
                 "the step a model that was approved."
             )
         self.folder = folder
-        try:
-            self.description: Mapping[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
-            self.features = [Feature(item["name"], item["type"]) for item in self.description["inputs"]]
-            self.threshold = float(self.description["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ContractViolation(
-                f"{folder} is not a model folder: model.json must name the model's inputs and its threshold "
-                f"({type(error).__name__}: {error}). Take the output of register_model."
-            ) from error
+        self.description = Model.read(folder)
+        self.features, self.threshold = self.description.inputs, self.description.threshold
 
     @cached_property
     def settings(self) -> Configuration:
@@ -119,7 +112,7 @@ class ModelFolder:
         Raises:
             ContractViolation: a section is missing or wrong.
         """
-        return definition_settings(self.description.get("settings", {}))
+        return definition_settings(self.description.settings)
 
     @property
     def feature_repo(self) -> Path:

@@ -1,18 +1,15 @@
-"""The champion: the model in production, as the registry knows it."""
+"""Champion: the model in production, as the registry's alias names it. The one place that reads it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.registry.tracking import connect, mlflow_errors, without_password
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 ALIAS = "champion"
-DESCRIPTION_FILE = "model.json"
 
 
 @dataclass(frozen=True)
@@ -58,21 +55,21 @@ class Champion:
                 ) from error
         return Path(fetched)
 
-    def description(self, destination: Path) -> Mapping[str, Any]:
-        """The content of the version's `model.json`, which is brought to `destination`.
+    def description(self, destination: Path) -> Model:
+        """The version's description alone, which is brought to `destination`.
 
         Raises:
-            ContractViolation: it cannot be brought here, or is not JSON.
+            ContractViolation: it cannot be brought here, or is damaged.
         """
-        file = self.fetch(destination, DESCRIPTION_FILE)
+        file = self.fetch(destination, Model.FILE)
         try:
-            content: Mapping[str, Any] = json.loads(file.read_text("utf-8"))
-        except ValueError as error:
+            return Model.read(file)
+        except ContractViolation as violation:
+            reason = str(violation).replace(str(file), Model.FILE)
             raise ContractViolation(
-                f"{DESCRIPTION_FILE} of {self.model} version {self.version} is not JSON ({error}). Its files in "
-                f"{self.source} are damaged: train and promote a model again."
-            ) from error
-        return content
+                f"{self.model} version {self.version}, which is in production, has damaged files in "
+                f"{without_password(self.source)}: {reason}"
+            ) from violation
 
 
 def find_champion(tracking_uri: str, model: str) -> Champion | None:

@@ -1,23 +1,23 @@
-"""What MLflow is told about a model after its training: what was measured of it, and what was decided."""
+"""MLflow record of a model's evaluation and of the verdict on it."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kfp_lifecycle.artifacts.evaluation import Evaluation, Metric
+from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.registry.tracking import mlflow_errors, without_password
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 EVALUATION_PATH = "evaluation"
-VERDICT_PATH = "verdict.json"
 # What one request may hold, how long a name and a tag may be: MLflow's own limits.
 MOST_METRICS, LONGEST_NAME, LONGEST_TAG = 1000, 250, 5000
 IN_WORDS = {"=": ":", "+": " and "}
@@ -51,7 +51,7 @@ def record_evaluation(
         if len(recorded_name(name) + ".high") <= LONGEST_NAME
     ]
     with _of_run(tracking_uri, run_id):
-        client.log_artifact(run_id, str(folder / "evaluation.json"), EVALUATION_PATH)
+        client.log_artifact(run_id, str(folder / Evaluation.FILE), EVALUATION_PATH)
         client.log_artifacts(run_id, str(folder / "plots"), f"{EVALUATION_PATH}/plots")
         for start in range(0, len(recorded), MOST_METRICS):
             client.log_batch(run_id, metrics=recorded[start : start + MOST_METRICS])
@@ -63,26 +63,22 @@ def recorded_name(name: str) -> str:
     return re.sub(r"[^\w.\- :]", lambda found: IN_WORDS.get(found[0], f"_{ord(found[0]):x}_"), name)
 
 
-def record_verdict(
-    client: MlflowClient, tracking_uri: str, run_id: str, decision: str, sentences: Sequence[str], verdict: str
-) -> None:
+def record_verdict(client: MlflowClient, tracking_uri: str, verdict: Verdict) -> None:
     """Record the artifact `verdict.json` and the tags `decision` and `verdict`, as a registered version has them.
 
     Args:
         client: Of `connect`.
         tracking_uri: Where it is connected to.
-        run_id: The run that trained the model.
-        decision: `approved` or `rejected`.
-        sentences: The verdict in words.
-        verdict: The verdict as JSON.
+        verdict: What was decided, and of which run's model.
 
     Raises:
         ContractViolation: the server is lost on the way or knows no such run.
     """
+    run_id = verdict.run_id
     with _of_run(tracking_uri, run_id):
-        client.log_text(run_id, verdict, VERDICT_PATH)
-        client.set_tag(run_id, "verdict", " ".join(sentences)[:LONGEST_TAG])
-        client.set_tag(run_id, "decision", decision)
+        client.log_text(run_id, verdict.text(), Verdict.FILE)
+        client.set_tag(run_id, "verdict", " ".join(verdict.sentences)[:LONGEST_TAG])
+        client.set_tag(run_id, "decision", verdict.decision)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
-"""What a search found, whoever searched."""
+"""Study: the trials of a hyperparameter search, whoever searched."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from kfp_lifecycle.artifacts.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,15 @@ class Study:
         """Those that gave no result."""
         return [trial for trial in self.trials if trial.reason is not None]
 
-    def describe(self) -> dict[str, Any]:
-        """As the `parameters` artifact."""
-        return {
-            "parameters": {**self.defaults, **self.best.parameters},
-            "trials": len(self.trials),
-            "best_value": self.best.value,
-            "default_value": self.default.value,
-            "folds": self.folds,
-        }
-
-
-def summarize(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a `parameters` artifact with these contents."""
-    figures = {name: found[name] for name in ("trials", "best_value", "default_value")}
-    return {**figures, "summary": f"AUC {found['best_value']:.3f}, default {found['default_value']:.3f}"}
+    def describe(self) -> Parameters:
+        """What was chosen, as the `parameters` artifact."""
+        return Parameters(
+            parameters={**self.defaults, **self.best.parameters},
+            trials=len(self.trials),
+            best_value=self.best.value,
+            default_value=self.default.value,
+            folds=self.folds,
+        )
 
 
 def show(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kfp_lifecycle.uncertainty.bootstrap import Metric
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.uncertainty.contributions import NORMAL_95, normal_interval, standard_error
 
 Floats = NDArray[np.float64]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kfp_lifecycle.artifacts.evaluation import Metric
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
@@ -15,20 +16,6 @@ Statistic = Callable[[Floats], Floats]
 LOW, HIGH = 0.025, 0.975
 # Numbers that one block of replicates may hold: memory does not grow with rows times replicates, and caches suffice.
 BLOCK = 1_000_000
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A measured value with its 95% interval and the number of rows behind it."""
-
-    value: float
-    low: float
-    high: float
-    rows: int
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
 
 
 class Bootstrap:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kfp_lifecycle.uncertainty.bootstrap import Metric
+from kfp_lifecycle.artifacts.evaluation import Metric
 
 Floats = NDArray[np.float64]
 

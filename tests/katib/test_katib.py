@@ -19,6 +19,7 @@ from kubeflow.katib import ApiClient, KatibClient, V1beta1Experiment
 from kubeflow.katib.utils.utils import FakeResponse
 from kubernetes.client import Configuration
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_with_katib import search as module
 from kfp_lifecycle.components.training.tune_with_katib.experiment import build_experiment
 from kfp_lifecycle.config.loading import load_configuration
@@ -68,8 +69,8 @@ class Place:
         return KatibClient(client_configuration=configuration, namespace=NAMESPACE)
 
     def search(self, folds: int = 2, training_set: str = "s3://bucket/set") -> dict[str, Any]:
-        default = {"parameters": {"max_iter": 30}, "default_value": self.default, "folds": ["a fold"] * folds}
-        (self.folder / "default").write_text(json.dumps(default), "utf-8")
+        default = Parameters(parameters={"max_iter": 30}, default_value=self.default, folds=["a fold"] * folds)
+        default.write(self.folder / "default")
         outputs = self.folder / "parameters", self.folder / "study.html"
         return module.search(
             load_configuration(self.folder), training_set, self.folder / "default", "image:1", *outputs, self.client()
@@ -172,7 +173,7 @@ class TestTheStep:
         place.configure(pruning=False)
         metadata = place.search()
         found = place.parameters
-        assert set(found) == {"parameters", "trials", "best_value", "default_value", "folds"}
+        assert set(found) == {"format", "parameters", "trials", "best_value", "default_value", "folds"}
         assert found["trials"] == metadata["trials"] == 7
         assert found["parameters"]["quality"] == pytest.approx(found["best_value"])
         assert ("depth" in found["parameters"]) == (found["parameters"]["kind"] == "deep")
@@ -340,8 +341,8 @@ search.search(settings, "s3://bucket/set", place / "default", "image:1", place /
 
 def start_step(place: Place) -> subprocess.Popen[bytes]:
     """The step in a process of its own."""
-    default = {"parameters": {"max_iter": 30}, "default_value": 0.01, "folds": ["a fold"] * 2}
-    (place.folder / "default").write_text(json.dumps(default), "utf-8")
+    default = Parameters(parameters={"max_iter": 30}, default_value=0.01, folds=["a fold"] * 2)
+    default.write(place.folder / "default")
     address = f"http://127.0.0.1:{place.server.server_address[1]}"
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen([sys.executable, "-c", STEP, str(place.folder), address, NAMESPACE], env=variables)

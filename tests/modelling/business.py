@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.config.locations import Locations
 from tests.projects import save_locations
 
@@ -76,7 +76,7 @@ def write_training_set(
         "positives": positives,
         "as_of": "2025-08-01T00:00:00+00:00",
     }
-    (folder / "training_set.json").write_text(json.dumps(description), "utf-8")
+    TrainingSetDescription.model_validate(description).write(folder)
     write_definitions(folder)
     return folder
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
 from tests.modelling.business import write_project, write_training_set
 from tests.modelling.evaluated import evaluate
@@ -61,7 +62,7 @@ class Candidate:
 
     def train(self, name: str, parameters: dict[str, Any]) -> None:
         """Write the model artifact `name`."""
-        (self.place / "parameters").write_text(json.dumps({"parameters": parameters}), "utf-8")
+        Parameters(parameters=parameters).write(self.place / "parameters")
         train_model(self.project, self.training_set, self.place / "parameters", self.place / name)
 
     def evaluate(self, name: str) -> None:

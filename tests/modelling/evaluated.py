@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.components.evaluation.evaluate_model import evaluation
 from tests.modelling.business import write_definitions, write_project
 from tests.modelling.trained import train_model
@@ -26,10 +28,10 @@ def train_and_evaluate(folder: Path, description: Mapping[str, Any]) -> dict[str
         folder: Where all is kept; `set` holds the parts of the training set.
         description: What training_set.json is to say.
     """
-    (folder / "set" / "training_set.json").write_text(json.dumps(description), "utf-8")
+    TrainingSetDescription.model_validate(description).write(folder / "set")
     write_definitions(folder / "set")
     project = write_project(folder / "project", folder / "state")
-    (folder / "parameters.json").write_text('{"parameters": {}}', "utf-8")
+    Parameters(parameters={}).write(folder / "parameters.json")
     train_model(project, folder / "set", folder / "parameters.json", folder / "model")
     evaluate(project, folder / "set", folder / "model", folder / "evaluation")
     found: dict[str, Any] = json.loads((folder / "evaluation" / "evaluation.json").read_text("utf-8"))

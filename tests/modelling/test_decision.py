@@ -15,6 +15,7 @@ import pytest
 import yaml
 from mlflow.artifacts import load_dict
 
+from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.components.deployment.promote_model.promotion import promote
 from kfp_lifecycle.components.deployment.register_model.registration import register
 from kfp_lifecycle.registry.tracking import connect
@@ -160,7 +161,10 @@ def test_an_approved_model_is_registered_with_its_verdict_and_its_successor_is_h
         assert (folder / "code" / "kfp_lifecycle" / "serving" / "server" / "server.py").is_file()
         assert not list(folder.rglob("*.joblib"))
 
-        (place / "deployment").write_text('{"model": "leaving", "version": "1"}', "utf-8")
+        released = Deployment(
+            model="leaving", version="1", previous_version=None, strategy="canary", url="http://here", grpc=""
+        )
+        released.write(place / "deployment")
         promote(read_project(good.project).locations, place / "deployment", place / "champion")
         again = good.decide()
         assert again["decision"] == "rejected"

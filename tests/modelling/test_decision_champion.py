@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from onnx import helper
 
+from kfp_lifecycle.artifacts.verdict import Verdict, Window
 from kfp_lifecycle.components.evaluation.decide_promotion.comparison import Contest, Scored
-from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Verdict, Window
 from kfp_lifecycle.components.evaluation.decide_promotion.windows import Rows
 from kfp_lifecycle.config.gate import Compared
 from kfp_lifecycle.config.loading import load_configuration
@@ -24,6 +24,7 @@ from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import DATES, write_project
 from tests.modelling.candidates import Candidate
+from tests.modelling.verdicts import verdict as a_verdict
 from tests.projects import keep_records_at
 from tests.registered import make_champion
 
@@ -56,7 +57,7 @@ class Arena:
         folder = self.place / f"champion-{next(self.numbers)}"
         shutil.copytree(self.good.place / model, folder)
         if snapshots:
-            (folder / "verdict.json").write_text(json.dumps({"snapshots": snapshots}), "utf-8")
+            a_verdict(snapshots=snapshots).write(folder)
         if change:
             change(folder)
         return make_champion(folder, self.uri, "leaving")
@@ -207,15 +208,16 @@ class TestVerdicts:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda file: file.unlink(), "holds no evaluation.json"),
-        (lambda file: file.write_text('{"run_id": "x"', "utf-8"), "is no evaluation"),
-        (lambda file: file.write_text('{"run_id": "x", "notes": []}', "utf-8"), "is no evaluation"),
+        (lambda file: file.unlink(), r"evaluation.json cannot be read \(No such file"),
+        (lambda file: file.write_text('{"run_id": "x"', "utf-8"), "evaluation.json cannot be read"),
+        (lambda file: rewrite(file, metrics=None), "evaluation.json: metrics: Input should be a valid dictionary"),
+        (lambda file: rewrite(file, format=2), "is of format 2, and this step reads 1"),
         (
-            lambda file: file.write_text('{"run_id": "another", "metrics": {}, "notes": []}', "utf-8"),
+            lambda file: rewrite(file, run_id="another"),
             "is of the model of run another, but the candidate is that of run",
         ),
     ],
-    ids=["missing", "damaged", "not whole", "of another run"],
+    ids=["missing", "damaged", "not whole", "of another format", "of another run"],
 )
 def test_what_is_no_evaluation_of_the_candidate_stops_the_step_before_anything_is_written(
     good: Candidate, tmp_path: Path, damage: Callable[[Path], None], words: str
@@ -241,7 +243,10 @@ def test_a_registry_that_is_down_stops_the_step_and_is_named_without_its_passwor
 
 
 def describe(folder: Path, **values: Any) -> None:
-    file = folder / "model.json"
+    rewrite(folder / "model.json", **values)
+
+
+def rewrite(file: Path, **values: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **values}), "utf-8")
 
 

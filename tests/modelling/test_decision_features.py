@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.evaluation.decide_promotion.comparison import compare
 from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import Incumbent
 from kfp_lifecycle.components.features.build_training_set.training_set import build
@@ -62,7 +63,7 @@ def train(place: Path, tables: Path, tracking_uri: str, sql: str) -> None:
     keep_records_at(project, tracking_uri)
     given = read_project(project)
     build(given.settings, given.locations, given.feature_repo, given.label_query, tables, place / "set")
-    (place / "parameters.json").write_text('{"parameters": {"max_iter": 15, "min_samples_leaf": 5}}', "utf-8")
+    Parameters(parameters={"max_iter": 15, "min_samples_leaf": 5}).write(place / "parameters.json")
     train_model(project, place / "set", place / "parameters.json", place / "model")
 
 

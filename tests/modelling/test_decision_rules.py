@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge
 from kfp_lifecycle.components.evaluation.decide_promotion.promotion import tell
-from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Verdict, json_schema
 from kfp_lifecycle.config.gate import Champion, GateRule
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {
@@ -114,14 +114,14 @@ def test_what_no_comparison_can_measure_is_refused_when_the_project_is_read() ->
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:
-    published = json.loads((ROOT / "docs" / "verdict.schema.json").read_text("utf-8"))
-    assert published == json_schema(), (
-        "run: python -m kfp_lifecycle.components.evaluation.decide_promotion.verdict > docs/verdict.schema.json"
+    published = (ROOT / "docs" / "verdict.schema.json").read_text("utf-8")
+    assert published == Verdict.schema_text(), (
+        "run: python -m kfp_lifecycle.artifacts.verdict > docs/verdict.schema.json"
     )
 
 
 def test_every_part_of_the_schema_is_explained() -> None:
-    schema = json_schema()
+    schema = json.loads(Verdict.schema_text())
     parts = {"Verdict": schema, **{name: part for name, part in schema["$defs"].items() if "properties" in part}}
     for name, part in parts.items():
         for field, description in part["properties"].items():

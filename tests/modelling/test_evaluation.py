@@ -17,6 +17,7 @@ import pytest
 from mlflow.utils.validation import path_not_unique, validate_param_and_metric_name
 from sklearn import metrics
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import Evaluation
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.registry.evaluation_record import record_verdict, recorded_name
@@ -25,6 +26,7 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set
 from tests.modelling.evaluated import evaluate
 from tests.modelling.trained import train_model
+from tests.modelling.verdicts import verdict
 from tests.projects import load_locations, save_locations
 
 pytestmark = pytest.mark.slow
@@ -53,7 +55,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
     folder = tmp_path_factory.mktemp("evaluated")
     project = write_project(folder / "project", folder / "state", evaluation=SETTINGS)
     training_set = write_training_set(folder / "set", rows=600)
-    (folder / "parameters").write_text('{"parameters": {"max_iter": 20}}', "utf-8")
+    Parameters(parameters={"max_iter": 20}).write(folder / "parameters")
     train_model(project, training_set, folder / "parameters", folder / "model")
     found = evaluate(project, training_set, folder / "model", folder / "evaluation")
     return Evaluated(project, training_set, folder / "model", folder / "evaluation", found)
@@ -85,9 +87,7 @@ def kept_at(evaluated: Evaluated, tracking_uri: str, folder: Path) -> Path:
 
 def changed_test_part(evaluated: Evaluated, folder: Path, change: Any) -> Path:
     """A copy of the training set whose test part `change` made another."""
-    folder.mkdir()
-    for file in evaluated.training_set.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(evaluated.training_set, folder)
     change(pd.read_parquet(folder / "test.parquet")).to_parquet(folder / "test.parquet", index=False)
     return folder
 
@@ -187,7 +187,7 @@ class TestTheRecord:
     def test_a_run_that_was_deleted_is_named_with_the_remedy(self, evaluated: Evaluated, tmp_path: Path) -> None:
         uri = f"sqlite:///{evaluated.project.parent / 'state' / 'mlflow.db'}"
         with pytest.raises(ContractViolation, match=r"has no run 0123, which trained this model.*train again"):
-            record_verdict(connect(uri), uri, "0123", "rejected", ["Rejected."], "{}")
+            record_verdict(connect(uri), uri, verdict(run_id="0123"))
 
 
 class TestBadInput:

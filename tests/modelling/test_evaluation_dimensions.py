@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import examine_calibration
 from kfp_lifecycle.components.evaluation.evaluate_model.decision_changes import examine_decision_changes
@@ -29,7 +30,7 @@ from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.modelling.calibration import Calibration
 from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, Metric
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap
 
 pytestmark = pytest.mark.slow
 
@@ -101,8 +102,8 @@ class TestPerformance:
         difference = found.metrics["performance.roc_auc"].value - found.metrics["performance.logistic_roc_auc"].value
         assert gain.value == pytest.approx(difference)
         assert 0 < gain.low < gain.value < gain.high
-        table = next(table for table in found.sections if "baselines" in table["title"])
-        assert table["columns"] == ["metric", "model", "dummy", "logistic"]
+        table = next(table for table in found.sections if "baselines" in table.title)
+        assert table.columns == ["metric", "model", "dummy", "logistic"]
 
     def test_says_what_is_undefined_and_gives_no_number(self) -> None:
         sample = sample_of(lambda feed: 0.2 + 0 * feed["x"], {"x": normal(200)}, threshold=1.0)
@@ -163,8 +164,8 @@ class TestFairness:
         assert any(note.startswith("gender=c has") and "neither passes nor fails" in note for note in found.notes)
         assert any(note.startswith("2 of 6 groups by gender+region have fewer rows") for note in found.notes)
         assert "fairness.selection_rate.gender=c" not in found.metrics
-        table = next(table for table in found.sections if table["title"] == "Decisions by gender")
-        assert [row[-1] for row in table["rows"]] == ["yes", "yes", "too small"]
+        table = next(table for table in found.sections if table.title == "Decisions by gender")
+        assert [row[-1] for row in table.rows] == ["yes", "yes", "too small"]
 
     def test_says_that_nothing_was_measured_where_no_two_groups_are_large_enough(self) -> None:
         found = examine_fairness(self.sample(rows=150))
@@ -211,8 +212,8 @@ class TestFairness:
             sample_of(lambda feed: logistic(feed["x"]), {"x": normal(1000)}, None, {"code": values})
         )
         assert found.notes[0].startswith("code has 201 values: the 100 most frequent")
-        table = next(table for table in found.sections if table["title"] == "Decisions by code")
-        assert len(table["rows"]) == 101
+        table = next(table for table in found.sections if table.title == "Decisions by code")
+        assert len(table.rows) == 101
 
 
 class TestSlices:
@@ -335,8 +336,8 @@ class TestDecisionChanges:
         # x is uniform and the decision turns at a half: the tenth nearest to it, but for the grid, is within a tenth.
         assert found.metrics["robustness.decisions_changed_by_little"].value == pytest.approx(0.15, abs=0.1)
         table = found.sections[0]
-        assert [row[3] for row in table["rows"]] == sorted(row[3] for row in table["rows"])
-        assert all(row[2].startswith("x ") for row in table["rows"])
+        assert [row[3] for row in table.rows] == sorted(row[3] for row in table.rows)
+        assert all(row[2].startswith("x ") for row in table.rows)
 
     def test_what_the_decision_does_not_rest_on_changes_nothing(self) -> None:
         sample = self.sample(actionable=["y"])

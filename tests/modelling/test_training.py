@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import CalibrationRecord
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.train_model.importance import feature_importance
 from kfp_lifecycle.components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
 from kfp_lifecycle.config.training import Calibration as Method
@@ -55,9 +56,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
 
 
 def parameters_file(folder: Path, **parameters: Any) -> Path:
-    file = folder / "parameters.json"
-    file.write_text(json.dumps({"parameters": parameters}), "utf-8")
-    return file
+    return Parameters(parameters=parameters).write(folder / "parameters.json")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +199,7 @@ def test_calibration_mends_an_overconfident_score() -> None:
 def test_a_calibration_survives_being_written(method: Method) -> None:
     score = np.linspace(0, 1, 200)
     fitted = fit_calibration(method, score, (score > 0.4).astype(np.int8))
-    read = Calibration.read(json.loads(json.dumps(fitted.describe())))
+    read = Calibration.of(CalibrationRecord.model_validate_json(fitted.describe().model_dump_json()))
     assert (read.apply(score) == fitted.apply(score)).all()
 
 
@@ -315,17 +314,16 @@ def test_the_feature_that_decides_is_found_by_shuffling_and_by_gain(
 ) -> None:
     model = fit_model(training_set, Training(estimator=estimator), parameters)
     found = feature_importance(model.pipeline, training_set.features, model.parts["test"], seed=0)
-    assert found[0]["feature"] == "days_away"
-    assert max(found, key=lambda item: item["gain"])["feature"] == "days_away"
-    assert sum(item["gain"] for item in found) == pytest.approx(1)
+    assert found[0].feature == "days_away"
+    assert max(found, key=lambda item: item.gain or 0).feature == "days_away"
+    assert sum(item.gain or 0 for item in found) == pytest.approx(1)
 
 
 def test_the_loss_by_shuffling_is_scikit_learns(training_set: TrainingSet) -> None:
     model = fit_model(training_set, Training(), {"max_iter": 20})
     part = training_set.part("test")
     ours = {
-        item["feature"]: item["value"]
-        for item in feature_importance(model.pipeline, training_set.features, part, seed=0)
+        item.feature: item.value for item in feature_importance(model.pipeline, training_set.features, part, seed=0)
     }
     theirs = permutation_importance(
         model.pipeline, part.features, part.label, scoring="roc_auc", n_repeats=5, random_state=0
@@ -339,8 +337,8 @@ def test_a_model_folder_holds_all_that_serving_and_monitoring_need(tmp_path: Pat
     metadata = train_model(project, folder, parameters_file(tmp_path, max_iter=20), tmp_path / "model")
     model = ModelFolder(tmp_path / "model")
     assert [item.name for item in model.features] == [item["name"] for item in FEATURES]
-    assert set(model.description["baseline_auc"]) == {"dummy", "logistic"}
-    assert model.description["importance"][0]["feature"] == "days_away"
+    assert set(model.description.baseline_auc) == {"dummy", "logistic"}
+    assert model.description.importance[0].feature == "days_away"
     reference = pd.read_parquet(tmp_path / "model" / "baseline" / "reference.parquet")
     assert np.allclose(model.scorer().score(reference), reference.score)
     assert (tmp_path / "model" / "feature_repo" / "features.py").is_file()

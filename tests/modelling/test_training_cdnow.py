@@ -59,7 +59,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
 
 
 def test_the_projects_model_is_as_good_as_is_known_to_be_possible(training_set: TrainingSet) -> None:
-    assert training_set.description["snapshots"] == {
+    assert training_set.description.snapshots == {
         "train": ["1997-07-04"],
         "validation": ["1997-10-02"],
         "test": list(CEILING),

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.deployment.register_model.registration import register
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.comparison import compare_models
@@ -29,15 +30,14 @@ from tests.modelling.business import write_project, write_training_set
 from tests.modelling.evaluated import evaluate
 from tests.modelling.mlflow_server import mlflow_server
 from tests.modelling.trained import fit_model, train_model
+from tests.modelling.verdicts import verdict
 from tests.projects import keep_records_at, read_project
 
 pytestmark = pytest.mark.slow
 
 
 def parameters_file(folder: Path, **parameters: Any) -> Path:
-    file = folder / "parameters.json"
-    file.write_text(json.dumps({"parameters": parameters}), "utf-8")
-    return file
+    return Parameters(parameters=parameters).write(folder / "parameters.json")
 
 
 def requests_of(state: Path) -> list[str]:
@@ -280,16 +280,14 @@ def test_a_registration_cut_off_anywhere_names_nothing_and_can_be_done_again(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     project, server = trained / "remote-project", trained / "server"
-    run_id = ModelFolder(trained / "recorded").description["run_id"]
-    verdict = tmp_path / "verdict.json"
-    content = {"decision": "approved", "model": "leaving", "run_id": run_id, "sentences": ["All thresholds are met."]}
-    verdict.write_text(json.dumps(content), "utf-8")
+    run_id = ModelFolder(trained / "recorded").description.run_id
+    approval = verdict(run_id=run_id).write(tmp_path / "verdict.json")
 
     def attempt(state: Path, dies_at: int = 0) -> None:
         with mlflow_server(state, dies_at) as uri:
             keep_records_at(project, uri)
             given = read_project(project)
-            register(given.settings, given.locations, trained / "recorded", verdict, tmp_path / "registered")
+            register(given.settings, given.locations, trained / "recorded", approval, tmp_path / "registered")
 
     # Of the same port, as no two serve at once.
     rehearsal = Path(shutil.copytree(server, tmp_path / "rehearsal"))
@@ -306,4 +304,4 @@ def test_a_registration_cut_off_anywhere_names_nothing_and_can_be_done_again(
     with mlflow_server(server) as uri:
         (version,) = connect(uri).search_model_versions("name='leaving'")
         assert connect(uri).get_model_version_by_alias("leaving", "candidate").version == version.version
-    assert ModelFolder(tmp_path / "registered").description["version"] == str(version.version)
+    assert ModelFolder(tmp_path / "registered").description.version == str(version.version)

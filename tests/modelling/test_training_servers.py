@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,14 @@ from urllib.parse import quote
 import boto3
 import pytest
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.deployment.register_model.registration import register
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set
 from tests.modelling.trained import train_model
+from tests.modelling.verdicts import verdict
 from tests.projects import keep_records_at, read_project
 from tests.servers import PASSWORD, Server, object_store, postgresql, running
 
@@ -51,7 +52,7 @@ def project_at(tmp_path: Path, tracking_uri: str) -> tuple[Path, Path, Path]:
     """A project that keeps its records there, a training set and parameters."""
     project = write_project(tmp_path / "project", tmp_path / "state")
     keep_records_at(project, tracking_uri)
-    (tmp_path / "parameters").write_text(json.dumps({"parameters": {"max_iter": 5}}), "utf-8")
+    Parameters(parameters={"max_iter": 5}).write(tmp_path / "parameters")
     return project, write_training_set(tmp_path / "set", rows=300), tmp_path / "parameters"
 
 
@@ -72,12 +73,10 @@ def test_a_model_is_recorded_in_postgresql_its_files_in_s3_and_a_version_made(
     assert kept["model.onnx"].get()["Body"].read() == (tmp_path / "model" / "model.onnx").read_bytes()
     assert not [key for key in kept if key.endswith(".joblib")]
 
-    verdict = tmp_path / "verdict.json"
-    content = {"decision": "approved", "model": "leaving", "run_id": metadata["run_id"], "sentences": ["Approved."]}
-    verdict.write_text(json.dumps(content), "utf-8")
+    approval = verdict(run_id=metadata["run_id"]).write(tmp_path / "verdict.json")
     given = read_project(project)
-    register(given.settings, given.locations, tmp_path / "model", verdict, tmp_path / "registered")
-    version = ModelFolder(tmp_path / "registered").description["version"]
+    register(given.settings, given.locations, tmp_path / "model", approval, tmp_path / "registered")
+    version = ModelFolder(tmp_path / "registered").description.version
     assert str(client.get_model_version_by_alias("leaving", "candidate").version) == version
 
 

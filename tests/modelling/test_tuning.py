@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ import pandas as pd
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_hyperparameters import search as step
 from kfp_lifecycle.components.training.tune_hyperparameters.judging import Outcome, Setting
 from kfp_lifecycle.components.training.tune_hyperparameters.study_store import kept_study, study_name
@@ -130,7 +130,7 @@ class TestSearch:
     def test_only_bad_choices_leave_the_default(self, folds: list[Fold]) -> None:
         useless = {"max_iter": {"type": "categorical", "choices": [1]}}
         trials = searched(folds, trials=3, space=useless)
-        assert Study(trials, TRAINING.parameters, []).describe()["parameters"] == TRAINING.parameters
+        assert Study(trials, TRAINING.parameters, []).describe().parameters == TRAINING.parameters
 
     def test_the_same_seed_tries_the_same_on_any_number_of_cores(self, folds: list[Fold]) -> None:
         one, three = (searched(folds, trials=10, cores=cores) for cores in (1, 3))
@@ -374,9 +374,9 @@ class TestTheStep:
         project = write_project(tmp_path / "project", tmp_path / "state", label={"horizon_days": 28})
         folder = write_training_set(tmp_path / "set", rows=300)
         metadata = search(project, folder, tmp_path / "parameters", tmp_path / "study.html")
-        found = json.loads((tmp_path / "parameters").read_text("utf-8"))
-        assert found["best_value"] >= found["default_value"]
-        assert metadata["trials"] == found["trials"] == 3
+        found = Parameters.read(tmp_path / "parameters")
+        assert (found.best_value or 0) >= (found.default_value or 1)
+        assert metadata["trials"] == found.trials == 3
         page = (tmp_path / "study.html").read_text("utf-8")
         assert page.count("<svg") == 2
         assert "learning_rate" in page
@@ -385,8 +385,7 @@ class TestTheStep:
     def test_without_an_engine_the_defaults_pass_through_untried(self, tmp_path: Path) -> None:
         project = write_project(tmp_path / "project", tmp_path / "state", tuning={"engine": "none"})
         metadata = search(project, tmp_path / "no set", tmp_path / "parameters", tmp_path / "study.html")
-        found = json.loads((tmp_path / "parameters").read_text("utf-8"))
-        assert found == {"parameters": {"max_iter": 30}, "trials": 0, "best_value": None, "default_value": None}
+        assert Parameters.read(tmp_path / "parameters") == Parameters(parameters={"max_iter": 30})
         assert metadata["trials"] == 0
 
     def test_for_katib_the_default_alone_is_tried(self, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from html_page import Page
 from jsonschema import Draft202012Validator
 from kfp.dsl import HTML, Artifact, Model
 
-from kfp_lifecycle.components.evaluation.decide_promotion.verdict import ChampionOutcome, Comparison, Verdict, Window
+from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Comparison, Verdict, Window
 from kfp_lifecycle.components.evaluation.report_verdict.component import report_verdict
 from kfp_lifecycle.components.evaluation.report_verdict.page import write_verdict_page
 from kfp_lifecycle.config.loading import parse_configuration

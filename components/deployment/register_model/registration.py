@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.environments import locks
@@ -40,24 +40,24 @@ def register(
         ContractViolation: the model is not approved, or the registry cannot be reached. Nothing is left at
             `destination` then.
     """
-    verdict = json.loads(verdict_file.read_text("utf-8"))
-    if verdict["decision"] != "approved":
+    verdict = Verdict.read(verdict_file)
+    if verdict.decision != "approved":
         raise ContractViolation(
-            f"{verdict['model']} was {verdict['decision']} and cannot be registered. {verdict['sentences'][0]}"
+            f"{verdict.model} was {verdict.decision} and cannot be registered. {verdict.sentences[0]}"
         )
     model = ModelFolder(approved)
-    run_id = model.description["run_id"]
-    if verdict["run_id"] != run_id:
+    run_id = model.description.run_id
+    if verdict.run_id != run_id:
         raise ContractViolation(
-            f"The verdict is about the model of run {verdict['run_id']}, but the folder holds that of run {run_id}. "
+            f"The verdict is about the model of run {verdict.run_id}, but the folder holds that of run {run_id}. "
             "Register the model that was approved."
         )
     name, tracking_uri = settings.deployment.model, locations.tracking_uri
     tags = {
-        "decision": verdict["decision"],
-        "verdict": " ".join(verdict["sentences"])[:5000],
-        "feature_version": model.description["feature_version"],
-        "data_version": model.description["data_version"],
+        "decision": verdict.decision,
+        "verdict": " ".join(verdict.sentences)[:5000],
+        "feature_version": model.description.feature_version,
+        "data_version": model.description.origin.data.version,
         "run_id": run_id,
     }
     with complete_folder(destination) as folder:
@@ -68,8 +68,7 @@ def register(
         # A version is made when its files are there, and named last: a server that dies leaves nothing to be served.
         store_files(tracking_uri, run_id, folder)
         version = create_version(tracking_uri, name, run_id, tags)
-        described = folder / "model.json"
-        described.write_text(json.dumps({**model.description, "version": version}, indent=2), "utf-8")
+        described = model.description.model_copy(update={"version": version}).write(folder)
         store_files(tracking_uri, run_id, described)
         set_alias(tracking_uri, name, version, CANDIDATE)
     return {"model": name, "version": version, "run_id": run_id, "summary": f"version {version}"}

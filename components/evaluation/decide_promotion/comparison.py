@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Comparison
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import number
 from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import Incumbent
-from kfp_lifecycle.components.evaluation.decide_promotion.verdict import ChampionOutcome, Comparison
 from kfp_lifecycle.components.evaluation.decide_promotion.windows import Rows, champions_rows, newest_rows
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.gate import Champion as Rule

@@ -57,9 +57,16 @@ def decide_promotion(
     with step(verdict, approved_model):
         from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
 
-        given, located = decide_promotion.given(settings), decide_promotion.located()
-        inputs = [Path(item.path) for item in (validated, training_set, model, evaluation)]
-        decided = decide(given, located, *inputs, Path(verdict.path), Path(approved_model.path))
+        decided = decide(
+            decide_promotion.given(settings),
+            decide_promotion.located(),
+            Path(validated.path),
+            Path(training_set.path),
+            Path(model.path),
+            Path(evaluation.path),
+            Path(verdict.path),
+            Path(approved_model.path),
+        )
         verdict.metadata.update(decided)
         approved_model.metadata.update(decided)
     return str(decided["decision"])

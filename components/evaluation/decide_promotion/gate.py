@@ -6,9 +6,9 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Judgement
+from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.verdict import Judgement
 from kfp_lifecycle.config.gate import Bound, GateRule, Unmeasured
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 
 def judge(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -> Judgement:

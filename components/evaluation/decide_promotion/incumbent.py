@@ -1,26 +1,21 @@
-"""The champion, brought here and asked."""
+"""Champion model, fetched and asked to score the candidate's rows."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.champion import Champion
 from kfp_lifecycle.runtime.contract import ContractViolation
-
-# The verdict that let a model into production travels with it under this name.
-VERDICT_FILE = "verdict.json"
 
 
 class Incumbent:
@@ -55,9 +50,11 @@ class Incumbent:
         folder = champion.fetch(place)
         try:
             self.model = ModelFolder(folder)
-            self._version = self.model.description["feature_version"]
+            self._version = self.model.description.feature_version
             self.threshold = self.model.threshold
-            self.snapshots = _snapshots(folder)
+            # The verdict that approved a model travels with it.
+            judged = (folder / Verdict.FILE).is_file()
+            self.snapshots = Verdict.read(folder).snapshots if judged else []
             self.scorer = self.model.scorer()
         except ContractViolation as violation:
             # Where they were brought to says nothing to a reader.
@@ -76,7 +73,7 @@ class Incumbent:
     @property
     def _has_other_features(self) -> bool:
         """Whether features of the same name may be other numbers in the candidate's training set."""
-        return bool(self._version != self._training_set.description["feature_version"])
+        return bool(self._version != self._training_set.description.feature_version)
 
     def score(self, frame: pd.DataFrame) -> NDArray[np.float32]:
         """The event's probability for rows of the candidate's training set, shape (n,), each in [0, 1].
@@ -99,16 +96,8 @@ class Incumbent:
         try:
             return earlier_features(self.model, frame, self._training_set, self._validated, self._tables)
         except (ContractViolation, ConfigurationError) as error:
-            current = self._training_set.description["feature_version"]
+            current = self._training_set.description.feature_version
             raise ContractViolation(
                 f"its features are of version {self._version}, those of the training set of version {current}, and by "
                 f"its own definitions they cannot be computed from today's tables: {error}"
             ) from error
-
-
-def _snapshots(folder: Path) -> list[str]:
-    file = folder / VERDICT_FILE
-    if not file.is_file():
-        return []
-    content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-    return [date.fromisoformat(day).isoformat() for day in content["snapshots"]]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from kfp_lifecycle.artifacts.evaluation import Evaluation
+from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Judgement, Rejection, Verdict
 from kfp_lifecycle.components.evaluation.decide_promotion.comparison import compare
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge
-from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import VERDICT_FILE
-from kfp_lifecycle.components.evaluation.decide_promotion.verdict import ChampionOutcome, Judgement, Verdict
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.dataset import TrainingSet
@@ -21,11 +20,7 @@ from kfp_lifecycle.registry.champion import find_champion
 from kfp_lifecycle.registry.evaluation_record import record_verdict
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
-from kfp_lifecycle.uncertainty.bootstrap import Metric
-
-# What a rejected candidate leaves in place of a model.
-REJECTION_FILE = "rejected.json"
+from kfp_lifecycle.runtime.outputs import complete_folder
 
 
 def decide(
@@ -59,8 +54,7 @@ def decide(
     """
     model, training_set = ModelFolder(model_folder), TrainingSet(training_set_folder)
     measured = _read_evaluation(evaluation, model)
-    metrics = {name: Metric(**values) for name, values in measured["metrics"].items()}
-    rules = [judge(rule, metrics, measured["notes"]) for rule in settings.gate.rules]
+    rules = [judge(rule, measured.metrics, measured.notes) for rule in settings.gate.rules]
 
     name, tracking_uri = settings.deployment.model, locations.tracking_uri
     champion = find_champion(tracking_uri, name)
@@ -70,24 +64,23 @@ def decide(
     verdict = Verdict(
         decision=decision,
         model=name,
-        run_id=model.description["run_id"],
+        run_id=model.description.run_id,
         decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        feature_version=model.description["feature_version"],
-        snapshots=training_set.description["snapshots"]["test"],
+        feature_version=model.description.feature_version,
+        snapshots=training_set.description.snapshots["test"],
         rules=rules,
+        champion_version=champion.version if champion else None,
         champion=against,
         sentences=tell(decision, name, rules, against),
     )
-    text = json.dumps(verdict.model_dump(mode="json"), indent=2, allow_nan=False)
     with complete_folder(approved) as folder:
         if decision == "approved":
             shutil.copytree(model_folder, folder, dirs_exist_ok=True)
-            (folder / VERDICT_FILE).write_text(text, "utf-8")
+            verdict.write(folder)
         else:
-            rejection = {"decision": decision, "model": name, "sentences": verdict.sentences}
-            (folder / REJECTION_FILE).write_text(json.dumps(rejection, indent=2), "utf-8")
-        record_verdict(connect(tracking_uri), tracking_uri, verdict.run_id, decision, verdict.sentences, text)
-        write_whole(verdict_file, text)
+            Rejection(model=name, sentences=verdict.sentences).write(folder)
+        record_verdict(connect(tracking_uri), tracking_uri, verdict)
+        verdict.write(verdict_file)
     print("\n".join(verdict.sentences), flush=True)
     count = len(rules) + bool(against)
     summary = f"{decision}: {f'missed {missed}' if missed else 'met all'} of {count}"
@@ -126,20 +119,11 @@ def tell(decision: str, name: str, rules: Sequence[Judgement], against: Champion
     return [first, *missed, *champion, *waived, *met]
 
 
-def _read_evaluation(folder: Path, model: ModelFolder) -> dict[str, Any]:
-    file = folder / "evaluation.json"
-    if not file.is_file():
-        raise ContractViolation(f"{folder} holds no evaluation.json: run evaluate_model again.")
-    try:
-        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
-        of_run, _, _ = content["run_id"], content["metrics"], content["notes"]
-    except (ValueError, KeyError, TypeError) as error:
+def _read_evaluation(folder: Path, model: ModelFolder) -> Evaluation:
+    found = Evaluation.read(folder)
+    if found.run_id != model.description.run_id:
         raise ContractViolation(
-            f"{file} is no evaluation ({type(error).__name__}: {error}). Run evaluate_model again."
-        ) from error
-    if of_run != model.description["run_id"]:
-        raise ContractViolation(
-            f"evaluation.json is of the model of run {of_run}, but the candidate is that of run "
-            f"{model.description['run_id']}. Evaluate the model that is to be decided on."
+            f"{Evaluation.FILE} is of the model of run {found.run_id}, but the candidate is that of run "
+            f"{model.description.run_id}. Evaluate the model that is to be decided on."
         )
-    return content
+    return found

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Window
+from kfp_lifecycle.artifacts.verdict import Window
 from kfp_lifecycle.modelling.dataset import Part, TrainingSet
 
 TIMESTAMP = "event_timestamp"
@@ -33,7 +33,7 @@ def newest_rows(training_set: TrainingSet) -> Rows:
     Raises:
         ContractViolation: as `TrainingSet.part`.
     """
-    return _rows("newest", training_set.part("test"), training_set.description["snapshots"]["test"], False)
+    return _rows("newest", training_set.part("test"), training_set.description.snapshots["test"], False)
 
 
 def champions_rows(
@@ -59,7 +59,7 @@ def champions_rows(
         return None, [
             "Which snapshots the champion was judged by is not recorded with it, so that only the newest are compared."
         ]
-    known: dict[str, list[str]] = training_set.description["snapshots"]
+    known = training_set.description.snapshots
     nearest = {wanted: _nearest(wanted, [day for days in known.values() for day in days]) for wanted in snapshots}
     near = {wanted: found for wanted, found in nearest.items() if _days(wanted, found) <= every_days / 2}
     notes = []

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from sklearn.linear_model import LogisticRegression
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
-from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, Metric, entity_sums, interval
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, entity_sums, interval
 from kfp_lifecycle.uncertainty.contributions import NORMAL_95, normal_interval
 
 Floats = NDArray[np.float64]

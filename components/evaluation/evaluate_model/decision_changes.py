@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.components.evaluation.evaluate_model.fairness import wilson
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.modelling.scoring import Feed
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 Floats = NDArray[np.float64]
 

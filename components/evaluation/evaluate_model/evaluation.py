@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, roc_curve
 
+from kfp_lifecycle.artifacts.evaluation import Evaluation as Document
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import examine_calibration
 from kfp_lifecycle.components.evaluation.evaluate_model.decision_changes import examine_decision_changes
@@ -93,16 +93,13 @@ def evaluate(
     )
     findings = examine(sample, training_set, model, trained)
     with complete_folder(destination) as folder:
-        content = {
-            "run_id": model.description["run_id"],
-            "metrics": {name: metric.describe() for name, metric in findings.metrics.items()},
-            "notes": findings.notes,
-            "sections": findings.sections,
-        }
-        (folder / "evaluation.json").write_text(json.dumps(content, indent=2, allow_nan=False), "utf-8")
+        run_id = model.description.run_id
+        Document(run_id=run_id, metrics=findings.metrics, notes=findings.notes, sections=findings.sections).write(
+            folder
+        )
         predictions(training_set, sample).to_parquet(folder / "predictions.parquet", index=False)
         plots.save_plots(findings.figures, folder / "plots")
-        record_evaluation(client, tracking_uri, model.description["run_id"], findings.metrics, folder)
+        record_evaluation(client, tracking_uri, run_id, findings.metrics, folder)
     auc = findings.metrics["performance.roc_auc"]
     return Evaluation(
         findings,
@@ -142,7 +139,7 @@ def examine(sample: Sample, training_set: TrainingSet, model: ModelFolder, train
     explained = np.concatenate([np.argsort(-sample.score, kind="stable")[:TOLD_ROWS], chosen])
     inputs = sample.part.features.iloc[explained]
     explanation = explain(pipeline, training_set.features, inputs, train.features, sample.seed)
-    calibration = Calibration.read(model.description["calibration"])
+    calibration = Calibration.of(model.description.calibration)
     findings.add(examine_explanations(sample, explanation, explained, calibration, training_set.entity))
     requests = sample.settings.latency_requests
     feed = sample.scorer.feed(sample.part.features.head(requests))

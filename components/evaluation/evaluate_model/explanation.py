@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.pipeline import Pipeline
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.modelling.calibration import Calibration
 from kfp_lifecycle.modelling.estimator import encoded_columns
-from kfp_lifecycle.uncertainty.bootstrap import Metric, interval
+from kfp_lifecycle.uncertainty.bootstrap import interval
 from kfp_lifecycle.uncertainty.contributions import NORMAL_95
 
 Floats = NDArray[np.float64]

@@ -12,9 +12,9 @@ from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, 
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 from kfp_lifecycle.uncertainty.contributions import NORMAL_95, simultaneous
 
 Floats = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""What every dimension reads and what it gives."""
+"""Sample that an evaluation examines, and the findings that it gathers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.evaluation import Metric, Section
 from kfp_lifecycle.config.evaluation import Evaluation
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.uncertainty.area import Area, area
-from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, Metric
+from kfp_lifecycle.uncertainty.bootstrap import Bootstrap
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,13 +30,13 @@ class Findings:
     Attributes:
         metrics: By full name, `dimension.metric[.slice]`.
         notes: Sentences for a reader: what was not measured and why, what stands out.
-        sections: Tables for a report: `dimension`, `title`, `columns`, `rows`.
+        sections: Tables for a report.
         figures: Plots by file name without suffix.
     """
 
     metrics: dict[str, Metric] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    sections: list[dict[str, Any]] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)
 
     def add(self, other: Findings) -> None:
@@ -48,7 +49,7 @@ class Findings:
     def table(self, dimension: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Add a table; numbers are rounded as people read them, what is no number is left empty."""
         shown = [[_shown(value) for value in row] for row in rows]
-        self.sections.append({"dimension": dimension, "title": title, "columns": list(columns), "rows": shown})
+        self.sections.append(Section(dimension=dimension, title=title, columns=list(columns), rows=shown))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.modelling.scoring import Feed, Scorer
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 WARM_UP = 20
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}

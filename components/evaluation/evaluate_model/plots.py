@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.modelling.curves import thinned
 from kfp_lifecycle.modelling.decisions import decision_values
 from kfp_lifecycle.reports.plot_style import ACCENT, INK, QUIET, WARNING, new_figure, svg
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 MOST_BARS = 12
 INCHES_PER_BAR = 0.32

@@ -11,10 +11,10 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.uncertainty.area import Area, area
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.modelling.dataset import TIMESTAMP, Part, model_inputs
 from kfp_lifecycle.modelling.scoring import Feed
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.uncertainty.bootstrap import Metric
 
 # Features that are missing together, the most harmful ones.
 MISSING_TOGETHER = 3

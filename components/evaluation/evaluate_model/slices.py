@@ -7,10 +7,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.uncertainty.area import Area
-from kfp_lifecycle.uncertainty.bootstrap import Metric, entity_sums
+from kfp_lifecycle.uncertainty.bootstrap import entity_sums
 from kfp_lifecycle.uncertainty.contributions import simultaneous, standard_error
 
 Floats = NDArray[np.float64]

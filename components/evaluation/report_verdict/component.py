@@ -38,6 +38,12 @@ def report_verdict(
     with step(report):
         from kfp_lifecycle.components.evaluation.report_verdict.page import write_verdict_page
 
-        inputs = [Path(item.path) for item in (training_set, model, evaluation, verdict)]
-        told = write_verdict_page(report_verdict.given(settings), *inputs, Path(report.path))
+        told = write_verdict_page(
+            report_verdict.given(settings),
+            Path(training_set.path),
+            Path(model.path),
+            Path(evaluation.path),
+            Path(verdict.path),
+            Path(report.path),
+        )
         report.metadata.update(decision=told.decision, summary=told.sentences[0])

@@ -1,4 +1,4 @@
-"""The verdict as a page for whoever answers for it: decision, rules, champion, quality, model card."""
+"""Verdict page for whoever answers for it: decision, rules, champion, quality, model card."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfp_lifecycle.components.evaluation.decide_promotion.verdict import Comparison, Judgement, Verdict, Window
+from kfp_lifecycle.artifacts.evaluation import Evaluation
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.verdict import Comparison, Judgement, Verdict, Window
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.reports.artifacts import ArtifactView, Content, Model, read
+from kfp_lifecycle.reports.artifacts import ArtifactView
 from kfp_lifecycle.reports.findings import QualityFindings, feature_findings, model_findings, quality_findings
 from kfp_lifecycle.reports.formatting import words
 from kfp_lifecycle.reports.geometry import IntervalBar, interval_bar
@@ -17,12 +19,6 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 
 TEMPLATE = "verdict.html.j2"
-
-
-class Origin(Content):
-    """Which run an evaluation is of."""
-
-    run_id: str
 
 
 @dataclass(frozen=True)
@@ -53,11 +49,8 @@ def write_verdict_page(
     Raises:
         ContractViolation: the artifacts are not of one run, or a file is missing or does not hold what it should.
     """
-    verdict = read(ArtifactView(verdict_file), Verdict)
-    origins = {
-        "model.json": read(ArtifactView(model), Model, "model.json").run_id,
-        "evaluation.json": read(ArtifactView(evaluation), Origin, "evaluation.json").run_id,
-    }
+    verdict = Verdict.read(verdict_file)
+    origins = {Model.FILE: Model.read(model).run_id, Evaluation.FILE: Evaluation.read(evaluation).run_id}
     for file, run_id in origins.items():
         if run_id != verdict.run_id:
             raise ContractViolation(
@@ -87,7 +80,7 @@ def verdict_page(
             quality=quality,
             features=feature_findings(ArtifactView(training_set), configuration),
             model=findings,
-            facts=_facts(configuration, verdict, read(ArtifactView(model), Model, "model.json")),
+            facts=_facts(configuration, verdict, Model.read(model)),
         )
     )
 
@@ -144,14 +137,14 @@ def _facts(configuration: Configuration, verdict: Verdict, model: Model) -> list
         ("Name", verdict.model),
         ("Predicts", f"how likely it is that a {configuration.entity.name} {configuration.label.title}"),
         ("Meant for", configuration.description),
-        ("Acts", f"on scores from {model.threshold:.3f}" if model.threshold is not None else None),
+        ("Acts", f"on scores from {model.threshold:.3f}"),
         (
             "Worth of a decision",
             f"{costs.saved:g} {costs.currency} for an event prevented, {costs.action:g} for an action; "
             f"{costs.success_rate:.0%} of actions prevent it",
         ),
         ("Estimator", model.estimator),
-        ("Calibration", model.calibration.get("method")),
+        ("Calibration", model.calibration.method),
         ("Features", f"{len(model.inputs)}, version {model.feature_version} of {model.feature_service}"),
         ("Fairness judged by", ", ".join(item.rpartition(":")[2] for item in configuration.features.sensitive)),
         ("Seed", model.seed),

@@ -1,17 +1,17 @@
-"""Score every current entity with the champion, and say why."""
+"""Batch scoring: every current entity by the champion's model, with the reasons of each score."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.scores import Scores
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from kfp_lifecycle.config.configuration import Configuration
@@ -26,7 +26,6 @@ from kfp_lifecycle.registry.champion import Champion, require_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
-SCORES_FILE = "scores.parquet"
 BASELINE_FILE = "baseline/reference.parquet"
 
 
@@ -38,7 +37,7 @@ def score_batch(
     validated: Path,
     scores: Path,
     validated_uri: str = "",
-) -> dict[str, Any]:
+) -> Scores:
     """Score everyone who is there as of the newest row.
 
     Args:
@@ -49,9 +48,6 @@ def score_batch(
         validated: The validated tables.
         scores: Folder to write; it appears whole or not at all.
         validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
-
-    Returns:
-        `rows`, `above_threshold` (share, 0 to 1), `threshold`, `version`, `as_of`, `summary`.
 
     Raises:
         ContractViolation: no model is in production or cannot be had, it was trained on other feature definitions, or
@@ -75,32 +71,34 @@ def score_batch(
         # One thread, as in the server: with several, sums differ in their last digit.
         scorer = model.scorer(threads=1)
         rows = above = 0
-        with pq.ParquetWriter(folder / SCORES_FILE, schema(entities, definitions.key), compression="zstd") as writer:
+        with pq.ParquetWriter(folder / Scores.TABLE, schema(entities, definitions.key), compression="zstd") as writer:
             for start in range(0, len(entities), BATCH_ROWS):
                 batch = entities.slice(start, BATCH_ROWS)
                 features = history.features_of(batch, definitions.features).to_pandas()
                 scored = score_rows(batch, features, scorer, model.threshold, reference, champion.version)
                 writer.write_table(scored.cast(writer.schema))
                 rows, above = rows + len(scored), above + sum(scored["decision"].to_pylist())
-    return {
-        "rows": rows,
-        "above_threshold": above / rows,
-        "threshold": model.threshold,
-        "version": champion.version,
-        "as_of": as_of.isoformat(),
-        "summary": f"{rows:,} scores, {above / rows:.1%} above {model.threshold:.2f}",
-    }
+        description = Scores(
+            model=champion.model,
+            version=champion.version,
+            threshold=model.threshold,
+            as_of=as_of,
+            rows=rows,
+            above_threshold=above / rows,
+        )
+        description.write(folder)
+    return description
 
 
 def check_definitions(
-    champion: Champion, description: Mapping[str, Any], definitions: Definitions, configuration: Configuration
+    champion: Champion, description: Model, definitions: Definitions, configuration: Configuration
 ) -> None:
     """Refuse a champion whose features are defined otherwise than the project defines them now.
 
     Raises:
         ContractViolation: the feature service or its version is another.
     """
-    trained = description.get("feature_service"), description.get("feature_version")
+    trained = description.feature_service, description.feature_version
     now = configuration.features.service, definitions.version
     if trained != now:
         raise ContractViolation(

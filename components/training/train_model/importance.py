@@ -1,4 +1,4 @@
-"""Which features the ranking rests on: what is lost without each, and what each one's splits gained."""
+"""Permutation importance of features, and what each one's splits gained."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import Importance
 from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.modelling.estimator import encoded_columns
 
@@ -27,7 +28,7 @@ def importance_sample(part: Part, seed: int) -> Part:
     return part.of(rows)
 
 
-def feature_importance(pipeline: Pipeline, features: Sequence[Feature], part: Part, seed: int) -> list[dict[str, Any]]:
+def feature_importance(pipeline: Pipeline, features: Sequence[Feature], part: Part, seed: int) -> list[Importance]:
     """How much the ranking rests on each feature.
 
     Args:
@@ -37,9 +38,8 @@ def feature_importance(pipeline: Pipeline, features: Sequence[Feature], part: Pa
         seed: Chooses the shuffles.
 
     Returns:
-        `feature`; `value`, the ROC AUC that is lost when its values are shuffled among the rows, the mean over three
-        shuffles (Breiman 2001, "Random forests"), about 0 for a useless one; `gain`, its share of what all splits
-        gained in training, 0 to 1, None for an estimator without splits. Largest value first.
+        Of each feature, largest value first. The value is the mean over three shuffles (Breiman 2001, "Random
+        forests"), about 0 for a useless feature.
     """
     encoder, estimator = pipeline[0], pipeline[-1]
     columns = encoded_columns(encoder, features)
@@ -54,8 +54,8 @@ def feature_importance(pipeline: Pipeline, features: Sequence[Feature], part: Pa
             shuffled = inputs.copy()
             shuffled[:, place] = inputs[random.permutation(len(inputs)), place]
             losses.append(whole - _auc(label, estimator.predict_proba(shuffled)[:, 1]))
-        described.append({"feature": name, "value": float(np.mean(losses)), "gain": gains.get(name)})
-    return sorted(described, key=lambda item: -item["value"])
+        described.append(Importance(feature=name, value=float(np.mean(losses)), gain=gains.get(name)))
+    return sorted(described, key=lambda item: -item.value)
 
 
 def _auc(label: NDArray[np.int8], score: NDArray[Any]) -> float:

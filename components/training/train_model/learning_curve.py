@@ -1,4 +1,4 @@
-"""What more data would be worth: the ranking by the number of training rows."""
+"""Learning curve: the ranking by the number of training rows, and so what more data would be worth."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import CurvePoint
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.modelling.estimator import build_encoder, build_estimator, fit, row_weights
@@ -39,7 +40,7 @@ def learning_curve(
     label: NDArray[np.int8],
     training: Training,
     parameters: Mapping[str, Any],
-) -> list[dict[str, float]]:
+) -> list[CurvePoint]:
     """Train on each sample and judge on other rows.
 
     Args:
@@ -51,7 +52,7 @@ def learning_curve(
         parameters: Of the estimator.
 
     Returns:
-        For each sample `rows` and `roc_auc`.
+        A point for each sample.
     """
     curve = []
     for sample in samples:
@@ -59,5 +60,5 @@ def learning_curve(
         encoder = build_encoder(features, sample.features, estimator)
         fit(estimator, encoder.fit_transform(sample.features), sample.label, row_weights(sample, training))
         score = estimator.predict_proba(encoder.transform(inputs))[:, 1]
-        curve.append({"rows": len(sample.label), "roc_auc": float(roc_auc_score(label, score))})
+        curve.append(CurvePoint(rows=len(sample.label), roc_auc=float(roc_auc_score(label, score))))
     return curve

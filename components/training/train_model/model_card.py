@@ -1,4 +1,4 @@
-"""The model card (Mitchell et al. 2019, "Model cards for model reporting"): Markdown to keep, HTML to read."""
+"""Model card (Mitchell et al. 2019, "Model cards for model reporting"): Markdown to keep, HTML to read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
+from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.training import ClassWeight, ThresholdRule
@@ -53,7 +54,7 @@ def write_model_card(
     configuration: Configuration,
     training_set: TrainingSet,
     model: TrainedModel,
-    description: Mapping[str, Any],
+    description: Model,
     plots: Mapping[str, str],
 ) -> None:
     """Write `model_card.md`, `model_card.html` and `plots/<name>.svg` into a model folder.
@@ -76,7 +77,7 @@ def write_model_card(
 
 
 def card_sections(
-    configuration: Configuration, training_set: TrainingSet, model: TrainedModel, description: Mapping[str, Any]
+    configuration: Configuration, training_set: TrainingSet, model: TrainedModel, description: Model
 ) -> list[Section]:
     """What the card says, in order."""
     return [
@@ -113,18 +114,18 @@ def _data(configuration: Configuration, training_set: TrainingSet, model: Traine
         span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]} ({len(dates)})"
         rows.append((f"{name}: {use}", span, f"{len(part.label):,}", f"{part.label.mean():.1%}"))
     sentences = [
-        f"{len(training_set.features)} features of the feature service {training_set.description['feature_service']}. "
+        f"{len(training_set.features)} features of the feature service {training_set.description.feature_service}. "
         f"A label is known {configuration.label.horizon_days} days after its snapshot; what was trained on was known "
         "before the first later part begins."
     ]
     return Section("Data", sentences, rows)
 
 
-def _performance(model: TrainedModel, description: Mapping[str, Any]) -> Section:
+def _performance(model: TrainedModel, description: Model) -> Section:
     label, score = model.parts["validation"].label, model.validation_score
     auc = roc_auc_score(label, score)
-    rows = [("model", "ROC AUC"), (description["estimator"].rpartition(".")[2], f"{auc:.3f}")]
-    rows += [(name, f"{value:.3f}") for name, value in description["baseline_auc"].items()]
+    rows = [("model", "ROC AUC"), (description.estimator.rpartition(".")[2], f"{auc:.3f}")]
+    rows += [(name, f"{value:.3f}") for name, value in description.baseline_auc.items()]
     sentences = [
         f"On the validation part: average precision {average_precision_score(label, score):.3f} "
         f"(chance {label.mean():.3f}), Brier score {brier_score_loss(label, score):.4f}. These rows set the "
@@ -153,11 +154,11 @@ def _decisions(configuration: Configuration, model: TrainedModel) -> Section:
     return Section("Probabilities and decisions", sentences, (), ("calibration",))
 
 
-def _reasons(description: Mapping[str, Any]) -> Section:
+def _reasons(description: Model) -> Section:
     rows = [("feature", "AUC lost when shuffled", "share of the splits' gain")]
-    for item in description["importance"][:MOST_FEATURES]:
-        gain = "" if item["gain"] is None else f"{item['gain']:.1%}"
-        rows.append((item["feature"], f"{item['value']:.4f}", gain))
+    for item in description.importance[:MOST_FEATURES]:
+        gain = "" if item.gain is None else f"{item.gain:.1%}"
+        rows.append((item.feature, f"{item.value:.4f}", gain))
     sentences = ["Features that tell the same share their importance: shuffling one leaves the other."]
     return Section("What the ranking rests on", sentences, rows, ("importance",))
 
@@ -184,24 +185,22 @@ def _missing_share(column: Any) -> float:
     return float((column == "").mean() if column.dtype == object else column.isna().mean())
 
 
-def _origin(description: Mapping[str, Any]) -> Section:
-    origin = description["origin"]
-    changed = origin["code"]["changed"]
-    commit = origin["code"]["commit"] or "not known"
-    hardware = origin["hardware"]
+def _origin(description: Model) -> Section:
+    origin, hardware = description.origin, description.origin.hardware
+    changed, commit = origin.code.changed, origin.code.commit or "not known"
     rows = [
         ("what", "which"),
-        ("pipeline run", origin["pipeline_run"] or "not known"),
-        ("MLflow run", description["run_id"]),
-        ("data version", origin["data"]["version"]),
-        ("training set", origin["data"]["training_set"]),
-        ("feature version", description["feature_version"]),
+        ("pipeline run", origin.pipeline_run or "not known"),
+        ("MLflow run", description.run_id),
+        ("data version", origin.data.version),
+        ("training set", origin.data.training_set),
+        ("feature version", description.feature_version),
         ("commit", f"{commit}, and {len(changed)} changed files" if changed else commit),
-        ("code", origin["code"]["digest"]),
-        ("environment", f"{origin['environment']['name']} ({origin['environment']['digest']})".strip()),
-        ("seed", str(description["seed"])),
-        ("machine", f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gb']} GB, {hardware['system']}"),
-        ("model.onnx, SHA-256", description["onnx_digest"]),
+        ("code", origin.code.digest),
+        ("environment", f"{origin.environment.name} ({origin.environment.digest})".strip()),
+        ("seed", str(description.seed)),
+        ("machine", f"{hardware.cpu}, {hardware.cores} cores, {hardware.memory_gb} GB, {hardware.system}"),
+        ("model.onnx, SHA-256", description.onnx_digest),
     ]
     return Section(
         "Origin", ["`lifecycle reproduce` with either run trains it again and compares, byte by byte."], rows

@@ -1,8 +1,8 @@
-"""The training in pictures, drawn from the validation and the calibration part."""
+"""Plots of a training, drawn from the validation part."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score
 
+from kfp_lifecycle.artifacts.model import CurvePoint, Importance
 from kfp_lifecycle.modelling.curves import precision_recall_plot, roc_plot
 from kfp_lifecycle.reports.plot_style import ACCENT, QUIET, new_figure, svg
 
@@ -24,8 +25,8 @@ def training_plots(
     label: NDArray[Any],
     score: NDArray[Any],
     threshold: float,
-    importance: Sequence[Mapping[str, Any]],
-    curve: Sequence[Mapping[str, float]],
+    importance: Sequence[Importance],
+    curve: Sequence[CurvePoint],
 ) -> dict[str, str]:
     """Each plot as an `<svg>` element, by its name.
 
@@ -57,19 +58,19 @@ def _calibration(label: NDArray[Any], score: NDArray[Any]) -> Figure:
     return figure
 
 
-def _importance(importance: Sequence[Mapping[str, Any]]) -> Figure:
+def _importance(importance: Sequence[Importance]) -> Figure:
     shown = list(importance)[:MOST_BARS][::-1]
     figure, axes = new_figure("AUC lost without a feature", height=1.2 + INCHES_PER_BAR * len(shown))
-    axes.barh([item["feature"] for item in shown], [item["value"] for item in shown], color=ACCENT)
+    axes.barh([item.feature for item in shown], [item.value for item in shown], color=ACCENT)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("loss of AUC when shuffled")
     return figure
 
 
-def _learning_curve(curve: Sequence[Mapping[str, float]]) -> Figure:
+def _learning_curve(curve: Sequence[CurvePoint]) -> Figure:
     figure, axes = new_figure("What more data would be worth")
-    axes.plot([point["rows"] for point in curve], [point["roc_auc"] for point in curve], "o-", color=ACCENT)
-    values = [point["roc_auc"] for point in curve]
+    values = [point.roc_auc for point in curve]
+    axes.plot([point.rows for point in curve], values, "o-", color=ACCENT)
     middle, half = (max(values) + min(values)) / 2, max(max(values) - min(values), LEAST_SPAN) / 2
     axes.set(xlabel="training rows", ylabel="AUC, validation part", ylim=(middle - 1.1 * half, middle + 1.1 * half))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

@@ -1,4 +1,4 @@
-"""Where a model comes from: what has to be had again to train it again, and what may explain a difference."""
+"""Provenance of a model: what has to be had again to train it again, and what may explain a difference."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from joblib import cpu_count
 
+from kfp_lifecycle.artifacts.model import CodeOrigin, DataOrigin, EnvironmentOrigin, Hardware, Origin
 from kfp_lifecycle.runtime.closure import module_closure
 from kfp_lifecycle.runtime.code_version import recorded_version
 
@@ -22,30 +22,25 @@ CODE_VARIABLE = "LIFECYCLE_CODE"
 RUN_VARIABLE = "LIFECYCLE_RUN_ID"
 
 
-def describe_origin(artifact_uri: str, data: dict[str, Any]) -> dict[str, Any]:
+def describe_origin(artifact_uri: str, data: DataOrigin) -> Origin:
     """The `origin` of a model, for `model.json`.
 
     Args:
         artifact_uri: Where the pipeline keeps the model.
-        data: `version` (DVC's), `remote`, `training_set` (digest of its files).
-
-    Returns:
-        `pipeline_run` (its name), `artifact_uri`, `data`, `code` (`digest` as `code_digest` gives it,
-        `commit`, `changed` files), `environment` (`name` with its lock's digest, `digest` of the installed packages),
-        `hardware`.
+        data: The data behind it.
     """
     version = recorded_version()
-    return {
-        "pipeline_run": os.environ.get(RUN_VARIABLE) or _run_of(artifact_uri),
-        "artifact_uri": artifact_uri,
-        "data": data,
-        "code": {"digest": code_digest(), "commit": version.commit, "changed": list(version.changed)},
-        "environment": {
-            "name": os.environ.get(ENVIRONMENT_VARIABLE, ""),
-            "digest": hashlib.sha256(requirements().encode()).hexdigest()[:12],
-        },
-        "hardware": hardware(),
-    }
+    return Origin(
+        pipeline_run=os.environ.get(RUN_VARIABLE) or _run_of(artifact_uri),
+        artifact_uri=artifact_uri,
+        data=data,
+        code=CodeOrigin(digest=code_digest(), commit=version.commit, changed=list(version.changed)),
+        environment=EnvironmentOrigin(
+            name=os.environ.get(ENVIRONMENT_VARIABLE, ""),
+            digest=hashlib.sha256(requirements().encode()).hexdigest()[:12],
+        ),
+        hardware=hardware(),
+    )
 
 
 def code_digest() -> str:
@@ -71,20 +66,20 @@ def requirements() -> str:
     return "".join(f"{line}\n" for line in sorted(found))
 
 
-def hardware() -> dict[str, Any]:
-    """What the numbers were computed on: `cpu`, `cores` that may be used, `memory_gb`, `system`, `python`."""
+def hardware() -> Hardware:
+    """What the numbers were computed on."""
     cpu = platform.processor() or platform.machine()
     information = Path("/proc/cpuinfo")
     if information.is_file():
         lines = [line for line in information.read_text("utf-8").splitlines() if line.startswith("model name")]
         cpu = lines[0].partition(":")[2].strip() if lines else cpu
-    return {
-        "cpu": cpu,
-        "cores": cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
+    return Hardware(
+        cpu=cpu,
+        cores=cpu_count(),
+        memory_gb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        system=platform.platform(),
+        python=platform.python_version(),
+    )
 
 
 def _run_of(artifact_uri: str) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import joblib
 import pandas as pd
 
+from kfp_lifecycle.artifacts.model import CurvePoint, DataOrigin, Importance, Model, Origin
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.train_model.describing import draw_plots
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel, fit_model, read_parts
 from kfp_lifecycle.components.training.train_model.importance import feature_importance, importance_sample
@@ -76,7 +76,7 @@ def train_model(
     training, tracking_uri = settings.training, locations.tracking_uri
     refuse_unreachable(tracking_uri)
     training_set = TrainingSet(training_set_folder)
-    features, parameters = training_set.features, json.loads(parameters_file.read_text("utf-8"))["parameters"]
+    features, parameters = training_set.features, Parameters.read(parameters_file).parameters
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         parts = read_parts(training_set, training)
@@ -95,30 +95,25 @@ def train_model(
     auc = model.validation_auc()
     curve, seconds["learning_curve"] = points.result()
     ranked, seconds["importance"] = ranking.result()
-    curve.append({"rows": len(parts["train"].label), "roc_auc": auc["model"]})
+    curve.append(CurvePoint(rows=len(parts["train"].label), roc_auc=auc["model"]))
     plots = beside.submit(draw_plots, validation.label, model.validation_score, model.threshold, ranked, curve)
-    data = {
-        "version": data_version or training_set.digest,
-        "remote": locations.dataset_remote,
-        "training_set": training_set.digest,
-    }
-    description = {
-        **describe_model(settings, training_set, model, parameters),
-        "baseline_auc": {name: value for name, value in auc.items() if name != "model"},
-        "importance": ranked,
-        "learning_curve": curve,
-        "origin": describe_origin(artifact_uri or str(destination), data),
-    }
+    data = DataOrigin(
+        version=data_version or training_set.digest,
+        remote=locations.dataset_remote,
+        training_set=training_set.digest,
+    )
+    origin = describe_origin(artifact_uri or str(destination), data)
+    description = describe_model(settings, training_set, model, parameters, auc, ranked, curve, origin)
     tags, dataset = tags_of(settings, description), dataset_of(settings, training_set, data)
     with (
         complete_folder(destination) as folder,
         tracked_run(client, tracking_uri, settings.name, tags, dataset) as run,
     ):
-        description["run_id"] = run.info.run_id
+        description = description.model_copy(update={"run_id": run.info.run_id})
         with mlflow_errors(tracking_uri):
             log_training(client, settings, description, auc, seconds)
         with room_on_disk(destination):
-            write_model(folder, training_set, model, description)
+            write_model(folder, training_set, model, description, training.seed)
             write_model_card(folder, settings, training_set, model, description, plots.result())
         with mlflow_errors(tracking_uri):
             client.log_artifacts(run.info.run_id, str(folder), MODEL_PATH)
@@ -126,7 +121,7 @@ def train_model(
             # For the evaluation of this run alone, and so not for MLflow.
             joblib.dump({"pipeline": model.pipeline, "baselines": model.baselines}, folder / "model.joblib", compress=3)
     return {
-        "run_id": description["run_id"],
+        "run_id": description.run_id,
         "validation_roc_auc": auc["model"],
         "threshold": model.threshold,
         "estimator": training.estimator,
@@ -135,40 +130,51 @@ def train_model(
 
 
 def describe_model(
-    configuration: Configuration, training_set: TrainingSet, model: TrainedModel, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What `model.json` says of the model itself."""
-    training = configuration.training
-    return {
-        "model": configuration.deployment.model,
-        "inputs": [asdict(feature) for feature in training_set.features],
-        "feature_service": training_set.description["feature_service"],
-        "feature_version": training_set.description["feature_version"],
-        "threshold": model.threshold,
-        "threshold_by": training.threshold.by,
-        "calibration": model.calibration.describe(),
-        "estimator": training.estimator,
-        "parameters": dict(parameters),
-        "seed": training.seed,
-        "onnx_digest": hashlib.sha256(model.onnx).hexdigest(),
-        "notes": model.notes,
-        "settings": settings_of(configuration, DEFINITION_SETTINGS),
-    }
+    settings: Configuration,
+    training_set: TrainingSet,
+    model: TrainedModel,
+    parameters: Mapping[str, Any],
+    auc: Mapping[str, float],
+    importance: list[Importance],
+    curve: list[CurvePoint],
+    origin: Origin,
+) -> Model:
+    """The model's description, but for the run that does not exist yet."""
+    training = settings.training
+    return Model(
+        model=settings.deployment.model,
+        inputs=training_set.features,
+        feature_service=training_set.description.feature_service,
+        feature_version=training_set.description.feature_version,
+        settings=settings_of(settings, DEFINITION_SETTINGS),
+        threshold=model.threshold,
+        threshold_by=training.threshold.by,
+        calibration=model.calibration.describe(),
+        estimator=training.estimator,
+        parameters=dict(parameters),
+        seed=training.seed,
+        onnx_digest=hashlib.sha256(model.onnx).hexdigest(),
+        notes=model.notes,
+        baseline_auc={name: value for name, value in auc.items() if name != "model"},
+        importance=importance,
+        learning_curve=curve,
+        origin=origin,
+    )
 
 
 def write_model(
     folder: Path,
     training_set: TrainingSet,
     model: TrainedModel,
-    description: dict[str, Any],
+    description: Model,
+    seed: int,
 ) -> None:
-    """Write the files of the `model` artifact into `folder`; `data_version` is repeated for those who ask for it."""
-    description["data_version"] = description["origin"]["data"]["version"]
+    """Write the files of the `model` artifact into `folder`."""
     (folder / "model.onnx").write_bytes(model.onnx)
-    (folder / "model.json").write_text(json.dumps(description, indent=2), "utf-8")
+    description.write(folder)
     (folder / "requirements.txt").write_text(requirements(), "utf-8")
     (folder / "baseline").mkdir()
-    reference = _reference(model.parts["train"], model.scorer(training_set.features), description["seed"])
+    reference = _reference(model.parts["train"], model.scorer(training_set.features), seed)
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
     shutil.copytree(training_set.folder / FEATURE_REPOSITORY, folder / FEATURE_REPOSITORY)
     change = recorded_version().change

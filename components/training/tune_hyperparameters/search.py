@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from joblib import cpu_count
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_hyperparameters.workers import Workers
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
@@ -39,10 +39,10 @@ def search(
     """
     training, tuning = settings.training, settings.tuning
     if tuning.engine is Engine.none:
-        found = {"parameters": training.parameters, "trials": 0, "best_value": None, "default_value": None}
+        found = Parameters(parameters=training.parameters)
         write_whole(page, no_study_page())
-        write_whole(parameters, json.dumps(found, indent=2))
-        return {"trials": 0, "summary": "the default, without a search"}
+        found.write(parameters)
+        return found.metadata()
     most = min(tuning.parallel_trials, tuning.trials_here)
     workers: Workers[Setting, Outcome] = Workers(cpu_count(), most, prepare)
     with workers:

@@ -1,8 +1,7 @@
-"""The search for hyperparameters: Optuna proposes, processes on every core judge, in the order of time."""
+"""Hyperparameter search with Optuna, judged by processes on every core, with time-ordered cross-validation."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -27,7 +26,7 @@ from kfp_lifecycle.modelling.estimator import build_estimator
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.tuning.cross_validation import Fold, time_ordered_folds
-from kfp_lifecycle.tuning.study import Study, Trial, show_all, summarize
+from kfp_lifecycle.tuning.study import Study, Trial, show_all
 from kfp_lifecycle.tuning.study_page import study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
 
@@ -223,5 +222,5 @@ def search_with(
         result = Study(trials, training.parameters, [str(fold) for fold in folds])
         found = result.describe()
         write_whole(page, study_page(result, study_plots(result, tuning.space)))
-        write_whole(parameters, json.dumps(found, indent=2))
-    return summarize(found)
+        found.write(parameters)
+    return found.metadata()

@@ -1,4 +1,4 @@
-"""Have Katib search on the cluster: create the experiment, follow it, take the best, leave nothing behind."""
+"""Hyperparameter search with Katib: create the experiment, follow it, take the best, leave nothing behind."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import Any, NoReturn
 from kubeflow.katib import KatibClient, V1beta1Experiment, V1beta1Trial
 from kubernetes.client import ApiException
 
+from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_with_katib.experiment import CONTAINER, build_experiment
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.tuning import Space, Tuning, active_values
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
-from kfp_lifecycle.tuning.study import Study, Trial, show_all, summarize
+from kfp_lifecycle.tuning.study import Study, Trial, show_all
 from kfp_lifecycle.tuning.study_page import study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
 from kfp_lifecycle.tuning.trial_settings import METRIC, TrialSettings
@@ -59,8 +60,8 @@ def search(
             failed, with their reasons.
     """
     training, tuning = settings.training, settings.tuning
-    known = json.loads(default.read_text("utf-8"))
-    trials = [Trial(0, {}, [], known["default_value"], 0.0, None)]
+    known = Parameters.read(default)
+    trials = [Trial(0, {}, [], known.default_value, 0.0, None)]
     name = ""
     if tuning.space and tuning.trials > 1:
         trial_settings = TrialSettings(
@@ -71,16 +72,14 @@ def search(
             folds=tuning.folds,
             horizon_days=settings.label.horizon_days,
         )
-        experiment = build_experiment(
-            settings.name, client.namespace, image, trial_settings, tuning, len(known["folds"])
-        )
+        experiment = build_experiment(settings.name, client.namespace, image, trial_settings, tuning, len(known.folds))
         name = experiment.metadata.name
         trials += run_experiment(client, experiment, tuning, trials[0])
-    study = Study(trials, training.parameters, known["folds"])
+    study = Study(trials, training.parameters, known.folds)
     found = study.describe()
     write_whole(page, study_page(study, study_plots(study, tuning.space)))
-    write_whole(parameters, json.dumps(found, indent=2))
-    return {**summarize(found), "experiment": name}
+    found.write(parameters)
+    return {**found.metadata(), "experiment": name}
 
 
 def run_experiment(client: KatibClient, experiment: V1beta1Experiment, tuning: Tuning, default: Trial) -> list[Trial]:

@@ -1,25 +1,19 @@
-"""The verdict as a document: what `decide_promotion` writes, and the JSON Schema that is published of it.
+"""Verdict of the quality gate on a candidate, with every rule and the comparison with the champion.
 
-python -m kfp_lifecycle.components.evaluation.decide_promotion.verdict > docs/verdict.schema.json
+python -m kfp_lifecycle.artifacts.verdict > docs/verdict.schema.json
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.config.gate import Bound, Compared
 
 
-class Document(BaseModel):
-    """Part of a verdict."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Judgement(Document):
+class Judgement(Part):
     """One rule of the gate."""
 
     metric: str
@@ -50,7 +44,7 @@ class Judgement(Document):
     """The outcome in plain words."""
 
 
-class Window(Document):
+class Window(Part):
     """Rows that both models were compared on."""
 
     name: Literal["newest", "champion"]
@@ -68,7 +62,7 @@ class Window(Document):
     loss all the more."""
 
 
-class Comparison(Document):
+class Comparison(Part):
     """One metric of both models on the same rows."""
 
     metric: Compared
@@ -97,7 +91,7 @@ class Comparison(Document):
     """The outcome in plain words."""
 
 
-class ChampionOutcome(Document):
+class ChampionOutcome(Part):
     """The comparison with the model in production."""
 
     version: str
@@ -108,19 +102,20 @@ class ChampionOutcome(Document):
     """Whether every comparison is."""
     sentence: str
     """The outcome in plain words."""
-    notes: list[str] = []
+    notes: list[str] = Field(default=[])
     """What a reader must know of the rows: what was seen before, what could not be made any more."""
-    windows: list[Window] = []
+    windows: list[Window] = Field(default=[])
     """The rows of the comparisons."""
-    comparisons: list[Comparison] = []
+    comparisons: list[Comparison] = Field(default=[])
     """Superiority first."""
 
 
 class Verdict(Document):
     """What `decide_promotion` decided of a candidate, and why. It travels with an approved model as `verdict.json`."""
 
-    format: Literal[1] = 1
-    """Changes when a reader of this document would have to."""
+    FILE = "verdict.json"
+    WRITER = "decide_promotion"
+
     decision: Literal["approved", "rejected"]
     """`approved`: may be released; `rejected`: what serves goes on serving."""
     model: str
@@ -135,16 +130,28 @@ class Verdict(Document):
     """Dates of the test snapshots it was judged by, ISO."""
     rules: list[Judgement] = Field(min_length=1)
     """Every rule of the gate, in the project's order."""
+    champion_version: str | None = None
+    """The version that was in production when this was decided, and that promotion must find there still; null where
+    nothing was in production yet."""
     champion: ChampionOutcome | None = None
-    """Null where nothing was in production yet."""
+    """The comparison with it; null where nothing was in production yet."""
     sentences: list[str] = Field(min_length=1)
     """The verdict in plain words, the decision first, then what was missed."""
 
 
-def json_schema() -> dict[str, Any]:
-    """The published schema (JSON Schema 2020-12) of `verdict.json`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Verdict.model_json_schema()}
+class Rejection(Document):
+    """What a rejected candidate leaves in place of a model."""
+
+    FILE = "rejected.json"
+    WRITER = "decide_promotion"
+
+    decision: Literal["rejected"] = "rejected"
+    """There is no other."""
+    model: str
+    """The model's name in the registry."""
+    sentences: list[str]
+    """The verdict in plain words."""
 
 
 if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2))
+    print(Verdict.schema_text(), end="")

@@ -1,0 +1,155 @@
+"""Model description: what a trained model is, what it needs to be served, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from kfp_lifecycle.artifacts.document import Document, Part
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.config.training import Calibration as Method
+from kfp_lifecycle.config.training import ThresholdRule
+
+
+class CalibrationRecord(Part):
+    """How scores became probabilities."""
+
+    method: Method = Method.none
+    """How it was fitted."""
+    slope: float = 1.0
+    """`sigmoid`: probability = logistic(slope · logit(score) + intercept)."""
+    intercept: float = 0.0
+    """`sigmoid`: see `slope`."""
+    knots: list[tuple[float, float]] = Field(default=[])
+    """`isotonic`: scores and probabilities, both rising; linear between two, constant outside."""
+
+
+class Importance(Part):
+    """How much the ranking rests on one feature."""
+
+    feature: str
+    """Its name."""
+    value: float
+    """ROC AUC that is lost when its values are shuffled among the rows."""
+    gain: float | None = None
+    """Its share of what all splits gained in training, 0 to 1; null for an estimator without splits."""
+
+
+class CurvePoint(Part):
+    """One point of the learning curve."""
+
+    rows: int
+    """Rows that were trained on."""
+    roc_auc: float
+    """On the validation part."""
+
+
+class DataOrigin(Part):
+    """The data behind a model."""
+
+    version: str = ""
+    """DVC's digest of the dataset; the training set's where there is none."""
+    remote: str = ""
+    """Where dataset versions are kept."""
+    training_set: str = ""
+    """Digest of the training set's files."""
+
+
+class CodeOrigin(Part):
+    """The code that trained a model."""
+
+    digest: str = ""
+    """Content digest of the step's code, by which it can be fetched; else of the modules that train."""
+    commit: str = ""
+    """Git's name of the commit; empty where the code is in no repository."""
+    changed: list[str] = Field(default=[])
+    """Files that differed from it."""
+
+
+class EnvironmentOrigin(Part):
+    """The libraries that trained a model."""
+
+    name: str = ""
+    """The environment, with its lock's digest."""
+    digest: str = ""
+    """Digest of the installed distributions."""
+
+
+class Hardware(Part):
+    """The machine that trained a model."""
+
+    cpu: str = ""
+    """Its processor."""
+    cores: int = 0
+    """Cores that could be used."""
+    memory_gb: float = 0.0
+    """Memory in gibibytes."""
+    system: str = ""
+    """Its operating system."""
+    python: str = ""
+    """Version of Python."""
+
+
+class Origin(Part):
+    """What has to be had again to train a model again, and what may explain a difference."""
+
+    pipeline_run: str = ""
+    """Name of the pipeline's run."""
+    artifact_uri: str = ""
+    """Where the pipeline keeps the model."""
+    data: DataOrigin = DataOrigin()
+    """The data."""
+    code: CodeOrigin = CodeOrigin()
+    """The code."""
+    environment: EnvironmentOrigin = EnvironmentOrigin()
+    """The libraries."""
+    hardware: Hardware = Hardware()
+    """The machine."""
+
+
+class Model(Document):
+    """The description in a model folder. What serving needs has to be there; the rest is empty for a model that was not
+    trained by `train_model`."""
+
+    FILE = "model.json"
+    WRITER = "train_model"
+
+    model: str
+    """Its name in the registry."""
+    version: str | None = None
+    """Its version there; null until it is registered."""
+    run_id: str = ""
+    """The run in MLflow that trained it."""
+    inputs: list[Feature] = Field(min_length=1)
+    """Its features, in order."""
+    feature_service: str = ""
+    """The Feast feature service that gives them."""
+    feature_version: str = ""
+    """Digest of the feature definitions that it was trained on."""
+    settings: dict[str, Any] = Field(default={})
+    """The sections of the configuration that its features need, as a component's `settings` parameter holds them."""
+    threshold: float
+    """It acts from this score on."""
+    threshold_by: ThresholdRule | None = None
+    """What the threshold makes as good as it can be."""
+    calibration: CalibrationRecord = CalibrationRecord()
+    """How scores became probabilities."""
+    estimator: str = ""
+    """Import path of the classifier."""
+    parameters: dict[str, Any] = Field(default={})
+    """Its parameters where they differ from the library's defaults."""
+    seed: int | None = None
+    """Seed of the training."""
+    onnx_digest: str = ""
+    """SHA-256 of `model.onnx`."""
+    notes: list[str] = Field(default=[])
+    """What a reader of the model should know, in sentences."""
+    baseline_auc: dict[str, float] = Field(default={})
+    """ROC AUC of the baselines on the validation part."""
+    importance: list[Importance] = Field(default=[])
+    """Of each feature, largest value first."""
+    learning_curve: list[CurvePoint] = Field(default=[])
+    """The ranking by the number of training rows."""
+    origin: Origin = Origin()
+    """Where it comes from."""

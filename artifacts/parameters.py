@@ -1,0 +1,38 @@
+"""Chosen hyperparameters, and what the search that found them was worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from kfp_lifecycle.artifacts.document import Document
+
+
+class Parameters(Document):
+    """What `tune_hyperparameters` or `tune_with_katib` chose, as one JSON file."""
+
+    FILE = "parameters.json"
+    WRITER = "tune_hyperparameters"
+
+    parameters: dict[str, Any]
+    """The estimator's parameters where they differ from the library's defaults."""
+    trials: int = 0
+    """How many settings were tried, the default among them; 0 where nothing was searched."""
+    best_value: float | None = None
+    """ROC AUC of these parameters, the mean of the folds; null where nothing was searched."""
+    default_value: float | None = None
+    """ROC AUC of `training.parameters` alone; null where nothing was searched."""
+    folds: list[str] = Field(default=[])
+    """Each fold in words."""
+
+    def metadata(self) -> dict[str, Any]:
+        """What a person would ask first."""
+        if self.best_value is None or self.default_value is None:
+            return {"trials": self.trials, "summary": "the default, without a search"}
+        return {
+            "trials": self.trials,
+            "best_value": self.best_value,
+            "default_value": self.default_value,
+            "summary": f"AUC {self.best_value:.3f}, default {self.default_value:.3f}",
+        }
