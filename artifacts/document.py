@@ -50,7 +50,7 @@ class Document(Part):
         try:
             values = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
+            reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
             raise ContractViolation(f"{file} cannot be read ({reason}). {remedy}") from error
         found = values.get("format") if isinstance(values, dict) else None
         if found != cls.FORMAT:

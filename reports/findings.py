@@ -1,4 +1,4 @@
-"""What each artifact has to say to a reader: one section of the report for each."""
+"""Findings of a report: what each artifact has to say to a reader, out of its typed document."""
 
 from __future__ import annotations
 
@@ -6,38 +6,25 @@ import base64
 import json
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.deployment import Deployment
+from kfp_lifecycle.artifacts.evaluation import Evaluation, Metric, Section
+from kfp_lifecycle.artifacts.model import Importance, Model
+from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
+from kfp_lifecycle.artifacts.training_set import PartName, TrainingSetDescription
+from kfp_lifecycle.artifacts.validation import CheckResult, ValidationResults
+from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Comparison, Judgement, Verdict
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.reports.artifacts import (
-    ArtifactView,
-    ChampionVerdict,
-    Check,
-    ComparisonVerdict,
-    Deployment,
-    Evaluation,
-    Importance,
-    Manifest,
-    Metric,
-    Model,
-    Parameters,
-    RuleVerdict,
-    Section,
-    Table,
-    TrainingSet,
-    Validation,
-    Verdict,
-    read,
-)
 from kfp_lifecycle.reports.geometry import IntervalBar, SnapshotMark, interval_bar, snapshot_marks
 
 # More metrics than this in one dimension are not read at once.
 MANY_METRICS = 16
-PARTS = ("train", "validation", "test")
+PARTS: tuple[PartName, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -53,20 +40,20 @@ class Layer:
 class DataFindings:
     """The data of the run, and what its checks found."""
 
-    as_of: str
-    tables: dict[str, Table]
+    as_of: datetime
+    tables: dict[str, TableSummary]
     layers: list[Layer] = field(default_factory=list)
-    failed: list[Check] = field(default_factory=list)
+    failed: list[CheckResult] = field(default_factory=list)
     """Broken rules, those that stop a run before those that only warn."""
-    passed: list[Check] = field(default_factory=list)
+    passed: list[CheckResult] = field(default_factory=list)
 
 
-def data_findings(dataset: ArtifactView) -> DataFindings:
+def data_findings(dataset: Path) -> DataFindings:
     """Read a dataset's manifest and, where it was validated, its checks."""
-    manifest = read(dataset, Manifest, "manifest.json")
-    if not (dataset.path / "validation.json").exists():
+    manifest = Manifest.read(dataset)
+    if not (dataset / ValidationResults.FILE).exists():
         return DataFindings(manifest.as_of, manifest.tables)
-    checks = read(dataset, Validation, "validation.json").checks
+    checks = ValidationResults.read(dataset).checks
     failed = sorted((check for check in checks if not check.passed), key=lambda check: check.severity == "warning")
     counts = Counter(check.layer for check in checks)
     layers = [Layer(name, count, sum(check.layer == name for check in failed)) for name, count in counts.items()]
@@ -96,23 +83,28 @@ class Part:
 class FeatureFindings:
     """What the model learns from, and how time divides it."""
 
-    training_set: TrainingSet
+    training_set: TrainingSetDescription
     horizon_days: int
     parts: list[Part]
     marks: list[SnapshotMark]
 
 
-def feature_findings(training_set: ArtifactView, configuration: Configuration) -> FeatureFindings:
+def feature_findings(training_set: Path, settings: Configuration) -> FeatureFindings:
     """Read what the training set says about itself."""
-    content = read(training_set, TrainingSet, "training_set.json")
+    content = TrainingSetDescription.read(training_set)
+    snapshots: dict[str, list[date]] = {
+        part: [date.fromisoformat(day) for day in days] for part, days in content.snapshots.items()
+    }
     parts: list[Part] = []
     before: date | None = None
-    for name in (part for part in PARTS if content.snapshots.get(part)):
-        first, last = min(content.snapshots[name]), max(content.snapshots[name])
+    for name in PARTS:
+        if not snapshots.get(name):
+            continue
+        first, last = min(snapshots[name]), max(snapshots[name])
         parts.append(
             Part(
                 name,
-                len(content.snapshots[name]),
+                len(snapshots[name]),
                 first.isoformat(),
                 last.isoformat(),
                 content.rows.get(name, 0),
@@ -121,8 +113,8 @@ def feature_findings(training_set: ArtifactView, configuration: Configuration) -
             )
         )
         before = last
-    horizon_days = configuration.label.horizon_days
-    return FeatureFindings(content, horizon_days, parts, snapshot_marks(content.snapshots, horizon_days))
+    horizon_days = settings.label.horizon_days
+    return FeatureFindings(content, horizon_days, parts, snapshot_marks(snapshots, horizon_days))
 
 
 @dataclass(frozen=True)
@@ -149,14 +141,14 @@ class ModelFindings:
         return self.tuning.parameters if self.tuning is not None else {}
 
 
-def model_findings(model: ArtifactView | None, parameters: ArtifactView | None) -> ModelFindings:
+def model_findings(model: Path | None, parameters: Path | None) -> ModelFindings:
     """Read the model's own description and the search for its parameters."""
-    content = read(model, Model, "model.json") if model else None
+    content = Model.read(model) if model else None
     importance = sorted(content.importance if content else [], key=lambda item: -abs(item.value))
     largest = abs(importance[0].value) if importance else 0.0
     return ModelFindings(
         content,
-        read(parameters, Parameters) if parameters else None,
+        Parameters.read(parameters) if parameters else None,
         [(item, 100 * abs(item.value) / largest if largest else 0.0) for item in importance],
     )
 
@@ -209,9 +201,9 @@ class QualityFindings:
     best_possible_auc: Metric | None
 
 
-def quality_findings(evaluation: ArtifactView) -> QualityFindings:
+def quality_findings(evaluation: Path) -> QualityFindings:
     """Read every metric and plot of an evaluation, in the order the evaluation has them."""
-    content = read(evaluation, Evaluation, "evaluation.json")
+    content = Evaluation.read(evaluation)
     by_dimension: dict[str, list[MeasuredMetric]] = {}
     for name, metric in content.metrics.items():
         dimension, _, rest = name.partition(".")
@@ -219,7 +211,7 @@ def quality_findings(evaluation: ArtifactView) -> QualityFindings:
         bar = interval_bar(metric.value, metric.low, metric.high, whole=True) if metric.low != metric.high else None
         by_dimension.setdefault(dimension, []).append(MeasuredMetric(metric_name, piece, metric, bar))
     plots: dict[str, list[Plot]] = {}
-    for file in sorted((evaluation.path / "plots").glob("*.svg")):
+    for file in sorted((evaluation / "plots").glob("*.svg")):
         dimension, _, title = file.stem.partition("_")
         plots.setdefault(dimension, []).append(Plot(title or dimension, _data_address(file)))
     return QualityFindings(
@@ -247,20 +239,20 @@ class GateFindings:
     """The gate's verdict, line by line."""
 
     verdict: Verdict
-    rules: list[tuple[RuleVerdict, IntervalBar | None]]
-    champion: ChampionVerdict | None
-    comparisons: list[tuple[ComparisonVerdict, IntervalBar | None]]
+    rules: list[tuple[Judgement, IntervalBar | None]]
+    champion: ChampionOutcome | None
+    comparisons: list[tuple[Comparison, IntervalBar | None]]
     """The lead over the model in production in each metric, with what is demanded of it as the threshold."""
 
     @property
-    def missed(self) -> list[RuleVerdict]:
+    def missed(self) -> list[Judgement]:
         """The rules that the candidate does not meet."""
         return [rule for rule, _ in self.rules if not rule.passed]
 
 
-def gate_findings(verdict: ArtifactView) -> GateFindings:
+def gate_findings(verdict: Path) -> GateFindings:
     """Read the verdict; missed rules come first."""
-    content = read(verdict, Verdict)
+    content = Verdict.read(verdict)
     champion = content.champion
     return GateFindings(
         content,
@@ -273,9 +265,9 @@ def gate_findings(verdict: ArtifactView) -> GateFindings:
     )
 
 
-def _lead_bar(comparison: ComparisonVerdict) -> IntervalBar | None:
+def _lead_bar(comparison: Comparison) -> IntervalBar | None:
     demanded = comparison.margin if comparison.demand == "superiority" else -comparison.margin
-    return interval_bar(comparison.difference, comparison.low, comparison.high, at_least=demanded)
+    return interval_bar(comparison.difference, comparison.low, comparison.high, lowest=demanded)
 
 
 @dataclass(frozen=True)
@@ -286,17 +278,18 @@ class DeploymentFindings:
     example: str
 
 
-def deployment_findings(deployment: ArtifactView, configuration: Configuration) -> DeploymentFindings:
+def deployment_findings(deployment: Path, settings: Configuration) -> DeploymentFindings:
     """Read where the model is served and write down a request that works."""
-    content = read(deployment, Deployment)
-    return DeploymentFindings(content, request_example(content, configuration.entity.key))
+    content = Deployment.read(deployment)
+    return DeploymentFindings(content, request_example(content, settings.entity.key))
 
 
 def request_example(deployment: Deployment, entity_key: str) -> str:
     """A v2 inference request as a command to copy; by entity key alone where the release left no example."""
-    body = deployment.example or {
-        "inputs": [{"name": entity_key, "shape": [1, 1], "datatype": "BYTES", "data": [f"<{entity_key}>"]}]
-    }
+    if deployment.example is not None:
+        body = deployment.example.model_dump(mode="json")
+    else:
+        body = {"inputs": [{"name": entity_key, "shape": [1, 1], "datatype": "BYTES", "data": [f"<{entity_key}>"]}]}
     address = f"{deployment.url.rstrip('/')}/v2/models/{deployment.model}/infer"
     return (
         f"curl -s {shlex.quote(address)} \\\n"
@@ -311,16 +304,3 @@ class OtherFindings:
 
     name: str
     facts: list[tuple[str, Any]]
-
-
-def other_findings(artifacts: Mapping[str, ArtifactView], known: Sequence[str]) -> list[OtherFindings]:
-    """The metadata of all artifacts that no section speaks of."""
-    return [
-        OtherFindings(name, [(key, value) for key, value in artifact.metadata.items() if key not in RECORD])
-        for name, artifact in artifacts.items()
-        if name not in known and set(artifact.metadata) - RECORD
-    ]
-
-
-# What `step()` records on every artifact; the picture of the run shows it.
-RECORD = {"started_at", "seconds"}

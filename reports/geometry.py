@@ -105,16 +105,16 @@ class IntervalBar:
     value: float | None
     low: float | None
     high: float | None
-    at_least: float | None
-    at_most: float | None
+    lowest: float | None
+    highest: float | None
 
 
 def interval_bar(
     value: float | None,
     low: float | None = None,
     high: float | None = None,
-    at_least: float | None = None,
-    at_most: float | None = None,
+    lowest: float | None = None,
+    highest: float | None = None,
     whole: bool = False,
 ) -> IntervalBar | None:
     """Place a value on a scale that holds it, its interval and its thresholds; None when there is nothing to place.
@@ -123,11 +123,11 @@ def interval_bar(
         value: What was measured.
         low: Lower end of its interval.
         high: Upper end of its interval.
-        at_least: Smallest allowed value.
-        at_most: Largest allowed value.
+        lowest: The smallest allowed value.
+        highest: The largest allowed value.
         whole: Whether the scale begins at 0 and, for shares, ends at 1, so that lengths can be compared.
     """
-    points = [point for point in (value, low, high, at_least, at_most) if point is not None and math.isfinite(point)]
+    points = [point for point in (value, low, high, lowest, highest) if point is not None and math.isfinite(point)]
     if not points:
         return None
     if whole:
@@ -140,4 +140,4 @@ def interval_bar(
     def place(point: float | None) -> float | None:
         return 100 * (point - start) / width if point is not None and math.isfinite(point) else None
 
-    return IntervalBar(place(value), place(low), place(high), place(at_least), place(at_most))
+    return IntervalBar(place(value), place(low), place(high), place(lowest), place(highest))

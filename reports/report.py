@@ -1,4 +1,4 @@
-"""The run report: one HTML file that needs nothing else, made from the artifacts that a run left."""
+"""Run report: one HTML file that needs nothing else, made from the artifacts that a run left."""
 
 from __future__ import annotations
 
@@ -9,59 +9,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.step_record import StepRecord
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.reports.artifacts import ArtifactView, Serving, read, seconds, started_at, views
-from kfp_lifecycle.reports.findings import (
-    DataFindings,
-    DeploymentFindings,
-    FeatureFindings,
-    GateFindings,
-    ModelFindings,
-    OtherFindings,
-    QualityFindings,
-    data_findings,
-    deployment_findings,
-    feature_findings,
-    gate_findings,
-    model_findings,
-    other_findings,
-    quality_findings,
-)
-from kfp_lifecycle.reports.formatting import number, words
+from kfp_lifecycle.reports.artifacts import ArtifactView, views
+from kfp_lifecycle.reports.contents import FIGURES_FIRST, Run, Section, others_of, sections_of
+from kfp_lifecycle.reports.findings import DeploymentFindings, GateFindings
+from kfp_lifecycle.reports.formatting import words
 from kfp_lifecycle.reports.geometry import StepBar, StepView, step_bars
-from kfp_lifecycle.reports.templates import templates
+from kfp_lifecycle.reports.templates import KeyFigure, templates
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.runtime.states import State
 
-__all__ = [
-    "ArtifactView",
-    "Failure",
-    "RunReport",
-    "StepView",
-    "collect",
-    "render",
-    "views",
-    "write_run_report",
-]
+__all__ = ["ArtifactView", "Failure", "RunReport", "StepView", "collect", "render", "views", "write_run_report"]
 
-# The step behind each artifact, in the order of the pipelines.
-STEPS = {
-    "tables": "ingest_data",
-    "dataset": "version_dataset",
-    "validated": "validate_data",
-    "training_set": "build_training_set",
-    "parameters": "tune_hyperparameters",
-    "model": "train_model",
-    "evaluation": "evaluate_model",
-    "verdict": "decide_promotion",
-    "registered_model": "register_model",
-    "servable_model": "validate_serving",
-    "store": "materialize_features",
-    "deployment": "release_model",
-    "champion": "promote_model",
-}
-# What other artifacts say already, or what is a page of its own.
-UNREPORTED = {"approved_model", "curve", "message", "metrics", "report", "study"}
+# The step that writes the page is not part of what it tells.
+WRITER = "write_report"
 
 
 class Outcome(StrEnum):
@@ -90,17 +52,8 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class KeyFigure:
-    """One of the few numbers that a reader wants first."""
-
-    label: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
 class RunReport:
-    """All that the report shows. A section whose artifact the run has not made is None."""
+    """All that the report shows."""
 
     title: str
     description: str
@@ -108,21 +61,28 @@ class RunReport:
     run_id: str
     outcome: Outcome
     sentence: str
+    missed: list[str]
+    """What a rejected candidate does not meet, in sentences."""
     started_at: datetime | None
     seconds: float | None
     figures: list[KeyFigure]
     bars: list[StepBar]
     failure: Failure | None
-    label: str
-    data: DataFindings | None
-    features: FeatureFindings | None
-    model: ModelFindings | None
-    quality: QualityFindings | None
-    gate: GateFindings | None
-    serving: Serving | None
-    deployment: DeploymentFindings | None
-    others: list[OtherFindings]
+    sections: list[Section]
+    """Those whose artifacts there are."""
     lineage: list[tuple[str, str]]
+
+    def findings(self, anchor: str) -> Any:
+        """What a section tells; None where its artifact is not there."""
+        return next((section.findings for section in self.sections if section.anchor == anchor), None)
+
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """Anchor and title of each part of the page that has one."""
+        named = [("failure", "Why it stopped", self.failure), ("run", "The run", self.bars)]
+        parts = [(anchor, title) for anchor, title, there in named if there]
+        parts += [(section.anchor, section.title) for section in self.sections if section.anchor != "other"]
+        return [*parts, ("lineage", "Lineage")] if self.lineage else parts
 
 
 def collect(
@@ -149,21 +109,11 @@ def collect(
     Raises:
         ContractViolation: a file of an artifact is missing or does not hold what it should.
     """
-    # The step that writes this page is not part of what it tells.
-    steps = [
-        step for step in steps or steps_of(artifacts) if not step.name.replace("-", "_").startswith("write_report")
-    ]
-    others = other_findings(artifacts, [*STEPS, *UNREPORTED])
-    dataset = next((artifacts[name] for name in ("validated", "dataset", "tables") if name in artifacts), None)
-    model = next((artifacts[name] for name in ("registered_model", "model") if name in artifacts), None)
-    deployed = artifacts.get("deployment") or artifacts.get("champion")
-    parameters = artifacts.get("parameters")
-    data = data_findings(dataset) if dataset else None
-    quality = quality_findings(artifacts["evaluation"]) if "evaluation" in artifacts else None
-    features = feature_findings(artifacts["training_set"], settings) if "training_set" in artifacts else None
-    gate = gate_findings(artifacts["verdict"]) if "verdict" in artifacts else None
-    deployment = deployment_findings(deployed, settings) if deployed else None
-    findings = model_findings(model, parameters) if model or parameters else None
+    run = Run(settings, artifacts)
+    steps = [step for step in steps or steps_of(artifacts) if not step.name.replace("-", "_").startswith(WRITER)]
+    told, others = sections_of(run), others_of(run)
+    found = {section.anchor: section.findings for section in told}
+    gate, deployment = found.get("gate"), found.get("deployment")
     begun = [step.started_at for step in steps if step.started_at]
     ends = [step.started_at + timedelta(seconds=step.seconds or 0) for step in steps if step.started_at]
     outcome, sentence = describe_outcome(failure, gate, deployment, others, "champion" in artifacts)
@@ -174,46 +124,53 @@ def collect(
         run_id=run_id,
         outcome=outcome,
         sentence=sentence,
+        missed=missed_by(gate) if gate is not None and outcome is Outcome.rejected else [],
         started_at=min(begun, default=None),
         seconds=(max(ends) - min(begun)).total_seconds() if begun else None,
-        figures=key_figures(quality, features, gate, deployment, data),
+        figures=[figure for section in sorted(told, key=_figures_first) for figure in section.figures],
         bars=step_bars(steps),
         failure=failure,
-        label=settings.label.title,
-        data=data,
-        features=features,
-        model=findings,
-        quality=quality,
-        gate=gate,
-        serving=read(artifacts["servable_model"], Serving, "serving.json") if "servable_model" in artifacts else None,
-        deployment=deployment,
-        others=others,
-        lineage=lineage_of(settings, artifacts, findings, features, lineage or {}),
+        # What is said of an artifact in general stands between the decision and what led to it.
+        sections=[*told[: _decided(told)], *others, *told[_decided(told) :]],
+        lineage=lineage_of(settings, told, lineage or {}),
     )
 
 
+def _figures_first(section: Section) -> int:
+    anchor = section.anchor
+    return FIGURES_FIRST.index(anchor) if anchor in FIGURES_FIRST else len(FIGURES_FIRST)
+
+
+def _decided(sections: Sequence[Section]) -> int:
+    """How many sections tell of the decision and what came of it."""
+    return sum(section.anchor in ("gate", "deployment", "serving") for section in sections)
+
+
 def steps_of(artifacts: Mapping[str, ArtifactView]) -> list[StepView]:
-    """The steps that made the artifacts, as each recorded itself on what it wrote."""
-    names = [name for name in STEPS if name in artifacts]
-    names += [name for name in artifacts if name not in STEPS and name not in UNREPORTED]
+    """The steps that made the artifacts, each once, as they recorded themselves, in the order they began."""
+    records: dict[str, StepRecord] = {}
+    for artifact in artifacts.values():
+        record = artifact.record
+        if record is not None:
+            records.setdefault(record.step, record)
     return [
-        StepView(
-            STEPS.get(name, name),
-            State.done,
-            started_at(artifacts[name]),
-            seconds(artifacts[name]),
-            str(artifacts[name].metadata.get("summary", "")),
-        )
-        for name in names
-        if started_at(artifacts[name]) is not None
+        StepView(record.step, State.done, record.started_at, record.seconds, record.summary)
+        for record in sorted(records.values(), key=lambda record: record.started_at)
     ]
+
+
+def missed_by(gate: GateFindings) -> list[str]:
+    """What a candidate does not meet."""
+    champion = gate.champion
+    sentences = [rule.sentence or rule.metric for rule in gate.missed]
+    return [*sentences, champion.sentence] if champion is not None and not champion.passed else sentences
 
 
 def describe_outcome(
     failure: Failure | None,
     gate: GateFindings | None,
     deployment: DeploymentFindings | None,
-    others: Sequence[OtherFindings],
+    others: Sequence[Section],
     promoted: bool,
 ) -> tuple[Outcome, str]:
     """The verdict on the run, in one sentence; `promoted` is whether the registry's alias was moved."""
@@ -221,7 +178,7 @@ def describe_outcome(
         reason = failure.reason.strip().splitlines() or ["its log says why"]
         return Outcome.failed, f"Stopped at {words(failure.step)}: {reason[0].removesuffix(':')}"
     if gate is None:
-        sentences = [str(value) for findings in others for name, value in findings.facts if name == "sentence"]
+        sentences = [str(value) for other in others for name, value in other.findings.facts if name == "sentence"]
         return Outcome.done, " ".join(sentences) or "Every step did its work."
     rules = len(gate.rules)
     if gate.verdict.decision != Outcome.approved:
@@ -248,75 +205,18 @@ def describe_outcome(
     )
 
 
-def key_figures(
-    quality: QualityFindings | None,
-    features: FeatureFindings | None,
-    gate: GateFindings | None,
-    deployment: DeploymentFindings | None,
-    data: DataFindings | None,
-) -> list[KeyFigure]:
-    """The few numbers at the top."""
-    figures = []
-    if deployment is not None:
-        previous = deployment.deployment.previous_version
-        figures.append(
-            KeyFigure(
-                "In production",
-                f"version {deployment.deployment.version}",
-                f"before: version {previous}" if previous else "the first one",
-            )
-        )
-    if quality is not None and quality.auc is not None:
-        auc, best = quality.auc, quality.best_possible_auc
-        interval = f"95%: {number(auc.low)} to {number(auc.high)}" if auc.low is not None else ""
-        figures.append(KeyFigure("ROC AUC", number(auc.value), interval))
-        if best is not None and best.value is not None:
-            figures.append(KeyFigure("Best possible AUC", number(best.value), "no model of this data can do better"))
-    if gate is not None:
-        met = len(gate.rules) - len(gate.missed)
-        figures.append(KeyFigure("Rules met", f"{met} of {len(gate.rules)}", "of the gate"))
-    if features is not None:
-        train = features.parts[0]
-        figures.append(
-            KeyFigure("Training rows", number(train.rows), f"{train.snapshots} snapshots, {train.share:.1%} positive")
-        )
-    elif data is not None:
-        rows = sum(table.rows for table in data.tables.values())
-        figures.append(KeyFigure("Rows", number(rows), f"in {len(data.tables)} tables"))
-    return figures
-
-
-def lineage_of(
-    settings: Configuration,
-    artifacts: Mapping[str, ArtifactView],
-    model: ModelFindings | None,
-    features: FeatureFindings | None,
-    known: Mapping[str, str],
-) -> list[tuple[str, str]]:
-    """Everything that has to be the same for the run to be repeated."""
-
-    def recorded(artifact: str, key: str) -> Any:
-        return artifacts[artifact].metadata.get(key) if artifact in artifacts else None
-
-    content = model.model if model else None
-    facts = {
-        "Project": settings.name,
-        "Dataset version": recorded("dataset", "version"),
-        "Dataset remote": recorded("dataset", "remote"),
-        "Data as of": recorded("dataset", "as_of") or recorded("validated", "as_of"),
-        "Feature service": features.training_set.feature_service if features else None,
-        "Feature version": features.training_set.feature_version if features else None,
-        "Estimator": content.estimator if content else None,
-        "Seed": settings.training.seed,
-        "MLflow run": content.run_id if content else None,
-        **known,
-    }
+def lineage_of(settings: Configuration, sections: Sequence[Section], known: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Everything that has to be the same for the run to be repeated, from the data on."""
+    facts: dict[str, object] = {"Project": settings.name}
+    for section in reversed(sections):
+        facts |= section.lineage
+    facts |= {"Seed": settings.training.seed, **known}
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
 
 
 def render(report: RunReport) -> str:
     """The report as one HTML document: no script, no network, all text escaped."""
-    return templates().get_template("report.html.j2").render(report=report)
+    return templates().get_template("run.html.j2").render(report=report)
 
 
 def write_run_report(

@@ -1,13 +1,23 @@
-"""The templates of pages that need nothing else: no script, no network, all text escaped."""
+"""Page templates: each page extends `base.html.j2` and is one file; all text is escaped."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kfp_lifecycle.reports.formatting import FILTERS, printable
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """One of the few numbers that a reader wants first."""
+
+    label: str
+    value: float | str | None
+    note: str = ""
 
 
 @cache

@@ -19,6 +19,8 @@ from typing import Any, Protocol
 TERMINATION_LOG = "/dev/termination-log"
 # Kubernetes keeps no more than this of it.
 TERMINATION_LOG_BYTES = 4096
+# Which component a process runs: told by the executor.
+STEP_VARIABLE = "LIFECYCLE_STEP"
 # New objects until the first, second and third generation are searched for garbage.
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
 # GNU OpenMP's threads spin for milliseconds where they wait for each other. Beside another busy process, as on a node
@@ -53,8 +55,8 @@ def step(*outputs: OutputArtifact) -> Iterator[None]:
     OpenMP looks at `OPENMP_VARIABLES` when it is loaded.
 
     Args:
-        outputs: The artifacts the step writes. When the work is done each carries `started_at` (ISO 8601, UTC) and
-            `seconds` in its metadata, whatever the target.
+        outputs: The artifacts the step writes. When the work is done each carries `step` (the component's name),
+            `started_at` (ISO 8601, UTC) and `seconds` in its metadata, whatever the target.
 
     Raises:
         SystemExit: the work raised ContractViolation, or a process that it had started was killed: the message went
@@ -78,6 +80,7 @@ def step(*outputs: OutputArtifact) -> Iterator[None]:
         report_failure(f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})")
         raise
     for output in outputs:
+        output.metadata["step"] = os.environ.get(STEP_VARIABLE, "")
         output.metadata["started_at"] = started_at.isoformat(timespec="milliseconds")
         output.metadata["seconds"] = round(time.monotonic() - started, 3)
 

@@ -12,6 +12,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from kfp_lifecycle.runtime.contract import STEP_VARIABLE
+
 # The input that a step's code comes by; no function takes it.
 CODE_INPUT = "code"
 
@@ -38,6 +40,7 @@ def execute(module: str, function: str, executor_input: dict[str, Any]) -> None:
     from kfp.dsl.executor import Executor
 
     component = getattr(importlib.import_module(module), function)
+    os.environ[STEP_VARIABLE] = function
     inputs = executor_input.get("inputs", {})
     inputs.get("artifacts", {}).pop(CODE_INPUT, None)
     parameters = inputs.get("parameterValues", {})

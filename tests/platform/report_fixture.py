@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.deployment import Deployment
+from kfp_lifecycle.artifacts.document import Document
+from kfp_lifecycle.artifacts.evaluation import Evaluation
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.artifacts.promotion import Promotion
+from kfp_lifecycle.artifacts.serving import ServingTrial
+from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
+from kfp_lifecycle.artifacts.validation import ValidationResults
+from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.reports.report import ArtifactView, StepView
 from kfp_lifecycle.runtime.states import State
 
@@ -69,7 +79,12 @@ def steps(gap_seconds: float = 0.3) -> list[StepView]:
 def training_run(folder: Path) -> dict[str, ArtifactView]:
     """Write the artifacts of a promoted candidate below a folder."""
     metadata: dict[str, dict[str, Any]] = {
-        artifact: {"started_at": view.started_at.isoformat(), "seconds": view.seconds, "summary": view.key_figure}
+        artifact: {
+            "step": view.name,
+            "started_at": view.started_at.isoformat(),
+            "seconds": view.seconds,
+            "summary": view.key_figure,
+        }
         for (artifact, *_), view in zip(STEPS, steps(), strict=True)
         if view.started_at
     }
@@ -81,26 +96,30 @@ def training_run(folder: Path) -> dict[str, ArtifactView]:
     for artifact in metadata:
         (folder / artifact).mkdir(parents=True)
     for artifact in ("tables", "dataset", "validated"):
-        _write(folder / artifact / "manifest.json", manifest())
-    _write(folder / "validated" / "validation.json", {"checks": checks()})
-    _write(folder / "training_set" / "training_set.json", training_set())
+        for table in manifest()["tables"]:
+            (folder / artifact / f"{table}.parquet").touch()
+        Manifest.model_validate(manifest()).write(folder / artifact)
+    ValidationResults.model_validate({"checks": checks()}).write(folder / "validated")
+    TrainingSetDescription.model_validate(training_set()).write(folder / "training_set")
     for artifact in ("model", "registered_model"):
-        _write(folder / artifact / "model.json", model() | ({"version": 3} if artifact == "registered_model" else {}))
-    _write(folder / "evaluation" / "evaluation.json", evaluation())
+        version = "3" if artifact == "registered_model" else None
+        Model.model_validate({**model(), "version": version}).write(folder / artifact)
+    Evaluation.model_validate(evaluation()).write(folder / "evaluation")
     for name, drawing in plots().items():
         file = folder / "evaluation" / "plots" / f"{name}.svg"
         file.parent.mkdir(exist_ok=True)
         file.write_text(drawing, "utf-8")
-    _write(folder / "servable_model" / "serving.json", serving())
-    contents = {"parameters": parameters(), "verdict": verdict(), "deployment": deployment(), "champion": deployment()}
+    ServingTrial.model_validate(serving()).write(folder / "servable_model")
+    contents: dict[str, Document] = {
+        "parameters": Parameters.model_validate(parameters()),
+        "verdict": Verdict.model_validate(verdict()),
+        "deployment": Deployment.model_validate(deployment()),
+        "champion": Promotion(model="churn", version="3", previous_version="2"),
+    }
     for artifact, content in contents.items():
         (folder / artifact).rmdir()
-        _write(folder / artifact, content)
+        content.write(folder / artifact)
     return {artifact: ArtifactView(folder / artifact, facts) for artifact, facts in metadata.items()}
-
-
-def _write(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content), "utf-8")
 
 
 def manifest() -> dict[str, Any]:
@@ -148,7 +167,7 @@ def checks() -> list[dict[str, Any]]:
         "passed": False,
         "rows": 4_120,
         "share": 0.0446,
-        "examples": [49.0, 59.0, 79.0],
+        "examples": ["49.0", "59.0", "79.0"],
         "remedy": "Look whether prices were changed on purpose; the run goes on.",
     }
     return [*passed, drifted]
@@ -279,8 +298,19 @@ def verdict() -> dict[str, Any]:
         "passed": True,
         "sentence": sentence,
     }
-    champion = {"version": 2, "passed": True, "sentence": sentence, "notes": [], "comparisons": [lead]}
-    return {"decision": "approved", "model": "churn", "rules": rules, "champion": champion, "sentences": []}
+    champion = {"version": "2", "compared": True, "passed": True, "sentence": sentence, "comparisons": [lead]}
+    return {
+        "decision": "approved",
+        "model": "churn",
+        "run_id": model()["run_id"],
+        "decided_at": "2026-11-24T08:31:00+00:00",
+        "feature_version": "b7e23ec29af2",
+        "snapshots": ["2026-08-25"],
+        "rules": rules,
+        "champion_version": "2",
+        "champion": champion,
+        "sentences": ["Approved: churn meets every rule."],
+    }
 
 
 def serving() -> dict[str, Any]:
@@ -289,7 +319,7 @@ def serving() -> dict[str, Any]:
         "latency": {"p50_ms": 1.35, "p95_ms": 1.56, "p99_ms": 1.66, "requests": 300, "clients": 1},
         "concurrent_latency": {"p50_ms": 9.97, "p95_ms": 11.7, "p99_ms": 64.8, "requests": 296, "clients": 8},
         "server": {"ready_seconds": 0.92, "peak_memory_mb": 231.3},
-        "examples": [],
+        "examples": [{"features": {"plan": "pro"}, "score": 0.3}],
     }
 
 

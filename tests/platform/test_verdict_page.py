@@ -189,7 +189,7 @@ def test_artifacts_of_another_run_are_refused_and_no_page_is_left(folder: Path, 
 
 def test_what_is_no_verdict_is_refused_by_name(folder: Path) -> None:
     (folder / "verdict").write_text('{"decision": "approved"}', "utf-8")
-    with pytest.raises(ContractViolation, match=r"cannot use .*verdict"):
+    with pytest.raises(ContractViolation, match=r"/verdict is of format None.*Run decide_promotion again"):
         write_verdict_page(
             SETTINGS, *(folder / part for part in ("training_set", "model", "evaluation", "verdict", "p"))
         )

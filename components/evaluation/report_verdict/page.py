@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +9,14 @@ from kfp_lifecycle.artifacts.evaluation import Evaluation
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.verdict import Comparison, Judgement, Verdict, Window
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.reports.artifacts import ArtifactView
 from kfp_lifecycle.reports.findings import QualityFindings, feature_findings, model_findings, quality_findings
 from kfp_lifecycle.reports.formatting import words
 from kfp_lifecycle.reports.geometry import IntervalBar, interval_bar
-from kfp_lifecycle.reports.templates import templates
+from kfp_lifecycle.reports.templates import KeyFigure, templates
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 
 TEMPLATE = "verdict.html.j2"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One of the few numbers that a reader wants first."""
-
-    label: str
-    value: float | str | None
-    note: str = ""
 
 
 def write_verdict_page(
@@ -66,23 +55,40 @@ def verdict_page(
     configuration: Configuration, verdict: Verdict, training_set: Path, model: Path, evaluation: Path
 ) -> str:
     """The page as one HTML document: no script, no network, all text escaped."""
-    quality = quality_findings(ArtifactView(evaluation))
-    findings = model_findings(ArtifactView(model), None)
+    quality = quality_findings(evaluation)
+    findings = model_findings(model, None)
     return (
         templates(Path(__file__).parent)
         .get_template(TEMPLATE)
         .render(
             configuration=configuration,
             verdict=verdict,
+            sentence=_sentence(verdict),
+            missed=_missed(verdict),
             figures=_figures(verdict, quality),
             rules=[(rule, _rule_bar(rule)) for rule in sorted(verdict.rules, key=_missed_first)],
             comparisons=_comparisons(verdict),
             quality=quality,
-            features=feature_findings(ArtifactView(training_set), configuration),
+            features=feature_findings(training_set, configuration),
             model=findings,
             facts=_facts(configuration, verdict, Model.read(model)),
         )
     )
+
+
+def _sentence(verdict: Verdict) -> str:
+    """The first sentence without the decision, which stands beside it."""
+    told = verdict.sentences[0].partition(": ")[2]
+    return told[:1].upper() + told[1:]
+
+
+def _missed(verdict: Verdict) -> list[str]:
+    """What a rejected candidate does not meet."""
+    if verdict.decision != "rejected":
+        return []
+    rules = [rule.sentence for rule in sorted(verdict.rules, key=_missed_first) if not rule.passed]
+    champion = verdict.champion
+    return [*rules, champion.sentence] if champion is not None and not champion.passed else rules
 
 
 def _missed_first(rule: Judgement) -> int:
@@ -110,24 +116,24 @@ def _lead_bar(comparison: Comparison) -> IntervalBar | None:
     if comparison.difference is None:
         return None
     demanded = comparison.margin if comparison.demand == "superiority" else -comparison.margin
-    return interval_bar(comparison.difference, comparison.low, comparison.high, at_least=demanded)
+    return interval_bar(comparison.difference, comparison.low, comparison.high, lowest=demanded)
 
 
-def _figures(verdict: Verdict, quality: QualityFindings) -> list[Figure]:
+def _figures(verdict: Verdict, quality: QualityFindings) -> list[KeyFigure]:
     met = sum(rule.passed and not rule.waived for rule in verdict.rules)
-    figures = [Figure("Rules met", f"{met} of {len(verdict.rules)}", "of the gate")]
+    figures = [KeyFigure("Rules met", f"{met} of {len(verdict.rules)}", "of the gate")]
     if quality.auc is not None:
-        figures.append(Figure("ROC AUC", quality.auc.value, "on snapshots it has never seen"))
+        figures.append(KeyFigure("ROC AUC", quality.auc.value, "on snapshots it has never seen"))
         if quality.auc.rows is not None:
-            figures.append(Figure("Judged on", quality.auc.rows, "rows"))
+            figures.append(KeyFigure("Judged on", quality.auc.rows, "rows"))
     champion = verdict.champion
     if champion is None:
-        figures.append(Figure("In production", "nothing yet", "the rules alone decide"))
+        figures.append(KeyFigure("In production", "nothing yet", "the rules alone decide"))
     elif not champion.comparisons:
-        figures.append(Figure("In production", f"version {champion.version}", "could not be compared with"))
+        figures.append(KeyFigure("In production", f"version {champion.version}", "could not be compared with"))
     else:
         lead = champion.comparisons[0]
-        figures.append(Figure(f"Lead over version {champion.version}", lead.difference, f"in {words(lead.metric)}"))
+        figures.append(KeyFigure(f"Lead over version {champion.version}", lead.difference, f"in {words(lead.metric)}"))
     return figures
 
 
