@@ -1,16 +1,16 @@
-"""What features are like, in a training set or in the online store: how fresh, how often missing, how spread."""
+"""Feature quality: how fresh features are, how often missing, how spread, in a training set or the online store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from kfp_lifecycle.artifacts.quality import FeatureQuality, FrequentValue, ViewQuality
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.data.tables import quoted
 from kfp_lifecycle.features.definitions import Definitions, Feature
@@ -22,7 +22,7 @@ MOST_FREQUENT = 10
 
 def view_quality(
     validated: Path, tables: Mapping[str, Table], definitions: Definitions, as_of: datetime, train: Path
-) -> list[dict[str, Any]]:
+) -> list[ViewQuality]:
     """Describe each view that the service takes features from, in the service's order.
 
     Args:
@@ -31,26 +31,18 @@ def view_quality(
         definitions: The project's feature definitions.
         as_of: Time of the newest row of all tables.
         train: `train.parquet`.
-
-    Returns:
-        For each view `view`; `newest_row` (ISO time of the newest row in any table that its SQL reads) and `age_days`
-        (from there to `as_of`), both None for an on-demand view; and `features`: `feature`, `missing` (share, 0 to 1),
-        and of the known values, for a numeric feature `mean` and `quantiles` (smallest, quartiles, largest), for a
-        categorical one `distinct` (how many) and `most_frequent` (`value`, `share` of the known; ten at the most).
     """
     columns = pq.read_table(train, columns=[feature.name for feature in definitions.features])
     newest = newest_rows(validated, tables, definitions, as_of)
     return [
-        {
-            "view": view,
-            "newest_row": newest[view].isoformat() if view in newest else None,
-            "age_days": (as_of - newest[view]).total_seconds() / 86_400 if view in newest else None,
-            "features": [
-                {"feature": feature.name, **described(feature, columns[feature.name])}
-                for feature in definitions.features
-                if feature.view == view
+        ViewQuality(
+            view=view,
+            newest_row=newest.get(view),
+            age_days=(as_of - newest[view]).total_seconds() / 86_400 if view in newest else None,
+            features=[
+                described(feature, columns[feature.name]) for feature in definitions.features if feature.view == view
             ],
-        }
+        )
         for view in dict.fromkeys(feature.view for feature in definitions.features)
     ]
 
@@ -75,18 +67,19 @@ def newest_rows(
     return newest
 
 
-def described(feature: Feature, values: pa.ChunkedArray) -> dict[str, Any]:
-    """The share that is missing, and how the known values of a feature are spread: see `view_quality`."""
+def described(feature: Feature, values: pa.ChunkedArray) -> FeatureQuality:
+    """The share that is missing, and how the known values of a feature are spread."""
     known = values.drop_null()
-    missing: dict[str, Any] = {"missing": values.null_count / len(values) if len(values) else None}
+    missing = values.null_count / len(values) if len(values) else None
     if feature.type == "numeric":
         quantiles = pc.quantile(known, list(QUANTILES)).to_pylist()
-        return {**missing, "mean": pc.mean(known).as_py(), "quantiles": quantiles}
+        return FeatureQuality(feature=feature.name, missing=missing, mean=pc.mean(known).as_py(), quantiles=quantiles)
     counts = sorted(pc.value_counts(known).to_pylist(), key=lambda count: (-count["counts"], count["values"]))
-    return {
-        **missing,
-        "distinct": len(counts),
-        "most_frequent": [
-            {"value": count["values"], "share": count["counts"] / len(known)} for count in counts[:MOST_FREQUENT]
+    return FeatureQuality(
+        feature=feature.name,
+        missing=missing,
+        distinct=len(counts),
+        most_frequent=[
+            FrequentValue(value=count["values"], share=count["counts"] / len(known)) for count in counts[:MOST_FREQUENT]
         ],
-    }
+    )

@@ -23,6 +23,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kfp_lifecycle.artifacts.quality import FeatureQuality, ViewQuality
 from kfp_lifecycle.artifacts.tables import parquet_file
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.data.tables import quoted
@@ -95,7 +96,7 @@ def fill(
     """
     rows: dict[str, int] = {}
     written: dict[str, int] = {}
-    quality: list[dict[str, Any]] = []
+    quality: list[ViewQuality] = []
     example = None
     newest = newest_rows(validated, tables, definitions, as_of)
     before = store.materialized()
@@ -109,10 +110,8 @@ def fill(
             with contextlib.closing(connection.cursor()) as cursor:
                 rows[view], first = _show_values(cursor, definitions, view, values, only)
                 written[view] = _write_changes(cursor, store, definitions, view, as_of)
-                newest_row = newest[view].isoformat() if view in newest else None
-                quality.append(
-                    {"view": view, "newest_row": newest_row, "features": _described(cursor, definitions, view)}
-                )
+                features = _described(cursor, definitions, view)
+                quality.append(ViewQuality(view=view, newest_row=newest.get(view), features=features))
             example = first if example is None else example
     materialization = Materialization(definitions.version, as_of, tables_digest, rows, example, quality)
     store.note(materialization)
@@ -213,14 +212,14 @@ def _doubt(cursor: duckdb.DuckDBPyConnection, store: OnlineStore, view: str, as_
         store.note(replace(noted, tables_digest=""))
 
 
-def _described(cursor: duckdb.DuckDBPyConnection, definitions: Definitions, view: str) -> list[dict[str, Any]]:
+def _described(cursor: duckdb.DuckDBPyConnection, definitions: Definitions, view: str) -> list[FeatureQuality]:
     """What the features of a view that a model can be given are like, one column in memory at a time."""
     features = [
         Feature(view, field.name, MODEL_TYPES[field.dtype])
         for field in definitions.views[view].features
         if field.dtype in MODEL_TYPES
     ]
-    return [{"feature": feature.name, **described(feature, _column(cursor, feature))} for feature in features]
+    return [described(feature, _column(cursor, feature)) for feature in features]
 
 
 def _column(cursor: duckdb.DuckDBPyConnection, feature: Feature) -> pa.ChunkedArray:

@@ -31,6 +31,7 @@ from feast.type_map import python_values_to_proto_values
 from feast.types import Bytes, String
 from pydantic import ValidationError
 
+from kfp_lifecycle.artifacts.quality import ViewQuality
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions
 from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.reading import (
@@ -77,19 +78,20 @@ class Materialization:
     """Entities that each view speaks of, by view."""
     example_entity: Any
     """Key of an entity that is in it, None where there is none."""
-    quality: Sequence[Mapping[str, Any]] = ()
-    """Of each view `view`, `newest_row` (ISO time of the newest row in any table that its SQL reads, or None) and
-    `features`, each as `quality.described` describes it."""
+    quality: Sequence[ViewQuality] = ()
+    """What the features of each view are like."""
 
     def record(self) -> str:
         """As the journal keeps it."""
-        return json.dumps({**asdict(self), "as_of": self.as_of.isoformat()})
+        quality = [view.model_dump(mode="json") for view in self.quality]
+        return json.dumps({**asdict(self), "as_of": self.as_of.isoformat(), "quality": quality})
 
     @staticmethod
     def from_record(record: str) -> Materialization:
         """From what the journal keeps."""
         values = json.loads(record)
-        return Materialization(**{**values, "as_of": datetime.fromisoformat(values["as_of"])})
+        quality = [ViewQuality.model_validate(view) for view in values["quality"]]
+        return Materialization(**{**values, "as_of": datetime.fromisoformat(values["as_of"]), "quality": quality})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import GaugeMetricFamily
@@ -64,16 +63,16 @@ class FeatureMetrics(Collector):
         _add(as_of, [], materialized.as_of.timestamp())
         _add(freshness, [], self._features.freshness_seconds)
         for view in materialized.quality:
-            if view["newest_row"] is not None:
-                _add(newest, [view["view"]], datetime.fromisoformat(view["newest_row"]).timestamp())
-            for feature in view["features"]:
-                names = [view["view"], feature["feature"]]
-                _add(missing, names, feature["missing"])
-                _add(mean, names, feature.get("mean"))
-                for share, value in zip(QUANTILES, feature.get("quantiles", []), strict=False):
+            if view.newest_row is not None:
+                _add(newest, [view.view], view.newest_row.timestamp())
+            for feature in view.features:
+                names = [view.view, feature.feature]
+                _add(missing, names, feature.missing)
+                _add(mean, names, feature.mean)
+                for share, value in zip(QUANTILES, feature.quantiles, strict=False):
                     _add(quantile, [*names, share], value)
-                for frequent in feature.get("most_frequent", []):
-                    _add(category, [*names, str(frequent["value"])[:CATEGORY_CHARACTERS]], frequent["share"])
+                for frequent in feature.most_frequent:
+                    _add(category, [*names, frequent.value[:CATEGORY_CHARACTERS]], frequent.share)
         return [as_of, freshness, newest, missing, mean, quantile, category]
 
 

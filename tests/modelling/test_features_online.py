@@ -111,9 +111,9 @@ def test_repeating_a_materialization_changes_nothing(tmp_path: Path) -> None:
     tables = tables_as_of(tmp_path, START + 40 * DAY)
     first = materialize(project, tables)
     before = online(project).lookup(range(1, 41), START + 40 * DAY)
-    assert materialize(project, tables) == {**first, "written": {"loans_so_far": 0}}
+    assert materialize(project, tables) == first.model_copy(update={"written": {"loans_so_far": 0}})
     assert online(project).lookup(range(1, 41), START + 40 * DAY) == before
-    assert first["rows"] == first["written"] == {"loans_so_far": 40}
+    assert first.rows == first.written == {"loans_so_far": 40}
 
 
 def test_a_materialization_describes_the_features_of_all_entities_in_the_store(tmp_path: Path) -> None:
@@ -121,16 +121,16 @@ def test_a_materialization_describes_the_features_of_all_entities_in_the_store(t
     readers, loans = some_readers_and_loans()
     expected = expected_features(readers, loans, as_of)
     project = write_project(tmp_path / "project")
-    [view] = materialize(project, write_tables(tmp_path / "tables", readers, loans, as_of))["quality"]
+    [view] = materialize(project, write_tables(tmp_path / "tables", readers, loans, as_of)).quality
     newest = max(row["lent_at"] for row in loans if row["lent_at"] <= as_of >= row["recorded_at"])
-    assert (view["view"], view["newest_row"]) == ("loans_so_far", newest.isoformat())
-    of = {feature["feature"]: feature for feature in view["features"]}
+    assert (view.view, view.newest_row) == ("loans_so_far", newest)
+    of = {feature.feature: feature for feature in view.features}
     assert list(of) == ["loans", "pages", "average_pages", "likes_poetry", "genre"]
-    assert of["genre"]["missing"] == sum(row["genre"] is None for row in expected.values()) / len(expected)
-    assert of["loans"]["mean"] == pytest.approx(sum(row["loans"] for row in expected.values()) / len(expected))
-    assert of["loans"]["quantiles"][-1] == max(row["loans"] for row in expected.values())
+    assert of["genre"].missing == sum(row["genre"] is None for row in expected.values()) / len(expected)
+    assert of["loans"].mean == pytest.approx(sum(row["loans"] for row in expected.values()) / len(expected))
+    assert of["loans"].quantiles[-1] == max(row["loans"] for row in expected.values())
     # The store tells the server, also when nothing had to be written.
-    assert materialize(project, tmp_path / "tables")["quality"] == [view]
+    assert materialize(project, tmp_path / "tables").quality == [view]
 
 
 def test_older_tables_do_not_replace_newer_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,8 +140,8 @@ def test_older_tables_do_not_replace_newer_values(tmp_path: Path, capsys: pytest
     before = online(project).lookup([7], newer)
     written = materialize(project, tables_as_of(tmp_path, older))
     assert online(project).lookup([7], newer) == before
-    assert written["as_of"] == newer.isoformat()
-    assert written["written"] == {"loans_so_far": 0}
+    assert written.as_of == newer
+    assert written.written == {"loans_so_far": 0}
     assert "keeps its features as of" in capsys.readouterr().out
 
 
@@ -199,7 +199,7 @@ def test_the_store_answers_while_it_is_filled(tmp_path: Path) -> None:
     asking.start()
     try:
         for number in range(6):
-            assert materialize(project, (others, tables)[number % 2])["written"]["loans_so_far"] > 20
+            assert materialize(project, (others, tables)[number % 2]).written["loans_so_far"] > 20
     finally:
         done.set()
         asking.join()
@@ -238,17 +238,15 @@ def test_only_entities_whose_values_changed_are_written(tmp_path: Path, place: s
     first, second = START + 40 * DAY, START + 41 * DAY
     readers, loans = known_rows(first, *some_readers_and_loans())
     filled = materialize(project, write_tables(tmp_path / "first", readers, loans, first))
-    assert filled["written"] == filled["rows"] == {"loans_so_far": len(readers)}
+    assert filled.written == filled.rows == {"loans_so_far": len(readers)}
     more = [*loans, {**loans[-1], "loan_id": 10**6, "reader_id": 7, "lent_at": second, "recorded_at": second}]
-    assert materialize(project, write_tables(tmp_path / "second", readers, more, second))["written"] == {
-        "loans_so_far": 1
-    }
+    assert materialize(project, write_tables(tmp_path / "second", readers, more, second)).written == {"loans_so_far": 1}
     # As fresh as if all had been written.
     anew = project_on(str(tmp_path / "anew" / "online.db"), tmp_path / "anew" / "project")
     materialize(anew, tmp_path / "second")
     for moment in (second, second + 7 * DAY, second + 7 * DAY + timedelta(seconds=1)):
         assert answers(project, moment) == answers(anew, moment)
-    assert materialize(project, write_tables(tmp_path / "third", readers, more, second + DAY))["written"] == {
+    assert materialize(project, write_tables(tmp_path / "third", readers, more, second + DAY)).written == {
         "loans_so_far": 0
     }
     assert online(project).lookup([7], second + 8 * DAY)[0]["loans"] is not None
@@ -261,7 +259,7 @@ def test_an_entity_that_is_gone_stays_until_it_is_too_old_and_may_come_back(tmp_
     without = [reader for reader in readers if reader["reader_id"] != 7]
 
     def fill(name: str, present: Sequence[Row], as_of: datetime) -> int:
-        return materialize(project, write_tables(tmp_path / name, present, loans, as_of))["written"]["loans_so_far"]
+        return materialize(project, write_tables(tmp_path / name, present, loans, as_of)).written["loans_so_far"]
 
     fill("seen", readers, last_seen)
     [values] = online(project).lookup([7], last_seen + 7 * DAY)
@@ -282,14 +280,14 @@ def test_the_same_tables_are_written_once_and_corrected_ones_again(tmp_path: Pat
     project = write_project(tmp_path / "project")
     as_of = START + 40 * DAY
     materialize(project, tables_as_of(tmp_path, as_of))
-    assert materialize(project, tables_as_of(tmp_path, as_of))["written"] == {"loans_so_far": 0}
+    assert materialize(project, tables_as_of(tmp_path, as_of)).written == {"loans_so_far": 0}
     readers, loans = some_readers_and_loans()
     corrected = [{**loan, "pages": 7.0} for loan in loans]
-    written = materialize(project, write_tables(tmp_path / "corrected", readers, corrected, as_of))["written"]
+    written = materialize(project, write_tables(tmp_path / "corrected", readers, corrected, as_of)).written
     having_borrowed = {loan["reader_id"] for loan in loans if loan["lent_at"] <= as_of >= loan["recorded_at"]}
     assert written == {"loans_so_far": len(having_borrowed)}
     later = {"pipeline.yaml": ("event_time: lent_at, arrival_time: recorded_at", "event_time: lent_at")}
-    assert materialize(write_project(tmp_path / "later", later), tables_as_of(tmp_path, as_of))["written"] != written
+    assert materialize(write_project(tmp_path / "later", later), tables_as_of(tmp_path, as_of)).written != written
 
 
 def test_a_value_that_differs_in_its_sign_alone_is_written(tmp_path: Path) -> None:
@@ -300,7 +298,7 @@ def test_a_value_that_differs_in_its_sign_alone_is_written(tmp_path: Path) -> No
     for pages in (0.0, -0.0, None, 0.0):
         [loan] = [{**loans[0], "pages": pages, "lent_at": as_of, "recorded_at": as_of}]
         tables = write_tables(tmp_path / "tables", readers, [loan], as_of)
-        assert materialize(project, tables)["written"] == {"loans_so_far": 1}
+        assert materialize(project, tables).written == {"loans_so_far": 1}
         assert repr(online(project).lookup([1], as_of)[0]["average_pages"]) == repr(pages)
 
 
@@ -362,7 +360,7 @@ def test_a_store_that_lost_values_by_itself_is_filled_anew(tmp_path: Path, place
     store = OnlineStore(place, "library", definitions_of(project))
     store.forget("loans_so_far", [7])
     assert answers(project, as_of) != expected
-    written = materialize(project, write_tables(tmp_path / "second", readers, loans, as_of + DAY))["written"]
+    written = materialize(project, write_tables(tmp_path / "second", readers, loans, as_of + DAY)).written
     assert written == {"loans_so_far": len(readers)}
     assert [row["loans"] for row in answers(project, as_of + DAY)] == [row["loans"] for row in expected]
 
@@ -387,7 +385,7 @@ def test_two_materializations_at_once_are_found_out_and_the_next_one_mends_what_
     with pytest.raises(ContractViolation, match="Another materialization fills the view loans_so_far"):
         materialize(project, tables)
     # What the store holds now is a mixture, whichever of the two it is asked for.
-    assert materialize(project, others)["written"] == {"loans_so_far": 40}
+    assert materialize(project, others).written == {"loans_so_far": 40}
     anew = project_on(str(tmp_path / "anew" / "online.db"), tmp_path / "anew" / "project")
     materialize(anew, others)
     assert answers(project, as_of) == answers(anew, as_of)
@@ -441,13 +439,13 @@ def test_a_version_goes_when_it_is_old_and_no_registered_model_names_it(
     monkeypatch.setattr(registry, "feature_versions", lambda *_: named)
     first = START + 40 * DAY
     project, changed = write_project(tmp_path / "project"), write_project(tmp_path / "changed", CHANGED)
-    version = materialize(project, tables_as_of(tmp_path, first))["feature_version"]
+    version = materialize(project, tables_as_of(tmp_path, first)).feature_version
     young = materialize(changed, tables_as_of(tmp_path, first + 6 * DAY))
-    assert young["removed"] == [], "a candidate's features are filled in before it is registered"
+    assert young.removed == [], "a candidate's features are filled in before it is registered"
     named.add(version)
-    assert materialize(changed, tables_as_of(tmp_path, first + 7 * DAY))["removed"] == []
+    assert materialize(changed, tables_as_of(tmp_path, first + 7 * DAY)).removed == []
     named.clear()
-    assert materialize(changed, tables_as_of(tmp_path, first + 8 * DAY))["removed"] == [version]
+    assert materialize(changed, tables_as_of(tmp_path, first + 8 * DAY)).removed == [version]
     with pytest.raises(ContractViolation, match=rf"no features of version {version}, which"):
         online(project)
     stored = sqlite3.connect(load_locations(project).online_store).execute("SELECT name FROM sqlite_master").fetchall()
@@ -461,15 +459,15 @@ def test_every_store_holds_versions_apart_and_lets_one_go(
     monkeypatch.setattr(registry, "feature_versions", lambda *_: set())
     project, changed = project_on(place, tmp_path / "project"), project_on(place, tmp_path / "changed", CHANGED)
     first = START + 40 * DAY
-    version = materialize(project, tables_as_of(tmp_path, first))["feature_version"]
+    version = materialize(project, tables_as_of(tmp_path, first)).feature_version
     rows = answers(project, first)
     written = materialize(changed, tables_as_of(tmp_path, first + 6 * DAY))
     assert answers(project, first) == rows
-    assert materialize(changed, tables_as_of(tmp_path, first + 7 * DAY))["removed"] == [version]
-    with pytest.raises(ContractViolation, match=f"it holds version {written['feature_version']}"):
+    assert materialize(changed, tables_as_of(tmp_path, first + 7 * DAY)).removed == [version]
+    with pytest.raises(ContractViolation, match=f"it holds version {written.feature_version}"):
         online(project)
     # Nothing of it is left: filled again, all is written.
-    assert materialize(project, tables_as_of(tmp_path, first))["written"] == {"loans_so_far": 40}
+    assert materialize(project, tables_as_of(tmp_path, first)).written == {"loans_so_far": 40}
     assert answers(project, first) == rows
 
 
@@ -479,12 +477,12 @@ def test_redis_keeps_no_key_of_a_version_that_is_gone(tmp_path: Path, monkeypatc
         url = new_place(tmp_path)
         project, changed = project_on(url, tmp_path / "project"), project_on(url, tmp_path / "changed", CHANGED)
         first = START + 40 * DAY
-        version = materialize(project, tables_as_of(tmp_path, first))["feature_version"]
+        version = materialize(project, tables_as_of(tmp_path, first)).feature_version
         written = materialize(changed, tables_as_of(tmp_path, first + 7 * DAY))
-        assert written["removed"] == [version]
+        assert written.removed == [version]
         keys = Redis.from_url(url).keys()
         assert not [key for key in keys if f"library_{version}".encode() in key]
-        assert len([key for key in keys if f"library_{written['feature_version']}".encode() in key]) == 40
+        assert len([key for key in keys if f"library_{written.feature_version}".encode() in key]) == 40
 
 
 @pytest.mark.slow

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.artifacts.scores import Scores
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.scoring import ModelFolder, columns_of, decided
@@ -33,19 +33,19 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_locations(stores, project)
     tables = write_tables(place / "validated", *some_readers_and_loans(count=120))
     build(project, tables, place / "training_set")
-    (place / "parameters.json").write_text(json.dumps({"parameters": {"max_iter": 20, "min_samples_leaf": 5}}))
+    Parameters(parameters={"max_iter": 20, "min_samples_leaf": 5}).write(place / "parameters.json")
     train_model(project, place / "training_set", place / "parameters.json", place / "model")
     make_champion(place / "model", stores.tracking_uri, "library")
     return place
 
 
 @pytest.fixture(scope="module")
-def scored(library: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+def scored(library: Path) -> tuple[Scores, pd.DataFrame]:
     found = score_batch(library / "project", library / "validated", library / "scores")
     return found, pd.read_parquet(library / "scores" / "scores.parquet")
 
 
-def test_batch_scores_are_the_online_scores(library: Path, scored: tuple[dict[str, Any], pd.DataFrame]) -> None:
+def test_batch_scores_are_the_online_scores(library: Path, scored: tuple[Scores, pd.DataFrame]) -> None:
     _, table = scored
     materialize(library / "project", library / "validated")
     store = load_locations(library / "project").online_store
@@ -59,13 +59,13 @@ def test_batch_scores_are_the_online_scores(library: Path, scored: tuple[dict[st
 
 
 def test_everyone_who_is_there_is_scored_once_and_the_figures_agree(
-    scored: tuple[dict[str, Any], pd.DataFrame],
+    scored: tuple[Scores, pd.DataFrame],
 ) -> None:
     found, table = scored
     assert table["reader_id"].is_unique
-    assert found["rows"] == len(table) > 50
-    assert found["above_threshold"] == pytest.approx(table["decision"].mean())
-    assert set(table["model_version"]) == {found["version"]} == {"1"}
+    assert found.rows == len(table) > 50
+    assert found.above_threshold == pytest.approx(table["decision"].mean())
+    assert set(table["model_version"]) == {found.version} == {"1"}
     assert list(table.columns) == [
         "reader_id", "as_of", "score", "decision", "reason_1", "reason_2", "reason_3", "model_version"
     ]  # fmt: skip

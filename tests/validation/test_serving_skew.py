@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from shop import make_project
 
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.components.monitoring.check_serving_skew.skew import compare_with_production
 from tests.projects import read_project
 
@@ -46,7 +47,7 @@ class Shop:
         self.project = read_project(make_project(folder / "shop", "duckdb:///shop.duckdb"))
         self.training_set = folder / "training_set"
         self.training_set.mkdir()
-        (self.training_set / "training_set.json").write_text(json.dumps({"features": FEATURES}))
+        TrainingSetDescription(entity="id", label="paid", features=FEATURES, snapshots={}).write(self.training_set)
         rows = "UNION ALL ".join(
             f"SELECT TIMESTAMP '{day}' AS event_timestamp, coalesce(amount, 'nan'::DOUBLE) + {shift} AS amount, "
             f"orders, paid_by FROM read_json('{self._json(customers(2000, seed=1))}') "

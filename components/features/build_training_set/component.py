@@ -54,10 +54,4 @@ def build_training_set(
             Path(training_set.path),
             validated.uri,
         )
-        copied = ("rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of")
-        training_set.metadata.update({name: description[name] for name in copied})
-        training_set.metadata["data_version"] = validated.metadata["version"]
-        training_set.metadata["features"] = len(description["features"])
-        training_set.metadata["summary"] = (
-            f"{sum(description['rows'].values()):,} rows, {len(description['features'])} features"
-        )
+        training_set.metadata.update({**description.metadata(), "data_version": validated.metadata["version"]})

@@ -1,4 +1,4 @@
-"""The skew gate: some training rows, asked of the online path, have to come back bit for bit."""
+"""Training-serving skew check: some training rows, asked of the online path, have to come back bit for bit."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kfp_lifecycle.artifacts.training_set import SkewCheck
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.features.definitions import Definitions
 from kfp_lifecycle.features.offline.point_in_time import moment_of
@@ -32,7 +33,7 @@ def check_skew(
     rows: pa.Table,
     scratch: Path,
     offline_store: str,
-) -> dict[str, Any]:
+) -> SkewCheck:
     """Ask the server's own code for the features of training rows, over a store filled as a materialization fills it.
 
     The views' SQL runs anew on the tables as of the snapshot, and each entity is asked for alone, as requests do: so
@@ -49,9 +50,6 @@ def check_skew(
         rows: Training rows of that snapshot.
         scratch: What `compute_view_values` wrote; the store is written beside it.
         offline_store: What computed it.
-
-    Returns:
-        What was compared: `snapshot` (date), `entities` and `features` (numbers).
 
     Raises:
         ContractViolation: a value differs in one bit; the message shows entity, feature and both values.
@@ -81,7 +79,7 @@ def check_skew(
             "time (an ORDER BY that leaves no ties), and an on-demand function may look at nothing but its own row."
             + ("" if same is same_bits else " It has to mean the same in DuckDB and in the offline store, too.")
         )
-    return {"snapshot": f"{snapshot:%Y-%m-%d}", "entities": len(keys), "features": len(names)}
+    return SkewCheck(snapshot=f"{snapshot:%Y-%m-%d}", entities=len(keys), features=len(names))
 
 
 def write_earlier_values(

@@ -1,17 +1,16 @@
-"""Which snapshots train, validate and test: in the order of time, and never on a label that was not yet known."""
+"""Split by time: which snapshots train, validate and test, and never on a label that was not yet known."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
+from kfp_lifecycle.artifacts.training_set import PartName
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.runtime.contract import ContractViolation
 
-Part = Literal["train", "validation", "test"]
-PARTS: tuple[Part, ...] = ("train", "validation", "test")
+PARTS: tuple[PartName, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Split:
     test: tuple[datetime, ...]
     left_out: tuple[datetime, ...]
 
-    def part(self, name: Part) -> tuple[datetime, ...]:
+    def part(self, name: PartName) -> tuple[datetime, ...]:
         """The snapshots of one part."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 

@@ -1,25 +1,25 @@
-"""A training set whose every row holds what was known at its snapshot, and a label that has become known since."""
+"""Point-in-time training set: each row holds what was known at its snapshot, and a label that became known since."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.artifacts.training_set import PartName, TrainingSetDescription
 from kfp_lifecycle.components.features.build_training_set.skew import check_skew
 from kfp_lifecycle.components.features.build_training_set.split import (
     PARTS,
-    Part,
     Split,
     snapshots_before,
     split_by_time,
@@ -36,7 +36,15 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
 BEST_POSSIBLE = "best_possible"
-DESCRIPTION_FILE = "training_set.json"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of each part."""
+
+    rows: dict[PartName, int]
+    positives: dict[PartName, int]
+    """Rows with the event."""
 
 
 def build(
@@ -47,7 +55,7 @@ def build(
     validated: Path,
     training_set: Path,
     validated_uri: str = "",
-) -> dict[str, Any]:
+) -> TrainingSetDescription:
     """Build a project's training set.
 
     Args:
@@ -58,10 +66,6 @@ def build(
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
         training_set: Folder to write; it appears whole or not at all.
         validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
-
-    Returns:
-        The content of `training_set.json`, with `left_out`, the snapshots that keep the parts apart, and
-        `rows_left_out`, how many labelled rows they had.
 
     Raises:
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
@@ -76,19 +80,28 @@ def build(
         compute_view_values(
             locations.offline_store, validated, validated_uri, settings, definitions, views, split.used, scratch
         )
-        description = write_parts(settings, definitions, split, labels, scratch, result)
+        parts = write_parts(settings, definitions, split, labels, scratch, result)
         newest = split.test[-1]
         test = pq.read_table(result / "test.parquet", filters=[(TIMESTAMP, "=", newest)])
-        description |= {
-            "skew": check_skew(settings, definitions, validated, newest, test, scratch, locations.offline_store),
-            "quality": view_quality(validated, settings.source.tables, definitions, as_of, result / "train.parquet"),
-            "as_of": as_of.isoformat(),
-            "offline_store": locations.offline_store.partition(":")[0],
-            "left_out": [f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
-            "rows_left_out": sum(pq.read_metadata(labels[snapshot]).num_rows for snapshot in split.left_out),
-        }
+        description = TrainingSetDescription(
+            entity=definitions.key,
+            label=settings.label.name,
+            features=[Feature(feature.name, feature.type) for feature in definitions.features],
+            sensitive=[feature.name for feature in definitions.sensitive],
+            feature_service=settings.features.service,
+            feature_version=definitions.version,
+            snapshots={part: [f"{snapshot:%Y-%m-%d}" for snapshot in split.part(part)] for part in PARTS},
+            rows=parts.rows,
+            positives=parts.positives,
+            left_out=[f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
+            rows_left_out=sum(pq.read_metadata(labels[snapshot]).num_rows for snapshot in split.left_out),
+            skew=check_skew(settings, definitions, validated, newest, test, scratch, locations.offline_store),
+            quality=view_quality(validated, settings.source.tables, definitions, as_of, result / "train.parquet"),
+            as_of=as_of,
+            offline_store=locations.offline_store.partition(":")[0],
+        )
         copy_definitions(feature_repo, result / FEATURE_REPOSITORY)
-        (result / DESCRIPTION_FILE).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        description.write(result)
     return description
 
 
@@ -148,11 +161,8 @@ def write_parts(
     labels: dict[datetime, Path],
     scratch: Path,
     result: Path,
-) -> dict[str, Any]:
+) -> Written:
     """Join features to labels and write `train.parquet`, `validation.parquet` and `test.parquet`.
-
-    Returns:
-        What `training_set.json` says about them.
 
     Raises:
         ContractViolation: a row was lost, a part has one class only, or a feature is never known in the training part.
@@ -162,7 +172,7 @@ def write_parts(
     history = FeatureHistory(definitions, scratch)
     rows, positives, known = Counter[str](), Counter[str](), Counter[str]()
     with ExitStack() as files:
-        writers: dict[Part, pq.ParquetWriter] = {}
+        writers: dict[PartName, pq.ParquetWriter] = {}
         for labelled in _batches(labels[snapshot] for snapshot in split.used):
             features = history.features_of(labelled.select([definitions.key, TIMESTAMP]), wanted)
             table = labelled.select([definitions.key, TIMESTAMP, label, *({BEST_POSSIBLE} & {*labelled.column_names})])
@@ -195,17 +205,7 @@ def write_parts(
             + ", ".join(f"{feature.view}:{feature.name}" for feature in unknown)
             + f". Look at its SQL in {configuration.features.repository}, or take it out of the feature service."
         )
-    return {
-        "entity": definitions.key,
-        "label": label,
-        "features": [{"name": feature.name, "type": feature.type} for feature in definitions.features],
-        "sensitive": [feature.name for feature in definitions.sensitive],
-        "feature_service": configuration.features.service,
-        "feature_version": definitions.version,
-        "snapshots": {part: [f"{snapshot:%Y-%m-%d}" for snapshot in split.part(part)] for part in PARTS},
-        "rows": {part: rows[part] for part in PARTS},
-        "positives": {part: positives[part] for part in PARTS},
-    }
+    return Written({part: rows[part] for part in PARTS}, {part: positives[part] for part in PARTS})
 
 
 def _batches(files: Iterable[Path]) -> Iterator[pa.Table]:

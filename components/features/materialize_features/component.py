@@ -32,7 +32,6 @@ def materialize_features(
             `quality` (of each view the newest row of its tables and how its features are spread) and `example_entity`.
             The same is in its metadata, with `summary`.
     """
-    import json
     from pathlib import Path
 
     from kfp_lifecycle.runtime.contract import step
@@ -46,6 +45,5 @@ def materialize_features(
             Path(feature_repo.path),
             Path(validated.path),
         )
-        Path(store.path).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-        store.metadata.update(written)
-        store.metadata["summary"] = f"{max(written['rows'].values()):,} entities, {len(written['rows'])} views"
+        written.write(Path(store.path))
+        store.metadata.update(written.metadata())

@@ -1,11 +1,11 @@
-"""Fill the online store with the newest value of every feature that a model is served with."""
+"""Materialization: fill the online store with the newest value of every feature that a model is served with."""
 
 from __future__ import annotations
 
 from datetime import UTC
 from pathlib import Path
-from typing import Any
 
+from kfp_lifecycle.artifacts.online_store import MaterializedFeatures
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
@@ -14,7 +14,9 @@ from kfp_lifecycle.features.online.filling import digest_of, fill
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
 
 
-def materialize(settings: Configuration, locations: Locations, feature_repo: Path, validated: Path) -> dict[str, Any]:
+def materialize(
+    settings: Configuration, locations: Locations, feature_repo: Path, validated: Path
+) -> MaterializedFeatures:
     """Compute every stored feature as of the newest row and write it to the project's online store.
 
     It may be repeated, cut off, and read while it runs: each batch of entities changes at once, views one after the
@@ -26,11 +28,6 @@ def materialize(settings: Configuration, locations: Locations, feature_repo: Pat
         locations: The online store, and the registry that says which versions of the definitions models need.
         feature_repo: The feature definitions.
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
-
-    Returns:
-        `online_store`, `feature_version`, `as_of` (of what the store now holds, ISO time), `rows` in it by view,
-        `written` (by view, of how many entities something was), `removed` (versions that nothing needs any more),
-        `quality` (see `Materialization`) and `example_entity`, one that is in it (absent where there is none).
 
     Raises:
         ContractViolation: the definitions, a view's SQL or the data cannot be trusted, or the store cannot be reached.
@@ -50,16 +47,16 @@ def materialize(settings: Configuration, locations: Locations, feature_repo: Pat
     else:
         filled = fill(store, validated, settings.source.tables, definitions, as_of, digest)
         now, written = filled.materialization, dict(filled.written)
-    return {
-        "online_store": store.location,
-        "feature_version": definitions.version,
-        "as_of": now.as_of.isoformat(),
-        "rows": dict(now.rows),
-        "written": {view: written.get(view, 0) for view in now.rows},
-        "quality": list(now.quality),
-        "removed": remove_unused(store, now, settings, locations.tracking_uri),
-        **({} if now.example_entity is None else {"example_entity": now.example_entity}),
-    }
+    return MaterializedFeatures(
+        online_store=store.location,
+        feature_version=definitions.version,
+        as_of=now.as_of,
+        rows=dict(now.rows),
+        written={view: written.get(view, 0) for view in now.rows},
+        quality=list(now.quality),
+        removed=remove_unused(store, now, settings, locations.tracking_uri),
+        example_entity=now.example_entity,
+    )
 
 
 def remove_unused(

@@ -32,8 +32,8 @@ def score_batch(
         label_query: The SQL file that labels entities.
         validated: The tables, as `validate_data` gives them.
         scores: `scores.parquet`: the entity key, `as_of`, `score` (0 to 1), `decision` (the score reaches the model's
-            threshold), `reason_1` to `reason_3` in words, strongest first, and `model_version`. metadata: `rows`,
-            `above_threshold` (share, 0 to 1), `threshold`, `version`, `as_of`.
+            threshold), `reason_1` to `reason_3` in words, strongest first, and `model_version`; and `scores.json`.
+            Metadata: `rows`, `above_threshold` (share, 0 to 1), `threshold`, `model`, `version`, `as_of`.
     """
     from pathlib import Path
 
@@ -51,4 +51,4 @@ def score_batch(
             Path(scores.path),
             validated_uri=validated.uri,
         )
-        scores.metadata.update(scored)
+        scores.metadata.update(scored.metadata())
