@@ -116,6 +116,12 @@ class Reading(Section):
     format: SourceFormat | None = None
     """How to read files; by default as their name ends. `text` gives one column, `line`, for the table's query to take
     apart."""
+    separator: str | None = Field(default=None, min_length=1, max_length=1, pattern=r"^[^\"'\r\n\w]$")
+    """What divides the fields of CSV files; by default the one of comma, semicolon, tab and vertical bar that every row
+    agrees with its header on."""
+    last_line_may_be_open: bool = False
+    """Read a CSV file whose last line has no end. By default it is refused, since it may have been cut off in the
+    middle of a number."""
     timeout_seconds: float = Field(default=1800, gt=0)
     """Longest that the reading of one table from a database or another machine may take, all attempts together."""
     attempts: int = Field(default=4, ge=1, le=20)
@@ -160,7 +166,6 @@ class Source(Reading):
         used = {table.connection for table in self.tables.values()}
         places: dict[str | None, Connection] = {}
         if self.url is not None and None in used:
-            places[None] = Connection(
-                url=self.url, format=self.format, timeout_seconds=self.timeout_seconds, attempts=self.attempts
-            )
+            reading = {name: getattr(self, name) for name in Reading.model_fields}
+            places[None] = Connection(url=self.url, **reading)
         return places | {name: place for name, place in self.connections.items() if name in used}

@@ -99,7 +99,8 @@ def _described(field: Any) -> pa.Field:
         FIELD_TYPE.DATE: "DATE",
         FIELD_TYPE.NEWDATE: "DATE",
         FIELD_TYPE.DATETIME: "TIMESTAMP",
-        FIELD_TYPE.TIMESTAMP: "TIMESTAMP",
+        # It is a moment, told by the session's clock, which is UTC.
+        FIELD_TYPE.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
     }
     if kind in numbers:
         return becoming(pa.field(field.name, pa.string()), numbers[kind])

@@ -205,7 +205,11 @@ def test_odd_but_valid_csv_files_are_read_as_they_are(tmp_path: Path) -> None:
     for file in sorted((NAUGHTY / "csv").glob("*.csv")):
         query = "SELECT row_number() OVER () AS order_id, DATE '2025-01-01' AS ordered_at, * FROM source"
         tables = {"orders": {**ORDERS, "query": query}}
-        ingest(make_project(tmp_path / "shop", file_url(file), tables, format="csv"), tmp_path / "tables")
+        project = make_project(tmp_path / "shop", file_url(file), tables, format="csv", last_line_may_be_open=True)
+        if file.stem == "location_coordinates":
+            assert "has a quote in the middle of a field in line 2" in refusal(project, tmp_path / "tables")
+            continue
+        ingest(project, tmp_path / "tables")
         cells = [str(cell) for row in parquet_rows(tmp_path / "tables/orders.parquet") for cell in row]
         assert any(expected.get(file.stem, "") in cell for cell in cells), file.name
 

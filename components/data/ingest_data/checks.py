@@ -68,7 +68,9 @@ def check_zone(
             "Europe/Berlin."
         )
     zone = literal(table.time_zone)
-    for column in (column for column, kind in columns.items() if kind.startswith("TIMESTAMP") and "ZONE" not in kind):
+    days = [column for column in times_of(table) if columns[column] == "DATE"]
+    moments = [column for column, kind in columns.items() if kind.startswith("TIMESTAMP") and "ZONE" not in kind]
+    for column in [*moments, *days]:
         time = f"CAST({quoted(column)} AS TIMESTAMP)"
         there_and_back = f"timezone({zone}, timezone({zone}, {time}))"
         skipped = connection.execute(
@@ -79,6 +81,28 @@ def check_zone(
                 f"{name}.{column} holds times that {table.time_zone} never had, since its clocks skipped them: "
                 f"{', '.join(value for (value,) in skipped)}. Write times with their zone, or in UTC."
             )
+
+
+def check_precision(
+    connection: duckdb.DuckDBPyConnection, name: str, table: Table, query: str, columns: dict[str, str]
+) -> None:
+    """Refuse event, arrival and watermark times with nanoseconds: they are kept to the microsecond.
+
+    Raises:
+        ContractViolation: naming the column and a value.
+    """
+    for column in times_of(table):
+        if columns[column] == "TIMESTAMP_NS":
+            time = quoted(column)
+            finer = connection.execute(
+                f"SELECT CAST({time} AS VARCHAR) FROM ({query}) WHERE CAST(CAST({time} AS TIMESTAMP) AS TIMESTAMP_NS) "
+                f"<> {time} LIMIT 1"
+            ).fetchall()
+            if finer:
+                raise ContractViolation(
+                    f"{name}.{column} holds {finer[0][0]}, which is finer than the microseconds that are kept. Round "
+                    f"it in source.tables.{name}.query."
+                )
 
 
 def _examples(connection: duckdb.DuckDBPyConnection, query: str, column: str) -> str | None:

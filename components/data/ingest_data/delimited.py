@@ -1,16 +1,12 @@
-"""Comma-separated text, typed by rule: a column is a number or a time only if every one of its values is one.
+"""CSV text, typed by rule: a column is a number or a time only if every one of its values is one and stays what it was.
 
-DuckDB's own detection reads 01-02-2025 as the first of February and 007 as 7. Here only ISO 8601 is a time, a number
-has no leading zeros, and what is neither stays the text that it was; where the project has a schema of the table, its
-types hold, and a value that is of another is refused.
+DuckDB's own detection reads 01-02-2025 as the first of February, 007 as 7 and 12E4 as 120000. Here only ISO 8601 is a
+time, a number has no leading zeros and no more digits than are kept, and what is neither stays the text that it was;
+where the project has a schema of the table, its types hold, and a value that is of another is refused.
 """
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import gzip
-import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +14,10 @@ from pathlib import Path
 
 import duckdb
 
+from kfp_lifecycle.components.data.ingest_data.delimited_shape import Misshapen, Shape, shape_of
+from kfp_lifecycle.components.data.ingest_data.names import check_names_differ, in_small_letters
+from kfp_lifecycle.config.data import Connection
+from kfp_lifecycle.data.checks import shown_value
 from kfp_lifecycle.data.tables import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -32,26 +32,52 @@ TYPES = {
     ZONED_TIME: "TIMESTAMP WITH TIME ZONE",
 }
 ANY = sum(TYPES)
-_CLOCK = r"[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?"
+# 12E4 is a number, or the name of something. It is a number where another value of its column can be nothing else. Both
+# bits are of what no value is, since bits of a column are those that all its values have.
+NOT_AMBIGUOUS, NOT_PROVEN = 1 << 6, 1 << 7
+_MARKS = NOT_AMBIGUOUS | NOT_PROVEN
+_CLOCK = r"[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
 _DAY = r"\d{4}-\d{2}-\d{2}"
-# An integer that BIGINT cannot hold is an identifier, and stays text rather than lose digits.
-KINDS = rf"""
+_DIGITS = "trim(regexp_replace(regexp_replace({value}, '[eE].*', ''), '[^0-9]', '', 'g'), '0')"
+# What is kept of any decimal number in a DOUBLE; with more digits it depends on which.
+DOUBLE_DIGITS = 15
+MACROS = (
+    # Whether a DOUBLE gives a decimal number back: the shortest text of it has the same digits.
+    rf"""
+    CREATE OR REPLACE TEMP MACRO stays_itself(value) AS CASE
+        WHEN TRY_CAST(value AS DOUBLE) IS NULL OR isinf(TRY_CAST(value AS DOUBLE)) THEN false
+        WHEN length({_DIGITS.format(value="value")}) <= {DOUBLE_DIGITS} AND abs(TRY_CAST(value AS DOUBLE)) > 1e-300
+            THEN true
+        ELSE {_DIGITS.format(value="value")} = {_DIGITS.format(value="CAST(TRY_CAST(value AS DOUBLE) AS VARCHAR)")} END
+    """,
+    # An integer that BIGINT cannot hold is an identifier, and stays text rather than lose digits; one that DOUBLE
+    # cannot hold is no number among fractions.
+    rf"""
     CREATE OR REPLACE TEMP MACRO kinds_of(value) AS CASE
-        WHEN regexp_full_match(value, '-?(0|[1-9]\d*)')
-            THEN CASE WHEN TRY_CAST(value AS BIGINT) IS NULL THEN 0 ELSE {INTEGER | NUMBER} END
-        WHEN regexp_full_match(value, '-?(0|[1-9]\d*)?(\.\d+)?([eE][-+]?\d+)?|(?i)[-+]?(nan|inf|infinity)')
-            AND TRY_CAST(value AS DOUBLE) IS NOT NULL THEN {NUMBER}
-        WHEN lower(value) IN ('true', 'false') THEN {BOOLEAN}
-        WHEN regexp_full_match(value, '{_DAY}') AND TRY_CAST(value AS DATE) IS NOT NULL THEN {DATE | TIME}
-        WHEN regexp_full_match(value, '{_DAY}{_CLOCK}') AND TRY_CAST(value AS TIMESTAMP) IS NOT NULL THEN {TIME}
+        WHEN value IS NULL THEN NULL
+        WHEN regexp_full_match(value, '0|-?[1-9]\d*')
+            THEN CASE WHEN TRY_CAST(value AS BIGINT) IS NULL THEN {_MARKS}
+                WHEN length(value) <= {DOUBLE_DIGITS} OR stays_itself(value) THEN {INTEGER | NUMBER | _MARKS}
+                ELSE {INTEGER | _MARKS} END
+        WHEN regexp_full_match(value, '-?\d+[eE]\d+') AND stays_itself(value) THEN {NUMBER | NOT_PROVEN}
+        WHEN regexp_full_match(value, '-?(0|[1-9]\d*)?(\.\d+)?([eE][-+]?\d+)?') AND stays_itself(value)
+            THEN {NUMBER | NOT_AMBIGUOUS}
+        WHEN regexp_full_match(value, '(?i)[-+]?(nan|inf|infinity)') THEN {NUMBER | NOT_AMBIGUOUS}
+        WHEN lower(value) IN ('true', 'false') THEN {BOOLEAN | _MARKS}
+        WHEN regexp_full_match(value, '{_DAY}') AND year(TRY_CAST(value AS DATE)) BETWEEN 1 AND 9999
+            THEN {DATE | TIME | _MARKS}
+        WHEN regexp_full_match(value, '{_DAY}{_CLOCK}') AND year(TRY_CAST(value AS TIMESTAMP)) BETWEEN 1 AND 9999
+            THEN {TIME | _MARKS}
         WHEN regexp_full_match(value, '{_DAY}{_CLOCK} ?(Z|UTC|[-+]\d{{2}}(:?\d{{2}})?)')
-            AND TRY_CAST(value AS TIMESTAMPTZ) IS NOT NULL THEN {ZONED_TIME}
-        ELSE 0 END
-"""
+            AND year(timezone('UTC', TRY_CAST(value AS TIMESTAMPTZ))) BETWEEN 1 AND 9999 THEN {ZONED_TIME | _MARKS}
+        ELSE {_MARKS} END
+    """,
+)
 # DuckDB holds thousands of values of each column that is read at once: beyond so many it would take more memory than a
 # step has, and its kinds are found a part of the columns at a time.
 MOST_COLUMNS = 4000
 COLUMNS_AT_ONCE = 500
+EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -66,84 +92,140 @@ class Expected:
     most_rows: int | None
 
 
+@dataclass(frozen=True)
+class CsvTable:
+    """A table in CSV files, as its configuration and its schema describe it."""
+
+    name: str
+    expected: Expected | None
+    """What the project's schema says; None without one."""
+    key: Sequence[str]
+    """Columns whose different values have to stay different."""
+    whole: bool
+    """Whether every column is to be read. A query that takes some of them may do so of any number."""
+
+
 def select_delimited(
-    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], expected: Expected | None, table: str, whole: bool
+    connection: duckdb.DuckDBPyConnection, files: Sequence[Path], place: Connection, table: CsvTable, scratch: Path
 ) -> str:
     """SQL of a CSV table's rows, typed.
 
     Args:
         connection: May read the files.
         files: With the same columns, in the same order, each under a header.
-        expected: What the project's schema says; None without one.
-        table: The table's name, for messages.
-        whole: Whether every column is to be read. A query that takes some of them may do so of any number.
+        place: How they are read.
+        table: What is to become of them.
+        scratch: Folder for copies that are easier to read.
 
     Raises:
-        ContractViolation: a file has no header, one that repeats a name, more columns than can be read, or others than
-            the first or the schema say, or a value is of another kind than the schema says.
-        duckdb.Error: a row has more or fewer fields than the header, or a file is no UTF-8.
+        ContractViolation: a file cannot be read in one way only, has no header, one that repeats a name, more columns
+            than can be read, or others than the first or the schema say, or a value is of another kind than the schema
+            says.
     """
-    header = _header(files[0], table)
-    for file in files[1:]:
-        other = _header(file, table)
-        if other != header:
+    shapes = [_shape(file, place, table, scratch) for file in files]
+    header, dialect = shapes[0].names, shapes[0].dialect
+    for file, shape in zip(files[1:], shapes[1:], strict=True):
+        if shape.names != header:
             raise ContractViolation(
-                f"table {table}: {file.name} has other columns than {files[0].name}: {', '.join(other)[:200]}. "
-                "Write all files of a table with the same columns, in the same order."
+                f"table {table.name}: {file.name} has other columns than {files[0].name}: "
+                f"{', '.join(shape.names)[:200]}. Write all files of a table with the same columns, in the same order."
             )
-    if whole and len(header) > MOST_COLUMNS:
+        if shape.dialect != dialect:
+            raise ContractViolation(
+                f"table {table.name}: {file.name} is divided by {shape.dialect.delimiter!r}, and {files[0].name} by "
+                f"{dialect.delimiter!r}. Write all files of a table alike."
+            )
+    first = files[0].name
+    columns = _columns(header, first, table)
+    rows = text_of(columns, [shape.file for shape in shapes], dialect.delimiter)
+    if not columns[-1].strip("_"):
+        _check_empty(connection, columns[-1], rows, first, table.name)
+        columns = columns[:-1]
+    if table.whole and len(columns) > MOST_COLUMNS:
         raise ContractViolation(
-            f"table {table}: {files[0].name} has {len(header):,} columns, more than the {MOST_COLUMNS:,} that are "
+            f"table {table.name}: {first} has {len(columns):,} columns, more than the {MOST_COLUMNS:,} that are "
             "read. If rows and columns changed places, write it the other way round; else name the columns that "
-            f"features need in source.tables.{table}.query: SELECT … FROM source."
+            f"features need in source.tables.{table.name}.query: SELECT … FROM source."
         )
-    if expected is not None:
-        _check_names(header, expected, files[0].name, table)
-    connection.execute(KINDS)
-    rows = text_of(header, files)
-    kinds = dict(zip(header, _kinds(connection, header, rows), strict=True))
-    if expected is not None:
-        for column, found in kinds.items():
-            allowed = expected.kinds[column]
-            kinds[column] = _kind_by_schema(connection, column, found, allowed, rows, files[0].name, table)
+    if table.expected is not None:
+        _check_names(columns, table.expected, first, table.name)
+    for macro in MACROS:
+        connection.execute(macro)
+    kinds = dict(zip(columns, _kinds(connection, columns, rows), strict=True))
+    _check_count(connection, rows, sum(shape.rows for shape in shapes), table.name)
+    for column, found in kinds.items():
+        if table.expected is not None:
+            allowed = table.expected.kinds[column]
+            kinds[column] = _kind_by_schema(connection, column, found, allowed, rows, first, table.name)
+        elif not found & NOT_AMBIGUOUS and found & NOT_PROVEN:
+            kinds[column] = found & ~NUMBER
+        if column in table.key:
+            kinds[column] = _key_kind(connection, column, kinds[column], rows, first, table)
     return f"SELECT {', '.join(_typed(column, kind) for column, kind in kinds.items())} FROM {rows}"
 
 
-def text_of(header: Sequence[str], files: Sequence[Path]) -> str:
+def text_of(columns: Sequence[str], files: Sequence[Path], delimiter: str = ",") -> str:
     """SQL of CSV files with every cell as its text; an empty one is NULL."""
-    columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in header)
+    types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in columns)
     names = ", ".join(literal(str(file)) for file in files)
     return (
-        f"read_csv([{names}], columns = {{{columns}}}, auto_detect = false, header = true, delim = ',', quote = '\"', "
-        "escape = '\"', skip = 0, strict_mode = true, null_padding = false, ignore_errors = false, encoding = 'utf-8', "
-        "max_line_size = 16777216)"
+        f"read_csv([{names}], columns = {{{types}}}, auto_detect = false, header = true, delim = {literal(delimiter)}, "
+        "quote = '\"', escape = '\"', skip = 0, strict_mode = true, null_padding = false, ignore_errors = false, "
+        "encoding = 'utf-8', max_line_size = 16777216, hive_partitioning = false)"
     )
 
 
-def _header(file: Path, table: str) -> list[str]:
+def _shape(file: Path, place: Connection, table: CsvTable, scratch: Path) -> Shape:
+    wanted = list(table.expected.kinds) if table.expected else None
     try:
-        with (
-            file.open("rb") as stored,
-            gzip.open(stored) if file.suffix == ".gz" else contextlib.nullcontext(stored) as content,
-            io.TextIOWrapper(content, encoding="utf-8-sig", newline="") as text,
-        ):
-            names = next(csv.reader(text, strict=True), [])
-    except (UnicodeDecodeError, csv.Error, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        return shape_of(file, place.separator, wanted, not place.last_line_may_be_open, scratch)
+    except Misshapen as problem:
+        raise ContractViolation(f"table {table.name}: {file.name} {problem}.") from None
+    except (EOFError, OSError, zlib.error) as error:
         raise ContractViolation(
-            f"table {table}: {file.name} is no comma-separated UTF-8 text: {error}. Write it again to its end, as "
-            "UTF-8, with commas between the fields and quotes around those that hold one."
+            f"table {table.name}: {file.name} is damaged or was cut off: {error}. Write it again to its end."
         ) from error
-    if not names:
+
+
+def _columns(header: Sequence[str], file: str, table: CsvTable) -> list[str]:
+    """Names for the columns of a header; of underscores where the last has none."""
+    names = list(header)
+    unnamed = next((place for place, name in enumerate(names) if not name), None)
+    if (unnamed is not None and unnamed < len(names) - 1) or names == [""]:
         raise ContractViolation(
-            f"table {table}: {file.name} is empty: it lacks even a header. Write the names of its columns first."
+            f"table {table.name}: {file} has a column without a name in its header. Give each column a name of its own."
         )
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
-    if twice or "" in names:
-        what = f"the column {twice[0]!r} twice" if twice and twice[0] else "a column without a name"
+    if table.expected is None or not set(names) <= set(table.expected.kinds):
+        names = in_small_letters(names)
+    check_names_differ(names, f"table {table.name}: {file}")
+    numbers = [name for name in names if name and name.replace(".", "").replace("-", "").isdigit()]
+    if numbers and table.expected is None:
         raise ContractViolation(
-            f"table {table}: {file.name} has {what} in its header. Give each column a name of its own."
+            f"table {table.name}: {file} has {numbers[0]!r} for the name of a column: is its first line a row? Write a "
+            "header with a name for each column."
         )
+    if not names[-1]:
+        names[-1] = "_" * (1 + max(len(name) for name in names))
     return names
+
+
+def _check_empty(connection: duckdb.DuckDBPyConnection, column: str, rows: str, file: str, table: str) -> None:
+    """Refuse a last column without a name that holds something: where all rows end with a separator it is empty."""
+    filled = connection.execute(f"SELECT count({quoted(column)}) FROM {rows}").fetchall()[0][0]
+    if filled:
+        raise ContractViolation(
+            f"table {table}: {file} has a column without a name in its header, with values in {filled:,} rows. Give "
+            "each column a name of its own."
+        )
+
+
+def _check_count(connection: duckdb.DuckDBPyConnection, rows: str, expected: int, table: str) -> None:
+    found = connection.execute(f"SELECT count(*) FROM {rows}").fetchall()[0][0]
+    if found != expected:
+        raise ContractViolation(
+            f"table {table}: {expected:,} rows by their line ends, and {found:,} by the parser, which disagree on what "
+            "its quotes are. Write plain CSV, with quotes around fields that hold one."
+        )
 
 
 def _check_names(header: Sequence[str], expected: Expected, file: str, table: str) -> None:
@@ -160,16 +242,16 @@ def _check_names(header: Sequence[str], expected: Expected, file: str, table: st
 
 def _kinds(connection: duckdb.DuckDBPyConnection, header: Sequence[str], rows: str) -> list[int]:
     # A column without any value may be anything.
-    kinds = [ANY] * len(header)
+    kinds = [ANY | _MARKS] * len(header)
     for start in range(0, len(header), COLUMNS_AT_ONCE):
         # Cells under each other rather than an expression for each column: planning a thousand of those takes seconds.
         part = header[start : start + COLUMNS_AT_ONCE]
         found = connection.execute(
             f"SELECT place, bit_and(kinds_of(value)) FROM (SELECT unnest([{', '.join(map(quoted, part))}]) AS value, "
-            f"unnest(range({len(part)})) AS place FROM {rows}) GROUP BY place"
+            f"unnest(range({len(part)})) AS place FROM {rows}) WHERE value IS NOT NULL GROUP BY place"
         ).fetchall()
         for place, bits in found:
-            kinds[start + place] = ANY if bits is None else bits
+            kinds[start + place] = bits
     return kinds
 
 
@@ -179,23 +261,52 @@ def _kind_by_schema(
     if allowed == ANY:
         return 0
     fits = kinds & allowed
-    name = quoted(column)
-    others = connection.execute(
-        f"SELECT {name} FROM {rows} WHERE {name} IS NOT NULL AND (kinds_of({name}) & {allowed}) = 0 LIMIT 3"
-    ).fetchall()
     if not fits:
+        name = quoted(column)
+        others = connection.execute(
+            f"SELECT number, value FROM (SELECT row_number() OVER () AS number, {name} AS value FROM {rows}) "
+            f"WHERE value IS NOT NULL AND (kinds_of(value) & {allowed}) = 0 ORDER BY number LIMIT {EXAMPLES}"
+        ).fetchall()
         wanted = " or ".join(kind for bit, kind in TYPES.items() if bit & allowed)
-        examples = ", ".join(repr(value)[:80] for (value,) in others) or "times with a zone and times without"
+        examples = ", ".join(shown_value(value) for _, value in others)
+        at = f" (row {', '.join(f'{number:,}' for number, _ in others)})" if others else ""
         raise ContractViolation(
-            f"table {table}: {file} holds {examples} in the column {column}, which is {wanted} by the schema "
-            f"{table}.pbtxt. Write plain numbers and ISO 8601 times, or correct the schema."
+            f"table {table}: {file} holds {examples or 'times with a zone and times without'} in the column {column}, "
+            f"which is {wanted} by the schema {table}.pbtxt{at}. Write plain numbers that its type keeps and ISO 8601 "
+            "times, or correct the schema."
         )
     return fits
 
 
-def _typed(column: str, kind: int) -> str:
+def _key_kind(
+    connection: duckdb.DuckDBPyConnection, column: str, kind: int, rows: str, file: str, table: CsvTable
+) -> int:
+    """The kind of a key, whose different texts have to stay different: 1.10 and 1.1 are one number."""
+    sql = _type(kind)
+    if sql in (None, "BIGINT"):
+        return kind
     name = quoted(column)
-    for bit, sql in TYPES.items():
-        if kind & bit and kind != ANY:
-            return f"CAST({name} AS {sql}) AS {name}"
-    return name
+    same = connection.execute(
+        f"SELECT list(DISTINCT {name} ORDER BY {name}) FROM {rows} WHERE {name} IS NOT NULL "
+        f"GROUP BY CAST({name} AS {sql}) HAVING count(DISTINCT {name}) > 1 LIMIT 1"
+    ).fetchall()
+    if not same:
+        return kind
+    if table.expected is None:
+        return 0
+    raise ContractViolation(
+        f"table {table.name}: {file} has {' and '.join(map(repr, same[0][0][:2]))} in its key {column}, which are the "
+        f"same {sql}. Write each in one way, or make the column text in the schema {table.name}.pbtxt."
+    )
+
+
+def _type(kind: int) -> str | None:
+    """SQL type of a column; None where it stays text."""
+    if kind & ANY == ANY:
+        return None
+    return next((sql for bit, sql in TYPES.items() if kind & bit), None)
+
+
+def _typed(column: str, kind: int) -> str:
+    name, sql = quoted(column), _type(kind)
+    return f"CAST({name} AS {sql}) AS {name}" if sql else name

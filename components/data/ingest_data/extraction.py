@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 # A row group of the file is as large as either allows.
 GROUP_ROWS = 250_000
 GROUP_BYTES = 32 << 20
+# No clock is farther from UTC, and an hour more where it is put back. The caller leaves out what is too old.
+MARGIN = timedelta(hours=15)
 
 Batches = Callable[[str, str, float], Iterator[pa.RecordBatch]]
 
@@ -36,12 +38,15 @@ class Dialect:
     """Whether it compares a time column with a time that is written as text."""
 
     def statement(self, table: str, extract: str | None, watermark: str | None, since: datetime | None) -> str:
-        """The SELECT for a table's rows; with a watermark, those not older than `since`, which is UTC without zone."""
+        """The SELECT for a table's rows; with a watermark, those not older than `since`, which is UTC without zone.
+
+        Some older ones are among them: the database compares times as it keeps them, which may be by a local clock.
+        """
         rows = f"(\n{extract.strip().rstrip(';')}\n) AS extracted" if extract else self._quoted(table)
         if watermark is None or since is None or not self.compares_times:
             return f"SELECT * FROM {rows}"
         column = self._quoted(watermark)
-        return f"SELECT * FROM {rows} WHERE {column} >= '{since:%Y-%m-%d %H:%M:%S.%f}' OR {column} IS NULL"
+        return f"SELECT * FROM {rows} WHERE {column} >= '{since - MARGIN:%Y-%m-%d %H:%M:%S.%f}' OR {column} IS NULL"
 
     def _quoted(self, name: str) -> str:
         return f"{self.quote}{name}{self.quote}"
@@ -109,9 +114,11 @@ def extract(
 def _write(name: str, batches: Iterator[pa.RecordBatch], file: Path) -> str:
     first = next(batches)
     schema = first.schema
-    twice = sorted({column for column in schema.names if schema.names.count(column) > 1})
+    folded = [column.casefold() for column in schema.names]
+    twice = [column for column in schema.names if folded.count(column.casefold()) > 1]
     if twice:
-        raise Refused(f"column {twice[0]}", "comes twice", f"Give each column its own name in {name}'s extract.")
+        what = "comes twice" if len(set(twice)) == 1 else f"comes as {' and '.join(twice)}, which SQL cannot tell apart"
+        raise Refused(f"column {twice[0]}", what, f"Give each column its own name in {name}'s extract.")
     fields = [field.with_type(_storable(field)).remove_metadata() for field in schema]
     stored = pa.schema(fields)
     pending: list[pa.RecordBatch] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from kfp_lifecycle.config.data import Connection, SourceFormat
@@ -79,9 +79,12 @@ def table_files(location: Path, url: str, table: str, form: SourceFormat) -> lis
     if location.is_file():
         return [location]
     names = [f"{table}.{form.value}", f"{table}.{form.value}{COMPRESSED}"]
-    files = [location / name for name in names if (location / name).is_file()][:1]
-    if not files and (location / table).is_dir():
-        files = sorted(file for file in (location / table).iterdir() if f".{form.value}" in file.suffixes)
+    files = [location / name for name in names if (location / name).is_file()]
+    folder = location / table
+    if folder.is_dir():
+        found = [(path.name, path.is_dir()) for path in sorted(folder.iterdir())]
+        files += [folder / name for name in parts_of(found, f"{url}, {table}/", form)]
+    _check_one_place(files, {file.parent for file in files} == {folder}, url, table)
     if not files:
         raise ContractViolation(
             f"{url} has no file {names[0]} for the table {table}; "
@@ -95,6 +98,42 @@ def table_files(location: Path, url: str, table: str, form: SourceFormat) -> lis
                 "itself there, or name where it is with a connection of its own in pipeline.yaml."
             )
     return files
+
+
+def parts_of(found: Iterable[tuple[str, bool]], where: str, form: SourceFormat) -> list[str]:
+    """The names of a table's parts in its folder.
+
+    Args:
+        found: What is in the folder: each name, and whether it is a folder.
+        where: The folder, for messages.
+
+    Raises:
+        ContractViolation: something else is beside them: what is left of an unfinished write, a copy, a folder. Names
+            that begin with a dot or an underscore are notes of the program that wrote the parts.
+    """
+    endings = (f".{form.value}", f".{form.value}{COMPRESSED}")
+    known = [(name, is_folder) for name, is_folder in found if not name.startswith((".", "_"))]
+    parts = [name for name, is_folder in known if name.endswith(endings) and not is_folder]
+    others = [name for name, is_folder in known if name not in parts or is_folder]
+    if parts and others:
+        raise ContractViolation(
+            f"{where} holds {', '.join(others)[:200]} beside the parts of a table, which all end with "
+            f"{' or '.join(endings)}: is a write unfinished, or is it a copy? Finish it, or take it out of the folder."
+        )
+    twice = sorted({name for name in parts if f"{name}{COMPRESSED}" in parts})
+    if twice:
+        raise ContractViolation(
+            f"{where} holds {twice[0]} and {twice[0]}{COMPRESSED}: the same rows twice? Take one out of the folder."
+        )
+    return parts
+
+
+def _check_one_place(files: Sequence[object], are_parts: bool, where: str, table: str) -> None:
+    """Refuse a table that is there twice: as a file and compressed, or as a file and as a folder of parts."""
+    if len(files) > 1 and not are_parts:
+        raise ContractViolation(
+            f"{where} holds the table {table} more than once: as a file, compressed, or in a folder of parts. Leave one."
+        )
 
 
 def fetch(place: Connection, where: Revealed, table: str, form: SourceFormat, folder: Path) -> list[Path]:
@@ -112,6 +151,8 @@ def fetch(place: Connection, where: Revealed, table: str, form: SourceFormat, fo
             deadline,
             where.hide,
         )
+    except ContractViolation:
+        raise
     except Exception as error:
         # Not chained: an error may hold the URL with its secrets, and a log shows the whole chain.
         raise ContractViolation(failure(place, where, f"table {table}", error)) from None
@@ -138,14 +179,20 @@ def _remote_files(files: object, root: str, table: str, form: SourceFormat) -> l
     if not root.endswith("/") and ("http" in files.protocol or files.isfile(root)):
         return [root]
     base = root.rstrip("/")
-    for name in (f"{table}.{form.value}", f"{table}.{form.value}{COMPRESSED}"):
-        if files.isfile(posixpath.join(base, name)):
-            return [posixpath.join(base, name)]
-    if files.isdir(posixpath.join(base, table)):
-        found = files.find(posixpath.join(base, table), maxdepth=1)
-        parts = sorted(file for file in found if f".{form.value}" in PurePosixPath(file).suffixes)
-        if parts:
-            return parts
+    folder = posixpath.join(base, table)
+    names = (f"{table}.{form.value}", f"{table}.{form.value}{COMPRESSED}")
+    single = [posixpath.join(base, name) for name in names if files.isfile(posixpath.join(base, name))]
+    parts: list[str] = []
+    if files.isdir(folder):
+        listed = [
+            (PurePosixPath(each["name"]).name, each["type"] == "directory") for each in files.ls(folder, detail=True)
+        ]
+        # An object store's folder may be listed as an empty object of its own.
+        listed = [(name, is_folder) for name, is_folder in sorted(listed) if name != table]
+        parts = [posixpath.join(folder, name) for name in parts_of(listed, f"{table}/", form)]
+    _check_one_place([*single, *parts], not single, "the source", table)
+    if single or parts:
+        return single or parts
     raise FileNotFoundError(f"there is no {table}.{form.value}, nor a folder {table} of such files")
 
 

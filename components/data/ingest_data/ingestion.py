@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +12,12 @@ from pathlib import Path
 import duckdb
 
 from kfp_lifecycle.artifacts.tables import Load, Manifest, TableSummary, parquet_file
-from kfp_lifecycle.components.data.ingest_data.checks import check_columns, check_zone, times_of
+from kfp_lifecycle.components.data.ingest_data.checks import check_columns, check_precision, check_zone, times_of
 from kfp_lifecycle.components.data.ingest_data.delimited import Expected
 from kfp_lifecycle.components.data.ingest_data.expected import expected_table
 from kfp_lifecycle.components.data.ingest_data.increments import Increments, load_of, merged, since
 from kfp_lifecycle.components.data.ingest_data.source import OpenSource, open_source
+from kfp_lifecycle.components.data.ingest_data.storable import check_years, storable_types
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.config.locations import Locations
@@ -148,7 +149,9 @@ class _TableWriter:
             check_zone(self._duckdb, self.name, self.table, query, columns)
             if self.max_rows:
                 self._check_size(query, self.max_rows)
-        selection = ", ".join(_selected(column, kind, self.table) for column, kind in columns.items())
+            casts = storable_types(self._duckdb, self.name, query, columns)
+            check_precision(self._duckdb, self.name, self.table, query, columns)
+        selection = ", ".join(_selected(column, kind, self.table, casts) for column, kind in columns.items())
         rows = f"SELECT {selection} FROM ({query})"
         if start is None or self.table.incremental is None:
             return rows
@@ -183,6 +186,7 @@ class _TableWriter:
 
     def _check_written(self) -> tuple[int, datetime]:
         """Rows and newest event time of the file, which has what a table must."""
+        check_years(self._duckdb, self.name, _parquet(self.file), self._columns(self.file), self.table.key)
         time = quoted(self.table.event_time)
         rows, newest = self._duckdb.execute(
             f"SELECT count(*), max({time}) FILTER (isfinite({time})) FROM {_parquet(self.file)}"
@@ -223,11 +227,14 @@ def _parquet(file: Path) -> str:
     return f"read_parquet({literal(str(file))})"
 
 
-def _selected(column: str, kind: str, table: Table) -> str:
+def _selected(column: str, kind: str, table: Table, casts: Mapping[str, str]) -> str:
     name = quoted(column)
+    if column in casts:
+        return f"CAST({name} AS {casts[column]}) AS {name}"
     if kind == "TIMESTAMP WITH TIME ZONE":
         return f"timezone('UTC', {name}) AS {name}"
-    if table.time_zone and kind.startswith("TIMESTAMP"):
+    # A day that is a moment is its first one, by the same clock as those that have an hour.
+    if table.time_zone and (kind.startswith("TIMESTAMP") or (kind == "DATE" and column in times_of(table))):
         return f"timezone('UTC', timezone({literal(table.time_zone)}, CAST({name} AS TIMESTAMP))) AS {name}"
     if column in times_of(table):
         return f"CAST({name} AS TIMESTAMP) AS {name}"

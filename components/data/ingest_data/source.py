@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,32 +13,30 @@ from pathlib import Path
 
 import duckdb
 
-from kfp_lifecycle.components.data.ingest_data.delimited import Expected, select_delimited
-from kfp_lifecycle.components.data.ingest_data.files import fetch, format_of, locate, nearest, table_files
+from kfp_lifecycle.components.data.ingest_data.delimited import CsvTable, Expected, select_delimited
+from kfp_lifecycle.components.data.ingest_data.delimited_shape import check_gzip
+from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, format_of, locate, nearest, table_files
+from kfp_lifecycle.components.data.ingest_data.json_lines import select_json_lines
+from kfp_lifecycle.components.data.ingest_data.names import in_small_letters
+from kfp_lifecycle.components.data.ingest_data.parquet_files import select_parquet
 from kfp_lifecycle.config.data import DATABASE_SCHEMES, Connection, SourceFormat, Table
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.secrets import Revealed, reveal
-from kfp_lifecycle.data.tables import database, literal, quoted
+from kfp_lifecycle.data.tables import columns_of, database, literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Beyond this DuckDB spills to disk: with what a driver holds besides, a step stays below 1 GB, however large a table.
 MEMORY = "512MB"
+# A whole object of JSON in an error: it may be anybody's data.
+OBJECT = re.compile(r"Object \{.*\}")
 LOCAL_SCHEMES = ("duckdb", "file", "package", "sqlite")
 
-# Each reads strictly: what does not fit is an error, never a guess. `sample_size = -1` looks at every row before it
-# names a type, and only ISO 8601 is a date; `\x1f` as the separator is a control character that no line of text holds,
-# so a line stays whole.
-READERS = {
-    SourceFormat.parquet: "read_parquet({files})",
-    SourceFormat.jsonl: (
-        "read_json({files}, format = 'newline_delimited', ignore_errors = false, sample_size = -1, "
-        "maximum_depth = 2, dateformat = '%Y-%m-%d', maximum_object_size = 67108864)"
-    ),
-    SourceFormat.text: (
-        "read_csv({files}, header = false, columns = {{'line': 'VARCHAR'}}, auto_detect = false, delim = '\x1f', "
-        "quote = '', escape = '', encoding = 'utf-8', strict_mode = true, ignore_errors = false)"
-    ),
-}
+# `\x1f` as the separator is a control character that no line of text holds, so a line stays whole.
+LINES = (
+    "read_csv({files}, header = false, columns = {{'line': 'VARCHAR'}}, auto_detect = false, delim = '\x1f', "
+    "quote = '', escape = '', encoding = 'utf-8', strict_mode = true, ignore_errors = false, "
+    "hive_partitioning = false)"
+)
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,19 @@ class OpenSource:
         elif format_of(self.place) is SourceFormat.duckdb:
             if table.query:
                 return in_parentheses(table.query)
-            return f"SELECT * FROM {self._database_table(name)}"
+            with self.reading(f"table {name}"):
+                return self._renamed(f"SELECT * FROM {self._database_table(name)}")
         else:
             rows = self._file_rows(name, table, expected)
         with self.reading(f"table {name}"):
-            self.connection.execute(f"CREATE OR REPLACE TEMP VIEW source AS {rows}")
+            self.connection.execute(f"CREATE OR REPLACE TEMP VIEW source AS {self._renamed(rows)}")
         return in_parentheses(table.query or "SELECT * FROM source")
 
     def discard(self) -> None:
         """Remove what was fetched for a table that is written."""
         for file in self.scratch.rglob("*.*"):
-            file.unlink()
+            if file.is_file():
+                file.unlink()
 
     @contextlib.contextmanager
     def reading(self, what: str) -> Iterator[None]:
@@ -136,11 +139,30 @@ class OpenSource:
                     raise ContractViolation(f"table {name}: {file.name} of {self.place.url} is empty. Write it again.")
             if form is SourceFormat.csv:
                 # A query makes of the file what the schema describes; without one the file is it.
-                return select_delimited(
-                    self.connection, files, None if table.query else expected, name, whole=not table.query
-                )
-            names = f"[{', '.join(literal(str(file)) for file in files)}]"
-            return f"SELECT * FROM {READERS[form].format(files=names)}"
+                described = CsvTable(name, None if table.query else expected, table.key, whole=not table.query)
+                copies = self.scratch / f"{name}-plain"
+                copies.mkdir(exist_ok=True)
+                return select_delimited(self.connection, files, self.place, described, copies)
+            for file in files:
+                if file.suffix == COMPRESSED:
+                    _check_compressed(file, name)
+            if form is SourceFormat.parquet:
+                return select_parquet(self.connection, files, name)
+            if form is SourceFormat.jsonl:
+                return select_json_lines(self.connection, files, name, has_query=table.query is not None)
+            for file in files:
+                if file.suffix != COMPRESSED and not self.place.last_line_may_be_open:
+                    _check_ended(file, name)
+            return f"SELECT * FROM {LINES.format(files=[str(file) for file in files])}"
+
+    def _renamed(self, rows: str) -> str:
+        """SQL of rows with the names of all columns in small letters where all are in capitals."""
+        names = list(columns_of(self.connection, rows))
+        small = in_small_letters(names)
+        if small == names:
+            return rows
+        renamed = ", ".join(f"{quoted(old)} AS {quoted(new)}" for old, new in zip(names, small, strict=True))
+        return f"SELECT {renamed} FROM ({rows})"
 
     def _database_table(self, table: str) -> str:
         rows = self.connection.execute(
@@ -200,9 +222,31 @@ def _reason(error: duckdb.Error) -> str:
     """What DuckDB complains of, without its advice on options that nobody here can set."""
     about, _, rest = str(error).strip().partition("\n")
     if "CSV Error" not in about:
-        return first_line(error)
+        return OBJECT.sub("an object", first_line(error))
+    # Without the line itself: a row is somebody's data.
     details = [line.strip() for line in rest.partition("Possible fixes")[0].splitlines() if line.strip()]
-    return ", ".join([about.removeprefix("Invalid Input Error: "), *(line[:200].rstrip(".") for line in details)])
+    told = [line.rstrip(".") for line in details if not line.startswith("Original Line")]
+    return ", ".join([about.removeprefix("Invalid Input Error: "), *told])
+
+
+def _check_compressed(file: Path, table: str) -> None:
+    try:
+        check_gzip(file)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ContractViolation(
+            f"table {table}: {file.name} is damaged or was cut off: {error}. Write it again to its end."
+        ) from error
+
+
+def _check_ended(file: Path, table: str) -> None:
+    with file.open("rb") as content:
+        content.seek(-1, os.SEEK_END)
+        if content.read() not in (b"\n", b"\r"):
+            raise ContractViolation(
+                f"table {table}: {file.name} has no line end after its last line, so nobody can tell whether that is "
+                "whole or was cut off. Write it to its end, with a line end, or set last_line_may_be_open for this "
+                "source in pipeline.yaml."
+            )
 
 
 def in_parentheses(query: str) -> str:

@@ -1,16 +1,15 @@
-"""The validation report: one HTML file that needs nothing else, failures first."""
+"""Validation page: one HTML file that needs nothing else, failures first."""
 
 from __future__ import annotations
 
 import base64
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from kfp_lifecycle.components.data.validate_data.examination import Findings
 from kfp_lifecycle.components.data.validate_data.profile import ColumnProfile, profile_table
 from kfp_lifecycle.components.data.validate_data.quarantine import FOLDER, Quarantine
-from kfp_lifecycle.data.checks import Check, failures, percent
+from kfp_lifecycle.data.checks import Check, failures
+from kfp_lifecycle.reports.templates import templates
 
 LAYERS = {
     "schema": "Types, presence, domains and ranges of each column",
@@ -45,42 +44,42 @@ def render_report(title: str, findings: Findings, outcome: Quarantine) -> str:
         # A gap of a few days is nothing in years.
         return (lately, True) if lately and lately.bars and (check.recent or now.is_time) else (now, False)
 
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    templates.filters["percent"] = percent
-    return templates.get_template("report.html.j2").render(
-        title=title,
-        manifest=findings.manifest,
-        checks=outcome.checks,
-        critical=critical,
-        warnings=warnings,
-        aside=aside,
-        quarantine=outcome.rows,
-        quarantine_folder=FOLDER,
-        plot=plot,
-        passed={
-            layer: [check for check in outcome.checks if check.passed and check.layer == layer] for layer in LAYERS
-        },
-        layers=LAYERS,
-        profiles={
-            table: [
-                profile
-                for number, profile in enumerate(profiles.values())
-                if number < MOST_COLUMNS or (table, profile.name) in failed
-            ]
-            for table, profiles in whole.items()
-        },
-        columns={table: len(profiles) for table, profiles in whole.items()},
-        has_reference=bool(findings.accepted),
-        recent_days=findings.recent_days,
-        sampled=findings.sampled,
-        expectations_sampled=findings.expectations_sampled,
-        statistics=_links(findings),
-        expectations=[
-            (outcome.table, outcome.data_docs, _link(outcome.results.encode(), "application/json"))
-            for outcome in findings.expectations
-        ],
+    return (
+        templates(Path(__file__).parent)
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            manifest=findings.manifest,
+            checks=outcome.checks,
+            critical=critical,
+            warnings=warnings,
+            aside=aside,
+            quarantine=outcome.rows,
+            quarantine_folder=FOLDER,
+            plot=plot,
+            passed={
+                layer: [check for check in outcome.checks if check.passed and check.layer == layer] for layer in LAYERS
+            },
+            layers=LAYERS,
+            profiles={
+                table: [
+                    profile
+                    for number, profile in enumerate(profiles.values())
+                    if number < MOST_COLUMNS or (table, profile.name) in failed
+                ]
+                for table, profiles in whole.items()
+            },
+            columns={table: len(profiles) for table, profiles in whole.items()},
+            has_reference=bool(findings.accepted),
+            recent_days=findings.recent_days,
+            sampled=findings.sampled,
+            expectations_sampled=findings.expectations_sampled,
+            statistics=_links(findings),
+            expectations=[
+                (outcome.table, outcome.data_docs, _link(outcome.results.encode(), "application/json"))
+                for outcome in findings.expectations
+            ],
+        )
     )
 
 
