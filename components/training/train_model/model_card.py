@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from kfp_lifecycle.artifacts.model import Model
@@ -16,27 +16,10 @@ from kfp_lifecycle.components.training.train_model.fitting import TrainedModel
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.training import ClassWeight, ThresholdRule
 from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.reports.templates import templates
 
 MOST_FEATURES = 12
 CODE = re.compile("`([^`]+)`")
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1f2933; }}
-h1 {{ line-height: 1.2; }}
-h2 {{ margin-top: 2rem; }}
-svg {{ width: 25rem; max-width: 100%; height: auto; }}
-.plots {{ display: flex; flex-wrap: wrap; gap: 1rem; margin-top: 1.5rem; }}
-.scroll {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .25rem 1rem .25rem 0; text-align: left; border-bottom: 1px solid #d9dee3; }}
-code {{ overflow-wrap: anywhere; }}
-</style></head><body>
-<h1>{title}</h1>
-{sections}
-</body></html>
-"""
 
 
 @dataclass(frozen=True)
@@ -70,9 +53,9 @@ def write_model_card(
     (folder / "plots").mkdir()
     for name, picture in plots.items():
         (folder / "plots" / f"{name}.svg").write_text(picture, "utf-8")
-    title = f"Model card: {configuration.title}"
+    title = configuration.title
     sections = card_sections(configuration, training_set, model, description)
-    (folder / "model_card.md").write_text(as_markdown(title, sections), "utf-8")
+    (folder / "model_card.md").write_text(as_markdown(f"Model card: {title}", sections), "utf-8")
     (folder / "model_card.html").write_text(as_html(title, sections, plots), "utf-8")
 
 
@@ -221,23 +204,19 @@ def as_markdown(title: str, sections: Sequence[Section]) -> str:
 
 def as_html(title: str, sections: Sequence[Section], pictures: Mapping[str, str]) -> str:
     """The card as one page that needs nothing else."""
-    parts = []
-    for section in sections:
-        parts.append(f"<h2>{html.escape(section.heading)}</h2>")
-        # What is typed stands between backticks, as in Markdown.
-        marked = [CODE.sub(r"<code>\1</code>", html.escape(sentence)) for sentence in section.sentences]
-        parts += [f"<p>{sentence}</p>" for sentence in marked]
-        if section.table:
-            parts.append(_html_table(section.table))
-        if section.plots:
-            parts.append('<div class="plots">' + "\n".join(pictures[name] for name in section.plots) + "</div>")
-    return PAGE.format(title=html.escape(title), sections="\n".join(parts))
+    return (
+        templates(Path(__file__).parent)
+        .get_template("model_card.html.j2")
+        .render(
+            title=title,
+            sections=sections,
+            contents=[(f"part-{number}", section.heading) for number, section in enumerate(sections, start=1)],
+            marked=_marked,
+            pictures={name: Markup(picture) for name, picture in pictures.items()},
+        )
+    )
 
 
-def _html_table(table: Sequence[Sequence[str]]) -> str:
-    def cells(tag: str, row: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-
-    head, *rows = table
-    body = "\n".join(cells("td", row) for row in rows)
-    return f'<div class="scroll"><table><thead>{cells("th", head)}</thead><tbody>\n{body}\n</tbody></table></div>'
+def _marked(sentence: str) -> Markup:
+    """What is typed stands between backticks, as in Markdown."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(sentence))))
