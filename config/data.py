@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from typing import Annotated
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,18 +17,21 @@ DATABASE_SCHEMES = ("postgresql", "mysql", "mariadb", "sqlite", "bigquery", "sno
 SCHEMES = ("duckdb", *FILE_SCHEMES, *DATABASE_SCHEMES)
 
 SECRET_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# Parameters of a URL that grant access to whoever knows them.
+# Parameters of a URL that grant access to whoever knows them. A `passfile` names a file.
 SECRET_PARAMETERS = re.compile(
-    r"(?i)(.*(password|passwd|secret|token|signature)|pwd|sig|(api_?|account_?|private_?)?key|auth)"
+    r"(?i)(?!passfile$)(.*(pass|pwd|secret|token|signature|credential|private_?key|access_?key|api_?key).*|"
+    r"(account_?|shared_?)?key|sig|sas|pat|jwt|pin|otp|code|auth|authorization|session(_?id)?|sid|cookie)"
 )
+# What divides parameters from each other: libraries take either.
+PARAMETER = re.compile(r"[?&;#]")
 
 
 def without_secrets(url: str) -> str:
     """A source's URL, if it is understood and holds no secret in clear.
 
     Raises:
-        PydanticCustomError: its scheme is unknown, or a password or token stands in it. The message, unlike pydantic's
-            own, does not repeat the URL.
+        PydanticCustomError: its scheme is unknown, it cannot be taken apart, or a password or token stands in it. The
+            message, unlike pydantic's own, does not repeat the URL.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
@@ -36,11 +39,17 @@ def without_secrets(url: str) -> str:
         raise PydanticCustomError(
             "secret_url",
             "{scheme} is not understood; it starts with {known}",
-            {"scheme": f"{scheme[:20]}://" if separator else "a URL without ://", "known": known},
+            {"scheme": f"{scheme[:20]}://" if separator and scheme.isalnum() else "a URL without ://", "known": known},
         )
-    authority = rest.rpartition("@")[0] if scheme in DATABASE_SCHEMES else urlsplit(url).netloc.rpartition("@")[0]
-    values = {"password": authority.partition(":")[2]}
-    values |= {name: value for name, value in parse_qsl(urlsplit(url).query) if SECRET_PARAMETERS.fullmatch(name)}
+    try:
+        values = _credentials(url, scheme, rest)
+    except ValueError:
+        raise PydanticCustomError(
+            "secret_url",
+            "it cannot be taken apart: a bracket or another sign stands where a URL has none. Write such a sign as "
+            "percent and its code ([ is %5B, ] is %5D), and a password as {reference}",
+            {"reference": "${NAME}"},
+        ) from None
     for name, value in values.items():
         if value and not SECRET_REFERENCE.fullmatch(value):
             raise PydanticCustomError(
@@ -50,6 +59,28 @@ def without_secrets(url: str) -> str:
                 {"parameter": name, "reference": "${NAME}"},
             )
     return url
+
+
+def _credentials(url: str, scheme: str, rest: str) -> dict[str, str]:
+    """What of a URL grants access, by where it stands.
+
+    Raises:
+        ValueError: it cannot be taken apart.
+    """
+    parts = urlsplit(url)
+    # The port is looked at when it is asked for.
+    _ = parts.port if scheme not in ("duckdb", "file", "package", "sqlite") else None
+    authority = rest.rpartition("@")[0] if scheme in DATABASE_SCHEMES else parts.netloc.rpartition("@")[0]
+    user, colon, password = authority.partition(":")
+    values = {"password": password}
+    if scheme in ("http", "https") and not colon:
+        # Without a password the name is one, as in https://TOKEN@HOST.
+        values["token before the @"] = user
+    for field in PARAMETER.split(url)[1:]:
+        name, _, value = field.partition("=")
+        if SECRET_PARAMETERS.fullmatch(unquote_plus(name)):
+            values[unquote_plus(name)] = value
+    return values
 
 
 SourceUrl = Annotated[str, AfterValidator(without_secrets)]

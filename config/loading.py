@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.problems import describe_error
+from kfp_lifecycle.config.strict_yaml import dump_yaml, load_yaml
 
 CONFIGURATION_FILE = "pipeline.yaml"
 
@@ -69,7 +70,7 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         ConfigurationError: it is not YAML, or not a mapping.
     """
     try:
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{where} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -87,7 +88,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise ConfigurationError(f"--set {override!r} must look like KEY=VALUE, such as training.seed=7")
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigurationError(f"--set {key}: {text!r} is not a YAML value: {error}") from error
     *path, last = key.strip().split(".")
@@ -122,4 +123,4 @@ def configuration_schema() -> dict[str, Any]:
 def dump_configuration(configuration: Configuration) -> str:
     """The configuration as YAML, defaults left out, for the run's lineage."""
     values: Mapping[str, Any] = configuration.model_dump(mode="json", exclude_unset=True)
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
+    return dump_yaml(dict(values))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
 import os
 import subprocess
 import sys
@@ -115,6 +117,16 @@ def test_a_secret_that_is_not_there_is_named(tmp_path: Path) -> None:
         "https://host/orders.csv?access_token=hunter2",
         "postgresql://host/db?password=hunter2",
         "secretdb://me:hunter2@host",
+        "postgresql://me:hun[ter2@db/shop?x=hunter2",
+        "https://me:hunter2@[host/orders.csv",
+        "postgresql://me@host:hunter2/db",
+        "https://host/orders.csv?passcode=hunter2",
+        "https://host/orders.csv?code=hunter2",
+        "https://host/orders.csv?a=1;Sas=hunter2",
+        "https://host/orders.csv?X-Amz-Credential=hunter2",
+        "https://host/orders.csv?%70assword=hunter2",
+        "https://host/orders.csv#access_token=hunter2",
+        "https://hunter2@host/orders.csv",
     ],
 )
 def test_a_secret_in_clear_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
@@ -125,4 +137,59 @@ def test_a_secret_in_clear_is_refused_and_not_repeated(tmp_path: Path, url: str)
     while chain:
         assert "hunter2" not in str(chain)
         assert "er2" not in str(chain)
+        assert "hun[" not in str(chain)
         chain = chain.__cause__ or chain.__context__
+
+
+@pytest.mark.parametrize(
+    "secret", ["a!b#c", "aB+c/d==&x y", "pä&ss\"w'o\\rd", "p%40ss", "hunter2 und mehr", "${x}", "sig/=+%2B"]
+)
+def test_a_secret_is_hidden_in_every_spelling_of_it(secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", secret)
+    where = reveal("postgresql://me:${DB_PASSWORD}@host/db?sig=${DB_PASSWORD}")
+    once = quote(secret, safe="")
+    spellings = [
+        secret,
+        once,
+        once.lower(),
+        quote(secret, safe="!/+="),
+        quote(secret, safe="#&"),
+        quote_plus(secret),
+        quote(once),
+        repr(secret)[1:-1],
+        json.dumps(secret)[1:-1],
+        html.escape(secret),
+        f"Basic {base64.b64encode(f'me:{secret}'.encode()).decode()}",
+        base64.urlsafe_b64encode(f"x{secret}y".encode()).decode(),
+        where.url,
+        "".join(f"%{byte:02x}" for byte in secret.encode()),
+    ]
+    for text in spellings:
+        shown = where.hide(f"connection to [{text}] failed: {text!r}")
+        assert "DB_PASSWORD" in shown or "***" in shown
+        remains = shown.replace("${DB_PASSWORD}", "")
+        assert secret not in remains
+        assert once not in remains
+        assert text not in remains
+
+
+def test_what_stands_where_a_secret_would_is_hidden_whatever_it_is() -> None:
+    where = reveal("https://host/orders.csv")
+    text = "GET https://me:other@proxy/x?format=csv&X-Amz-Signature=abc%2Bdef&code=1234 (sig=kept); s3://bucket/key"
+    shown = where.hide(text)
+    assert shown == ("GET https://me:***@proxy/x?format=csv&X-Amz-Signature=***&code=*** (sig=kept); s3://bucket/key")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:${DB_PASSWORD}@host:5432/db?sslmode=require&passfile=/run/pgpass",
+        "https://host/orders.csv?format=csv&keyword=x&day=2025-01-01",
+        "snowflake://me:${P}@account/db/schema?warehouse=w&role=r&authenticator=snowflake",
+        "mysql://me:${P}@host/db?ssl_key=/run/key.pem",
+        "https://${TOKEN}@host/orders.csv",
+        "file:///data/a b/ü&x.csv",
+    ],
+)
+def test_what_is_no_secret_may_stand_in_a_url(tmp_path: Path, url: str) -> None:
+    assert load_configuration(make_project(tmp_path / "shop", url)).source.url == url

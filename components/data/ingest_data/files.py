@@ -132,7 +132,8 @@ def _check_one_place(files: Sequence[object], are_parts: bool, where: str, table
     """Refuse a table that is there twice: as a file and compressed, or as a file and as a folder of parts."""
     if len(files) > 1 and not are_parts:
         raise ContractViolation(
-            f"{where} holds the table {table} more than once: as a file, compressed, or in a folder of parts. Leave one."
+            f"{where} holds the table {table} more than once: as a file, compressed, or as a folder of parts. Leave "
+            "one of them there."
         )
 
 

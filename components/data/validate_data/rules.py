@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from kfp_lifecycle.artifacts.validation import Severity
+from kfp_lifecycle.config.strict_yaml import load_yaml
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.data.checks import Check, shown
 from kfp_lifecycle.data.tables import columns_of, quoted
@@ -86,7 +87,7 @@ def load_rules(expectations: Path, tables: Collection[str]) -> list[Rule]:
     if not file.is_file():
         raise ContractViolation(f"{where} is missing. Write the business rules there; `[]` if there are none.")
     try:
-        rules = TypeAdapter(list[Rule]).validate_python(yaml.safe_load(file.read_text(encoding="utf-8")))
+        rules = TypeAdapter(list[Rule]).validate_python(load_yaml(file.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ContractViolation(f"{where} is not YAML: {error}. Correct it there.") from error
     except ValidationError as error:
