@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ BATCH_ROWS = 100_000
 # No table of a project can have this name.
 RESULT = '"query result"'
 MOMENT = "%Y%m%dT%H%M%S"
+FRACTIONS = ("FLOAT", "DOUBLE")
+FEAST_NAMES = {duckdb_type: str(feast_type) for feast_type, duckdb_type in DUCKDB_TYPES.items()}
 # What SQL knows the present by, with and without parentheses.
 CLOCKS = {
     "now", "today", "transaction_timestamp", "get_current_timestamp", "get_current_time", "current_date",
@@ -239,19 +242,23 @@ def checked_result(
     """What an SQL file gave, as `run_query` returns it; it stands in the table RESULT of the session.
 
     Raises:
-        ContractViolation: a column is missing or cannot be of its type, or a key is missing or not unique.
+        ContractViolation: a column is missing, a value is not one of its type, or a key is missing or not unique.
     """
     key = definitions.key
     try:
-        found = {row[0].lower() for row in connection.execute(f"DESCRIBE {RESULT}").fetchall()}
+        found = {row[0].lower(): row[1] for row in connection.execute(f"DESCRIBE {RESULT}").fetchall()}
         missing = [name for name in (key, *columns) if name.lower() not in found]
         if missing:
             raise ContractViolation(
                 f"{file} returns no column {', '.join(missing)}; it has to give {', '.join((key, *columns))}."
             )
+        returned = {key: definitions.key_type, **columns}
+        returned |= {name: kind for name, kind in (optional or {}).items() if name.lower() in found}
+        conversions = [Conversion(name, found[name.lower()], kind) for name, kind in returned.items()]
+        _refuse_changed_values(connection, file, key, conversions)
         wrong = connection.execute(
-            f"SELECT {quoted(key)}, count(*) FROM {RESULT} GROUP BY ALL HAVING count(*) > 1 OR {quoted(key)} IS NULL "
-            "ORDER BY ALL LIMIT 3"
+            f"SELECT {conversions[0].value} AS key, count(*) FROM {RESULT} GROUP BY ALL "
+            "HAVING count(*) > 1 OR key IS NULL ORDER BY ALL LIMIT 3"
         ).fetchall()
         if wrong:
             examples = " and ".join(f"{count:,} for {value}" for value, count in wrong)
@@ -259,14 +266,100 @@ def checked_result(
                 f"{file} must return one row for each {key}, and none without it; at {timestamp:%Y-%m-%d %H:%M:%S} it "
                 f"returned {examples}. Group by the key, or join on a unique one."
             )
-        returned = {key: definitions.key_type, **columns}
-        returned |= {name: kind for name, kind in (optional or {}).items() if name.lower() in found}
         return connection.sql(
-            f"SELECT {', '.join(_cast(name, kind) for name, kind in returned.items())}, "
+            f"SELECT {', '.join(f'{column.value} AS {quoted(column.name)}' for column in conversions)}, "
             f"{_moment(timestamp, 'TIMESTAMPTZ')} AS {TIMESTAMP} FROM {RESULT} ORDER BY {quoted(key)}"
         ).to_arrow_reader(BATCH_ROWS)
     except duckdb.Error as error:
         raise ContractViolation(f"{file} failed: {first_line(error)}") from error
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A column of a query's result on its way to the type that its definition gives it: no value may change."""
+
+    name: str
+    found: str
+    """The DuckDB type that the query gave it."""
+    wanted: str
+    """That of the definition."""
+
+    @property
+    def given(self) -> str:
+        """What the query gave, not-a-number as missing."""
+        column = quoted(self.name)
+        return f"CASE WHEN NOT isnan({column}) THEN {column} END" if self.found in FRACTIONS else column
+
+    @property
+    def converted(self) -> str:
+        """It in the definition's type, missing where that holds no such value."""
+        return f"TRY_CAST({self.given} AS {self.wanted})"
+
+    @property
+    def value(self) -> str:
+        """What is handed on: times in whole seconds, as the online store keeps them."""
+        return f"date_trunc('second', {self.converted})" if self.wanted == "TIMESTAMPTZ" else self.converted
+
+    @property
+    def changes(self) -> str:
+        """Whether the type does not give back what it was given, or holds it only as infinite.
+
+        A fraction becomes the nearest that FLOAT holds, and a time keeps its seconds: the definition asks for that.
+        """
+        lost = f"{self.converted} IS NULL"
+        fraction = self.found in FRACTIONS or self.found.startswith("DECIMAL")
+        if not (self.wanted == "FLOAT" and fraction) and not (
+            self.wanted == "TIMESTAMPTZ" and self.found.startswith("TIMESTAMP")
+        ):
+            lost = f"TRY_CAST({self.converted} AS {self.found}) IS DISTINCT FROM {self.given}"
+        infinite = f" OR isinf({self.converted})" if self.wanted in (*FRACTIONS, "TIMESTAMPTZ") else ""
+        return f"({self.given} IS NOT NULL AND ({lost}{infinite}))"
+
+    def refusal(self, shown: str, became: str | None, key: str) -> str:
+        """Why one value is refused.
+
+        Args:
+            shown: The value.
+            became: What it would be in the definition's type; None for nothing.
+            key: Whose it is.
+        """
+        if shown.lstrip("-") in ("inf", "infinity"):
+            return (
+                f"{self.name} is infinite for {key}: a division by zero, most likely. Use nullif(divisor, 0), so that "
+                "it is missing there."
+            )
+        named = FEAST_NAMES.get(self.wanted, self.wanted)
+        return (
+            f"{self.name} is {shown:.60} ({self.found}) for {key}, which is no {named}: it would become "
+            f"{'nothing' if became is None else f'{became:.60}'}. Give it the type in the SQL, in the way that is "
+            "meant, or another type where it is defined."
+        )
+
+
+def _refuse_changed_values(
+    connection: duckdb.DuckDBPyConnection, file: str, key: str, conversions: Sequence[Conversion]
+) -> None:
+    """Refuse a result with a value that its definition's type does not hold.
+
+    Raises:
+        ContractViolation: there is one; the message shows column, key and value.
+    """
+    bounded = (*FRACTIONS, "TIMESTAMPTZ")
+    checked = [column for column in conversions if column.found != column.wanted or column.wanted in bounded]
+    if not checked:
+        return
+    counts = ", ".join(f"count(*) FILTER ({column.changes})" for column in checked)
+    [numbers] = connection.execute(f"SELECT {counts} FROM {RESULT}").fetchall()
+    for column, number in zip(checked, numbers, strict=True):
+        if not number:
+            continue
+        [(shown, became, of)] = connection.execute(
+            f"SELECT {column.given}::VARCHAR, {column.converted}::VARCHAR, {quoted(key)}::VARCHAR FROM {RESULT} "
+            f"WHERE {column.changes} ORDER BY {quoted(key)} LIMIT 1"
+        ).fetchall()
+        more = f" ({number:,} such rows)" if number > 1 else ""
+        whose = f"{key} {of}{more}" if column.name != key else f"one row{more}"
+        raise ContractViolation(f"{file}: {column.refusal(shown, became, whose)}")
 
 
 def read_query(file: Path, name: str = "") -> tuple[str, set[str]]:
@@ -338,15 +431,6 @@ def _parts(tree: Any) -> Iterator[dict[str, Any]]:
     if isinstance(tree, list):
         for part in tree:
             yield from _parts(part)
-
-
-def _cast(name: str, duckdb_type: str) -> str:
-    value = f"{quoted(name)}::{duckdb_type}"
-    if duckdb_type in ("FLOAT", "DOUBLE"):
-        value = f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END"
-    elif duckdb_type == "TIMESTAMPTZ":
-        value = f"date_trunc('second', {value})"
-    return f"{value} AS {quoted(name)}"
 
 
 def _moment(moment: datetime, duckdb_type: str) -> str:
