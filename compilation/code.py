@@ -52,7 +52,7 @@ def environment_archive(environment: str, components: Iterable[LifecycleComponen
     for component in components:
         if component.environment == environment:
             files |= code_of(component)
-    return files | _start(environment, (environment, "kfp"))
+    return files | _start(environment, ("bootstrap", environment, "kfp"))
 
 
 def standalone_archive(component: LifecycleComponent) -> dict[str, bytes]:

@@ -26,17 +26,30 @@ def interpreter_with(locks: pathlib.Path) -> str:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="environment-"))
     venv.create(folder, with_pip=False)
     python = str(folder / "bin" / "python")
-    pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install", "--no-deps"]
-    for lock in sorted(locks.glob("*.txt")):
-        print(f"installing {lock.stem}: {lock.read_text('utf-8').count('==')} packages", flush=True)
-        options = ["--no-cache-dir", "--quiet", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
-        if subprocess.run([*pip, *options], check=False).returncode:
-            reason = f"the packages of {lock.stem} could not be installed: the lines above in the log say why"
-            termination = pathlib.Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log"))
-            if termination.parent.is_dir() and os.access(termination if termination.exists() else "/", os.W_OK):
-                termination.write_text(reason, "utf-8")
-            sys.exit(reason)
+    installer = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check", "install"]
+    bootstrap = locks / "bootstrap.txt"
+    if bootstrap.exists():
+        # What the lock has no wheel for is built by what this lock names, checked by its hash too.
+        install([*installer, "--no-cache-dir"], [bootstrap])
+        installer = [str(folder / "bin" / "uv"), "pip", "install", "--no-cache", "--python", python]
+        installer += ["--require-build-hashes", "--build-constraints", str(bootstrap)]
+    install(installer, [lock for lock in sorted(locks.glob("*.txt")) if lock != bootstrap])
     return python
+
+
+def install(installer: list[str], locks: list[pathlib.Path]) -> None:
+    """Install locks, every file checked against its hash; what cannot be installed ends the step, in words."""
+    packages = sum(lock.read_text("utf-8").count("==") for lock in locks)
+    print(f"installing {', '.join(lock.stem for lock in locks)}: {packages} packages", flush=True)
+    named = [part for lock in locks for part in ("-r", str(lock))]
+    if subprocess.run([*installer, "--quiet", "--no-deps", "--require-hashes", *named], check=False).returncode:
+        reason = f"the packages of {locks[0].stem} could not be installed: the lines above in the log say why"
+        termination = pathlib.Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log"))
+        if termination.parent.is_dir() and os.access(
+            termination if termination.exists() else termination.parent, os.W_OK
+        ):
+            termination.write_text(reason, "utf-8")
+        sys.exit(reason)
 
 
 def main() -> None:
