@@ -8,6 +8,9 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict
 
 Type = Literal["numeric", "categorical"]
+LARGEST_NUMBER = 3.4028234663852886e38
+"""Largest number that a model's 32-bit inputs hold. What is larger, or infinite, is refused wherever it comes from: in
+training, in batch scoring, in a request and from the online store. Not-a-number is a missing value."""
 
 
 @dataclass(frozen=True)

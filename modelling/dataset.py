@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -169,14 +169,13 @@ def model_inputs(frame: pd.DataFrame, features: Sequence[Feature], where: str) -
                 f"{where}: the feature {feature.name} is numeric, but holds something else ({error}). "
                 "Correct its type in the feature view."
             ) from error
-        with np.errstate(over="ignore"):
-            served = exact.astype(np.float32)
-        if np.isinf(served).any():
+        too_large = exact.abs() > LARGEST_NUMBER
+        if too_large.any():
             raise ContractViolation(
-                f"{where}: the feature {feature.name} holds {exact[np.isinf(served)].iloc[0]}, which is infinite or "
+                f"{where}: the feature {feature.name} holds {exact[too_large].iloc[0]}, which is infinite or "
                 "too large for the model's 32-bit inputs. Bound it in its feature view."
             )
-        columns[feature.name] = served
+        columns[feature.name] = exact.astype(np.float32)
     return pd.DataFrame(columns, index=frame.index)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER
 from kfp_lifecycle.data.tables import database, literal, quoted
 from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, Definitions, Feature
 from kfp_lifecycle.features.offline.point_in_time import moment_of
@@ -45,7 +46,7 @@ class FeatureHistory:
             categorical ones as string, missing as null.
 
         Raises:
-            ContractViolation: a row was lost, or a value is infinite or of the wrong type.
+            ContractViolation: a row was lost, or a value is too large or of the wrong type.
         """
         found = self._joined(entities, self.definitions.sources(features))
         for name in (self.definitions.key, TIMESTAMP):
@@ -114,10 +115,11 @@ def _column(feature: Feature, values: Any) -> pa.ChunkedArray:
         raise ContractViolation(f"{feature.view}:{feature.name} is not {feature.type} everywhere: {error}") from error
     if feature.type == "numeric":
         column = pc.if_else(pc.is_nan(column), None, column)
-        infinite = pc.sum(pc.is_inf(column)).as_py()
-        if infinite:
+        too_large = pc.sum(pc.greater(pc.abs(column), LARGEST_NUMBER)).as_py()
+        if too_large:
             raise ContractViolation(
-                f"{feature.view}:{feature.name} is infinite in {infinite:,} rows: a division by zero, most likely. "
-                "Use nullif(divisor, 0) in its SQL, so that it is missing there."
+                f"{feature.view}:{feature.name} is infinite, or too large for a model's 32-bit inputs, in "
+                f"{too_large:,} rows: a division by zero, most likely. Leave it missing there (nullif(divisor, 0) in "
+                "SQL, None in an on-demand function), or bound it."
             )
     return column

@@ -14,12 +14,11 @@ from kserve import InferInput, InferRequest
 from kserve.errors import InferenceError, InvalidInput
 from kserve.protocol.infer_type import to_http_parameters
 
-from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.serving.client import SHADOW_HEADER
 
 NUMBERS = ("FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
 WHOLE_NUMBERS = tuple(name for name in NUMBERS if "INT" in name)
-LARGEST_FLOAT32 = 3.4028234663852886e38
 
 Row = dict[str, Any]
 
@@ -150,7 +149,7 @@ class Decoder:
             return value
         if not isinstance(value, int | float):
             raise InvalidInput(f"`{name}` in row {position} must be a number or null, not {_shown(value)}")
-        if abs(value) > LARGEST_FLOAT32:
+        if abs(value) > LARGEST_NUMBER:
             raise InvalidInput(
                 f"`{name}` in row {position} is {_shown(value)}: a number must be finite and fit 32 bits; "
                 "send null where it is missing"

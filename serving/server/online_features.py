@@ -11,9 +11,11 @@ from typing import Any
 
 from prometheus_client import Counter
 
+from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Present
 from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
+from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.online.reading import ReaderOf, Stored
 from kfp_lifecycle.features.online.store import OnlineStore
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -83,11 +85,12 @@ class OnlineFeatures:
 
         Raises:
             ValueError: a key cannot be one.
+            ContractViolation: the store cannot be read, or holds a number that a model does not take.
         """
         if not entity_keys:
             return []
         self.look_for_news()
-        keys = [self._key(entity) for entity in entity_keys]
+        keys = [entity_key(self._definitions.key, self._definitions.key_type, entity) for entity in entity_keys]
         moment = self._moment(request_time)
         rows = [self._fresh(stored, moment) for stored in self._store.read(self._reader, keys)]
         inputs = {name: [row.get(name) for row in rows] for name in self._on_demand}
@@ -97,16 +100,7 @@ class OnlineFeatures:
             for row, value in zip(rows, values, strict=True):
                 row[name] = value
         ENTITIES.inc(len(keys))
-        answers = [
-            {name: None if (value := row.get(name)) is None else convert(value) for name, convert in self._convert}
-            for row in rows
-        ]
-        for answer in answers:
-            if None in answer.values():
-                for name, value in answer.items():
-                    if value is None:
-                        self._missing[name].inc()
-        return answers
+        return [self._answer(key, row) for key, row in zip(keys, rows, strict=True)]
 
     def _fresh(self, stored: Stored, moment: datetime) -> dict[str, Any]:
         """Values by name, of the views that are not too old."""
@@ -140,13 +134,21 @@ class OnlineFeatures:
             )
         self.materialized, self._asked = materialized, time.monotonic()
 
-    def _key(self, entity: Any) -> Any:
-        if self._definitions.key_type == "VARCHAR":
-            return str(entity)
-        try:
-            key = int(entity)
-            if isinstance(entity, float) and key != entity:
-                raise ValueError(entity)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{self._definitions.key} must be a whole number, not {entity!r:.40}") from error
-        return key
+    def _answer(self, entity: Any, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The service's features of one entity, as `lookup` gives them."""
+        answer: dict[str, Any] = {}
+        for name, convert in self._convert:
+            value = None if (given := row.get(name)) is None else convert(given)
+            if isinstance(value, float):
+                if math.isnan(value):
+                    value = None
+                elif abs(value) > LARGEST_NUMBER:
+                    raise ContractViolation(
+                        f"What the online store {self._store.location} holds of {self._definitions.key} {entity!r} "
+                        f"cannot be used: {name} is {value}, which is infinite or too large for the model's 32-bit "
+                        "inputs. Bound it in its feature view, and run the materialization pipeline again."
+                    )
+            if value is None:
+                self._missing[name].inc()
+            answer[name] = value
+        return answer

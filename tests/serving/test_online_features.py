@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -18,6 +19,7 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from prometheus_client import REGISTRY, CollectorRegistry
 from redis import Redis
 
+from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.online import reading as online_reading
 from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.reading import EntityKeys, FeastReader
@@ -39,14 +41,14 @@ AS_OF = START + timedelta(days=40)
 LAST_LOAN = AS_OF - timedelta(hours=36)
 
 
-def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3) -> None:
+def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3, pages: float = 0.1 + 0.2) -> None:
     """What a materialization writes: one known reader, and one of whom nothing but the key is known."""
     definitions = definitions_of(project)
     store = OnlineStore(location, "library", definitions, create=True)
     columns = {
         "reader_id": pa.array([1, 2], pa.int64()),
         "loans": pa.array([loans, None], pa.int64()),
-        "pages": pa.array([0.1 + 0.2, None], pa.float64()),
+        "pages": pa.array([pages, None], pa.float64()),
         "average_pages": pa.array([1 / 3, None], pa.float64()),
         "likes_poetry": pa.array([True, None], pa.bool_()),
         "genre": pa.array(["crime", None], pa.string()),
@@ -66,6 +68,13 @@ def looked_up(project: Path, online_store: str) -> FeatureLookup:
 @pytest.fixture(autouse=True)
 def news_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(online_features, "NEWS_SECONDS", -1.0)
+
+
+@pytest.fixture
+def store_of_three(project: Path, tmp_path: Path) -> str:
+    """A store in which reader 1 has three loans."""
+    fill(project, str(tmp_path / "online.db"))
+    return str(tmp_path / "online.db")
 
 
 @pytest.fixture
@@ -161,6 +170,68 @@ def test_more_entities_than_a_query_takes_are_all_found(
     known, _, again = served(project, place).lookup([1, 2, 1], AS_OF)
     assert known == again
     assert known["loans"] == 3
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 1e39, -3.5e38])
+def test_a_number_that_no_request_may_send_is_not_served_from_the_store_either(
+    project: Path, tmp_path: Path, value: float
+) -> None:
+    place = str(tmp_path / "online.db")
+    fill(project, place, pages=value)
+    with pytest.raises(ContractViolation, match=r"holds of reader_id 1 cannot be used: pages is .*32-bit"):
+        served(project, place).lookup([1], AS_OF)
+    lookup = looked_up(project, place)
+    with pytest.raises(FeaturesUnavailable, match="pages is"):
+        asyncio.run(lookup.lookup([1], AS_OF))
+    lookup.close()
+    # What was written of others can be served.
+    assert served(project, place).lookup([2], AS_OF)[0]["pages"] is None
+
+
+def test_not_a_number_is_missing_as_it_is_in_training(project: Path, tmp_path: Path) -> None:
+    place = str(tmp_path / "online.db")
+    fill(project, place, pages=math.nan)
+    assert served(project, place).lookup([1], AS_OF)[0]["pages"] is None
+
+
+def test_the_largest_number_of_a_model_is_served(project: Path, tmp_path: Path) -> None:
+    place = str(tmp_path / "online.db")
+    fill(project, place, pages=-3.4028234663852886e38)
+    assert served(project, place).lookup([1], AS_OF)[0]["pages"] == -3.4028234663852886e38
+
+
+NO_KEYS = [
+    " 3 ", "3 ", "\n3", "0_3", "1_000", "３", "٣", "+3", "03", "003", "-0", "--3", "- 3", "3.0", "3e0", "0x3", "", " ",
+    "three", "9223372036854775808", 9223372036854775808, -9223372036854775809, "9" * 5000,
+    10**400, 3.0, True, None, b"3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", NO_KEYS, ids=lambda key: repr(key)[:20])
+def test_a_key_that_is_written_otherwise_is_nobody_s(project: Path, store_of_three: str, key: Any) -> None:
+    with pytest.raises(ValueError, match=r"reader_id must be a whole number, not .{1,70}: plain digits, in 64 bits"):
+        served(project, store_of_three).lookup([key], AS_OF)
+
+
+@pytest.mark.parametrize("key", [1, "1"])
+def test_a_key_may_come_as_a_number_or_as_its_digits(project: Path, store_of_three: str, key: Any) -> None:
+    assert served(project, store_of_three).lookup([key], AS_OF)[0]["loans"] == 3
+
+
+@pytest.mark.parametrize("key", [-(2**63), 2**63 - 1, "-9223372036854775808", "9223372036854775807", 0, "0", "-7"])
+def test_any_whole_number_of_64_bits_may_be_asked_for(project: Path, store_of_three: str, key: Any) -> None:
+    assert set(served(project, store_of_three).lookup([key], AS_OF)[0].values()) == {None}
+
+
+def test_keys_of_other_types_have_one_way_too() -> None:
+    assert [entity_key("id", "INTEGER", key) for key in (-(2**31), "2147483647")] == [-(2**31), 2**31 - 1]
+    assert [entity_key("id", "VARCHAR", key) for key in ("003", " 3", "３", 3, -1)] == ["003", " 3", "３", "3", "-1"]
+    for key_type, key in [
+        ("INTEGER", 2**31), ("INTEGER", "2147483648"), ("VARCHAR", ""), ("VARCHAR", 3.5), ("VARCHAR", True),
+        ("VARCHAR", None), ("VARCHAR", "\ud800"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match="id must be a"):
+            entity_key("id", key_type, key)
 
 
 def test_a_value_older_than_the_freshness_is_missing(project: Path, place: str) -> None:
