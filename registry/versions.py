@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kfp_lifecycle.registry.champion import ALIAS as CHAMPION
 from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 CANDIDATE = "candidate"
 
@@ -82,13 +83,87 @@ def set_alias(tracking_uri: str, model: str, version: str, alias: str) -> str | 
     return str(before) if before else None
 
 
-def set_champion(tracking_uri: str, model: str, version: str) -> str | None:
-    """Record that a version is in production.
+def set_champion(tracking_uri: str, model: str, version: str, expected: str | None) -> str | None:
+    """Compare-and-set of the alias `champion`: record that a version is in production, if nothing else became so since.
+
+    MLflow knows no such operation. The alias is read right before it is set and once more after: what remains between
+    the two is a moment of one request, and who is overtaken in it is told as well.
+
+    Args:
+        tracking_uri: MLflow tracking server and registry.
+        model: The model's name.
+        version: What is in production now.
+        expected: What was when this version was judged; None where nothing was.
 
     Returns:
         The version that was before; None where there was none.
 
     Raises:
-        ContractViolation: the registry cannot be reached or has no such version.
+        ContractViolation: another version became the champion meanwhile, or the registry cannot be reached or has no
+            such version.
     """
-    return set_alias(tracking_uri, model, version, CHAMPION)
+    current = champion_version(tracking_uri, model)
+    # A step that is done again finds its own version; where somebody took the alias away, nobody is overtaken.
+    if current not in (expected, version, None):
+        raise ContractViolation(_overtaken(model, version, current, expected))
+    set_alias(tracking_uri, model, version, CHAMPION)
+    after = champion_version(tracking_uri, model)
+    if after != version:
+        raise ContractViolation(_overtaken(model, version, after, expected))
+    return current if current != version else expected
+
+
+def champion_version(tracking_uri: str, model: str) -> str | None:
+    """The version in production; None where there is none.
+
+    Raises:
+        ContractViolation: the registry cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = connect(tracking_uri)
+    with mlflow_errors(tracking_uri):
+        try:
+            found = client.get_registered_model(model).aliases.get(CHAMPION)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+    return str(found) if found else None
+
+
+def refuse_overtaken(tracking_uri: str, model: str, run_id: str, expected: str | None) -> None:
+    """See whether the champion is still the one that a candidate was judged against, before anybody is served by it.
+
+    Args:
+        tracking_uri: MLflow tracking server and registry.
+        model: The model's name.
+        run_id: The candidate's run: its own version may be the champion already.
+        expected: The champion's version when it was judged; None where nothing was in production.
+
+    Raises:
+        ContractViolation: another version became the champion meanwhile, or the registry cannot be reached.
+    """
+    current = champion_version(tracking_uri, model)
+    if current in (expected, None):
+        return
+    client = connect(tracking_uri)
+    with mlflow_errors(tracking_uri):
+        own = client.get_model_version(model, current).run_id == run_id
+    if not own:
+        judged = f"version {expected}" if expected else "no model in production"
+        raise ContractViolation(
+            f"Version {current} of {model} became the champion while this run went. The candidate of run {run_id} was "
+            f"judged against {judged}, so nobody knows which of the two is better. Run the training again: the "
+            "candidate is then compared with the new champion."
+        )
+
+
+def _overtaken(model: str, version: str, current: str | None, expected: str | None) -> str:
+    judged = f"version {expected}" if expected else "no model in production"
+    now = f"version {current}" if current else "none"
+    return (
+        f"Version {version} of {model} answers all requests but is not the champion: it was judged against {judged}, "
+        f"and the alias `{CHAMPION}` now names {now}, which another run promoted meanwhile. Nobody compared the two. "
+        f"Give the traffic back with `lifecycle rollback`, and run the training again."
+    )

@@ -159,8 +159,8 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (gate, deployment, servi
 FIGURES_FIRST = ("deployment", "quality", "gate")
 # What a section speaks of, or what is a page of its own.
 SHOWN = {
-    "approved_model", "champion", "curve", "dataset", "deployment", "evaluation", "message", "metrics", "model",
-    "parameters", "registered_model", "report", "servable_model", "store", "study", "tables", "training_set",
+    "approved_model", "curve", "dataset", "deployment", "evaluation", "message", "metrics", "model", "parameters",
+    "promotion", "registered_model", "report", "servable_model", "store", "study", "tables", "training_set",
     "validated", "verdict",
 }  # fmt: skip
 

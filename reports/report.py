@@ -116,7 +116,7 @@ def collect(
     gate, deployment = found.get("gate"), found.get("deployment")
     begun = [step.started_at for step in steps if step.started_at]
     ends = [step.started_at + timedelta(seconds=step.seconds or 0) for step in steps if step.started_at]
-    outcome, sentence = describe_outcome(failure, gate, deployment, others, "champion" in artifacts)
+    outcome, sentence = describe_outcome(failure, gate, deployment, others, "promotion" in artifacts)
     return RunReport(
         title=settings.title,
         description=settings.description,

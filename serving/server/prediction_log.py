@@ -1,10 +1,17 @@
-"""Every served prediction as a line of JSON, written off the request path."""
+"""Prediction log: every served prediction as a line of JSON, written off the request path.
+
+Many servers write to one folder, such as a volume that all replicas mount. Each has files of its own, which nobody
+else opens for writing: their names hold the host and a random part, since every container's process has the number 1.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 import queue
+import re
+import secrets
+import socket
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -58,12 +65,14 @@ class PredictionLog:
         """
         self.folder = folder / model
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.name = f"{version}-{os.getpid()}.jsonl"
+        self.name = file_name(version)
+        self.version = version
         self.written = WRITTEN.labels(model, version)
         self.dropped = DROPPED.labels(model, version)
         self._waiting: queue.Queue[Prediction | None] = queue.Queue(capacity)
         self._file: FileIO | None = None
         self._day = ""
+        self._begun: set[str] = set()
         self._thread = threading.Thread(target=self._write_until_closed, name="prediction-log", daemon=True)
         self._thread.start()
 
@@ -100,6 +109,8 @@ class PredictionLog:
             try:
                 _append_whole(self._file_of(day), lines)
             except OSError as error:
+                if isinstance(error, HalfALine):
+                    self._begin_other_files()
                 self.dropped.inc(len(records))
                 logger.error("%d predictions are not in the log %s: %s", len(records), self.folder / day, error)
             else:
@@ -112,17 +123,56 @@ class PredictionLog:
             self._file = None
             place = self.folder / day
             place.mkdir(exist_ok=True)
-            self._file, self._day = (place / self.name).open("ab", buffering=0), day
+            # A file that is there already is somebody else's, unless this log began it.
+            only_new = 0 if day in self._begun else os.O_EXCL
+            number = os.open(place / self.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | only_new, 0o644)
+            self._file, self._day = FileIO(number, "ab"), day
+            self._begun.add(day)
         return self._file
+
+    def _begin_other_files(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._file, self._begun, self.name = None, set(), file_name(self.version)
+
+
+class HalfALine(OSError):
+    """A write broke off, and what it left could not be taken back."""
+
+
+def file_name(version: str) -> str:
+    """The name of a log's files, which no other process has: `3-churn-predictor-7f9c-5d1e8a02.jsonl`."""
+    host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname())[:63] or "host"
+    return f"{version}-{host}-{secrets.token_hex(4)}.jsonl"
 
 
 def _append_whole(file: FileIO, lines: bytes) -> None:
-    """Append all of it or, where the disk refuses, none: a reader never meets half a line."""
+    """Append all of it or, where the disk refuses, none: a reader never meets half a line.
+
+    Only what this write left is taken back. Where somebody else has written to the file meanwhile, it stays.
+
+    Raises:
+        HalfALine: it could not be taken back.
+        OSError: the disk refuses; the file is as it was.
+    """
     end = file.seek(0, os.SEEK_END)
     remaining = memoryview(lines)
     try:
         while remaining:
             remaining = remaining[file.write(remaining) :]
-    except OSError:
-        file.truncate(end)
+    except OSError as error:
+        written = len(lines) - len(remaining)
+        if written and not _taken_back(file, end, written):
+            raise HalfALine(error.errno, error.strerror) from error
         raise
+
+
+def _taken_back(file: FileIO, end: int, written: int) -> bool:
+    """Take back what a broken write left at the end of a file; whether the file is as it was before."""
+    try:
+        if file.seek(0, os.SEEK_END) != end + written:
+            return False
+        file.truncate(end)
+    except OSError:
+        return False
+    return True

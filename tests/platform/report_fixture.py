@@ -52,7 +52,7 @@ STEPS: list[tuple[str, str, float, str]] = [
     ("servable_model", "validate_serving", 4.8, "12 requests answered"),
     ("store", "materialize_features", 3.7, "9,412 entities"),
     ("deployment", "release_model", 7.5, "100% of traffic"),
-    ("champion", "promote_model", 0.6, "version 3 is the champion"),
+    ("promotion", "promote_model", 0.6, "version 3 is the champion"),
 ]
 
 FEATURES = {
@@ -114,7 +114,7 @@ def training_run(folder: Path) -> dict[str, ArtifactView]:
         "parameters": Parameters.model_validate(parameters()),
         "verdict": Verdict.model_validate(verdict()),
         "deployment": Deployment.model_validate(deployment()),
-        "champion": Promotion(model="churn", version="3", previous_version="2"),
+        "promotion": Promotion(model="churn", version="3", previous_version="2"),
     }
     for artifact, content in contents.items():
         (folder / artifact).rmdir()

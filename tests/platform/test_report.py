@@ -72,7 +72,7 @@ def test_a_promoted_candidate_is_told_in_one_sentence(run: dict[str, ArtifactVie
 
 
 def test_what_was_approved_is_not_told_as_promoted_before_the_alias_has_moved(run: dict[str, ArtifactView]) -> None:
-    del run["champion"]
+    del run["promotion"]
     report = report_of(run)
     assert report.outcome is Outcome.approved
     assert report.sentence == "The candidate meets all 5 rules: churn version 3 now answers all requests."
@@ -88,7 +88,7 @@ def test_a_rejected_candidate_is_told_with_the_rules_it_misses(run: dict[str, Ar
         verdict["rules"][3] |= {"passed": False, "sentence": "The error is 0.08; at most 0.05 is allowed."}
 
     change(run["verdict"], "", miss)
-    del run["deployment"], run["champion"]
+    del run["deployment"], run["promotion"]
     report = report_of(run)
     assert report.outcome is Outcome.rejected
     assert report.sentence.startswith("The candidate misses 1 of 5 rules")
@@ -152,8 +152,6 @@ def test_a_section_is_there_exactly_when_its_artifact_is(run: dict[str, Artifact
         "deployment": "deployment",
         "serving": "servable_model",
     }
-    # The champion is the deployment once more, when the alias has moved.
-    del run["champion"]
     whole = page_of(run)
     for section, artifact in sections.items():
         assert section in whole.values("id")

@@ -11,7 +11,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.environments import locks
 from kfp_lifecycle.modelling.scoring import ModelFolder
-from kfp_lifecycle.registry.versions import CANDIDATE, create_version, set_alias, store_files
+from kfp_lifecycle.registry.versions import CANDIDATE, create_version, refuse_overtaken, set_alias, store_files
 from kfp_lifecycle.runtime.closure import copy_modules
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
@@ -37,8 +37,8 @@ def register(
         Metadata: `model`, `version`, `run_id`, `summary`.
 
     Raises:
-        ContractViolation: the model is not approved, or the registry cannot be reached. Nothing is left at
-            `destination` then.
+        ContractViolation: the model is not approved, another version became the champion since it was judged, or the
+            registry cannot be reached. Nothing is left at `destination` then.
     """
     verdict = Verdict.read(verdict_file)
     if verdict.decision != "approved":
@@ -53,6 +53,7 @@ def register(
             "Register the model that was approved."
         )
     name, tracking_uri = settings.deployment.model, locations.tracking_uri
+    refuse_overtaken(tracking_uri, name, run_id, verdict.champion_version)
     tags = {
         "decision": verdict.decision,
         "verdict": " ".join(verdict.sentences)[:5000],

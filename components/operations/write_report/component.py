@@ -21,7 +21,7 @@ def write_report(
     servable_model: Input[Artifact] = None,
     store: Input[Artifact] = None,
     deployment: Input[Artifact] = None,
-    champion: Input[Artifact] = None,
+    promotion: Input[Artifact] = None,
     findings: Input[Artifact] = None,
     pipeline: str = "",
     run_id: str = "",
@@ -47,7 +47,7 @@ def write_report(
         servable_model: The model after it was tried in the real server.
         store: What was written to the online store.
         deployment: Where the model answers requests.
-        champion: The deployment after the registry followed it.
+        promotion: The registry's alias after it followed the deployment.
         findings: Any artifact of another pipeline; what it recorded about itself is shown.
         pipeline: The pipeline's name, for the heading.
         run_id: The run's name on its platform, for the lineage.
@@ -75,7 +75,7 @@ def write_report(
                 servable_model=servable_model,
                 store=store,
                 deployment=deployment,
-                champion=champion,
+                promotion=promotion,
                 findings=findings,
             ),
             pipeline=pipeline,
