@@ -215,6 +215,25 @@ def test_an_interrupted_release_leaves_the_champion_with_all_traffic(served: Pla
     assert not (served.folder / f"{models['2'].name}.json").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may raise a priority")
+def test_servers_run_at_the_usual_priority_whatever_releases_them(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from kfp_lifecycle.serving.release.local.supervisor import Program, Supervisor; "
+        f"Supervisor(Path({str(tmp_path)!r})).apply([Program('sleeper', ['sleep', '60'], '.')])"
+    )
+    environment = {**os.environ, "PYTHONPATH": "src"}
+    subprocess.run(["nice", "-n", "10", str(interpreter("platform")), "-c", code], env=environment, check=True)
+    supervisor = Supervisor(tmp_path)
+    try:
+        identifier = int((tmp_path / "supervisor" / "supervisord.pid").read_text())
+        parent = psutil.Process(identifier)
+        [child] = parent.children()
+        assert child.name() == "sleep"
+        assert (parent.nice(), child.nice()) == (0, 0)
+    finally:
+        supervisor.stop()
+
+
 def test_a_rollback_without_an_earlier_version_says_so(served: Place, models: dict[str, Path]) -> None:
     with pytest.raises(ContractViolation, match="no version before 1"):
         rollback(served.serving, "devices")

@@ -1,4 +1,4 @@
-"""One supervisord for a serving folder: it keeps the servers and their Envoys running, detached from who started them.
+"""Process manager of a serving folder: one supervisord keeps servers and Envoys running, detached from who began it.
 
 Its whole configuration is one file, readable by its owner alone, since it holds the password of the control port.
 Paths in it are relative to the folder, so that no character of the folder's own path means anything there.
@@ -159,16 +159,29 @@ class Supervisor:
             text=True,
             check=False,
             start_new_session=True,
+            preexec_fn=take_usual_priority,
         )
         deadline = time.monotonic() + START_SECONDS
         while started.returncode == 0 and time.monotonic() < deadline:
             if self.is_running():
+                self._tell_priority()
                 return
             time.sleep(0.05)
         raise ContractViolation(
             f"the process manager of {self.folder} does not start: {started.stdout.strip() or 'it does not answer'}. "
             f"Its log is {self.folder / FOLDER / 'supervisord.log'}."
         )
+
+    def _tell_priority(self) -> None:
+        identifier = int((self.folder / FOLDER / "supervisord.pid").read_text("utf-8"))
+        niceness = os.getpriority(os.PRIO_PROCESS, identifier)
+        if niceness > 0:
+            print(
+                f"The servers of {self.folder} run at niceness {niceness}, as what released them does, since only root "
+                "may raise a priority. Stop them with `lifecycle down` and start them without nice: lifecycle serve",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _write(self, programs: Sequence[Program], port: int, password: str) -> None:
         parser = configparser.RawConfigParser()
@@ -178,6 +191,15 @@ class Supervisor:
         with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
             parser.write(file)
         temporary.replace(self.configuration)
+
+
+def take_usual_priority() -> None:
+    """Servers outlive the run that starts them, and people wait for them: they do not inherit its niceness.
+
+    Where the system allows no process to raise its priority, it stays.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 class Timely(xmlrpc.client.Transport):
