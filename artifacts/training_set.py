@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.quality import ViewQuality
+from kfp_lifecycle.artifacts.step_origin import StepOrigin
 
 PartName = Literal["train", "validation", "test"]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
@@ -24,6 +25,22 @@ class SkewCheck(Part):
     """How many rows were compared."""
     features: int
     """How many features of each."""
+
+
+class LabelRate(Part):
+    """How common the event is at one snapshot."""
+
+    snapshot: Date
+    """Its date."""
+    rows: int
+    """Labelled rows."""
+    positives: int
+    """Of these, rows with the event."""
+
+    @property
+    def rate(self) -> float:
+        """Share of rows with the event, 0 to 1."""
+        return self.positives / self.rows if self.rows else 0.0
 
 
 class TrainingSetDescription(Document):
@@ -54,6 +71,12 @@ class TrainingSetDescription(Document):
     """Snapshots that keep the parts a label's horizon apart."""
     rows_left_out: int = 0
     """How many labelled rows these had."""
+    label_rates: list[LabelRate] = Field(default=[])
+    """Of every snapshot, also of those that keep the parts apart, oldest first."""
+    labels_until: datetime | None = None
+    """Until when the label's own tables reach; labels of later moments are not known."""
+    notes: list[str] = Field(default=[])
+    """What a reader of the training set must know: tables that lag, breaks in the label's rate."""
     skew: SkewCheck | None = None
     """The comparison with the online path."""
     quality: list[ViewQuality] = Field(default=[])
@@ -62,11 +85,15 @@ class TrainingSetDescription(Document):
     """Time of the newest row of all tables."""
     offline_store: str = "duckdb"
     """What computed the features: `duckdb`, or the kind of a warehouse."""
+    quarantined: int = 0
+    """Rows that validation had put aside before."""
+    origin: StepOrigin = StepOrigin()
+    """What built it."""
 
     def metadata(self) -> dict[str, Any]:
         """What a person or the next step would ask first."""
         values = self.model_dump(mode="json", include={
-            "rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of"
+            "rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of", "notes"
         })  # fmt: skip
         return {
             **values,

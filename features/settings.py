@@ -15,6 +15,8 @@ DEFINITION_SETTINGS = ("name", "entity", "features", "label", "training.weight")
 """What `load_definitions` and a model's server read of a configuration."""
 FEATURE_REPOSITORY = "feature_repo"
 """Name of the folder with the definitions, in a training set and in a model folder."""
+LABEL_QUERY = "label_query.sql"
+"""Name of the SQL file that labelled a training set, in it and in the folder of a model that was trained on it."""
 
 
 def definition_settings(values: Mapping[str, Any]) -> Configuration:

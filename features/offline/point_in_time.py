@@ -116,21 +116,38 @@ def show_tables(
         ContractViolation: a table's file or time column is missing, or is not a time.
     """
     for name, table in tables.items():
-        file = validated_file(folder, name)
         if as_of is not None and table.label_only:
             connection.execute(f"DROP VIEW IF EXISTS {quoted(name)}")
             continue
-        query = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT * FROM read_parquet({literal(str(file))})"
-        if as_of is not None:
-            times = [table.event_time, *([table.arrival_time] if table.arrival_time else [])]
-            query += " WHERE " + " AND ".join(f"{quoted(time)} <= {_moment(as_of, 'TIMESTAMP')}" for time in times)
+        times = [table.event_time, *([table.arrival_time] if table.arrival_time else [])]
         try:
-            connection.execute(query)
+            show_table(connection, folder, name, [] if as_of is None else [(time, as_of) for time in times])
         except duckdb.Error as error:
             raise ContractViolation(
                 f"The table {name} cannot be cut at a date by its event_time {table.event_time} and arrival_time "
                 f"{table.arrival_time}: {first_line(error)} Name columns that hold times in source.tables.{name}."
             ) from error
+
+
+def show_table(
+    connection: duckdb.DuckDBPyConnection, folder: Path, name: str, until: Iterable[tuple[str, datetime]]
+) -> None:
+    """Make a view of one table, with the rows whose times are no later than some moments.
+
+    Args:
+        connection: Where to make it; an earlier one of the table is replaced.
+        folder: The tables artifact.
+        name: The table's name.
+        until: Time columns, and the latest moment of each.
+
+    Raises:
+        ContractViolation: the table's file is missing.
+        duckdb.Error: a time column is missing, or is no time.
+    """
+    file = validated_file(folder, name)
+    query = f"CREATE OR REPLACE TEMP VIEW {quoted(name)} AS SELECT * FROM read_parquet({literal(str(file))})"
+    conditions = [f"{quoted(time)} <= {_moment(moment, 'TIMESTAMP')}" for time, moment in until]
+    connection.execute(f"{query} WHERE {' AND '.join(conditions)}" if conditions else query)
 
 
 def validated_file(folder: Path, table: str) -> Path:
@@ -394,9 +411,10 @@ def _refuse_clocks(name: str, query: str) -> None:
         )
 
 
-def tables_of(file: Path) -> set[str]:
-    """The names of all that an SQL file reads from: tables, and its own intermediate results."""
-    return {part["table_name"] for part in _parts(_parsed(read_query(file)[0])) if "table_name" in part}
+def tables_of(file: Path, name: str = "") -> set[str]:
+    """The names of all that an SQL file reads from: tables, and its own intermediate results; messages call the file by
+    `name`, or its path."""
+    return {part["table_name"] for part in _parts(_parsed(read_query(file, name)[0])) if "table_name" in part}
 
 
 @functools.cache

@@ -9,6 +9,7 @@ from kfp_lifecycle.runtime.component import component
     environment="modelling",
     reads=("name", "entity", "source.tables", "features", "label", "snapshots", "split", "training.weight"),
     locations=("offline_store",),
+    records_origin=True,
 )
 def build_training_set(
     settings: dict,
@@ -32,7 +33,8 @@ def build_training_set(
         label_query: The SQL file that labels entities.
         validated: The tables, as `validate_data` gives them.
         training_set: `train.parquet`, `validation.parquet` and `test.parquet`, sorted by time and entity key, numeric
-            features as float64, categorical as string, missing as null; `feature_repo/`, a copy of the definitions; and
+            features as float64, categorical as string, missing as null; `feature_repo/` and
+            `label_query.sql`, copies of the definitions; and
             `training_set.json`. Metadata: `rows` and `positives` by part, `features` (how many), `snapshots` (dates by
             part), `left_out` (dates of the snapshots between the parts) and `rows_left_out` (how many rows they had),
             `skew` (what was compared with the online path), `feature_version`, `data_version` (DVC's), `as_of`,
@@ -53,5 +55,7 @@ def build_training_set(
             Path(validated.path),
             Path(training_set.path),
             validated.uri,
+            told=settings,
+            quarantined=int(validated.metadata.get("quarantined", 0)),
         )
         training_set.metadata.update({**description.metadata(), "data_version": validated.metadata["version"]})

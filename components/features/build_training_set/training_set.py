@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.artifacts.tables import Manifest
-from kfp_lifecycle.artifacts.training_set import PartName, TrainingSetDescription
+from kfp_lifecycle.artifacts.training_set import LabelRate, PartName, TrainingSetDescription
+from kfp_lifecycle.components.features.build_training_set.label_rate import breaks, label_rate
+from kfp_lifecycle.components.features.build_training_set.label_span import label_span
 from kfp_lifecycle.components.features.build_training_set.skew import check_skew
 from kfp_lifecycle.components.features.build_training_set.split import (
     PARTS,
@@ -31,7 +36,7 @@ from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
 from kfp_lifecycle.features.offline.store import compute_view_values
 from kfp_lifecycle.features.quality import view_quality
-from kfp_lifecycle.features.settings import FEATURE_REPOSITORY
+from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, LABEL_QUERY
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
@@ -55,6 +60,8 @@ def build(
     validated: Path,
     training_set: Path,
     validated_uri: str = "",
+    told: Mapping[str, Any] | None = None,
+    quarantined: int = 0,
 ) -> TrainingSetDescription:
     """Build a project's training set.
 
@@ -66,6 +73,8 @@ def build(
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
         training_set: Folder to write; it appears whole or not at all.
         validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
+        told: The step's parameter `settings`, to be recorded.
+        quarantined: Rows that validation has put aside.
 
     Raises:
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
@@ -74,8 +83,16 @@ def build(
     as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC)
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
-        labels = write_labels(settings, definitions, label_query, validated, as_of, scratch)
-        split = split_by_time(list(labels), settings)
+        span = label_span(settings, definitions, label_query, validated, as_of)
+        labels = write_labels(settings, definitions, label_query, validated, span.until, scratch)
+        rates = [_rate(snapshot, file, settings.label.name) for snapshot, file in labels.items()]
+        notes = [*span.notes, *breaks(rates, settings.label.query)]
+        for note in notes:
+            print(note, flush=True)
+        try:
+            split = split_by_time(list(labels), settings)
+        except ContractViolation as error:
+            raise ContractViolation(" ".join([str(error), *span.notes])) from error
         views = definitions.views_of(definitions.joined)
         compute_view_values(
             locations.offline_store, validated, validated_uri, settings, definitions, views, split.used, scratch
@@ -95,11 +112,17 @@ def build(
             positives=parts.positives,
             left_out=[f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
             rows_left_out=sum(pq.read_metadata(labels[snapshot]).num_rows for snapshot in split.left_out),
+            label_rates=rates,
+            labels_until=span.until,
+            notes=notes,
             skew=check_skew(settings, definitions, validated, newest, test, scratch, locations.offline_store),
             quality=view_quality(validated, settings.source.tables, definitions, as_of, result / "train.parquet"),
             as_of=as_of,
             offline_store=locations.offline_store.partition(":")[0],
+            quarantined=quarantined,
+            origin=StepOrigin.told(told or {}),
         )
+        shutil.copyfile(label_query, result / LABEL_QUERY)
         copy_definitions(feature_repo, result / FEATURE_REPOSITORY)
         description.write(result)
     return description
@@ -110,10 +133,10 @@ def write_labels(
     definitions: Definitions,
     label_query: Path,
     validated: Path,
-    as_of: datetime,
+    until: datetime,
     scratch: Path,
 ) -> dict[datetime, Path]:
-    """Write who was there at each snapshot, and their label.
+    """Write who was there at each snapshot, and their label, as far as labels are known.
 
     Returns:
         A Parquet file (entity key, label, `best_possible` where the query gives it, `event_timestamp`) for each
@@ -126,7 +149,7 @@ def write_labels(
     files: dict[datetime, Path] = {}
     with session(validated) as connection:
         show_tables(connection, validated, configuration.source.tables, as_of=None)
-        for snapshot in snapshots_before(as_of, configuration):
+        for snapshot in snapshots_before(until, configuration):
             rows = run_query(
                 connection,
                 definitions,
@@ -206,6 +229,11 @@ def write_parts(
             + f". Look at its SQL in {configuration.features.repository}, or take it out of the feature service."
         )
     return Written({part: rows[part] for part in PARTS}, {part: positives[part] for part in PARTS})
+
+
+def _rate(snapshot: datetime, file: Path, label: str) -> LabelRate:
+    known = pq.read_table(file, columns=[label])[label]
+    return label_rate(snapshot, len(known), pc.sum(known).as_py() or 0)
 
 
 def _batches(files: Iterable[Path]) -> Iterator[pa.Table]:
