@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-import gzip
+import bz2
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -22,11 +22,12 @@ from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.executor import CODE_INPUT
 from kfp_lifecycle.runtime.state_folder import state_folder
 
-# Unpacks the archive that is its last argument but the step's own, and runs it as if it were a file of its own.
+# Unpacks the archive that is its last argument but the step's own, and runs it as if it were a file of its own. By bzip2,
+# whose bytes are the same wherever it was built; those of zlib, and gzip's header, differ between Pythons.
 STANDALONE = (
-    "import base64, gzip, runpy, sys, tempfile; "
+    "import base64, bz2, runpy, sys, tempfile; "
     "file = tempfile.NamedTemporaryFile(suffix='.zip'); "
-    "file.write(gzip.decompress(base64.b64decode(sys.argv.pop(1)))); file.flush(); "
+    "file.write(bz2.decompress(base64.b64decode(sys.argv.pop(1)))); file.flush(); "
     "sys.argv[0] = file.name; runpy.run_path(file.name, run_name='__main__')"
 )
 
@@ -83,7 +84,7 @@ def command_of(component: LifecycleComponent, target: Target) -> list[str]:
     if target.vehicle != "artifact":
         return ["python3", "-m", EXECUTOR, component.module]
     if component.standalone:
-        packed = base64.b64encode(gzip.compress(zipped(standalone_archive(component)), mtime=0)).decode("ascii")
+        packed = base64.b64encode(bz2.compress(zipped(standalone_archive(component)))).decode("ascii")
         return ["python3", "-c", STANDALONE, packed, component.module]
     return ["python3", f"{{{{$.inputs.artifacts['{CODE_INPUT}'].path}}}}", component.module]
 
