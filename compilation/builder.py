@@ -22,8 +22,8 @@ from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.executor import CODE_INPUT
 from kfp_lifecycle.runtime.state_folder import state_folder
 
-# Unpacks the archive that is its last argument but the step's own, and runs it as if it were a file of its own. By bzip2,
-# whose bytes are the same wherever it was built; those of zlib, and gzip's header, differ between Pythons.
+# Unpacks the archive that is its last argument but the step's own, and runs it as if it were a file of its own. It is
+# packed by bzip2, whose bytes are the same everywhere; those of zlib, and gzip's header, differ between Pythons.
 STANDALONE = (
     "import base64, bz2, runpy, sys, tempfile; "
     "file = tempfile.NamedTemporaryFile(suffix='.zip'); "
