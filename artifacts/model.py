@@ -8,6 +8,7 @@ from pydantic import Field
 
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import ThresholdRule
 
@@ -106,6 +107,12 @@ class Origin(Part):
     """The libraries."""
     hardware: Hardware = Hardware()
     """The machine."""
+    quarantined: int = 0
+    """Rows that validation had put aside before the training set was built."""
+    build_training_set: StepOrigin = StepOrigin()
+    """The step that built the training set; the label query is beside this document, `label_query.sql`."""
+    train_model: StepOrigin = StepOrigin()
+    """The step that trained the model."""
 
 
 class Model(Document):

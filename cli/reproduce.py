@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import base64
+import copy
 import io
 import json
 import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
-import yaml
 from rich.console import Console
 
-from kfp_lifecycle.compilation.component import LOCAL_IMAGE
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.config.errors import ConfigurationError
-from kfp_lifecycle.config.loading import CONFIGURATION_FILE, apply_override, load_configuration, parse_yaml
-from kfp_lifecycle.config.stores import STORES_FILE, local_stores
-from kfp_lifecycle.config.validation import OnBadRows
+from kfp_lifecycle.config.loading import apply_override, load_configuration
+from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.environments.locks import environment_directory, interpreter
+from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, LABEL_QUERY
 from kfp_lifecycle.local.runs import all_runs
-from kfp_lifecycle.local.state import CHECKOUT, RUNS, STATE
+from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.local.variables import STEP_VARIABLES
-from kfp_lifecycle.runtime.closure import PROJECT_FOLDER
+from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
+from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 
 COMPARISON = "kfp_lifecycle.modelling.comparison"
@@ -39,14 +39,30 @@ CHECK_OUT = (
     "import sys, pathlib; from kfp_lifecycle.components.data.version_dataset.versioning import checkout; "
     "checkout(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]))"
 )
-# What each step reads and writes.
-STEPS = {
-    "validate-data": (("project", "snapshot"), ("validated", "report")),
-    "build-training-set": (("project", "validated"), ("training_set",)),
-    "train-model": (("project", "training_set", "parameters"), ("model",)),
-}
+FETCH = "import sys, fsspec; fsspec.filesystem(sys.argv[1].partition('://')[0]).get(sys.argv[1], sys.argv[2])"
 _MLFLOW_RUN = re.compile(r"^[0-9a-f]{32}$")
-_ARCHIVE = re.compile(r"__KFP_EMBEDDED_ARCHIVE_B64 = '([A-Za-z0-9+/=]+)'")
+_ENVIRONMENT = re.compile(r"^(?P<name>[a-z]+)-(?P<digest>[0-9a-f]{12})$")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that is run again."""
+
+    name: str
+    module: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+BUILD = Step(
+    "build_training_set",
+    "kfp_lifecycle.components.features.build_training_set.component",
+    ("feature_repo", "label_query", "validated"),
+    ("training_set",),
+)
+TRAIN = Step(
+    "train_model", "kfp_lifecycle.components.training.train_model.component", ("training_set", "parameters"), ("model",)
+)
 
 
 class CannotReproduce(Exception):
@@ -78,16 +94,16 @@ def reproduce(
 ) -> Reproduction:
     """Train a model again and compare.
 
-    The data version comes from its DVC remote, the code from the compiled pipeline of the run that trained it, or from
-    the commit and the change that it was compiled from, and the parameters from the model: nothing is searched again.
-    The steps `build_training_set` and `train_model` run as they ran then.
+    All but the data is recorded in the model's folder: settings and definitions as they were, the digest of the code,
+    the parameters. The data version comes from its DVC remote. Nothing is searched again: the steps
+    `build_training_set` and `train_model` run as they ran then.
 
     Args:
-        reference: A run of this checkout, an MLflow run, or a version in the registry (`3` or `NAME/3`).
+        reference: A run of this state folder, an MLflow run, or a version in the registry (`3` or `NAME/3`).
         tracking_uri: MLflow server that knows versions and its own runs.
         model: The model's name in the registry, where the reference is a bare version.
         work: An empty folder for all that is fetched and made.
-        overrides: `KEY=VALUE` pairs for the configuration, to see what would differ.
+        overrides: `KEY=VALUE` pairs for the settings of the two steps, to see what would differ.
         say: Told what is under way.
 
     Raises:
@@ -95,31 +111,34 @@ def reproduce(
         ConfigurationError: an override cannot be used.
     """
     original = fetch_model(reference, tracking_uri, model, work)
-    description = json.loads((original / "model.json").read_text("utf-8"))
-    origin = description.get("origin")
-    if origin is None:
-        raise CannotReproduce("it does not say where it comes from: it was trained before that was recorded.")
-    pipeline = compiled_pipeline(original, origin, work, say)
-    executors = pipeline["deploymentSpec"]["executors"]
-    project = unpack_project(pipeline, work, overrides)
-    version, remote = origin["data"]["version"], origin["data"]["remote"]
-    say(f"data version {version} from {remote}")
-    tables = work / "tables"
-    run_python("validation", ["-c", CHECK_OUT, version, remote, str(tables)], f"the data version {version}")
-    artifacts = {"project": artifact(project), "snapshot": artifact(tables, version=version)}
-    if load_configuration(project).validation.on_bad_rows is OnBadRows.quarantine:
-        say("rows are put in quarantine again")
-        artifacts |= run_step(executors, "validate-data", artifacts, work)
-    else:
-        artifacts["validated"] = artifacts["snapshot"]
+    try:
+        description = Model.read(original)
+    except ContractViolation as violation:
+        raise CannotReproduce(str(violation)) from violation
+    origin = description.origin
+    if not origin.build_training_set.settings:
+        raise CannotReproduce("it does not say where it comes from: its training set was not built by this library.")
+    told = with_overrides({BUILD.name: origin.build_training_set, TRAIN.name: origin.train_model}, overrides)
+    code = {step.name: code_folder(told[step.name].code, description, original, work, say) for step in (BUILD, TRAIN)}
+    name = str(origin.train_model.settings["name"])
+    variables = local_locations(work / "locations", name).as_variables(Locations.model_fields)
+    artifacts = {
+        "feature_repo": artifact(original / FEATURE_REPOSITORY),
+        "label_query": artifact(original / LABEL_QUERY),
+        "validated": artifact(validated_data(description, work, say), version=origin.data.version),
+    }
     say("features and labels are joined again")
-    artifacts |= run_step(executors, "build-training-set", artifacts, work)
-    parameters = work / "parameters"
-    write_whole(parameters, json.dumps({"parameters": description["parameters"]}))
+    artifacts |= run_step(
+        BUILD, told[BUILD.name], code[BUILD.name], artifacts, variables, origin.environment.name, work
+    )
+    parameters = work / "parameters.json"
+    write_whole(parameters, json.dumps({"format": 1, "parameters": description.parameters}))
     artifacts["parameters"] = artifact(parameters)
     say("the model is trained again")
-    again = run_step(executors, "train-model", artifacts, work)["model"]["uri"]
-    compared = run_python("modelling", ["-m", COMPARISON, "compare", str(original), again], "the comparison")
+    made = run_step(TRAIN, told[TRAIN.name], code[TRAIN.name], artifacts, variables, origin.environment.name, work)
+    compared = run_python(
+        "modelling", ["-m", COMPARISON, "compare", str(original), made["model"]["uri"]], "the comparison"
+    )
     return Reproduction(**json.loads(compared))
 
 
@@ -146,7 +165,7 @@ def reproduce_model(
 
     try:
         configuration = load_configuration(project)
-        uri = tracking_uri or local_stores(STATE, configuration.name).tracking_uri
+        uri = tracking_uri or local_locations(STATE, configuration.name).tracking_uri
         with tempfile.TemporaryDirectory(prefix="reproduce-") as work:
             found = reproduce(reference, uri, configuration.deployment.model, Path(work), overrides, say)
     except (CannotReproduce, ConfigurationError) as error:
@@ -177,74 +196,117 @@ def fetch_model(reference: str, tracking_uri: str, model: str, work: Path) -> Pa
     run = next((record for record in all_runs() if record.id == reference), None)
     if run is not None:
         found = run.progress().artifact("model")
-        if found is None or not (Path(found[0]) / "model.json").is_file():
+        if found is None or not (Path(found[0]) / Model.FILE).is_file():
             raise CannotReproduce("the run has no model: it did not come to train_model, or was cleared.")
         return Path(found[0])
     if not _MLFLOW_RUN.match(reference) and "/" not in reference:
         reference = f"{model}/{reference}"
     destination = work / "original"
     fetch = ["-m", COMPARISON, "fetch", tracking_uri, reference, str(destination)]
-    return Path(run_python("modelling", fetch, "no run of this checkout has this name, and MLflow's answer").strip())
+    return Path(run_python("modelling", fetch, "no run here has this name, and MLflow's answer").strip())
 
 
-def compiled_pipeline(original: Path, origin: Mapping[str, Any], work: Path, say: Callable[[str], None]) -> Any:
-    """The training pipeline as it was compiled then: the run's own file, or compiled again from the same commit.
+def with_overrides(steps: Mapping[str, StepOrigin], overrides: Sequence[str]) -> dict[str, StepOrigin]:
+    """What each step was told, with other settings for those that read them.
 
     Raises:
-        CannotReproduce: the run was cleared, and its commit is not in this repository.
+        ConfigurationError: neither step reads a setting, or an override is no `KEY=VALUE`.
     """
-    kept = RUNS / origin["pipeline_run"] / "pipeline.yaml"
-    if origin["pipeline_run"] and kept.is_file():
-        say(f"code as compiled for the run {origin['pipeline_run']}")
-        return yaml.safe_load(kept.read_text("utf-8"))
-    commit, changed = origin["code"]["commit"], origin["code"]["changed"]
+    changed = dict(steps)
+    for override in overrides:
+        section = override.partition("=")[0].partition(".")[0].strip()
+        readers = [name for name, origin in changed.items() if section in origin.settings or section in _declared(name)]
+        if not readers:
+            raise ConfigurationError(f"--set {override}: neither {' nor '.join(steps)} reads {section}")
+        for name in readers:
+            settings = copy.deepcopy(changed[name].settings)
+            apply_override(settings, override)
+            changed[name] = changed[name].model_copy(update={"settings": settings})
+    return changed
+
+
+def _declared(name: str) -> set[str]:
+    from kfp_lifecycle.compilation.pipeline import components
+
+    return {read.partition(".")[0] for read in components()[name].reads}
+
+
+def code_folder(code: str, model: Model, original: Path, work: Path, say: Callable[[str], None]) -> Path:
+    """A folder to import a step's code from, as it ran then.
+
+    Args:
+        code: Its digest, kept in the state folder by the run, or the URI of its archive.
+        model: The model's description, which knows the commit.
+        original: The model's folder, which holds the change of the commit, if there was one.
+        work: Where to unpack.
+        say: Told where the code is from.
+
+    Raises:
+        CannotReproduce: it is nowhere to be had.
+    """
+    if code and (STATE / "code" / code).is_dir():
+        say(f"code {code} as it is kept in {STATE / 'code'}")
+        return STATE / "code" / code
+    if "://" in code:
+        folder, archive = work / "archive", work / "code.zip"
+        if not folder.is_dir():
+            say(f"code {code}")
+            run_python("validation", ["-c", FETCH, code.replace("minio://", "s3://"), str(archive)], f"the code {code}")
+            with zipfile.ZipFile(archive) as packed:
+                packed.extractall(folder)
+        return folder
+    return code_of_commit(model, original, work, say)
+
+
+def code_of_commit(model: Model, original: Path, work: Path, say: Callable[[str], None]) -> Path:
+    """The library as it stood at the commit that a model records, with the change that was made since.
+
+    Raises:
+        CannotReproduce: there is no such commit here, or the change was never recorded.
+    """
+    commit, changed = model.origin.code.commit, model.origin.code.changed
     change = original / "code.diff"
     if not commit or (changed and not change.is_file()):
         raise CannotReproduce(
-            f"the code is not to be had: the run {origin['pipeline_run']} is not kept in {RUNS}, and "
+            f"the code is not to be had: it is not kept in {STATE / 'code'}, and "
             + ("its commit is not known." if not commit else f"changes to {', '.join(changed)} were never committed.")
         )
+    tree = work / "commit" / PACKAGE
+    if tree.is_dir():
+        return tree.parent
     say(f"code of the commit {commit[:12]}" + (f" with changes to {len(changed)} files" if changed else ""))
-    tree = work / "code"
-    tree.mkdir()
-    archived = subprocess.run(["git", "archive", commit], cwd=CHECKOUT, capture_output=True, check=False)
+    tree.mkdir(parents=True)
+    archived = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
     if archived.returncode:
-        raise CannotReproduce(f"the commit {commit} is not in the repository {CHECKOUT}: fetch it first.")
+        raise CannotReproduce(f"the commit {commit} is not in the repository {ROOT}: fetch it first.")
     unpack(archived.stdout, tree)
     if change.is_file():
         checked(["git", "apply", str(change.resolve())], tree, {}, "the uncommitted change")
-    compile_it = ["compile.py", "--target", "local", "--pipeline", "training", "--output", str(work / "compiled")]
-    checked(
-        [str(interpreter("platform")), *compile_it, "--project", str(original.resolve())], tree, {}, "the compilation"
-    )
-    return yaml.safe_load((work / "compiled" / "training.yaml").read_text("utf-8"))
+    return tree.parent
 
 
-def unpack_project(pipeline: Mapping[str, Any], work: Path, overrides: Sequence[str]) -> Path:
-    """The project inside a compiled pipeline, with stores of its own in `work`: nothing that others read is written."""
-    embedded = embedded_code(pipeline["deploymentSpec"]["executors"], "load-project", work / "embedded")
-    project = work / "project"
-    shutil.copytree(embedded / PROJECT_FOLDER, project)
-    if overrides:
-        file = project / CONFIGURATION_FILE
-        values = parse_yaml(file.read_text("utf-8"), CONFIGURATION_FILE)
-        for override in overrides:
-            apply_override(values, override)
-        file.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
-    stores = local_stores(work / "stores", load_configuration(project).name).model_dump(mode="json")
-    # The pipeline's parameters are the stores that its code knew.
-    known = pipeline["root"]["inputDefinitions"]["parameters"]
-    (project / STORES_FILE).write_text(yaml.safe_dump({key: stores[key] for key in stores if key in known}), "utf-8")
-    return project
+def validated_data(model: Model, work: Path, say: Callable[[str], None]) -> Path:
+    """The tables that the training set was built from: a dataset version, or what a run kept of it.
 
-
-def embedded_code(executors: Mapping[str, Any], step: str, destination: Path) -> Path:
-    """Unpack what travels with a step of a compiled pipeline into a folder, and return it."""
-    found = _ARCHIVE.search("\n".join(executors[f"exec-{step}"]["container"]["command"]))
-    if found is None:
-        raise CannotReproduce(f"the compiled pipeline holds no code of {step}.")
-    unpack(base64.b64decode(found[1]), destination)
-    return destination
+    Raises:
+        CannotReproduce: rows had been put aside, and the run that did so is not kept here.
+    """
+    origin = model.origin
+    if origin.quarantined:
+        run = next((record for record in all_runs() if record.id == origin.pipeline_run), None)
+        kept = run.progress().artifact("validated") if run else None
+        if kept is None or not Path(kept[0]).is_dir():
+            raise CannotReproduce(
+                f"{origin.quarantined:,} rows had been put in quarantine, and the run {origin.pipeline_run}, which "
+                "knows the others, is not kept here."
+            )
+        say(f"the tables that the run {origin.pipeline_run} validated")
+        return Path(kept[0])
+    version, remote = origin.data.version, origin.data.remote
+    say(f"data version {version} from {remote}")
+    tables = work / "tables"
+    run_python("validation", ["-c", CHECK_OUT, version, remote, str(tables)], f"the data version {version}")
+    return tables
 
 
 def unpack(archive: bytes, destination: Path) -> None:
@@ -273,14 +335,23 @@ def artifact(place: Path, **metadata: Any) -> dict[str, Any]:
 
 
 def run_step(
-    executors: Mapping[str, Any], step: str, artifacts: Mapping[str, dict[str, Any]], work: Path
+    step: Step,
+    told: StepOrigin,
+    code: Path,
+    artifacts: Mapping[str, dict[str, Any]],
+    variables: Mapping[str, str],
+    environment: str,
+    work: Path,
 ) -> dict[str, dict[str, Any]]:
-    """Run one step of a compiled pipeline, as KFP's launcher does.
+    """Run one step as KFP's launcher does.
 
     Args:
-        executors: Of the compiled pipeline.
-        step: Its name there.
+        step: What to run.
+        told: Its settings and code.
+        code: The folder that its code is imported from.
         artifacts: What it may read, by name.
+        variables: Its locations.
+        environment: The environment that it ran in, with its lock's digest.
         work: Its outputs go to `<step>/` below it.
 
     Returns:
@@ -289,43 +360,44 @@ def run_step(
     Raises:
         CannotReproduce: it failed; the message has its reason.
     """
-    inputs, outputs = STEPS[step]
-    folder = work / step
+    folder = work / step.name
     folder.mkdir()
-    written = {name: artifact(folder / name) for name in outputs}
+    written = {name: artifact(folder / name) for name in step.outputs}
     executor_input = {
-        "inputs": {"artifacts": {name: {"artifacts": [artifacts[name]]} for name in inputs}},
+        "inputs": {
+            "artifacts": {name: {"artifacts": [artifacts[name]]} for name in step.inputs},
+            "parameterValues": {"settings": told.settings},
+        },
         "outputs": {
             "artifacts": {name: {"artifacts": [item]} for name, item in written.items()},
             "outputFile": str(folder / "output.json"),
         },
     }
-    container = executors[f"exec-{step}"]["container"]
-    python = step_interpreter(container["image"])
-    script = next(place for place, part in enumerate(container["command"]) if "ephemeral_component.py" in part)
-    command = list(container["command"])
-    command[script] = command[script].replace("python3", shlex.quote(str(python)))
-    arguments = [json.dumps(executor_input) if part == "{{$}}" else part for part in container["args"]]
     termination_log = folder / "termination-log"
-    variables = {item["name"]: item["value"] for item in container.get("env", [])}
-    variables |= {"LIFECYCLE_ENVIRONMENT": python.parents[1].name, "TERMINATION_LOG": str(termination_log)}
-    checked([*command, *arguments], folder, variables, step, termination_log)
+    python = step_interpreter(environment)
+    command = [str(python), "-P", "-m", "kfp_lifecycle.runtime.executor", step.module]
+    command += ["--executor_input", json.dumps(executor_input), "--function_to_execute", step.name]
+    own = {
+        "PYTHONPATH": str(code),
+        "LIFECYCLE_ENVIRONMENT": python.parents[1].name,
+        "LIFECYCLE_CODE": told.code,
+        "TERMINATION_LOG": str(termination_log),
+    }
+    checked(command, folder, {**variables, **own}, step.name, termination_log)
     made = json.loads((folder / "output.json").read_text("utf-8")).get("artifacts", {})
     return {name: {**item, **made[name]["artifacts"][0]} if name in made else item for name, item in written.items()}
 
 
-def step_interpreter(image: str) -> Path:
+def step_interpreter(environment: str) -> Path:
     """The Python for a step: that of its own lock where it still stands here, else that of today's lock."""
-    named = LOCAL_IMAGE.match(image)
-    if named is None:
-        raise CannotReproduce(f"{image} is no image of a local compilation.")
-    environment = named["environment"]
-    exact = environment_directory(environment).parent / f"{environment}-{named['digest']}" / "bin" / "python"
-    return exact if exact.exists() else interpreter(environment)
+    named = _ENVIRONMENT.match(environment)
+    name = named["name"] if named else "modelling"
+    exact = environment_directory(name).parent / environment / "bin" / "python"
+    return exact if named and exact.exists() else interpreter(name)
 
 
 def run_python(environment: str, arguments: Sequence[str], what: str) -> str:
-    """Run code of this checkout under an environment.
+    """Run code of this library under an environment.
 
     Returns:
         What it printed.
@@ -333,7 +405,9 @@ def run_python(environment: str, arguments: Sequence[str], what: str) -> str:
     Raises:
         CannotReproduce: it failed.
     """
-    return checked([str(interpreter(environment)), *arguments], CHECKOUT, {"PYTHONPATH": str(CHECKOUT / "src")}, what)
+    from kfp_lifecycle.cli.console import code_folder as importable
+
+    return checked([str(interpreter(environment)), *arguments], Path.cwd(), {"PYTHONPATH": str(importable())}, what)
 
 
 def checked(

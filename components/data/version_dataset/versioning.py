@@ -116,7 +116,8 @@ def _opened(remote: str) -> Iterator[tuple[Repo, HashFileDB]]:
                 raise ContractViolation(
                     _without_password(f"The dataset remote {remote} cannot be used: {error}. ", remote)
                     + "Correct dataset_remote of this target, see that this step has credentials for it and leave to "
-                    "write, or add the library that it asks for to environments/validation.in."
+                    "write, or add the library that it asks for to the group `validation` in "
+                    "environments/pyproject.toml."
                 ) from error
 
 

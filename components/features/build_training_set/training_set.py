@@ -20,6 +20,7 @@ from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.artifacts.training_set import LabelRate, PartName, TrainingSetDescription
+from kfp_lifecycle.components.features.build_training_set.clocks import check_clocks
 from kfp_lifecycle.components.features.build_training_set.label_rate import breaks, label_rate
 from kfp_lifecycle.components.features.build_training_set.label_span import label_span
 from kfp_lifecycle.components.features.build_training_set.skew import check_skew
@@ -99,6 +100,7 @@ def build(
         )
         parts = write_parts(settings, definitions, split, labels, scratch, result)
         newest = split.test[-1]
+        check_clocks(feature_repo, settings, definitions, pq.read_table(labels[newest]), scratch)
         test = pq.read_table(result / "test.parquet", filters=[(TIMESTAMP, "=", newest)])
         description = TrainingSetDescription(
             entity=definitions.key,

@@ -49,5 +49,6 @@ def train_model(
                 beside,
                 data_version=training_set.metadata.get("data_version", ""),
                 artifact_uri=model.uri,
+                told=settings,
             )
         )

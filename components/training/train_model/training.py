@@ -16,6 +16,7 @@ import pandas as pd
 
 from kfp_lifecycle.artifacts.model import CurvePoint, DataOrigin, Importance, Model, Origin
 from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.components.training.train_model.describing import draw_plots
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel, fit_model, read_parts
 from kfp_lifecycle.components.training.train_model.importance import feature_importance, importance_sample
@@ -32,7 +33,7 @@ from kfp_lifecycle.components.training.train_model.stages import measured, timed
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import settings_of
-from kfp_lifecycle.features.settings import DEFINITION_SETTINGS, FEATURE_REPOSITORY
+from kfp_lifecycle.features.settings import DEFINITION_SETTINGS, FEATURE_REPOSITORY, LABEL_QUERY
 from kfp_lifecycle.modelling.dataset import Part, TrainingSet
 from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors, refuse_unreachable, tracked_run
@@ -53,6 +54,7 @@ def train_model(
     beside: Executor,
     data_version: str = "",
     artifact_uri: str = "",
+    told: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train, write the `model` artifact and record it in MLflow.
 
@@ -65,6 +67,7 @@ def train_model(
         beside: Computes what describes the model while the model is made, as `side_process` does.
         data_version: DVC's digest of the dataset behind the training set; the training set's own when not known.
         artifact_uri: Where the pipeline keeps the model, which tells the run; `destination` when not known.
+        told: The step's parameter `settings`, to be recorded.
 
     Returns:
         Metadata: `run_id`, `validation_roc_auc`, `threshold`, `estimator`, `summary`.
@@ -102,7 +105,13 @@ def train_model(
         remote=locations.dataset_remote,
         training_set=training_set.digest,
     )
-    origin = describe_origin(artifact_uri or str(destination), data)
+    origin = describe_origin(artifact_uri or str(destination), data).model_copy(
+        update={
+            "quarantined": training_set.description.quarantined,
+            "build_training_set": training_set.description.origin,
+            "train_model": StepOrigin.told(told or {}),
+        }
+    )
     description = describe_model(settings, training_set, model, parameters, auc, ranked, curve, origin)
     tags, dataset = tags_of(settings, description), dataset_of(settings, training_set, data)
     with (
@@ -154,7 +163,7 @@ def describe_model(
         parameters=dict(parameters),
         seed=training.seed,
         onnx_digest=hashlib.sha256(model.onnx).hexdigest(),
-        notes=model.notes,
+        notes=[*training_set.description.notes, *model.notes],
         baseline_auc={name: value for name, value in auc.items() if name != "model"},
         importance=importance,
         learning_curve=curve,
@@ -177,6 +186,8 @@ def write_model(
     reference = _reference(model.parts["train"], model.scorer(training_set.features), seed)
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
     shutil.copytree(training_set.folder / FEATURE_REPOSITORY, folder / FEATURE_REPOSITORY)
+    if (training_set.folder / LABEL_QUERY).is_file():
+        shutil.copyfile(training_set.folder / LABEL_QUERY, folder / LABEL_QUERY)
     change = recorded_version().change
     if change:
         (folder / "code.diff").write_text(change, "utf-8")
