@@ -1,4 +1,4 @@
-"""From a model's raw score to a probability: fitted after training, plain numbers, the same in NumPy and in ONNX."""
+"""Probability calibration (Platt scaling, isotonic regression): plain numbers, the same in NumPy and in ONNX."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from kfp_lifecycle.artifacts.model import CalibrationRecord
 from kfp_lifecycle.config.training import Calibration as Method
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 Floats = NDArray[np.float64]
 
-# Raw scores are kept this far from 0 and 1, where their logarithm would lose what float32 holds.
+# Raw scores are kept this far from 0 and 1, where their log-odds have no end.
 SCORE_MARGIN = 1e-5
-# Isotonic calibration is fitted on means of this many equal groups: steps between single rows would be noise, and too
-# steep for float32.
+# Isotonic calibration is fitted on means of this many equal groups: steps between single rows would be noise.
 ISOTONIC_GROUPS = 50
+# Two groups whose mean scores are nearer than this share of themselves count as one: what the trees of a served model
+# add up is rounded to 6e-8 of itself, and the step between them would be a thousand times as steep at the most.
+NARROWEST_GROUP = 1e-3
+MOST_STEPS, GRADIENT_NEARLY_ZERO = 100, 1e-12
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,7 @@ class Calibration:
         """Probabilities for raw scores in [0, 1], shape (n,)."""
         score = np.asarray(score, dtype=np.float64)
         if self.method is Method.sigmoid:
-            probability: Floats = 1 / (1 + np.exp(-(self.slope * _logit(score) + self.intercept)))
-            return probability
+            return _logistic(self.slope * _logit(score) + self.intercept)
         if self.method is Method.isotonic:
             knots = np.array(self.knots)
             interpolated: Floats = np.interp(score, knots[:, 0], knots[:, 1])
@@ -65,37 +68,129 @@ def fit_calibration(
 ) -> Calibration:
     """Fit on rows that the model was not trained on.
 
-    `sigmoid` is logistic regression on the score's logit (Platt 1999, "Probabilistic outputs for support vector
-    machines", on the log-odds); `isotonic` is isotonic regression (Zadrozny and Elkan 2002, "Transforming classifier
-    scores into accurate multiclass probability estimates") on equal-mass groups.
+    `sigmoid` is `fit_platt` on the score's log-odds; `isotonic` is isotonic regression (Zadrozny and Elkan 2002,
+    "Transforming classifier scores into accurate multiclass probability estimates") on equal-mass groups.
 
     Args:
         method: Which.
         score: Raw probabilities of the event, shape (n,).
         label: 0 or 1, shape (n,), both present.
         weight: What each row counts, shape (n,), above 0; all the same by default.
+
+    Raises:
+        ContractViolation: higher scores go with fewer events, so that `sigmoid` would turn the ranking round.
     """
     score = np.asarray(score, dtype=np.float64)
     # The size of weights says nothing, only what they are to each other.
     weight = np.ones(len(score)) if weight is None else weight / weight.mean()
     if method is Method.sigmoid:
-        fitted = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(
-            _logit(score)[:, None], label, sample_weight=weight
-        )
-        return Calibration(method, slope=float(fitted.coef_[0, 0]), intercept=float(fitted.intercept_[0]))
+        slope, intercept = fit_platt(_logit(score), label, weight)
+        if slope <= 0:
+            raise ContractViolation(
+                f"training.calibration: on the {len(label):,} calibration rows, {int(label.sum()):,} of them events, "
+                f"higher scores go with fewer events (slope {slope:.3g}); a calibration that turned the ranking round "
+                "would hide that. The model ranks no better than chance there, or the calibration snapshots are of "
+                "another kind than those trained on: give it better features or more rows, or see to the newest "
+                "validation snapshots."
+            )
+        return Calibration(method, slope=slope, intercept=intercept)
     if method is Method.isotonic:
-        groups = np.array_split(np.argsort(score, kind="stable"), min(ISOTONIC_GROUPS, len(score)))
-        means = np.array(
-            [
-                (*(np.average(of[rows], weights=weight[rows]) for of in (score, label)), weight[rows].sum())
-                for rows in groups
-            ]
-        )
+        means = _group_means(score, label, weight)
         fitted = IsotonicRegression(y_min=0, y_max=1).fit(means[:, 0], means[:, 1], sample_weight=means[:, 2])
-        # float32 is what the exported model holds; two knots that it cannot tell apart would be a division by zero.
-        x, first = np.unique(np.float32(fitted.X_thresholds_), return_index=True)
-        return Calibration(method, knots=list(zip(map(float, x), map(float, fitted.y_thresholds_[first]), strict=True)))
+        knots = np.column_stack([fitted.X_thresholds_, fitted.y_thresholds_]).tolist()
+        return Calibration(method, knots=[(score, probability) for score, probability in knots])
     return Calibration(method)
+
+
+def fit_platt(logit: Floats, label: NDArray[np.int8], weight: Floats) -> tuple[float, float]:
+    """Platt scaling that holds at small samples: slope and intercept.
+
+    Platt 1999, "Probabilistic outputs for support vector machines": the targets are not 1 and 0 but (N₊ + 1) / (N₊ + 2)
+    and 1 / (N₋ + 2), the means of what rows of each class say under a uniform prior, so that separated classes give a
+    finite slope. N is the number of rows of the class or, where they count differently, their effective number
+    (Kish 1965, "Survey sampling"). The targets draw the mean towards a half; so the intercept is then set anew, for the
+    mean probability to be the share of events, as Puhr et al. 2017 ("Firth's logistic regression with rare events") do.
+
+    Args:
+        logit: Log-odds of the scores, shape (n,).
+        label: 0 or 1, shape (n,), both present.
+        weight: What each row counts, shape (n,), 1 on average.
+    """
+    event = label == 1
+    effective = [weight[rows].sum() ** 2 / (weight[rows] ** 2).sum() for rows in (event, ~event)]
+    target = np.where(event, (effective[0] + 1) / (effective[0] + 2), 1 / (effective[1] + 2))
+    spread = float(np.ptp(logit))
+    # One score for all rows has no slope.
+    slope = maximum_likelihood(logit, target, weight)[0] if spread > 0 else 1.0
+    return slope, _level(slope * logit, label, weight)
+
+
+def maximum_likelihood(logit: Floats, target: Floats, weight: Floats) -> tuple[float, float]:
+    """Slope and intercept of a weighted logistic regression on one variable, by Newton's method.
+
+    Lin, Lin and Weng 2007, "A note on Platt's probabilistic outputs for support vector machines": steps are halved
+    until the likelihood rises, so that it converges from anywhere.
+
+    Args:
+        logit: The variable, shape (n,), not all the same.
+        target: Between 0 and 1, shape (n,).
+        weight: Of each row, shape (n,).
+    """
+    centre = float(np.average(logit, weights=weight))
+    inputs = np.column_stack([logit - centre, np.ones(len(logit))])
+
+    def loss(parameters: Floats) -> float:
+        value = inputs @ parameters
+        return float((weight * (np.logaddexp(0, value) - target * value)).sum())
+
+    parameters, reached = np.zeros(2), np.inf
+    reached = loss(parameters)
+    for _ in range(MOST_STEPS):
+        probability = _logistic(inputs @ parameters)
+        gradient = inputs.T @ (weight * (probability - target))
+        if np.abs(gradient).max() < GRADIENT_NEARLY_ZERO * weight.sum():
+            break
+        curvature = weight * np.maximum(probability * (1 - probability), 1e-12)
+        step = np.linalg.solve((inputs * curvature[:, None]).T @ inputs, gradient)
+        size = 1.0
+        while (found := loss(parameters - size * step)) > reached and size > 1e-10:
+            size /= 2
+        parameters, reached = parameters - size * step, found
+    return float(parameters[0]), float(parameters[1] - parameters[0] * centre)
+
+
+def _level(value: Floats, label: NDArray[np.int8], weight: Floats) -> float:
+    """What to add to log-odds for their mean probability to be the share of events."""
+    wanted = float(np.average(label, weights=weight))
+    low, high = -float(value.max()) - 40, -float(value.min()) + 40
+    for _ in range(200):
+        middle = (low + high) / 2
+        if float(np.average(_logistic(value + middle), weights=weight)) < wanted:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _group_means(score: Floats, label: NDArray[np.int8], weight: Floats) -> Floats:
+    """Mean score, share of events and weight of groups of rows, shape (groups, 3), scores rising by more than
+    `NARROWEST_GROUP` of themselves from one to the next."""
+    groups = np.array_split(np.argsort(score, kind="stable"), min(ISOTONIC_GROUPS, len(score)))
+    sums = np.array([[(weight * of)[rows].sum() for of in (score, label, np.ones(len(score)))] for rows in groups])
+    joined = [sums[0]]
+    for group in sums[1:]:
+        before, now = joined[-1][0] / joined[-1][2], group[0] / group[2]
+        if now - before <= NARROWEST_GROUP * now:
+            joined[-1] = joined[-1] + group
+        else:
+            joined.append(group)
+    together = np.array(joined)
+    return np.column_stack([together[:, :2] / together[:, 2:], together[:, 2]])
+
+
+def _logistic(value: Floats) -> Floats:
+    probability: Floats = expit(value)
+    return probability
 
 
 def _logit(score: Floats) -> Floats:

@@ -93,7 +93,7 @@ def graph_differences(first: onnx.ModelProto, second: onnx.ModelProto) -> Iterat
                 f"operator {name}", *(graph[name].op_type if name in graph else None for graph in nodes)
             )
             continue
-        attributes = [{item.name: onnx.helper.get_attribute_value(item) for item in node.attribute} for node in pair]
+        attributes = [{item.name: _attribute(item) for item in node.attribute} for node in pair]
         for key in sorted({*attributes[0], *attributes[1]}):
             what = TREE_ATTRIBUTES.get(key, f"{name} {key}")
             yield from _numbers(what, attributes[0].get(key), attributes[1].get(key))
@@ -102,6 +102,12 @@ def graph_differences(first: onnx.ModelProto, second: onnx.ModelProto) -> Iterat
     ]
     for name in sorted({*tensors[0], *tensors[1]}):
         yield from _numbers(f"tensor {name}", tensors[0].get(name), tensors[1].get(name))
+
+
+def _attribute(item: onnx.AttributeProto) -> Any:
+    """An attribute's value; of a tensor its numbers."""
+    value = onnx.helper.get_attribute_value(item)
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
 
 
 def first_other_byte(first: bytes, second: bytes) -> Difference:
@@ -118,8 +124,8 @@ def _operator_sets(model: onnx.ModelProto) -> str:
 TREE_ATTRIBUTES = {
     "nodes_treeids": "nodes of the trees",
     "nodes_featureids": "features that the trees split on",
-    "nodes_values": "thresholds of the trees",
-    "class_weights": "leaves of the trees",
+    "nodes_values_as_tensor": "thresholds of the trees",
+    "class_weights_as_tensor": "leaves of the trees",
 }
 
 

@@ -1,4 +1,4 @@
-"""The model that the configuration asks for: an estimator by import path, behind encoders chosen by feature types."""
+"""Estimator by import path, and the encoder before it: imputation, scaling and one-hot encoding by feature types."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, is_classifier
+from scipy.special import expit
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import BaseDecisionTree
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
@@ -28,6 +30,17 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 MOST_CATEGORIES = 50
 # Estimators that learn from a missing value and whose ONNX export keeps what they learned; for others it is imputed.
 LEARNS_FROM_MISSING = ("HistGradientBoostingClassifier", "LGBMClassifier", "XGBClassifier")
+# Estimators that split on thresholds: how a number is scaled changes nothing for them, but may move it across one.
+TREES = (
+    *LEARNS_FROM_MISSING,
+    "DecisionTreeClassifier",
+    "ExtraTreeClassifier",
+    "RandomForestClassifier",
+    "ExtraTreesClassifier",
+    "GradientBoostingClassifier",
+    "AdaBoostClassifier",
+    "BaggingClassifier",
+)
 # LightGBM's sums depend on the order in which threads finish, unless it is told otherwise.
 PACKAGE_DEFAULTS = {"lightgbm": {"deterministic": True, "force_row_wise": True, "verbose": -1}}
 
@@ -84,12 +97,26 @@ def build_estimator(path: str, parameters: Mapping[str, Any], seed: int) -> Base
     return estimator
 
 
-def build_encoder(features: Sequence[Feature], train: pd.DataFrame, estimator: BaseEstimator) -> ColumnTransformer:
-    """An untrained encoder from model inputs to one float32 matrix.
+class Widening(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Numbers as float64: what follows computes in it, here as in the exported model."""
 
-    A number passes as it is where the estimator learns from missing values; else it is imputed by the median and
-    scaled. A category becomes one column for each of its values in the training data, the most frequent
-    `MOST_CATEGORIES` of them; any other value is zero in all of them.
+    def fit(self, inputs: NDArray[np.floating[Any]], label: Any = None) -> Widening:
+        """There is nothing to learn but how many columns there are."""
+        self.n_features_in_ = inputs.shape[1]
+        return self
+
+    def transform(self, inputs: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """The same numbers."""
+        return inputs.astype(np.float64)
+
+
+def build_encoder(features: Sequence[Feature], train: pd.DataFrame, estimator: BaseEstimator) -> ColumnTransformer:
+    """An untrained encoder from model inputs to one matrix.
+
+    A number passes as it is where the estimator learns from missing values; else it is imputed by the median and,
+    unless the estimator is made of trees, scaled. A category becomes one column for each of its values in the training
+    data, the most frequent `MOST_CATEGORIES` of them; any other value is zero in all of them. The matrix is float32 for
+    trees, as the inputs are, and float64 for all others, which compute in it what their exported form computes.
 
     Args:
         features: The model's inputs, numeric and categorical.
@@ -98,17 +125,17 @@ def build_encoder(features: Sequence[Feature], train: pd.DataFrame, estimator: B
     """
     numeric = [feature.name for feature in features if feature.type == "numeric"]
     categorical = [feature.name for feature in features if feature.type == "categorical"]
-    passes = type(estimator).__name__ in LEARNS_FROM_MISSING
-    number = (
-        "passthrough"
-        if passes
-        else Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler())])
-    )
+    kind = type(estimator).__name__
+    impute = SimpleImputer(strategy="median")
+    number: Any = Pipeline([("impute", impute), ("widen", Widening()), ("scale", StandardScaler())])
+    if kind in TREES:
+        number = "passthrough" if kind in LEARNS_FROM_MISSING else impute
     steps: list[tuple[str, Any, list[str]]] = [("numeric", number, numeric)] if numeric else []
     if categorical:
         values = [_frequent_values(train[name]) for name in categorical]
-        one_hot = OneHotEncoder(categories=values, handle_unknown="ignore", sparse_output=False, dtype=np.float32)
-        steps.append(("categorical", one_hot, categorical))
+        one_hot: Any = OneHotEncoder(categories=values, handle_unknown="ignore", sparse_output=False, dtype=np.float32)
+        widened = one_hot if kind in TREES else Pipeline([("one_hot", one_hot), ("widen", Widening())])
+        steps.append(("categorical", widened, categorical))
     return ColumnTransformer(steps, verbose_feature_names_out=False)
 
 
@@ -118,7 +145,8 @@ def encoded_columns(encoder: ColumnTransformer, features: Sequence[Feature]) -> 
     widths = dict.fromkeys(numeric, 1)
     categorical = [feature.name for feature in features if feature.type == "categorical"]
     if categorical:
-        categories = encoder.named_transformers_["categorical"].categories_
+        one_hot = encoder.named_transformers_["categorical"]
+        categories = (one_hot[0] if isinstance(one_hot, Pipeline) else one_hot).categories_
         widths |= {name: len(values) for name, values in zip(categorical, categories, strict=True)}
     ends = np.cumsum(list(widths.values())).tolist()
     return {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
@@ -187,7 +215,7 @@ def column_weights(part: Part, training: Training) -> NDArray[np.float64] | None
 
 def fit(
     estimator: BaseEstimator,
-    inputs: NDArray[np.float32],
+    inputs: NDArray[np.floating[Any]],
     label: NDArray[np.int8],
     weight: NDArray[np.float64] | None = None,
 ) -> BaseEstimator:
@@ -224,11 +252,10 @@ def fit(
 
 
 def in_32_bits(estimator: BaseEstimator) -> BaseEstimator:
-    """Round the thresholds of boosted trees down to float32; they decide alike, and so does their export.
+    """Round the thresholds of trees down to float32; they decide alike, and so does their export.
 
-    Histogram gradient boosting and LightGBM split half way between two values, in 64 bits. The exported model has 32,
-    where half way may round up to the next value; rounded down, every float32 stays on its side. XGBoost's thresholds
-    are float32, and those of scikit-learn's other trees are rounded by their converter.
+    scikit-learn and LightGBM split half way between two values, in 64 bits. The exported model has 32, where half way
+    may round up to the next value; rounded down, every float32 stays on its side. XGBoost's thresholds are float32.
     """
     if type(estimator).__name__ == "LGBMClassifier":
         from lightgbm import Booster
@@ -240,7 +267,24 @@ def in_32_bits(estimator: BaseEstimator) -> BaseEstimator:
     for trees in getattr(estimator, "_predictors", []):
         for tree in trees:
             tree.nodes["num_threshold"] = floored(tree.nodes["num_threshold"])
+    for grown in (estimator, *np.ravel(getattr(estimator, "estimators_", []))):
+        if isinstance(grown, BaseDecisionTree):
+            grown.tree_.threshold[:] = floored(grown.tree_.threshold)
     return estimator
+
+
+def raw_scores(pipeline: Pipeline, inputs: pd.DataFrame) -> NDArray[np.float64]:
+    """The event's probability as the trained pipeline gives it, before calibration, shape (n,).
+
+    XGBoost's own probabilities are float32, which near 1 cannot tell apart what their log-odds do: they are computed
+    from these.
+    """
+    encoder, estimator = pipeline[0], pipeline[-1]
+    if getattr(estimator, "objective", "") == "binary:logistic" and type(estimator).__name__ == "XGBClassifier":
+        margin = estimator.predict(encoder.transform(inputs), output_margin=True)
+        return np.asarray(expit(margin.astype(np.float64)))
+    scores: NDArray[np.float64] = pipeline.predict_proba(inputs)[:, 1].astype(np.float64)
+    return scores
 
 
 def _floored_line(found: re.Match[str]) -> str:

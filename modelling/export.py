@@ -1,4 +1,4 @@
-"""The served form of a model: one ONNX graph from named features to calibrated probabilities."""
+"""ONNX export: one graph from named features to calibrated probabilities, which computes what the model computes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx, update_registered_converter
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
@@ -18,12 +18,15 @@ from sklearn.pipeline import Pipeline
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.modelling.calibration import SCORE_MARGIN, Calibration
+from kfp_lifecycle.modelling.estimator import Widening
 from kfp_lifecycle.modelling.scoring import OUTPUT
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # The oldest operator sets that have all the graph needs, so that many runtimes can serve it.
 OPERATOR_SETS = {"": 17, "ai.onnx.ml": 3}
 RAW = "calibration/raw"
+ATTRIBUTES: dict[str, dict[str, Any]] = {"Gather": {"axis": 1}, "Cast": {"to": TensorProto.DOUBLE}}
+Node = tuple[str, list[str], str]
 
 
 def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence[Feature]) -> onnx.ModelProto:
@@ -48,15 +51,15 @@ def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence
         model = to_onnx(pipeline, initial_types=inputs, options={"zipmap": False}, target_opset=OPERATOR_SETS)
     except (MissingConverter, MissingShapeCalculator, NotImplementedError, RuntimeError, KeyError) as error:
         # KeyError: XGBoost's converter misses the trees of a booster that has none, or weighs them.
-        raise ContractViolation(
-            f"training.estimator: {estimator} with these parameters has no ONNX form, and nothing else is served "
-            f"({str(error).splitlines()[0]:.200}). Choose another estimator or other training.parameters."
-        ) from error
+        raise _no_onnx_form(estimator, str(error).splitlines()[0]) from error
+    foreign = [operators.domain for operators in model.opset_import if operators.domain not in OPERATOR_SETS]
+    if foreign:
+        raise _no_onnx_form(estimator, f"its converter uses operators of {', '.join(foreign)}")
     uncalibrated = model.graph.output[1].name
     model = select_model_inputs_outputs(model, outputs=[uncalibrated])
     for node in model.graph.node:
         node.output[:] = [RAW if name == uncalibrated else name for name in node.output]
-    nodes, constants = _calibration_nodes(calibration)
+    nodes, constants = _calibration_nodes(calibration, in_64_bits(model))
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
     del model.graph.output[:]
@@ -68,8 +71,17 @@ def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence
     return model
 
 
+def _widening_shape(operator: Any) -> None:
+    operator.outputs[0].type = DoubleTensorType(operator.inputs[0].type.shape)
+
+
+def _convert_widening(scope: Any, operator: Any, container: Any) -> None:
+    container.add_node("Cast", [operator.inputs[0].full_name], [operator.outputs[0].full_name], to=TensorProto.DOUBLE)
+
+
 def _register_converter(estimator: Any) -> None:
-    """Tell skl2onnx of the converters for estimators that are not scikit-learn's own."""
+    """Tell skl2onnx of the converters for what is not scikit-learn's own."""
+    update_registered_converter(Widening, "LifecycleWidening", _widening_shape, _convert_widening, overwrite=True)
     package = type(estimator).__module__.partition(".")[0]
     if package == "lightgbm":
         from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm as convert
@@ -87,29 +99,93 @@ def _register_converter(estimator: Any) -> None:
     )
 
 
-def _calibration_nodes(calibration: Calibration) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes from the raw probabilities [N, 2] to the calibrated ones; no feature has a `/` in its name, theirs do."""
-    if calibration.method is Method.none:
-        # Sums of many trees' shares in 32 bits can end a little outside.
-        bounds = {"calibration/lowest": 0, "calibration/highest": 1}
-        values = [numpy_helper.from_array(np.array(value, dtype=np.float32), name) for name, value in bounds.items()]
-        return [helper.make_node("Clip", [RAW, *bounds], [OUTPUT])], values
+def _no_onnx_form(estimator: str, reason: str) -> ContractViolation:
+    return ContractViolation(
+        f"training.estimator: {estimator} with these parameters has no ONNX form, and nothing else is served "
+        f"({reason:.200}). Choose another estimator or other training.parameters."
+    )
+
+
+def in_64_bits(model: onnx.ModelProto) -> bool:
+    """Let trees add up in 64 bits, and boosted ones give log-odds, which keep near 0 and 1 what probabilities lose.
+
+    Args:
+        model: The exported pipeline; it is changed.
+
+    Returns:
+        Whether its output is now log-odds.
+    """
+    log_odds = False
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type != "TreeEnsembleClassifier":
+            nodes.append(node)
+            continue
+        values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        for name in ("nodes_values", "class_weights", "base_values"):
+            if name in values:
+                numbers = np.array(values.pop(name), dtype=np.float64)
+                values[f"{name}_as_tensor"] = numpy_helper.from_array(numbers, name)
+        # They only say how often a branch is taken.
+        values.pop("nodes_hitrates", None)
+        if values["post_transform"] == b"LOGISTIC":
+            values["post_transform"], log_odds = b"NONE", True
+        wide = f"{node.output[0]}/inputs"
+        nodes.append(helper.make_node("Cast", [node.input[0]], [wide], to=TensorProto.DOUBLE))
+        nodes.append(
+            helper.make_node(node.op_type, [wide], list(node.output), name=node.name, domain=node.domain, **values)
+        )
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    for operators in model.opset_import:
+        operators.version = max(operators.version, OPERATOR_SETS[operators.domain])
+    return log_odds
+
+
+def _calibration_nodes(calibration: Calibration, log_odds: bool) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Nodes from what the estimator gives, [N, 2], to the calibrated probabilities, in 64 bits but for their result.
+
+    No feature has a `/` in its name, theirs do.
+
+    Args:
+        calibration: What to apply.
+        log_odds: Whether the estimator gives log-odds instead of probabilities.
+    """
+    logit_margin = np.log1p(-SCORE_MARGIN) - np.log(SCORE_MARGIN)
     constants: dict[str, np.ndarray[Any, Any]] = {
         "event": np.array([1], dtype=np.int64),
-        "one": np.ones(1, dtype=np.float32),
+        "none": np.array([0], dtype=np.int64),
+        "zero": np.zeros(1),
+        "one": np.ones(1),
+        "lowest": np.array(SCORE_MARGIN),
+        "highest": np.array(1 - SCORE_MARGIN),
+        "lowest_logit": np.array(-logit_margin),
+        "highest_logit": np.array(logit_margin),
+        "slope": np.array([calibration.slope]),
+        "intercept": np.array([calibration.intercept]),
     }
-    nodes = [("Gather", ["raw", "event"], "score")]
-    if calibration.method is Method.sigmoid:
-        constants["lowest"] = np.array(SCORE_MARGIN, dtype=np.float32)
-        constants["highest"] = np.array(1 - SCORE_MARGIN, dtype=np.float32)
-        constants["slope"] = np.array([calibration.slope], dtype=np.float32)
-        constants["intercept"] = np.array([calibration.intercept], dtype=np.float32)
+    nodes = [("Cast", ["raw"], "raw_64"), ("Gather", ["raw_64", "event"], "of_event")]
+    if log_odds:
         nodes += [
-            ("Clip", ["score", "lowest", "highest"], "bounded"),
-            ("Sub", ["one", "bounded"], "other"),
+            ("Sigmoid", ["of_event"], "score"),
+            ("Clip", ["of_event", "lowest_logit", "highest_logit"], "logit"),
+        ]
+    else:
+        nodes += [
+            # Sums of many trees' shares can end a little outside.
+            ("Max", ["of_event", "zero"], "not_below"),
+            ("Min", ["not_below", "one"], "score"),
+            ("Gather", ["raw_64", "none"], "of_none"),
+            ("Clip", ["of_event", "lowest", "highest"], "bounded"),
+            ("Clip", ["of_none", "lowest", "highest"], "other"),
             ("Log", ["bounded"], "log_bounded"),
             ("Log", ["other"], "log_other"),
             ("Sub", ["log_bounded", "log_other"], "logit"),
+        ]
+    if calibration.method is Method.none:
+        nodes += [("Identity", ["score"], "probability")]
+    elif calibration.method is Method.sigmoid:
+        nodes += [
             ("Mul", ["logit", "slope"], "scaled"),
             ("Add", ["scaled", "intercept"], "calibrated_logit"),
             ("Sigmoid", ["calibrated_logit"], "probability"),
@@ -119,11 +195,7 @@ def _calibration_nodes(calibration: Calibration) -> tuple[list[onnx.NodeProto], 
         x, y = np.array(calibration.knots).T
         width = np.diff(x) if len(x) > 1 else np.ones(1)
         rise = np.diff(y) if len(y) > 1 else np.zeros(1)
-        constants["starts"] = x[: len(width)].astype(np.float32)
-        constants["widths"] = width.astype(np.float32)
-        constants["slopes"] = (rise / width).astype(np.float32)[:, None]
-        constants["first"] = y[:1].astype(np.float32)
-        constants["zero"] = np.zeros(1, dtype=np.float32)
+        constants |= {"starts": x[: len(width)], "widths": width, "slopes": (rise / width)[:, None], "first": y[:1]}
         nodes += [
             ("Sub", ["score", "starts"], "way"),
             ("Max", ["way", "zero"], "way_from_start"),
@@ -133,11 +205,25 @@ def _calibration_nodes(calibration: Calibration) -> tuple[list[onnx.NodeProto], 
             ("Min", ["sum", "one"], "probability"),
         ]
     nodes += [("Sub", ["one", "probability"], "complement")]
+    needed = _needed(nodes, ["complement", "probability"])
     made = []
-    for operator, inputs, output in nodes:
+    for operator, inputs, output in needed:
         names = [f"calibration/{name}" for name in inputs]
-        attributes = {"axis": 1} if operator == "Gather" else {}
-        made.append(helper.make_node(operator, names, [f"calibration/{output}"], **attributes))
+        made.append(helper.make_node(operator, names, [f"calibration/{output}"], **ATTRIBUTES.get(operator, {})))
     both = ["calibration/complement", "calibration/probability"]
-    made.append(helper.make_node("Concat", both, [OUTPUT], axis=1))
-    return made, [numpy_helper.from_array(value, f"calibration/{name}") for name, value in constants.items()]
+    made.append(helper.make_node("Concat", both, ["calibration/both"], axis=1))
+    made.append(helper.make_node("Cast", ["calibration/both"], [OUTPUT], to=TensorProto.FLOAT))
+    used = {name for _, inputs, _ in needed for name in inputs}
+    return made, [
+        numpy_helper.from_array(value, f"calibration/{name}") for name, value in constants.items() if name in used
+    ]
+
+
+def _needed(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
+    """The nodes that these outputs depend on, in their order."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if node[2] in wanted:
+            wanted.update(node[1])
+            kept.append(node)
+    return kept[::-1]

@@ -1,4 +1,4 @@
-"""Train, calibrate, choose the threshold, export, prove that the export is the model."""
+"""Model fitting: train, calibrate, choose the threshold, export to ONNX, prove that the export is the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
 from kfp_lifecycle.modelling.dataset import Part, TrainingSet
 from kfp_lifecycle.modelling.decisions import best_threshold
-from kfp_lifecycle.modelling.estimator import build_encoder, build_estimator, column_weights, fit, row_weights
+from kfp_lifecycle.modelling.estimator import (
+    build_encoder,
+    build_estimator,
+    column_weights,
+    fit,
+    raw_scores,
+    row_weights,
+)
 from kfp_lifecycle.modelling.export import export_onnx
 from kfp_lifecycle.modelling.scoring import Scorer
 
@@ -52,7 +59,7 @@ class TrainedModel:
 
     def probabilities(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
         """What scikit-learn gives, calibrated, shape (n,)."""
-        return self.calibration.apply(self.pipeline.predict_proba(inputs)[:, 1])
+        return self.calibration.apply(raw_scores(self.pipeline, inputs))
 
     def scorer(self, features: Sequence[Feature]) -> Scorer:
         """The served form, loaded."""
@@ -108,7 +115,7 @@ def fit_model(
             "logistic": fit_pipeline(features, train, LogisticRegression(max_iter=1000)),
         }
     with timed(seconds, "calibrate_and_export"):
-        raw = pipeline.predict_proba(calibrating.features)[:, 1]
+        raw = raw_scores(pipeline, calibrating.features)
         weight = column_weights(calibrating, training)
         calibration = fit_calibration(training.calibration, raw, calibrating.label, weight)
         onnx = export_onnx(pipeline, calibration, features).SerializeToString()
