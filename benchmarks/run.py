@@ -33,6 +33,7 @@ BENCHMARKS = {
     "waiting_threads": "modelling",
     "step_overhead": "platform",
     "whole_run": "platform",
+    "odd_files": "validation",
     "ingest": "validation",
     "statistics": "validation",
     "validation_alarms": "validation",

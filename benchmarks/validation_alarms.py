@@ -23,9 +23,9 @@ import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.components.data.ingest_data.ingestion import ingest
-from kfp_lifecycle.components.data.validate_data.accepted import save_accepted
 from kfp_lifecycle.components.data.validate_data.examination import examine
 from kfp_lifecycle.config.locations import local_locations
+from kfp_lifecycle.data.accepted import newest_accepted, save_accepted
 from kfp_lifecycle.data.checks import Check
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.simulation.business import INJECTIONS, simulate
@@ -105,7 +105,7 @@ def failed_checks(folder: Path, project: Project, batch: Batch, inject: list[str
     )
     given = project.settings, project.locations, project.expectations
     ingest(*given, folder / "tables")
-    findings = examine(*given, folder / "tables")
+    findings = examine(*given, folder / "tables", newest_accepted(project.locations.dataset_remote).name)
     if accept:
         save_accepted(project.locations.dataset_remote, findings.statistics)
     return [check for check in findings.checks if not check.passed]

@@ -43,8 +43,9 @@ class Revealed:
         # The longest first, so that a secret which is part of another leaves nothing of that one behind.
         ordered = sorted(self.secrets.items(), key=lambda secret: -len(secret[1]))
         for name, value in ordered:
-            reference = f"${{{name}}}"
-            text = re.sub(_spellings(value), lambda _, reference=reference: reference, text, flags=re.IGNORECASE)
+            # No replacement's text: a backslash or a group in it would be taken for one.
+            pieces = re.split(_spellings(value), text, flags=re.IGNORECASE)
+            text = f"${{{name}}}".join(pieces)
         text = BASE64.sub(lambda match: _without_encoded(match[0], ordered), text)
         text = USER_AND_PASSWORD.sub(lambda match: f"{match[1]}{_hidden(match[2])}@", text)
         return PARAMETER.sub(

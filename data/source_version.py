@@ -6,7 +6,10 @@ import hashlib
 from pathlib import Path
 
 from kfp_lifecycle.config.data import Source
+from kfp_lifecycle.data.locate import locate
+from kfp_lifecycle.runtime.contract import ContractViolation
 
+LOG_SUFFIXES = (".wal", "-wal", "-journal")
 FILE_PREFIXES = ("duckdb:///", "file:///", "sqlite:///")
 
 
@@ -40,7 +43,7 @@ def local_source(source: Source, project: Path) -> Source:
 
 
 def source_version(source: Source) -> str:
-    """Fingerprint of a source: of path, size and time of change for files, the version for a package's file.
+    """Fingerprint of a source: of its files' sizes and times of change, and of the content of a package's file.
 
     Returns:
         12 hexadecimal digits. Empty where nothing short of reading the source would tell, as of a database or another
@@ -50,10 +53,33 @@ def source_version(source: Source) -> str:
     for connection in source.places().values():
         path = source_path(connection.url)
         if path is not None and path.exists():
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
-            stamps += [f"{file}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
+            files = sorted(path.rglob("*")) if path.is_dir() else [path, *_logs(path)]
+            stamps += [_stamp(file) for file in files]
         elif connection.url.startswith("package://"):
-            stamps.append(connection.url)
+            try:
+                stamps += [connection.url, _digest(locate(connection.url))]
+            except (ContractViolation, OSError):
+                return ""
         else:
             return ""
     return hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:12]
+
+
+def _logs(database: Path) -> list[Path]:
+    """What a database has not written into its own file yet: DuckDB's log, SQLite's log or journal."""
+    return [log for suffix in LOG_SUFFIXES if (log := database.with_name(database.name + suffix)).exists()]
+
+
+def _stamp(file: Path) -> str:
+    state = file.stat()
+    # The time of the last change to the file's record, too: a copy may be given the times of its original.
+    return f"{file}:{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}"
+
+
+def _digest(place: Path) -> str:
+    """Of content, since an installed package's files have the times of its installation."""
+    digest = hashlib.sha256()
+    for file in sorted(each for each in place.rglob("*") if each.is_file()) if place.is_dir() else [place]:
+        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

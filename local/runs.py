@@ -18,7 +18,6 @@ from kfp import components as kfp_components
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
-from kfp_lifecycle.data.source_version import local_source, source_version
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress, steps_in_order
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
@@ -195,7 +194,7 @@ def _run(
 ) -> RunRecord:
     folder = record.folder
     specification = kfp_components.load_component_from_file(str(compiled)).pipeline_spec
-    steps, parameters = steps_in_order(specification), specification.root.input_definitions.parameters
+    steps = steps_in_order(specification)
     append_event(folder / EVENTS_FILE, {"steps": steps})
     progress = read_progress(folder / EVENTS_FILE)
     recorder = _Recorder(progress, folder / EVENTS_FILE, lambda now: watch(record, now))
@@ -211,14 +210,11 @@ def _run(
         **local_locations(STATE, configuration.name).as_variables(Locations.model_fields),
     }
     session = Session(recorder, logs, scratch, STATE / "code", variables)
-    # A source that cannot be fingerprinted is read at every run.
-    version = source_version(local_source(configuration.source, Path(record.project_folder))) or record.id
-    arguments = {"source_version": version} if "source_version" in parameters else {}
     state, reason = RunState.failed, None
     try:
         run_pipeline(
             compiled,
-            arguments,
+            {},
             session=session,
             artifacts=folder / "artifacts",
             cache_root=STATE / "cache" / "steps" if use_cache else None,

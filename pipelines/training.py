@@ -2,6 +2,7 @@
 
 from kfp import dsl
 
+from kfp_lifecycle.components.data.fingerprint_source.component import fingerprint_source
 from kfp_lifecycle.components.data.ingest_data.component import ingest_data
 from kfp_lifecycle.components.data.validate_data.component import validate_data
 from kfp_lifecycle.components.data.version_dataset.component import version_dataset
@@ -23,18 +24,18 @@ from kfp_lifecycle.pipelines.tuning import tune
 
 
 @dsl.pipeline(name="training", description="From the source to a model in production, or to the reasons why not.")
-def training(source_version: str = ""):
+def training():
     """Train a model on the newest data and release it if it passes the gate.
 
-    Args:
-        source_version: Fingerprint of the source; the source is read again when it differs from the last run's.
+    The run finds out by itself whether the source has changed: what has not is taken from the cache.
     """
     with dsl.ExitHandler(notify(pipeline="training")):
         feature_repo, label_query, expectations = imported("feature_repo", "label_query", "expectations")
 
-        tables = ingest_data(expectations=expectations, source_version=source_version).outputs["tables"]
+        found = fingerprint_source().outputs
+        tables = ingest_data(expectations=expectations, source_version=found["source_version"]).outputs["tables"]
         dataset = version_dataset(tables=tables).outputs["dataset"]
-        validated = validate_data(expectations=expectations, dataset=dataset).outputs["validated"]
+        validated = validate_data(expectations=expectations, dataset=dataset, **found).outputs["validated"]
 
         training_set = build_training_set(
             feature_repo=feature_repo, label_query=label_query, validated=validated
@@ -67,14 +68,14 @@ def training(source_version: str = ""):
             servable_model = validate_serving(registered_model=registered_model).outputs["servable_model"]
             store = materialize_features(feature_repo=feature_repo, validated=validated).outputs["store"]
             deployment = release_model(servable_model=servable_model, store=store).outputs["deployment"]
-            champion = promote_model(deployment=deployment).outputs["champion"]
+            promotion = promote_model(deployment=deployment, verdict=verdict).outputs["promotion"]
             write_report(
                 **findings,
                 registered_model=registered_model,
                 servable_model=servable_model,
                 store=store,
                 deployment=deployment,
-                champion=champion,
+                promotion=promotion,
             )
         with dsl.Else(name="rejected"):
             write_report(**findings)

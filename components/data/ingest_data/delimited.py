@@ -78,6 +78,8 @@ MACROS = (
 MOST_COLUMNS = 4000
 COLUMNS_AT_ONCE = 500
 EXAMPLES = 3
+# Lines of names, units and remarks that exports put above a table.
+MOST_HEADERS = 3
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def select_delimited(
         connection.execute(macro)
     kinds = dict(zip(columns, _kinds(connection, columns, rows), strict=True))
     _check_count(connection, rows, sum(shape.rows for shape in shapes), table.name)
+    if table.expected is None:
+        _check_header_is_one_line(connection, kinds, rows, first, table.name)
     for column, found in kinds.items():
         if table.expected is not None:
             allowed = table.expected.kinds[column]
@@ -217,6 +221,35 @@ def _check_empty(connection: duckdb.DuckDBPyConnection, column: str, rows: str, 
             f"table {table}: {file} has a column without a name in its header, with values in {filled:,} rows. Give "
             "each column a name of its own."
         )
+
+
+def _check_header_is_one_line(
+    connection: duckdb.DuckDBPyConnection, kinds: dict[str, int], rows: str, file: str, table: str
+) -> None:
+    """Refuse a second line of names or units: words in every cell, above a column of nothing but numbers or times."""
+    texts = [column for column, found in kinds.items() if not found & ANY]
+    if not texts:
+        return
+    looked_at = ", ".join(f"kinds_of({quoted(column)}) & {ANY}" for column in kinds)
+    leading = connection.execute(f"SELECT {looked_at} FROM {rows} LIMIT {MOST_HEADERS}").fetchall()
+    for count, row in enumerate(leading, start=1):
+        if any(row):
+            return
+        asked = ", ".join(
+            f"bit_and(kinds_of({quoted(column)})) & {ANY & ~BOOLEAN}, count({quoted(column)})" for column in texts
+        )
+        answer = connection.execute(
+            f"SELECT {asked} FROM (SELECT *, row_number() OVER () AS {quoted('row number')} FROM {rows}) "
+            f"WHERE {quoted('row number')} > {count}"
+        ).fetchall()[0]
+        for column, bits, values in zip(texts, answer[::2], answer[1::2], strict=True):
+            if bits and values > 1:
+                where = "its first row" if count == 1 else f"its first {count} rows"
+                raise ContractViolation(
+                    f"table {table}: {file} has words in every cell of {where}, and below them nothing but numbers or "
+                    f"times in the column {column}: is the header more than one line? Write one, or describe the table "
+                    f"in {table}.pbtxt."
+                )
 
 
 def _check_count(connection: duckdb.DuckDBPyConnection, rows: str, expected: int, table: str) -> None:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,8 @@ class Dialect:
     separator: str
     spaced: bool = False
     """Whether each separator is followed by a space that belongs to it."""
+    header_spaced: bool = False
+    """Whether those of the header are, and no others."""
 
     @property
     def delimiter(self) -> str:
@@ -146,8 +148,12 @@ def check_gzip(file: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
-    with file.open("rb") as stored, gzip.open(stored) if file.suffix == ".gz" else contextlib.nullcontext(stored) as it:
-        yield it
+    with file.open("rb") as stored:
+        if file.suffix == ".gz":
+            with gzip.open(stored) as content:
+                yield cast(IO[bytes], content)
+        else:
+            yield stored
 
 
 def _dialects(head: _Head, separator: str | None) -> list[Dialect]:
@@ -157,10 +163,13 @@ def _dialects(head: _Head, separator: str | None) -> list[Dialect]:
     present = [known] if known else [each for each in SEPARATORS if each.encode() in text]
     if not present and text.count(SPACE.encode()) >= FEWEST_BY_SPACES - 1:
         return [Dialect(SPACE), Dialect(COMMA)]
-    return [
-        Dialect(each, spaced=each != SPACE and 0 < text.count(each.encode()) == text.count(f"{each} ".encode()))
-        for each in present or [COMMA]
-    ]
+    dialects = []
+    for each in present or [COMMA]:
+        if each != SPACE and 0 < text.count(each.encode()) == text.count(f"{each} ".encode()):
+            dialects += [Dialect(each, spaced=True), Dialect(each, header_spaced=True)]
+        else:
+            dialects.append(Dialect(each))
+    return dialects
 
 
 def _outside_quotes(row: bytes) -> bytes:
@@ -171,7 +180,10 @@ def _names(header: bytes, dialect: Dialect) -> tuple[str, ...]:
     try:
         text = header.decode("utf-8")
         read = csv.reader(
-            io.StringIO(text, newline=""), delimiter=dialect.separator, strict=True, skipinitialspace=dialect.spaced
+            io.StringIO(text, newline=""),
+            delimiter=dialect.separator,
+            strict=True,
+            skipinitialspace=dialect.spaced or dialect.header_spaced,
         )
         return tuple(name.strip() for name in next(read, []))
     except UnicodeDecodeError as error:
@@ -346,13 +358,14 @@ class _Part:
     def check_cells(self, before: int, fields: int) -> None:
         """Refuse what has another meaning in other dialects: cells in ', separators in the only column."""
         content = self.content
-        if self.dialect.spaced:
+        if self.dialect.spaced or self.dialect.header_spaced:
             places = np.flatnonzero(self._separators)
-            bad = places[content[np.minimum(places + 1, len(content) - 1)] != ord(SPACE)]
+            followed = content[np.minimum(places + 1, len(content) - 1)] == ord(SPACE)
+            bad = places[followed != self.dialect.spaced]
             if len(bad):
                 raise Misshapen(
-                    f"has a space after each separator of its header, and none in line "
-                    f"{self._line_at(int(bad[0]), before):,}. Write all rows alike"
+                    f"has a space after each separator of its header, and after some in its rows, but not all: look "
+                    f"at line {self._line_at(int(bad[0]), before):,}. Write all rows alike"
                 )
         if fields == 1:
             others = [each for each in SEPARATORS if each != self.dialect.separator]

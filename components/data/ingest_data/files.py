@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -43,31 +42,6 @@ def format_of(place: Connection) -> SourceFormat:
             f"{', '.join(SourceFormat)}."
         )
     return SUFFIXES[path.suffix]
-
-
-def locate(url: str) -> Path:
-    """The file or folder on this machine that a URL names.
-
-    Raises:
-        ContractViolation: the path is empty or climbs out with `..`, or there is no such Python package.
-    """
-    scheme, _, rest = url.partition("://")
-    if scheme == "package":
-        package, _, name = rest.partition("/")
-        folder = _package_folder(package, url)
-    else:
-        host, _, name = rest.partition("/")
-        if host:
-            raise ContractViolation(
-                f"{url} names the host {host}; write three slashes before a path on this machine: {scheme}:///{rest}"
-            )
-        folder = Path()
-    path = PurePosixPath(name)
-    if not path.parts or ".." in path.parts or (scheme == "package" and path.is_absolute()):
-        raise ContractViolation(
-            f"{url} must name a file or folder, without `..`. Write the path in full: {scheme}:///…"
-        )
-    return folder / path
 
 
 def table_files(location: Path, url: str, table: str, form: SourceFormat) -> list[Path]:
@@ -204,14 +178,3 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did a migration rename it? It has {close[0]}"
     return f"it has {', '.join(names) or 'none at all'}"
-
-
-def _package_folder(package: str, url: str) -> Path:
-    # Found without importing it: a package is wanted for its file, and its code need not run for that.
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ContractViolation(
-            f"{url} names the Python package {package!r}, which is not installed here. Add it to "
-            "environments/validation.in, or correct the name."
-        )
-    return Path(next(iter(spec.submodule_search_locations)))

@@ -15,13 +15,14 @@ import duckdb
 
 from kfp_lifecycle.components.data.ingest_data.delimited import CsvTable, Expected, select_delimited
 from kfp_lifecycle.components.data.ingest_data.delimited_shape import check_gzip
-from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, format_of, locate, nearest, table_files
+from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, format_of, nearest, table_files
 from kfp_lifecycle.components.data.ingest_data.json_lines import select_json_lines
 from kfp_lifecycle.components.data.ingest_data.names import in_small_letters
 from kfp_lifecycle.components.data.ingest_data.parquet_files import select_parquet
 from kfp_lifecycle.config.data import DATABASE_SCHEMES, Connection, SourceFormat, Table
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.secrets import Revealed, reveal
+from kfp_lifecycle.data.locate import locate
 from kfp_lifecycle.data.tables import columns_of, database, literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 

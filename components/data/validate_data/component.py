@@ -14,6 +14,8 @@ def validate_data(
     settings: dict,
     expectations: Input[Artifact],
     dataset: Input[Dataset],
+    source_version: str,
+    reference: str,
     validated: Output[Dataset],
     report: Output[HTML],
 ):
@@ -30,6 +32,9 @@ def validate_data(
             report.
         expectations: Folder with a TFDV schema for each table (`<table>.pbtxt`) and the rules (`rules.yaml`).
         dataset: The tables, as `version_dataset` gives them.
+        source_version: The source's, as `fingerprint_source` finds it; it is kept with what is accepted.
+        reference: The accepted dataset to compare with, and the day where freshness counts, as `fingerprint_source`
+            finds them. It is what the check reads that is no input: where it is another, the check is made anew.
         validated: The tables, `validation.json`, the list of all checks, and, where rows were put in quarantine,
             `quarantine/<table>.parquet`: those rows with their reasons. Metadata: `checks`, `warnings` and
             `quarantined` (numbers), `version`, `rows` by table, `as_of`.
@@ -43,5 +48,6 @@ def validate_data(
         from kfp_lifecycle.components.data.validate_data.validation import validate
 
         given, located = validate_data.given(settings), validate_data.located()
-        folders = (Path(place.path) for place in (expectations, dataset, validated, report))
-        validated.metadata.update(validate(given, located, *folders).metadata(), version=dataset.metadata["version"])
+        places = Path(expectations.path), Path(dataset.path), Path(validated.path), Path(report.path)
+        outcome = validate(given, located, *places, source_version, reference)
+        validated.metadata.update(outcome.metadata(), version=dataset.metadata["version"])

@@ -51,7 +51,9 @@ class Findings:
     recent_days: int
 
 
-def examine(configuration: Configuration, locations: Locations, expectations: Path, dataset: Path) -> Findings:
+def examine(
+    configuration: Configuration, locations: Locations, expectations: Path, dataset: Path, reference: str
+) -> Findings:
     """Make every check of a dataset.
 
     Args:
@@ -59,6 +61,7 @@ def examine(configuration: Configuration, locations: Locations, expectations: Pa
         locations: `dataset_remote`, which keeps the statistics of the last accepted dataset.
         expectations: Folder with the tables' schemas and the rules.
         dataset: The tables.
+        reference: The name of the accepted dataset to compare with; empty for none.
 
     Raises:
         ContractViolation: the expectations or the dataset cannot be read.
@@ -70,12 +73,12 @@ def examine(configuration: Configuration, locations: Locations, expectations: Pa
     judged = _start_expectations(dataset, rules, manifest, configuration)
 
     # Imported once the other process is at work: TFDV and Great Expectations take seconds each.
-    from kfp_lifecycle.components.data.validate_data.accepted import load_accepted
     from kfp_lifecycle.components.data.validate_data.comparison import comparison_checks
     from kfp_lifecycle.components.data.validate_data.schema import load_schemas, schema_checks
+    from kfp_lifecycle.data.accepted import load_accepted
 
     schemas = load_schemas(expectations, manifest.tables)
-    accepted = load_accepted(locations.dataset_remote, manifest.tables)
+    accepted = load_accepted(locations.dataset_remote, manifest.tables, reference)
     samples = _samples_for_statistics(manifest, configuration)
     now = datetime.now(UTC).replace(tzinfo=None)
 

@@ -16,7 +16,14 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 def validate(
-    settings: Configuration, locations: Locations, expectations: Path, dataset: Path, validated: Path, report: Path
+    settings: Configuration,
+    locations: Locations,
+    expectations: Path,
+    dataset: Path,
+    validated: Path,
+    report: Path,
+    source_version: str = "",
+    reference: str = "",
 ) -> Quarantine:
     """Check a dataset in three layers: schema, statistics, business rules.
 
@@ -28,6 +35,8 @@ def validate(
         validated: Folder for the tables that can be trusted, `validation.json`, and what was put aside. It does not
             exist after a failure.
         report: HTML file, written also when a check fails.
+        source_version: The source's, when the dataset was read.
+        reference: What to compare with, as `fingerprint_source` says it; by default the last accepted dataset.
 
     Returns:
         All checks, warnings that failed among them, and what was put in quarantine.
@@ -35,12 +44,13 @@ def validate(
     Raises:
         ContractViolation: a critical check failed, or the expectations or the dataset cannot be read.
     """
-    from kfp_lifecycle.components.data.validate_data.accepted import save_accepted
     from kfp_lifecycle.components.data.validate_data.report import render_report
+    from kfp_lifecycle.data.accepted import compared_with, save_accepted
 
     limits = settings.validation
+    before = compared_with(locations.dataset_remote, reference)
     with new_folder(validated):
-        findings = examine(settings, locations, expectations, dataset)
+        findings = examine(settings, locations, expectations, dataset, before)
         if limits.on_bad_rows == OnBadRows.quarantine and failures(findings.checks, "critical"):
             outcome = put_aside(
                 dataset,
@@ -69,5 +79,5 @@ def validate(
         ValidationResults(checks=[check.result() for check in outcome.checks], quarantined=outcome.rows).write(
             validated
         )
-    save_accepted(locations.dataset_remote, statistics)
+    save_accepted(locations.dataset_remote, statistics, source_version, before)
     return outcome
