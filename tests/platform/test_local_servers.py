@@ -47,8 +47,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[name] = shutil.copytree(made["1"], folder / name)
         description = made[name] / "model.json"
         description.write_text(description.read_text().replace('"version": "1"', f'"version": "{version}"'))
-        code = made[name] / "code" / "kfp_lifecycle" / "serving" / "server" / "model.py"
-        code.write_text(code.read_text().replace("        tensors = {\n", line + "        tensors = {\n"))
+        code = made[name] / "code" / "kfp_lifecycle" / "modelling" / "scoring.py"
+        [signature] = [text for text in code.read_text().splitlines() if text.strip().startswith("def run(self, feed")]
+        code.write_text(code.read_text().replace(f"{signature}\n", f"{signature}\n{line}"))
     return made
 
 
