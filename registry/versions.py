@@ -1,8 +1,10 @@
-"""Versions of models in MLflow's registry."""
+"""Model versions and aliases in MLflow's registry."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kfp_lifecycle.registry.champion import ALIAS as CHAMPION
@@ -10,6 +12,9 @@ from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 CANDIDATE = "candidate"
+# Moving an alias takes a few requests; whoever holds the lock longer is gone.
+LOCK_SECONDS, LOCK_POLL_SECONDS = 30.0, 0.2
+LOCK_DESCRIPTION = "A promotion is under way. Whoever left this here is gone when it is older than a minute: delete it."
 
 
 def create_version(tracking_uri: str, model: str, run_id: str, tags: Mapping[str, str]) -> str:
@@ -86,8 +91,7 @@ def set_alias(tracking_uri: str, model: str, version: str, alias: str) -> str | 
 def set_champion(tracking_uri: str, model: str, version: str, expected: str | None) -> str | None:
     """Compare-and-set of the alias `champion`: record that a version is in production, if nothing else became so since.
 
-    MLflow knows no such operation. The alias is read right before it is set and once more after: what remains between
-    the two is a moment of one request, and who is overtaken in it is told as well.
+    MLflow knows no such operation, so that promotions of a model take turns (`_alone`) and each reads before it writes.
 
     Args:
         tracking_uri: MLflow tracking server and registry.
@@ -102,15 +106,50 @@ def set_champion(tracking_uri: str, model: str, version: str, expected: str | No
         ContractViolation: another version became the champion meanwhile, or the registry cannot be reached or has no
             such version.
     """
-    current = champion_version(tracking_uri, model)
-    # A step that is done again finds its own version; where somebody took the alias away, nobody is overtaken.
-    if current not in (expected, version, None):
-        raise ContractViolation(_overtaken(model, version, current, expected))
-    set_alias(tracking_uri, model, version, CHAMPION)
-    after = champion_version(tracking_uri, model)
-    if after != version:
-        raise ContractViolation(_overtaken(model, version, after, expected))
+    with _alone(tracking_uri, model):
+        current = champion_version(tracking_uri, model)
+        # A step that is done again finds its own version; where somebody took the alias away, nobody is overtaken.
+        if current not in (expected, version, None):
+            raise ContractViolation(_overtaken(model, version, current, expected))
+        set_alias(tracking_uri, model, version, CHAMPION)
     return current if current != version else expected
+
+
+@contextlib.contextmanager
+def _alone(tracking_uri: str, model: str) -> Iterator[None]:
+    """Mutual exclusion of promotions of one model, on whatever machines they run.
+
+    A name is created in a registry only once, whoever asks: the one who creates `<model>.promotion` goes on and deletes
+    it again. One that stays the same for `LOCK_SECONDS` was left by a step that was killed, and is deleted.
+
+    Raises:
+        ContractViolation: the registry cannot be reached or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client, lock = connect(tracking_uri), f"{model}.promotion"
+    seen, since = None, time.monotonic()
+    while True:
+        try:
+            with mlflow_errors(tracking_uri):
+                client.create_registered_model(lock, description=LOCK_DESCRIPTION)
+            break
+        except ContractViolation as violation:
+            cause = violation.__cause__
+            if not isinstance(cause, MlflowException) or cause.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        with contextlib.suppress(ContractViolation), mlflow_errors(tracking_uri):
+            found = client.get_registered_model(lock).creation_timestamp
+            if found != seen:
+                seen, since = found, time.monotonic()
+            elif time.monotonic() - since > LOCK_SECONDS:
+                client.delete_registered_model(lock)
+        time.sleep(LOCK_POLL_SECONDS)
+    try:
+        yield
+    finally:
+        with mlflow_errors(tracking_uri):
+            client.delete_registered_model(lock)
 
 
 def champion_version(tracking_uri: str, model: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.artifacts.promotion import Promotion
 from kfp_lifecycle.components.deployment.promote_model.promotion import promote
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.registry import versions as registry_versions
 from kfp_lifecycle.registry.tracking import connect
-from kfp_lifecycle.registry.versions import champion_version, refuse_overtaken
+from kfp_lifecycle.registry.versions import champion_version, refuse_overtaken, set_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.verdicts import verdict
 
@@ -64,6 +66,39 @@ def test_of_two_runs_that_were_judged_against_one_champion_the_second_is_told(re
     assert "lifecycle rollback" in str(told.value)
     assert registry.champion == "3"
     assert not (registry.folder / "promotion").exists()
+
+
+def test_of_many_at_the_same_moment_one_is_promoted_and_all_others_are_told(registry: Registry) -> None:
+    client, before = connect(registry.uri), registry.champion
+    source = client.get_model_version("leaving", "1").source
+    versions = [str(client.create_model_version("leaving", source=source).version) for _ in range(5)]
+    outcomes: dict[str, str] = {}
+
+    def promote_one(version: str) -> None:
+        try:
+            set_champion(registry.uri, "leaving", version, expected=before)
+            outcomes[version] = "promoted"
+        except ContractViolation as violation:
+            outcomes[version] = str(violation)
+
+    threads = [threading.Thread(target=promote_one, args=(version,)) for version in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (won,) = [version for version, outcome in outcomes.items() if outcome == "promoted"]
+    assert registry.champion == won
+    assert all(f"now names version {won}" in outcomes[version] for version in versions if version != won)
+    client.set_registered_model_alias("leaving", "champion", before)
+    assert [model.name for model in client.search_registered_models()] == ["leaving"]
+
+
+def test_what_a_killed_promotion_left_holds_nobody_up_for_long(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_versions, "LOCK_SECONDS", 1.0)
+    connect(registry.uri).create_registered_model("leaving.promotion")
+    assert registry.promote("3", judged_against="1").version == "3"
 
 
 def test_a_promotion_that_is_done_again_changes_nothing(registry: Registry) -> None:
