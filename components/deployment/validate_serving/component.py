@@ -5,7 +5,11 @@ from kfp.dsl import Input, Model, Output
 from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="serving", reads=("deployment.model", "entity", "evaluation.latency_requests"))
+@component(
+    environment="serving",
+    reads=("deployment.model", "entity", "evaluation.latency_requests"),
+    cached=False,
+)
 def validate_serving(settings: dict, registered_model: Input[Model], servable_model: Output[Model]):
     """Start the real server from the registered model and ask it, before anyone depends on it.
 
