@@ -28,11 +28,11 @@ from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.config.tuning import Tuning, active_values
 from kfp_lifecycle.modelling.dataset import TrainingSet
-from kfp_lifecycle.reports.study_page import study_page
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.tuning.cross_validation import Fold, fold_snapshots, time_ordered_folds
 from kfp_lifecycle.tuning.parameter_importance import parameter_importance
 from kfp_lifecycle.tuning.study import Study, Trial
+from kfp_lifecycle.tuning.study_page import study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
 from tests.modelling.business import write_project, write_training_set
 from tests.projects import load_locations, read_project, save_locations

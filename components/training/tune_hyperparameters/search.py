@@ -12,8 +12,8 @@ from kfp_lifecycle.components.training.tune_hyperparameters.workers import Worke
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.tuning import Engine
-from kfp_lifecycle.reports.study_page import no_study_page
 from kfp_lifecycle.runtime.outputs import write_whole
+from kfp_lifecycle.tuning.study_page import no_study_page
 
 if TYPE_CHECKING:
     from kfp_lifecycle.components.training.tune_hyperparameters.judging import Outcome, Setting

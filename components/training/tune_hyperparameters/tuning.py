@@ -23,11 +23,11 @@ from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.config.tuning import Choice, FloatRange, Space, Tuning, is_active
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.estimator import build_estimator
-from kfp_lifecycle.reports.study_page import study_page
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.tuning.cross_validation import Fold, time_ordered_folds
 from kfp_lifecycle.tuning.study import Study, Trial, show_all
+from kfp_lifecycle.tuning.study_page import study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
 
 # Trials that are drawn at random before Optuna learns from them, and that must have passed a fold before its median

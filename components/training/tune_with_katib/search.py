@@ -18,10 +18,10 @@ from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_with_katib.experiment import CONTAINER, build_experiment
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.tuning import Space, Tuning, active_values
-from kfp_lifecycle.reports.study_page import study_page
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.tuning.study import Study, Trial, show_all
+from kfp_lifecycle.tuning.study_page import study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
 from kfp_lifecycle.tuning.trial_settings import METRIC, TrialSettings
 

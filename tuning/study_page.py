@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from markupsafe import Markup
 
@@ -27,7 +28,7 @@ def study_page(study: Study, plots: Sequence[str] = ()) -> str:
     ]
     numbered = list(enumerate(study.trials))
     return (
-        templates()
+        templates(Path(__file__).parent)
         .get_template(TEMPLATE)
         .render(
             tone="passed" if improved else "done",
@@ -48,7 +49,7 @@ def no_study_page() -> str:
     """The page where nothing was searched."""
     sentence = "tuning.engine is none: the parameters are those of training.parameters."
     return (
-        templates()
+        templates(Path(__file__).parent)
         .get_template(TEMPLATE)
         .render(
             tone="done",
