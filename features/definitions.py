@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import math
@@ -171,6 +172,7 @@ def load_definitions(feature_repo: Path, settings: Configuration) -> Definitions
             f"{folder} has no {FEATURES_FILE}. Put the Feast definitions there, or set features.repository."
         )
     version = feature_version(folder, Path(configuration.label.query).name)
+    _refuse_numpy_clocks(folder / FEATURES_FILE)
     defined = _run(folder / FEATURES_FILE, version)
     views = {item.name: item for item in defined if isinstance(item, FeatureView)}
     on_demand = {item.name: item for item in defined if isinstance(item, OnDemandFeatureView)}
@@ -405,6 +407,26 @@ def _clocks(function: FunctionType) -> set[str]:
                 seen.add(item)
                 waiting.append(item)
     return found
+
+
+def _refuse_numpy_clocks(file: Path) -> None:
+    """Refuse `np.datetime64("now")` and its like: numpy asks the system for the time, where nothing can freeze it.
+
+    Raises:
+        ContractViolation: there is one; the message names the line.
+    """
+    try:
+        tree = ast.parse(file.read_text("utf-8"))
+    except (SyntaxError, ValueError):
+        return  # Python says it better.
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        said = {argument.value for argument in call.args if isinstance(argument, ast.Constant)}
+        if name == "datetime64" and said & {"now", "today"}:
+            raise ContractViolation(
+                f"{FEATURES_FILE}: line {call.lineno} asks numpy for the present, so that a training row would get "
+                f"other values than a request for the same moment. The moment of asking is an input: {REQUEST_TIME}."
+            )
 
 
 def _names(code: CodeType) -> set[str]:

@@ -48,21 +48,38 @@ class FeatureHistory:
         Raises:
             ContractViolation: a row was lost, or a value is too large or of the wrong type.
         """
-        found = self._joined(entities, self.definitions.sources(features))
+        found = self._checked(entities, self.definitions.sources(features))
+        # Only what the functions of on-demand views need is worth turning into Python objects.
+        on_demand = [feature for feature in features if feature.view in self.definitions.on_demand]
+        computed = self.definitions.on_demand_values(on_demand, self._inputs(entities, found, on_demand))
+        values = {f.name: computed[f.name] if f in on_demand else found[f.name] for f in features}
+        return pa.table({feature.name: _column(feature, values[feature.name]) for feature in features})
+
+    def inputs_of(self, entities: pa.Table, features: Sequence[Feature]) -> dict[str, list[Any]]:
+        """What the functions of on-demand features get for some rows, as `Definitions.on_demand_values` takes it.
+
+        Args:
+            entities: As `features_of` takes them.
+            features: The on-demand features.
+        """
+        return self._inputs(entities, self._checked(entities, self.definitions.sources(features)), features)
+
+    def _inputs(self, entities: pa.Table, found: pa.Table, on_demand: Sequence[Feature]) -> dict[str, list[Any]]:
+        inputs = [reference.partition(":")[2] for reference in self.definitions.sources(on_demand)]
+        stored = {name: _python_values(found[name]) for name in inputs}
+        stored[REQUEST_TIME] = _python_values(entities[TIMESTAMP])
+        return stored
+
+    def _checked(self, entities: pa.Table, sources: Sequence[str]) -> pa.Table:
+        """What `_joined` gives, for the very rows that were asked for."""
+        found = self._joined(entities, sources)
         for name in (self.definitions.key, TIMESTAMP):
             if found[name].cast(entities.schema.field(name).type) != entities[name]:
                 raise ContractViolation(
                     f"The join gave {len(found):,} rows for {len(entities):,} labelled ones, or other rows: none may "
                     "be lost. Report this with the locked version of DuckDB."
                 )
-        # Only what the functions of on-demand views need is worth turning into Python objects.
-        on_demand = [feature for feature in features if feature.view in self.definitions.on_demand]
-        inputs = [reference.partition(":")[2] for reference in self.definitions.sources(on_demand)]
-        stored = {name: _python_values(found[name]) for name in inputs}
-        stored[REQUEST_TIME] = _python_values(entities[TIMESTAMP])
-        computed = self.definitions.on_demand_values(on_demand, stored)
-        values = {f.name: computed[f.name] if f in on_demand else found[f.name] for f in features}
-        return pa.table({feature.name: _column(feature, values[feature.name]) for feature in features})
+        return found
 
     def _joined(self, entities: pa.Table, sources: Sequence[str]) -> pa.Table:
         """The newest value of each source (`view:feature`) that was known, and not too old, at each row's time."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,11 @@ RESULT = '"query result"'
 MOMENT = "%Y%m%dT%H%M%S"
 FRACTIONS = ("FLOAT", "DOUBLE")
 FEAST_NAMES = {duckdb_type: str(feast_type) for feast_type, duckdb_type in DUCKDB_TYPES.items()}
-# What SQL knows the present by, with and without parentheses.
-CLOCKS = {
-    "now", "today", "transaction_timestamp", "get_current_timestamp", "get_current_time", "current_date",
-    "current_time", "current_timestamp", "current_localtime", "current_localtimestamp", "localtime", "localtimestamp",
-}  # fmt: skip
+# The present as words of the SQL standard, which are functions of other names.
+CLOCK_WORDS = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+# Functions that count from the present where they are given so few arguments.
+FROM_THE_PRESENT = {"age": 1}
+SAMPLE = "a sample that is not REPEATABLE"
 
 
 @contextlib.contextmanager
@@ -403,7 +405,9 @@ def _refuse_clocks(name: str, query: str) -> None:
     Raises:
         ContractViolation: it names a clock, or a function that DuckDB calls volatile.
     """
-    found = sorted((CLOCKS | _volatile()) & set(_names(_parsed(query))))
+    tree = _parsed(query)
+    names = set(_names(tree)) if not tree.get("error") else _words(query)
+    found = sorted((CLOCK_WORDS | _clock_functions()) & names)
     if found:
         raise ContractViolation(
             f"{name} uses {', '.join(found)}, so that the same data give other values at another time, and training "
@@ -426,20 +430,52 @@ def _parsed(query: str) -> Any:
 
 
 @functools.cache
-def _volatile() -> set[str]:
-    """The functions that DuckDB says give something else each time."""
-    query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE'"
+def _clock_functions() -> set[str]:
+    """The functions whose value is not made of their arguments alone, by DuckDB's own catalogue: those that give
+    something else each time, those that take nothing and hold for one query, and macros of such."""
+    query = (
+        "SELECT DISTINCT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE' "
+        "OR (stability <> 'CONSISTENT' AND len(parameters) = 0)"
+    )
+    macros = "SELECT function_name, macro_definition FROM duckdb_functions() WHERE function_type = 'macro'"
     with duckdb.connect() as connection:
-        return {name for (name,) in connection.execute(query).fetchall()}
+        # An error is the same each time.
+        clocks = {name for (name,) in connection.execute(query).fetchall()} - {"error"}
+        found_macros = connection.execute(macros).fetchall()
+    bodies = [(name, set(_names(_parsed(f"SELECT {text}")))) for name, text in found_macros]
+    while found := {name for name, used in bodies if used & (clocks | CLOCK_WORDS)} - clocks:
+        clocks |= found
+    # What `query` runs is a text, which nobody has read.
+    clocks |= {"query", SAMPLE, *(f"{name} of one argument" for name in FROM_THE_PRESENT)}
+    # They say where the session is, and the session is always the same.
+    return clocks - {"current_database", "current_schema", "current_catalog", "user", "current_user", "session_user"}
 
 
 def _names(tree: Any) -> Iterator[str]:
-    """The functions that a parsed query calls, and the bare names in it."""
+    """The functions that a parsed query calls, and the bare names in it; of those that count from the present where
+    they are given few arguments, with their number."""
     for part in _parts(tree):
         if part.get("class") == "FUNCTION":
-            yield part["function_name"].lower()
+            name = part["function_name"].lower()
+            # `x.age()` is `age(x)`, with x in the place of a schema.
+            yield f"{name} of one argument" if len(part["arguments"]) <= FROM_THE_PRESENT.get(name, -1) else name
+        if (sample := part.get("sample")) and not sample.get("repeatable"):
+            yield SAMPLE
         if part.get("class") == "COLUMN_REF" and len(part["column_names"]) == 1:
             yield part["column_names"][0].lower()
+
+
+def _words(query: str) -> set[str]:
+    """The words of a query that DuckDB cannot write down as a tree, its texts and comments left out."""
+    starts = [*duckdb.tokenize(query), (len(query), None)]
+    text = " ".join(
+        query[start:end]
+        for (start, kind), (end, _) in pairwise(starts)
+        if kind not in (duckdb.token_type.string_const, duckdb.token_type.comment)
+    )
+    words = set(re.findall(r"\w+", text.lower()))
+    alone = {name for name in FROM_THE_PRESENT if re.search(rf"\b{name}\s*\((\([^()]*\)|[^(),])*\)", text.lower())}
+    return words | {f"{name} of one argument" for name in alone}
 
 
 def _parts(tree: Any) -> Iterator[dict[str, Any]]:
