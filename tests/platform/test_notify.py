@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guarded_step import work
 from kfp import compiler, dsl
 from kfp.dsl import PipelineTaskFinalStatus
 
@@ -18,7 +19,7 @@ from kfp_lifecycle.components.operations.notify.component import notify
 from kfp_lifecycle.components.operations.notify.delivery import ATTEMPTS, deliver
 from kfp_lifecycle.components.operations.notify.message import LONGEST_REASON, describe_end
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
-from kfp_lifecycle.runtime.component import component
+from kfp_lifecycle.runtime.state_folder import state_folder
 
 SECRET = "T024-B911-x9s8d7f6"
 
@@ -186,16 +187,6 @@ def test_the_address_is_never_printed_even_when_it_is_wrong(address: str, capfd:
     assert SECRET not in printed.out + printed.err
 
 
-@component(environment="platform")
-def work(reason: str):
-    """Fail for a reason, or do nothing."""
-    from kfp_lifecycle.runtime.contract import ContractViolation, step
-
-    with step():
-        if reason:
-            raise ContractViolation(reason)
-
-
 @dsl.pipeline(name="guarded")
 def guarded(reason: str, webhook_url: str):
     with dsl.ExitHandler(notify(pipeline="guarded", webhook_url=webhook_url).set_caching_options(False)):
@@ -235,7 +226,7 @@ def run_guarded(folder: Path, reason: str, webhook_url: str = "", secret_url: st
         compiled,
         {"reason": reason, "webhook_url": webhook_url},
         session=Session(
-            watch, folder / "logs", folder / "scratch", folder / "code", {"LIFECYCLE_WEBHOOK_URL": secret_url}
+            watch, folder / "logs", folder / "scratch", state_folder() / "code", {"LIFECYCLE_WEBHOOK_URL": secret_url}
         ),
         artifacts=folder / "artifacts",
         cache_root=None,

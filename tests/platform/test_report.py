@@ -507,3 +507,11 @@ def test_in_a_real_browser_the_page_never_scrolls_sideways(
     found = re.search(r"<title>(\d+) of (\d+)</title>", shown)
     assert found, shown[:500]
     assert found[1] == found[2]
+
+
+def test_every_page_stands_on_the_one_base() -> None:
+    root = CSS.parent.parent
+    folders = [root / name for name in ("components", "reports", "tuning", "cli", "local")]
+    files = [file for folder in folders for file in folder.rglob("*") if file.suffix in (".j2", ".py")]
+    whole = re.compile(r"<html|<!doctype", re.IGNORECASE)
+    assert [file.name for file in files if whole.search(file.read_text("utf-8"))] == ["base.html.j2"]
