@@ -4,7 +4,8 @@ import pytest
 from kfp.dsl import Artifact, Output
 
 from kfp_lifecycle.compilation.catalogue import CATALOGUE, ROOT, catalogue, described
-from kfp_lifecycle.compilation.component import component, components_of
+from kfp_lifecycle.compilation.pipeline import components
+from kfp_lifecycle.runtime.component import component
 
 
 def test_the_catalogue_is_fresh() -> None:
@@ -15,7 +16,7 @@ def test_the_catalogue_is_fresh() -> None:
 def test_the_catalogue_lists_every_component() -> None:
     text = CATALOGUE.read_text(encoding="utf-8")
     folders = sorted((ROOT / "components").glob("*/*/component.py"))
-    assert sorted(components_of(ROOT)) == sorted(file.parent.name for file in folders)
+    assert sorted(components()) == sorted(file.parent.name for file in folders)
     assert all(f"### {file.parent.name}\n" in text for file in folders)
 
 

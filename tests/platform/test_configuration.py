@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 import yaml
 
 from kfp_lifecycle.cli.explanation import explanation
-from kfp_lifecycle.compilation.packing import pack_project
-from kfp_lifecycle.components.operations.load_project.unpacking import unpack_project
+from kfp_lifecycle.compilation.definitions import LARGEST_FILE_BYTES, read_definitions
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import configuration_schema, load_configuration
-from kfp_lifecycle.runtime.closure import PROJECT_FOLDER
-from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.settings import given_settings, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = [ROOT, ROOT / "examples" / "cdnow"]
@@ -52,7 +51,7 @@ def test_every_field_is_explained() -> None:
     ("setting", "message"),
     [
         ("training.sed=7", "training.sed: unknown key; did you mean `seed`?"),
-        ("gate.rules.0.at_leest=1", "did you mean `at_least`?"),
+        ("gate.rules.0.at_least=1", "did you mean `min`?"),
         ("source.tables.logins.kee=x", "did you mean `key`?"),
         ("deployment.steps=[50, 10]", "steps must rise and end with 100"),
         ("snapshots.count=2", "the split needs at least 5"),
@@ -107,13 +106,44 @@ def test_a_store_that_nothing_here_can_use_is_refused_without_repeating_a_passwo
     assert "hidden" not in str(refusal.value)
 
 
-def test_a_parameter_that_was_changed_when_submitting_is_refused_by_the_first_step(tmp_path: Path) -> None:
-    archive, stores = tmp_path / "archive", yaml.safe_load((ROOT / "pipeline.yaml").read_text())["targets"]["kubeflow"]
-    (archive / PROJECT_FOLDER).mkdir(parents=True)
-    shutil.copy(ROOT / "pipeline.yaml", archive / PROJECT_FOLDER)
-    with pytest.raises(ContractViolation, match="parameters cannot be used: prediction_log: the prediction log is a"):
-        unpack_project(archive, tmp_path / "project", {**stores, "prediction_log": "gs://log"})
-    assert not (tmp_path / "project").exists()
+def test_a_location_that_a_step_cannot_use_is_refused_by_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIFECYCLE_PREDICTION_LOG", "gs://log")
+    with pytest.raises(ConfigurationError, match="LIFECYCLE_PREDICTION_LOG cannot be used: the prediction log is a"):
+        Locations.from_environment(["prediction_log"], "collect_predictions")
+    monkeypatch.delenv("LIFECYCLE_PREDICTION_LOG")
+    with pytest.raises(
+        ConfigurationError, match=r"collect_predictions does not know prediction_log .*set_env_variable"
+    ):
+        Locations.from_environment(["prediction_log"], "collect_predictions")
+
+
+def test_a_step_reads_what_it_declares_and_nothing_else() -> None:
+    reads = ("gate", "deployment.model", "training")
+    whole = load_configuration(ROOT, ["training.parameters={max_features: 1.0, max_iter: 100}"])
+    values = json.loads(json.dumps(settings_of(whole, reads)))
+    given = given_settings(values, reads, "decide_promotion")
+    assert (given.gate, given.training, given.deployment.model) == (whole.gate, whole.training, "churn")
+    # A struct knows one kind of number, and scikit-learn two.
+    assert [type(value) for value in given.training.parameters.values()] == [float, int]
+    with pytest.raises(AttributeError, match=r"deployment\.steps was not given to this step"):
+        _ = given.deployment.steps
+    with pytest.raises(AttributeError, match=r"configuration\.label was not given to this step"):
+        _ = given.label
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"deployment": {"model": "churn"}, "gate": {"rulez": []}}, "did you mean `rules`"),
+        ({"gate": {"rules": []}}, "deployment.model: this key is required"),
+        ({"gate": {"rules": []}, "label": {"name": "x"}}, "hold label, which it does not read"),
+        ({"deployment": {"model": "Churn"}, "gate": {"rules": []}}, "deployment.model: "),
+    ],
+)
+def test_settings_written_by_hand_are_checked_like_the_file(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match="settings of decide_promotion") as refusal:
+        given_settings(values, ("gate", "deployment.model"), "decide_promotion")
+    assert message in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -131,10 +161,9 @@ def test_a_store_may_be_whatever_a_step_can_use(project: Path, store: str, locat
     assert getattr(kubeflow, store) == location
 
 
-def test_an_override_is_typed_and_travels_with_the_project(project: Path) -> None:
-    configuration, files = pack_project(project, ["training.seed=7"])
-    assert configuration.training.seed == 7
-    assert yaml.safe_load(files["pipeline.yaml"])["training"]["seed"] == 7
+def test_an_override_is_typed_and_reaches_the_settings_of_the_steps(project: Path) -> None:
+    configuration = load_configuration(project, ["training.seed=7"])
+    assert settings_of(configuration, ["training"])["training"]["seed"] == 7
 
 
 @pytest.mark.parametrize(
@@ -160,7 +189,7 @@ def test_a_folder_without_configuration_is_no_project(tmp_path: Path) -> None:
 def test_a_missing_part_of_the_project_is_named(project: Path) -> None:
     (project / "feature_repo" / "label.sql").unlink()
     with pytest.raises(ConfigurationError, match=r"label.query names feature_repo/label.sql"):
-        pack_project(project)
+        read_definitions(project, load_configuration(project))
 
 
 def test_a_link_out_of_the_project_is_refused(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -168,13 +197,13 @@ def test_a_link_out_of_the_project_is_refused(project: Path, tmp_path_factory: p
     secret.write_text("token: 1")
     (project / "expectations" / "rules.yaml").symlink_to(secret)
     with pytest.raises(ConfigurationError, match="is a link out of the project"):
-        pack_project(project)
+        read_definitions(project, load_configuration(project))
 
 
 def test_data_in_the_project_is_refused(project: Path) -> None:
-    (project / "expectations" / "big.yaml").write_text("x" * 200_001)
+    (project / "expectations" / "big.yaml").write_text("x" * (LARGEST_FILE_BYTES + 1))
     with pytest.raises(ConfigurationError, match="Keep data in the source"):
-        pack_project(project)
+        read_definitions(project, load_configuration(project))
 
 
 def test_defaults_need_no_mention() -> None:

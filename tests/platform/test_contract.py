@@ -17,15 +17,20 @@ from typing import Any
 
 import pytest
 
-from kfp_lifecycle.compilation.component import LifecycleComponent, components_of
+from kfp_lifecycle.compilation.pipeline import components
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.runtime.closure import imported_names
+from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.contract import TERMINATION_LOG_BYTES, ContractViolation, step
 
 ROOT = Path(__file__).resolve().parents[2]
-COMPONENTS = components_of(ROOT)
+COMPONENTS = components()
 # What makes the step what it is; neither imports a library.
-BEFORE_THE_STEP = {"kfp_lifecycle.runtime.contract.step", "kfp_lifecycle.runtime.side_process.side_process"}
+BEFORE_THE_STEP = {
+    "kfp_lifecycle.runtime.contract.step",
+    "kfp_lifecycle.runtime.side_process.side_process",
+    "kfp_lifecycle.components.training.train_model.describing.prepare",
+}
 
 
 @dataclass
@@ -112,7 +117,7 @@ def test_threads_that_wait_for_each_other_soon_give_up_their_core(own: dict[str,
     code = "from kfp_lifecycle.runtime.contract import step\nwith step():\n    import sklearn.ensemble"
     removed = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     kept = {name: value for name, value in os.environ.items() if name not in removed}
-    variables = {**kept, **own, "PYTHONPATH": str(ROOT), "OMP_DISPLAY_ENV": "VERBOSE"}
+    variables = {**kept, **own, "PYTHONPATH": str(ROOT / "src"), "OMP_DISPLAY_ENV": "VERBOSE"}
     command = [str(interpreter("modelling")), "-c", code]
     said = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stderr
     assert f"GOMP_SPINCOUNT = '{turns}'" in said

@@ -14,7 +14,7 @@ from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local import runs
 from kfp_lifecycle.local.runs import EVENTS_FILE, RunRecord
-from kfp_lifecycle.local.state import CHECKOUT
+from kfp_lifecycle.runtime.closure import ROOT
 
 SNAPSHOT = (
     "import sys; from pathlib import Path; "
@@ -32,7 +32,7 @@ def store_version(folder: Path, rows: int) -> str:
     (tables / "manifest.json").write_text(json.dumps({"format": 1, "as_of": "2026-06-30T12:00:00", "tables": summary}))
     command = [str(interpreter("validation")), "-c", SNAPSHOT, str(tables), str(folder / "remote"), f"{tables}-on"]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(CHECKOUT)}, capture_output=True, text=True, check=True
+        command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True
     )
     return done.stdout.split()[-1]
 

@@ -35,7 +35,7 @@ SETTINGS = [
     ("training.seed=7", LEARNING - {"build-training-set"} | DECISION | RELEASE),
     ("snapshots.count=11", LEARNING | DECISION | RELEASE | SKEW),
     ("validation.max_rows=5000000", DATA | LEARNING | DECISION | RELEASE | STORE | SKEW),
-    ("source.timeout_seconds=60", DATA | LEARNING | DECISION | RELEASE | STORE | SKEW),
+    ("source.timeout_seconds=60", {"fingerprint-source"} | DATA | LEARNING | DECISION | RELEASE | STORE | SKEW),
 ]
 # A changed file of the project, likewise.
 DEFINITIONS = [

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kfp_lifecycle.compilation.component import Target
+from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.compilation.builder import build
+from kfp_lifecycle.compilation.code import code_of, keep_code
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.compilation.target import Target
 from kfp_lifecycle.components.training.tune_with_katib.component import tune_with_katib
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
@@ -46,12 +49,12 @@ def test_katib_searches_from_the_default_that_the_usual_step_tried(compiled: dic
     steps = tasks(compiled["katib"])
     inputs = steps["tune-with-katib"]["inputs"]
     assert inputs["artifacts"]["default"]["taskOutputArtifact"]["producerTask"] == "tune-hyperparameters"
-    image = f"{REGISTRY}/kfp-lifecycle-modelling:{lock_digest('modelling')}"
-    assert inputs["parameters"]["image"]["runtimeValue"]["constant"] == image
+    image = inputs["parameters"]["image"]["runtimeValue"]["constant"]
+    assert image.startswith(f"{REGISTRY}/kfp-lifecycle-modelling:{lock_digest('modelling')}-")
     trained_with = steps["train-model"]["inputs"]["artifacts"]["parameters"]["taskOutputArtifact"]
     assert trained_with == {"outputArtifactKey": "parameters", "producerTask": "tune-with-katib"}
     executor = compiled["katib"]["deploymentSpec"]["executors"]["exec-tune-with-katib"]["container"]
-    assert executor["image"] == f"{REGISTRY}/kfp-lifecycle-katib:{lock_digest('katib')}"
+    assert executor["image"].startswith(f"{REGISTRY}/kfp-lifecycle-katib:{lock_digest('katib')}-")
 
 
 @pytest.mark.slow
@@ -64,16 +67,13 @@ def test_nothing_else_changes(compiled: dict[str, dict[str, Any]]) -> None:
 
 @pytest.mark.slow
 def test_the_step_as_compiled_searches_on_the_cluster_that_its_environment_names(tmp_path: Path) -> None:
-    """kfp's executor, the code embedded in the YAML, Katib's SDK and a stand-in for the cluster."""
+    """kfp's executor, the code that the YAML names, Katib's SDK and a stand-in for the cluster."""
     write_trainer(tmp_path / "bin")
     cluster = Cluster(tmp_path / "containers", tmp_path / "bin")
     server = serve(cluster)
-    (tmp_path / "project").mkdir()
-    configuration = yaml.safe_load((ROOT / "pipeline.yaml").read_text("utf-8"))
-    configuration["tuning"] = {"trials": 4, "space": {"quality": {"type": "float", "low": 0, "high": 1}}}
-    (tmp_path / "project" / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
-    default = {"parameters": {}, "default_value": 0.01, "folds": ["a fold"]}
-    (tmp_path / "default").write_text(json.dumps(default), "utf-8")
+    space = {"quality": {"type": "float", "low": 0, "high": 1}}
+    settings = {"name": "churn", "label": {"horizon_days": 30}, "tuning": {"trials": 4, "space": space}}
+    Parameters(parameters={}, default_value=0.01, folds=["a fold"]).write(tmp_path / "default")
     kubeconfig = {
         "current-context": "here",
         "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
@@ -88,19 +88,19 @@ def test_the_step_as_compiled_searches_on_the_cluster_that_its_environment_names
 
     executor_input = {
         "inputs": {
-            "artifacts": artifacts("project", "training_set", "default"),
-            "parameterValues": {"image": "image:1"},
+            "artifacts": artifacts("training_set", "default"),
+            "parameterValues": {"image": "image:1", "settings": settings},
         },
         "outputs": {"artifacts": artifacts("parameters", "study"), "outputFile": str(tmp_path / "output.json")},
     }
-    container = tune_with_katib.build(Target("local")).component_spec.implementation.container
+    container = build(tune_with_katib, Target("local", state=tmp_path)).component_spec.implementation.container
     command = [json.dumps(executor_input) if part == "{{$}}" else str(part) for part in container.args]
     variables = {
         **os.environ,
         "PATH": f"{interpreter('katib').parent}:{os.environ['PATH']}",
         "KUBECONFIG": str(tmp_path / "kubeconfig"),
     }
-    variables.pop("PYTHONPATH", None)
+    variables["PYTHONPATH"] = str(tmp_path / "code" / keep_code(code_of(tune_with_katib), tmp_path))
     done = subprocess.run(
         [*container.command, *command], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
     )
