@@ -22,7 +22,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
+from kfp_lifecycle.config.locations import local_locations
+from tests.projects import read_project, save_locations
 
 AS_OF = datetime(2026, 6, 30, tzinfo=UTC)
 DAYS = 400
@@ -101,7 +103,7 @@ def write_inputs(folder: Path, users: int, events: int) -> None:
     repository, tables = folder / "project" / "feature_repo", folder / "validated"
     repository.mkdir(parents=True)
     tables.mkdir()
-    save_stores(local_stores(folder / "state", "speed"), folder / "project")
+    save_locations(local_locations(folder / "state", "speed"), folder / "project")
     (folder / "project" / "pipeline.yaml").write_text(PIPELINE)
     (repository / "features.py").write_text(FEATURES)
     (repository / "label.sql").write_text(LABEL)
@@ -120,8 +122,8 @@ def write_inputs(folder: Path, users: int, events: int) -> None:
                 (hash(range + 2) % 10000) / 100 AS amount, chr(97 + (hash(range + 3) % 4)::INTEGER) AS kind
             FROM range({events})) TO '{tables / "events.parquet"}' (COMPRESSION zstd)"""
         )
-    summary = {"users": {"rows": users, "columns": {}}, "events": {"rows": events, "columns": {}}}
-    (tables / "manifest.json").write_text(json.dumps({"format": 1, "as_of": AS_OF.isoformat(), "tables": summary}))
+    summary = {name: TableSummary(rows=rows, columns={}) for name, rows in (("users", users), ("events", events))}
+    Manifest(as_of=AS_OF, tables=summary).write(tables)
 
 
 def snapshots() -> list[datetime]:
@@ -132,10 +134,10 @@ def snapshots() -> list[datetime]:
 
 def ours(folder: Path) -> int:
     """The whole step; rows of the training set, with those of snapshots that keep the parts apart."""
-    from kfp_lifecycle.components.features.build_training_set.training_set import build
+    from tests.feature_steps import build
 
     described = build(folder / "project", folder / "validated", folder / "ours")
-    return int(sum(described["rows"].values()) + described["rows_left_out"])
+    return int(sum(described.rows.values()) + described.rows_left_out)
 
 
 def bare(folder: Path) -> int:
@@ -168,13 +170,11 @@ def view_values(folder: Path) -> int:
     """The values that both joins read, one file for each view."""
     import duckdb
 
-    from kfp_lifecycle.config.loading import load_configuration
     from kfp_lifecycle.features.definitions import load_definitions
     from kfp_lifecycle.features.offline.point_in_time import write_view_values
 
-    configuration = load_configuration(folder / "project")
-    definitions = load_definitions(folder / "project", configuration)
-    tables = configuration.source.tables
+    project = read_project(folder / "project")
+    definitions, tables = load_definitions(project.feature_repo, project.settings), project.settings.source.tables
     write_view_values(folder / "validated", tables, definitions, VIEWS, snapshots(), folder / "values")
     for view in VIEWS:
         duckdb.sql(f"COPY (FROM '{folder}/values/{view}/*.parquet') TO '{folder}/values/{view}.parquet'")
@@ -191,13 +191,12 @@ def joined(folder: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from kfp_lifecycle.config.loading import load_configuration
     from kfp_lifecycle.features.definitions import load_definitions
     from kfp_lifecycle.features.offline.history import FeatureHistory
     from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS
 
-    configuration = load_configuration(folder / "project")
-    definitions = load_definitions(folder / "project", configuration)
+    project = read_project(folder / "project")
+    definitions = load_definitions(project.feature_repo, project.settings)
     history = FeatureHistory(definitions, folder / "values")
     batches = pq.ParquetFile(folder / "values" / "entities.parquet").iter_batches(BATCH_ROWS)
     return sum(len(history.features_of(pa.Table.from_batches([batch]), definitions.features)) for batch in batches)
@@ -210,11 +209,10 @@ def dask(folder: Path) -> int:
     import pandas as pd
     from feast import FeatureStore, FileSource, RepoConfig
 
-    from kfp_lifecycle.config.loading import load_configuration
     from kfp_lifecycle.features.definitions import load_definitions
 
-    configuration = load_configuration(folder / "project")
-    definitions = load_definitions(folder / "project", configuration)
+    project = read_project(folder / "project")
+    definitions = load_definitions(project.feature_repo, project.settings)
     views = []
     for view in definitions.views.values():
         stored = copy.copy(view)

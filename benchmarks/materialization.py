@@ -18,16 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from benchmarks.features import AS_OF, write_inputs
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from kfp_lifecycle.components.features.materialize_features.materialization import materialize
+from kfp_lifecycle.artifacts.online_store import MaterializedFeatures
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import save_stores
-from kfp_lifecycle.features.online.servers import READERS
-from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 from tests import servers
+from tests.feature_steps import materialize, served
+from tests.projects import save_locations
 
 STRIDES = {
     "an hour later": timedelta(hours=1),
@@ -53,10 +51,10 @@ def empty_stores(kind: str, folder: Path) -> Iterator[Callable[[], str]]:
             yield lambda: f"{place}?sslmode=disable&db_schema=store_{next(number)}"
 
 
-def filled(folder: Path, location: str, as_of: datetime) -> tuple[dict[str, Any], float]:
+def filled(folder: Path, location: str, as_of: datetime) -> tuple[MaterializedFeatures, float]:
     """Materialize as of a moment: what the step says, and its seconds."""
     project, manifest = folder / "project", folder / "validated" / "manifest.json"
-    save_stores(
+    save_locations(
         Locations(tracking_uri="-", dataset_remote="-", online_store=location, prediction_log="-", serving="local:-"),
         project,
     )
@@ -69,21 +67,21 @@ def measure(kind: str, folder: Path, empty: Callable[[], str]) -> list[Ratio]:
     """One kind of store."""
     kept, start = empty(), AS_OF - timedelta(days=2)
     done, seconds = filled(folder, kept, start)
-    print(f"{kind:11} {'filled':16} {sum(done['written'].values()):8,} rows {seconds:7.1f} s")
+    print(f"{kind:11} {'filled':16} {sum(done.written.values()):8,} rows {seconds:7.1f} s")
     ratios = []
     for name, after in STRIDES.items():
         done, seconds = filled(folder, kept, start + after)
         beside = empty()
         whole, of_whole = filled(folder, beside, start + after)
-        online, anew = (OnlineFeatures(folder / "project", location, READERS) for location in (kept, beside))
+        online, anew = (served(folder / "project", location) for location in (kept, beside))
         for entity in range(COMPARED):
             [kept_row], [anew_row] = online.lookup([entity], start + after), anew.lookup([entity], start + after)
             # A view that has fallen silent about an entity leaves its last values, which an empty store never had.
             if any(repr(kept_row[feature]) != repr(value) for feature, value in anew_row.items() if value is not None):
                 sys.exit(f"{kind}, {name}: entity {entity} has other features in a store that was filled anew")
         print(
-            f"{kind:11} {name:16} {sum(done['written'].values()):8,} rows {seconds:7.1f} s   "
-            f"all: {sum(whole['written'].values()):8,} rows {of_whole:7.1f} s"
+            f"{kind:11} {name:16} {sum(done.written.values()):8,} rows {seconds:7.1f} s   "
+            f"all: {sum(whole.written.values()):8,} rows {of_whole:7.1f} s"
         )
         ratios.append(Ratio(f"filling anew over filling on, {kind}, {name}", of_whole / seconds))
     return ratios

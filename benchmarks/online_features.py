@@ -24,11 +24,10 @@ from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String,
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
-from kfp_lifecycle.features.online.servers import READERS
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
-from kfp_lifecycle.serving.server.online_features import OnlineFeatures
+from tests.feature_steps import served
+from tests.projects import read_project
 from tests.servers import PASSWORD, ServerMissing, bigtable, postgresql, redis
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -112,10 +111,10 @@ def timed(lookups: dict[str, Lookup], keys: list[int]) -> dict[str, np.ndarray]:
 
 def measure(kind: str, location: str, entities: int, requests: int, folder: Path) -> list[Ratio]:
     """One kind of store."""
-    configuration = load_configuration(PROJECT)
-    definitions = load_definitions(PROJECT, configuration)
+    project = read_project(PROJECT)
+    configuration, definitions = project.settings, load_definitions(project.feature_repo, project.settings)
     store = fill(location, configuration.name, definitions, entities)
-    online = OnlineFeatures(PROJECT, location, READERS)
+    online = served(PROJECT, location)
     lookups: dict[str, Lookup] = {
         "ours": lambda key: online.lookup([key], AS_OF)[0],
         "feast": feasts_own(store, configuration, definitions, folder),

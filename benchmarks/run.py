@@ -50,7 +50,7 @@ def run_benchmark(name: str, ratios: Path) -> int:
     return subprocess.run(
         [interpreter(BENCHMARKS[name]), "-m", f"benchmarks.{name}", "--ratios", ratios],
         cwd=ROOT,
-        env={**variables, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        env={**variables, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PYTHONUNBUFFERED": "1"},
         check=False,
     ).returncode
 

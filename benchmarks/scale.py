@@ -20,9 +20,10 @@ import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.config.loading import CONFIGURATION_FILE, load_configuration
-from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.config.locations import local_locations
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.variables import STEP_VARIABLES
+from tests.projects import save_locations
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = {"simulate": "platform", "ingest": "validation", "features": "modelling"}
@@ -39,7 +40,7 @@ class Figures:
 
 
 def write_project(folder: Path) -> None:
-    """The reference project, its source replaced by the one in the folder, as `load_project` would give it."""
+    """The reference project, its source replaced by the one in the folder."""
     project = folder / "project"
     project.mkdir()
     configuration = yaml.safe_load((ROOT / CONFIGURATION_FILE).read_text("utf-8"))
@@ -48,7 +49,7 @@ def write_project(folder: Path) -> None:
     loaded = load_configuration(project)
     for name in (loaded.features.repository, loaded.validation.expectations):
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    save_stores(local_stores(folder / "state", loaded.name), project)
+    save_locations(local_locations(folder / "state", loaded.name), project)
 
 
 def run_part(part: str, folder: Path, *arguments: int) -> Figures:
@@ -58,7 +59,7 @@ def run_part(part: str, folder: Path, *arguments: int) -> Figures:
         [interpreter(ENVIRONMENTS[part]), "-m", "benchmarks.scale_step", part, folder, *map(str, arguments)],
         cwd=ROOT,
         # What does not fit in memory is spilled beside the data.
-        env={**kept, **STEP_VARIABLES, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        env={**kept, **STEP_VARIABLES, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

@@ -24,9 +24,12 @@ def simulate(folder: Path, customers: str, days: str) -> Callable[[], dict[str, 
 def ingest(folder: Path) -> Callable[[], dict[str, Any]]:
     """The source in Parquet files. For the validation environment."""
     from kfp_lifecycle.components.data.ingest_data.ingestion import ingest as run
+    from tests.projects import read_project
+
+    project = read_project(folder / "project")
 
     def work() -> dict[str, Any]:
-        manifest = run(folder / "project", folder / "tables")
+        manifest = run(project.settings, project.locations, project.expectations, folder / "tables")
         return {"rows": {name: table.rows for name, table in manifest.tables.items()}}
 
     return work
@@ -34,9 +37,10 @@ def ingest(folder: Path) -> Callable[[], dict[str, Any]]:
 
 def features(folder: Path) -> Callable[[], dict[str, Any]]:
     """The training set. For the modelling environment."""
-    from kfp_lifecycle.components.features.build_training_set.training_set import build
+    import kfp_lifecycle.components.features.build_training_set.training_set  # noqa: F401
+    from tests.feature_steps import build
 
-    return lambda: {"rows": build(folder / "project", folder / "tables", folder / "training_set")["rows"]}
+    return lambda: {"rows": build(folder / "project", folder / "tables", folder / "training_set").rows}
 
 
 PARTS: dict[str, Callable[..., Callable[[], dict[str, Any]]]] = {
