@@ -1,8 +1,10 @@
-# Everything sets itself up: Python 3.11 and make are enough.
+# Everything sets itself up: Python 3.11, 3.12 or 3.13 and make are enough.
 PROJECT ?= .
 CUSTOMERS ?= 10000
 
-PYTHON := $(shell command -v python3.11 || command -v python3)
+# The first that runs: a version manager's may lead nowhere.
+PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
+  "$$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && command -v "$$name" && break; done)
 # Relative: make cannot have a target whose path has a space in it.
 VENV := .venv
 STATE := .lifecycle
@@ -19,7 +21,7 @@ export KERAS_HOME ?= $(CURDIR)/$(STATE)/cache/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests run test test-fast lint bench compile lock down clean
+.PHONY: help setup setup-tests run test test-fast lint bench compile lock notices down clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -28,18 +30,17 @@ help: ## Show what can be made
 	@echo "  make run CUSTOMERS=1000000         a larger simulated business"
 
 $(VENV)/bin/uv: environments/bootstrap.txt
-	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "error: Python 3.11 is needed, as python3.11 or python3 on the PATH" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11, 3.12 or 3.13 is needed, on the PATH" >&2; exit 1; }
 	@mkdir -p "$(STATE)"
-	@"$(PYTHON)" -m venv "$(VENV)" || { echo "error: no virtual environment could be made; on Debian: apt-get install python3.11-venv" >&2; exit 1; }
+	@"$(PYTHON)" -m venv "$(VENV)" || { echo "error: no virtual environment could be made; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@"$(VENV)/bin/python" -m pip install --quiet --require-hashes -r environments/bootstrap.txt
 	@touch "$@"
 
 setup: $(VENV)/bin/uv ## Build the environments that the steps run in (only what is missing)
-	@"$(VENV)/bin/python" environments/build.py
+	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.environments.checkout
 
 setup-tests: $(VENV)/bin/uv
-	@"$(VENV)/bin/python" environments/build.py --command-line develop --testing
+	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.environments.checkout --command-line develop --testing
 
 run: setup ## Run the whole pipeline here, up to a live v2 endpoint and a report
 	@if [ "$(PROJECT)" = . ] && [ ! -e "$(STATE)/data/churn.duckdb" ]; then \
@@ -65,7 +66,10 @@ compile: setup ## Compile all pipelines for all targets, and all components
 	@"$(VENV)/bin/python" compile.py --target kubeflow --pipeline training --project "$(PROJECT)" --components
 
 lock: $(VENV)/bin/uv ## Renew the pinned dependencies of every environment
-	@PATH="$(VENV)/bin:$$PATH" "$(VENV)/bin/python" environments/lock.py
+	@PYTHONPATH=src PATH="$(VENV)/bin:$$PATH" "$(VENV)/bin/python" -m kfp_lifecycle.environments.lock
+
+notices: setup ## List the packages of every environment, with their licences
+	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.environments.notices
 
 down: ## Stop all servers
 	@if [ -x "$(VENV)/bin/lifecycle" ]; then "$(VENV)/bin/lifecycle" down; fi

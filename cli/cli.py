@@ -8,17 +8,31 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kfp_lifecycle.cli.compilation import compile_pipelines
-from kfp_lifecycle.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, AsJson, Project, err, out, project_folder, refuse
+from kfp_lifecycle.cli.console import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    AsJson,
+    Project,
+    err,
+    out,
+    project_folder,
+    refuse,
+)
 from kfp_lifecycle.cli.data import data
+from kfp_lifecycle.cli.examples import example
 from kfp_lifecycle.cli.schema import schema
+from kfp_lifecycle.cli.setup import setup
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import configuration_schema
+from kfp_lifecycle.runtime.closure import PACKAGE
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +41,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Run a production model's life on this machine: ingest, validate, train, evaluate, deploy, monitor.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"kfp-lifecycle {version('kfp-lifecycle')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself; a command's own follow its name."""
+
+
+app.command()(example)
+app.command()(setup)
 app.command("compile")(compile_pipelines)
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")
@@ -346,6 +379,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(arguments)
     except SystemExit as ended:
         return int(ended.code or 0)
+    except ModuleNotFoundError as missing:
+        library = (missing.name or "").partition(".")[0]
+        if library == PACKAGE:
+            raise
+        err.print(
+            f"error: this needs {library}, which is not installed here: pip install 'kfp-lifecycle[local]'",
+            markup=False,
+            soft_wrap=True,
+        )
+        return EXIT_USAGE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0

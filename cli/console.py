@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from kfp_lifecycle.environments.locks import interpreter, is_built
+from kfp_lifecycle.environments.locks import SETUP, interpreter, is_built
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
 
@@ -63,7 +63,7 @@ def code_folder() -> Path:
 def run_module(environment: str, module: str, *arguments: str) -> str:
     """Run a module under an environment's interpreter, and give what it printed; where it fails, the command ends."""
     if not is_built(environment):
-        refuse(f"the environment `{environment}` is not built: make setup")
+        refuse(f"the environment `{environment}` is not built: run `{SETUP}`")
     done = subprocess.run(
         [str(interpreter(environment)), "-m", module, *arguments],
         env={**os.environ, "PYTHONPATH": str(code_folder())},

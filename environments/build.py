@@ -1,11 +1,12 @@
-"""Build the locked environments on this machine: in parallel, byte-compiled, cached by the hash of their lock.
+"""Builder of the locked environments that steps run in: `lifecycle setup`, and `make setup` in a checkout.
 
-Run by `make setup` with nothing but the standard library and uv, before anything else is installed.
+It needs uv and the standard library, and nothing else. What is built is byte-compiled, and kept by the digest of its
+lock.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import os
 import shutil
 import subprocess
@@ -17,42 +18,96 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parent
-sys.path.insert(0, str(CHECKOUT / "src"))
-
-from kfp_lifecycle.environments.locks import (  # noqa: E402
+from kfp_lifecycle.environments.locks import (
     CLUSTER_ENVIRONMENTS,
+    HERE,
     SERVER_ENVIRONMENTS,
     STAMP,
     STEP_ENVIRONMENTS,
+    STEP_PYTHON,
     environment_directory,
     is_built,
     lock_digest,
 )
+from kfp_lifecycle.runtime.state_folder import state_folder
 
-VENV = CHECKOUT / ".venv"
+KNOWN = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS
+PYTHON_MISSING = (
+    f"steps run on Python {STEP_PYTHON}, which is not on the PATH and could not be fetched: install it (on Debian: "
+    f"apt-get install python{STEP_PYTHON}; anywhere with a network: uv python install {STEP_PYTHON})"
+)
+
+# A name, and what makes it; the work returns False when there was nothing to do.
+Task = tuple[str, Callable[[], bool]]
 
 
 class BuildFailed(Exception):
-    """An environment could not be built; the message holds uv's own explanation."""
+    """An environment could not be built; the message says why."""
+
+
+def uv_program() -> str:
+    """The path of uv: that of this Python's installation, else that on the PATH.
+
+    Raises:
+        BuildFailed: there is none.
+    """
+    try:
+        return str(importlib.import_module("uv").find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        found = shutil.which("uv")
+    if found is None:
+        raise BuildFailed("environments are built by uv, which is not here: pip install 'kfp-lifecycle[local]'")
+    return found
+
+
+def uv_run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run uv with bytecode compilation on, caching in the state folder; its exit code is the caller's to judge."""
+    given = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    given.setdefault("UV_CACHE_DIR", str(state_folder() / "cache" / "uv"))
+    # uv counts a download that stands still as dead after this many seconds; slow mirrors need more than its 30.
+    given.setdefault("UV_HTTP_TIMEOUT", "180")
+    given |= {"UV_NO_PROGRESS": "1", "UV_NO_CONFIG": "1", "UV_PYTHON_DOWNLOADS": "never", **variables}
+    return subprocess.run([uv_program(), *arguments], env=given, capture_output=True, text=True, check=False)
 
 
 def uv(*arguments: str) -> None:
-    """Run uv with bytecode compilation on.
+    """Run uv.
 
     Raises:
-        BuildFailed: uv exited with an error.
+        BuildFailed: uv exited with an error, which the message holds.
     """
-    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    variables.setdefault("UV_CACHE_DIR", str(CHECKOUT / ".lifecycle" / "cache" / "uv"))
-    # uv counts a download that stands still as dead after this many seconds; slow mirrors need more than its 30.
-    variables.setdefault("UV_HTTP_TIMEOUT", "180")
-    variables.update(UV_NO_PROGRESS="1", UV_PYTHON_DOWNLOADS="never", UV_NO_CONFIG="1")
-    command = [str(VENV / "bin" / "uv"), *arguments]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=CHECKOUT, check=False)
+    done = uv_run(*arguments)
     if done.returncode:
-        raise BuildFailed(f"`uv {' '.join(arguments[:2])}` failed:\n{done.stderr.strip()}")
+        raise BuildFailed(
+            f"`uv {' '.join(arguments[:2])}` failed:\n{done.stderr.strip()}\n"
+            "Check the network and run the same command again: what is built is kept."
+        )
+
+
+def step_python() -> str:
+    """A Python of the version that steps run on: this one, one that is installed, or one that uv fetches.
+
+    Raises:
+        BuildFailed: there is none and none could be fetched.
+    """
+    if f"{sys.version_info.major}.{sys.version_info.minor}" == STEP_PYTHON:
+        return sys.executable
+    brought = state_folder() / "python"
+    name = f"python{STEP_PYTHON}"
+    search = ("python", "find", "--system", "--no-project", STEP_PYTHON)
+    found = uv_run(*search)
+    if found.returncode == 0:
+        return found.stdout.strip()
+    # uv stops at the first of that name, which may be a version manager's, and lead nowhere.
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        program = shutil.which(name, path=folder or os.curdir)
+        if program and subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0:
+            return program
+    fetched = uv_run("python", "install", STEP_PYTHON, UV_PYTHON_DOWNLOADS="manual", UV_PYTHON_INSTALL_DIR=str(brought))
+    programs = sorted(brought.glob(f"*/bin/{name}"))
+    if fetched.returncode or not programs:
+        raise BuildFailed(PYTHON_MISSING)
+    return str(programs[0])
 
 
 def install(python: Path, lock: str, *options: str) -> None:
@@ -66,29 +121,16 @@ def install(python: Path, lock: str, *options: str) -> None:
     uv(*command, "-r", str(HERE / f"{lock}.txt"), *options)
 
 
-def build_step_environment(name: str) -> bool:
+def build_step_environment(name: str, python: str) -> bool:
     """Build one environment that steps run in. Returns False when it was there already."""
     directory = environment_directory(name)
     if is_built(name):
         return False
     shutil.rmtree(directory, ignore_errors=True)
-    uv("venv", "--quiet", "--python", str(VENV / "bin" / "python"), str(directory))
+    uv("venv", "--quiet", "--no-project", "--python", python, str(directory))
     install(directory / "bin" / "python", name, "--compile-bytecode")
     install(directory / "bin" / "python", "kfp", "--compile-bytecode")
     # Written last: an interrupted build has no stamp and is built anew.
-    (directory / STAMP).write_text(lock_digest(name))
-    remove_superseded(name, keep=directory)
-    return True
-
-
-def build_folder(name: str) -> bool:
-    """Install a lock into a folder: the test runner, which any environment's interpreter can be given, and the data
-    sets of tests. Returns False when it was there already."""
-    directory = environment_directory(name)
-    if is_built(name):
-        return False
-    shutil.rmtree(directory, ignore_errors=True)
-    install(VENV / "bin" / "python", name, "--target", str(directory))
     (directory / STAMP).write_text(lock_digest(name))
     remove_superseded(name, keep=directory)
     return True
@@ -101,29 +143,23 @@ def remove_superseded(name: str, keep: Path) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def build_command_line(lock: str) -> bool:
-    """Install `platform` (or `develop`, which holds it) and this package into `.venv`."""
-    stamp = VENV / STAMP
-    wanted = f"{lock} {lock_digest(lock)}"
-    installed = stamp.read_text() if stamp.exists() else ""
-    # develop contains platform, so a machine that tests is also ready to run.
-    covered = {wanted, f"develop {lock_digest('develop')}"} if lock == "platform" else {wanted}
-    if installed in covered:
-        return False
-    python = VENV / "bin" / "python"
-    install(python, lock, "--compile-bytecode")
-    uv("pip", "install", "--quiet", "--python", str(python), "--no-deps", "--no-build-isolation", "-e", str(CHECKOUT))
-    stamp.write_text(wanted)
-    return True
+def step_tasks(names: Iterable[str]) -> list[Task]:
+    """What builds the environments of steps; empty where all stand.
+
+    Raises:
+        BuildFailed: there is no Python for them.
+    """
+    missing = [name for name in names if not is_built(name)]
+    python = step_python() if missing else ""
+    return [(name, partial(build_step_environment, name, python)) for name in missing]
 
 
-def build(names: Iterable[str], command_line: str, testing: bool) -> None:
-    """Build all that is asked for, two at a time, with a line for each as it is done."""
-    tasks: list[tuple[str, Callable[[], bool]]] = [(command_line, partial(build_command_line, command_line))]
-    tasks += [(name, partial(build_step_environment, name)) for name in names]
-    if testing:
-        tasks.append(("testing", partial(build_folder, "testing")))
-        tasks.append(("datasets", partial(build_folder, "datasets")))
+def work_off(tasks: Sequence[Task], say: Callable[[str], None]) -> None:
+    """Do tasks two at a time, with a line for each as it is done.
+
+    Raises:
+        BuildFailed: one of them could not be done.
+    """
     started = time.monotonic()
     lock = threading.Lock()
     finished = 0
@@ -134,35 +170,11 @@ def build(names: Iterable[str], command_line: str, testing: bool) -> None:
         built = work()
         with lock:
             finished += 1
-            what = f"built in {time.monotonic() - since:.0f} s" if built else "ready"
-            if built or sys.stdout.isatty():
-                print(f"  environment {finished}/{len(tasks)}  {name:<11} {what}", flush=True)
+            if built:
+                say(f"  environment {finished}/{len(tasks)}  {name:<11} built in {time.monotonic() - since:.0f} s")
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         for future in [pool.submit(run, name, work) for name, work in tasks]:
             future.result()
     if time.monotonic() - started > 2:
-        print(f"  environments ready after {time.monotonic() - started:.0f} s", flush=True)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: names of environments; by default all that a run here needs, with `--testing` all there are."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--command-line", choices=("platform", "develop"), default="platform")
-    parser.add_argument("--testing", action="store_true", help="add the test runner and the data sets of tests")
-    options = parser.parse_args(arguments)
-    known = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS
-    unknown = sorted(set(options.names) - set(known))
-    if unknown:
-        parser.error(f"unknown environment {', '.join(unknown)}; there are {', '.join(known)}")
-    try:
-        build(options.names or (known if options.testing else STEP_ENVIRONMENTS), options.command_line, options.testing)
-    except BuildFailed as failure:
-        print(f"error: {failure}\nCheck the network and run the same command again: what is built is kept.")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        say(f"  environments ready after {time.monotonic() - started:.0f} s")

@@ -1,6 +1,6 @@
 """Renew the lock files (`make lock`): each dependency group becomes `<group>.txt`, pinned, hashed, naming no index.
 
-With names, only those: `python environments/lock.py validation`.
+With names, only those: `python -m kfp_lifecycle.environments.lock validation`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+from kfp_lifecycle.environments.locks import STEP_PYTHON
+
 HERE = Path(__file__).parent
 UV = Path(sys.executable).parent / "uv"
-PYTHON_VERSION = "3.11"
 
 SPECIFICATION = tomllib.loads((HERE / "pyproject.toml").read_text())
 GROUPS = tuple(SPECIFICATION["dependency-groups"])
@@ -25,7 +26,7 @@ def lock(group: str) -> None:
     Raises:
         subprocess.CalledProcessError: the requirements contradict each other; uv's explanation is on stderr.
     """
-    command = [str(UV), "pip", "compile", "--quiet", "--python-version", PYTHON_VERSION, "--generate-hashes"]
+    command = [str(UV), "pip", "compile", "--quiet", "--python-version", STEP_PYTHON, "--generate-hashes"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate"]
     if group in ("kfp", "datasets"):
         command.append("--no-deps")

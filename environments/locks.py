@@ -11,6 +11,9 @@ from kfp_lifecycle.runtime.state_folder import state_folder
 
 HERE = Path(__file__).resolve().parent
 
+# The Python of every environment of steps: TFDV has wheels for no later one.
+STEP_PYTHON = "3.11"
+
 # Those that steps run in beside `platform`, which is the command line's own `.venv`. The slowest to build first.
 STEP_ENVIRONMENTS = ("validation", "modelling", "serving")
 # Those whose steps run on clusters alone: built here for tests only.
@@ -20,6 +23,9 @@ SERVER_ENVIRONMENTS = ("warehouses",)
 
 # Written into an environment's folder when it is complete.
 STAMP = ".lock-digest"
+
+# What builds the environments of steps here.
+SETUP = "make setup" if (HERE.parent / "Makefile").is_file() else "lifecycle setup"
 
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]*\])?==[^\s;\\]+(?:\s*;\s*[^\\]+)?)", re.MULTILINE)
 

@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import kfp.local
+from google.protobuf import json_format
 from kfp import components
 from kfp.dsl import Artifact
 from kfp.local import cache, status, subprocess_task_handler
 from kfp.local import config as kfp_config
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from kfp_lifecycle.compilation.code import EXECUTOR
 from kfp_lifecycle.compilation.target import LOCAL_IMAGE
-from kfp_lifecycle.environments.locks import environment_directory, interpreter, is_built, lock_digest
+from kfp_lifecycle.environments.locks import SETUP, environment_directory, interpreter, is_built, lock_digest
 from kfp_lifecycle.local.step_process import run_step
 from kfp_lifecycle.runtime.code_version import CODE_VARIABLE
 
@@ -75,6 +77,20 @@ class Session:
 
 class EnvironmentMissing(Exception):
     """A step's environment is not built, or not as its lock says."""
+
+
+def require_environments(specification: PipelineSpec) -> None:
+    """See that the environments of all steps are here, before the first of them runs.
+
+    Raises:
+        EnvironmentMissing: some are not built.
+    """
+    executors = json_format.MessageToDict(specification.deployment_spec)["executors"]
+    images = (executor.get("container", {}).get("image", "") for executor in executors.values())
+    wanted = {image["environment"] for image in map(LOCAL_IMAGE.match, images) if image}
+    missing = sorted(name for name in wanted if not is_built(name))
+    if missing:
+        raise EnvironmentMissing(f"steps run in environments that are not built ({', '.join(missing)}): run `{SETUP}`")
 
 
 class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # type: ignore[misc]
@@ -133,7 +149,7 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
         # Tests run in an environment that holds the platform's and more, in the same place.
         if digest != lock_digest(environment) or not is_built(environment):
             place = environment_directory(environment)
-            raise EnvironmentMissing(f"environment {environment} ({digest}) is not at {place}: run `make setup`")
+            raise EnvironmentMissing(f"environment {environment} ({digest}) is not at {place}: run `{SETUP}`")
         return interpreter(environment)
 
     def _command(self, executor_input: dict[str, Any], scratch: Path) -> list[str]:

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from kfp import components as kfp_components
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress, steps_in_order
-from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
+from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, require_environments, run_pipeline
 from kfp_lifecycle.local.reporting import write_report
 from kfp_lifecycle.local.state import RUNS, STATE, exclusive, write_json
 from kfp_lifecycle.local.variables import STEP_VARIABLES
@@ -53,6 +54,8 @@ class RunRecord:
     project: str
     project_folder: str
     overrides: list[str]
+    model: str = ""
+    """The model that the project is about."""
     state: RunState = RunState.running
     failed_step: str | None = None
     reason: str | None = None
@@ -157,7 +160,7 @@ def execute(
     Raises:
         ConfigurationError: the project or an override cannot be used; nothing was run.
         ContractViolation: the address of the endpoint is taken; nothing was run.
-        EnvironmentMissing: `make setup` has not built what a step needs.
+        EnvironmentMissing: the environment of a step is not built; nothing was run.
     """
     run_id = f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
     with exclusive(f"run {run_id}", waiting):
@@ -167,6 +170,8 @@ def execute(
             configuration = compile_pipeline(
                 pipeline, "local", project, compiled, overrides=overrides, state=STATE
             ).configuration
+            specification = kfp_components.load_component_from_file(str(compiled)).pipeline_spec
+            require_environments(specification)
             if pipeline == "training":
                 # Known now, and not when a model has been trained that cannot be served.
                 check_address(STATE / "serving", configuration.deployment.model, configuration.deployment.http_port)
@@ -179,21 +184,22 @@ def execute(
             project=configuration.name,
             project_folder=str(project),
             overrides=list(overrides),
+            model=configuration.deployment.model,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         record.save()
-        return _run(record, configuration, compiled, use_cache, watch)
+        return _run(record, configuration, compiled, specification, use_cache, watch)
 
 
 def _run(
     record: RunRecord,
     configuration: Configuration,
     compiled: Path,
+    specification: PipelineSpec,
     use_cache: bool,
     watch: Callable[[RunRecord, RunProgress], None],
 ) -> RunRecord:
     folder = record.folder
-    specification = kfp_components.load_component_from_file(str(compiled)).pipeline_spec
     steps = steps_in_order(specification)
     append_event(folder / EVENTS_FILE, {"steps": steps})
     progress = read_progress(folder / EVENTS_FILE)
