@@ -20,10 +20,12 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.invented_project import write_project
+from benchmarks.invented_project import read_project, write_project
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from kfp_lifecycle.artifacts.evaluation import Evaluation
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
+from kfp_lifecycle.components.training.train_model.describing import prepare
 from kfp_lifecycle.components.training.train_model.training import train_model
 from kfp_lifecycle.runtime.side_process import side_process
 
@@ -37,10 +39,11 @@ EVALUATION = """
 import json, resource, sys, time
 from pathlib import Path
 began = time.perf_counter()
+from benchmarks.invented_project import read_project
 from kfp_lifecycle.components.evaluation.evaluate_model.evaluation import evaluate
 imported = time.perf_counter()
 folder = Path(sys.argv[1])
-evaluate(folder, folder / "set", folder / "model", folder / "evaluation")
+evaluate(*read_project(folder), folder / "set", folder / "model", folder / "evaluation")
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps([imported - began, time.perf_counter() - imported, time.process_time(), peak]))
 """
@@ -85,11 +88,12 @@ def write_inputs(folder: Path, rows: int, replicates: int) -> None:
         "snapshots": DATES,
     }
     TrainingSetDescription.model_validate(description).write(folder / "set")
+    (folder / "set" / "feature_repo").mkdir()
     actionable = ["number_0", "number_7", "category_0"]
     write_project(folder, "key", {"bootstrap_replicates": replicates, "actionable": actionable})
     Parameters(parameters={}).write(folder / "parameters.json")
-    with side_process() as beside:
-        train_model(folder, folder / "set", folder / "parameters.json", folder / "model", beside)
+    with side_process(prepare) as beside:
+        train_model(*read_project(folder), folder / "set", folder / "parameters.json", folder / "model", beside)
 
 
 def looped_seconds(folder: Path) -> float:
@@ -116,7 +120,7 @@ def main() -> None:
         told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
         imports, seconds, processor, peak = json.loads(told)
         looped = arguments.replicates * looped_seconds(folder)
-        measured = len(json.loads((folder / "evaluation" / "evaluation.json").read_text("utf-8"))["metrics"])
+        measured = len(Evaluation.read(folder / "evaluation").metrics)
     print(
         f"{arguments.rows:,} rows, {arguments.replicates:,} replicates, {measured} metrics: {seconds:.0f} s "
         f"({processor:.0f} s of processor time with imports, which took {imports:.0f} s), peak {peak:,.0f} MB; "

@@ -1,4 +1,4 @@
-"""A project artifact for rows that a benchmark invents: label `event`, records in a file beside it."""
+"""A project for rows that a benchmark invents: label `event`, records in a file beside it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.stores import save_stores
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.locations import Locations, local_locations
 
 # A search space for histogram gradient boosting.
 SPACE = {
@@ -21,11 +22,11 @@ SPACE = {
 
 def write_project(
     folder: Path, key: str, evaluation: dict[str, Any] | None = None, tuning: dict[str, Any] | None = None
-) -> str:
-    """Write `pipeline.yaml` and `stores.yaml`, and say where MLflow's records go.
+) -> None:
+    """Write `pipeline.yaml`.
 
     Args:
-        folder: The project artifact.
+        folder: The project's folder.
         key: Column of the entity key.
         evaluation: How thoroughly candidates are examined.
         tuning: How settings are searched for.
@@ -43,15 +44,8 @@ def write_project(
         "tuning": tuning or {},
     }
     (folder / "pipeline.yaml").write_text(yaml.safe_dump(configuration), "utf-8")
-    tracking_uri = f"sqlite:///{folder / 'mlflow.db'}"
-    save_stores(
-        Locations(
-            tracking_uri=tracking_uri,
-            dataset_remote="none",
-            online_store="none",
-            prediction_log="none",
-            serving="local:none",
-        ),
-        folder,
-    )
-    return tracking_uri
+
+
+def read_project(folder: Path) -> tuple[Configuration, Locations]:
+    """The project's settings, and locations in its folder: MLflow's records are in `mlflow.db`."""
+    return load_configuration(folder), local_locations(folder, "benchmark")

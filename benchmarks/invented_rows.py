@@ -39,6 +39,7 @@ def training_set(folder: Path, rows: int) -> TrainingSet:
         "snapshots": snapshots,
     }
     TrainingSetDescription.model_validate(description).write(folder)
+    (folder / "feature_repo").mkdir()
     return TrainingSet(folder)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
 from kfp_lifecycle.local.variables import STEP_VARIABLES
+from kfp_lifecycle.runtime.state_folder import state_folder
 
 
 @dataclass
@@ -45,13 +47,19 @@ def children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run_steps(compiled: Path, folder: Path) -> Stopwatch:
-    """Run the steps of a compiled pipeline as they run on this machine, none of them cached; `folder` keeps all."""
+def run_steps(compiled: Path, folder: Path, variables: Mapping[str, str] | None = None) -> Stopwatch:
+    """Run the steps of a compiled pipeline as they run on this machine, none of them cached.
+
+    Args:
+        compiled: The pipeline.
+        folder: Keeps all that the steps write.
+        variables: What they are told beside what every step here is told.
+    """
     stopwatch = Stopwatch()
     run_pipeline(
         compiled,
         {},
-        session=Session(stopwatch, folder, folder, STEP_VARIABLES),
+        session=Session(stopwatch, folder, folder, state_folder() / "code", {**STEP_VARIABLES, **(variables or {})}),
         artifacts=folder / "artifacts",
         cache_root=None,
         kfp_log=folder / "kfp.log",

@@ -16,13 +16,15 @@ import tempfile
 from pathlib import Path
 
 from kfp import compiler, dsl
-from kfp.dsl import Artifact, Dataset
+from kfp.dsl import Dataset
 
-from benchmarks.invented_project import SPACE, write_project
+from benchmarks.invented_project import SPACE, read_project, write_project
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
-from benchmarks.stopwatch import run_steps
+from benchmarks.stopwatch import Stopwatch, run_steps
+from kfp_lifecycle.compilation.target import Target, compiling_for
 from kfp_lifecycle.components.training.train_model.component import train_model
 from kfp_lifecycle.components.training.tune_hyperparameters.component import tune_hyperparameters
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.environments.locks import interpreter
 
 ROWS = (29_600, 148_000)
@@ -38,16 +40,22 @@ def write_inputs(folder: Path, rows: int) -> Path:
     command = ["-m", "benchmarks.invented_rows", str(folder / "set"), str(rows)]
     subprocess.run([interpreter("modelling"), *command], check=True)
 
-    @dsl.pipeline(name="training-steps")
     def steps():
-        given = dsl.importer(artifact_uri=str(project), artifact_class=Artifact).output
         joined = dsl.importer(artifact_uri=str(folder / "set"), artifact_class=Dataset).output
-        tuned = tune_hyperparameters(project=given, training_set=joined)
-        train_model(project=given, training_set=joined, parameters=tuned.outputs["parameters"])
+        tuned = tune_hyperparameters(training_set=joined)
+        train_model(training_set=joined, parameters=tuned.outputs["parameters"])
 
     compiled = folder / "steps.yaml"
-    compiler.Compiler().compile(steps, str(compiled))
+    configuration, _ = read_project(project)
+    with compiling_for(Target("local", configuration=configuration)):
+        compiler.Compiler().compile(dsl.pipeline(name="training-steps")(steps), str(compiled))
     return compiled
+
+
+def measure(compiled: Path, folder: Path) -> Stopwatch:
+    """Run both steps, which are told the project's locations."""
+    _, locations = read_project(folder / "project")
+    return run_steps(compiled, folder, locations.as_variables(Locations.model_fields))
 
 
 def stages(folder: Path) -> dict[str, float]:
@@ -72,11 +80,11 @@ def main() -> int:
             folder = Path(place)
             compiled = write_inputs(folder, rows)
             # The first makes MLflow's records and reads the libraries from disk.
-            run_steps(compiled, folder)
-            measured = run_steps(compiled, folder)
+            measure(compiled, folder)
+            measured = measure(compiled, folder)
             taken = stages(folder)
             os.sched_setaffinity(0, {min(every_core)})
-            alone = run_steps(compiled, folder)
+            alone = measure(compiled, folder)
             os.sched_setaffinity(0, every_core)
         for step in STEPS:
             print(

@@ -13,12 +13,10 @@ from joblib import cpu_count
 
 from kfp_lifecycle.artifacts.model import CodeOrigin, DataOrigin, EnvironmentOrigin, Hardware, Origin
 from kfp_lifecycle.runtime.closure import module_closure
-from kfp_lifecycle.runtime.code_version import recorded_version
+from kfp_lifecycle.runtime.code_version import CODE_VARIABLE, recorded_version
 
 CODE = ("kfp_lifecycle.components.training.train_model.fitting",)
 ENVIRONMENT_VARIABLE = "LIFECYCLE_ENVIRONMENT"
-# The content digest of the step's code, by which it can be fetched.
-CODE_VARIABLE = "LIFECYCLE_CODE"
 RUN_VARIABLE = "LIFECYCLE_RUN_ID"
 
 
