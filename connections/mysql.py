@@ -32,6 +32,24 @@ def batches(url: str, statement: str, seconds: float) -> Iterator[pa.RecordBatch
     Raises:
         pymysql.Error, OSError: the server cannot be reached, refuses, or is lost.
     """
+    connection, cursor = _asked(url, statement, seconds)
+    try:
+        fields = list(cursor._result.fields)
+        if any(_is_float(field) for field in fields):
+            # A server-side cursor would read the rest of the rows before it asks again.
+            connection._force_close()
+            connection, cursor = _asked(url, _exact(statement, fields), seconds)
+        schema = pa.schema([_described(field) for field in fields])
+        yield pa.RecordBatch.from_pylist([], schema=schema)
+        while rows := cursor.fetchmany(ROWS):
+            columns = [_array(values, field) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
+            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+    finally:
+        connection._force_close()
+
+
+def _asked(url: str, statement: str, seconds: float) -> tuple[Any, Any]:
+    """A connection, and a cursor on the server's side that gives the rows of the statement."""
     import pymysql
     from pymysql.converters import encoders
     from pymysql.cursors import SSCursor
@@ -53,23 +71,31 @@ def batches(url: str, statement: str, seconds: float) -> Iterator[pa.RecordBatch
         **parameters,
     )
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SET SESSION time_zone = '+00:00'")
-            cursor.execute("SET SESSION TRANSACTION READ ONLY")
-            if "mariadb" in str(connection.get_server_info()).lower():
-                cursor.execute(f"SET SESSION max_statement_time = {seconds:f}")
-            else:
-                cursor.execute(f"SET SESSION max_execution_time = {max(1, int(seconds * 1000))}")
-            cursor.execute(statement)
-            fields = list(cursor._result.fields)
-            schema = pa.schema([_described(field) for field in fields])
-            yield pa.RecordBatch.from_pylist([], schema=schema)
-            while rows := cursor.fetchmany(ROWS):
-                columns = [_array(values, field) for values, field in zip(zip(*rows, strict=True), schema, strict=True)]
-                yield pa.RecordBatch.from_arrays(columns, schema=schema)
-    finally:
-        # A server-side cursor would read the rest of the rows before it closes; the connection need not live so long.
+        cursor = connection.cursor()
+        cursor.execute("SET SESSION time_zone = '+00:00'")
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+        if "mariadb" in str(connection.get_server_info()).lower():
+            cursor.execute(f"SET SESSION max_statement_time = {seconds:f}")
+        else:
+            cursor.execute(f"SET SESSION max_execution_time = {max(1, int(seconds * 1000))}")
+        cursor.execute(statement)
+    except BaseException:
         connection._force_close()
+        raise
+    return connection, cursor
+
+
+def _is_float(field: Any) -> bool:
+    from pymysql.constants import FIELD_TYPE
+
+    return bool(field.type_code == FIELD_TYPE.FLOAT)
+
+
+def _exact(statement: str, fields: list[Any]) -> str:
+    """The statement with each FLOAT as a DOUBLE: of a FLOAT the server writes six digits, which are not all it has."""
+    names = [(f"`{field.name.replace('`', '``')}`", field) for field in fields]
+    columns = ", ".join(f"{name} + 0E0 AS {name}" if _is_float(field) else name for name, field in names)
+    return f"SELECT {columns} FROM (\n{statement}\n) AS exact"
 
 
 def _array(values: tuple[Any, ...], field: pa.Field) -> pa.Array:

@@ -269,11 +269,13 @@ def shop_in_maria(maria: Server) -> Server:
         "INSERT INTO odd VALUES ('0000-00-00')",
         """CREATE TABLE orders (order_id BIGINT UNSIGNED PRIMARY KEY, ordered_at DATETIME(6), paid_at TIMESTAMP NULL,
             amount DECIMAL(10, 2), small TINYINT, gift BOOLEAN, ratio DOUBLE, day DATE, year YEAR, clock TIME(3),
-            note VARCHAR(100) CHARACTER SET utf8mb4, raw VARBINARY(10), mood ENUM('happy', 'sad'), flags BIT(9),
+            single FLOAT, note VARCHAR(100) CHARACTER SET utf8mb4,
+            raw VARBINARY(10), mood ENUM('happy', 'sad'), flags BIT(9),
             extra JSON, big DECIMAL(60, 2))""",
         "SET time_zone = '+02:00'",
         """INSERT INTO orders SELECT 18446744073709551615 - seq, '2025-01-01 10:00:00.123456', '2025-06-01 12:00:00',
-            1.25, -3, 1, 1e308, '9999-12-31', 2025, '-12:30:00.5', concat('Zoë 🎉 ', seq), X'00FF', 'sad', b'100000001',
+            1.25, -3, 1, 1e308, '9999-12-31', 2025, '-12:30:00.5', 16777213, concat('Zoë 🎉 ', seq),
+            X'00FF', 'sad', b'100000001',
             '{"a": 1}', 123.45 FROM seq_0_to_2999""",
     )
     return maria
@@ -298,6 +300,7 @@ def test_a_mariadb_table_arrives_with_its_types_and_values(
         "day": date(9999, 12, 31),
         "year": 2025,
         "clock": "-12:30:00.500",
+        "single": 16777213.0,
         "note": "Zoë 🎉 0",
         "raw": b"\x00\xff",
         "mood": "sad",

@@ -265,3 +265,27 @@ def test_two_runs_leave_the_last_two_states_and_no_drafts(tmp_path: Path) -> Non
     state = next((tmp_path / "state" / "datasets" / "shop" / "ingested" / "orders").rglob("state.json"))
     assert len(list(state.parent.glob("*.parquet"))) == 2
     assert len(list(state.parent.iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_a_watermark_by_a_clock_west_of_utc_loses_no_row(postgres: Server, password: str, tmp_path: Path) -> None:
+    from test_ingest_databases import PG, ask_postgres
+
+    ask_postgres(
+        postgres,
+        password,
+        "CREATE TABLE local_visits AS SELECT i AS order_id, timestamp '2025-10-25 00:00' + i * interval '1 hour' AS "
+        "ordered_at FROM generate_series(1, 400) i WHERE i <> 26",
+    )
+    visits = {**ORDERS, "time_zone": "America/New_York", "incremental": {"watermark": "ordered_at"}}
+    project = make_project(tmp_path / "shop", PG % postgres.port, {"local_visits": visits})
+    before = ingest(project, tmp_path / "tables").tables["local_visits"]
+    ask_postgres(
+        postgres,
+        password,
+        "INSERT INTO local_visits SELECT i, timestamp '2025-10-25 00:00' + i * interval '1 hour' "
+        "FROM generate_series(401, 407) i",
+    )
+    after = ingest(project, tmp_path / "tables").tables["local_visits"]
+    assert after.rows == before.rows + 7
+    assert changes(after.loads[-1]) == (7, 0, 0)

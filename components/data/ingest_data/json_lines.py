@@ -56,11 +56,15 @@ def select_json_lines(connection: duckdb.DuckDBPyConnection, files: Sequence[Pat
     """
     listed = f"[{', '.join(literal(str(file)) for file in files)}]"
     _check_objects(connection, files, table)
+    keys = connection.execute(
+        f"SELECT DISTINCT unnest(json_keys(json)) AS key FROM {OBJECTS.format(files=listed)} "
+        "ORDER BY lower(key), key DESC"
+    ).fetchall()
+    check_names_differ([key for (key,) in keys], f"table {table}: {files[0].name}")
     for macro in MACROS:
         connection.execute(macro)
     _check_numbers(connection, listed, table)
     detected = columns_of(connection, f"SELECT * FROM {DETECTED.format(files=listed)}")
-    check_names_differ(list(detected), f"table {table}: {files[0].name}")
     plain = [name for name, kind in detected.items() if not (kind.endswith("]") or kind.startswith(NESTED))]
     kinds = {name: "JSON" if name in plain else kind for name, kind in detected.items()}
     columns = "{" + ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in kinds.items()) + "}"
@@ -103,7 +107,7 @@ def _check_numbers(connection: duckdb.DuckDBPyConnection, listed: str, table: st
         f"AS name, unnest(regexp_extract_all(json, {literal(LONG_NUMBER)}, 2)) AS value FROM "
         f"(SELECT row_number() OVER () AS number, CAST(json AS VARCHAR) AS json FROM {OBJECTS.format(files=listed)}) "
         f"WHERE regexp_matches(json, {literal(long)})) WHERE NOT stays_itself(value) "
-        "AND TRY_CAST(value AS BIGINT) IS NULL LIMIT 1"
+        "AND (contains(value, '.') OR TRY_CAST(value AS BIGINT) IS NULL) LIMIT 1"
     ).fetchall()
     for number, name, value in found:
         raise ContractViolation(
