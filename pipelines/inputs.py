@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from kfp import dsl
+from kfp.dsl import importer_component, importer_node, placeholders, structures
+from kfp.dsl.types import type_utils
 
 from kfp_lifecycle.compilation.target import current_target
 
@@ -23,6 +25,20 @@ def imported(*definitions: str) -> list[dsl.PipelineArtifactChannel]:
 
 
 def _import(name: str, uri: str) -> dsl.PipelineArtifactChannel:
-    task = dsl.importer(artifact_uri=uri, artifact_class=dsl.Artifact, reimport=False)
-    task.set_display_name(name)
-    return task.output
+    # As `dsl.importer`, whose tasks are all called importer: with a display name beside that, Kubeflow Pipelines 2.17
+    # files the task under the one and looks for it under the other.
+    artifact = type_utils.create_bundled_artifact_type(dsl.Artifact.schema_title, dsl.Artifact.schema_version)
+    importer = structures.ImporterSpec(
+        artifact_uri=placeholders.InputValuePlaceholder(importer_node.URI_KEY)._to_string(),
+        schema_title=artifact,
+        schema_version=dsl.Artifact.schema_version,
+        reimport=False,
+        metadata=None,
+    )
+    specification = structures.ComponentSpec(
+        name=name,
+        implementation=structures.Implementation(importer=importer),
+        inputs={importer_node.URI_KEY: structures.InputSpec(type="String")},
+        outputs={importer_node.OUTPUT_KEY: structures.OutputSpec(type=artifact)},
+    )
+    return importer_component.ImporterComponent(specification)(uri=uri).output

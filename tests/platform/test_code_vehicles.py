@@ -89,6 +89,26 @@ def test_what_is_uploaded_is_what_the_pipeline_imports(tmp_path: Path) -> None:
         assert (tmp_path / "upload" / uri.removeprefix(f"{compiled.upload_root}/")).exists()
 
 
+def test_an_importer_is_shown_by_the_name_that_its_readers_know(artifact: Path) -> None:
+    # Kubeflow Pipelines 2.17 files an importer under its display name, and looks for it under its task's.
+    pipeline = next(iter(yaml.safe_load_all(artifact.read_text())))
+    tasks = {
+        name: task
+        for part in pipeline["components"].values()
+        for name, task in part.get("dag", {}).get("tasks", {}).items()
+    }
+    labels = {
+        name: pipeline["components"][task["componentRef"]["name"]].get("executorLabel") for name, task in tasks.items()
+    }
+    executors = pipeline["deploymentSpec"]["executors"]
+    importers = {name for name, label in labels.items() if label and "importer" in executors[label]}
+    assert importers == {
+        *(f"code-{environment}" for environment in ("modelling", "platform", "serving", "validation")),
+        *("expectations", "feature-repo", "label-query"),
+    }
+    assert all(tasks[name]["taskInfo"]["name"] == name for name in importers)
+
+
 def test_with_images_nothing_but_definitions_is_imported(tmp_path: Path) -> None:
     compiled = compile_pipeline("training", "vertex", ROOT, tmp_path / "x.yaml", image_registry="r.example")
     assert [upload.name for upload in compiled.uploads] == ["feature_repo", "label_query", "expectations"]
