@@ -1,4 +1,4 @@
-"""A project's feature definitions: read from its Feast repository, checked once, used in training and in serving."""
+"""Feature definitions of a Feast repository: read, checked once, used in training and in serving."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Literal
+from typing import Any
 
 from feast import Entity, FeatureService, FeatureView, FileSource
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
+from kfp_lifecycle.artifacts.feature import Type
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -40,7 +41,6 @@ DUCKDB_TYPES: dict[FeastType, str] = {
     UnixTimestamp: "TIMESTAMPTZ",
 }
 
-Type = Literal["numeric", "categorical"]
 MODEL_TYPES: dict[FeastType, Type] = {
     Int32: "numeric",
     Int64: "numeric",
@@ -52,7 +52,7 @@ MODEL_TYPES: dict[FeastType, Type] = {
 
 
 @dataclass(frozen=True)
-class Feature:
+class ViewFeature:
     """One feature: where it is defined and what a model takes it for."""
 
     view: str
@@ -76,10 +76,10 @@ class Definitions:
     on_demand_inputs: Mapping[str, tuple[str, ...]]
     """Names of what each on-demand function gets: stored features, and `request_time` where it asks for it."""
     service: FeatureService
-    features: tuple[Feature, ...]
+    features: tuple[ViewFeature, ...]
     """The features of the service: what a model is trained on and served with, in this order."""
-    sensitive: tuple[Feature, ...]
-    weight: Feature | None
+    sensitive: tuple[ViewFeature, ...]
+    weight: ViewFeature | None
     """What a training row counts."""
     freshness: timedelta
     """A stored value older than this is missing."""
@@ -87,7 +87,7 @@ class Definitions:
     """Digest of the definitions: two repositories of one version compute the same features."""
 
     @property
-    def joined(self) -> list[Feature]:
+    def joined(self) -> list[ViewFeature]:
         """Every feature that a training set holds: the model's inputs first, each once."""
         return list(dict.fromkeys((*self.features, *self.sensitive, *([self.weight] if self.weight else []))))
 
@@ -95,7 +95,7 @@ class Definitions:
         """Where a view's SQL is."""
         return self.folder / f"{view}.sql"
 
-    def sources(self, features: Iterable[Feature]) -> list[str]:
+    def sources(self, features: Iterable[ViewFeature]) -> list[str]:
         """The stored values (`view:feature`) that these features are, or are computed from."""
         references: dict[str, None] = {}
         for feature in features:
@@ -106,12 +106,12 @@ class Definitions:
                     references |= {f"{name}:{field.name}": None for field in projection.features}
         return list(references)
 
-    def views_of(self, features: Iterable[Feature]) -> list[str]:
+    def views_of(self, features: Iterable[ViewFeature]) -> list[str]:
         """The views that hold what these features are, or are computed from."""
         return list(dict.fromkeys(reference.partition(":")[0] for reference in self.sources(features)))
 
     def on_demand_values(
-        self, features: Iterable[Feature], stored: Mapping[str, Sequence[Any]]
+        self, features: Iterable[ViewFeature], stored: Mapping[str, Sequence[Any]]
     ) -> dict[str, list[Any]]:
         """Compute the on-demand features among `features`, by the functions of `features.py` themselves.
 
@@ -334,7 +334,7 @@ def _split_reference(reference: str) -> tuple[str, str]:
     return view, name
 
 
-def _weight(reference: str | None, features: Sequence[Feature], views: Mapping[str, Any]) -> Feature | None:
+def _weight(reference: str | None, features: Sequence[ViewFeature], views: Mapping[str, Any]) -> ViewFeature | None:
     if reference is None:
         return None
     view, _, name = reference.partition(":")
@@ -349,7 +349,7 @@ def _weight(reference: str | None, features: Sequence[Feature], views: Mapping[s
     return weight
 
 
-def _feature(view: str, name: str, views: Mapping[str, Any], where: str) -> Feature:
+def _feature(view: str, name: str, views: Mapping[str, Any], where: str) -> ViewFeature:
     if view not in views:
         raise ContractViolation(f"{where} names the view {view}, which is not defined; there are {_listed(views)}.")
     types = {field.name: field.dtype for field in views[view].features}
@@ -360,7 +360,7 @@ def _feature(view: str, name: str, views: Mapping[str, Any], where: str) -> Feat
             f"{where} names {view}:{name} of type {types[name]}; a model takes {_listed(map(str, MODEL_TYPES))}. "
             "Turn it into a number in the view's SQL or in an on-demand view."
         )
-    return Feature(view, name, MODEL_TYPES[types[name]])
+    return ViewFeature(view, name, MODEL_TYPES[types[name]])
 
 
 def _check_names(definitions: Definitions, configuration: Configuration) -> None:

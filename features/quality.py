@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from kfp_lifecycle.artifacts.quality import FeatureQuality, FrequentValue, ViewQuality
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.data.tables import quoted
-from kfp_lifecycle.features.definitions import Definitions, Feature
+from kfp_lifecycle.features.definitions import Definitions, ViewFeature
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, tables_of
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -67,7 +67,7 @@ def newest_rows(
     return newest
 
 
-def described(feature: Feature, values: pa.ChunkedArray) -> FeatureQuality:
+def described(feature: ViewFeature, values: pa.ChunkedArray) -> FeatureQuality:
     """The share that is missing, and how the known values of a feature are spread."""
     known = values.drop_null()
     missing = values.null_count / len(values) if len(values) else None

@@ -1,5 +1,7 @@
-"""Settings that feature definitions need: what a model folder keeps of the configuration, so that its features can be
-computed and looked up again. Importable without Feast."""
+"""Settings of feature definitions: what a model folder keeps of the configuration to compute its features again.
+
+It imports no Feast.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plain client for v1 and v2 inference over HTTP, for those who try and compare servers."""
+"""Inference client for v1 and v2 over HTTP, for those who try and compare servers."""
 
 from __future__ import annotations
 

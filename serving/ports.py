@@ -1,4 +1,4 @@
-"""Ports of this machine's own address."""
+"""Free ports of this machine's own address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature values as of many moments, joined from files of view values.
+"""ASOF join: feature values as of many moments, from files of view values.
 
 What Feast's `get_historical_features` returns, by one ASOF join of DuckDB for each view; Feast ranks all pairs of rows
 instead, which takes five times as long. A test holds the join against Feast's own.
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER
 from kfp_lifecycle.data.tables import database, literal, quoted
-from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, Definitions, Feature
+from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, Definitions, ViewFeature
 from kfp_lifecycle.features.offline.point_in_time import moment_of
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -34,7 +34,7 @@ class FeatureHistory:
         self.definitions = definitions
         self._folder = folder
 
-    def features_of(self, entities: pa.Table, features: Sequence[Feature]) -> pa.Table:
+    def features_of(self, entities: pa.Table, features: Sequence[ViewFeature]) -> pa.Table:
         """Feature values as of each row's time.
 
         Args:
@@ -55,7 +55,7 @@ class FeatureHistory:
         values = {f.name: computed[f.name] if f in on_demand else found[f.name] for f in features}
         return pa.table({feature.name: _column(feature, values[feature.name]) for feature in features})
 
-    def inputs_of(self, entities: pa.Table, features: Sequence[Feature]) -> dict[str, list[Any]]:
+    def inputs_of(self, entities: pa.Table, features: Sequence[ViewFeature]) -> dict[str, list[Any]]:
         """What the functions of on-demand features get for some rows, as `Definitions.on_demand_values` takes it.
 
         Args:
@@ -64,7 +64,7 @@ class FeatureHistory:
         """
         return self._inputs(entities, self._checked(entities, self.definitions.sources(features)), features)
 
-    def _inputs(self, entities: pa.Table, found: pa.Table, on_demand: Sequence[Feature]) -> dict[str, list[Any]]:
+    def _inputs(self, entities: pa.Table, found: pa.Table, on_demand: Sequence[ViewFeature]) -> dict[str, list[Any]]:
         inputs = [reference.partition(":")[2] for reference in self.definitions.sources(on_demand)]
         stored = {name: _python_values(found[name]) for name in inputs}
         stored[REQUEST_TIME] = _python_values(entities[TIMESTAMP])
@@ -118,7 +118,7 @@ def _python_values(column: pa.ChunkedArray) -> list[Any]:
     return [None if time is None else time.replace(tzinfo=UTC) for time in times]
 
 
-def _column(feature: Feature, values: Any) -> pa.ChunkedArray:
+def _column(feature: ViewFeature, values: Any) -> pa.ChunkedArray:
     """Values as the model takes them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Tables as they were known at a moment, and feature values computed from nothing else."""
+"""Point-in-time views: tables as they were known at a moment, and feature values computed from nothing else."""
 
 from __future__ import annotations
 

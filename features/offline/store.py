@@ -1,4 +1,4 @@
-"""What computes the views for training sets and batch scores: DuckDB in the step itself, or a warehouse.
+"""Offline store: what computes the views for training sets and batch scores, DuckDB in the step or a warehouse.
 
 A warehouse is shown the validated tables and runs the same definitions, transpiled; only the views' values come back.
 What follows is one path for all: the same checks of the result, the same files, the same join.

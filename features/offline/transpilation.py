@@ -1,4 +1,4 @@
-"""A view's SQL in the dialect of a warehouse: it gives the same values there, or is refused."""
+"""SQL transpilation: a view in the dialect of a warehouse gives the same values there, or is refused."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The newest feature values, where a server finds them."""
+"""Online store: the newest feature values, where a server finds them."""

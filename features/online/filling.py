@@ -1,4 +1,4 @@
-"""From tables to the online store: the one way that a materialization and the skew gate share.
+"""Incremental write to the online store: the one way that a materialization and the skew check share.
 
 Only what changed is written. Of each view the store's inventory holds a digest of every entity's values: what has
 another digest is written, what has the same is left alone, and counts as known as of the new moment because the
@@ -27,7 +27,7 @@ from kfp_lifecycle.artifacts.quality import FeatureQuality, ViewQuality
 from kfp_lifecycle.artifacts.tables import parquet_file
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.data.tables import quoted
-from kfp_lifecycle.features.definitions import MODEL_TYPES, Definitions, Feature
+from kfp_lifecycle.features.definitions import MODEL_TYPES, Definitions, ViewFeature
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
 from kfp_lifecycle.features.online.store import Inventory, Materialization, OnlineStore
 from kfp_lifecycle.features.quality import described, newest_rows
@@ -215,14 +215,14 @@ def _doubt(cursor: duckdb.DuckDBPyConnection, store: OnlineStore, view: str, as_
 def _described(cursor: duckdb.DuckDBPyConnection, definitions: Definitions, view: str) -> list[FeatureQuality]:
     """What the features of a view that a model can be given are like, one column in memory at a time."""
     features = [
-        Feature(view, field.name, MODEL_TYPES[field.dtype])
+        ViewFeature(view, field.name, MODEL_TYPES[field.dtype])
         for field in definitions.views[view].features
         if field.dtype in MODEL_TYPES
     ]
     return [described(feature, _column(cursor, feature)) for feature in features]
 
 
-def _column(cursor: duckdb.DuckDBPyConnection, feature: Feature) -> pa.ChunkedArray:
+def _column(cursor: duckdb.DuckDBPyConnection, feature: ViewFeature) -> pa.ChunkedArray:
     values = cursor.sql(f"SELECT {quoted(feature.name)} FROM present").to_arrow_table()[0]
     return values.cast(pa.float64()) if feature.type == "numeric" else values
 

@@ -1,4 +1,4 @@
-"""What an online store's location says: which of Feast's stores it is, its settings, and how it fails."""
+"""Location of an online store: which of Feast's stores it is, its settings, and how it fails."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def located(location: str) -> Location:
         raise ContractViolation(
             f"The online store {name} must be a SQLite file, redis://HOST:PORT, "
             "postgresql://USER:${NAME}@HOST/DATABASE, bigtable://PROJECT/INSTANCE or feast://TYPE?SETTING=VALUE "
-            "(stores.online_store)."
+            "(online_store of the target)."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Reading the values of entities: from any store by Feast's own class, from SQLite by one question for all views.
+"""Online store readers: any store by Feast's own class, SQLite by one question for all views.
 
 `online_servers` has such readers for servers. The values are where and as Feast puts them (feast:
 docs/specs/online_store_format.md); only the way to them is shorter. A test holds each reader against Feast's own.

@@ -1,4 +1,4 @@
-"""Readers of online stores that are servers: one question for all views, where Feast's own classes ask one for each.
+"""Online store readers for servers: one question for all views, where Feast's own classes ask one for each.
 
 Each imports its store's client when it is made, so that a model server loads the one that it needs.
 """

@@ -1,4 +1,4 @@
-"""The newest value of each stored feature, where a server finds it in well under a millisecond.
+"""Online store of one project: the newest value of each stored feature, found in well under a millisecond.
 
 Feast's online stores are used through their own interface (`OnlineStore`), without its registry: Feast refuses to serve
 a view whose registry entry says that it is being materialized, and keeps pickled functions there. The definitions
@@ -349,7 +349,7 @@ class OnlineStore:
             self.feast = get_online_store_from_config(self.configuration.online_store)
             raise ContractViolation(
                 f"The online store {self.location} cannot be used: {self._place.hide(str(error))}. "
-                "Check stores.online_store, and that the store is up."
+                "Check online_store of the target, and that the store is up."
             ) from error
 
     def _configuration(self, project: str) -> RepoConfig:
@@ -369,7 +369,7 @@ class OnlineStore:
             wrong = "; ".join(f"{'.'.join(map(str, part['loc']))}: {part['msg']}" for part in error.errors())
         except FeastError as error:
             wrong = str(error)
-        raise ContractViolation(f"Feast refuses the online store {self.location} (stores.online_store): {wrong}")
+        raise ContractViolation(f"Feast refuses the online store {self.location} (online_store of the target): {wrong}")
 
 
 def _journal_key(version: str) -> EntityKey:

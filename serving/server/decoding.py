@@ -1,4 +1,4 @@
-"""From a v1 or v2 request to rows of named values, or to the words that say what is wrong with it."""
+"""Decoding of v1 and v2 inference requests: rows of named values, or the words that say what is wrong with one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Prometheus learns of the online store: how fresh it is, how often values are missing, how they are spread."""
+"""Prometheus metrics of the online store: how fresh it is, how often values are missing, how they are spread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's features for an entity that is known by its key alone."""
+"""Online feature lookup: a model's features for an entity that is known by its key alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model as KServe calls it: decode, complete from the online store, score, answer, log."""
+"""KServe predictor: decode, complete from the online store, score, answer, log."""
 
 from __future__ import annotations
 

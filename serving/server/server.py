@@ -1,4 +1,4 @@
-"""The model server: `python -m kfp_lifecycle.serving.server.server --model_dir DIR --model_name NAME --version V …`.
+"""Model server: `python -m kfp_lifecycle.serving.server.server --model_dir DIR --model_name NAME --version V …`.
 
 KServe's own server with one model, v1 and v2 over REST and gRPC. Run from the `code/` folder of a registered model,
 whose modules fit that model whatever the library has become since.

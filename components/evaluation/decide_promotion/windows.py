@@ -11,12 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.training_set import PartName
 from kfp_lifecycle.artifacts.verdict import Window
 from kfp_lifecycle.modelling.dataset import Part, TrainingSet
 
 TIMESTAMP = "event_timestamp"
 # The parts that each list of snapshots in the training set's description is divided into.
-PARTS = {"train": ("train",), "validation": ("validation", "calibration"), "test": ("test",)}
+PARTS: dict[PartName, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("validation", "calibration"),
+    "test": ("test",),
+}
 
 
 @dataclass(frozen=True)

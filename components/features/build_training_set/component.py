@@ -1,4 +1,4 @@
-"""Component: what was known at each snapshot, beside what became of it."""
+"""Component: point-in-time training set of features and labels."""
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 

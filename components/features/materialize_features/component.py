@@ -1,4 +1,4 @@
-"""Component: the newest value of every feature, ready to be served."""
+"""Component: incremental materialization of features into the online store."""
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 

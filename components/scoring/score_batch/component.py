@@ -1,4 +1,4 @@
-"""The component `score_batch`."""
+"""Component: batch scoring with the champion."""
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 

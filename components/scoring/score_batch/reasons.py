@@ -1,4 +1,4 @@
-"""Why a row has its score: what the score would be if one feature were as usual."""
+"""Occlusion explanations of scores: what a score would be if one feature were as usual."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kfp_lifecycle.modelling.scoring import Scorer
 
 REASONS = 3
 # A smaller difference of the score is no reason worth naming.
-SMALLEST_DIFFERENCE = 0.001
+MIN_DIFFERENCE = 0.001
 
 
 def usual_values(reference: pd.DataFrame, features: Sequence[Feature]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def top_reasons(
         reason = reasons[f"reason_{rank + 1}"]
         for row, position in enumerate(order[:, rank].tolist()):
             difference = float(differences[row, position])
-            if abs(difference) >= SMALLEST_DIFFERENCE:
+            if abs(difference) >= MIN_DIFFERENCE:
                 name = features[position].name
                 reason[row] = (
                     f"{name} is {_shown(columns[position][row])} (usually {_shown(usual[name])}): "
