@@ -9,10 +9,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
-from kfp_lifecycle.compilation.packing import pack_project
 from kfp_lifecycle.components.features.build_training_set.training_set import build
 from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.config.stores import local_stores, save_stores
+from kfp_lifecycle.config.locations import local_locations
 from kfp_lifecycle.environments.locks import environment_directory
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from tests.modelling.trained import fit_model
@@ -36,11 +35,8 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
         pytest.skip(f"the purchases are in the validation environment, which is not built: {source}")
     folder = tmp_path_factory.mktemp("cdnow")
     overrides = ["snapshots.every_days=90", "snapshots.count=4", "split.validation_snapshots=1"]
-    configuration, files = pack_project(Path("examples/cdnow"), overrides)
-    for path, content in files.items():
-        (folder / "project" / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "project" / path).write_bytes(content)
-    save_stores(local_stores(folder / "state", configuration.name), folder / "project")
+    project = Path("examples/cdnow")
+    configuration = load_configuration(project, overrides)
     tables = folder / "tables"
     tables.mkdir()
     query = configuration.source.tables["purchases"].query
@@ -54,7 +50,9 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
         columns = {name: kind for name, kind, *_ in connection.execute("DESCRIBE purchases").fetchall()}
         rows, newest = connection.execute("SELECT count(*), max(purchased_at) FROM purchases").fetchall()[0]
     Manifest(as_of=newest, tables={"purchases": TableSummary(rows=rows, columns=columns)}).write(tables)
-    build(folder / "project", tables, folder / "training_set")
+    locations = local_locations(folder / "state", configuration.name)
+    definitions = project / configuration.features.repository, project / configuration.label.query
+    build(configuration, locations, *definitions, tables, folder / "training_set")
     return TrainingSet(folder / "training_set")
 
 
