@@ -21,7 +21,7 @@ export KERAS_HOME ?= $(CURDIR)/$(STATE)/cache/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests run test test-fast lint bench compile lock notices down clean
+.PHONY: help setup setup-tests run test test-fast lint bench compile images lock notices down clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ bench: setup-tests ## Measure the performance claims, as ratios in one run
 compile: setup ## Compile all pipelines for all targets, and all components
 	@for target in local kubeflow vertex; do "$(VENV)/bin/python" compile.py --target $$target --project "$(PROJECT)" || exit; done
 	@"$(VENV)/bin/python" compile.py --target kubeflow --pipeline training --project "$(PROJECT)" --components
+
+images: setup ## Build the environments' images, named as compiled pipelines ask: REGISTRY=registry.example/ml
+	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.compilation.images --registry "$(REGISTRY)" $(IMAGES)
 
 lock: $(VENV)/bin/uv ## Renew the pinned dependencies of every environment
 	@PYTHONPATH=src PATH="$(VENV)/bin:$$PATH" "$(VENV)/bin/python" -m kfp_lifecycle.environments.lock
