@@ -1,4 +1,4 @@
-"""Configuration of how a candidate is examined."""
+"""Configuration of the evaluation."""
 
 from __future__ import annotations
 

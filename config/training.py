@@ -1,4 +1,4 @@
-"""Configuration of the model."""
+"""Configuration of the model's training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configuration of the search for hyperparameters."""
+"""Configuration of the hyperparameter search."""
 
 from __future__ import annotations
 

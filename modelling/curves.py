@@ -1,4 +1,4 @@
-"""The two curves of a ranking: the training draws them of the validation part, the evaluation of the test part."""
+"""ROC and precision-recall curves: the training draws them of the validation part, the evaluation of the test part."""
 
 from __future__ import annotations
 

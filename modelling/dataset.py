@@ -1,4 +1,4 @@
-"""The training set as every later step reads it: features as the served model will see them, checked once."""
+"""Training set reader: features as the served model will see them, checked once."""
 
 from __future__ import annotations
 

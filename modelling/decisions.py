@@ -1,4 +1,4 @@
-"""What decisions are worth, and from which score on it pays to act."""
+"""Decision theory: what decisions are worth, and the threshold from which on it pays to act."""
 
 from __future__ import annotations
 

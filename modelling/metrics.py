@@ -1,4 +1,4 @@
-"""Statistics of scores under row weights: one call for many replicates of a bootstrap."""
+"""Weighted classification metrics: one call for many replicates of a bootstrap."""
 
 from __future__ import annotations
 

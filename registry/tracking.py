@@ -1,4 +1,4 @@
-"""The MLflow tracking server: reached quickly or named in the message, and never phoning home."""
+"""MLflow tracking client: the server is reached quickly or named in the message, and nothing phones home."""
 
 from __future__ import annotations
 

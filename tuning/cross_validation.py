@@ -1,4 +1,4 @@
-"""Judge parameters inside the training snapshots, in the order of time: what is trained on was known by then."""
+"""Time-ordered cross-validation inside the training snapshots: what is trained on was known by then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the searched parameters made the difference, whoever searched."""
+"""Hyperparameter importance (PED-ANOVA), whoever searched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial's pod on a cluster does: fetch the training set, judge one setting, print it as Katib reads it."""
+"""Katib trial: fetch the training set, judge one setting, print it as Katib reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial on a cluster is told, in its pod's environment variables."""
+"""Settings of a Katib trial, in its pod's environment variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uncertainty by resampling entities: every row of an entity is drawn with it, since its rows resemble each other."""
+"""Cluster bootstrap: every row of an entity is drawn with it, since its rows resemble each other."""
 
 from __future__ import annotations
 

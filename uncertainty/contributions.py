@@ -1,4 +1,4 @@
-"""Uncertainty without resampling: what each entity adds to the deviation of an estimate from its truth."""
+"""Standard errors by influence functions, and max-T correction, without resampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Candidate against champion, both on the same rows."""
+"""Champion-challenger comparison: superiority and non-inferiority, both models on the same rows."""
 
 from __future__ import annotations
 

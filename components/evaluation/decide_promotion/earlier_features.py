@@ -1,4 +1,4 @@
-"""Features as an earlier model knows them, for the rows of a later training set."""
+"""Features by the definitions of an earlier model, for the rows of a later training set."""
 
 from __future__ import annotations
 

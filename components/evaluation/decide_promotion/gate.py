@@ -1,4 +1,4 @@
-"""The gate: every rule of the project against what was measured."""
+"""Quality gate: every rule of the project against what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows that champion and candidate are compared on."""
+"""Comparison windows: the rows that champion and candidate are compared on."""
 
 from __future__ import annotations
 

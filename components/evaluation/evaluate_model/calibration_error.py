@@ -1,4 +1,4 @@
-"""How far predicted probabilities are from what happened."""
+"""Calibration error: how far predicted probabilities are from what happened."""
 
 from __future__ import annotations
 

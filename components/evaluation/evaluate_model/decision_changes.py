@@ -1,4 +1,4 @@
-"""The smallest realistic change of what a customer controls that changes the decision."""
+"""Counterfactual explanations: the smallest realistic change of what a customer controls that turns a decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The six dimensions of a candidate's quality, on snapshots it has never seen, each figure with its uncertainty."""
+"""Model evaluation in six dimensions, on snapshots the candidate has never seen, each figure with its uncertainty."""
 
 from __future__ import annotations
 

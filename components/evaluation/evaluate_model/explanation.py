@@ -1,4 +1,4 @@
-"""Why the model says what it says, by SHAP."""
+"""SHAP explanations: what scores rest on, and the reasons of single ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether decisions differ between groups of people, by Fairlearn, with intervals."""
+"""Group fairness of decisions, by Fairlearn, with intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long one prediction takes in the model itself; what the server around it adds, `validate_serving` measures."""
+"""Latency of one prediction in the model itself; what the server around it adds, `validate_serving` measures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good decisions and ranking are, beside models that are easy to have, and how the future differs from the past."""
+"""Discrimination and decision metrics, compared with baselines and with the training months."""
 
 from __future__ import annotations
 

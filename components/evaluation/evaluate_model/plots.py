@@ -1,4 +1,4 @@
-"""The evaluation in pictures, one file each: `<dimension>_<name>.svg`."""
+"""Plots of the evaluation, one file each: `<dimension>_<name>.svg`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models that are fitted anew on training rows tell: how the past was, and whether one feature knows too much."""
+"""Leakage check and past performance, by models that are fitted anew on training rows."""
 
 from __future__ import annotations
 

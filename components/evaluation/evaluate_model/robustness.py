@@ -1,4 +1,4 @@
-"""What happens to the ranking where the world is not as it was: outages, noise, new values, stale features."""
+"""Robustness of the ranking to outages, noise, new values and stale features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part of the customers the model serves worst, found among all of them and corrected for the looking."""
+"""Worst slice, max-T corrected: which part of the customers the model serves worst."""
 
 from __future__ import annotations
 

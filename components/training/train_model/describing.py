@@ -1,4 +1,4 @@
-"""What the process beside a training does. Importing it is quick: what it works with is imported there."""
+"""Work of the process beside a training. Importing it is quick: what it works with is imported there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long each stage of a training takes."""
+"""Timing of the stages of a training."""
 
 from __future__ import annotations
 

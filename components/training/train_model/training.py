@@ -1,4 +1,4 @@
-"""Train a model, write the `model` artifact and record both in MLflow."""
+"""Model training: write the `model` artifact and record it in MLflow."""
 
 from __future__ import annotations
 

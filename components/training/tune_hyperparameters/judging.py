@@ -1,4 +1,4 @@
-"""What a process of the search does: try one setting. It imports no more, since each process has to."""
+"""Objective of the search: judge one setting. It imports no more, since each process has to."""
 
 from __future__ import annotations
 

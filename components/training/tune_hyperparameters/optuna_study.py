@@ -1,4 +1,4 @@
-"""Between Optuna's study and ours."""
+"""Conversion of Optuna's trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a search is kept while it runs, so that one that was cut off goes on."""
+"""Storage of a search while it runs, so that one that was cut off goes on."""
 
 from __future__ import annotations
 

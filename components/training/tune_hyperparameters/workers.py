@@ -1,4 +1,4 @@
-"""Processes that try settings, one for each core; one that is killed is replaced, and its work done again."""
+"""Worker pool of the search: a process for each core; one that is killed is replaced, and its work done again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search as a Katib `Experiment`."""
+"""Katib `Experiment` of a hyperparameter search."""
 
 from __future__ import annotations
 
