@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.artifacts.serving import ServingTrial
 from kfp_lifecycle.artifacts.step_record import StepRecord
 from kfp_lifecycle.config.configuration import Configuration
@@ -153,15 +154,33 @@ def data(run: Run) -> Section | None:
     return Section("data", "Data", findings, figures, lineage)
 
 
+def drift(run: Run) -> Section | None:
+    """How far production is from the training data, and what follows."""
+    # On a cluster the report is given what a pipeline found under one name.
+    decided = [item for item in map(run.first, ("drift", "findings")) if item and (item.path / Drift.FILE).is_file()]
+    if not decided:
+        return None
+    findings = Drift.read(decided[0].path)
+    counts = findings.predictions
+    figures = [
+        KeyFigure("Predictions", number(counts.window), f"{counts.champion:,} by version {findings.version}"),
+        KeyFigure("Compared", number(counts.compared), "each entity once"),
+        KeyFigure("Features drifted", number(len(findings.drifted)), ", ".join(findings.drifted)),
+    ]
+    return Section("drift", "Drift", findings, figures)
+
+
 # In the order of the page.
-SECTIONS: tuple[Callable[[Run], Section | None], ...] = (gate, deployment, serving, quality, model, features, data)
+SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
+    gate, deployment, serving, drift, quality, model, features, data
+)  # fmt: skip
 # The anchors whose figures come first at the top.
 FIGURES_FIRST = ("deployment", "quality", "gate")
 # What a section speaks of, or what is a page of its own.
 SHOWN = {
-    "approved_model", "curve", "dataset", "deployment", "evaluation", "message", "metrics", "model", "parameters",
-    "promotion", "registered_model", "report", "servable_model", "store", "study", "tables", "training_set",
-    "validated", "verdict",
+    "approved_model", "curve", "dataset", "deployment", "drift", "evaluation", "message", "metrics", "model",
+    "parameters", "promotion", "registered_model", "report", "servable_model", "store", "study", "tables",
+    "training_set", "validated", "verdict",
 }  # fmt: skip
 
 
@@ -184,7 +203,7 @@ def others_of(run: Run) -> list[Section]:
             OtherFindings(name, [(key, value) for key, value in artifact.metadata.items() if key not in RECORD]),
         )
         for name, artifact in run.artifacts.items()
-        if name not in SHOWN and set(artifact.metadata) - RECORD
+        if name not in SHOWN and set(artifact.metadata) - RECORD and not (artifact.path / Drift.FILE).is_file()
     ]
 
 

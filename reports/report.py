@@ -116,7 +116,7 @@ def collect(
     gate, deployment = found.get("gate"), found.get("deployment")
     begun = [step.started_at for step in steps if step.started_at]
     ends = [step.started_at + timedelta(seconds=step.seconds or 0) for step in steps if step.started_at]
-    outcome, sentence = describe_outcome(failure, gate, deployment, others, "promotion" in artifacts)
+    outcome, sentence = describe_outcome(failure, gate, deployment, artifacts)
     return RunReport(
         title=settings.title,
         description=settings.description,
@@ -143,7 +143,7 @@ def _figures_first(section: Section) -> int:
 
 def _decided(sections: Sequence[Section]) -> int:
     """How many sections tell of the decision and what came of it."""
-    return sum(section.anchor in ("gate", "deployment", "serving") for section in sections)
+    return sum(section.anchor in ("gate", "deployment", "serving", "drift") for section in sections)
 
 
 def steps_of(artifacts: Mapping[str, ArtifactView]) -> list[StepView]:
@@ -170,15 +170,14 @@ def describe_outcome(
     failure: Failure | None,
     gate: GateFindings | None,
     deployment: DeploymentFindings | None,
-    others: Sequence[Section],
-    promoted: bool,
+    artifacts: Mapping[str, ArtifactView],
 ) -> tuple[Outcome, str]:
-    """The verdict on the run, in one sentence; `promoted` is whether the registry's alias was moved."""
+    """The verdict on the run, in one sentence."""
     if failure is not None:
         reason = failure.reason.strip().splitlines() or ["its log says why"]
         return Outcome.failed, f"Stopped at {words(failure.step)}: {reason[0].removesuffix(':')}"
     if gate is None:
-        sentences = [str(value) for other in others for name, value in other.findings.facts if name == "sentence"]
+        sentences = [str(item.metadata["sentence"]) for item in artifacts.values() if "sentence" in item.metadata]
         return Outcome.done, " ".join(sentences) or "Every step did its work."
     rules = len(gate.rules)
     if gate.verdict.decision != Outcome.approved:
@@ -200,7 +199,7 @@ def describe_outcome(
     if deployment is None:
         return Outcome.approved, f"The candidate meets all {rules} rules and was approved for release."
     served = deployment.deployment
-    return (Outcome.promoted if promoted else Outcome.approved), (
+    return (Outcome.promoted if "promotion" in artifacts else Outcome.approved), (
         f"The candidate meets all {rules} rules: {served.model} version {served.version} now answers all requests."
     )
 

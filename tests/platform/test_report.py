@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from kfp.dsl import HTML, Artifact
 
 from kfp_lifecycle.artifacts import tables
+from kfp_lifecycle.artifacts.drift import Compared, Drift, DriftRule, Finding
 from kfp_lifecycle.components.operations.write_report.component import write_report
 from kfp_lifecycle.config.loading import parse_configuration
 from kfp_lifecycle.config.settings import settings_of
@@ -186,6 +187,34 @@ def test_an_artifact_of_another_pipeline_is_shown_by_what_it_recorded(run: dict[
     drift = ArtifactView(run["tables"].path, {"drifted_features": 3, "retrain": True, "seconds": 2.0})
     text = page_of({"drift_findings": drift}).text
     assert "Drift findings drifted features 3 retrain True" in text
+
+
+@pytest.mark.parametrize("name", ["drift", "findings"])
+def test_drift_has_a_section_of_its_own_and_its_sentence_stands_at_the_top(tmp_path: Path, name: str) -> None:
+    measured: dict[str, Any] = {"test": "chi-square", "p_value": 1e-9, "corrected_p_value": 2e-9, "aspect": "values"}
+    found = Drift(
+        decision="retrain",
+        sentence="The score drifted, and 1 of 2 features drifted (50%).",
+        model="churn",
+        version="4",
+        start=datetime(2026, 5, 13, tzinfo=UTC),
+        end=datetime(2026, 5, 20, tzinfo=UTC),
+        predictions=Compared(window=300, champion=290, compared=280),
+        reference_rows=2000,
+        rule=DriftRule(significance=0.01, min_effect=0.1, max_drifted_share=0.3, min_window=100),
+        drifted_share=0.5,
+        drifted=["wärme"],
+        columns=[
+            Finding(column="site", drifted=False, distance=0.05, sentence="as ever", **measured),
+            Finding(column="wärme", drifted=True, distance=0.4, sentence="median 3 → 9", **measured),
+        ],
+    )
+    found.write(tmp_path)
+    run = {name: ArtifactView(tmp_path, found.metadata())}
+    assert report_of(run).sentence == found.sentence
+    text = " ".join(page_of(run).text.split())
+    assert "Predictions 300 290 by version 4 Compared 280" in text
+    assert text.index("wärme median 3 → 9 0.400 2e-09") < text.index("site as ever 0.050 2e-09")
 
 
 def test_lineage_names_what_has_to_be_the_same(run: dict[str, ArtifactView]) -> None:

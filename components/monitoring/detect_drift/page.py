@@ -40,7 +40,6 @@ def draw(drift: Drift, reference: pd.DataFrame, current: pd.DataFrame, inputs: S
                 KeyFigure("Training data", number(drift.reference_rows), "rows to compare with"),
                 KeyFigure("Features drifted", f"{len(drift.drifted)} of {len(inputs)}"),
             ],
-            columns=sorted(drift.columns, key=lambda column: (not column.drifted, -column.distance)),
             pictures=_evidently(drift.columns, reference, current, inputs, drift.rule) if drift.columns else "",
         )
     )
