@@ -19,6 +19,7 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from prometheus_client import REGISTRY, CollectorRegistry
 from redis import Redis
 
+from kfp_lifecycle.artifacts.quality import ViewQuality
 from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.online import reading as online_reading
 from kfp_lifecycle.features.online.location import located
@@ -355,7 +356,8 @@ def test_prometheus_learns_what_the_store_holds_and_forgets_what_it_no_longer_do
     store = OnlineStore(place, "library", definitions_of(project))
     loans = {"feature": "loans", "missing": 0.5, "mean": 3.0, "quantiles": [3.0, 3.0, 3.0, 3.0, 4.0]}
     genre = {"feature": "genre", "missing": 0.0, "distinct": 1, "most_frequent": [{"value": "crime", "share": 1.0}]}
-    quality = {"view": "loans_so_far", "newest_row": LAST_LOAN.isoformat(), "features": [loans, genre]}
+    described = {"view": "loans_so_far", "newest_row": LAST_LOAN.isoformat(), "features": [loans, genre]}
+    quality = ViewQuality.model_validate(described)
     materialized = store.materialized()
     assert materialized is not None
     store.note(replace(materialized, quality=[quality]))
@@ -373,7 +375,8 @@ def test_prometheus_learns_what_the_store_holds_and_forgets_what_it_no_longer_do
     assert metric("mean", view="loans_so_far", feature="loans") == 3
     assert metric("quantile", view="loans_so_far", feature="loans", quantile="1") == 4
     assert metric("category_ratio", view="loans_so_far", feature="genre", category="crime") == 1
-    store.note(replace(materialized, as_of=AS_OF + timedelta(days=1), quality=[{**quality, "features": [loans]}]))
+    without_genre = ViewQuality.model_validate({**described, "features": [loans]})
+    store.note(replace(materialized, as_of=AS_OF + timedelta(days=1), quality=[without_genre]))
     assert metric("category_ratio", view="loans_so_far", feature="genre", category="crime") is None
     assert metric("as_of_seconds") == (AS_OF + timedelta(days=1)).timestamp()
 
