@@ -1,4 +1,4 @@
-"""The report of a local run: made anew when it ends, since only then is every step's state known."""
+"""Run report of a local run: made anew when it ends, since only then is every step's state known."""
 
 from __future__ import annotations
 

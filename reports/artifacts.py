@@ -1,4 +1,4 @@
-"""Artifacts of a run as the report is given them: a place on this machine, and what the step recorded about itself."""
+"""Artifact views: each artifact as the report is given it, a place on this machine and what its step recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as a reader wants to see them. Each function is a filter of the report's templates."""
+"""Template filters: numbers, shares, durations, times and names as a reader wants to see them."""
 
 from __future__ import annotations
 

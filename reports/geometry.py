@@ -1,4 +1,4 @@
-"""Where things stand in the report's drawings, in percent of their width, so that they fit any screen."""
+"""Layout of the drawings: bars, intervals and time lines in percent of their width, so that they fit any screen."""
 
 from __future__ import annotations
 

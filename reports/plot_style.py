@@ -1,4 +1,4 @@
-"""One quiet style for all plots: drawn for 400 pixels of width, text kept as text."""
+"""Plot style (matplotlib), one for all plots: drawn for 400 pixels of width, text kept as text."""
 
 from __future__ import annotations
 

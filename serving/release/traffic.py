@@ -1,4 +1,4 @@
-"""What a release needs of the place it releases to, and nothing of how that is done there."""
+"""Traffic interface: what a release needs of the place it releases to, and nothing of how that is done there."""
 
 from __future__ import annotations
 

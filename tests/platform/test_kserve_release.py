@@ -178,7 +178,7 @@ def test_a_release_that_is_done_again_changes_nothing(place: Place) -> None:
     assert len(place.service.revisions) == 2
 
 
-def test_a_rollback_returns_to_the_version_before_and_twice_is_as_never(place: Place) -> None:
+def test_a_rollback_returns_to_the_version_before_and_a_second_one_undoes_it(place: Place) -> None:
     place.release("1")
     place.release("2")
     back = place.back()

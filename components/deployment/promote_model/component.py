@@ -1,4 +1,4 @@
-"""The component `promote_model`."""
+"""Component: promotion of a released model, the registry's alias `champion`."""
 
 from kfp.dsl import Artifact, Input, Output
 

@@ -1,4 +1,4 @@
-"""The component `register_model`."""
+"""Component: registration of an approved model in MLflow."""
 
 from kfp.dsl import Artifact, Input, Model, Output
 

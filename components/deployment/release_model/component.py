@@ -1,4 +1,4 @@
-"""The component `release_model`."""
+"""Component: progressive release (canary, blue-green, shadow) of a model."""
 
 from kfp.dsl import Artifact, Input, Model, Output
 

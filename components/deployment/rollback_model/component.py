@@ -1,4 +1,4 @@
-"""The component `rollback_model`."""
+"""Component: rollback of a model to the version that served before."""
 
 from kfp.dsl import Artifact, Output
 

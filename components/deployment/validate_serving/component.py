@@ -1,4 +1,4 @@
-"""The component `validate_serving`."""
+"""Component: infrastructure validation of a registered model, in the real server."""
 
 from kfp.dsl import Input, Model, Output
 

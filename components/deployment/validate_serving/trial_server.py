@@ -1,4 +1,4 @@
-"""A server on free ports of this machine for as long as a block runs."""
+"""Trial server: the registered model's own, on free ports of this machine, for as long as a block runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The component `check_serving_skew`."""
+"""Component: training-serving skew of features."""
 
 from kfp.dsl import Artifact, Input, Markdown, Output
 

@@ -1,4 +1,4 @@
-"""The component `collect_predictions`."""
+"""Component: collection of a window of the prediction log."""
 
 from kfp.dsl import Dataset, Output
 

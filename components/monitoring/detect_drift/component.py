@@ -1,4 +1,4 @@
-"""The component `detect_drift`."""
+"""Component: drift detection between production and the champion's training data."""
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 

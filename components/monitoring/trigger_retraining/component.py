@@ -1,4 +1,4 @@
-"""The component `trigger_retraining`."""
+"""Component: request for retraining after drift."""
 
 from kfp.dsl import Artifact, Input, Output
 

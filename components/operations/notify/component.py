@@ -1,4 +1,4 @@
-"""Component `notify`: says how the run ended, wherever the team reads."""
+"""Component: notification of how a run ended, as the exit handler of every pipeline."""
 
 from kfp.dsl import Markdown, Output, PipelineTaskFinalStatus
 

@@ -1,4 +1,4 @@
-"""Sending a message to a webhook. Its address is a secret, so neither it nor an error that may hold it is printed."""
+"""Webhook delivery with retries. Its address is a secret, so neither it nor an error that may hold it is printed."""
 
 from __future__ import annotations
 

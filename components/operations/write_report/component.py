@@ -1,4 +1,4 @@
-"""Component `write_report`: what the run did and decided, as one page."""
+"""Component: run report, what the run did and decided, as one page."""
 
 from kfp.dsl import HTML, Artifact, Input, Output
 

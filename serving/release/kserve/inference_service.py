@@ -1,4 +1,4 @@
-"""Release to KServe: an InferenceService whose canary share moves by `canaryTrafficPercent` (Knative mode)."""
+"""KServe traffic: an InferenceService whose canary share moves by `canaryTrafficPercent` (Knative mode)."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ class InferenceServiceTraffic:
 
 
 def return_traffic(namespace: str, model: str, **connection: Any) -> Return:
-    """Give all traffic to the version before this one; the two change places, so twice is as never.
+    """Give all traffic to the version before this one; the two change places, so a second rollback undoes the first.
 
     Args:
         namespace: Where the model is served.

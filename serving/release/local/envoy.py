@@ -1,4 +1,4 @@
-"""Envoy before the local servers: its configuration files, changed by rename, and what it counts.
+"""Envoy proxy before the local servers: its configuration files, changed by rename, and what it counts.
 
 The listeners never change; clusters and routes come from watched files. So the address stays while models come and go,
 and a change takes effect between two requests.

@@ -1,4 +1,4 @@
-"""Models released on this machine: what answers where, start and stop all of it, return to the version before."""
+"""Operations on local endpoints: what answers where, start and stop all of it, return to the version before."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def stop(folder: Path) -> bool:
 
 
 def rollback(folder: Path, model: str) -> Endpoint:
-    """Give all traffic to the version before this one; the two change places, so twice is as never.
+    """Give all traffic to the version before this one; the two change places, so a second rollback undoes the first.
 
     Raises:
         ContractViolation: the model is not released, has no earlier version, or that version does not come up.

@@ -1,4 +1,4 @@
-"""Makes the servers of a serving folder run as its records say, each version from its own folder and code."""
+"""Local model servers: run as the records of a serving folder say, each version from its own folder and code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is released on this machine, one record for each model in the serving folder, and who may change it."""
+"""Release records of this machine: one for each model in the serving folder, and who may change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Release on this machine: each version a supervised server, Envoy in front, traffic moved by its routes."""
+"""Local traffic: each version a supervised server, Envoy in front, traffic moved by its routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Release to Vertex AI: each version an uploaded model, one endpoint whose traffic split moves."""
+"""Vertex AI traffic: each version an uploaded model, one endpoint whose traffic split moves."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ class VertexTraffic:
 
 
 def return_traffic(project: str, location: str, model: str, **connection: Any) -> Return:
-    """Give all traffic to the version before this one; the two change places, so twice is as never.
+    """Give all traffic to the version before this one; the two change places, so a second rollback undoes the first.
 
     Args:
         project: Google Cloud project.
