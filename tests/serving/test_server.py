@@ -21,6 +21,7 @@ from kfp_lifecycle.components.deployment.validate_serving.trial import try_servi
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
 from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, Client, scores_in, v2_request
 from kfp_lifecycle.serving.server.prediction_log import Prediction, PredictionLog
@@ -226,7 +227,18 @@ def test_a_model_that_scores_otherwise_than_when_it_was_trained_is_not_servable(
 
 def test_a_folder_that_is_no_model_ends_the_server_with_the_reason(model: Path, tmp_path: Path) -> None:
     broken = shutil.copytree(model, tmp_path / "broken")
-    # All that the trial itself reads, and no threshold.
-    (broken / "model.json").write_text(json.dumps({"version": "1", "inputs": INPUTS}))
-    with pytest.raises(ContractViolation, match=r"(?s)exit code 1.*model.json is of format None"):
+    # The trial itself reads the description alone.
+    (broken / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(ContractViolation, match=r"(?s)exit code 1.*model\.onnx cannot be loaded"):
         try_serving(ASKED, broken, tmp_path / "out")
+
+
+def test_a_model_without_a_threshold_is_refused_by_the_name_of_the_field(model: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(model, tmp_path / "broken")
+    description = json.loads((broken / "model.json").read_text())
+    del description["threshold"]
+    (broken / "model.json").write_text(json.dumps(description))
+    with pytest.raises(ContractViolation, match=r"model\.json: threshold: Field required"):
+        try_serving(ASKED, broken, tmp_path / "out")
+    with pytest.raises(ContractViolation, match=r"model\.json: threshold: Field required"):
+        ModelFolder(broken)
