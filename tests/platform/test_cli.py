@@ -6,10 +6,14 @@ import pytest
 from conftest import Checkout, new_checkout
 
 COMMANDS = (
+    "example",
+    "setup",
+    "compile",
     "run",
     "status",
     "predict",
     "report",
+    "reproduce",
     "serve",
     "down",
     "rollback",
@@ -58,6 +62,8 @@ def test_every_commands_help_has_an_example(checkout: Checkout, command: str) ->
         (["rollback"], "nothing was released yet"),
         (["simulate"], "name the file to write"),
         (["simulate", "--output", "x.duckdb", "--inject", "meteor"], "meteor"),
+        (["example", "churn", "."], "has pipeline.yaml, feature_repo, expectations already: name another folder"),
+        (["setup", "modeling"], "there is no environment modeling; there are validation"),
         (["explain", "trainig"], "pipeline.yaml has no key"),
         (["data", "checkout", "0123", "--output", "x"], "name one of `lifecycle data log`"),
         (["data", "checkout", "0123", "--remote", "r", "--output", "."], "there is something already"),
