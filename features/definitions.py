@@ -14,6 +14,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 from feast import Entity, FeatureService, FeatureView, FileSource
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
@@ -127,7 +128,7 @@ class Definitions:
             A column for each on-demand feature, None where missing or not a number.
 
         Raises:
-            ContractViolation: a function failed, or did not return one value for each row and feature.
+            ContractViolation: a function failed, or did not return one value of the feature's type for each row.
         """
         rows = len(stored[REQUEST_TIME])
         computed: dict[str, list[Any]] = {}
@@ -152,7 +153,15 @@ class Definitions:
                         f"{where} must return a list of {rows} values for {feature.name}, one for each row; "
                         f"it returned {values!r:.60}."
                     )
-                computed[feature.name] = [None if _is_nan(value) else value for value in values]
+                [dtype] = [field.dtype for field in self.on_demand[name].features if field.name == feature.name]
+                known = [None if _is_nan(value) else value for value in values]
+                wrong = next((value for value in known if value is not None and not _is_of(value, dtype)), None)
+                if wrong is not None:
+                    raise ContractViolation(
+                        f"{where} returned {wrong!r:.60} for {feature.name}, which is no {dtype}: return a value of "
+                        "the type that its schema gives it, or None where it is missing."
+                    )
+                computed[feature.name] = known
         return computed
 
 
@@ -433,6 +442,18 @@ def _names(code: CodeType) -> set[str]:
     """The names that a piece of code, and those within it, ask for."""
     inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
     return set(code.co_names).union(*map(_names, inner))
+
+
+def _is_of(value: Any, dtype: FeastType) -> bool:
+    """Whether a value is one of a type: no text for a number, no fraction for a whole number, 0 or 1 for a truth."""
+    if dtype == String:
+        return isinstance(value, str)
+    if not isinstance(value, int | float | np.number | np.bool_):
+        return False
+    if dtype == Bool:
+        return bool(value in (0, 1))
+    bits = {Int32: 31, Int64: 63}.get(dtype)
+    return bits is None or bool(-(2**bits) <= value < 2**bits and value == int(value))
 
 
 def _is_nan(value: Any) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.feature_steps import definitions_of
-from tests.lending_library import write_project
+from tests.lending_library import FILES, write_project
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -89,9 +90,36 @@ def test_definitions_that_cannot_be_used_are_refused(
     ],
 )
 def test_an_on_demand_function_that_fails_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
-    from datetime import UTC, datetime
-
     definitions = definitions_of(write_project(tmp_path / "project", {FEATURES: change}))
     now = datetime.now(UTC)
     with pytest.raises(ContractViolation, match=message):
         definitions.on_demand_values(definitions.features, {"last_loan_at": [now], "request_time": [now]})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "returned", "taken"),
+    [
+        ("Int64", "0.4", False), ("Int64", "3.0", True), ("Int64", "'3'", False), ("Int64", "True", True),
+        ("Int64", "2**63", False), ("Int64", "float('inf')", False), ("Int32", "2**31", False),
+        ("Int32", "-2**31", True),
+        ("Bool", "0.3", False), ("Bool", "2", False), ("Bool", "False", True), ("Bool", "1.0", True),
+        ("Float64", "'2.5'", False), ("Float64", "2", True), ("Float64", "float('nan')", True),
+        ("Float64", "None", True),
+        ("Float64", "[1.0]", False), ("String", "3", False), ("String", "True", False), ("String", "'poetry'", True),
+    ],
+)  # fmt: skip
+def test_an_on_demand_value_is_of_its_feature_s_type_or_refused(
+    tmp_path: Path, dtype: str, returned: str, taken: bool
+) -> None:
+    text = FILES[FEATURES].replace('name="days_since_last_loan", dtype=Float64', f'name="made", dtype={dtype}')
+    text = text.replace("Bool, Float64, Int64", "Bool, Float64, Int32, Int64")
+    start = text.index('    return {"days_since_last_loan"')
+    text = f'{text[:start]}    return {{"made": [{returned} for _ in pairs]}}{text[text.index(chr(10), start) :]}'
+    definitions = definitions_of(write_project(tmp_path / "project", {FEATURES: text}))
+    now = datetime.now(UTC)
+    inputs = {"last_loan_at": [now], "request_time": [now]}
+    if taken:
+        assert len(definitions.on_demand_values(definitions.features, inputs)["made"]) == 1
+    else:
+        with pytest.raises(ContractViolation, match=rf"recency returned .* for made, which is no {dtype}: "):
+            definitions.on_demand_values(definitions.features, inputs)
