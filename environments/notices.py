@@ -9,12 +9,14 @@ from kfp_lifecycle.environments.locks import STEP_ENVIRONMENTS, environment_dire
 
 
 def licence(package: Distribution) -> str:
-    """What a package says of its licence: SPDX where it does, else its classifiers, else its first words."""
-    about = package.metadata
-    declared = about.get("License-Expression")
-    classifiers = [line.rpartition("::")[2].strip() for line in about.get_all("Classifier") or [] if "License" in line]
-    free = (about.get("License") or "").strip().splitlines()
-    return declared or ", ".join(classifiers) or (free[0] if free else "not declared")
+    """What a package says of its licence: an SPDX expression where it does, else classifiers, else its first line."""
+
+    def said(field: str) -> list[str]:
+        return [str(value) for value in package.metadata.get_all(field) or []]
+
+    classifiers = [line.rpartition("::")[2].strip() for line in said("Classifier") if line.startswith("License")]
+    first_line = [text.strip().splitlines()[0] for text in said("License") if text.strip()]
+    return ", ".join(said("License-Expression") or classifiers or first_line or ["not declared"])
 
 
 def notices(environment: str) -> list[str]:
