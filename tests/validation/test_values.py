@@ -502,3 +502,8 @@ def test_the_letters_of_sql_are_letters(tmp_path: Path) -> None:
     header = ",".join('"' + name.replace('"', '""') + '"' for name in names)
     (row,) = read(tmp_path, f"order_id,ordered_at,{header}\n1,{DAY},{','.join(string.ascii_lowercase[: len(names)])}\n")
     assert list(row)[2:] == names
+
+
+def test_numbers_with_exponents_of_every_length_are_numbers(tmp_path: Path) -> None:
+    texts = [f"{number!r}" for number in (1.2e-05, 1.25e-05, 1e-05, 12345.5e-10, -1.5e-07, 1.5e20, 1e22)]
+    assert cells(tmp_path, *texts) == [float(text) for text in texts]

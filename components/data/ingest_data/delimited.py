@@ -38,38 +38,51 @@ NOT_AMBIGUOUS, NOT_PROVEN = 1 << 6, 1 << 7
 _MARKS = NOT_AMBIGUOUS | NOT_PROVEN
 _CLOCK = r"[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
 _DAY = r"\d{4}-\d{2}-\d{2}"
-_DIGITS = "trim(regexp_replace(regexp_replace({value}, '[eE].*', ''), '[^0-9]', '', 'g'), '0')"
+# The digits of a number without sign, point, exponent and zeros at either end.
+_DIGITS = "trim(replace(replace(split_part(lower({value}), 'e', 1), '.', ''), '-', ''), '0')"
 # What is kept of any decimal number in a DOUBLE; with more digits it depends on which.
 DOUBLE_DIGITS = 15
 MACROS = (
-    # Whether a DOUBLE gives a decimal number back: the shortest text of it has the same digits.
+    # Whether a DOUBLE gives a decimal number back: the shortest text of it has the same digits. The usual cases first.
     rf"""
     CREATE OR REPLACE TEMP MACRO stays_itself(value) AS CASE
+        WHEN length(value) <= {DOUBLE_DIGITS} AND NOT contains(lower(value), 'e')
+            THEN TRY_CAST(value AS DOUBLE) IS NOT NULL
+        WHEN CAST(TRY_CAST(value AS DOUBLE) AS VARCHAR) = value THEN NOT isinf(TRY_CAST(value AS DOUBLE))
         WHEN TRY_CAST(value AS DOUBLE) IS NULL OR isinf(TRY_CAST(value AS DOUBLE)) THEN false
         WHEN length({_DIGITS.format(value="value")}) <= {DOUBLE_DIGITS} AND abs(TRY_CAST(value AS DOUBLE)) > 1e-300
             THEN true
         ELSE {_DIGITS.format(value="value")} = {_DIGITS.format(value="CAST(TRY_CAST(value AS DOUBLE) AS VARCHAR)")} END
     """,
     # An integer that BIGINT cannot hold is an identifier, and stays text rather than lose digits; one that DOUBLE
-    # cannot hold is no number among fractions.
+    # cannot hold is no number among fractions. What begins with a letter is told apart without a pattern.
     rf"""
     CREATE OR REPLACE TEMP MACRO kinds_of(value) AS CASE
         WHEN value IS NULL THEN NULL
+        WHEN ascii(value) > {ord("9")} THEN CASE lower(value)
+            WHEN 'true' THEN {BOOLEAN | _MARKS}
+            WHEN 'false' THEN {BOOLEAN | _MARKS}
+            WHEN 'nan' THEN {NUMBER | NOT_AMBIGUOUS}
+            WHEN 'inf' THEN {NUMBER | NOT_AMBIGUOUS}
+            WHEN 'infinity' THEN {NUMBER | NOT_AMBIGUOUS}
+            ELSE {_MARKS} END
+        WHEN value[5] = '-' AND value[8] = '-' THEN CASE
+            WHEN regexp_full_match(value, '{_DAY}') AND year(TRY_CAST(value AS DATE)) BETWEEN 1 AND 9999
+                THEN {DATE | TIME | _MARKS}
+            WHEN regexp_full_match(value, '{_DAY}{_CLOCK}') AND year(TRY_CAST(value AS TIMESTAMP)) BETWEEN 1 AND 9999
+                THEN {TIME | _MARKS}
+            WHEN regexp_full_match(value, '{_DAY}{_CLOCK} ?(Z|UTC|[-+]\d{{2}}(:?\d{{2}})?)')
+                AND year(timezone('UTC', TRY_CAST(value AS TIMESTAMPTZ))) BETWEEN 1 AND 9999
+                THEN {ZONED_TIME | _MARKS}
+            ELSE {_MARKS} END
         WHEN regexp_full_match(value, '0|-?[1-9]\d*')
             THEN CASE WHEN TRY_CAST(value AS BIGINT) IS NULL THEN {_MARKS}
                 WHEN length(value) <= {DOUBLE_DIGITS} OR stays_itself(value) THEN {INTEGER | NUMBER | _MARKS}
                 ELSE {INTEGER | _MARKS} END
-        WHEN regexp_full_match(value, '-?\d+[eE]\d+') AND stays_itself(value) THEN {NUMBER | NOT_PROVEN}
         WHEN regexp_full_match(value, '-?(0|[1-9]\d*)?(\.\d+)?([eE][-+]?\d+)?') AND stays_itself(value)
-            THEN {NUMBER | NOT_AMBIGUOUS}
-        WHEN regexp_full_match(value, '(?i)[-+]?(nan|inf|infinity)') THEN {NUMBER | NOT_AMBIGUOUS}
-        WHEN lower(value) IN ('true', 'false') THEN {BOOLEAN | _MARKS}
-        WHEN regexp_full_match(value, '{_DAY}') AND year(TRY_CAST(value AS DATE)) BETWEEN 1 AND 9999
-            THEN {DATE | TIME | _MARKS}
-        WHEN regexp_full_match(value, '{_DAY}{_CLOCK}') AND year(TRY_CAST(value AS TIMESTAMP)) BETWEEN 1 AND 9999
-            THEN {TIME | _MARKS}
-        WHEN regexp_full_match(value, '{_DAY}{_CLOCK} ?(Z|UTC|[-+]\d{{2}}(:?\d{{2}})?)')
-            AND year(timezone('UTC', TRY_CAST(value AS TIMESTAMPTZ))) BETWEEN 1 AND 9999 THEN {ZONED_TIME | _MARKS}
+            THEN CASE WHEN regexp_full_match(value, '-?\d+[eE]\d+') THEN {NUMBER | NOT_PROVEN}
+                ELSE {NUMBER | NOT_AMBIGUOUS} END
+        WHEN lower(value) IN ('-nan', '+nan', '-inf', '+inf', '-infinity', '+infinity') THEN {NUMBER | NOT_AMBIGUOUS}
         ELSE {_MARKS} END
     """,
 )

@@ -35,6 +35,7 @@ LONGEST_ROW = 16 << 20
 # A single column of words looks like two that a space divides; nobody's text has the same spaces in every row.
 FEWEST_BY_SPACES = 3
 LINE_COMPARED = 16
+LARGEST_ASCII = 127
 
 
 class Misshapen(Exception):
@@ -239,8 +240,8 @@ def _scan(file: Path, head: _Head, dialect: Dialect, fields: int, whole_lines: b
     blank: int | None = None
     for part, last in _whole_rows(file, len(head.whole), lines):
         rows = _Part(part, dialect)
+        part_text = part.tobytes() if len(part) and part.max() > LARGEST_ASCII else b""
         try:
-            part_text = part.tobytes()
             part_text.decode("utf-8")
         except UnicodeDecodeError as error:
             line = lines + 1 + part_text.count(b"\n", 0, error.start)
@@ -288,37 +289,41 @@ class _Part:
 
     def __init__(self, content: Bytes, dialect: Dialect):
         self.content, self.dialect = content, dialect
-        quotes = content == QUOTE
-        self.has_quotes = bool(quotes.any())
-        # 1 inside of quotes, from the opening one on.
-        self._inside = (np.cumsum(quotes, dtype=np.int64) & 1).astype(bool) if self.has_quotes else None
-        separators = self._outside(content == ord(dialect.separator))
-        feeds, returns = self._outside(content == LF), self._outside(content == CR)
-        paired = np.zeros_like(feeds)
-        if returns.any():
-            paired[:-1] = returns[:-1] & (content[1:] == LF)
-        ends = feeds | (returns & ~paired)
-        self._separators, self._breaks = separators, feeds | returns
-        last = np.flatnonzero(ends)
-        self.is_ended = not len(content) or bool(ends[-1])
+        self._quotes = np.flatnonzero(content == QUOTE)
+        self._separators = self._outside(ord(dialect.separator))
+        feeds, returns = self._outside(LF), self._outside(CR)
+        paired = returns[np.isin(returns + 1, feeds)] if len(returns) else returns
+        lone = returns[~np.isin(returns, paired)] if len(returns) else returns
+        self._breaks = np.union1d(feeds, returns) if len(returns) else feeds
+        last = np.union1d(feeds, lone) if len(lone) else feeds
+        self.is_ended = not len(content) or (len(last) > 0 and last[-1] == len(content) - 1)
         if not self.is_ended:
-            # A last cell in quotes was written to its end.
-            self.is_ended = bool(content[-1] == QUOTE and self._inside is not None and not self._inside[-1])
             last = np.append(last, len(content))
-        self.kinds_of_end = {"\n"} if (feeds[1:] & ~returns[:-1]).any() or (len(feeds) and feeds[0]) else set()
-        self.kinds_of_end |= {"\r\n"} if paired.any() else set()
-        self.kinds_of_end |= {"\r"} if (returns & ~paired).any() else set()
+            # A last cell in quotes was written to its end.
+            self.is_ended = bool(content[-1] == QUOTE and len(self._quotes) % 2 == 0)
+        self.kinds_of_end = {"\n"} if len(feeds) > len(paired) else set()
+        self.kinds_of_end |= {"\r\n"} if len(paired) else set()
+        self.kinds_of_end |= {"\r"} if len(lone) else set()
         self.starts = np.concatenate([[0], last[:-1] + 1]) if len(last) else np.zeros(0, dtype=np.int64)
-        closed = last - np.isin(last - 1, np.flatnonzero(paired)) if len(last) else last
-        self.lengths = closed - self.starts
+        self.lengths = last - self.starts
+        if len(paired):
+            self.lengths = self.lengths - np.isin(last - 1, paired)
         self.blank = self.lengths <= 0
-        counted = np.concatenate([[0], np.cumsum(separators, dtype=np.int64)])
-        self.separators = counted[last] - counted[self.starts]
-        self._feeds = np.flatnonzero(content == LF) if self.has_quotes else None
-        self.lines = int((content == LF).sum()) or len(last)
+        ends = np.searchsorted(self._separators, last)
+        self.separators = np.diff(ends, prepend=0)
+        self._feeds = np.flatnonzero(content == LF) if len(self._quotes) else None
+        self.lines = (len(feeds) if self._feeds is None else len(self._feeds)) or len(last)
 
-    def _outside(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        return mask if self._inside is None else mask & ~self._inside
+    def _outside(self, letter: int) -> npt.NDArray[np.int64]:
+        """Where a letter stands outside of quotes."""
+        places = np.flatnonzero(self.content == letter)
+        if not len(self._quotes) or not len(places):
+            return places
+        return places[np.searchsorted(self._quotes, places) % 2 == 0]
+
+    def _is_border(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether separators or line ends stand at some places."""
+        return np.isin(places, self._separators) | np.isin(places, self._breaks)
 
     def line(self, row: int, before: int) -> int:
         """The line of the file on which a row begins."""
@@ -328,23 +333,20 @@ class _Part:
 
     def check_quotes(self, before: int) -> None:
         """Refuse a quote that neither begins nor ends a field, nor is one of two inside of one."""
-        if self._inside is None:
+        content, opening, closing = self.content, self._quotes[::2], self._quotes[1::2]
+        if not len(opening):
             return
-        content = self.content
-        quotes = np.flatnonzero(content == QUOTE)
-        opening, closing = quotes[self._inside[quotes]], quotes[~self._inside[quotes]]
         if len(opening) > len(closing):
             raise Misshapen(
                 f"has an unterminated quote in line {self._line_at(int(opening[-1]), before):,}. Write a second one "
                 "for each that is text, and one at the end of the field"
             )
-        borders = self._separators | self._breaks
         earlier = np.maximum(opening - 1, 0)
-        fine = (opening == 0) | borders[earlier] | (content[earlier] == QUOTE)
+        fine = (opening == 0) | (content[earlier] == QUOTE) | self._is_border(earlier)
         if self.dialect.spaced:
-            fine |= (content[earlier] == ord(SPACE)) & self._separators[np.maximum(opening - 2, 0)]
+            fine |= (content[earlier] == ord(SPACE)) & np.isin(opening - 2, self._separators)
         later = np.minimum(closing + 1, len(content) - 1)
-        done = (closing == len(content) - 1) | borders[later] | (content[later] == QUOTE)
+        done = (closing == len(content) - 1) | (content[later] == QUOTE) | self._is_border(later)
         stray = np.sort(np.concatenate([opening[~fine], closing[~done]]))
         if len(stray):
             raise Misshapen(
@@ -359,7 +361,7 @@ class _Part:
         """Refuse what has another meaning in other dialects: cells in ', separators in the only column."""
         content = self.content
         if self.dialect.spaced or self.dialect.header_spaced:
-            places = np.flatnonzero(self._separators)
+            places = self._separators
             followed = content[np.minimum(places + 1, len(content) - 1)] == ord(SPACE)
             bad = places[followed != self.dialect.spaced]
             if len(bad):
@@ -370,21 +372,20 @@ class _Part:
         if fields == 1:
             others = [each for each in SEPARATORS if each != self.dialect.separator]
             for other in others:
-                found = np.flatnonzero(self._outside(content == ord(other)))
+                found = self._outside(ord(other))
                 if len(found):
                     raise Misshapen(
                         f"has one name in its header, and {NAMES[other]} in line "
                         f"{self._line_at(int(found[0]), before):,}. Name every column, or write quotes around the text"
                     )
-        apostrophes = np.flatnonzero(self._outside(content == APOSTROPHE))
+        apostrophes = self._outside(APOSTROPHE)
         if len(apostrophes):
-            borders = self._separators | self._breaks
-            opening = apostrophes[(apostrophes == 0) | borders[np.maximum(apostrophes - 1, 0)]]
-            end = len(content) - 1
-            closing = apostrophes[(apostrophes == end) | borders[np.minimum(apostrophes + 1, end)]]
+            opening = apostrophes[(apostrophes == 0) | self._is_border(apostrophes - 1)]
+            closing = apostrophes[(apostrophes == len(content) - 1) | self._is_border(apostrophes + 1)]
             after = np.searchsorted(closing, opening, side="right")
+            borders = np.union1d(self._separators, self._breaks)
             for start, place in zip(opening, after, strict=True):
-                if place < len(closing) and not borders[start : closing[place] + 1].any():
+                if place < len(closing) and np.searchsorted(borders, start) == np.searchsorted(borders, closing[place]):
                     raise Misshapen(
                         f"has a cell between two ' in line {self._line_at(int(start), before):,}: are they quotes, or "
                         'text? Write " around it'
@@ -420,23 +421,28 @@ def _whole_rows(file: Path, skip: int, lines: int) -> Iterator[tuple[Bytes, bool
                 yield np.frombuffer(chunk, np.uint8), True
                 return
             array = np.frombuffer(chunk, np.uint8)
-            breaks = (array == LF) | (array == CR)
-            if b'"' in chunk:
-                breaks &= (np.cumsum(array == QUOTE, dtype=np.int64) & 1) == 0
-            # A return at the very end may belong to a feed that comes next.
-            places = np.flatnonzero(breaks[:-1] if chunk.endswith(b"\r") else breaks)
-            end = int(places[-1]) + 1 if len(places) else 0
+            end = _end_of_rows(array, chunk)
             if len(chunk) - end > LONGEST_ROW:
                 raise Misshapen(
                     f"has a row of more than {LONGEST_ROW >> 20} MB after line {lines:,}: an unterminated quote, or no "
                     "line ends"
                 )
-            if end and chunk[end - 1 : end + 1] == b"\r\n":
-                end += 1
             rest = chunk[end:]
             if end:
                 yield array[:end], False
                 lines += chunk[:end].count(b"\n")
+
+
+def _end_of_rows(array: Bytes, chunk: bytes) -> int:
+    """Where the last whole row of a chunk ends; 0 where none does."""
+    quotes = np.flatnonzero(array == QUOTE)
+    # A return at the very end may belong to a feed that comes next.
+    stop = len(chunk) - chunk.endswith(b"\r")
+    while (place := max(chunk.rfind(b"\n", 0, stop), chunk.rfind(b"\r", 0, stop))) >= 0:
+        if np.searchsorted(quotes, place) % 2 == 0:
+            return place + 1
+        stop = place
+    return 0
 
 
 def _plain_copy(file: Path, head: _Head, scratch: Path) -> Path:

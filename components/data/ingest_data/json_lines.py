@@ -127,14 +127,15 @@ def _found(
     """Of each plain column: which JSON types its values have, and the kinds that all share."""
     for start in range(0, len(names), COLUMNS_AT_ONCE):
         part = names[start : start + COLUMNS_AT_ONCE]
-        asked = ", ".join(
-            f"list(DISTINCT json_type({quoted(name)})) FILTER ({quoted(name)} IS NOT NULL), "
-            f"bit_and(kinds_of({_text(name)})) FILTER ({quoted(name)} IS NOT NULL)"
-            for name in part
-        )
-        answer = connection.execute(f"SELECT {asked} FROM {rows}").fetchall()[0]
-        for name, types, bits in zip(part, answer[::2], answer[1::2], strict=True):
-            yield name, set(types or ()), bits
+        found = connection.execute(
+            "SELECT place, list(DISTINCT type), bit_and(kinds_of(value)) FROM (SELECT "
+            f"unnest([{', '.join(map(_text, part))}]) AS value, "
+            f"unnest([{', '.join(f'json_type({quoted(name)})' for name in part)}]) AS type, "
+            f"unnest(range({len(part)})) AS place FROM {rows}) WHERE value IS NOT NULL GROUP BY place"
+        ).fetchall()
+        answer = {place: (set(types), bits) for place, types, bits in found}
+        for place, name in enumerate(part):
+            yield name, *answer.get(place, (set(), None))
 
 
 def _selected(

@@ -14,10 +14,10 @@ def validate_data(
     settings: dict,
     expectations: Input[Artifact],
     dataset: Input[Dataset],
-    source_version: str,
-    reference: str,
     validated: Output[Dataset],
     report: Output[HTML],
+    source_version: str = "",
+    reference: str = "",
 ):
     """Hand on the dataset if it can be trusted, and stop the run if it cannot.
 
@@ -32,13 +32,14 @@ def validate_data(
             report.
         expectations: Folder with a TFDV schema for each table (`<table>.pbtxt`) and the rules (`rules.yaml`).
         dataset: The tables, as `version_dataset` gives them.
-        source_version: The source's, as `fingerprint_source` finds it; it is kept with what is accepted.
-        reference: The accepted dataset to compare with, and the day where freshness counts, as `fingerprint_source`
-            finds them. It is what the check reads that is no input: where it is another, the check is made anew.
         validated: The tables, `validation.json`, the list of all checks, and, where rows were put in quarantine,
             `quarantine/<table>.parquet`: those rows with their reasons. Metadata: `checks`, `warnings` and
             `quarantined` (numbers), `version`, `rows` by table, `as_of`.
         report: What was found, for people; written also when the run stops.
+        source_version: The source's, as `fingerprint_source` finds it; it is kept with what is accepted.
+        reference: The accepted dataset to compare with, and the day where freshness counts, as `fingerprint_source`
+            finds them. It is what the check reads that is no input: where it is another, the check is made anew. By
+            default what was accepted last.
     """
     from pathlib import Path
 
