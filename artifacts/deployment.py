@@ -28,15 +28,20 @@ class Tensor(Part):
     """One input of a v2 inference request."""
 
     name: str
+    """The feature, or the entity's key."""
     datatype: str
+    """Of the v2 protocol: `FP32`, `INT64`, `BYTES` …"""
     shape: list[int]
+    """Rows, and 1."""
     data: list[Any]
+    """The values, row by row."""
 
 
 class InferenceRequest(Part):
     """A v2 inference request, as it is sent."""
 
     inputs: list[Tensor] = Field(min_length=1)
+    """One tensor for each input."""
 
 
 class Deployment(Document):
@@ -46,11 +51,13 @@ class Deployment(Document):
     WRITER = "release_model"
 
     model: str
+    """Its name in the registry and in the URL."""
     version: str
     """The one that has all traffic."""
     previous_version: str | None
     """The one that had it before, and that a rollback returns to; None for a first release."""
     strategy: Strategy
+    """How traffic moved; `rollback` where it was given back."""
     url: str
     """The endpoint's address over HTTP."""
     grpc: str

@@ -15,6 +15,7 @@ class Finding(Part):
     """What the comparison of one column says."""
 
     column: str
+    """The feature, or `score`."""
     aspect: Aspect
     """`values`: the values that are there; `missing`: how many are not."""
     test: str
@@ -46,9 +47,13 @@ class DriftRule(Part):
     """The limits of the rule, as `monitoring` sets them."""
 
     significance: float
+    """`monitoring.significance`."""
     min_effect: float
+    """`monitoring.min_effect`."""
     max_drifted_share: float
+    """`monitoring.max_drifted_share`."""
     min_window: int
+    """`monitoring.min_window`."""
 
 
 class Drift(Document):
@@ -58,18 +63,23 @@ class Drift(Document):
     WRITER = "detect_drift"
 
     decision: Decision
+    """`retrain`, `keep`, or `undecided` where there are too few predictions."""
     sentence: str
     """Why."""
     model: str
+    """Its name in the registry."""
     version: str
     """The champion's, whose training data is compared with."""
     start: datetime
+    """Of the window; included."""
     end: datetime
     """Of the window; not included."""
     predictions: Compared
+    """How many predictions there were, and how many were compared."""
     reference_rows: int
     """Of the sample of training data."""
     rule: DriftRule
+    """The bounds that decided."""
     drifted_share: float
     """Of the features, 0 to 1."""
     drifted: list[str]

@@ -14,7 +14,9 @@ class Flaw(Part):
     """Lines of one file that could not be read for one reason."""
 
     file: str
+    """Its name in the log."""
     lines: int
+    """How many lines of it."""
     reason: str
     """Follows "lines": `that are no JSON`."""
     example: str
@@ -25,6 +27,7 @@ class Broken(Part):
     """Lines that could not be read."""
 
     lines: int
+    """How many."""
     examples: list[Flaw]
     """The most frequent flaws first, five at the most."""
 
@@ -50,7 +53,9 @@ class LogTable(Part):
     entities: int
     """How many different ones are named."""
     left_out: LeftOut
+    """Lines that count for nothing here."""
     broken: Broken
+    """Lines that cannot be read."""
 
 
 class Predictions(Document):
@@ -60,12 +65,15 @@ class Predictions(Document):
     WRITER = "collect_predictions"
 
     model: str
+    """Its name in the registry."""
     champion: str
     """The version in production when they were collected."""
     start: datetime
+    """Of the window; included."""
     end: datetime
     """Not included."""
     found: LogTable
+    """What the log held."""
 
     def metadata(self) -> dict[str, Any]:
         """What a person would ask first."""

@@ -14,7 +14,9 @@ class Promotion(Document):
     WRITER = "promote_model"
 
     model: str
+    """Its name in the registry."""
     version: str
+    """What the alias `champion` names now."""
     previous_version: str | None
     """None where there was no champion."""
 

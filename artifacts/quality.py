@@ -13,6 +13,7 @@ class FrequentValue(Part):
     """One of the most frequent values of a categorical feature."""
 
     value: str
+    """The value, as text."""
     share: float
     """Of the known values, 0 to 1."""
 

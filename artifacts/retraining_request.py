@@ -12,7 +12,9 @@ class Change(Part):
     """A column that drifted."""
 
     column: str
+    """The feature, or `score`."""
     aspect: str
+    """`values`, or `missing` where the share of missing ones has changed."""
     change: str
     """What changed, in words."""
 
@@ -24,12 +26,19 @@ class RetrainingRequest(Document):
     WRITER = "trigger_retraining"
 
     project: str
+    """The project's name."""
     model: str
+    """Its name in the registry."""
     version: str
+    """The version in production."""
     reason: str
+    """Why, in a sentence."""
     columns: list[Change]
+    """What has drifted."""
     requested_at: datetime
+    """When."""
     command: str
+    """What grants it."""
     explanation: str
     """What stands for what in the command."""
 

@@ -13,11 +13,15 @@ class Latency(Part):
     """How long requests of one row took over v2 REST, with so many clients at once."""
 
     p50_ms: float
+    """Median, in milliseconds."""
     p95_ms: float
+    """95th percentile, in milliseconds."""
     p99_ms: float
+    """99th percentile, in milliseconds."""
     requests: int
     """That were timed."""
     clients: int
+    """How many asked at once."""
 
 
 class ServerStart(Part):
@@ -35,6 +39,7 @@ class Example(Part):
     features: dict[str, Any]
     """Value by name: a number or a text, None where it is missing."""
     score: float
+    """What the server must answer."""
 
 
 class ServingTrial(Document):
@@ -48,5 +53,6 @@ class ServingTrial(Document):
     concurrent_latency: Latency
     """With several at once."""
     server: ServerStart
+    """How the server started, and what it held."""
     examples: list[Example] = Field(min_length=1)
     """What a release asks, and the answers it expects."""

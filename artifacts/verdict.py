@@ -1,7 +1,4 @@
-"""Verdict of the quality gate on a candidate, with every rule and the comparison with the champion.
-
-python -m kfp_lifecycle.artifacts.verdict > docs/verdict.schema.json
-"""
+"""Verdict of the quality gate on a candidate, with every rule and the comparison with the champion."""
 
 from __future__ import annotations
 
@@ -151,7 +148,3 @@ class Rejection(Document):
     """The model's name in the registry."""
     sentences: list[str]
     """The verdict in plain words."""
-
-
-if __name__ == "__main__":
-    print(Verdict.schema_text(), end="")

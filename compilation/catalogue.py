@@ -17,6 +17,7 @@ from kfp.dsl.base_component import BaseComponent
 from kfp_lifecycle.compilation.builder import build
 from kfp_lifecycle.compilation.pipeline import components
 from kfp_lifecycle.compilation.target import Target
+from kfp_lifecycle.config.locations import variable
 from kfp_lifecycle.runtime.component import LifecycleComponent
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,7 +29,8 @@ HEADER = """\
 
 What each step takes and gives. "Cached" steps are not run again where code, inputs and environment are the same;
 the others have an effect outside their outputs, or read something that their inputs do not name. Formats are in
-[architecture.md](architecture.md).
+[artifacts.md](artifacts.md); how one is used in a pipeline of your own, in
+[examples/compose](../examples/compose/README.md).
 """
 
 
@@ -58,8 +60,23 @@ def described(item: LifecycleComponent) -> Iterator[str]:
     yield f"Environment `{item.environment}`, {'cached' if item.cached else 'not cached'}.\n"
     yield "| | name | type | meaning |"
     yield "| --- | --- | --- | --- |"
-    yield from rows(build(item, Target("kubeflow", "image")), documented)
+    built = build(item, Target("kubeflow", "image"))
+    yield from rows(built, documented)
+    yield f"\nAlone: `{call_of(item, built)}`"
+    if item.reads:
+        yield f"with the settings {', '.join(f'`{name}`' for name in sorted(item.reads))}"
+    if item.locations:
+        told = ", ".join(f"`{variable(name)}`" for name in sorted(item.locations))
+        yield f"and the variables {told} (`task.set_env_variable`)"
     yield ""
+
+
+def call_of(item: LifecycleComponent, built: BaseComponent) -> str:
+    """How the component is called in a pipeline of one's own, with what it cannot do without."""
+    inputs = built.component_spec.inputs or {}
+    needed = [name for name, port in inputs.items() if not port.optional and name != "status"]
+    arguments = ["settings={…}" if name == "settings" else f"{name}=…" for name in needed]
+    return f"{item.name}({', '.join(arguments)})"
 
 
 def rows(built: BaseComponent, documented: Docstring) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import pytest
 from kfp.dsl import Artifact, Output
 
+from kfp_lifecycle.compilation.artifact_catalogue import PAGE, SCHEMAS, documents, page, parts_of, schema_files
 from kfp_lifecycle.compilation.catalogue import CATALOGUE, ROOT, catalogue, described
 from kfp_lifecycle.compilation.pipeline import components
 from kfp_lifecycle.runtime.component import component
@@ -31,3 +32,21 @@ def test_an_output_that_the_docstring_does_not_explain_is_refused_by_name() -> N
 
     with pytest.raises(ValueError, match=r"secretive: its docstring does not explain `untold`"):
         list(described(secretive))
+
+
+def test_the_documents_of_artifacts_are_described_and_published_from_their_types() -> None:
+    stale = "docs/artifacts.md is stale: run `python -m kfp_lifecycle.compilation.artifact_catalogue`"
+    assert PAGE.read_text(encoding="utf-8") == page(), stale
+    published = {file.name: file.read_text(encoding="utf-8") for file in SCHEMAS.iterdir()}
+    assert published == schema_files(), stale
+
+
+def test_every_field_of_a_document_says_what_it_means() -> None:
+    silent = [
+        f"{model.__name__}.{name}"
+        for document in documents().values()
+        for model in (document, *parts_of(document))
+        for name, field in model.model_fields.items()
+        if not field.description
+    ]
+    assert silent == []

@@ -98,7 +98,7 @@ def test_the_verdict_comes_first_then_rules_champion_quality_and_the_model_card(
 
 
 def test_the_published_schema_takes_every_verdict_and_no_other_document() -> None:
-    schema = json.loads((Path(__file__).parents[2] / "docs" / "verdict.schema.json").read_text("utf-8"))
+    schema = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "verdict.schema.json").read_text("utf-8"))
     Draft202012Validator.check_schema(schema)
     published = Draft202012Validator(schema)
     nothing = comparison(passed=False, difference=None, low=None, high=None, champion=None)
