@@ -58,10 +58,15 @@ def recorded_version() -> CodeVersion:
 
 
 def code_version(root: Path) -> CodeVersion:
-    """The version of a checkout as it stands; an empty one where it is no git repository or git is not installed."""
+    """The version of a checkout as it stands; an empty one where it is no git repository or git is not installed.
+
+    A library that is installed below somebody's repository is no part of it.
+    """
     try:
         commit = _git(root, "rev-parse", "HEAD").strip()
         code = ["--", *(f"*{suffix}" for suffix in SUFFIXES)]
+        if not _git(root, "ls-files", *code):
+            return CodeVersion()
         new = _git(root, "ls-files", "--others", "--exclude-standard", "-z", *code).split("\0")[:-1]
         changed = _git(root, "diff", "HEAD", "--name-only", "-z", *code).split("\0")[:-1]
         change = _git(root, "diff", "HEAD", *code)

@@ -107,6 +107,13 @@ def test_a_folder_without_git_has_no_version(tmp_path: Path) -> None:
     assert code_version(tmp_path) == CodeVersion()
 
 
+def test_a_library_that_is_installed_below_a_repository_has_not_its_version(repository: Path) -> None:
+    installed = repository / ".venv" / "kfp_lifecycle"
+    installed.mkdir(parents=True)
+    (installed / "module.py").write_text("VALUE = 1\n", "utf-8")
+    assert code_version(installed) == CodeVersion()
+
+
 @pytest.mark.slow
 def test_the_code_of_a_run_that_was_cleared_comes_from_its_commit_and_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
