@@ -316,10 +316,11 @@ class _Part:
 
     def _outside(self, letter: int) -> npt.NDArray[np.int64]:
         """Where a letter stands outside of quotes."""
-        places = np.flatnonzero(self.content == letter)
+        places: npt.NDArray[np.int64] = np.flatnonzero(self.content == letter)
         if not len(self._quotes) or not len(places):
             return places
-        return places[np.searchsorted(self._quotes, places) % 2 == 0]
+        outside: npt.NDArray[np.int64] = places[np.searchsorted(self._quotes, places) % 2 == 0]
+        return outside
 
     def _is_border(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether separators or line ends stand at some places."""
