@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kfp_lifecycle.features.definitions import DUCKDB_TYPES, Definitions
@@ -127,6 +127,7 @@ def test_two_keys_never_become_one(
         result(connection, definitions, ", ".join(f"({key}, 'Ulm')" for key in keys), "String")
 
 
+@settings(deadline=None)
 @given(value=st.floats() | st.integers(-(2**70), 2**70), wanted=st.sampled_from(["Int32", "Int64", "Float64", "Bool"]))
 def test_whatever_is_taken_is_the_value_that_was_given(
     connection: duckdb.DuckDBPyConnection, definitions: Definitions, value: float, wanted: str
