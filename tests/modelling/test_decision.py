@@ -165,7 +165,7 @@ def test_an_approved_model_is_registered_with_its_verdict_and_its_successor_is_h
             model="leaving", version="1", previous_version=None, strategy="canary", url="http://here", grpc=""
         )
         released.write(place / "deployment")
-        promote(read_project(good.project).locations, place / "deployment", place / "champion")
+        promote(read_project(good.project).locations, place / "deployment", place / "verdict", place / "champion")
         again = good.decide()
         assert again["decision"] == "rejected"
         assert "nothing to gain" in again["champion"]["sentence"]
