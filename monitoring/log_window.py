@@ -9,13 +9,12 @@ from pathlib import Path
 
 import duckdb
 
-from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # A server's clock may be this far ahead of this machine's.
 CLOCK_TOLERANCE = timedelta(minutes=1)
-LARGEST_FLOAT32 = 3.4028234663852886e38
 EXCERPT = 80
 NUMBERS = "('UBIGINT', 'BIGINT', 'HUGEINT', 'UHUGEINT', 'DOUBLE')"
 
@@ -224,7 +223,7 @@ def _value(item: Feature) -> str:
 def _is_flawed(item: Feature) -> str:
     kind = f"json_type(content, {_pointer(item)})"
     if item.type == "numeric":
-        return f"({kind} NOT IN ('NULL', {NUMBERS[1:]} OR abs({_value(item)}) > {LARGEST_FLOAT32})"
+        return f"({kind} NOT IN ('NULL', {NUMBERS[1:]} OR abs({_value(item)}) > {LARGEST_NUMBER})"
     return f"{kind} NOT IN ('NULL', 'VARCHAR')"
 
 
