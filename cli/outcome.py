@@ -13,7 +13,6 @@ from rich.console import Console
 
 from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.cli.inference import InferenceError
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.local.events import StepRecord
 from kfp_lifecycle.local.runs import RunRecord, RunState, all_runs, resume_command
 from kfp_lifecycle.local.state import STATE
@@ -115,16 +114,9 @@ def describe_status(console: Console) -> None:
             _say(console, f"  {record.report}")
 
 
-def model_of(record: RunRecord) -> str | None:
-    """The model that a run is about, from its own copy of the project; None where it came to no copy."""
-    project = record.progress().artifact("project")
-    return load_configuration(Path(project[0])).deployment.model if project else None
-
-
 def endpoints_of(record: RunRecord) -> list[Endpoint]:
     """What serves the model that a run is about."""
-    model = model_of(record)
-    return [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == model]
+    return [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == record.model]
 
 
 def outcome_as_json(record: RunRecord) -> dict[str, Any]:

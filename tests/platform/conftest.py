@@ -22,7 +22,7 @@ NOT_COPIED = shutil.ignore_patterns(
 
 SMALL = ["--set", "tuning.trials=3", "--set", "evaluation.bootstrap_replicates=50", "--set", "snapshots.count=8"]
 # A business of 2,000 customers is too small for the thresholds of one of 10,000.
-LENIENT = ["--set", "gate.rules=[{metric: performance.roc_auc, at_least: 0.6}]"]
+LENIENT = ["--set", "gate.rules=[{metric: performance.roc_auc, min: 0.6}]"]
 
 
 @dataclass(frozen=True)

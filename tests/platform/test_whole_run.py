@@ -64,7 +64,7 @@ def test_a_second_run_takes_over_what_did_not_change(served: tuple[Checkout, dic
 def test_a_changed_setting_runs_the_model_again_and_a_miss_is_no_error(served: tuple[Checkout, dict[str, Any]]) -> None:
     checkout, run = served
     before = checkout.status()["endpoint"]
-    strict = [*run["settings"], "--set", "gate.rules=[{metric: performance.roc_auc, at_least: 0.999}]"]
+    strict = [*run["settings"], "--set", "gate.rules=[{metric: performance.roc_auc, min: 0.999}]"]
     rejected = checkout.lifecycle("run", "training", *strict)
     assert "The candidate was rejected. The champion goes on serving." in rejected.stdout
     assert "at least 0.999 is required" in rejected.stdout

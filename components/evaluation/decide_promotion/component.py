@@ -42,7 +42,7 @@ def decide_promotion(
         training_set: The training set; both models score its test part, and the rows that the champion was judged by.
         model: The candidate.
         evaluation: What was measured of it.
-        verdict: JSON file (`docs/schemas/verdict.schema.json`): the decision, each rule and comparison with their sentences.
+        verdict: JSON file (`docs/schemas/verdict.schema.json`): the decision, and each rule with its sentence.
             metadata: `decision`, `missed` (how many), `summary`.
         approved_model: The model folder with its `verdict.json` when it is approved; else a folder with `rejected.json`
             alone.
