@@ -1,6 +1,8 @@
 """The exit handler tells how a run ended, and keeps a secret."""
 
 import json
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from kfp.dsl import PipelineTaskFinalStatus
 
 from kfp_lifecycle.components.operations.notify.component import notify
 from kfp_lifecycle.components.operations.notify.delivery import ATTEMPTS, deliver
+from kfp_lifecycle.components.operations.notify.failed_pods import FailedPod, failed_pods
 from kfp_lifecycle.components.operations.notify.message import LONGEST_REASON, describe_end
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
 from kfp_lifecycle.runtime.state_folder import state_folder
@@ -254,3 +257,108 @@ def test_in_a_real_run_that_succeeds_an_unreachable_webhook_changes_nothing(tmp_
     assert watch.states == {"work": "done", "notify": "done"}
     assert "not delivered to the webhook: it answered 404" in logs
     assert watch.outputs["notify"].artifacts["message"][1]["delivered"] is False
+
+
+POD = {
+    "metadata": {"name": "run-7-impl-1", "labels": {"pipeline/runid": "7"}},
+    "spec": {
+        "containers": [
+            {"name": "wait"},
+            {"name": "main", "command": ["launch", "--function_to_execute", "validate_data"]},
+        ]
+    },
+    "status": {
+        "containerStatuses": [
+            {"name": "wait", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}},
+            {
+                "name": "main",
+                "state": {"terminated": {"exitCode": 1, "reason": "Error", "message": "amount is negative"}},
+            },
+        ]
+    },
+}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[dict[str, str], Path, list[Any], list[str]]]:
+    """Kubernetes' API as a pod finds it: its variables, its account, the pods it tells of, and what it was asked."""
+    account = tmp_path / "account"
+    account.mkdir()
+    key, certificate = account / "key", account / "ca.crt"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=kubernetes"]
+    subprocess.run(
+        [*command, "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )
+    (account / "token").write_text("a-token\n")
+    (account / "namespace").write_text("team")
+    pods: list[Any] = []
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers['Authorization']}")
+            content = json.dumps({"items": pods} if "?" in self.path else POD).encode()
+            self.send_response(200 if pods else 403)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    variables = {
+        "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+        "KUBERNETES_SERVICE_PORT": str(server.server_address[1]),
+        "KFP_POD_NAME": "run-7-impl-9",
+    }
+    try:
+        yield variables, account, pods, asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_on_a_cluster_the_failed_step_and_its_reason_are_found_in_its_pod(
+    cluster: tuple[dict[str, str], Path, list[Any], list[str]],
+) -> None:
+    variables, account, pods, asked = cluster
+    done = json.loads(json.dumps(POD))
+    done["status"]["containerStatuses"][1]["state"] = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    running = {**POD, "status": {}}
+    driver = {**POD, "spec": {"containers": [{"name": "main", "command": ["driver"]}]}}
+    pods += [done, running, driver, POD]
+    found = failed_pods(variables, account)
+    assert found == [FailedPod("validate_data", "amount is negative")]
+    assert asked == [
+        "/api/v1/namespaces/team/pods/run-7-impl-9 Bearer a-token",
+        "/api/v1/namespaces/team/pods?labelSelector=pipeline%2Frunid%3D7 Bearer a-token",
+    ]
+    end = describe_end(status(task="exit-handler-1", message=None), "training", failed_pods=found)
+    assert end.headline == "training: failed at validate data."
+    assert end.reason == "amount is negative"
+
+
+def test_a_step_that_was_killed_has_the_systems_reason(
+    cluster: tuple[dict[str, str], Path, list[Any], list[str]],
+) -> None:
+    variables, account, pods, _ = cluster
+    killed = json.loads(json.dumps(POD))
+    killed["status"]["containerStatuses"][1]["state"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    pods.append(killed)
+    assert failed_pods(variables, account) == [FailedPod("validate_data", "OOMKilled")]
+
+
+def test_an_account_that_may_not_read_pods_is_said_in_the_log_and_changes_nothing(
+    cluster: tuple[dict[str, str], Path, list[Any], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    variables, account, _, _ = cluster
+    assert failed_pods(variables, account) == []
+    assert "Kubernetes does not tell which step failed: HTTPError" in capsys.readouterr().err
+    assert failed_pods({}, account) == []

@@ -33,9 +33,10 @@ def notify(
 
     with step(message):
         from kfp_lifecycle.components.operations.notify.delivery import deliver
+        from kfp_lifecycle.components.operations.notify.failed_pods import failed_pods
         from kfp_lifecycle.components.operations.notify.message import describe_end
 
-        end = describe_end(status, pipeline, local_run=os.environ.get("LIFECYCLE_RUN_ID", ""))
+        end = describe_end(status, pipeline, os.environ.get("LIFECYCLE_RUN_ID", ""), failed_pods())
         Path(message.path).write_text(end.markdown, "utf-8")
         print(end.text)
         address = webhook_url or os.environ.get("LIFECYCLE_WEBHOOK_URL", "")

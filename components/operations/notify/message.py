@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from kfp_lifecycle.components.operations.notify.failed_pods import FailedPod
 
 # Enough to know what to do; the log has the rest.
 LONGEST_REASON = 2000
@@ -59,13 +62,16 @@ class RunEnd:
         return "\n\n".join(part for part in (f"**{self.headline}**", reason, steps) if part) + "\n"
 
 
-def describe_end(status: FinalStatus, pipeline: str, local_run: str = "") -> RunEnd:
+def describe_end(
+    status: FinalStatus, pipeline: str, local_run: str = "", failed_pods: Sequence[FailedPod] = ()
+) -> RunEnd:
     """Put a final status into words.
 
     Args:
         status: What the platform says.
         pipeline: The pipeline's name.
         local_run: The run's name, when it ran on this machine.
+        failed_pods: What Kubernetes knows of steps that failed; used where the platform does not tell.
     """
     state = STATES.get(status.state.upper(), UNKNOWN)
     run = local_run or status.pipeline_job_resource_name or "unnamed"
@@ -76,9 +82,9 @@ def describe_end(status: FinalStatus, pipeline: str, local_run: str = "") -> Run
     if state == UNKNOWN:
         word = status.state or "no word at all"
         return RunEnd(state, f"{pipeline}: ended.", f"The platform says {word}.", [f"See run {run} for what it means."])
-    steps = failed_steps(status)
-    where = " at " + ", ".join(name.replace("-", " ") for name in steps) if steps else ""
-    reason = (status.error_message or "").strip()
+    steps = failed_steps(status) or [pod.step for pod in failed_pods]
+    where = " at " + ", ".join(re.sub("[-_]", " ", name) for name in steps) if steps else ""
+    reason = (status.error_message or "").strip() or "\n".join(pod.reason for pod in failed_pods if pod.reason)
     if len(reason) > LONGEST_REASON:
         reason = reason[:LONGEST_REASON].rstrip() + " …"
     log = f"The log of {steps[0]}" if steps else "The log of the failed step"
