@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kfp_lifecycle.components.monitoring.detect_drift.rule import Input, compare, decide
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.components.monitoring.detect_drift.rule import compare, decide
 from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.environments.locks import environment_directory
 from tests.modelling.evaluated import train_and_evaluate
@@ -48,7 +49,7 @@ def people() -> pd.DataFrame:
 def test_the_drift_rule_is_silent_in_every_later_year_whatever_the_windows_size(
     people: pd.DataFrame, window: int
 ) -> None:
-    inputs = [Input(**item) for item in FEATURES]
+    inputs = [Feature(**item) for item in FEATURES]
     baseline = people[people.year == 2015].head(5000)
     drifted, decisions = Counter[str](), Counter[str]()
     for year in (2016, 2017, 2018):
