@@ -54,7 +54,7 @@ def without_secrets(url: str) -> str:
         if value and not SECRET_REFERENCE.fullmatch(value):
             raise PydanticCustomError(
                 "secret_url",
-                "the {parameter} stands in it, and a project is embedded in every pipeline. Write {reference} in its "
+                "the {parameter} stands in it, and every pipeline carries it to its steps. Write {reference} in its "
                 "place: the step takes NAME from its environment or from a mounted secret",
                 {"parameter": name, "reference": "${NAME}"},
             )

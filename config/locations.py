@@ -61,7 +61,7 @@ def _no_password(location: str) -> str:
     if any(value and not SECRET_REFERENCE.fullmatch(value) for value in passwords):
         raise PydanticCustomError(
             "store",
-            "a password stands in it, and a project is embedded in every pipeline. Write ${NAME} in its place: steps "
+            "a password stands in it, and every pipeline carries it to its steps. Write ${NAME} in its place: steps "
             "and servers take NAME from their environment or from a mounted secret",
         )
     return location

@@ -1,24 +1,16 @@
-"""The code that travels with a component: the first-party modules its body imports, and all that those import."""
+"""Import closure: the modules of this library that some of its modules import, and all that those import."""
 
 from __future__ import annotations
 
 import ast
-import base64
 import functools
-import gzip
-import inspect
 import io
-import tarfile
-import textwrap
 import tokenize
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "kfp_lifecycle"
-
-# Where the project stands in the archive of the step that loads it.
-PROJECT_FOLDER = "embedded_project"
 
 # A module's templates and style sheets stand beside it and travel with it.
 DATA_SUFFIXES = (".j2", ".css")
@@ -46,7 +38,7 @@ def bare(content: bytes) -> bytes:
     """A module without its comments and docstrings, which are for readers of the repository; every line keeps its
     number.
 
-    They are more than a third of what travels, and Linux caps the argument that a cluster passes it in.
+    So a digest of code changes when the code does.
     """
     lines = content.decode("utf-8").splitlines(keepends=True)
     for token in tokenize.generate_tokens(io.StringIO(content.decode("utf-8")).readline):
@@ -115,16 +107,11 @@ def _place(file: Path, root: Path) -> str:
     return f"{PACKAGE}/{file.relative_to(root).as_posix()}"
 
 
-def embedded_files(function: Callable[..., object]) -> dict[str, bytes]:
-    """What a component's function needs of this library, found by reading the imports in its body."""
-    return module_closure(imported_names(ast.parse(textwrap.dedent(inspect.getsource(function)))))
-
-
 def copy_modules(names: Iterable[str], destination: Path) -> None:
     """Write first-party modules and all they import below `destination`, importable from there.
 
     Args:
-        names: Dotted names of modules, such as `kfp_lifecycle.serving.server.server`; inside a step, embedded with it.
+        names: Dotted names of modules, such as `kfp_lifecycle.serving.server.server`; inside a step, part of its code.
         destination: Folder to write to; made when absent.
 
     Raises:
@@ -132,19 +119,8 @@ def copy_modules(names: Iterable[str], destination: Path) -> None:
     """
     for name in names:
         if module_file(name) is None:
-            raise ModuleNotFoundError(f"{name} is not embedded with this step")
+            raise ModuleNotFoundError(f"{name} is not part of this step's code")
     for path, content in module_closure(names).items():
         file = destination / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content)
-
-
-def archive(files: Mapping[str, bytes]) -> str:
-    """A base64 text of the tar.gz of the files: the same files give the same text, whoever makes it and when."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for path, content in sorted(files.items()):
-            member = tarfile.TarInfo(path)
-            member.size, member.mode, member.mtime = len(content), 0o644, 0
-            tar.addfile(member, io.BytesIO(content))
-    return base64.b64encode(gzip.compress(packed.getvalue(), compresslevel=9, mtime=0)).decode("ascii")
