@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.runtime.state_folder import state_folder
 
 STATE = state_folder()
@@ -41,6 +42,4 @@ def exclusive(what: str, waiting: Callable[[str], None]) -> Iterator[None]:
 
 def write_json(file: Path, value: object) -> None:
     """Write a JSON file whole or not at all."""
-    unfinished = file.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf-8")
-    unfinished.replace(file)
+    write_whole(file, json.dumps(value, indent=1, ensure_ascii=False))
