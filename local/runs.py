@@ -54,8 +54,6 @@ class RunRecord:
     project: str
     project_folder: str
     overrides: list[str]
-    model: str = ""
-    """The model that the project is about."""
     state: RunState = RunState.running
     failed_step: str | None = None
     reason: str | None = None
@@ -63,6 +61,8 @@ class RunRecord:
     started_at: str = ""
     finished_at: str | None = None
     process: int = field(default_factory=os.getpid)
+    model: str = ""
+    """The model that the project is about."""
 
     @property
     def folder(self) -> Path:

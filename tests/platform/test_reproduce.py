@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -13,7 +12,11 @@ from typing import Any
 import pytest
 from conftest import Checkout, new_checkout
 
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import CodeOrigin, Model, Origin
+from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.cli import reproduce
+from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.runtime.code_version import CodeVersion, code_version
 
 
@@ -37,17 +40,45 @@ def test_another_seed_or_setting_is_named_with_what_it_changes(served: tuple[Che
     assert "data version" not in told
 
 
-def test_what_cannot_be_had_is_named_and_nothing_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce, "RUNS", tmp_path / "runs")
-    origin = {"pipeline_run": "training-1", "code": {"commit": "", "changed": []}}
-    with pytest.raises(reproduce.CannotReproduce, match=r"training-1 is not kept in .*its commit is not known"):
-        reproduce.compiled_pipeline(tmp_path, origin, tmp_path, print)
-    origin["code"] = {"commit": "1" * 40, "changed": ["runtime/contract.py"]}
-    with pytest.raises(reproduce.CannotReproduce, match=r"changes to runtime/contract.py were never committed"):
-        reproduce.compiled_pipeline(tmp_path, origin, tmp_path, print)
-    origin["code"] = {"commit": "1" * 40, "changed": []}
-    with pytest.raises(reproduce.CannotReproduce, match=r"the commit 1{40} is not in the repository"):
-        reproduce.compiled_pipeline(tmp_path, origin, tmp_path, print)
+def model_of(commit: str, *changed: str) -> Model:
+    origin = Origin(pipeline_run="training-1", code=CodeOrigin(commit=commit, changed=list(changed)))
+    return Model(model="churn", inputs=[Feature("age", "numeric")], threshold=0.5, origin=origin)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (model_of(""), r"it is not kept in .*its commit is not known"),
+        (model_of("1" * 40, "runtime/contract.py"), r"changes to runtime/contract.py were never committed"),
+        (model_of("1" * 40), r"the commit 1{40} is not in the repository"),
+    ],
+)
+def test_code_that_cannot_be_had_is_named_and_nothing_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Model, message: str
+) -> None:
+    monkeypatch.setattr(reproduce, "STATE", tmp_path / "state")
+    with pytest.raises(reproduce.CannotReproduce, match=message):
+        reproduce.code_folder("0" * 12, model, tmp_path, tmp_path / "work", print)
+
+
+def test_code_is_taken_by_its_digest_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "STATE", tmp_path)
+    (tmp_path / "code" / "abcdef012345").mkdir(parents=True)
+    found = reproduce.code_folder("abcdef012345", model_of(""), tmp_path, tmp_path / "work", print)
+    assert found == tmp_path / "code" / "abcdef012345"
+
+
+def test_a_setting_goes_to_the_steps_that_read_it_and_no_other_is_taken() -> None:
+    steps = {
+        "build_training_set": StepOrigin(settings={"snapshots": {"count": 8}}),
+        "train_model": StepOrigin(settings={"training": {"seed": 1}}),
+    }
+    changed = reproduce.with_overrides(steps, ["training.seed=7", "snapshots.count=9"])
+    assert changed["train_model"].settings["training"]["seed"] == 7
+    assert changed["build_training_set"].settings["snapshots"]["count"] == 9
+    assert steps["train_model"].settings["training"]["seed"] == 1
+    with pytest.raises(ConfigurationError, match=r"neither build_training_set nor train_model reads gate"):
+        reproduce.with_overrides(steps, ["gate.rules=[]"])
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -123,18 +154,16 @@ def test_the_code_of_a_run_that_was_cleared_comes_from_its_commit_and_change(
     (checkout / ".git" / "info" / "exclude").write_text(".venv\n", "utf-8")
     git(checkout, "add", "-A")
     git(checkout, "commit", "-q", "-m", "all")
-    module = checkout / "components" / "training" / "decisions.py"
+    module = checkout / "modelling" / "decisions.py"
     module.write_text(module.read_text("utf-8") + "\nCHANGED = True\n", "utf-8")
     version = code_version(checkout)
     assert version.changed == ("modelling/decisions.py",)
     original = tmp_path / "original"
     original.mkdir()
-    for part in ("feature_repo", "expectations"):
-        shutil.copytree(checkout / part, original / part)
-    shutil.copy(checkout / "pipeline.yaml", original)
     (original / "code.diff").write_text(version.change, "utf-8")
-    monkeypatch.setattr(reproduce, "CHECKOUT", checkout)
-    origin = {"pipeline_run": "", "code": {"commit": version.commit, "changed": list(version.changed)}}
-    compiled = reproduce.compiled_pipeline(original, origin, tmp_path, print)
-    embedded = reproduce.embedded_code(compiled["deploymentSpec"]["executors"], "train-model", tmp_path / "embedded")
-    assert "CHANGED = True" in (embedded / "components" / "training" / "decisions.py").read_text("utf-8")
+    monkeypatch.setattr(reproduce, "ROOT", checkout)
+    monkeypatch.setattr(reproduce, "STATE", tmp_path / "state")
+    model = model_of(version.commit, *version.changed)
+    found = reproduce.code_folder("0" * 12, model, original, tmp_path / "work", print)
+    assert "CHANGED = True" in (found / "kfp_lifecycle" / "modelling" / "decisions.py").read_text("utf-8")
+    assert (found / "kfp_lifecycle" / "runtime" / "executor.py").is_file()

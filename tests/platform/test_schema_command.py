@@ -39,7 +39,7 @@ def write_orders(folder: Path, query: str) -> None:
     program += "write_dataset(Path(sys.argv[1]), orders=sys.argv[2])"
     subprocess.run(
         [interpreter("validation"), "-c", program, folder, query],
-        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'validation'}"},
+        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}:{ROOT / 'tests' / 'validation'}"},
         check=True,
     )
 
