@@ -54,6 +54,8 @@ class Steps:
         """All that is in a step's cache key but its inputs from other steps, by step."""
         self.reads: dict[str, set[str]] = {}
         """The steps that each step reads from."""
+        self.importers: set[str] = set()
+        """Tasks that only name what is there."""
         self._walk(self._pipeline["root"]["dag"], {})
 
     def _walk(self, dag: Mapping[str, Any], outer: Mapping[str, set[str]]) -> None:
@@ -70,6 +72,8 @@ class Steps:
                 )
                 continue
             executor = self._pipeline["deploymentSpec"]["executors"][component["executorLabel"]]
+            if "importer" in executor:
+                self.importers.add(name)
             constants = {
                 port: item for part in inputs.values() for port, item in part.items() if "runtimeValue" in item
             }
@@ -93,7 +97,7 @@ class Steps:
         again = {name for name, told in self.told.items() if before.told.get(name) != told}
         while more := {name for name, read in self.reads.items() if read & again} - again:
             again |= more
-        return {name for name in again if not name.startswith("importer")}
+        return again - self.importers
 
 
 def compiled(folder: Path, project: Path, *overrides: str) -> Steps:
