@@ -56,6 +56,15 @@ def submitted_bytes(pipeline: Json) -> int:
     )
 
 
+def copied_bytes(pipeline: Json, copies: int = 8) -> int:
+    """What a pipeline itself brings to its Workflow: its size as it is submitted, and each task's container so many
+    times more, as the status repeats it; nothing packed, and nothing that Kubeflow adds to a patch."""
+    executors = pipeline["deploymentSpec"]["executors"]
+    labels = [component.get("executorLabel") for component in pipeline["components"].values()]
+    containers = [executors[label]["container"] for label in labels if label and "container" in executors[label]]
+    return submitted_bytes(pipeline) + copies * sum(_escaped(_text(container)) for container in containers)
+
+
 def finished_bytes(pipeline: Json) -> int:
     """Size of the Workflow at the end of a run of every task, nothing packed."""
     executors, components = pipeline["deploymentSpec"]["executors"], pipeline["components"]
