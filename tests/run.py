@@ -51,6 +51,8 @@ def run_folder(folder: str, fast: bool, arguments: list[str]) -> Outcome:
     else:
         variables["PYTHONPATH"] += f":{environment_directory('testing')}"
         options += ["-p", "no:cacheprovider"]
+    # The checkout is a package, whose parent pytest would put on the path: a clone named `kfp` would then be imported.
+    options += ["--confcutdir", str(TESTS)]
     command = [str(interpreter(folder)), "-m", "pytest", str(TESTS / folder), *options, *arguments]
     process = subprocess.Popen(
         command, cwd=CHECKOUT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
