@@ -14,6 +14,8 @@ from kfp_lifecycle.local.variables import NO_TELEMETRY
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCH = ROOT / "tests" / "telemetry_watch"
+# As `tests/run.py`: the folder around the checkout is not on the path.
+QUIETLY = ("-p", "no:cacheprovider", "-q", "--confcutdir", str(ROOT / "tests"))
 
 
 def watched(environment: str, seen: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -61,7 +63,7 @@ def test_libraries_at_work_reach_for_no_other_machine(
 ) -> None:
     seen = tmp_path / "seen"
     files = [str(ROOT / "tests" / file) for file in tests]
-    ended = watched(environment, seen, "-m", "pytest", "-p", "no:cacheprovider", "-q", *files, "-k", chosen)
+    ended = watched(environment, seen, "-m", "pytest", *QUIETLY, *files, "-k", chosen)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     passed = re.search(r"(\d+) passed", ended.stdout)
     assert passed, ended.stdout
