@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from kfp_lifecycle.environments.locks import (
@@ -45,16 +45,28 @@ class BuildFailed(Exception):
     """An environment could not be built; the message says why."""
 
 
+# The lock of `uv_program`: uv's own search reads `sysconfig`, whose first use in two threads at once gives the second
+# one a half-filled table (up to Python 3.12: python/cpython#92452).
+SEARCH = threading.Lock()
+
+
+@cache
+def found_uv() -> str | None:
+    """The path of uv: that of this Python's installation, else that on the PATH, else None."""
+    try:
+        return str(importlib.import_module("uv").find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return shutil.which("uv")
+
+
 def uv_program() -> str:
-    """The path of uv: that of this Python's installation, else that on the PATH.
+    """The path of uv, looked for once in a process.
 
     Raises:
         BuildFailed: there is none.
     """
-    try:
-        return str(importlib.import_module("uv").find_uv_bin())
-    except (ImportError, FileNotFoundError):
-        found = shutil.which("uv")
+    with SEARCH:
+        found = found_uv()
     if found is None:
         raise BuildFailed("environments are built by uv, which is not here: pip install 'kfp-lifecycle[local]'")
     return found
