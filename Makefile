@@ -9,7 +9,7 @@ PYTHON := $(shell for name in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 STATE := .lifecycle
 
-# Environments are byte-compiled once; without bytecode every import of every step would compile again.
+# The first import of a module writes its bytecode; without it every import of every step would compile again.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH
 unexport VIRTUAL_ENV

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import ValidationError, create_model
+from pydantic import ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.problems import describe_error
 from kfp_lifecycle.config.section import Section
+
+
+class _OneKey(Section):
+    """What a single section or key is checked by. It has no text of its own that pydantic would have to look for."""
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
 
 
 def settings_of(configuration: Configuration, reads: Iterable[str]) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def _value(field: FieldInfo, name: str, values: Mapping[str, Any]) -> Any:
         return field.get_default(call_default_factory=True)
     kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     key: Any = {name: (kind, ...)}
-    model = create_model("Part", __base__=Section, **key)
+    model = create_model("Part", __base__=_OneKey, **key)
     return getattr(model.model_validate({name: values[name]} if name in values else {}), name)
 
 

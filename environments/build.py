@@ -1,7 +1,8 @@
 """Builder of the locked environments that steps run in: `lifecycle setup`, and `make setup` in a checkout.
 
-It needs uv and the standard library, and nothing else. What is built is byte-compiled, and kept by the digest of its
-lock.
+It needs uv and the standard library, and nothing else. What is built is kept by the digest of its lock. Bytecode is
+written by the first import of a module: to compile all that is installed takes longer than to install it, and few of
+the modules are ever imported.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ def uv_program() -> str:
 
 
 def uv_run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run uv with bytecode compilation on, caching in the state folder; its exit code is the caller's to judge."""
-    given = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    """Run uv, caching in the state folder; its exit code is the caller's to judge."""
+    given = dict(os.environ)
     given.setdefault("UV_CACHE_DIR", str(state_folder() / "cache" / "uv"))
     # uv counts a download that stands still as dead after this many seconds; slow mirrors need more than its 30.
     given.setdefault("UV_HTTP_TIMEOUT", "180")
@@ -140,8 +141,8 @@ def build_step_environment(name: str, python: str) -> bool:
         return False
     shutil.rmtree(directory, ignore_errors=True)
     uv("venv", "--quiet", "--no-project", "--python", python, str(directory))
-    install(directory / "bin" / "python", name, "--compile-bytecode")
-    install(directory / "bin" / "python", "kfp", "--compile-bytecode")
+    install(directory / "bin" / "python", name)
+    install(directory / "bin" / "python", "kfp")
     # Written last: an interrupted build has no stamp and is built anew.
     (directory / STAMP).write_text(lock_digest(name))
     remove_superseded(name, keep=directory)

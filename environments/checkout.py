@@ -62,7 +62,7 @@ def build_command_line(lock: str) -> bool:
     if installed in covered:
         return False
     python = VENV / "bin" / "python"
-    install(python, lock, "--compile-bytecode")
+    install(python, lock)
     uv("pip", "install", "--quiet", "--python", str(python), "--no-deps", "--no-build-isolation", "-e", str(CHECKOUT))
     stamp.write_text(wanted)
     return True

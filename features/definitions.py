@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -155,7 +155,8 @@ class Definitions:
                     )
                 [dtype] = [field.dtype for field in self.on_demand[name].features if field.name == feature.name]
                 known = [None if _is_nan(value) else value for value in values]
-                wrong = next((value for value in known if value is not None and not _is_of(value, dtype)), None)
+                is_of = TYPE_RULES[dtype]
+                wrong = next((value for value in known if value is not None and not is_of(value)), None)
                 if wrong is not None:
                     raise ContractViolation(
                         f"{where} returned {wrong!r:.60} for {feature.name}, which is no {dtype}: return a value of "
@@ -444,16 +445,23 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names, inner))
 
 
-def _is_of(value: Any, dtype: FeastType) -> bool:
-    """Whether a value is one of a type: no text for a number, no fraction for a whole number, 0 or 1 for a truth."""
-    if dtype == String:
-        return isinstance(value, str)
-    if not isinstance(value, int | float | np.number | np.bool_):
-        return False
-    if dtype == Bool:
-        return bool(value in (0, 1))
-    bits = {Int32: 31, Int64: 63}.get(dtype)
-    return bits is None or bool(-(2**bits) <= value < 2**bits and value == int(value))
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number | np.bool_)
+
+
+def _is_whole(bits: int) -> Callable[[Any], bool]:
+    return lambda value: _is_number(value) and bool(-(2**bits) <= value < 2**bits and value == int(value))
+
+
+# Whether a value is one of a type: no text for a number, no fraction for a whole number, 0 or 1 for a truth.
+TYPE_RULES: dict[FeastType, Callable[[Any], bool]] = {
+    String: lambda value: isinstance(value, str),
+    Bool: lambda value: _is_number(value) and bool(value in (0, 1)),
+    Int32: _is_whole(31),
+    Int64: _is_whole(63),
+    Float32: _is_number,
+    Float64: _is_number,
+}
 
 
 def _is_nan(value: Any) -> bool:

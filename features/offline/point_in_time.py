@@ -425,7 +425,11 @@ def tables_of(file: Path, name: str = "") -> set[str]:
 def _parsed(query: str) -> Any:
     """The tree of a query. Of the few kinds that DuckDB cannot write down (PIVOT) there is nothing in it."""
     with duckdb.connect() as connection:
-        [(tree,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
+        return _tree(connection, query)
+
+
+def _tree(connection: duckdb.DuckDBPyConnection, query: str) -> Any:
+    [(tree,)] = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()
     return json.loads(tree)
 
 
@@ -442,7 +446,7 @@ def _clock_functions() -> set[str]:
         # An error is the same each time.
         clocks = {name for (name,) in connection.execute(query).fetchall()} - {"error"}
         found_macros = connection.execute(macros).fetchall()
-    bodies = [(name, set(_names(_parsed(f"SELECT {text}")))) for name, text in found_macros]
+        bodies = [(name, set(_names(_tree(connection, f"SELECT {text}")))) for name, text in found_macros]
     while found := {name for name, used in bodies if used & (clocks | CLOCK_WORDS)} - clocks:
         clocks |= found
     # What `query` runs is a text, which nobody has read.

@@ -54,10 +54,14 @@ def label_span(
     until, notes = as_of, []
     with session(validated) as connection:
         show_tables(connection, validated, settings.source.tables, as_of=None)
-        for name in own_tables(connection, settings, definitions, label_query, validated):
+        mentioned = tables_of(label_query, settings.label.query)
+        for name in [name for name in settings.source.tables if name in mentioned]:
             newest, longest_pause = rhythm_of(connection, name, settings.source.tables[name].event_time)
             silence = as_of - newest
-            if silence > max(LONGEST_SILENCE, PAUSES * longest_pause):
+            # Only of a silent table it matters whether it is the label's own, which takes the label's query to find out.
+            if silence > max(LONGEST_SILENCE, PAUSES * longest_pause) and is_own_table(
+                name, connection, settings, definitions, label_query, validated
+            ):
                 until = min(until, newest)
                 notes.append(
                     f"The table {name}, which {settings.label.query} reads the label from, ends at "
@@ -68,42 +72,38 @@ def label_span(
     return LabelSpan(until, notes)
 
 
-def own_tables(
+def is_own_table(
+    name: str,
     connection: duckdb.DuckDBPyConnection,
     settings: Configuration,
     definitions: Definitions,
     label_query: Path,
     validated: Path,
-) -> list[str]:
-    """The tables whose rows after a moment change the labels of that moment.
+) -> bool:
+    """Whether a table's rows after a moment change the labels of that moment.
 
     Args:
+        name: The table.
         connection: A session that shows all tables, whole; it does so again afterwards.
         settings: As `label_span`, and so the others.
     """
-    tables = settings.source.tables
-    mentioned = tables_of(label_query, settings.label.query)
-    read = [name for name in tables if name in mentioned]
 
     def labels(snapshot: datetime) -> pa.Table:
         moments = {"snapshot": snapshot, "horizon": snapshot + timedelta(days=settings.label.horizon_days)}
-        columns, name = {settings.label.name: "DOUBLE"}, settings.label.query
-        return run_query(connection, definitions, label_query, moments, columns, snapshot, name=name).read_all()
+        columns, title = {settings.label.name: "DOUBLE"}, settings.label.query
+        return run_query(connection, definitions, label_query, moments, columns, snapshot, name=title).read_all()
 
-    own = []
-    for name in read:
-        time = tables[name].event_time
-        quantiles = f"quantile_disc({quoted(time)}::TIMESTAMP, {list(PROBES)})"
-        [(moments,)] = connection.execute(f"SELECT {quantiles} FROM {quoted(name)}").fetchall()
-        for moment in dict.fromkeys(found.replace(tzinfo=UTC) for found in moments or []):
-            known = labels(moment)
-            show_table(connection, validated, name, [(time, moment)])
-            changed = labels(moment) != known
-            show_table(connection, validated, name, [])
-            if changed:
-                own.append(name)
-                break
-    return own
+    time = settings.source.tables[name].event_time
+    quantiles = f"quantile_disc({quoted(time)}::TIMESTAMP, {list(PROBES)})"
+    [(moments,)] = connection.execute(f"SELECT {quantiles} FROM {quoted(name)}").fetchall()
+    for moment in dict.fromkeys(found.replace(tzinfo=UTC) for found in moments or []):
+        known = labels(moment)
+        show_table(connection, validated, name, [(time, moment)])
+        changed = labels(moment) != known
+        show_table(connection, validated, name, [])
+        if changed:
+            return True
+    return False
 
 
 def rhythm_of(connection: duckdb.DuckDBPyConnection, table: str, event_time: str) -> tuple[datetime, timedelta]:
