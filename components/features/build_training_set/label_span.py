@@ -58,7 +58,7 @@ def label_span(
         for name in [name for name in settings.source.tables if name in mentioned]:
             newest, longest_pause = rhythm_of(connection, name, settings.source.tables[name].event_time)
             silence = as_of - newest
-            # Only of a silent table it matters whether it is the label's own, which takes the label's query to find out.
+            # Whether a table is the label's own takes the label's query to find out, and matters of a silent one only.
             if silence > max(LONGEST_SILENCE, PAUSES * longest_pause) and is_own_table(
                 name, connection, settings, definitions, label_query, validated
             ):
