@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import duckdb
+from pydantic import Field
 
-from kfp_lifecycle.artifacts.validation import CheckResult, Layer, Severity
+from kfp_lifecycle.artifacts.validation import CheckResult, Severity
 from kfp_lifecycle.data.tables import quoted
 
 T = TypeVar("T")
@@ -24,38 +24,12 @@ NUMBERED = "numbered"
 ROW = "file_row_number"
 
 
-@dataclass(frozen=True)
-class Check:
-    """One condition on one table, and whether the data meet it."""
+class Check(CheckResult):
+    """A check result, and which rows are to blame for it."""
 
-    table: str
-    column: str | None
-    """None where the condition is on the table, or on several."""
-    layer: Layer
-    rule: str
-    """What has to hold, in words."""
-    severity: Severity
-    """`critical` stops the run."""
-    passed: bool
-    rows: int = 0
-    """How many rows, or results of a rule's query, break it."""
-    share: float | None = None
-    """The rows as a share of the table, 0 to 1; None where what is counted are not its rows."""
-    examples: tuple[str, ...] = ()
-    """Some of the offending values."""
-    remedy: str = ""
-    """What to do about it."""
-    recent: bool = False
-    """Whether it is about the newest days alone."""
-    quarantined: bool = False
-    """Whether the rows that break it were put aside, so that it does not stop the run."""
-    blamed: str | tuple[int, ...] | None = field(default=None, repr=False, compare=False)
+    blamed: str | tuple[int, ...] | None = Field(default=None, exclude=True, repr=False)
     """The rows that break it: an SQL condition on the table, or their numbers in the file. None where no row alone is
     to blame."""
-
-    def result(self) -> CheckResult:
-        """The check as `validation.json` lists it."""
-        return CheckResult(**{name: getattr(self, name) for name in CheckResult.model_fields})
 
     @property
     def subject(self) -> str:

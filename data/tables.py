@@ -17,18 +17,6 @@ from kfp_lifecycle.artifacts.tables import parquet_file
 MEMORY_LIMIT = "2GB"
 
 
-@contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[None]:
-    """An empty folder to write to, removed again when the work in it fails."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
 def hand_on(source: Path, destination: Path) -> None:
     """Put every file of a folder of tables into another, without a copy where the file system can share it."""
     for file in sorted(source.iterdir()):

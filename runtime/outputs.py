@@ -14,13 +14,13 @@ def complete_folder(destination: Path) -> Iterator[Path]:
     """A folder to fill that takes the destination's place when the block ends well, and vanishes when it does not.
 
     Args:
-        destination: The output's path; what an earlier attempt left there is replaced.
+        destination: The output's path; what an earlier attempt left there is removed first.
     """
+    shutil.rmtree(destination, ignore_errors=True)
     destination.parent.mkdir(parents=True, exist_ok=True)
     filling = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
     try:
         yield filling
-        shutil.rmtree(destination, ignore_errors=True)
         # Made private by `mkdtemp`; the next step may run as another user.
         filling.chmod(0o755)
         filling.rename(destination)

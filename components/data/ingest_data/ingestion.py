@@ -21,8 +21,9 @@ from kfp_lifecycle.components.data.ingest_data.storable import check_years, stor
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.data.tables import columns_of, literal, new_folder, quoted
+from kfp_lifecycle.data.tables import columns_of, literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
 
 
 def ingest(settings: Configuration, locations: Locations, expectations: Path, tables: Path) -> Manifest:
@@ -43,14 +44,14 @@ def ingest(settings: Configuration, locations: Locations, expectations: Path, ta
             table is empty, or it has more rows than `validation.max_rows`. What it says holds no secret.
     """
     written: dict[str, _Written] = {}
-    with new_folder(tables), tempfile.TemporaryDirectory(prefix="ingest-") as work:
+    with complete_folder(tables) as result, tempfile.TemporaryDirectory(prefix="ingest-") as work:
         for number, (connection, place) in enumerate(settings.source.places().items()):
             scratch = Path(work) / str(number)
             scratch.mkdir()
-            with open_source(place, scratch, writable=tables) as source:
+            with open_source(place, scratch, writable=result) as source:
                 for name, table in settings.source.tables.items():
                     if table.connection == connection:
-                        written[name] = _TableWriter(settings, locations, expectations, source, name, tables).write()
+                        written[name] = _TableWriter(settings, locations, expectations, source, name, result).write()
                         source.discard()
         # In the configuration's order, whichever place was read first.
         written = {name: written[name] for name in settings.source.tables}
@@ -60,7 +61,7 @@ def ingest(settings: Configuration, locations: Locations, expectations: Path, ta
             as_of=max(each.newest for each in written.values()),
             tables={name: each.summary for name, each in written.items()},
         )
-        manifest.write(tables)
+        manifest.write(result)
     return manifest
 
 

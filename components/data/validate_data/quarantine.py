@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ def put_aside(
         marked = [_list(connection, check) if _stops(check) else check for check in checks]
         _hide_listed(connection, manifest)
         while found := [check for check in query_checks(connection, critical, keys, examples) if not check.passed]:
-            after = [dataclasses.replace(check, rule=f"{check.rule} {DEPENDENT}") for check in found]
+            after = [check.model_copy(update={"rule": f"{check.rule} {DEPENDENT}"}) for check in found]
             after = [_list(connection, check) for check in after]
             marked += after
             if failures(after, "critical"):
@@ -134,7 +133,7 @@ def _list(connection: duckdb.DuckDBPyConnection, check: Check) -> Check:
         )
     else:
         return check
-    return dataclasses.replace(check, quarantined=rows.fetchall()[0][0] > 0)
+    return check.model_copy(update={"quarantined": rows.fetchall()[0][0] > 0})
 
 
 def _hide_listed(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:

@@ -80,11 +80,26 @@ def schema_checks(
         if column in unseen:
             checks += [_broken(connection, table, summary, column, violation, examples) for violation in unseen[column]]
         elif not reasons:
-            checks.append(Check(table, column, "schema", "it is as the schema says", "critical", passed=True))
+            checks.append(
+                Check(
+                    table=table,
+                    column=column,
+                    layer="schema",
+                    rule="it is as the schema says",
+                    severity="critical",
+                    passed=True,
+                )
+            )
         elif column in new:
             checks.append(
-                Check(table, column, "schema", "the schema knows every column", "warning", passed=False,
-                      remedy=f"If it is meant to be there, describe it in {table}.pbtxt.")
+                Check(
+                    table=table,
+                    column=column,
+                    layer="schema",
+                    rule="the schema knows every column",
+                    severity="warning",
+                    passed=False,
+                    remedy=f"If it is meant to be there, describe it in {table}.pbtxt.")
             )  # fmt: skip
         elif MISSING_COLUMN in _types(reasons):
             checks.append(_missing_column(table, column, summary, new))

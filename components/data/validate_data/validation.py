@@ -11,8 +11,9 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.validation import OnBadRows
 from kfp_lifecycle.data.checks import failure_message, failures
-from kfp_lifecycle.data.tables import hand_on, new_folder, tables_database
+from kfp_lifecycle.data.tables import hand_on, tables_database
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
 
 
 def validate(
@@ -49,12 +50,12 @@ def validate(
 
     limits = settings.validation
     before = compared_with(locations.dataset_remote, reference)
-    with new_folder(validated):
+    with complete_folder(validated) as result:
         findings = examine(settings, locations, expectations, dataset, before)
         if limits.on_bad_rows == OnBadRows.quarantine and failures(findings.checks, "critical"):
             outcome = put_aside(
                 dataset,
-                validated,
+                result,
                 findings.manifest,
                 settings.source.tables,
                 findings.checks,
@@ -71,13 +72,11 @@ def validate(
         statistics = findings.statistics
         if outcome.rows:
             # What was put aside is not what the next dataset should be compared with.
-            with tables_database(validated, outcome.rows) as connection:
-                kept = statistics_of(connection, validated, outcome.manifest, settings, list(outcome.rows), statistics)
+            with tables_database(result, outcome.rows) as connection:
+                kept = statistics_of(connection, result, outcome.manifest, settings, list(outcome.rows), statistics)
             statistics = {**statistics, **kept}
         else:
-            hand_on(dataset, validated)
-        ValidationResults(checks=[check.result() for check in outcome.checks], quarantined=outcome.rows).write(
-            validated
-        )
+            hand_on(dataset, result)
+        ValidationResults(checks=[*outcome.checks], quarantined=outcome.rows).write(result)
     save_accepted(locations.dataset_remote, statistics, source_version, before)
     return outcome

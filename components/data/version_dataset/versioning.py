@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kfp_lifecycle.artifacts.tables import Manifest
-from kfp_lifecycle.data.tables import hand_on, new_folder
+from kfp_lifecycle.data.tables import hand_on
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.outputs import complete_folder
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -45,16 +46,16 @@ def save_version(tables: Path, remote: str, output: Path) -> str:
     from dvc_data.hashfile.transfer import transfer
 
     Manifest.read(tables)
-    with new_folder(output):
+    with complete_folder(output) as result:
         with _opened(remote) as (repository, content):
             staged, _, folder = build(repository.cache.local, str(tables), localfs, "md5")
-            result = transfer(staged, content, {folder.hash_info}, shallow=False)
-            if result.failed:
+            transferred = transfer(staged, content, {folder.hash_info}, shallow=False)
+            if transferred.failed:
                 raise ContractViolation(
-                    f"{len(result.failed)} of the dataset's files could not be stored in {remote}; the log has the "
-                    "reason of each. See that there is room and leave to write, and resume the run."
+                    f"{len(transferred.failed)} of the dataset's files could not be stored in {remote}; the log has "
+                    "the reason of each. See that there is room and leave to write, and resume the run."
                 )
-        hand_on(tables, output)
+        hand_on(tables, result)
     return str(folder.hash_info.value)
 
 
@@ -75,9 +76,9 @@ def checkout(version: str, remote: str, output: Path) -> None:
     from dvc_data.hashfile.checkout import checkout as write_files
     from dvc_data.hashfile.hash_info import HashInfo
 
-    with new_folder(output), _opened(remote) as (_, content):
+    with complete_folder(output) as result, _opened(remote) as (_, content):
         try:
-            write_files(str(output), localfs, load(content, HashInfo("md5", version)), content, force=True)
+            write_files(str(result), localfs, load(content, HashInfo("md5", version)), content, force=True)
         except (FileNotFoundError, CheckoutError) as error:
             raise ContractViolation(
                 f"{remote} has no complete dataset version {version}. Name a version that a run's dataset shows, and "
