@@ -187,6 +187,9 @@ def training_set() -> dict[str, Any]:
         "snapshots": {part: [day.isoformat() for day in dates] for part, dates in snapshots.items()},
         "rows": {"train": 56_204, "validation": 13_911, "test": 14_195},
         "positives": {"train": 2_924, "validation": 751, "test": 738},
+        "label_rates": [
+            {"snapshot": day.isoformat(), "rows": 7_000, "positives": 360 + 3 * count} for count, day in enumerate(days)
+        ],
         "as_of": "2026-11-23T23:58:41+00:00",
     }
 

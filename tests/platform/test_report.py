@@ -247,6 +247,17 @@ def test_the_parts_of_the_split_show_the_days_between_them(run: dict[str, Artifa
     ]
 
 
+def test_the_label_s_rate_stands_there_by_snapshot_and_what_is_odd_about_it_before_all(
+    run: dict[str, ArtifactView],
+) -> None:
+    assert "How common the event is at each of 12 snapshots" in page_of(run).text
+    assert "5.1% 7,000" in page_of(run).text
+    lags = "The table cancellations lags: later snapshots are left out."
+    change(run["training_set"], "training_set.json", lambda told: told.update(notes=[lags]))
+    page = page_of(run).text
+    assert page.index(lags) < page.index("How common the event is")
+
+
 def test_the_best_possible_auc_stands_beside_the_models(run: dict[str, ArtifactView]) -> None:
     text = page_of(run).text
     assert "ROC AUC 0.809" in text
