@@ -28,6 +28,17 @@ from kfp_lifecycle.cli.console import (
 )
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.examples import example
+from kfp_lifecycle.cli.runs import (
+    OnTarget,
+    artifacts,
+    cancel,
+    logs,
+    run_on_cluster,
+    runs,
+    target_of,
+    watch,
+)
+from kfp_lifecycle.cli.runs import resume as resume_run
 from kfp_lifecycle.cli.schema import schema
 from kfp_lifecycle.cli.setup import setup
 from kfp_lifecycle.config.errors import ConfigurationError
@@ -61,6 +72,12 @@ def options(
 app.command()(example)
 app.command()(setup)
 app.command("compile")(compile_pipelines)
+app.command()(runs)
+app.command()(watch)
+app.command()(logs)
+app.command()(cancel)
+app.command("resume")(resume_run)
+app.command()(artifacts)
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")
 
@@ -80,14 +97,21 @@ def run(
         bool, typer.Option("--resume", help="Go on with the last run, from the step that failed.")
     ] = False,
     cache: Annotated[bool, typer.Option(help="Take over what did not change since an earlier run.")] = True,
+    target: OnTarget = None,
+    detach: Annotated[bool, typer.Option("--detach", help="On a cluster: print the run's id at once.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a pipeline on this machine.
+    """Run a pipeline: on this machine, or on a cluster that the project knows.
+
+    On a cluster it is compiled, what its steps fetch is uploaded, and the run is shown until it has ended; Ctrl-C then
+    ends the watching and not the run.
 
     Steps whose code, inputs and environment did not change since an earlier run are taken over from it.
     A rejected candidate is no error: the champion goes on serving, and the report says why.
 
     Example: `lifecycle run training --set tuning.trials=30 --set training.seed=7`
+
+    Example: `lifecycle run training --target kubeflow --detach`
 
     Exit codes: 0 done or rejected, 1 a step failed, 2 the command or configuration is wrong, 130 interrupted.
     """
@@ -99,6 +123,8 @@ def run(
     from kfp_lifecycle.runtime.contract import ContractViolation
 
     overrides = [_resolved_from_here(setting) for setting in settings or []]
+    if resume and target_of(target, project) != "local":
+        refuse("on a cluster any run can go on: `lifecycle runs` lists them, `lifecycle resume RUN` resumes one")
     if resume:
         last = run_to_resume(pipeline)
         if last is None:
@@ -110,6 +136,8 @@ def run(
     if pipeline not in PIPELINES:
         refuse(f"there is no pipeline {pipeline!r}; there are {', '.join(PIPELINES)}")
     folder = project_folder(project)
+    if (chosen := target_of(target, project)) != "local":
+        run_on_cluster(chosen, pipeline, folder, overrides, cache, detach, as_json)
     # A supervisor's or CI's stop is treated like Ctrl-C: nothing is left behind.
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kfp_lifecycle.cli.console import Project, out, project_folder, refuse
+from kfp_lifecycle.cli.runs import TargetOption
 from kfp_lifecycle.config.errors import ConfigurationError
 
 # How a folder is brought to an object store, by what its URI begins with.
@@ -19,14 +20,6 @@ COPIES = {
     # The name that `mc alias set` gave to the cluster's store.
     "minio": "mc mirror {folder} ALIAS/{path}",
 }
-
-
-class TargetOption(StrEnum):
-    """Where pipelines run."""
-
-    local = "local"
-    kubeflow = "kubeflow"
-    vertex = "vertex"
 
 
 class VehicleOption(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Protocol
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -12,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from kfp_lifecycle.local.events import RunProgress, StepRecord
-from kfp_lifecycle.local.runs import RunRecord
 from kfp_lifecycle.runtime.states import State
 
 SIGNS = {
@@ -30,13 +30,24 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
 
 
+class ShownRun(Protocol):
+    """What the view's heading needs of a run."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def pipeline(self) -> str: ...
+    @property
+    def project(self) -> str: ...
+
+
 class RunView:
     """Shows a run's progress on a console until the `with` block ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(self, console=console, refresh_per_second=8) if console.is_terminal else None
-        self._record: RunRecord | None = None
+        self._record: ShownRun | None = None
         self._progress = RunProgress({})
         self._spinner = Spinner("dots")
         self._shown: dict[str, State] = {}
@@ -56,7 +67,7 @@ class RunView:
         """Another run holds this checkout."""
         self._console.print(f"waiting for {holder} to end: two runs would write the same stores")
 
-    def update(self, record: RunRecord, progress: RunProgress) -> None:
+    def update(self, record: ShownRun, progress: RunProgress) -> None:
         """Show the run as it stands now."""
         if self._live is None and self._record is None:
             self._console.print(f"run {record.id}: {record.pipeline} of {record.project}, {len(progress.steps)} steps")

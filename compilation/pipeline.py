@@ -20,12 +20,12 @@ from kfp_lifecycle.compilation.code import (
 )
 from kfp_lifecycle.compilation.definitions import read_definitions
 from kfp_lifecycle.compilation.refusals import refuse_unbuilt, refuse_untranspilable
-from kfp_lifecycle.compilation.target import LOCAL, Target, TargetName, Vehicle, compiling_for
+from kfp_lifecycle.compilation.target import LOCAL, Target, Vehicle, compiling_for
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.targets import ClusterTarget
+from kfp_lifecycle.config.targets import ClusterTarget, TargetName
 from kfp_lifecycle.data.source_version import local_source
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
 from kfp_lifecycle.runtime.code_version import code_version
@@ -87,7 +87,7 @@ def compile_pipeline(
         overrides: `KEY=VALUE` pairs for the configuration.
         vehicle: How code reaches the steps on a cluster: `image`, in the environments' images, or `artifact`, in an
             archive that each step is given. By default `image` where there is a registry.
-        image_registry: Registry and prefix of the environments' images.
+        image_registry: Registry and prefix of the environments' images; by default the target's own.
         state: For `local`, the folder that code and definitions are kept in.
 
     Returns:
@@ -106,10 +106,12 @@ def compile_pipeline(
         uploads: list[Upload] = []
         built_for = _local_target(here, definitions, state)
     else:
+        image_registry = image_registry or cluster_target(configuration, target).image_registry
         vehicle = vehicle or ("image" if image_registry else "artifact")
         if vehicle == "image" and not image_registry:
             raise ConfigurationError(
-                "code in images needs to know where they are: name the registry (--image-registry)"
+                "code in images needs to know where they are: name the registry, with --image-registry or in "
+                f"targets.{target}.image_registry"
             )
         built_for, uploads = _cluster_target(name, target, configuration, definitions, vehicle, image_registry)
     output.parent.mkdir(parents=True, exist_ok=True)

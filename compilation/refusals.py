@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from kfp_lifecycle.compilation.target import TargetName
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Strategy
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.targets import TargetName
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 

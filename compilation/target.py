@@ -14,10 +14,10 @@ from kfp import dsl
 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.targets import TargetName
 from kfp_lifecycle.environments.locks import lock_digest
 from kfp_lifecycle.runtime.code_version import VARIABLE
 
-TargetName = Literal["local", "kubeflow", "vertex"]
 # How a step comes by the library's code: it is in the environment's image, in an archive that is an input of the
 # step, or, on this machine, in a folder.
 Vehicle = Literal["image", "artifact", "folder"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -16,6 +16,8 @@ Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
 MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
 
 
+TargetName = Literal["local", "kubeflow", "vertex"]
+
 _UPLOAD_ROOT = r"(gs|s3|minio)://[^/].*[^/]"
 UploadRoot = Annotated[
     str,
@@ -28,7 +30,18 @@ UploadRoot = Annotated[
 
 
 class ClusterTarget(Locations):
-    """Locations of a cluster, and where pipelines find what they were compiled with."""
+    """Locations of a cluster, where pipelines find what they were compiled with, and how its runs are started."""
+
+    experiment: str = ""
+    """The experiment that runs are grouped in; the project's name by default."""
+    service_account: str = ""
+    """The account that a run's steps work as; by default what the target gives runs: `pipeline-runner` on a Kubeflow
+    for one, `default-editor` on one for many, the Compute Engine account on Vertex AI."""
+    pipeline_root: str = ""
+    """Where the steps' outputs are kept; by default what the target is set to."""
+    image_registry: str = ""
+    """Registry and prefix of the environments' images, which `make images` builds: code then reaches the steps in
+    them, else in archives below `upload_root`."""
 
     upload_root: UploadRoot
     """Folder of an object store that holds code archives and definitions, each named by its content's digest; the
@@ -41,6 +54,15 @@ class KubeflowTarget(ClusterTarget):
     upload_root: UploadRoot = "minio://mlpipeline/v2/artifacts"
     """Folder of an object store that holds code archives and definitions, each named by its content's digest; by
     default the pipeline root of a Kubeflow as it is installed."""
+    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]+[^/\s])?$")] = ""
+    """Address of the Kubeflow Pipelines API, `https://kubeflow.example/pipeline`: what a browser shows before `/#/`. By
+    default it is found by the kubeconfig, through the cluster's own API server."""
+    dashboard: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]+[^/\s])?$")] = ""
+    """Where links into the dashboard point, if that is not `endpoint`."""
+    namespace: str = ""
+    """The profile that runs belong to, on a Kubeflow for many users."""
+    installation: str = "kubeflow"
+    """The namespace that Kubeflow Pipelines itself is installed in."""
     secrets: dict[SecretName, dict[SecretKey, Variable]] = Field(default={})
     """Kubernetes secrets in the namespace of the runs, whose keys become variables of every step:
     `mlflow: {password: MLFLOW_TRACKING_PASSWORD}`. Only names stand here and in the compiled pipeline."""
@@ -49,10 +71,25 @@ class KubeflowTarget(ClusterTarget):
     Without one for `prediction_log` each server's log is gone with its pod."""
 
 
+class VertexTarget(ClusterTarget):
+    """Locations on Vertex AI, and the project that pipelines run in."""
+
+    project: str = ""
+    """The Google Cloud project that runs belong to; by default that of `serving`."""
+    location: str = ""
+    """The region that they run in; by default that of `serving`."""
+    network: str = ""
+    """The VPC network that steps are peered with: `projects/NUMBER/global/networks/NAME`."""
+    encryption_key: str = ""
+    """The key that outputs are encrypted with (CMEK): `projects/…/locations/…/keyRings/…/cryptoKeys/…`."""
+
+
 class Targets(Section):
     """The locations of each cluster. The local target keeps everything in `.lifecycle/`."""
 
+    default: TargetName = "local"
+    """Where commands run that are told no `--target`."""
     kubeflow: KubeflowTarget | None = None
     """Locations of a self-hosted Kubeflow, with secrets and volumes for its steps."""
-    vertex: ClusterTarget | None = None
+    vertex: VertexTarget | None = None
     """Locations on Vertex AI."""

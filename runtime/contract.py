@@ -28,6 +28,8 @@ GARBAGE_THRESHOLDS = (50_000, 20, 100)
 # to spin at all (OMP_WAIT_POLICY=PASSIVE) costs much on a virtual machine that is idle, where each wait halts a core.
 # So many turns are near the best of both (docs/benchmarks.md).
 OPENMP_VARIABLES = {"GOMP_SPINCOUNT": "2000"}
+# How a step's log says what became of it: all that a log's reader has where metadata and termination logs are far away.
+DONE, STOPPED = "Done: ", "The run stops here:"
 PROCESS_GONE = (
     "A process of this step was gone before its work was done: it was killed, and the system's log says whether memory "
     "was short, or its own error stands in the step's log. Give the step more memory, and resume the run."
@@ -73,7 +75,6 @@ def step(*outputs: OutputArtifact) -> Iterator[None]:
     except (ContractViolation, BrokenExecutor) as violation:
         reason = PROCESS_GONE if isinstance(violation, BrokenExecutor) else str(violation)
         report_failure(reason)
-        print(f"\nThe run stops here:\n{reason}", file=sys.stderr, flush=True)
         raise SystemExit(1) from violation
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -83,6 +84,18 @@ def step(*outputs: OutputArtifact) -> Iterator[None]:
         output.metadata["step"] = os.environ.get(STEP_VARIABLE, "")
         output.metadata["started_at"] = started_at.isoformat(timespec="milliseconds")
         output.metadata["seconds"] = round(time.monotonic() - started, 3)
+    summary = next((output.metadata["summary"] for output in outputs if output.metadata.get("summary")), "")
+    if summary:
+        print(f"\n{DONE}{summary}", flush=True)
+
+
+def outcome_in(log: str) -> tuple[str, str]:
+    """A step's summary and the reason of its failure, out of its log; empty where it says none."""
+    _, stopped, reason = log.rpartition(f"\n{STOPPED}\n")
+    if stopped:
+        return "", reason.partition("\nTraceback (most recent call last):")[0].strip()
+    _, done, summary = log.rpartition(f"\n{DONE}")
+    return (summary.partition("\n")[0].strip() if done else ""), ""
 
 
 def import_quickly() -> None:
@@ -96,7 +109,8 @@ def import_quickly() -> None:
 
 
 def report_failure(reason: str) -> None:
-    """Write the reason where whoever runs this container looks for it; where there is no such place, the log has it."""
+    """Write the reason to the log, and where whoever runs this container looks for it, if there is such a place."""
+    print(f"\n{STOPPED}\n{reason}", file=sys.stderr, flush=True)
     file = Path(os.environ.get("TERMINATION_LOG", TERMINATION_LOG))
     if file.parent.is_dir() and os.access(file if file.exists() else file.parent, os.W_OK):
         file.write_bytes(reason.encode()[:TERMINATION_LOG_BYTES])

@@ -26,10 +26,10 @@ from kfp_lifecycle.compilation.pipeline import (
     recurrence,
 )
 from kfp_lifecycle.compilation.refusals import refuse_untranspilable
-from kfp_lifecycle.compilation.target import TargetName
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedules
+from kfp_lifecycle.config.targets import TargetName
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = {"churn": ROOT, "cdnow": ROOT / "examples" / "cdnow"}

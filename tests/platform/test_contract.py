@@ -21,7 +21,7 @@ from kfp_lifecycle.compilation.pipeline import components
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.runtime.closure import imported_names
 from kfp_lifecycle.runtime.component import LifecycleComponent
-from kfp_lifecycle.runtime.contract import TERMINATION_LOG_BYTES, ContractViolation, step
+from kfp_lifecycle.runtime.contract import TERMINATION_LOG_BYTES, ContractViolation, outcome_in, step
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPONENTS = components()
@@ -100,6 +100,20 @@ def test_a_process_of_the_step_that_is_killed_is_told_in_plain_words(output: Out
     with pytest.raises(SystemExit), step(output):
         kill_a_process()
     assert termination_log.read_text().startswith("A process of this step was gone before its work was done")
+
+
+def test_a_log_says_what_became_of_its_step(
+    output: Output, termination_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with step(output):
+        output.metadata["summary"] = "3 rows"
+    assert outcome_in(capsys.readouterr().out) == ("3 rows", "")
+    with pytest.raises(SystemExit), step(output):
+        raise ContractViolation("The table users is empty.\nLoad it again.")
+    said = capsys.readouterr().err
+    assert outcome_in(said) == ("", "The table users is empty.\nLoad it again.")
+    assert outcome_in(f"Loading\n{said}\nTraceback (most recent call last):\n  …") == outcome_in(said)
+    assert outcome_in("Loading\n") == ("", "")
 
 
 def test_a_library_that_is_missing_is_a_failure_like_others(output: Output, termination_log: Path) -> None:

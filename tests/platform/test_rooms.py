@@ -34,6 +34,7 @@ FLOORS = (
     "pipelines",
     "simulation",
     "local",
+    "backends",
     "cli",
 )
 

@@ -1,0 +1,305 @@
+"""`lifecycle runs`, `watch`, `logs`, `cancel`, `resume`, `artifacts`: the same verbs on every target."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from kfp_lifecycle.cli.console import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    AsJson,
+    Project,
+    err,
+    out,
+    project_folder,
+    refuse,
+)
+from kfp_lifecycle.config.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.backends.backend import Backend, RunStatus, RunSummary
+    from kfp_lifecycle.config.targets import TargetName
+
+
+class TargetOption(StrEnum):
+    """Where pipelines run."""
+
+    local = "local"
+    kubeflow = "kubeflow"
+    vertex = "vertex"
+
+
+OnTarget = Annotated[
+    TargetOption | None,
+    typer.Option("--target", help="Where it runs; by default what the project says (targets.default), or here."),
+]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `lifecycle runs` lists it.")]
+
+
+def target_of(target: TargetOption | None, project: Path | None) -> TargetName:
+    """The target that is meant: the one named, else the project's default, else this machine."""
+    from kfp_lifecycle.config.loading import load_configuration
+
+    if target is not None:
+        return target.value
+    if project is None and not Path("pipeline.yaml").is_file():
+        return "local"
+    try:
+        return load_configuration(project_folder(project)).targets.default
+    except ConfigurationError as error:
+        refuse(str(error))
+
+
+def backend_for(target: TargetOption | None, project: Path | None) -> Backend:
+    """The backend of the target that is meant."""
+    from kfp_lifecycle.backends.local import LocalBackend
+    from kfp_lifecycle.backends.submission import backend_of
+    from kfp_lifecycle.config.loading import load_configuration
+
+    try:
+        chosen = target_of(target, project)
+        if chosen == "local":
+            return LocalBackend()
+        return backend_of(load_configuration(project_folder(project)), chosen)
+    except ConfigurationError as error:
+        refuse(str(error))
+
+
+def run_on_cluster(
+    target: TargetName,
+    pipeline: str,
+    project: Path,
+    overrides: list[str],
+    use_cache: bool,
+    detach: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Submit a pipeline, watch it unless it is to be left alone, and end the command as the run ends."""
+    from kfp_lifecycle.backends.submission import submit
+
+    def say(line: str) -> None:
+        err.print(line, markup=False, soft_wrap=True)
+
+    with plain_refusals(), tempfile.TemporaryDirectory(prefix="submission-") as folder:
+        try:
+            sent = submit(pipeline, target, project, Path(folder), overrides=overrides, use_cache=use_cache, say=say)
+        except ConfigurationError as error:
+            refuse(str(error))
+    if detach:
+        sys.stdout.write(json.dumps({"id": sent.run_id, "name": sent.name}) + "\n" if as_json else f"{sent.run_id}\n")
+        raise typer.Exit
+    say(f"watching {sent.run_id}; Ctrl-C leaves it running, and `lifecycle watch {sent.run_id}` comes back to it")
+    with plain_refusals():
+        watch_until_end(sent.backend, sent.run_id, as_json)
+
+
+@contextmanager
+def plain_refusals() -> Iterator[None]:
+    """End a command with what a backend says: exit code 2 where something is not there, else 1."""
+    from kfp_lifecycle.backends.backend import BackendError, NotThere
+
+    try:
+        yield
+    except BackendError as error:
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(EXIT_USAGE if isinstance(error, NotThere) else EXIT_FAILED) from None
+
+
+def runs(
+    target: OnTarget = None,
+    project: Project = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest runs.
+
+    Example: `lifecycle runs --target kubeflow`
+    """
+    from rich.table import Table
+
+    from kfp_lifecycle.cli.outcome import STYLES
+
+    with plain_refusals():
+        found = backend_for(target, project).runs(limit)
+    if as_json:
+        sys.stdout.write(json.dumps([summary_as_json(run) for run in found], indent=1) + "\n")
+        return
+    if not found:
+        out.print("no runs yet: start one with `lifecycle run training`")
+        return
+    table = Table("run", "pipeline", "state", "started", "id", box=None, pad_edge=False)
+    for run in found:
+        started = f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else ""
+        by = " (schedule)" if run.schedule else ""
+        table.add_row(run.name, f"{run.pipeline}{by}", f"[{STYLES[run.state]}]{run.state}[/]", started, run.id)
+    out.print(table)
+
+
+def summary_as_json(run: RunSummary) -> dict[str, Any]:
+    """A run as scripts see it."""
+    times = {name: moment.isoformat() if moment else None for name, moment in _times(run).items()}
+    return {**asdict(run), **times}
+
+
+def _times(run: RunSummary) -> dict[str, Any]:
+    return {"started_at": run.started_at, "finished_at": run.finished_at}
+
+
+def watch(
+    run: RunArgument,
+    target: OnTarget = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a run until it has ended: every step, its key figure, and the reason where it failed.
+
+    Ctrl-C ends the watching and not the run.
+
+    Example: `lifecycle watch 3f1c… --target kubeflow`
+
+    Exit codes: 0 done or rejected, 1 it failed, 2 there is no such run, 130 it was cancelled.
+    """
+    with plain_refusals():
+        watch_until_end(backend_for(target, project), run, as_json)
+
+
+def watch_until_end(backend: Backend, run_id: str, as_json: bool) -> NoReturn:
+    """Show a run until it has ended, say how, and end the command with the exit code of that."""
+    from kfp_lifecycle.backends.watching import watch as watch_run
+    from kfp_lifecycle.cli.live_view import RunView
+    from kfp_lifecycle.local.runs import RunState
+
+    with RunView(err if as_json else out) as view:
+        status = watch_run(
+            backend,
+            run_id,
+            lambda now: view.update(now.summary, now.progress),
+            lambda line: err.print(line, markup=False, soft_wrap=True),
+        )
+    if as_json:
+        sys.stdout.write(json.dumps(status_as_json(status), indent=1) + "\n")
+    else:
+        describe_end(status)
+    ended = {RunState.failed: EXIT_FAILED, RunState.interrupted: EXIT_INTERRUPTED}
+    raise typer.Exit(ended.get(status.summary.state, 0))
+
+
+def status_as_json(status: RunStatus) -> dict[str, Any]:
+    """A run and its steps as scripts see them."""
+    return {
+        **summary_as_json(status.summary),
+        "reason": status.reason or None,
+        "failed_step": status.failed_step or None,
+        "steps": [
+            {"name": step.name, "state": step.state, "seconds": step.seconds, "summary": step.summary}
+            for step in status.progress.steps.values()
+        ],
+    }
+
+
+def describe_end(status: RunStatus) -> None:
+    """The last lines on the screen."""
+    from kfp_lifecycle.local.runs import RunState
+
+    state = status.summary.state
+    decided = status.progress.steps.get("decide-promotion")
+    if state is RunState.done:
+        out.print("\n[green]Done.[/]")
+    elif state is RunState.rejected:
+        out.print("\n[yellow]The candidate was rejected.[/]")
+    elif state is RunState.interrupted:
+        out.print("\n[yellow]Stopped.[/]")
+    else:
+        out.print(f"\n[bold red]{status.failed_step.replace('-', ' ') or 'The run'} failed.[/]")
+        out.print(status.reason, markup=False, soft_wrap=True)
+    if decided and decided.summary:
+        out.print(f"Verdict:    {decided.summary}", markup=False, soft_wrap=True)
+    if status.summary.link:
+        out.print(f"Shown at:   {status.summary.link}", markup=False, soft_wrap=True)
+
+
+def logs(
+    run: RunArgument,
+    step: Annotated[str | None, typer.Argument(metavar="STEP", help="One step; by default all.")] = None,
+    target: OnTarget = None,
+    project: Project = None,
+) -> None:
+    """Print the log of a run's steps; that of a running one as it grows.
+
+    Example: `lifecycle logs 3f1c… train-model --target kubeflow`
+    """
+    with plain_refusals():
+        backend = backend_for(target, project)
+        names = [step] if step else [each.name for each in backend.status(run).progress.steps.values() if each.log]
+        for name in names:
+            if step is None:
+                out.print(f"\n[bold]{name}[/]")
+            for line in backend.log(run, name):
+                sys.stdout.write(line + "\n")
+                sys.stdout.flush()
+
+
+def cancel(run: RunArgument, target: OnTarget = None, project: Project = None) -> None:
+    """Stop a run. What its steps have finished is kept.
+
+    Example: `lifecycle cancel 3f1c… --target kubeflow`
+    """
+    with plain_refusals():
+        backend = backend_for(target, project)
+        status = backend.status(run)
+        if status.ended:
+            out.print(f"the run is {status.summary.state} already")
+            return
+        backend.cancel(run)
+    out.print(f"{run} is being stopped")
+
+
+def resume(
+    run: RunArgument,
+    target: OnTarget = None,
+    project: Project = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for its end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that failed or was stopped, from the step that failed.
+
+    Example: `lifecycle resume 3f1c… --target kubeflow`
+
+    Exit codes: as those of `lifecycle run`.
+    """
+    with plain_refusals():
+        backend = backend_for(target, project)
+        resumed = backend.resume(run)
+        if detach:
+            sys.stdout.write(f"{resumed}\n")
+            return
+        watch_until_end(backend, resumed, as_json)
+
+
+def artifacts(run: RunArgument, target: OnTarget = None, project: Project = None, as_json: AsJson = False) -> None:
+    """List what a run's steps have written, and where.
+
+    Example: `lifecycle artifacts 3f1c… --target kubeflow`
+    """
+    from rich.table import Table
+
+    with plain_refusals():
+        found = backend_for(target, project).artifacts(run)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(item) for item in found], indent=1, default=str) + "\n")
+        return
+    table = Table("step", "artifact", "where", box=None, pad_edge=False)
+    for item in found:
+        table.add_row(item.step, item.name, item.uri)
+    out.print(table)
