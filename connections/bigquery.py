@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
-import pyarrow as pa
-
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.connections.columns import Refused
 
 

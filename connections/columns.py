@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from kfp_lifecycle.connections.arrow import pa
 
 # Metadata of an Arrow field: the DuckDB type that the column's text is to become.
 BECOMES = b"lifecycle:becomes"

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import pyarrow as pa
-
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.connections.columns import becoming
 
 CONNECT_SECONDS = 15

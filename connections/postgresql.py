@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-import pyarrow as pa
-
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.connections.columns import EXACT_DOUBLE, UUID, Refused, becoming
 
 CONNECT_SECONDS = 15

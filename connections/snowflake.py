@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import pyarrow as pa
+from kfp_lifecycle.connections.arrow import pa
 
 if TYPE_CHECKING:
     from adbc_driver_snowflake import dbapi

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-import pyarrow as pa
-
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.connections.columns import Refused
 
 ROWS = 2000

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import duckdb
-import pyarrow as pa
 import pyarrow.compute as pc
 from joblib import cpu_count
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.data.checks import CONDITIONS_IN_A_QUERY, batched
 from kfp_lifecycle.data.tables import quoted, tables_database
 from kfp_lifecycle.data.tfdv import StatsOptions, generate_statistics_in_memory

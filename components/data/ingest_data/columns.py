@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
-
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.connections.columns import BECOMES, DOUBLE_DIGITS, EXACT_DOUBLE, UUID
 from kfp_lifecycle.data.tables import literal, quoted
 

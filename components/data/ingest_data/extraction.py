@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-import pyarrow as pa
 from pyarrow import parquet
 
 from kfp_lifecycle.components.data.ingest_data.columns import selected
 from kfp_lifecycle.config.data import Connection, Table
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.connections.columns import Refused
 from kfp_lifecycle.connections.retries import Deadline, failure, in_time, persistently
 from kfp_lifecycle.connections.secrets import Revealed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,20 +19,23 @@ FAMILIES = (
     ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
     ("FLOAT", "DOUBLE"),
 )
+# The Arrow type whose content is a pickle.
+PICKLED = b"arrow.py_extension_type"
 
 
 def select_parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path], table: str) -> str:
     """SQL of all rows of some Parquet files, with no more columns than they have.
 
     Raises:
-        ContractViolation: a file has two columns whose names SQL cannot tell apart, or others than the first, or of
-            another type.
+        ContractViolation: a file carries a pickled object, has two columns whose names SQL cannot tell apart, or other
+            columns than the first, or of another type.
         duckdb.Error: a file cannot be read.
     """
     # A folder that is named x=9 would become a column x.
     one = "SELECT * FROM read_parquet({files}, hive_partitioning = false{more})"
     described = {}
     for file in files:
+        _check_no_pickle(connection, file, table)
         names = _top_names(connection, file)
         check_names_differ(names, f"table {table}: {file.name}")
         described[file] = columns_of(connection, one.format(files=literal(str(file)), more=""))
@@ -40,6 +45,25 @@ def select_parquet(connection: duckdb.DuckDBPyConnection, files: Sequence[Path],
     listed = f"[{', '.join(literal(str(file)) for file in files)}]"
     alike = all(list(columns.items()) == list(first.items()) for columns in described.values())
     return one.format(files=listed, more="" if alike else ", union_by_name = true")
+
+
+def _check_no_pickle(connection: duckdb.DuckDBPyConnection, file: Path, table: str) -> None:
+    """Refuse a file that runs code where PyArrow before 14.0.1 opens it (CVE-2023-47248). DuckDB runs none of it."""
+    schemas = connection.execute(
+        f"SELECT value FROM parquet_kv_metadata({literal(str(file))}) WHERE key = 'ARROW:schema'"
+    ).fetchall()
+    for (schema,) in schemas:
+        try:
+            carries = PICKLED in base64.b64decode(schema)
+        except binascii.Error:
+            # No Arrow schema that anybody could read.
+            continue
+        if carries:
+            raise ContractViolation(
+                f"table {table}: {file.name} carries a pickled Python object (Arrow's type {PICKLED.decode()}), which "
+                "may run any code where it is opened (CVE-2023-47248). Nothing of it was run. Find out who wrote it, "
+                "and have the column written as a plain type."
+            )
 
 
 def _top_names(connection: duckdb.DuckDBPyConnection, file: Path) -> list[str]:

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apache_beam
-import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from kfp_lifecycle.config.beam import Beam
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.data.table_statistics import Selection, Statistics, in_order, tfdv_rows
 from kfp_lifecycle.data.tables import literal, tables_database
 from kfp_lifecycle.data.tfdv import (
