@@ -15,6 +15,7 @@ from kfp import dsl
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.targets import TargetName
+from kfp_lifecycle.environments.locks import HERE as LOCKS
 from kfp_lifecycle.environments.locks import lock_digest
 from kfp_lifecycle.runtime.code_version import VARIABLE
 
@@ -23,8 +24,12 @@ from kfp_lifecycle.runtime.code_version import VARIABLE
 Vehicle = Literal["image", "artifact", "folder"]
 VEHICLES: tuple[Vehicle, ...] = ("image", "artifact")
 
-# Where no image was built, a step installs its lock on this one when it starts.
-STOCK_IMAGE = "python:3.11-slim"
+# Where no image was built, a step installs its lock when it starts, on the one that images are built on.
+STOCK_IMAGE = next(
+    line.removeprefix("FROM ")
+    for line in (LOCKS / "Dockerfile").read_text("utf-8").splitlines()
+    if line.startswith("FROM ")
+)
 LOCAL_IMAGE = re.compile(r"^python-(?P<environment>[a-z]+):(?P<digest>[0-9a-f]+)$")
 
 
