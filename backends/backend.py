@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from kfp_lifecycle.config.schedules import Schedule
 from kfp_lifecycle.config.targets import TargetName
 from kfp_lifecycle.local.events import RunProgress
 from kfp_lifecycle.local.runs import RunState
@@ -140,8 +141,53 @@ class Backend(Protocol):
         """What a run's steps have written so far."""
 
 
+@dataclass(frozen=True)
+class PlannedSchedule:
+    """A schedule as the project wants it."""
+
+    name: str
+    """`churn-monitoring`: project and pipeline."""
+    pipeline: str
+    schedule: Schedule
+    file: Path
+    """The compiled pipeline."""
+    digest: str
+    """Of all that an occurrence would do and when: what has the same digest there is left alone."""
+
+
+@dataclass(frozen=True)
+class ExistingSchedule:
+    """A schedule as the target has it."""
+
+    id: str
+    name: str
+    cron: str
+    """As the target writes it."""
+    digest: str
+    """What it was made with; empty where something else made it."""
+    enabled: bool
+
+
 class ClusterBackend(Backend, Protocol):
-    """The verbs of a target that runs are sent to."""
+    """The verbs of a target that runs are sent to, and that starts runs by itself."""
 
     def submit(self, submission: Submission) -> str:
         """Start a run, once: a submission that was cut off is looked for before it is sent again. Returns its id."""
+
+    def schedules(self) -> list[ExistingSchedule]:
+        """The schedules of the project that this library made."""
+
+    def create_schedule(self, planned: PlannedSchedule) -> str:
+        """Make a schedule: nothing is made up for, and one occurrence runs at a time. Returns its id."""
+
+    def pause_schedule(self, schedule_id: str) -> None:
+        """Start no more occurrences; one that runs goes on."""
+
+    def resume_schedule(self, schedule_id: str) -> None:
+        """Start occurrences again."""
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        """Remove a schedule. A target may stop what it started: ask `is_busy` before."""
+
+    def is_busy(self, schedule_id: str) -> bool:
+        """Whether a run that the schedule started is still at it."""

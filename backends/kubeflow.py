@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +26,9 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from kfp_lifecycle.backends.backend import (
     BackendError,
+    ExistingSchedule,
     NotThere,
+    PlannedSchedule,
     RunArtifact,
     RunStatus,
     RunSummary,
@@ -52,6 +55,9 @@ PAGE = 100
 UNEXPLAINED = "no step says why; its pods may: an image that cannot be pulled, say, or a quota"
 # Argo's node that runs a step's container, below the node that is called as the step.
 EXECUTOR = "executor"
+
+# What a recurring run's description says of who made it, with what.
+MADE_BY = re.compile(r"kfp-lifecycle (?P<name>\S+) (?P<digest>[0-9a-f]{16})")
 
 STATES = {
     "SUCCEEDED": RunState.done,
@@ -383,6 +389,85 @@ class KubeflowBackend:
             for item in items.artifact_ids or []
         ]
 
+    # Schedules: recurring runs
+
+    def schedules(self) -> list[ExistingSchedule]:
+        """As the protocol says."""
+        experiment = self._experiment()
+        found: list[ExistingSchedule] = []
+        token = ""
+        while True:
+            asked = {"page_size": PAGE, "page_token": token, "experiment_id": experiment}
+            page = self._ask("list the recurring runs", partial(_recurring_page, asked))
+            for item in page.recurring_runs or []:
+                made_by = MADE_BY.fullmatch(item.description or "")
+                if made_by is not None:
+                    cron = item.trigger.cron_schedule.cron if item.trigger and item.trigger.cron_schedule else ""
+                    enabled = item.status == "ENABLED"
+                    found.append(
+                        ExistingSchedule(item.recurring_run_id, made_by["name"], cron, made_by["digest"], enabled)
+                    )
+            token = page.next_page_token or ""
+            if not token:
+                return found
+
+    def create_schedule(self, planned: PlannedSchedule) -> str:
+        """As the protocol says."""
+        if planned.schedule.zone != "UTC":
+            raise BackendError(
+                f"schedules.{planned.pipeline}.zone is {planned.schedule.zone}, but Kubeflow reads all schedules in the "
+                "one zone of its controller (CRON_SCHEDULE_TIMEZONE, UTC by default): write the expression in UTC"
+            )
+        experiment = self._experiment()
+        version = hashlib.sha256(planned.file.read_bytes()).hexdigest()[:12]
+        pipeline_id, version_id = self._version(planned.name, version, planned.file)
+        # Names of recurring runs are not unique; with the digest a second one of the same is not made.
+        name = f"{planned.name}-{planned.digest}"
+
+        def make(client: kfp.Client) -> str:
+            schedule = planned.schedule
+            made = client.create_recurring_run(
+                experiment,
+                name,
+                description=f"kfp-lifecycle {planned.name} {planned.digest}",
+                start_time=schedule.start.isoformat() if schedule.start else None,
+                end_time=schedule.end.isoformat() if schedule.end else None,
+                # Seconds come first.
+                cron_expression=f"0 {schedule.cron}",
+                max_concurrency=1,
+                no_catchup=True,
+                params=dict(schedule.parameters),
+                pipeline_id=pipeline_id,
+                version_id=version_id,
+                pipeline_root=self._target.pipeline_root or None,
+                service_account=self._target.service_account or None,
+            )
+            return str(made.recurring_run_id)
+
+        def look(client: kfp.Client) -> str | None:
+            asked = _equals("display_name", name)
+            found = client.list_recurring_runs(page_size=1, experiment_id=experiment, filter=asked).recurring_runs
+            return str(found[0].recurring_run_id) if found else None
+
+        return self._once(f"make the recurring run {name}", make, look)
+
+    def pause_schedule(self, schedule_id: str) -> None:
+        """As the protocol says."""
+        self._ask("pause the recurring run", lambda client: client.disable_recurring_run(schedule_id))
+
+    def resume_schedule(self, schedule_id: str) -> None:
+        """As the protocol says."""
+        self._ask("resume the recurring run", lambda client: client.enable_recurring_run(schedule_id))
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        """As the protocol says."""
+        self._ask("delete the recurring run", lambda client: client.delete_recurring_run(schedule_id))
+
+    def is_busy(self, schedule_id: str) -> bool:
+        """As the protocol says."""
+        newest = self.runs(PAGE)
+        return any(run.schedule == schedule_id and run.state is RunState.running for run in newest)
+
 
 def progress_of(nodes: Sequence[Any], steps: Sequence[str], *, ended: bool) -> RunProgress:
     """A run's steps out of the nodes that Argo made of them.
@@ -425,6 +510,10 @@ def progress_of(nodes: Sequence[Any], steps: Sequence[str], *, ended: bool) -> R
 
 def _runs_page(asked: Mapping[str, Any], client: kfp.Client) -> Any:
     return client.list_runs(sort_by="created_at desc", **asked)
+
+
+def _recurring_page(asked: Mapping[str, Any], client: kfp.Client) -> Any:
+    return client.list_recurring_runs(**asked)
 
 
 def _moment(value: datetime | None) -> datetime | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -28,6 +28,7 @@ from kfp_lifecycle.cli.console import (
 )
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.examples import example
+from kfp_lifecycle.cli.interruption import stop_like_ctrl_c
 from kfp_lifecycle.cli.runs import (
     OnTarget,
     artifacts,
@@ -39,10 +40,12 @@ from kfp_lifecycle.cli.runs import (
     watch,
 )
 from kfp_lifecycle.cli.runs import resume as resume_run
+from kfp_lifecycle.cli.schedules import schedule
 from kfp_lifecycle.cli.schema import schema
 from kfp_lifecycle.cli.setup import setup
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import configuration_schema
+from kfp_lifecycle.local.state import trouble
 from kfp_lifecycle.runtime.closure import PACKAGE
 
 app = typer.Typer(
@@ -78,6 +81,7 @@ app.command()(logs)
 app.command()(cancel)
 app.command("resume")(resume_run)
 app.command()(artifacts)
+app.add_typer(schedule, name="schedule")
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")
 
@@ -113,22 +117,24 @@ def run(
 
     Example: `lifecycle run training --target kubeflow --detach`
 
-    Exit codes: 0 done or rejected, 1 a step failed, 2 the command or configuration is wrong, 130 interrupted.
+    Exit codes: 0 done or rejected, 1 a step failed, 2 the command or configuration is wrong, 130 interrupted
+    (Ctrl-C, SIGTERM, or its terminal was closed).
     """
     from kfp_lifecycle.cli.live_view import RunView
     from kfp_lifecycle.cli.outcome import describe_outcome, outcome_as_json
     from kfp_lifecycle.compilation.pipeline import PIPELINES
     from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
-    from kfp_lifecycle.local.runs import RunState, execute, run_to_resume
+    from kfp_lifecycle.local.runs import NothingToResume, RunState, execute, run_to_resume
     from kfp_lifecycle.runtime.contract import ContractViolation
 
     overrides = [_resolved_from_here(setting) for setting in settings or []]
     if resume and target_of(target, project) != "local":
         refuse("on a cluster any run can go on: `lifecycle runs` lists them, `lifecycle resume RUN` resumes one")
     if resume:
-        last = run_to_resume(pipeline)
-        if last is None:
-            refuse("there is nothing to resume: the last run came to its end. Start one with `lifecycle run training`")
+        try:
+            last = run_to_resume(pipeline)
+        except NothingToResume as error:
+            refuse(f"there is nothing to resume: {error}")
         pipeline, overrides = last.pipeline, [*last.overrides, *overrides]
         project = project or Path(last.project_folder)
     if pipeline is None:
@@ -138,8 +144,7 @@ def run(
     folder = project_folder(project)
     if (chosen := target_of(target, project)) != "local":
         run_on_cluster(chosen, pipeline, folder, overrides, cache, detach, as_json)
-    # A supervisor's or CI's stop is treated like Ctrl-C: nothing is left behind.
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    stop_like_ctrl_c()
     try:
         with RunView(err if as_json else out) as view:
             record = execute(
@@ -394,6 +399,13 @@ def explain(
         out.print(f"    {text}", markup=False, soft_wrap=True)
 
 
+def _in_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale would have paths and output in less than all letters."""
+    if sys.getfilesystemencoding() != "utf-8":
+        command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONUTF8": "1"})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `lifecycle` command.
 
@@ -403,6 +415,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    _in_utf8()
     try:
         app(arguments)
     except SystemExit as ended:
@@ -417,6 +430,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             soft_wrap=True,
         )
         return EXIT_USAGE
+    except OSError as error:
+        told = trouble(error)
+        if told is None:
+            raise
+        err.print(f"error: {told}", markup=False, soft_wrap=True)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     return 0

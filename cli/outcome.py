@@ -25,6 +25,7 @@ STYLES = {
     RunState.rejected: "yellow",
     RunState.failed: "bold red",
     RunState.interrupted: "yellow",
+    RunState.damaged: "bold red",
 }
 RUNS_SHOWN = 10
 
@@ -67,6 +68,7 @@ def run_as_json(record: RunRecord) -> dict[str, Any]:
         "report": record.report,
         "started_at": record.started_at,
         "finished_at": record.finished_at,
+        "damage": record.progress().damage or None,
     }
 
 
@@ -94,7 +96,10 @@ def status_as_json() -> dict[str, Any]:
 def released_model(record: RunRecord) -> str | None:
     """The model a run released; None for a run that released none."""
     deployment = record.progress().artifact("deployment")
-    return str(json.loads(Path(deployment[0]).read_text(encoding="utf-8"))["model"]) if deployment else None
+    # An artifact that was removed, or a damaged or earlier one, tells nothing.
+    with contextlib.suppress(ContractViolation):
+        return Deployment.read(Path(deployment[0])).model if deployment else None
+    return None
 
 
 def describe_status(console: Console) -> None:
@@ -107,9 +112,11 @@ def describe_status(console: Console) -> None:
         _say(console, "nothing is served")
     for record in all_runs()[:RUNS_SHOWN]:
         console.print(f"\n{record.id}  {record.project}  [{STYLES[record.state]}]{record.state}[/]", soft_wrap=True)
-        if record.state in (RunState.failed, RunState.interrupted):
+        if record.state in (RunState.failed, RunState.interrupted, RunState.damaged):
             why = ": ".join(filter(None, (record.failed_step, *(record.reason or "").splitlines()[:1])))
             _say(console, f"  {why}")
+        if damage := record.progress().damage:
+            _say(console, f"  damaged: {damage}")
         if record.report:
             _say(console, f"  {record.report}")
 

@@ -25,6 +25,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.schedules import Schedule
 from kfp_lifecycle.config.targets import ClusterTarget, TargetName
 from kfp_lifecycle.data.source_version import local_source
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
@@ -256,7 +257,7 @@ def recurrence(configuration: Configuration, name: str, target: TargetName) -> s
         target: Kubeflow's has seconds before it (`cron_expression` of `create_recurring_run`), Vertex AI's a time zone
             (`cron` of `PipelineJob.create_schedule`). This machine has no scheduler.
     """
-    cron: str | None = getattr(configuration.schedules, name)
-    if cron is None or target == "local":
+    schedule: Schedule | None = getattr(configuration.schedules, name)
+    if schedule is None or target == "local":
         return ""
-    return f"0 {cron}" if target == "kubeflow" else f"TZ=UTC {cron}"
+    return f"0 {schedule.cron}" if target == "kubeflow" else f"TZ={schedule.zone} {schedule.cron}"

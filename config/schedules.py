@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 
 from kfp_lifecycle.config.section import Section
 
@@ -12,18 +13,56 @@ _CRON_FIELD = r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*"
 Cron = Annotated[str, StringConstraints(strip_whitespace=True, pattern=rf"^{_CRON_FIELD}( {_CRON_FIELD}){{4}}$")]
 
 
-class Schedules(Section):
-    """When pipelines recur on a cluster: cron expressions, UTC, of minute, hour, day of month, month, day of week.
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("it is no time zone of the IANA database, such as UTC or Europe/Berlin") from error
+    return name
 
-    Compiling names them as the target wants them; a pipeline without one is started by a person or another system.
+
+class Schedule(Section):
+    """When a pipeline recurs. Occurrences that were missed are not made up for, and one runs at a time."""
+
+    cron: Cron
+    """Minute, hour, day of month, month, day of week."""
+    zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    """The time zone that `cron` is read in."""
+    start: AwareDatetime | None = None
+    """Nothing runs before it."""
+    end: AwareDatetime | None = None
+    """Nothing runs after it."""
+    parameters: dict[str, str] = Field(default={})
+    """Parameters of the pipeline, the same at each occurrence."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.start and self.end and self.end <= self.start:
+            raise ValueError("its end has to be later than its start")
+        return self
+
+
+def _from_cron(value: Any) -> Any:
+    return {"cron": value} if isinstance(value, str) else value
+
+
+# A cron expression alone is a schedule of defaults.
+Recurrence = Annotated[Schedule, BeforeValidator(_from_cron)]
+
+
+class Schedules(Section):
+    """When pipelines recur on a cluster: a cron expression of minute, hour, day of month, month and day of week in
+    UTC, or a schedule with a time zone, a start and an end. `lifecycle schedule apply` brings it there.
+
+    A pipeline without one is started by a person or another system.
     """
 
-    materialization: Cron | None = "0 5 * * *"
+    materialization: Recurrence | None = Schedule(cron="0 5 * * *")
     """The online store is filled. It has to recur well within `features.freshness_days`, after which a feature that
     nobody confirmed is missing."""
-    monitoring: Cron | None = "0 6 * * *"
+    monitoring: Recurrence | None = Schedule(cron="0 6 * * *")
     """Drift is looked for."""
-    batch_scoring: Cron | None = None
+    batch_scoring: Recurrence | None = None
     """All entities are scored."""
-    training: Cron | None = None
+    training: Recurrence | None = None
     """A new candidate is trained, whether or not monitoring asks for one."""

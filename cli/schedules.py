@@ -1,0 +1,151 @@
+"""`lifecycle schedule`: recurring runs on a cluster, as `pipeline.yaml` declares them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kfp_lifecycle.cli.console import AsJson, Project, err, out, project_folder, refuse
+from kfp_lifecycle.cli.runs import OnTarget, TargetOption, plain_refusals, target_of
+from kfp_lifecycle.config.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.backends.backend import ClusterBackend, ExistingSchedule
+    from kfp_lifecycle.config.targets import TargetName
+
+schedule = typer.Typer(no_args_is_help=True, help="Let pipelines recur on a cluster, as `pipeline.yaml` says.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline whose schedule is meant.")]
+
+
+def _cluster(target: TargetOption | None, project: Path | None) -> TargetName:
+    chosen = target_of(target, project)
+    if chosen == "local":
+        refuse("this machine starts nothing by itself: name the cluster, --target kubeflow or --target vertex")
+    return chosen
+
+
+@schedule.command("apply")
+def apply_schedules(
+    target: OnTarget = None,
+    project: Project = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the cluster's schedules to what `pipeline.yaml` says. Nothing that runs is stopped; again, it does nothing.
+
+    A schedule whose pipeline, settings or times differ is replaced: the new one is made, the old one paused, and
+    removed when nothing of it runs any more.
+
+    Example: `lifecycle schedule apply --target kubeflow`
+
+    Exit codes: 0 as declared, 1 the cluster refused something, 2 the command or the project is wrong.
+    """
+    from kfp_lifecycle.backends.schedules import Change, apply, plan
+
+    chosen, folder = _cluster(target, project), project_folder(project)
+    with plain_refusals(), tempfile.TemporaryDirectory(prefix="schedules-") as compiled:
+        try:
+            backend, planned = plan(
+                folder, chosen, Path(compiled), settings or [], lambda line: err.print(line, soft_wrap=True)
+            )
+        except ConfigurationError as error:
+            refuse(str(error))
+        done = apply(backend, planned)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(item) for item in done], indent=1) + "\n")
+        return
+    for item in done:
+        note = {Change.retired: ", a run of it is still at it: apply again to remove it"}.get(item.change, "")
+        paused = " (paused)" if item.paused else ""
+        out.print(f"{item.name}  {item.cron}  {item.change}{paused}{note}", soft_wrap=True)
+    if not done:
+        out.print("no pipeline has a schedule in pipeline.yaml, and the cluster has none of this project")
+
+
+@schedule.command("list")
+def list_schedules(target: OnTarget = None, project: Project = None, as_json: AsJson = False) -> None:
+    """List the project's schedules on the cluster.
+
+    Example: `lifecycle schedule list --target kubeflow`
+    """
+    with plain_refusals():
+        found = _backend(target, project).schedules()
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(item) for item in found], indent=1) + "\n")
+        return
+    for item in found:
+        out.print(f"{item.name}  {item.cron}  {'enabled' if item.enabled else 'paused'}  {item.id}", soft_wrap=True)
+    if not found:
+        out.print("no schedules: `lifecycle schedule apply` makes those of pipeline.yaml")
+
+
+@schedule.command("pause")
+def pause(pipeline: NameArgument, target: OnTarget = None, project: Project = None) -> None:
+    """Start no more occurrences of a pipeline; one that runs goes on. `apply` leaves it paused.
+
+    Example: `lifecycle schedule pause training --target kubeflow`
+    """
+    with plain_refusals():
+        backend, found = _named(pipeline, target, project)
+        for item in found:
+            backend.pause_schedule(item.id)
+    out.print(f"{pipeline} is paused")
+
+
+@schedule.command("resume")
+def resume(pipeline: NameArgument, target: OnTarget = None, project: Project = None) -> None:
+    """Start occurrences of a pipeline again. What was missed is not made up for.
+
+    Example: `lifecycle schedule resume training --target kubeflow`
+    """
+    with plain_refusals():
+        backend, found = _named(pipeline, target, project)
+        for item in found:
+            backend.resume_schedule(item.id)
+    out.print(f"{pipeline} recurs again")
+
+
+@schedule.command("delete")
+def delete(pipeline: NameArgument, target: OnTarget = None, project: Project = None) -> None:
+    """Remove a pipeline's schedule from the cluster. One that has a run at it is paused instead, and the run goes on.
+
+    Example: `lifecycle schedule delete training --target kubeflow`
+    """
+    from kfp_lifecycle.backends.schedules import retire
+
+    with plain_refusals():
+        backend, found = _named(pipeline, target, project)
+        busy = [item for item in found if not retire(backend, item)]
+    out.print(f"{pipeline}: paused, since a run of it is at it; delete again later" if busy else f"{pipeline}: removed")
+
+
+def _backend(target: TargetOption | None, project: Path | None) -> ClusterBackend:
+    from kfp_lifecycle.backends.submission import backend_of
+    from kfp_lifecycle.config.loading import load_configuration
+
+    try:
+        return backend_of(load_configuration(project_folder(project)), _cluster(target, project))
+    except ConfigurationError as error:
+        refuse(str(error))
+
+
+def _named(
+    pipeline: str, target: TargetOption | None, project: Path | None
+) -> tuple[ClusterBackend, list[ExistingSchedule]]:
+    backend = _backend(target, project)
+    name = pipeline.replace("-", "_")
+    existing = backend.schedules()
+    found = [item for item in existing if item.name.endswith(f"-{name}")]
+    if not found:
+        there = ", ".join(sorted({item.name for item in existing})) or "none"
+        refuse(f"the cluster has no schedule of {pipeline}; it has: {there}")
+    return backend, found
