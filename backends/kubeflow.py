@@ -415,7 +415,7 @@ class KubeflowBackend:
         """As the protocol says."""
         if planned.schedule.zone != "UTC":
             raise BackendError(
-                f"schedules.{planned.pipeline}.zone is {planned.schedule.zone}, but Kubeflow reads all schedules in the "
+                f"schedules.{planned.pipeline}.zone is {planned.schedule.zone}, but Kubeflow reads all of them in the "
                 "one zone of its controller (CRON_SCHEDULE_TIMEZONE, UTC by default): write the expression in UTC"
             )
         experiment = self._experiment()

@@ -1,7 +1,7 @@
 """Images of the environments: built from one Dockerfile, with the library's wheel as their last layer, and named as
 pipelines that are compiled with `--image-registry` ask for them.
 
-`python -m kfp_lifecycle.compilation.images --registry PREFIX [--builder docker] [--push] [ENVIRONMENT…]`
+`python -m kfp_lifecycle.compilation.images --registry PREFIX [--base IMAGE] [--builder docker] [--push] [ENVIRONMENT…]`
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def build_image(environment: str, name: str, wheel: Path, builder: Sequence[str]) -> None:
+def build_image(environment: str, name: str, wheel: Path, builder: Sequence[str], base: str = "") -> None:
     """Build one image, out of nothing but the Dockerfile, the environment's locks and the wheel.
 
     Raises:
@@ -58,6 +58,7 @@ def build_image(environment: str, name: str, wheel: Path, builder: Sequence[str]
         ):
             shutil.copy(file, folder)
         given = {"ENVIRONMENT": environment, "LOCK_DIGEST": lock_digest(environment), "WHEEL": wheel.name}
+        given |= {"BASE": base} if base else {}
         arguments = [part for key, value in given.items() for part in ("--build-arg", f"{key}={value}")]
         if subprocess.run([*builder, "build", *arguments, "--tag", name, folder], check=False).returncode:
             sys.exit(f"error: {name} could not be built: the lines above say why")
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Build the images of the environments.")
     parser.add_argument("environment", nargs="*", help=f"only these of {', '.join(known)}")
     parser.add_argument("--registry", required=True, help="registry and prefix, as for compile's --image-registry")
+    parser.add_argument("--base", default="", help="what they are built on; by default what the Dockerfile names")
     parser.add_argument("--builder", help="docker, podman or buildah, with its own options; by default the first here")
     parser.add_argument("--push", action="store_true", help="push each image when it is built")
     options = parser.parse_args(arguments)
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         wheel = build_wheel(Path(folder))
         for environment in options.environment or known:
             name = target.image(environment)
-            build_image(environment, name, wheel, builder)
+            build_image(environment, name, wheel, builder, options.base)
             if options.push and subprocess.run([*builder, "push", name], check=False).returncode:
                 sys.exit(f"error: {name} could not be pushed: the lines above say why")
             print(name)

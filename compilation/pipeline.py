@@ -155,6 +155,7 @@ def _cluster_target(
         target,
         vehicle,
         image_registry=image_registry,
+        stock_image=cluster.stock_image,
         library_digest=library_digest(),
         configuration=configuration,
         locations=Locations.model_validate(cluster.model_dump(include=set(Locations.model_fields))),

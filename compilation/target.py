@@ -14,8 +14,7 @@ from kfp import dsl
 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.targets import TargetName
-from kfp_lifecycle.environments.locks import HERE as LOCKS
+from kfp_lifecycle.config.targets import STOCK_IMAGE, TargetName
 from kfp_lifecycle.environments.locks import lock_digest
 from kfp_lifecycle.runtime.code_version import VARIABLE
 
@@ -24,12 +23,6 @@ from kfp_lifecycle.runtime.code_version import VARIABLE
 Vehicle = Literal["image", "artifact", "folder"]
 VEHICLES: tuple[Vehicle, ...] = ("image", "artifact")
 
-# Where no image was built, a step installs its lock when it starts, on the one that images are built on.
-STOCK_IMAGE = next(
-    line.removeprefix("FROM ")
-    for line in (LOCKS / "Dockerfile").read_text("utf-8").splitlines()
-    if line.startswith("FROM ")
-)
 LOCAL_IMAGE = re.compile(r"^python-(?P<environment>[a-z]+):(?P<digest>[0-9a-f]+)$")
 
 
@@ -44,6 +37,8 @@ class Target:
     """Where a local run keeps the code of its steps; by default the state folder."""
     image_registry: str = ""
     """Registry and repository prefix of the environments' images, which hold the library (`image`)."""
+    stock_image: str = STOCK_IMAGE
+    """What steps run on whose code comes in archives: they install their lock on it."""
     library_digest: str = ""
     """Digest of the whole library, part of those images' tags."""
     configuration: Configuration | None = None
@@ -70,7 +65,7 @@ class Target:
         if self.vehicle == "image":
             tag = f"{lock_digest(environment)}-{self.library_digest}"
             return f"{self.image_registry}/kfp-lifecycle-{environment}:{tag}"
-        return STOCK_IMAGE
+        return self.stock_image
 
     def origin(self) -> dict[str, str]:
         """What a step that records where its result comes from is told: the code's version. Its image or its archive

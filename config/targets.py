@@ -18,6 +18,9 @@ MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
 
 TargetName = Literal["local", "kubeflow", "vertex"]
 
+# By its tag, so that a mirror or a node that holds it serves it: what runs on it comes by hashes.
+STOCK_IMAGE = "python:3.11-slim"
+
 _UPLOAD_ROOT = r"(gs|s3|minio)://[^/].*[^/]"
 UploadRoot = Annotated[
     str,
@@ -42,6 +45,9 @@ class ClusterTarget(Locations):
     image_registry: str = ""
     """Registry and prefix of the environments' images, which `make images` builds: code then reaches the steps in
     them, else in archives below `upload_root`."""
+    stock_image: str = STOCK_IMAGE
+    """What steps run on whose code comes in archives: an image with Python 3.11. Where the cluster reaches no public
+    registry, its name on a mirror; with a digest it never changes."""
 
     upload_root: UploadRoot
     """Folder of an object store that holds code archives and definitions, each named by its content's digest; the

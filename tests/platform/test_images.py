@@ -13,7 +13,7 @@ import yaml
 from kfp_lifecycle.compilation import images
 from kfp_lifecycle.compilation.code import library_files
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
-from kfp_lifecycle.compilation.target import STOCK_IMAGE
+from kfp_lifecycle.config.targets import STOCK_IMAGE, TargetName
 from kfp_lifecycle.environments.locks import HERE, lock_digest
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
 
@@ -69,14 +69,23 @@ def test_an_image_says_which_lock_it_was_built_from_as_an_archive_asks() -> None
     assert text.index("LIFECYCLE_ENVIRONMENT") < text.index("COPY ${WHEEL}")
 
 
-def test_the_base_is_named_by_its_digest_in_images_and_in_pipelines_that_use_none(tmp_path: Path) -> None:
-    assert re.fullmatch(r"python:3\.11-slim@sha256:[0-9a-f]{64}", STOCK_IMAGE)
-    assert re.findall("^FROM (.+)$", (HERE / "Dockerfile").read_text(), re.MULTILINE) == [STOCK_IMAGE]
-    for pipeline, target in (("training", "kubeflow"), ("monitoring", "vertex")):
-        file = tmp_path / f"{target}.yaml"
-        compile_pipeline(pipeline, target, ROOT, file)
+def test_the_base_of_images_is_named_by_its_digest() -> None:
+    text = (HERE / "Dockerfile").read_text()
+    assert re.findall("^FROM (.+)$", text, re.MULTILINE) == ["${BASE}"]
+    (base,) = re.findall("^ARG BASE=(.+)$", text, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11-slim@sha256:[0-9a-f]{64}", base)
+
+
+@pytest.mark.parametrize(("pipeline", "target"), [("training", "kubeflow"), ("monitoring", "vertex")])
+def test_steps_without_images_run_on_the_one_that_the_target_names(
+    pipeline: str, target: TargetName, tmp_path: Path
+) -> None:
+    mirror = "mirror.example/python:3.11-slim"
+    for overrides, image in (([], STOCK_IMAGE), ([f"targets.{target}.stock_image={mirror}"], mirror)):
+        file = tmp_path / "pipeline.yaml"
+        compile_pipeline(pipeline, target, ROOT, file, overrides=overrides)
         executors = next(iter(yaml.safe_load_all(file.read_text())))["deploymentSpec"]["executors"]
-        assert {each["container"]["image"] for each in executors.values() if "container" in each} == {STOCK_IMAGE}
+        assert {each["container"]["image"] for each in executors.values() if "container" in each} == {image}
 
 
 def test_an_environment_of_no_step_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
