@@ -21,7 +21,7 @@ export KERAS_HOME ?= $(CURDIR)/$(STATE)/cache/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests run test test-fast lint bench compile images lock notices down clean
+.PHONY: help setup setup-tests run test test-fast lint bench compile images lock notices sbom audit down clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,12 @@ lock: $(VENV)/bin/uv ## Renew the pinned dependencies of every environment
 
 notices: setup ## List the packages of every environment, with their licences
 	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.environments.notices
+
+sbom: setup-tests ## Write a bill of materials (CycloneDX) for each lock, to build/sbom/
+	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.environments.bill_of_materials
+
+audit: setup-tests ## Look for known vulnerabilities in every lock, beside those that docs/security.md lists
+	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.environments.audit
 
 down: ## Stop all servers
 	@if [ -x "$(VENV)/bin/lifecycle" ]; then "$(VENV)/bin/lifecycle" down; fi

@@ -7,6 +7,8 @@ from importlib.metadata import Distribution, distributions
 
 from kfp_lifecycle.environments.locks import STEP_ENVIRONMENTS, environment_directory
 
+NOT_DECLARED = "not declared"
+
 
 def licence(package: Distribution) -> str:
     """What a package says of its licence: an SPDX expression where it does, else classifiers, else its first line."""
@@ -16,7 +18,7 @@ def licence(package: Distribution) -> str:
 
     classifiers = [line.rpartition("::")[2].strip() for line in said("Classifier") if line.startswith("License")]
     first_line = [text.strip().splitlines()[0] for text in said("License") if text.strip()]
-    return ", ".join(said("License-Expression") or classifiers or first_line or ["not declared"])
+    return ", ".join(said("License-Expression") or classifiers or first_line or [NOT_DECLARED])
 
 
 def notices(environment: str) -> list[str]:
