@@ -10,8 +10,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -36,8 +35,9 @@ from kfp_lifecycle.backends.backend import (
     Unreachable,
     outcome_of,
 )
+from kfp_lifecycle.backends.workflow_nodes import moment, progress_of
 from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
-from kfp_lifecycle.local.events import RunProgress, StepRecord, steps_in_order
+from kfp_lifecycle.local.events import RunProgress, StepRecord
 from kfp_lifecycle.local.runs import RunState
 from kfp_lifecycle.runtime.contract import outcome_in
 from kfp_lifecycle.runtime.states import State
@@ -53,9 +53,6 @@ PATIENCE, LONGEST_PAUSE = 20.0, 5.0
 RETRIED = {429, 500, 502, 503, 504}
 PAGE = 100
 UNEXPLAINED = "no step says why; its pods may: an image that cannot be pulled, say, or a quota"
-# Argo's node that runs a step's container, below the node that is called as the step.
-EXECUTOR = "executor"
-
 # What a recurring run's description says of who made it, with what.
 MADE_BY = re.compile(r"kfp-lifecycle (?P<name>\S+) (?P<digest>[0-9a-f]{16})")
 
@@ -66,15 +63,6 @@ STATES = {
     "ERROR": RunState.failed,
     "CANCELED": RunState.interrupted,
     "CANCELING": RunState.interrupted,
-}
-STEP_STATES = {
-    "SUCCEEDED": State.done,
-    "FAILED": State.failed,
-    "ERROR": State.failed,
-    "SKIPPED": State.skipped,
-    "OMITTED": State.skipped,
-    "CANCELED": State.failed,
-    "RUNNING": State.running,
 }
 
 
@@ -278,7 +266,7 @@ class KubeflowBackend:
         """As the protocol says. Key figures and reasons stand in the steps' logs."""
         run = self._ask("read the run", lambda client: client.get_run(run_id))
         nodes = list((run.run_details.task_details if run.run_details else None) or [])
-        progress = progress_of(nodes, self._steps(run), ended=run.state in STATES)
+        progress = progress_of(nodes, self._specification(run), ended=run.state in STATES)
         for step in progress.steps.values():
             if step.state in (State.done, State.failed) and step.log:
                 step.summary, step.reason = self._outcome(run_id, step)
@@ -304,12 +292,12 @@ class KubeflowBackend:
             project=self._project,
             state=state,
             started_at=run.created_at,
-            finished_at=_moment(run.finished_at),
+            finished_at=moment(run.finished_at),
             link=f"{self._target.dashboard or self._target.endpoint}/#/runs/details/{run.run_id}",
             schedule=run.recurring_run_id or "",
         )
 
-    def _steps(self, run: Any) -> list[str]:
+    def _specification(self, run: Any) -> PipelineSpec:
         specification = run.pipeline_spec
         if not specification and run.pipeline_version_reference:
             reference = run.pipeline_version_reference
@@ -318,7 +306,7 @@ class KubeflowBackend:
                 lambda client: client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id),
             ).pipeline_spec
         specification = (specification or {}).get("pipeline_spec", specification) or {}
-        return steps_in_order(json_format.ParseDict(specification, PipelineSpec(), ignore_unknown_fields=True))
+        return json_format.ParseDict(specification, PipelineSpec(), ignore_unknown_fields=True)
 
     def _outcome(self, run_id: str, step: StepRecord) -> tuple[str, str]:
         if step.log not in self._outcomes:
@@ -358,6 +346,8 @@ class KubeflowBackend:
             answer = self._ask("read a log", read, repeat=False)
         except BackendError as error:
             raise NotThere(f"the log of pod {pod} is gone, or not there yet ({error})") from error
+        # Else it closes itself under whoever reads its last line.
+        answer.auto_close = False
         text = io.TextIOWrapper(answer, "utf-8", "replace")
         return (line.rstrip("\n") for line in text)
 
@@ -469,56 +459,12 @@ class KubeflowBackend:
         return any(run.schedule == schedule_id and run.state is RunState.running for run in newest)
 
 
-def progress_of(nodes: Sequence[Any], steps: Sequence[str], *, ended: bool) -> RunProgress:
-    """A run's steps out of the nodes that Argo made of them.
-
-    Args:
-        nodes: `run_details.task_details`. A step is a node of its name, below which `executor` is its pod; where the
-            cache had its outputs, no pod was made.
-        steps: Names of the pipeline's steps, in order.
-        ended: Whether the run has: what is not there then was not come to.
-    """
-    by_pod = {node.pod_name or node.task_id: node for node in nodes}
-    named = {node.display_name: node for node in nodes}
-    records = {}
-    for name in steps:
-        record = records[name] = StepRecord(name)
-        node = named.get(name)
-        if node is None:
-            record.state = State.skipped if ended else State.waiting
-            continue
-        executor = next(
-            (
-                child
-                for task in node.child_tasks or []
-                if (child := by_pod.get(task.pod_name or task.task_id)) and child.display_name == EXECUTOR
-            ),
-            None,
-        )
-        record.state = STEP_STATES.get(node.state, State.waiting)
-        if record.state is State.done and (executor is None or executor.state in ("SKIPPED", "OMITTED")):
-            record.state = State.cached
-            continue
-        at_work = executor or node
-        record.started_at, finished = _moment(at_work.start_time), _moment(at_work.end_time)
-        if record.started_at and finished:
-            record.seconds = (finished - record.started_at).total_seconds()
-        if executor is not None and record.state in (State.done, State.failed, State.running):
-            record.log = executor.pod_name
-    return RunProgress(records)
-
-
 def _runs_page(asked: Mapping[str, Any], client: kfp.Client) -> Any:
     return client.list_runs(sort_by="created_at desc", **asked)
 
 
 def _recurring_page(asked: Mapping[str, Any], client: kfp.Client) -> Any:
     return client.list_recurring_runs(**asked)
-
-
-def _moment(value: datetime | None) -> datetime | None:
-    """None where the API gives the beginning of time for a time that is not known."""
-    return value if value is not None and value.year > 1970 else None
 
 
 def _equals(key: str, value: str) -> str:

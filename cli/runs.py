@@ -126,7 +126,7 @@ def runs(
 
     Example: `lifecycle runs --target kubeflow`
     """
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from kfp_lifecycle.cli.outcome import STYLES
 
@@ -138,11 +138,11 @@ def runs(
     if not found:
         out.print("no runs yet: start one with `lifecycle run training`")
         return
-    table = Table("run", "pipeline", "state", "started", "id", box=None, pad_edge=False)
+    table = Table(Column("run", no_wrap=True), "pipeline", "state", "started", box=None, pad_edge=False)
     for run in found:
         started = f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else ""
         by = " (schedule)" if run.schedule else ""
-        table.add_row(run.name, f"{run.pipeline}{by}", f"[{STYLES[run.state]}]{run.state}[/]", started, run.id)
+        table.add_row(run.id, f"{run.pipeline}{by}", f"[{STYLES[run.state]}]{run.state}[/]", started)
     out.print(table)
 
 
