@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -51,3 +52,22 @@ def test_the_readme_names_every_command_and_shows_its_picture() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert set(LIFECYCLE.findall(text)) == set(get_command(app).commands)  # type: ignore[attr-defined]
     assert "](docs/images/report.png)" in text
+
+
+def test_every_test_that_is_said_to_hold_a_silent_fault_exists() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "silent-faults.md").read_text("utf-8"))
+    there = {
+        (file.relative_to(ROOT / "tests").as_posix(), node.name)
+        for file in sorted({ROOT / "tests" / name for name, _ in named})
+        if file.is_file()
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+    assert [f"{file}::{name}" for file, name in named if (file, name) not in there] == []
+
+
+def test_each_silent_fault_is_held_by_a_test() -> None:
+    text = (ROOT / "docs" / "silent-faults.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
+    assert len(rows) > 40
+    assert [row for row in rows if not re.search(r"\| `[\w/]+\.py::\w+`[^|]*\|$", row)] == []
