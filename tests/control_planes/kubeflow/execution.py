@@ -64,15 +64,21 @@ class Execution:
             clock_offset=self._plane.clock.offset,
         ).write(folder)
         variables = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "_KFP_RUNTIME": "false"}
-        with (folder / "process.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.control_planes.kubeflow.run_process", str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=variables,
-                start_new_session=True,
-            )
+        command = [sys.executable, "-m", "tests.control_planes.kubeflow.run_process", str(folder)]
+        # Inherited: the process is to be terminated when it knows how, not before.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            with (folder / "process.log").open("ab") as log:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=variables,
+                    start_new_session=True,
+                )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._processes[run["id"]] = process
         run["process"] = [process.pid, psutil.Process(process.pid).create_time()]
 
@@ -88,7 +94,7 @@ class Execution:
         if workflow.phase is Phase.running and not alive:
             for name, node in workflow.nodes.items():
                 if node.phase not in FINAL:
-                    workflow.set(name, Phase.error)
+                    workflow.mark(name, Phase.error)
             workflow.end(Phase.error, "pod deleted")
         return workflow
 
@@ -144,7 +150,7 @@ class Execution:
         return self._plane.folder / "runs" / str(run["id"])
 
     def _room(self, template: Template) -> int | None:
-        """How many tasks the workflow has room for, None for all."""
+        """How many steps the workflow has room for, None for all."""
         limit = self._plane.settings.max_workflow_bytes
         submitted, stored = submitted_bytes(template.pipeline), stored_bytes(template.pipeline)
         if submitted > limit:
@@ -153,9 +159,12 @@ class Execution:
             )
         if stored <= limit:
             return None
-        dags = [template.pipeline["root"], *template.pipeline["components"].values()]
-        tasks = sum(len(component["dag"]["tasks"]) for component in dags if "dag" in component)
-        return int(tasks * (limit - submitted) / (stored - submitted))
+        components = template.pipeline["components"]
+        dags = [part["dag"] for part in (template.pipeline["root"], *components.values()) if "dag" in part]
+        steps = sum(
+            "dag" not in components[task["componentRef"]["name"]] for dag in dags for task in dag["tasks"].values()
+        )
+        return int(steps * (limit - submitted) / (stored - submitted))
 
     def _variables(self, settings: Mapping[str, Any]) -> dict[str, str]:
         found = {}

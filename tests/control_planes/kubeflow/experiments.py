@@ -102,7 +102,7 @@ class Experiments:
         """An experiment, for who may see it."""
         return self._answer(self._authorized("get", identity))
 
-    def list(self, query: Mapping[str, str]) -> Document:
+    def listed(self, query: Mapping[str, str]) -> Document:
         """A page of the experiments of a namespace."""
         namespace = self._plane.kept_namespace(query.get("namespace", ""))
         self._plane.authorize("list", "experiments", namespace)

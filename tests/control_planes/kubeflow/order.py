@@ -29,7 +29,7 @@ class Order:
     variables: dict[str, dict[str, str]] = field(default_factory=dict)
     """Variables that secrets give the pods of each executor."""
     steps_that_fit: int | None = None
-    """How many tasks the workflow has room for; None for all."""
+    """How many steps the workflow has room for; None for all."""
     clock_offset: float = 0.0
 
     def write(self, folder: Path) -> None:

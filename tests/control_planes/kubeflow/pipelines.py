@@ -43,11 +43,11 @@ class Pipelines:
     def __init__(self, plane: ControlPlane) -> None:
         self._plane, self._state = plane, plane.state
 
-    def upload(self, file: str, content: bytes, query: Mapping[str, str]) -> Document:
-        """A new pipeline with its first version."""
-        text = self._package(file, content, "Failed to read a pipeline spec file")
+    def upload(self, file: tuple[str, bytes], query: Mapping[str, str]) -> Document:
+        """A new pipeline with its first version, from a file: its name and content."""
+        text = self._package(*file, "Failed to read a pipeline spec file")
         namespace = self._plane.kept_namespace(query.get("namespace", ""))
-        name = query.get("name") or query.get("display_name") or file
+        name = query.get("name") or query.get("display_name") or file[0]
         self._permitted(namespace, "Failed to create a pipeline")
         try:
             check_length("Pipeline.Namespace", namespace)
@@ -59,7 +59,7 @@ class Pipelines:
         with self._state.lock:
             if self._named(name, namespace):
                 raise UploadError(409, "Failed to create a pipeline and a pipeline version")
-            pipeline = {
+            pipeline: Document = {
                 "id": new_id(),
                 "name": name,
                 "display_name": query.get("display_name") or name,
@@ -71,12 +71,12 @@ class Pipelines:
             self._save_version(pipeline["id"], name, pipeline["display_name"], pipeline["description"], template)
         return self._answer(pipeline)
 
-    def upload_version(self, file: str, content: bytes, query: Mapping[str, str]) -> Document:
+    def upload_version(self, file: tuple[str, bytes], query: Mapping[str, str]) -> Document:
         """A new version of a pipeline."""
         failed = "Failed to create a pipeline version"
-        text = self._package(file, content, failed)
+        text = self._package(*file, failed)
         pipeline = self._state.get("pipelines", query.get("pipelineid", ""))
-        name = query.get("name") or query.get("display_name") or file
+        name = query.get("name") or query.get("display_name") or file[0]
         if pipeline is None:
             raise UploadError(400, failed)
         self._permitted(pipeline["namespace"], failed)
@@ -123,7 +123,7 @@ class Pipelines:
             )
         return self._answer(pipeline)
 
-    def list(self, query: Mapping[str, str]) -> Document:
+    def listed(self, query: Mapping[str, str]) -> Document:
         """A page of the pipelines of a namespace."""
         namespace = self._plane.kept_namespace(query.get("namespace", ""))
         self._authorize("list", namespace)

@@ -138,7 +138,7 @@ class RecurringRuns:
         """A recurring run."""
         return self._answer(self._authorized("get", identity, "Failed to fetch a recurring run"))
 
-    def list(self, query: Mapping[str, str]) -> Document:
+    def listed(self, query: Mapping[str, str]) -> Document:
         """A page of the recurring runs of an experiment or a namespace."""
         experiment, namespace = query.get("experiment_id", ""), query.get("namespace", "")
         if experiment:

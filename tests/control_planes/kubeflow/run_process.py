@@ -2,8 +2,8 @@
 
 `python -m tests.control_planes.kubeflow.run_process FOLDER`: the run's order is `FOLDER/order.json`, its workflow's
 status `FOLDER/workflow.json`, the logs of its pods `FOLDER/logs/`. One process is one run, since kfp's local runner
-keeps its settings in its modules; it outlives the API server, as a workflow does. SIGTERM terminates the run: the step
-at work is killed, nothing new is begun, and exit handlers run.
+keeps its settings in its modules, some of whose functions are replaced here. It outlives the API server, as a workflow
+does. SIGTERM terminates the run: the step at work is killed, nothing new is begun, and exit handlers run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from kfp import dsl
+from kfp import components, dsl
 from kfp.local import cache as kfp_cache
 from kfp.local import executor_input_utils, importer_handler, status, task_dispatcher
 from kfp.local.orchestrator import dag_orchestrator, enhanced_dag_orchestrator, task_executor
@@ -87,12 +87,13 @@ class WorkflowFull(Exception):
 class Conductor:
     """Leads the local runner through a pipeline, and writes the nodes that Argo would have."""
 
-    def __init__(self, order: Order, specification: Any, workflow: Workflow, outputs: Path) -> None:
-        self.order, self.specification, self.workflow, self._outputs = order, specification, workflow, outputs
+    def __init__(self, order: Order, specification: Any, workflow: Workflow, folder: Path) -> None:
+        self.order, self.specification, self.workflow = order, specification, workflow
+        self._outputs, self._logs = folder / "outputs", folder / "logs"
         self.terminating = threading.Event()
         self._here = threading.local()
         self._loops: dict[tuple[int, str], tuple[Scope, str]] = {}
-        self._tasks_begun = 0
+        self._steps_begun = 0
         self._at_work = 0
         self._reimported: set[str] = set()
 
@@ -195,7 +196,7 @@ class Conductor:
                 failed: bool = original(**given)
             finally:
                 del self._loops[key]
-            self.workflow.set(group, Phase.failed if failed else Phase.succeeded)
+            self.workflow.mark(group, Phase.failed if failed else Phase.succeeded)
             self._end(scope, name, node, status.Status.FAILURE if failed else status.Status.SUCCESS)
             return failed
 
@@ -220,6 +221,7 @@ class Conductor:
         name, specification = given["task_name"], given["task_spec"]
         component = given["components"][specification.component_ref.name]
         kind = given["executors"][component.executor_label].WhichOneof("spec")
+        self._count()
         with self._entered(name) as entered:
             if entered is None:
                 return {}, status.Status.FAILURE
@@ -230,11 +232,15 @@ class Conductor:
                 # It succeeded before the workflow was retried.
                 self._end(scope, name, "", status.Status.SUCCESS)
                 return TaskCache._deserialize_outputs(json.loads(kept.read_text("utf-8"))), status.Status.SUCCESS
-            self._count()
             if kind == "importer":
                 pod = workflow.begin_retried(node, argo.IMPORTER, boundary, after, phase=Phase.pending)
                 self._here.step = Step(node, boundary, component.executor_label, pod=pod)
-                workflow.set(pod, Phase.running)
+                workflow.mark(pod, Phase.running)
+            elif reason := self._unresolvable(scope, specification):
+                self._driver(name, argo.CONTAINER_DRIVER, boundary, after, failure=reason)
+                workflow.begin(node, argo.EXECUTOR, boundary, [f"{node}-driver"], phase=Phase.omitted)
+                scope.phases[name] = Phase.failed
+                return {}, status.Status.FAILURE
             else:
                 self._driver(name, argo.CONTAINER_DRIVER, boundary, after)
                 prefix = "retry-" if specification.HasField("retry_policy") else ""
@@ -243,7 +249,7 @@ class Conductor:
                 self._here.step = Step(executor, inside, component.executor_label, retried=bool(prefix))
             outputs, outcome = original(**given)
             if kind == "container" and self._here.step.pod:
-                workflow.set(self._here.step.executor, workflow.nodes[self._here.step.pod].phase)
+                workflow.mark(self._here.step.executor, workflow.nodes[self._here.step.pod].phase)
             if outcome is status.Status.SUCCESS:
                 kept.write_text(json.dumps(TaskCache._serialize_outputs(outputs)), "utf-8")
             self._end(scope, name, node, outcome)
@@ -271,7 +277,7 @@ class Conductor:
             step.pod = self.workflow.attempt(step.executor, step.attempts, step.boundary, Phase.pending)
         step.attempts += 1
         outputs, outcome = original(**given)
-        self.workflow.set(step.pod, Phase.succeeded if outcome is status.Status.SUCCESS else Phase.failed)
+        self.workflow.mark(step.pod, Phase.succeeded if outcome is status.Status.SUCCESS else Phase.failed)
         return outputs, outcome
 
     def evaluate_condition(self, original: Callable[..., bool], condition: str, io_store: Any) -> bool:
@@ -313,7 +319,7 @@ class Conductor:
 
     def pod_runs(self) -> None:
         """The process of the step at work is about to start."""
-        self.workflow.set(self._here.step.pod, Phase.running)
+        self.workflow.mark(self._here.step.pod, Phase.running)
 
     def step_cached(self) -> None:
         """The step needs no pod: its executor is skipped."""
@@ -339,12 +345,28 @@ class Conductor:
 
     # Nodes.
 
-    def _driver(self, task: str, template: str, boundary: str, after: list[str]) -> None:
+    def _unresolvable(self, scope: Scope, task: Any) -> str:
+        """What a task's driver does not find: an importer is filed under its display name, and looked for under its
+        task's."""
+        for source in task.inputs.artifacts.values():
+            producer = source.task_output_artifact.producer_task
+            if not producer or producer not in scope.tasks:
+                continue
+            label = self.specification.components[scope.tasks[producer].component_ref.name].executor_label
+            executors = self.specification.deployment_spec["executors"]
+            shown = scope.tasks[producer].task_info.name
+            if label and "importer" in executors[label] and shown != producer:
+                return f"failed to resolve inputs: cannot find producer task {producer!r} (there is {shown!r})"
+        return ""
+
+    def _driver(self, task: str, template: str, boundary: str, after: list[str], *, failure: str = "") -> None:
         name = f"{boundary}.{task}-driver"
         if name in self.workflow.nodes:
             return
-        self.workflow.begin_retried(name, template, boundary, after)
-        self.workflow.end_retried(name, Phase.succeeded)
+        pod = self.workflow.begin_retried(name, template, boundary, after)
+        if failure:
+            (self._logs / f"{self.workflow.pod_of(pod)}.log").write_text(f"{failure}\n", "utf-8")
+        self.workflow.end_retried(name, Phase.failed if failure else Phase.succeeded)
 
     def _end(self, scope: Scope, task: str, node: str, outcome: status.Status) -> None:
         phase = Phase.succeeded if outcome is status.Status.SUCCESS else Phase.failed
@@ -408,9 +430,9 @@ class Conductor:
                     self.workflow.begin(node, template, scope.boundary, [f"{node}-driver"], phase=Phase.omitted)
 
     def _count(self) -> None:
-        self._tasks_begun += 1
+        self._steps_begun += 1
         room = self.order.steps_that_fit
-        if room is not None and self._tasks_begun > room:
+        if room is not None and self._steps_begun > room:
             raise WorkflowFull(
                 "workflow is longer than maximum allowed size for sqldb. offload node status is not supported: "
                 "compressed size > maxSize 1048576"
@@ -430,6 +452,7 @@ class PodTaskHandler(kfp_runner.EnvironmentTaskHandler):
     """Runs a container's command as a process: images stand for the environments that are built here."""
 
     conductor: Conductor
+    env_vars: dict[str, str]
 
     def validate_image(self, image: str) -> None:
         """Any image: its Python is one of the environments here."""
@@ -612,27 +635,24 @@ def conduct(conductor: Conductor) -> None:
     # A run that is terminated waits for no retry.
     task_executor.time = types.SimpleNamespace(sleep=conductor.terminating.wait, time=time.time)
     PodTaskHandler.conductor = TaskCache.conductor = conductor
-    kfp_runner.EnvironmentTaskHandler, kfp_runner.ObservedCache = PodTaskHandler, TaskCache
+    vars(kfp_runner).update(EnvironmentTaskHandler=PodTaskHandler, ObservedCache=TaskCache)
 
 
 def main(folder: Path) -> None:
     """Run an order to its end."""
-    order = Order.read(folder)
-    specification = kfp_runner.components.load_component_from_file(order.pipeline).pipeline_spec
-    status_file, outputs = folder / "workflow.json", folder / "outputs"
-    outputs.mkdir(exist_ok=True)
+    order, status_file = Order.read(folder), folder / "workflow.json"
+    specification = components.load_component_from_file(order.pipeline).pipeline_spec
     # There is one already where it is retried.
-    workflow = (
-        Workflow.read(status_file)
-        if status_file.exists()
-        else Workflow(order.workflow, status_file, order.clock_offset)
-    )
-    conductor = Conductor(order, specification, workflow, outputs)
-    signal.signal(signal.SIGTERM, lambda number, frame: conductor.terminate())
-    conduct(conductor)
+    is_retried = status_file.exists()
+    workflow = Workflow.read(status_file) if is_retried else Workflow(order.workflow, status_file, order.clock_offset)
     logs, scratch = folder / "logs", folder / "scratch"
-    for place in (logs, scratch):
+    for place in (logs, scratch, folder / "outputs"):
         place.mkdir(exist_ok=True)
+    conductor = Conductor(order, specification, workflow, folder)
+    conduct(conductor)
+    # Held back until now, when there is something to terminate.
+    signal.signal(signal.SIGTERM, lambda number, frame: conductor.terminate())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     session = kfp_runner.Session(
         observer=PodObserver(conductor), logs=logs, scratch=scratch, code=folder / "code", variables={}
     )

@@ -238,7 +238,7 @@ class Runs:
         run = self._authorized("get", identity, "Failed to get a run")
         return self._answer(run, self.refresh(run))
 
-    def list(self, query: Mapping[str, str]) -> Document:
+    def listed(self, query: Mapping[str, str]) -> Document:
         """A page of the runs of an experiment or a namespace."""
         experiment, namespace = query.get("experiment_id", ""), query.get("namespace", "")
         namespace = self._experiments.find(experiment)["namespace"] if experiment else namespace

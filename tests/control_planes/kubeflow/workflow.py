@@ -181,7 +181,7 @@ class Workflow:
             self._write()
             return attempt
 
-    def set(self, name: str, phase: Phase) -> None:
+    def mark(self, name: str, phase: Phase) -> None:
         """Say how a node stands now."""
         with self._lock:
             node = self._nodes[name]
@@ -194,8 +194,8 @@ class Workflow:
         """End a node and its last attempt."""
         with self._lock:
             last = max((other for other in self._nodes if self._is_attempt(other, name)), key=self._number)
-            self.set(last, phase)
-            self.set(name, phase)
+            self.mark(last, phase)
+            self.mark(name, phase)
 
     def end(self, phase: Phase, message: str = "") -> None:
         """End the workflow."""
