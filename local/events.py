@@ -35,30 +35,41 @@ class RunProgress:
     """The steps of a run as they stand, in the order kfp runs them."""
 
     steps: dict[str, StepRecord]
+    damage: str = ""
+    """What of it could not be read, for a person."""
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event."""
         step = self.steps.get(event.get("step", ""))
         if step is None:
             return
-        at = datetime.fromisoformat(event["time"])
-        step.state = State(event["state"])
-        if step.state is State.running:
-            step.started_at, step.log = at, event["log"]
+        # All is read before anything is taken in: an event that cannot be read changes nothing.
+        at, state = datetime.fromisoformat(event["time"]), State(event["state"])
+        if state is State.running:
+            step.state, step.started_at, step.log = state, at, str(event["log"])
             return
-        if step.state is State.skipped:
+        if state is State.skipped:
+            step.state = state
             return
+        parameters = dict(event.get("parameters", {}))
+        artifacts = {
+            name: (str(item["path"]), dict(item["metadata"])) for name, item in event.get("artifacts", {}).items()
+        }
+        step.state, step.parameters, step.artifacts = state, parameters, artifacts
+        step.reason = str(event.get("reason", ""))
         if step.started_at is not None:
-            step.seconds = (at - step.started_at).total_seconds()
-        step.reason = event.get("reason", "")
-        step.parameters = dict(event.get("parameters", {}))
-        step.artifacts = {name: (item["path"], item["metadata"]) for name, item in event.get("artifacts", {}).items()}
-        step.summary = next((str(data["summary"]) for _, data in step.artifacts.values() if "summary" in data), "")
+            # A clock may be set back meanwhile.
+            step.seconds = max(0.0, (at - step.started_at).total_seconds())
+        step.summary = next((str(data["summary"]) for _, data in artifacts.values() if "summary" in data), "")
 
     def artifact(self, name: str) -> tuple[str, dict[str, Any]] | None:
         """Path and metadata of the newest artifact of this name."""
         found = [step.artifacts[name] for step in self.steps.values() if name in step.artifacts]
         return found[-1] if found else None
+
+    def running(self) -> StepRecord | None:
+        """The step that works, or worked when the run's process ended without a word."""
+        return next((step for step in self.steps.values() if step.state is State.running), None)
 
     def failed(self) -> StepRecord | None:
         """The first step that failed."""
@@ -77,13 +88,31 @@ def append_event(file: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_progress(file: Path) -> RunProgress:
-    """The state of a run from its events; the first line names its steps."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    if not lines:
-        return RunProgress({})
-    progress = RunProgress({name: StepRecord(name) for name in json.loads(lines[0])["steps"]})
-    for line in lines[1:]:
-        progress.apply(json.loads(line))
+    """The state of a run from its events; the first line names its steps.
+
+    A process that is killed may leave half a line, and a disk that loses power worse: what can be read counts, and
+    `damage` says that there was more.
+    """
+    progress = RunProgress({})
+    try:
+        lines = file.read_bytes().splitlines()
+    except FileNotFoundError:
+        return progress
+    except OSError as error:
+        progress.damage = f"{file.name} cannot be read: {error.strerror}"
+        return progress
+    unreadable = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            value = json.loads(line)
+            names = value["steps"] if "steps" in value else [value["step"]]
+            progress.steps.update((name, StepRecord(name)) for name in names if name not in progress.steps)
+            if "steps" not in value:
+                progress.apply(value)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            unreadable.append(str(number))
+    if unreadable:
+        progress.damage = f"{file.name}: line {', '.join(unreadable)} of {len(lines)} cannot be read"
     return progress
 
 

@@ -71,6 +71,8 @@ class Session:
     code: Path
     """Folder with the code of steps, each by its digest."""
     variables: Mapping[str, str]
+    lock: int | None = None
+    """Descriptor of the lock that is held for as long as a step runs."""
     failures: dict[str, str] = field(default_factory=dict)
     """Reason of each failed step, in the order they failed."""
 
@@ -120,6 +122,7 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
                 self._command(executor_input, scratch),
                 log,
                 {**self._variables(), "TMPDIR": str(scratch), "TERMINATION_LOG": str(termination_log)},
+                held=[] if self.session.lock is None else [self.session.lock],
             )
         except KeyboardInterrupt:
             self.session.observer.interrupted(step)
@@ -279,6 +282,8 @@ def run_pipeline(
         kfp.local.init(
             runner=kfp.local.SubprocessRunner(use_venv=False),
             pipeline_root=str(artifacts),
+            # By default a new folder below the system's, which stays.
+            workspace_root=str(session.scratch),
             # A failed step is reported by the observer; kfp goes on to the exit handler.
             raise_on_error=False,
             enable_caching=cache_root is not None,

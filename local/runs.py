@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 from kfp import components as kfp_components
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from pydantic import TypeAdapter, ValidationError
 
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
@@ -23,7 +25,7 @@ from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress, steps_in_order
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, require_environments, run_pipeline
 from kfp_lifecycle.local.reporting import write_report
-from kfp_lifecycle.local.state import RUNS, STATE, exclusive, write_json
+from kfp_lifecycle.local.state import RUNS, STATE, Lock, alive, exclusive, is_alive, trouble, write_json
 from kfp_lifecycle.local.variables import STEP_VARIABLES
 from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.runtime.code_version import VARIABLE, code_version
@@ -33,6 +35,9 @@ from kfp_lifecycle.serving.release.local.servers import check_address
 EVENTS_FILE = "events.jsonl"
 RECORD_FILE = "run.json"
 REPORT_FILE = "report.html"
+# Temporary files of the steps, in the run's folder.
+SCRATCH = "scratch"
+STOPPED = "stopped by the user"
 
 
 class RunState(StrEnum):
@@ -43,6 +48,8 @@ class RunState(StrEnum):
     rejected = "rejected"
     failed = "failed"
     interrupted = "interrupted"
+    damaged = "damaged"
+    """Nobody knows: its record cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class RunRecord:
     process: int = field(default_factory=os.getpid)
     model: str = ""
     """The model that the project is about."""
+    number: int = 0
+    """Which run of this state folder it is. Runs are told apart and ordered by it: a clock may be set back."""
 
     @property
     def folder(self) -> Path:
@@ -78,24 +87,100 @@ class RunRecord:
         return read_progress(self.folder / EVENTS_FILE)
 
 
+class NothingToResume(Exception):
+    """There is no run to go on with; the message says why."""
+
+
 def all_runs() -> list[RunRecord]:
     """The runs of this state folder, newest first."""
-    records = [RunRecord(**json.loads(file.read_text(encoding="utf-8"))) for file in RUNS.glob(f"*/{RECORD_FILE}")]
-    return [_as_it_stands(record) for record in sorted(records, key=lambda run: (run.started_at, run.id), reverse=True)]
+    records = [record for record in map(_read_record, _run_folders()) if record is not None]
+    return sorted(records, key=lambda run: (run.number, run.started_at, run.id), reverse=True)
 
 
-def _as_it_stands(record: RunRecord) -> RunRecord:
-    """A record whose process is gone without an end was killed."""
-    record = replace(record, state=RunState(record.state))
-    if record.state is RunState.running and not Path(f"/proc/{record.process}").exists():
-        return replace(record, state=RunState.interrupted, reason="the run's process was killed")
+def _run_folders() -> list[Path]:
+    return [folder for folder in RUNS.iterdir() if folder.is_dir()] if RUNS.is_dir() else []
+
+
+def _read_record(folder: Path) -> RunRecord | None:
+    """The run of a folder, as it stands; None where no run has begun."""
+    file = folder / RECORD_FILE
+    try:
+        # What a later version has added to a record is passed over.
+        record = TypeAdapter(RunRecord).validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return _damaged(folder, "it is not there") if (folder / EVENTS_FILE).exists() else None
+    except OSError as error:
+        return _damaged(folder, str(error.strerror))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        return _damaged(folder, ": ".join([*map(str, problem["loc"]), problem["msg"]]))
+    # A folder that was copied or renamed is a run of its own.
+    record = replace(record, id=folder.name)
+    if record.state is RunState.running and not is_alive(folder):
+        running = record.progress().running()
+        return replace(
+            record,
+            state=RunState.interrupted,
+            failed_step=running.name if running else None,
+            reason="the run's process was killed",
+        )
     return record
 
 
-def run_to_resume(pipeline: str | None) -> RunRecord | None:
-    """The newest run, of a pipeline or of any, if it did not come to its end."""
+def _damaged(folder: Path, problem: str) -> RunRecord:
+    """What the folder's name tells of a run."""
+    named = re.fullmatch(r"(?P<pipeline>.+)-\d{8}-\d{6}-(?P<number>\d+)", folder.name)
+    return RunRecord(
+        id=folder.name,
+        pipeline=named["pipeline"] if named else "",
+        project="",
+        project_folder="",
+        overrides=[],
+        state=RunState.damaged,
+        reason=f"{folder / RECORD_FILE} cannot be read: {problem}",
+        number=int(named["number"]) if named else 0,
+    )
+
+
+def run_to_resume(pipeline: str | None) -> RunRecord:
+    """The newest run, of a pipeline or of any, which did not come to its end.
+
+    Raises:
+        NothingToResume: it did, or is still under way, or is damaged, or there is none.
+    """
     newest = next((run for run in all_runs() if pipeline in (None, run.pipeline)), None)
-    return newest if newest and newest.state in (RunState.failed, RunState.interrupted) else None
+    start = f"`lifecycle run {pipeline or (newest.pipeline if newest else '') or 'training'}`"
+    if newest is None:
+        raise NothingToResume(f"no run{f' of {pipeline}' if pipeline else ''} has begun here. Start one with {start}")
+    if newest.state is RunState.running:
+        raise NothingToResume(f"the last run, {newest.id}, is still under way (process {newest.process})")
+    if newest.state is RunState.damaged:
+        raise NothingToResume(
+            f"nobody knows what the last run, {newest.id}, was told ({newest.reason}). Start one anew with {start} and "
+            "its settings: the steps that are done are taken over"
+        )
+    if newest.state not in (RunState.failed, RunState.interrupted):
+        raise NothingToResume(f"the last run, {newest.id}, came to its end. Start one with {start}")
+    return newest
+
+
+def remove_leftovers() -> None:
+    """Remove what killed runs left and nobody reads: their steps' temporary files, the outputs of the step that was
+    cut off, folders in which no run began. Finished outputs stay, a resumed run takes them over.
+
+    To be called while no run works.
+    """
+    for folder in _run_folders():
+        record = _read_record(folder)
+        if record is None:
+            shutil.rmtree(folder)
+            continue
+        if (folder / SCRATCH).exists():
+            shutil.rmtree(folder / SCRATCH)
+            for step in record.progress().steps.values():
+                if step.state is State.running:
+                    for outputs in (folder / "artifacts").glob(f"*/{step.name}"):
+                        shutil.rmtree(outputs)
 
 
 class _Recorder:
@@ -162,33 +247,54 @@ def execute(
         ContractViolation: the address of the endpoint is taken; nothing was run.
         EnvironmentMissing: the environment of a step is not built; nothing was run.
     """
-    run_id = f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}"
-    with exclusive(f"run {run_id}", waiting):
-        folder = RUNS / run_id
-        compiled = folder / "pipeline.yaml"
-        try:
-            configuration = compile_pipeline(
-                pipeline, "local", project, compiled, overrides=overrides, state=STATE
-            ).configuration
-            specification = kfp_components.load_component_from_file(str(compiled)).pipeline_spec
-            require_environments(specification)
-            if pipeline == "training":
-                # Known now, and not when a model has been trained that cannot be served.
-                check_address(STATE / "serving", configuration.deployment.model, configuration.deployment.http_port)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        record = RunRecord(
-            id=run_id,
-            pipeline=pipeline,
-            project=configuration.name,
-            project_folder=str(project),
-            overrides=list(overrides),
-            model=configuration.deployment.model,
-            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
-        record.save()
-        return _run(record, configuration, compiled, specification, use_cache, watch)
+    with exclusive(waiting) as lock:
+        remove_leftovers()
+        record = _begin(pipeline, project, overrides)
+        lock.say(f"run {record.id}")
+        with alive(record.folder):
+            record.save()
+            compiled = record.folder / "pipeline.yaml"
+            try:
+                configuration = compile_pipeline(
+                    pipeline, "local", project, compiled, overrides=overrides, state=STATE
+                ).configuration
+                specification = kfp_components.load_component_from_file(str(compiled)).pipeline_spec
+                require_environments(specification)
+                if pipeline == "training":
+                    # Known now, and not when a model has been trained that cannot be served.
+                    check_address(STATE / "serving", configuration.deployment.model, configuration.deployment.http_port)
+            except KeyboardInterrupt:
+                record = replace(record, state=RunState.interrupted, reason=STOPPED, finished_at=_now())
+                record.save()
+                return record
+            except BaseException:
+                # A run that is refused never began.
+                shutil.rmtree(record.folder, ignore_errors=True)
+                raise
+            record = replace(record, project=configuration.name, model=configuration.deployment.model)
+            record.save()
+            return _run(record, configuration, compiled, specification, use_cache, watch, lock)
+
+
+def _begin(pipeline: str, project: Path, overrides: Sequence[str]) -> RunRecord:
+    """A new run and its folder."""
+    number = 1 + max((run.number for run in all_runs()), default=0)
+    record = RunRecord(
+        id=f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}-{number}",
+        pipeline=pipeline,
+        # Its own name is known when its configuration is read.
+        project=project.name,
+        project_folder=str(project),
+        overrides=list(overrides),
+        started_at=_now(),
+        number=number,
+    )
+    record.folder.mkdir(parents=True)
+    return record
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _run(
@@ -198,6 +304,7 @@ def _run(
     specification: PipelineSpec,
     use_cache: bool,
     watch: Callable[[RunRecord, RunProgress], None],
+    lock: Lock,
 ) -> RunRecord:
     folder = record.folder
     steps = steps_in_order(specification)
@@ -205,7 +312,7 @@ def _run(
     progress = read_progress(folder / EVENTS_FILE)
     recorder = _Recorder(progress, folder / EVENTS_FILE, lambda now: watch(record, now))
     watch(record, progress)
-    logs, scratch = folder / "logs", folder / "scratch"
+    logs, scratch = folder / "logs", folder / SCRATCH
     for place in (logs, scratch):
         place.mkdir()
     variables = {
@@ -215,7 +322,7 @@ def _run(
         VARIABLE: code_version(ROOT).variable(),
         **local_locations(STATE, configuration.name).as_variables(Locations.model_fields),
     }
-    session = Session(recorder, logs, scratch, STATE / "code", variables)
+    session = Session(recorder, logs, scratch, STATE / "code", variables, lock.descriptor)
     state, reason = RunState.failed, None
     try:
         run_pipeline(
@@ -228,21 +335,25 @@ def _run(
         )
         state = _outcome(progress)
     except KeyboardInterrupt:
-        state, reason = RunState.interrupted, "stopped by the user"
+        state, reason = RunState.interrupted, STOPPED
     except Exception as error:
+        if isinstance(error, OSError) and (told := trouble(error)):
+            reason = told
+            raise
         (logs / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
         reason = f"the run itself failed, not a step: {error} (see {logs / 'error.log'})"
         raise
     finally:
-        recorder.skip_the_rest()
+        # First of all, so that there is room for what is still to be written.
         shutil.rmtree(scratch, ignore_errors=True)
+        recorder.skip_the_rest()
         failed = progress.failed()
         record = replace(
             record,
             state=state,
             failed_step=failed.name if failed else None,
             reason=reason or (failed.reason if failed else None),
-            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            finished_at=_now(),
         )
         # Saved before the report is made, so that a report that cannot be made takes nothing else with it.
         record.save()

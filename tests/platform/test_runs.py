@@ -2,31 +2,68 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from kfp_lifecycle.local import runs
-from kfp_lifecycle.local.runs import RunRecord, RunState, all_runs, run_to_resume
+from kfp_lifecycle.local.events import read_progress
+from kfp_lifecycle.local.runs import NothingToResume, RunRecord, RunState, all_runs, run_to_resume
 
 
-def record(pipeline: str, hour: int, state: RunState) -> None:
+def record(pipeline: str, number: int, state: RunState, *, hour: int | None = None) -> None:
+    """A run that started at an hour, by default that of its number."""
+    hour = number if hour is None else hour
     started_at = f"2026-01-01T{hour:02}:00:00+00:00"
-    run = RunRecord(f"{pipeline}-20260101-{hour:02}0000-1", pipeline, "shop", "shop", [], state, started_at=started_at)
+    name = f"{pipeline}-20260101-{hour:02}0000-{number}"
+    run = RunRecord(name, pipeline, "shop", "shop", [], state, started_at=started_at, number=number)
     run.folder.mkdir(parents=True)
     run.save()
 
 
-def test_the_newest_run_is_the_one_that_started_last_whatever_its_pipeline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(runs, "RUNS", tmp_path)
+    return tmp_path
+
+
+def test_the_newest_run_is_the_one_that_started_last_whatever_its_pipeline() -> None:
     record("training", 1, RunState.failed)
     record("monitoring", 2, RunState.done)
     record("batch_scoring", 3, RunState.done)
     assert [run.pipeline for run in all_runs()] == ["batch_scoring", "monitoring", "training"]
     # The last run came to its end; the last training did not.
-    assert run_to_resume(None) is None
-    resumed = run_to_resume("training")
-    assert resumed is not None
-    assert resumed.pipeline == "training"
+    with pytest.raises(NothingToResume, match="the last run, batch_scoring-20260101-030000-3, came to its end"):
+        run_to_resume(None)
+    assert run_to_resume("training").pipeline == "training"
+
+
+def test_a_clock_that_was_set_back_does_not_make_a_run_older_than_those_before_it() -> None:
+    record("training", 1, RunState.done, hour=9)
+    record("training", 2, RunState.failed, hour=8)
+    assert run_to_resume(None).number == 2
+
+
+def test_a_step_that_ended_before_it_began_by_such_a_clock_took_no_time(folder: Path) -> None:
+    lines = (
+        {"steps": ["train"]},
+        {"time": "2026-01-01T09:00:00+00:00", "step": "train", "state": "running", "log": "train.log"},
+        {"time": "2026-01-01T08:00:00+00:00", "step": "train", "state": "done"},
+    )
+    (folder / "events.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert read_progress(folder / "events.jsonl").steps["train"].seconds == 0
+
+
+def test_a_record_of_a_later_version_says_what_this_one_knows(folder: Path) -> None:
+    record("training", 1, RunState.rejected)
+    (file,) = folder.glob("*/run.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "approved_by": "Ada"}))
+    assert [run.state for run in all_runs()] == [RunState.rejected]
+
+
+def test_a_folder_in_which_no_run_began_is_none(folder: Path) -> None:
+    (folder / "training-20260101-010000-1").mkdir()
+    assert all_runs() == []
+    with pytest.raises(NothingToResume, match="no run has begun here"):
+        run_to_resume(None)
