@@ -99,12 +99,16 @@ def _opened(remote: str) -> Iterator[tuple[Repo, HashFileDB]]:
         }
         from dvc.repo import Repo
 
-        (Path(work) / "repository").mkdir()
-        with contextlib.closing(Repo.init(f"{work}/repository", no_scm=True)) as repository:
-            url = remote if "://" in remote else str(Path(remote).absolute())
-            with repository.config.edit() as settings:
-                settings["core"] |= {"analytics": False, "check_update": False, "remote": REMOTE}
-                settings["remote"][REMOTE] = {"url": url}
+        repository_folder = f"{work}/repository"
+        Path(repository_folder).mkdir()
+        Repo.init(repository_folder, no_scm=True).close()
+        url = remote if "://" in remote else str(Path(remote).absolute())
+        # Given and not written to DVC's configuration, which is a file of ASCII: the remote's path may not be.
+        settings = {
+            "core": {"analytics": False, "check_update": False, "remote": REMOTE},
+            "remote": {REMOTE: {"url": url}},
+        }
+        with contextlib.closing(Repo(repository_folder, config=settings)) as repository:
             try:
                 content = repository.cloud.get_remote_odb(REMOTE)
                 if content.fs.protocol == "ssh":
