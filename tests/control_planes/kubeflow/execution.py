@@ -6,8 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,9 @@ from typing import Any
 import psutil
 
 from kfp_lifecycle.compilation.workflow_size import stored_bytes, submitted_bytes
-from kfp_lifecycle.runtime.closure import ROOT
 from tests.control_planes.kubeflow.control_plane import ControlPlane
 from tests.control_planes.kubeflow.errors import internal
+from tests.control_planes.kubeflow.fork_server import fork_server
 from tests.control_planes.kubeflow.order import Order
 from tests.control_planes.kubeflow.specification import Template
 from tests.control_planes.kubeflow.state import Document
@@ -37,7 +35,6 @@ class Execution:
 
     def __init__(self, plane: ControlPlane) -> None:
         self._plane = plane
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, run: Document) -> None:
         """Begin a run that was created, or go on with one whose workflow was made ready for it.
@@ -63,31 +60,15 @@ class Execution:
             steps_that_fit=self._room(template),
             clock_offset=self._plane.clock.offset,
         ).write(folder)
-        variables = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "_KFP_RUNTIME": "false"}
-        command = [sys.executable, "-m", "tests.control_planes.kubeflow.run_process", str(folder)]
-        # Inherited: the process is to be terminated when it knows how, not before.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            with (folder / "process.log").open("ab") as log:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=variables,
-                    start_new_session=True,
-                )
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self._processes[run["id"]] = process
-        run["process"] = [process.pid, psutil.Process(process.pid).create_time()]
+        number = fork_server().start(folder)
+        run["process"] = [number, psutil.Process(number).create_time()]
 
     def workflow(self, run: Document) -> Workflow | None:
         """A run's workflow as it stands; None before it has any node. One whose process is gone ends in Error."""
         if run["abandoned"]:
             return None
         file = self._folder(run) / "workflow.json"
-        alive = self._alive(run)
+        alive = self._process(run) is not None
         if not file.exists() and alive:
             return None
         workflow = Workflow.read(file) if file.exists() else Workflow(run["workflow"], file)
@@ -121,30 +102,29 @@ class Execution:
 
     def terminate(self, run: Document) -> None:
         """Let a run end: its exit handlers run, nothing else is begun."""
-        if self._alive(run):
-            os.kill(run["process"][0], signal.SIGTERM)
+        process = self._process(run)
+        if process is not None:
+            process.terminate()
 
     def kill(self, run: Document) -> None:
         """End a run's process and its steps at once, as Kubernetes does with the pods of a workflow that is deleted."""
-        if self._alive(run):
+        process = self._process(run)
+        if process is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(run["process"][0])
                 for step in process.children():
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(step.pid, signal.SIGKILL)
                 process.kill()
-        if run["id"] in self._processes:
-            self._processes.pop(run["id"]).wait()
+                process.wait(10)
 
-    def _alive(self, run: Document) -> bool:
-        if run["id"] in self._processes:
-            return self._processes[run["id"]].poll() is None
-        number, started = run["process"] or (0, 0.0)
-        try:
+    def _process(self, run: Document) -> psutil.Process | None:
+        """A run's process, None where it is gone."""
+        number, started = run["process"]
+        with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(number)
-            return bool(process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
+            if process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
 
     def _folder(self, run: Document) -> Path:
         return self._plane.folder / "runs" / str(run["id"])

@@ -1,9 +1,9 @@
 """Process of one run: the submitted pipeline under the project's local runner, told as an Argo workflow.
 
-`python -m tests.control_planes.kubeflow.run_process FOLDER`: the run's order is `FOLDER/order.json`, its workflow's
-status `FOLDER/workflow.json`, the logs of its pods `FOLDER/logs/`. One process is one run, since kfp's local runner
-keeps its settings in its modules, some of whose functions are replaced here. It outlives the API server, as a workflow
-does. SIGTERM terminates the run: the step at work is killed, nothing new is begun, and exit handlers run.
+The run's order is `order.json` in its folder, its workflow's status `workflow.json`, the logs of its pods are below
+`logs/`. One process is one run, since kfp's local runner keeps its settings in its modules, some of whose functions are
+replaced here. It outlives the API server, as a workflow does. SIGTERM terminates the run: the step at work is killed,
+nothing new is begun, and exit handlers run.
 """
 
 from __future__ import annotations
@@ -666,7 +666,3 @@ def main(folder: Path) -> None:
             kfp_log=folder / "runner.log",
         )
     )
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -369,6 +369,13 @@ class Runs:
             self._state.save("runs", run)
             self._execution.kill(run)
 
+    def lose(self, identity: str) -> None:
+        """Kill what executes a run."""
+        run = self._state.get("runs", identity)
+        if run is None:
+            raise not_found("Run", identity)
+        self._execution.kill(run)
+
     def end_all(self) -> None:
         """End the processes of all runs."""
         for run in self._state.all("runs"):

@@ -12,6 +12,7 @@ from tests.control_planes.kubeflow.control_plane import ControlPlane, Settings
 from tests.control_planes.kubeflow.execution import Execution
 from tests.control_planes.kubeflow.experiments import Experiments
 from tests.control_planes.kubeflow.faults import Fault, Faults
+from tests.control_planes.kubeflow.fork_server import fork_server
 from tests.control_planes.kubeflow.http_server import Api, Server
 from tests.control_planes.kubeflow.order import place_of
 from tests.control_planes.kubeflow.pipelines import Pipelines
@@ -76,6 +77,8 @@ class KubeflowStandIn:
 
     def start(self) -> None:
         """Answer requests, and take up the runs that are under way."""
+        # It gets ready while nobody asks for a run yet.
+        fork_server()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.objects.mkdir(parents=True, exist_ok=True)
         self._state = State(self.folder / "state.sqlite")
@@ -124,6 +127,10 @@ class KubeflowStandIn:
     def order(self, fault: Fault) -> None:
         """Let the next requests that a fault concerns meet it."""
         self.faults.order(fault)
+
+    def lose(self, run: str) -> None:
+        """Kill the process of a run and of its steps, as the loss of the machine would that they are on."""
+        self._runs.lose(run)
 
     def object(self, uri: str) -> Path:
         """Where the object store keeps what a URI names: a file or folder to read, or to put there."""
