@@ -1,0 +1,144 @@
+"""Steps of a run out of Argo's nodes: what the Kubeflow Pipelines API tells of a run is its Workflow, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from kfp.pipeline_spec.pipeline_spec_pb2 import DagSpec, PipelineSpec, PipelineTaskSpec
+
+from kfp_lifecycle.local.events import RunProgress, StepRecord
+from kfp_lifecycle.runtime.states import State
+
+STATES = {
+    "SUCCEEDED": State.done,
+    "FAILED": State.failed,
+    "ERROR": State.failed,
+    "CANCELED": State.failed,
+    "SKIPPED": State.skipped,
+    "OMITTED": State.skipped,
+    "RUNNING": State.running,
+}
+# Argo's node that runs a step's container, below the node that is called as the step; the template that makes its pod;
+# and what a node of a hook is called behind that of its task.
+EXECUTOR, TEMPLATE, HOOK = "executor", "system-container-impl", ".onExit"
+# How often a step may have been tried.
+MOST_ATTEMPTS = 20
+
+
+def progress_of(nodes: Sequence[Any], specification: PipelineSpec, *, ended: bool) -> RunProgress:
+    """A run's steps as they stand.
+
+    Args:
+        nodes: `run_details.task_details`: each node with its display name, state, times and the ids of its children.
+        specification: The compiled pipeline.
+        ended: Whether the run has: what is not there then was not come to.
+
+    Returns:
+        A step's `log` is the name of the pod that has it.
+    """
+    named = {node.display_name: node for node in nodes}
+    workflow = _Workflow(nodes)
+    records = {}
+    for name, path in steps_in(specification):
+        record = records[name] = StepRecord(name)
+        node = named.get(name)
+        if node is None:
+            record.state = State.skipped if ended else State.waiting
+            continue
+        record.state = STATES.get(node.state, State.waiting)
+        pod = workflow.pod(path)
+        if pod is None:
+            if record.state is State.done:
+                # Its outputs were there: the driver said so, and no pod was made.
+                record.state = State.cached
+            elif record.state is State.running:
+                record.state = State.waiting
+            continue
+        record.log = pod
+        record.started_at, finished = moment(node.start_time), moment(node.end_time)
+        if record.started_at and finished and record.state is not State.running:
+            record.seconds = (finished - record.started_at).total_seconds()
+    return RunProgress(records)
+
+
+def steps_in(specification: PipelineSpec) -> Iterator[tuple[str, list[str]]]:
+    """Name of every step that runs a container, with the names of the tasks that it stands in, from the root on."""
+    yield from _steps_in(specification, specification.root.dag, [])
+
+
+def _steps_in(specification: PipelineSpec, dag: DagSpec, above: list[str]) -> Iterator[tuple[str, list[str]]]:
+    executors = specification.deployment_spec["executors"]
+    for name in _in_order(dag):
+        task = dag.tasks[name]
+        component = specification.components[task.component_ref.name]
+        if component.WhichOneof("implementation") == "dag":
+            yield from _steps_in(specification, component.dag, [*above, name])
+        elif "container" in executors[component.executor_label]:
+            yield name, [*above, *_hook(task), name]
+
+
+def _hook(task: PipelineTaskSpec) -> list[str]:
+    """The exit task stands in a hook of the task that it follows whatever becomes of that."""
+    ends = PipelineTaskSpec.TriggerPolicy.TriggerStrategy.ALL_UPSTREAM_TASKS_COMPLETED
+    if task.trigger_policy.strategy == ends and task.dependent_tasks:
+        return [f"{task.dependent_tasks[0]}{HOOK}"]
+    return []
+
+
+def _in_order(dag: DagSpec) -> list[str]:
+    """Names of tasks, each after those that it waits for."""
+    done: list[str] = []
+
+    def visit(name: str) -> None:
+        if name in done:
+            return
+        for before in sorted(dag.tasks[name].dependent_tasks):
+            visit(before)
+        done.append(name)
+
+    for name in sorted(dag.tasks):
+        visit(name)
+    return done
+
+
+class _Workflow:
+    """The ids of a Workflow's nodes.
+
+    The API gives the children's ids and no node's own. But an id is the Workflow's name and a hash of the node's: the
+    names of the tasks that it stands in, each with its attempt (`NodeID` in Argo's workflow_types.go).
+    """
+
+    def __init__(self, nodes: Sequence[Any]) -> None:
+        self._ids = {child.pod_name for node in nodes for child in node.child_tasks or [] if child.pod_name}
+        names = {node.display_name for node in nodes if node.display_name}
+        self._name = next((name for name in sorted(names) if f"{name}-{fnv(f'{name}(0)')}" in self._ids), "")
+
+    def pod(self, path: Sequence[str]) -> str | None:
+        """Name of a step's pod, that of its last attempt; None where it has none."""
+        node: str | None = self._last_attempt(self._name)
+        for name in ("root", *path, EXECUTOR):
+            node = node and self._last_attempt(f"{node}.{name}")
+        return f"{self._name}-{TEMPLATE}-{fnv(node)}" if node else None
+
+    def _last_attempt(self, name: str) -> str | None:
+        """A node that was skipped has none."""
+        attempts = [f"{name}({number})" for number in range(MOST_ATTEMPTS)]
+        return next((attempt for attempt in reversed(attempts) if self._exists(attempt)), None)
+
+    def _exists(self, name: str) -> bool:
+        return f"{self._name}-{fnv(name)}" in self._ids
+
+
+def fnv(text: str) -> int:
+    """FNV-1a hash of 32 bits (http://www.isthe.com/chongo/tech/comp/fnv/)."""
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def moment(value: datetime | None) -> datetime | None:
+    """None where the API gives the beginning of time for a time that is not known."""
+    return value if value is not None and value.year > 1970 else None
