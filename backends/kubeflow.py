@@ -283,6 +283,9 @@ class KubeflowBackend:
 
     def _summary(self, run: Any, progress: RunProgress | None) -> RunSummary:
         state = STATES.get(run.state, RunState.running)
+        if state is RunState.failed and any(past.state == "CANCELING" for past in run.state_history or []):
+            # Argo calls a Workflow that was terminated failed.
+            state = RunState.interrupted
         if progress is not None:
             state = outcome_of(state, progress)
         return RunSummary(

@@ -106,12 +106,12 @@ def apply(backend: ClusterBackend, planned: Sequence[PlannedSchedule]) -> list[A
         done.append(
             Applied(wanted.name, Change.replaced if same_name else Change.created, wanted.schedule.cron, paused)
         )
-    names = {wanted.name for wanted in planned}
+    replaced = {item.name for item in done if item.change is Change.replaced}
     for item in existing:
         if item.id in kept:
             continue
         removed = retire(backend, item)
-        if item.name not in names or not removed:
+        if item.name not in replaced or not removed:
             done.append(Applied(item.name, Change.removed if removed else Change.retired, item.cron))
     return done
 

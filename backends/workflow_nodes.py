@@ -20,9 +20,9 @@ STATES = {
     "OMITTED": State.skipped,
     "RUNNING": State.running,
 }
-# Argo's node that runs a step's container, below the node that is called as the step; the template that makes its pod;
-# and what a node of a hook is called behind that of its task.
-EXECUTOR, TEMPLATE, HOOK = "executor", "system-container-impl", ".onExit"
+# Argo's node that runs a step's container, below the node that is called as the step; the templates that make its pod,
+# with a retry policy and without; and what a node of a hook is called behind that of its task.
+EXECUTOR, TEMPLATES, HOOK = "executor", ("system-container-impl", "retry-system-container-impl"), ".onExit"
 # How often a step may have been tried.
 MOST_ATTEMPTS = 20
 
@@ -41,14 +41,15 @@ def progress_of(nodes: Sequence[Any], specification: PipelineSpec, *, ended: boo
     named = {node.display_name: node for node in nodes}
     workflow = _Workflow(nodes)
     records = {}
-    for name, path in steps_in(specification):
+    for name, path, retried in steps_in(specification):
         record = records[name] = StepRecord(name)
         node = named.get(name)
         if node is None:
             record.state = State.skipped if ended else State.waiting
             continue
-        record.state = STATES.get(node.state, State.waiting)
-        pod = workflow.pod(path)
+        # What could not begin has a node without a state.
+        record.state = STATES.get(node.state, State.skipped if ended else State.waiting)
+        pod = workflow.pod(path, retried)
         if pod is None:
             if record.state is State.done:
                 # Its outputs were there: the driver said so, and no pod was made.
@@ -63,12 +64,13 @@ def progress_of(nodes: Sequence[Any], specification: PipelineSpec, *, ended: boo
     return RunProgress(records)
 
 
-def steps_in(specification: PipelineSpec) -> Iterator[tuple[str, list[str]]]:
-    """Name of every step that runs a container, with the names of the tasks that it stands in, from the root on."""
+def steps_in(specification: PipelineSpec) -> Iterator[tuple[str, list[str], bool]]:
+    """Name of every step that runs a container, the names of the tasks that it stands in, from the root on and with its
+    own, and whether it has a retry policy."""
     yield from _steps_in(specification, specification.root.dag, [])
 
 
-def _steps_in(specification: PipelineSpec, dag: DagSpec, above: list[str]) -> Iterator[tuple[str, list[str]]]:
+def _steps_in(specification: PipelineSpec, dag: DagSpec, above: list[str]) -> Iterator[tuple[str, list[str], bool]]:
     executors = specification.deployment_spec["executors"]
     for name in _in_order(dag):
         task = dag.tasks[name]
@@ -76,7 +78,7 @@ def _steps_in(specification: PipelineSpec, dag: DagSpec, above: list[str]) -> It
         if component.WhichOneof("implementation") == "dag":
             yield from _steps_in(specification, component.dag, [*above, name])
         elif "container" in executors[component.executor_label]:
-            yield name, [*above, *_hook(task), name]
+            yield name, [*above, *_hook(task), name], task.retry_policy.max_retry_count > 0
 
 
 def _hook(task: PipelineTaskSpec) -> list[str]:
@@ -115,12 +117,12 @@ class _Workflow:
         names = {node.display_name for node in nodes if node.display_name}
         self._name = next((name for name in sorted(names) if f"{name}-{fnv(f'{name}(0)')}" in self._ids), "")
 
-    def pod(self, path: Sequence[str]) -> str | None:
+    def pod(self, path: Sequence[str], retried: bool) -> str | None:
         """Name of a step's pod, that of its last attempt; None where it has none."""
         node: str | None = self._last_attempt(self._name)
         for name in ("root", *path, EXECUTOR):
             node = node and self._last_attempt(f"{node}.{name}")
-        return f"{self._name}-{TEMPLATE}-{fnv(node)}" if node else None
+        return f"{self._name}-{TEMPLATES[retried]}-{fnv(node)}" if node else None
 
     def _last_attempt(self, name: str) -> str | None:
         """A node that was skipped has none."""

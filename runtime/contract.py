@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import os
+import re
 import sys
 import time
 import traceback
@@ -30,6 +31,8 @@ GARBAGE_THRESHOLDS = (50_000, 20, 100)
 OPENMP_VARIABLES = {"GOMP_SPINCOUNT": "2000"}
 # How a step's log says what became of it: all that a log's reader has where metadata and termination logs are far away.
 DONE, STOPPED = "Done: ", "The run stops here:"
+# What may follow a reason: Python's own account of the error, and the lines of Kubeflow's launcher.
+AFTERWARDS = re.compile(r"^(?:Traceback \(most recent call last\):|[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ )", re.MULTILINE)
 PROCESS_GONE = (
     "A process of this step was gone before its work was done: it was killed, and the system's log says whether memory "
     "was short, or its own error stands in the step's log. Give the step more memory, and resume the run."
@@ -93,7 +96,7 @@ def outcome_in(log: str) -> tuple[str, str]:
     """A step's summary and the reason of its failure, out of its log; empty where it says none."""
     _, stopped, reason = log.rpartition(f"\n{STOPPED}\n")
     if stopped:
-        return "", reason.partition("\nTraceback (most recent call last):")[0].strip()
+        return "", AFTERWARDS.split(reason, maxsplit=1)[0].strip()
     _, done, summary = log.rpartition(f"\n{DONE}")
     return (summary.partition("\n")[0].strip() if done else ""), ""
 

@@ -112,7 +112,9 @@ def test_a_log_says_what_became_of_its_step(
         raise ContractViolation("The table users is empty.\nLoad it again.")
     said = capsys.readouterr().err
     assert outcome_in(said) == ("", "The table users is empty.\nLoad it again.")
-    assert outcome_in(f"Loading\n{said}\nTraceback (most recent call last):\n  …") == outcome_in(said)
+    launcher = "E1128 18:57:52.184068      15 launcher_v2.go:449] Component failed to execute successfully"
+    for afterwards in ("Traceback (most recent call last):\n  …", launcher):
+        assert outcome_in(f"Loading\n{said}\n{afterwards}") == outcome_in(said)
     assert outcome_in("Loading\n") == ("", "")
 
 
