@@ -118,7 +118,7 @@ def new_id() -> str:
 def timestamp(seconds: float) -> str:
     """A moment as answers write it."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=int(seconds))
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds_of(text: str) -> int:

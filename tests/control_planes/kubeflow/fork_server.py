@@ -17,18 +17,22 @@ from typing import Any
 
 from kfp_lifecycle.runtime.closure import ROOT
 
+# All that runs need is imported before the first of them is asked for.
+PROGRAM = "from tests.control_planes.kubeflow import fork_server, run_process; fork_server.serve(run_process.main)"
+
 
 class ForkServer:
     """A process that forks those of runs. They go on when it ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        variables = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+        path = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
         # Inherited: a run is to be terminated when it knows how, not before.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.control_planes.kubeflow.fork_server"],
+                [sys.executable, "-c", PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=variables,
@@ -92,9 +96,3 @@ def become(request: Mapping[str, Any], run: Callable[[Path], None]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-if __name__ == "__main__":
-    from tests.control_planes.kubeflow import run_process
-
-    serve(run_process.main)
