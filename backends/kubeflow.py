@@ -11,7 +11,9 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -52,6 +54,10 @@ TIMEOUT = (10, 60)
 PATIENCE, LONGEST_PAUSE = 20.0, 5.0
 RETRIED = {429, 500, 502, 503, 504}
 PAGE = 100
+# A log that cannot be read is answered with status 200 and this.
+NO_LOG = '{"error_message":'
+LOG_GONE = "its log is gone with its pod"
+WORDLESS = "it ended without a word: out of memory, evicted, or stopped; its pod's events know"
 UNEXPLAINED = "no step says why; its pods may: an image that cannot be pulled, say, or a quota"
 # What a recurring run's description says of who made it, with what.
 MADE_BY = re.compile(r"kfp-lifecycle (?P<name>\S+) (?P<digest>[0-9a-f]{16})")
@@ -81,7 +87,7 @@ class KubeflowBackend:
         self._namespace = target.namespace
         self._client_made: kfp.Client | None = None
         # What a step's log said at its end; it will say the same again.
-        self._outcomes: dict[str, tuple[str, str]] = {}
+        self._outcomes: dict[tuple[str, datetime | None, float | None], tuple[str, str]] = {}
 
     # The client
 
@@ -312,15 +318,17 @@ class KubeflowBackend:
         return json_format.ParseDict(specification, PipelineSpec(), ignore_unknown_fields=True)
 
     def _outcome(self, run_id: str, step: StepRecord) -> tuple[str, str]:
-        if step.log not in self._outcomes:
+        # A step that was tried again may have a pod of the same name.
+        attempt = (step.log, step.started_at, step.seconds)
+        if attempt not in self._outcomes:
             try:
                 said = outcome_in("\n" + "\n".join(self._lines(run_id, step.log, follow=False)))
             except NotThere:
-                said = ("", "")
+                return "", LOG_GONE if step.state is State.failed else ""
             if step.state is State.failed and not said[1]:
-                said = (said[0], "it ended without a word: out of memory, evicted, or stopped; its pod's events know")
-            self._outcomes[step.log] = said
-        return self._outcomes[step.log]
+                said = (said[0], WORDLESS)
+            self._outcomes[attempt] = said
+        return self._outcomes[attempt]
 
     def log(self, run_id: str, step: str) -> Iterator[str]:
         """As the protocol says."""
@@ -351,8 +359,11 @@ class KubeflowBackend:
             raise NotThere(f"the log of pod {pod} is gone, or not there yet ({error})") from error
         # Else it closes itself under whoever reads its last line.
         answer.auto_close = False
-        text = io.TextIOWrapper(answer, "utf-8", "replace")
-        return (line.rstrip("\n") for line in text)
+        lines = (line.rstrip("\n") for line in io.TextIOWrapper(answer, "utf-8", "replace"))
+        begin = list(islice(lines, 1))
+        if begin and begin[0].startswith(NO_LOG):
+            raise NotThere(f"the log of pod {pod} is gone, or not there yet ({begin[0]})")
+        return chain(begin, lines)
 
     def cancel(self, run_id: str) -> None:
         """As the protocol says."""

@@ -188,6 +188,13 @@ class TestRuns:
         with pytest.raises(NotThere, match="has no log: it is skipped"):
             backend.log(run, "register")
 
+    def test_a_failed_step_whose_log_is_gone_is_said_to_be_that(
+        self, server: KubeflowStandIn, backend: KubeflowBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = backend.submit(submission(compiled, reference, rows=11))
+        server.order(Fault(method="GET", path="/log", status=500, times=1000))
+        assert ended(backend, run).reason == "its log is gone with its pod"
+
     def test_a_cancelled_run_was_stopped_and_did_not_fail(
         self, backend: KubeflowBackend, compiled: Path, reference: Path
     ) -> None:
