@@ -174,8 +174,14 @@ class TestSubmit:
 
 
 class TestRuns:
-    def test_runs_are_listed_newest_first(self, backend: KubeflowBackend, compiled: Path, reference: Path) -> None:
-        made = [backend.submit(submission(compiled, reference, f"small-{number}")) for number in range(3)]
+    def test_runs_are_listed_newest_first(
+        self, server: KubeflowStandIn, backend: KubeflowBackend, compiled: Path, reference: Path
+    ) -> None:
+        made = []
+        for number in range(3):
+            made.append(backend.submit(submission(compiled, reference, f"small-{number}")))
+            # Kubeflow knows no fractions of a second.
+            server.clock.advance(seconds=1)
         assert [run.id for run in backend.runs(2)] == made[:0:-1]
 
     def test_a_log_is_read_while_its_step_runs_and_afterwards(
