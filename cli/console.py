@@ -15,9 +15,18 @@ from kfp_lifecycle.environments.locks import SETUP, interpreter, is_built
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
 
+
+class CommandConsole(Console):
+    """A console that falls silent when nobody reads any more (`lifecycle run | head`): a run does not end with it."""
+
+    def on_broken_pipe(self) -> None:
+        """As rich says, and without ending the program."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 # kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.
-out = Console(file=sys.stdout, highlight=False)
-err = Console(stderr=True, highlight=False)
+out = CommandConsole(file=sys.stdout, highlight=False)
+err = CommandConsole(stderr=True, highlight=False)
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 

@@ -282,8 +282,8 @@ def run_pipeline(
         kfp.local.init(
             runner=kfp.local.SubprocessRunner(use_venv=False),
             pipeline_root=str(artifacts),
-            # By default a new folder below the system's, which stays.
-            workspace_root=str(session.scratch),
+            # By default a folder below the system's, which stays where the run is killed.
+            workspace_root=str(session.scratch / "workspace"),
             # A failed step is reported by the observer; kfp goes on to the exit handler.
             raise_on_error=False,
             enable_caching=cache_root is not None,

@@ -32,7 +32,7 @@ def run_step(command: Sequence[str], log: Path, variables: Mapping[str, str], he
         KeyboardInterrupt: after the step and all it started were ended.
     """
     theirs, life = os.pipe()
-    # Isolated and without site-packages, the watchdog starts in a few milliseconds.
+    # Isolated and without site-packages, the watchdog costs a step some 30 ms.
     watched = [sys.executable, "-I", "-S", watchdog.__file__, str(theirs), str(GRACE_SECONDS), *command]
     try:
         with log.open("ab") as output:

@@ -91,7 +91,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, dict[str, Any]]]:
     """A checkout in which the small business was simulated and its model released."""
-    checkout = new_checkout(tmp_path_factory.mktemp("whole") / "a checkout")
+    checkout = new_checkout(tmp_path_factory.mktemp("whole") / "a checkout of Müller 数据")
     port = ["--set", f"deployment.http_port={port_pair()}"]
     data = checkout.state / "data" / "churn.duckdb"
     checkout.lifecycle("simulate", "--output", str(data), "--customers", "2000", "--days", "500", "--seed", "3")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from kfp import compiler
-from test_kfp_runner import greeting_pipeline
 
 from kfp_lifecycle.cli.cli import main
 from kfp_lifecycle.compilation.pipeline import CompiledPipeline
@@ -25,6 +24,9 @@ def compile_greeting(
     if "COMPILING" in os.environ:
         Path(os.environ["COMPILING"]).touch()
         time.sleep(600)
+    # Its components are built when it is imported.
+    from test_kfp_runner import greeting_pipeline
+
     parameters: dict[str, Any] = json.loads(os.environ["GREETING"])
     compiler.Compiler().compile(greeting_pipeline, str(output), pipeline_parameters=parameters)
     return CompiledPipeline(load_configuration(project, overrides))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from kfp_lifecycle.local import runs
+from kfp_lifecycle.local import runs, state
 from kfp_lifecycle.local.events import read_progress
 from kfp_lifecycle.local.runs import NothingToResume, RunRecord, RunState, all_runs, run_to_resume
+from kfp_lifecycle.local.state import exclusive
 
 
 def record(pipeline: str, number: int, state: RunState, *, hour: int | None = None) -> None:
@@ -67,3 +70,28 @@ def test_a_folder_in_which_no_run_began_is_none(folder: Path) -> None:
     assert all_runs() == []
     with pytest.raises(NothingToResume, match="no run has begun here"):
         run_to_resume(None)
+
+
+def test_who_waited_for_a_lock_that_was_removed_meanwhile_holds_the_one_that_is_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "STATE", folder)
+    waits, told = threading.Event(), []
+
+    def wait(holder: str) -> None:
+        told.append(holder)
+        waits.set()
+
+    def second() -> None:
+        with exclusive(wait) as lock:
+            lock.say("the second")
+            told.append((folder / "lock").read_text())
+
+    with exclusive(told.append) as lock:
+        lock.say("the first")
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(10)
+        (folder / "lock").unlink()
+    thread.join(10)
+    assert told == [f"the first (process {os.getpid()})", f"the second (process {os.getpid()})\n"]

@@ -64,6 +64,15 @@ def test_one_changed_row_is_another_version_and_both_can_be_had_again(tmp_path: 
     assert contents(tmp_path / "back") == contents(tables)
 
 
+def test_tables_and_remote_may_lie_in_a_folder_of_any_letters(tmp_path: Path, tables: Path) -> None:
+    place = tmp_path / "Müller 数据 100%"
+    shutil.copytree(tables, place / "tables")
+    version = save_version(place / "tables", str(place / "remote"), place / "one")
+    assert version == save_version(tables, str(tmp_path / "remote"), tmp_path / "one")
+    checkout(version, str(place / "remote"), place / "back")
+    assert contents(place / "back") == contents(tables)
+
+
 def test_two_at_once_store_the_same_version_without_harm(tmp_path: Path, tables: Path) -> None:
     remote = str(tmp_path / "remote")
     with multiprocessing.get_context("spawn").Pool(2) as pool:
