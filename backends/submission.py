@@ -37,6 +37,10 @@ def backend_of(configuration: Configuration, target: TargetName) -> ClusterBacke
         from kfp_lifecycle.backends.kubeflow import KubeflowBackend
 
         return KubeflowBackend(targets.kubeflow, configuration.name)
+    if target == "vertex" and targets.vertex is not None:
+        from kfp_lifecycle.backends.vertex import VertexBackend
+
+        return VertexBackend(targets.vertex, configuration.name)
     raise ConfigurationError(f"there is no backend for {target}")
 
 

@@ -80,6 +80,11 @@ class KubeflowTarget(ClusterTarget):
 class VertexTarget(ClusterTarget):
     """Locations on Vertex AI, and the project that pipelines run in."""
 
+    experiment: str = ""
+    """The Vertex AI experiment that runs are added to, which is made where there is none; by default none: labels tell
+    the runs of a project."""
+    pipeline_root: str = ""
+    """Where the steps' outputs are kept, `gs://BUCKET/FOLDER`; by default `upload_root`."""
     project: str = ""
     """The Google Cloud project that runs belong to; by default that of `serving`."""
     location: str = ""
@@ -88,6 +93,9 @@ class VertexTarget(ClusterTarget):
     """The VPC network that steps are peered with: `projects/NUMBER/global/networks/NAME`."""
     encryption_key: str = ""
     """The key that outputs are encrypted with (CMEK): `projects/…/locations/…/keyRings/…/cryptoKeys/…`."""
+    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]+[^/\s])?$")] = ""
+    """Address of the Vertex AI API where it is not the region's own: that of a Private Service Connect endpoint, say.
+    To one of `http://` no credentials are sent."""
 
 
 class Targets(Section):
