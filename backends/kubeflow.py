@@ -163,6 +163,26 @@ class KubeflowBackend:
     def _host(self) -> str:
         return self._target.endpoint or "this cluster"
 
+    def version(self) -> str:
+        """The version of Kubeflow Pipelines; empty where it does not say: its newer API has no word for it."""
+        self._ask("answer", lambda client: client.get_kfp_healthz())
+
+        def read(client: kfp.Client) -> Any:
+            return client._run_api.api_client.call_api(
+                "/apis/v1beta1/healthz",
+                "GET",
+                auth_settings=["Bearer"],
+                response_type="object",
+                _return_http_data_only=True,
+                _request_timeout=TIMEOUT,
+            )
+
+        try:
+            answer = self._ask("tell its version", read)
+        except BackendError:
+            return ""
+        return str(answer.get("tag_name", "")) if isinstance(answer, dict) else ""
+
     # Runs
 
     def submit(self, submission: Submission) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import obstore
@@ -68,13 +69,14 @@ def upload(uploads: Iterable[Upload], root: str, say: Callable[[str], None] = la
 def object_store(url: str) -> Any:
     """A bucket, by the credentials that its own tools would use here."""
     options: dict[str, Any] = {}
+    given: dict[str, Any] = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}}
     if url.startswith("s3://"):
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        # A store in a cluster has no names for its buckets, and often no certificate.
-        options = {"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}
-        options["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        return from_url(url, client_options={"allow_http": bool(endpoint and endpoint.startswith("http:"))}, **options)
-    return from_url(url)
+        given["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+        if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+            # A store in a cluster has no names for its buckets, and often no certificate.
+            given |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
+            given["client_options"] = {"allow_http": endpoint.startswith("http:")}
+    return from_url(url, **given)
 
 
 def _first_line(error: Exception) -> str:

@@ -27,6 +27,7 @@ from kfp_lifecycle.cli.console import (
     refuse,
 )
 from kfp_lifecycle.cli.data import data
+from kfp_lifecycle.cli.doctor import doctor
 from kfp_lifecycle.cli.examples import example
 from kfp_lifecycle.cli.interruption import stop_like_ctrl_c
 from kfp_lifecycle.cli.runs import (
@@ -47,6 +48,7 @@ from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.local.state import trouble
 from kfp_lifecycle.runtime.closure import PACKAGE
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -75,6 +77,7 @@ def options(
 app.command()(example)
 app.command()(setup)
 app.command("compile")(compile_pipelines)
+app.command()(doctor)
 app.command()(runs)
 app.command()(watch)
 app.command()(logs)
@@ -125,7 +128,6 @@ def run(
     from kfp_lifecycle.compilation.pipeline import PIPELINES
     from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
     from kfp_lifecycle.local.runs import NothingToResume, RunState, execute, run_to_resume
-    from kfp_lifecycle.runtime.contract import ContractViolation
 
     overrides = [_resolved_from_here(setting) for setting in settings or []]
     if resume and target_of(target, project) != "local":
@@ -277,7 +279,6 @@ def serve() -> None:
     Example: `lifecycle serve`
     """
     from kfp_lifecycle.cli.outcome import serving_folder
-    from kfp_lifecycle.runtime.contract import ContractViolation
     from kfp_lifecycle.serving.release.local.operations import start
 
     try:
@@ -316,7 +317,6 @@ def rollback(
     """
     from kfp_lifecycle.cli.inference import InferenceError
     from kfp_lifecycle.cli.outcome import chosen_endpoint, serving_folder
-    from kfp_lifecycle.runtime.contract import ContractViolation
     from kfp_lifecycle.serving.release.local.operations import rollback as roll_back
 
     try:
@@ -435,6 +435,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if told is None:
             raise
         err.print(f"error: {told}", markup=False, soft_wrap=True)
+        return EXIT_FAILED
+    except ContractViolation as violation:
+        err.print(f"error: {violation}", markup=False, soft_wrap=True)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED

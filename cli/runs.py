@@ -126,8 +126,6 @@ def runs(
 
     Example: `lifecycle runs --target kubeflow`
     """
-    from rich.table import Column, Table
-
     from kfp_lifecycle.cli.outcome import STYLES
 
     with plain_refusals():
@@ -138,12 +136,12 @@ def runs(
     if not found:
         out.print("no runs yet: start one with `lifecycle run training`")
         return
-    table = Table(Column("run", no_wrap=True), "pipeline", "state", "started", box=None, pad_edge=False)
+    widest = max(len(run.id) for run in found)
     for run in found:
         started = f"{run.started_at:%Y-%m-%d %H:%M}" if run.started_at else ""
-        by = " (schedule)" if run.schedule else ""
-        table.add_row(run.id, f"{run.pipeline}{by}", f"[{STYLES[run.state]}]{run.state}[/]", started)
-    out.print(table)
+        state = f"[{STYLES[run.state]}]{run.state:11}[/]"
+        by = "  by its schedule" if run.schedule else ""
+        out.print(f"{run.id:{widest}}  {run.pipeline:15}  {state}  {started}{by}", soft_wrap=True)
 
 
 def summary_as_json(run: RunSummary) -> dict[str, Any]:
@@ -292,14 +290,10 @@ def artifacts(run: RunArgument, target: OnTarget = None, project: Project = None
 
     Example: `lifecycle artifacts 3f1c… --target kubeflow`
     """
-    from rich.table import Table
-
     with plain_refusals():
         found = backend_for(target, project).artifacts(run)
     if as_json:
         sys.stdout.write(json.dumps([asdict(item) for item in found], indent=1, default=str) + "\n")
         return
-    table = Table("step", "artifact", "where", box=None, pad_edge=False)
     for item in found:
-        table.add_row(item.step, item.name, item.uri)
-    out.print(table)
+        out.print(f"{item.step}  {item.name}  {item.uri}", markup=False, soft_wrap=True)

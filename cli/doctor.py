@@ -1,0 +1,48 @@
+"""`lifecycle doctor`: what a run on a target would need, before anything is started."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from kfp_lifecycle.cli.console import EXIT_FAILED, AsJson, Project, out, project_folder, refuse
+from kfp_lifecycle.cli.runs import OnTarget, target_of
+from kfp_lifecycle.config.errors import ConfigurationError
+
+SIGNS = {"good": "[green]✓[/]", "bad": "[bold red]✗[/]", "unknown": "[yellow]?[/]"}
+
+
+def doctor(target: OnTarget = None, project: Project = None, as_json: AsJson = False) -> None:
+    """Look at what a run would need: addresses, rights, stores, secrets. Nothing is started, and nothing left behind.
+
+    Example: `lifecycle doctor --target kubeflow`
+
+    Exit codes: 0 nothing is in the way, 1 something is, and how to mend it is said, 2 the project cannot be read.
+    """
+    from kfp_lifecycle.backends.doctor import Found, examine
+    from kfp_lifecycle.config.loading import load_configuration
+
+    folder, found = project_folder(project), []
+    try:
+        configuration, chosen = load_configuration(folder), target_of(target, project)
+    except ConfigurationError as error:
+        refuse(str(error))
+    with tempfile.TemporaryDirectory(prefix="doctor-") as compiled:
+        for finding in examine(configuration, chosen, folder, Path(compiled)):
+            found.append(finding)
+            if as_json:
+                continue
+            detail = f": {finding.detail}" if finding.detail else ""
+            out.print(f"{SIGNS[finding.found]} {finding.what}", end="", highlight=False)
+            out.print(detail, markup=False, soft_wrap=True, highlight=False)
+            for line in finding.remedy.splitlines():
+                out.print(f"    {line}", markup=False, soft_wrap=True, highlight=False)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(finding) for finding in found], indent=1) + "\n")
+    if any(finding.found is Found.bad for finding in found):
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,90 @@
+"""S3 stand-in: a folder of buckets, as an object store that speaks S3's REST API.
+
+For tests of what uploads to a store that something else reads from the same folder. It knows put, get, head, delete and
+the list of a bucket; whoever asks may.
+"""
+
+import re
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from xml.sax.saxutils import escape, unescape
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[str]:
+    """Serve a folder, whose folders are the buckets. Gives the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_PUT(self) -> None:
+            place = self._place()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            self._answer(200)
+
+        def do_GET(self) -> None:
+            address = urllib.parse.urlsplit(self.path)
+            asked = dict(urllib.parse.parse_qsl(address.query))
+            if "list-type" in asked:
+                self._answer(200, self._listing(asked.get("prefix", "")))
+            elif self._place().is_file():
+                self._answer(200, self._place().read_bytes())
+            else:
+                self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+        do_HEAD = do_GET
+
+        def do_DELETE(self) -> None:
+            self._place().unlink(missing_ok=True)
+            self._answer(204)
+
+        def do_POST(self) -> None:
+            asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            if not self.path.endswith("?delete"):
+                self._answer(501)
+                return
+            keys = re.findall("<Key>(.*?)</Key>", asked)
+            for key in keys:
+                (self._place() / unescape(key)).unlink(missing_ok=True)
+            gone = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+            self._answer(200, f"<DeleteResult>{gone}</DeleteResult>".encode())
+
+        def _place(self) -> Path:
+            return folder / urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/")
+
+        def _listing(self, prefix: str) -> bytes:
+            bucket = self._place()
+            names = sorted(str(file.relative_to(bucket)) for file in bucket.rglob("*") if file.is_file())
+            moment = "2026-01-01T00:00:00.000Z"
+            contents = "".join(
+                f"<Contents><Key>{escape(name)}</Key><LastModified>{moment}</LastModified><ETag>e</ETag>"
+                f"<Size>{(bucket / name).stat().st_size}</Size></Contents>"
+                for name in names
+                if name.startswith(prefix)
+            )
+            return f"<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>".encode()
+
+        def _answer(self, status: int, body: bytes = b"") -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+            self.send_header("ETag", '"e"')
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            """Tests say nothing where all is well."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
