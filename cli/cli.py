@@ -281,11 +281,7 @@ def serve() -> None:
     from kfp_lifecycle.cli.outcome import serving_folder
     from kfp_lifecycle.serving.release.local.operations import start
 
-    try:
-        endpoints = start(serving_folder())
-    except ContractViolation as violation:
-        err.print(f"error: {violation}", markup=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
+    endpoints = start(serving_folder())
     if not endpoints:
         refuse("nothing was released yet: start with `lifecycle run training`")
     for endpoint in endpoints:
@@ -323,9 +319,6 @@ def rollback(
         endpoint = roll_back(serving_folder(), chosen_endpoint(model).model)
     except InferenceError as error:
         refuse(str(error))
-    except ContractViolation as violation:
-        err.print(f"error: {violation}", markup=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED) from None
     out.print(f"{endpoint.model} version {endpoint.version} has all traffic at {endpoint.url}")
 
 

@@ -41,6 +41,14 @@ def served_endpoints() -> list[Endpoint]:
     return sorted(endpoints(serving_folder()), key=lambda endpoint: endpoint.model != newest)
 
 
+def readable_endpoints() -> tuple[list[Endpoint], str]:
+    """What is served, and what is wrong with the records of it: what can be told of runs does not depend on them."""
+    try:
+        return served_endpoints(), ""
+    except ContractViolation as violation:
+        return [], str(violation)
+
+
 def chosen_endpoint(model: str | None) -> Endpoint:
     """The endpoint of a model; without a name, of the one that was released last.
 
@@ -85,10 +93,11 @@ def endpoint_as_json(endpoint: Endpoint) -> dict[str, Any]:
 
 def status_as_json() -> dict[str, Any]:
     """What is served and how the runs ended."""
-    served = served_endpoints()
+    served, damage = readable_endpoints()
     return {
         "endpoint": endpoint_as_json(served[0]) if served else None,
         "endpoints": [endpoint_as_json(endpoint) for endpoint in served],
+        "damage": damage or None,
         "runs": [run_as_json(record) for record in all_runs()],
     }
 
@@ -104,12 +113,12 @@ def released_model(record: RunRecord) -> str | None:
 
 def describe_status(console: Console) -> None:
     """What is served and the newest runs, for a terminal."""
-    served = served_endpoints()
+    served, damage = readable_endpoints()
     for endpoint in served:
         state = "[green]answering[/]" if endpoint.healthy else "[yellow]stopped[/], start it with `lifecycle serve`"
         console.print(f"{endpoint.model} version {endpoint.version} at {endpoint.url}: {state}", soft_wrap=True)
     if not served:
-        _say(console, "nothing is served")
+        _say(console, damage or "nothing is served")
     for record in all_runs()[:RUNS_SHOWN]:
         console.print(f"\n{record.id}  {record.project}  [{STYLES[record.state]}]{record.state}[/]", soft_wrap=True)
         if record.state in (RunState.failed, RunState.interrupted, RunState.damaged):
@@ -121,21 +130,27 @@ def describe_status(console: Console) -> None:
             _say(console, f"  {record.report}")
 
 
-def endpoints_of(record: RunRecord) -> list[Endpoint]:
-    """What serves the model that a run is about."""
-    return [endpoint for endpoint in endpoints(serving_folder()) if endpoint.model == record.model]
+def endpoints_of(record: RunRecord) -> tuple[list[Endpoint], str]:
+    """What serves the model that a run is about, and what is wrong with the records of what is served."""
+    served, damage = readable_endpoints()
+    return [endpoint for endpoint in served if endpoint.model == record.model], damage
 
 
 def outcome_as_json(record: RunRecord) -> dict[str, Any]:
     """A finished run and what it serves, for scripts."""
-    served = endpoints_of(record)
-    return {**run_as_json(record), "endpoint": endpoint_as_json(served[0]) if served else None}
+    served, damage = endpoints_of(record)
+    told = run_as_json(record)
+    return {
+        **told,
+        "damage": told["damage"] or damage or None,
+        "endpoint": endpoint_as_json(served[0]) if served else None,
+    }
 
 
 def describe_outcome(console: Console, record: RunRecord) -> None:
     """The last lines on the screen: how the run ended, and what to do next."""
     failed = record.progress().failed()
-    served = endpoints_of(record)
+    served, damage = endpoints_of(record)
     if record.state is RunState.interrupted:
         _say(console, "\n[yellow]Stopped.[/] Nothing is half-written. Go on with:", f"  {resume_command(record)}")
     elif failed is not None:
@@ -148,6 +163,8 @@ def describe_outcome(console: Console, record: RunRecord) -> None:
         console.print("\n[green]Done.[/]")
     for endpoint in served:
         _describe_endpoint(console, endpoint)
+    if damage:
+        _say(console, f"\n{damage}")
     if record.report:
         _say(console, f"\nReport:     {record.report}")
     if record.state in (RunState.done, RunState.rejected):

@@ -82,7 +82,7 @@ def test_nothing_is_left_by_a_refused_run(checkout: Checkout) -> None:
 
 
 def test_status_of_a_new_checkout_is_empty(checkout: Checkout) -> None:
-    assert checkout.status() == {"endpoint": None, "endpoints": [], "runs": []}
+    assert checkout.status() == {"endpoint": None, "endpoints": [], "damage": None, "runs": []}
 
 
 def test_down_is_harmless_where_nothing_runs(checkout: Checkout) -> None:

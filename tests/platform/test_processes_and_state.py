@@ -344,6 +344,20 @@ class TestDamage:
         assert damaged.runs()[0]["damage"] == "events.jsonl cannot be read: Is a directory"
         damaged.lifecycle("status")
 
+    def test_of_what_is_served_is_said_and_the_runs_are_told_all_the_same(self, damaged: Place) -> None:
+        file = damaged.state / "serving" / "churn" / "endpoint.json"
+        file.parent.mkdir(parents=True)
+        file.touch()
+        damage = f"{file} does not say what is released"
+        status = json.loads(damaged.lifecycle("status", "--json"))
+        assert status["damage"].startswith(damage)
+        assert [run["state"] for run in status["runs"]] == ["done"]
+        assert damage in damaged.lifecycle("status")
+        told = damaged.lifecycle("run", "monitoring", "--project", str(ROOT), greeting=GREETS)
+        assert "Done." in told
+        assert damage in told
+        assert damaged.lifecycle("predict", "--entity", "1", expect=1).startswith(f"error: {damage}")
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
