@@ -68,7 +68,6 @@ def upload(uploads: Iterable[Upload], root: str, say: Callable[[str], None] = la
 
 def object_store(url: str) -> Any:
     """A bucket, by the credentials that its own tools would use here."""
-    options: dict[str, Any] = {}
     given: dict[str, Any] = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}}
     if url.startswith("s3://"):
         given["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
