@@ -140,6 +140,13 @@ class Backend(Protocol):
     def artifacts(self, run_id: str) -> list[RunArtifact]:
         """What a run's steps have written so far."""
 
+    def fetch(self, artifact: RunArtifact, file: str, folder: Path) -> Path:
+        """Bring a file of an artifact, or the artifact where it is one file, to a folder here.
+
+        Raises:
+            NotThere: it has no such file.
+        """
+
 
 @dataclass(frozen=True)
 class PlannedSchedule:

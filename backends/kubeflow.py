@@ -37,6 +37,7 @@ from kfp_lifecycle.backends.backend import (
     Unreachable,
     outcome_of,
 )
+from kfp_lifecycle.backends.uploads import download, object_names
 from kfp_lifecycle.backends.workflow_nodes import moment, progress_of
 from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
 from kfp_lifecycle.local.events import RunProgress, StepRecord
@@ -59,6 +60,8 @@ NO_LOG = '{"error_message":'
 LOG_GONE = "its log is gone with its pod"
 WORDLESS = "it ended without a word: out of memory, evicted, or stopped; its pod's events know"
 UNEXPLAINED = "no step says why; its pods may: an image that cannot be pulled, say, or a quota"
+# Where a Kubeflow as it is installed keeps what steps write, and what the launcher puts beside their artifacts.
+DEFAULT_ROOT, EXECUTOR_LOGS = "minio://mlpipeline/v2/artifacts", "executor-logs"
 # What a recurring run's description says of who made it, with what.
 MADE_BY = re.compile(r"kfp-lifecycle (?P<name>\S+) (?P<digest>[0-9a-f]{16})")
 
@@ -403,15 +406,23 @@ class KubeflowBackend:
         return run_id
 
     def artifacts(self, run_id: str) -> list[RunArtifact]:
-        """As the protocol says, as far as the API server tells: Kubeflow keeps them in ML Metadata."""
+        """As the protocol says. The API tells of none: they are looked for below the pipeline root, where the launcher
+        puts them: `<pipeline>/<run>/<step>/<random>/<artifact>`."""
         run = self._ask("read the run", lambda client: client.get_run(run_id))
-        details = list((run.run_details.task_details if run.run_details else None) or [])
-        return [
-            RunArtifact(node.display_name, name, "", str(item), {})
-            for node in details
-            for name, items in (node.outputs or {}).items()
-            for item in items.artifact_ids or []
-        ]
+        pipeline = self._specification(run).pipeline_info.name
+        root = self._target.pipeline_root or DEFAULT_ROOT
+        found = {}
+        for path in object_names(f"{root}/{pipeline}/{run_id}"):
+            step, _, rest = path.partition("/")
+            attempt, _, name = rest.partition("/")
+            name = name.partition("/")[0]
+            if name and not name.startswith(EXECUTOR_LOGS):
+                found[step, name] = f"{root}/{pipeline}/{run_id}/{step}/{attempt}/{name}"
+        return [RunArtifact(step, name, "", uri, {}) for (step, name), uri in sorted(found.items())]
+
+    def fetch(self, artifact: RunArtifact, file: str, folder: Path) -> Path:
+        """As the protocol says."""
+        return download(artifact.uri, file, folder / artifact.step)
 
     # Schedules: recurring runs
 

@@ -70,6 +70,14 @@ class LocalBackend:
             for name, (uri, metadata) in step.artifacts.items()
         ]
 
+    def fetch(self, artifact: RunArtifact, file: str, folder: Path) -> Path:
+        """As the protocol says: what is here needs no copy."""
+        place = Path(artifact.uri)
+        found = place / file if place.is_dir() else place
+        if not found.is_file():
+            raise NotThere(f"{found} is gone")
+        return found
+
 
 def _record(run_id: str) -> RunRecord:
     records = all_runs()

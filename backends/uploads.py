@@ -1,18 +1,20 @@
-"""Uploads to an object store: what a compiled pipeline's steps fetch, each once, by the digest in its name."""
+"""Object stores of a cluster: upload of what a compiled pipeline's steps fetch, download of what they wrote."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
-from kfp_lifecycle.backends.backend import BackendError
+from kfp_lifecycle.backends.backend import BackendError, NotThere
 from kfp_lifecycle.compilation.pipeline import Upload
 
 # `minio://` is KFP's name for the store that Kubeflow itself brings, which speaks S3.
@@ -64,6 +66,58 @@ def upload(uploads: Iterable[Upload], root: str, say: Callable[[str], None] = la
             f"it is the right upload_root, and that this machine has its credentials: {CREDENTIALS[scheme]}."
         ) from error
     return size
+
+
+def object_names(uri: str) -> list[str]:
+    """Names of the objects below a URI, without it.
+
+    Raises:
+        BackendError: the store cannot be read.
+    """
+    store, prefix = _store_of(uri)
+    with _plain_errors(uri, "read"):
+        return [item["path"].removeprefix(f"{prefix}/") for page in obstore.list(store, prefix=prefix) for item in page]
+
+
+def download(uri: str, file: str, folder: Path) -> Path:
+    """Bring an object to a folder: `file` below a URI, or what the URI itself names.
+
+    Raises:
+        NotThere: there is neither.
+        BackendError: the store cannot be read.
+    """
+    store, path = _store_of(uri)
+    for candidate in (f"{path}/{file}", path):
+        with _plain_errors(uri, "read"):
+            try:
+                content = obstore.get(store, candidate).bytes()
+            except FileNotFoundError:
+                continue
+        place = folder / Path(candidate).name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        return place
+    raise NotThere(f"{uri} has no {file}")
+
+
+def _store_of(uri: str) -> tuple[Any, str]:
+    scheme, _, place = uri.partition("://")
+    bucket, _, path = place.partition("/")
+    return object_store(f"{SCHEMES.get(scheme, scheme)}://{bucket}"), path
+
+
+@contextmanager
+def _plain_errors(uri: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (BaseError, OSError, ValueError) as error:
+        scheme = uri.partition("://")[0]
+        raise BackendError(
+            f"{uri} cannot be {what} ({_first_line(error)}): see that this machine has its credentials: "
+            f"{CREDENTIALS[scheme]}."
+        ) from error
 
 
 def object_store(url: str) -> Any:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from google.auth import exceptions as auth_exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1 as api
 from google.protobuf import json_format
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import Struct
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
@@ -40,6 +42,7 @@ from kfp_lifecycle.backends.backend import (
     Unreachable,
     outcome_of,
 )
+from kfp_lifecycle.backends.uploads import download
 from kfp_lifecycle.backends.workflow_nodes import steps_in
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import VertexServing, serving_place
@@ -65,11 +68,11 @@ METADATA_PATIENCE = 60.0
 PROJECT, PIPELINE, NAME = "lifecycle_project", "lifecycle_pipeline", "lifecycle_name"
 LONGEST_LABEL, LONGEST_ID = 63, 128
 # What is read of runs that are listed: their pipelines would be most of it.
-LISTED = "name,display_name,state,create_time,end_time,labels,schedule_name"
+LISTED = FieldMask(paths=["name", "display_name", "state", "create_time", "end_time", "labels", "schedule_name"])
 RESUMED = re.compile(r"(?P<first>.+)-resumed(-(?P<number>\d+))?")
 # How a job says why it ended: before it which replica and its exit code, behind it where the log is.
 LAST_WORDS = re.compile(
-    r"Termination (?:log message|reason):(?: \w+\.)?(?P<words>.*?)(?:To find out more about why your job exited|$)",
+    r".*Termination (?:log message|reason):(?: \w+\.)?(?P<words>.*?)(?:To find out more about why your job exited|$)",
     re.DOTALL,
 )
 
@@ -383,6 +386,10 @@ class VertexBackend:
             raise BackendError(f"the run {run_id} was resumed before, as {resumed}, which has failed: resume that one")
         return resumed
 
+    def fetch(self, artifact: RunArtifact, file: str, folder: Path) -> Path:
+        """As the protocol says."""
+        return download(artifact.uri, file, folder / artifact.step)
+
     def artifacts(self, run_id: str) -> list[RunArtifact]:
         """As the protocol says."""
         return [
@@ -545,7 +552,8 @@ def _forget_cache(specification: Mapping[str, Any]) -> None:
 
 def _details(job: Any) -> list[Any]:
     """What is told of a run's tasks, as they began."""
-    return sorted(api.PipelineJob.pb(job).job_detail.task_details, key=lambda detail: detail.task_id)
+    details = api.PipelineJob.pb(job).job_detail.task_details
+    return sorted(details, key=lambda detail: (detail.create_time.seconds, detail.create_time.nanos))
 
 
 def _progress(job: Any, *, ended: bool) -> RunProgress:

@@ -34,6 +34,7 @@ from kfp_lifecycle.cli.runs import (
     OnTarget,
     artifacts,
     cancel,
+    compare,
     logs,
     run_on_cluster,
     runs,
@@ -84,6 +85,7 @@ app.command()(logs)
 app.command()(cancel)
 app.command("resume")(resume_run)
 app.command()(artifacts)
+app.command()(compare)
 app.add_typer(schedule, name="schedule")
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")

@@ -1,4 +1,4 @@
-"""`lifecycle runs`, `watch`, `logs`, `cancel`, `resume`, `artifacts`: the same verbs on every target."""
+"""`lifecycle runs`, `watch`, `logs`, `cancel`, `resume`, `artifacts`, `compare`: the same verbs on every target."""
 
 from __future__ import annotations
 
@@ -297,3 +297,39 @@ def artifacts(run: RunArgument, target: OnTarget = None, project: Project = None
         return
     for item in found:
         out.print(f"{item.step}  {item.name}  {item.uri}", markup=False, soft_wrap=True)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN", help="The run that is compared with.")],
+    second: Annotated[str, typer.Argument(metavar="RUN", help="The run that is compared.")],
+    target: OnTarget = None,
+    project: Project = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what differs between two runs: key figures of their steps, parameters, metrics, verdict.
+
+    Example: `lifecycle compare training-20261128-180711-16568 training-20261128-181522-17011`
+
+    Exit codes: 0 compared, whether or not they differ, 1 the target does not answer, 2 a run is not there.
+    """
+    from kfp_lifecycle.backends.comparison import compare as compare_runs
+
+    with plain_refusals():
+        found = compare_runs(backend_for(target, project), first, second)
+    if as_json:
+        told = [{**asdict(item), "change": item.change} for item in found]
+        sys.stdout.write(json.dumps(told, indent=1, default=str) + "\n")
+        return
+    section = ""
+    for item in found:
+        if item.section != section:
+            section = item.section
+            out.print(f"\n[bold]{section}[/]")
+        change = f"  ({item.change:+.4g})" if item.change is not None else ""
+        out.print(f"{item.name}: {_shown(item.first)} → {_shown(item.second)}{change}", markup=False, soft_wrap=True)
+    if not found:
+        out.print("the runs do not differ in key figures, parameters, metrics or verdict")
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "—" if value is None else str(value)

@@ -122,8 +122,22 @@ def test_runs_logs_and_exit_codes(library: Library, first: str) -> None:
     assert "500 rows" in library.type("logs", first, "ingest-data").stdout
     assert "no step nothing; it has" in library.type("logs", first, "nothing", expect=2).stderr
     assert "does not have it" in library.type("watch", "nobody", expect=2).stderr
+    wrote = library.type("artifacts", first).stdout
+    assert f"ingest-data  tables  minio://mlpipeline/v2/artifacts/materialization/{first}/ingest-data/" in wrote
     assert "is done already" in library.type("cancel", first).stdout
     assert "nothing to resume" in library.type("resume", first, expect=1).stderr
+
+
+def test_two_runs_are_compared_by_what_their_steps_found(library: Library, first: str) -> None:
+    library.lend(600)
+    try:
+        second = json.loads(library.type("run", "materialization", "--json").stdout)["id"]
+    finally:
+        library.lend(500)
+    told = library.type("compare", first, second).stdout
+    assert "ingest-data: 500 rows in 1 tables → 600 rows in 1 tables" in told
+    assert "do not differ" in library.type("compare", first, first).stdout
+    assert "does not have it" in library.type("compare", first, "nobody", expect=2).stderr
 
 
 def test_a_bad_batch_ends_the_run_with_exit_code_1_and_its_reason(library: Library, first: str) -> None:
