@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from kfp_lifecycle.backends.backend import BackendError
-from kfp_lifecycle.backends.kubeflow import KubeflowBackend
+from kfp_lifecycle.backends.kubeflow.api import KubeflowApi
+from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
 from kfp_lifecycle.backends.uploads import CREDENTIALS, object_store
 from kfp_lifecycle.compilation.pipeline import PIPELINES, CompiledPipeline, compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
@@ -130,7 +131,7 @@ def _upload_root(root: str) -> Finding:
 def _kubeflow(target: KubeflowTarget, project: str) -> Iterator[Finding]:
     backend = KubeflowBackend(target, project)
     try:
-        version = backend.version()
+        version = KubeflowApi(target).version()
     except BackendError as error:
         yield Finding("Kubeflow Pipelines answers", Found.bad, str(error), "see targets.kubeflow.endpoint")
         return

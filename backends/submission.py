@@ -34,7 +34,7 @@ def backend_of(configuration: Configuration, target: TargetName) -> ClusterBacke
     cluster_target(configuration, target)
     targets = configuration.targets
     if target == "kubeflow" and targets.kubeflow is not None:
-        from kfp_lifecycle.backends.kubeflow import KubeflowBackend
+        from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
 
         return KubeflowBackend(targets.kubeflow, configuration.name)
     if target == "vertex" and targets.vertex is not None:

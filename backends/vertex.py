@@ -42,8 +42,8 @@ from kfp_lifecycle.backends.backend import (
     Unreachable,
     outcome_of,
 )
+from kfp_lifecycle.backends.kubeflow.workflow_nodes import steps_in
 from kfp_lifecycle.backends.uploads import download
-from kfp_lifecycle.backends.workflow_nodes import steps_in
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import VertexServing, serving_place
 from kfp_lifecycle.config.targets import TargetName, VertexTarget

@@ -14,10 +14,11 @@ from kfp.dsl import PipelineTaskFinalStatus
 
 from kfp_lifecycle.backends import schedules
 from kfp_lifecycle.backends.backend import BackendError, NotThere, PlannedSchedule, RunStatus, Submission, Unreachable
-from kfp_lifecycle.backends.kubeflow import TOKEN_VARIABLE, KubeflowBackend
+from kfp_lifecycle.backends.kubeflow.api import TOKEN_VARIABLE
+from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
+from kfp_lifecycle.backends.kubeflow.workflow_nodes import progress_of
 from kfp_lifecycle.backends.schedules import Change
 from kfp_lifecycle.backends.watching import watch
-from kfp_lifecycle.backends.workflow_nodes import progress_of
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
@@ -273,7 +274,7 @@ class TestWhoAsks:
         assert backend.runs(1) == []
 
     def test_an_address_where_nobody_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("kfp_lifecycle.backends.kubeflow.PATIENCE", 0.2)
+        monkeypatch.setattr("kfp_lifecycle.backends.kubeflow.api.PATIENCE", 0.2)
         with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9 does not answer"):
             target_at("http://127.0.0.1:9").runs(1)
 

@@ -1,0 +1,200 @@
+"""Kubeflow Pipelines API: kfp's own client, asked again where it does not answer, refusals in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import kfp
+import kfp_server_api
+import urllib3
+from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
+from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+from kfp_lifecycle.backends.backend import BackendError, NotThere, Unreachable
+from kfp_lifecycle.config.targets import KubeflowTarget
+
+T = TypeVar("T")
+
+# Where the API server wants to know who asks: a token, or the cookies of a session that a browser has.
+TOKEN_VARIABLE, COOKIES_VARIABLE = "LIFECYCLE_KUBEFLOW_TOKEN", "LIFECYCLE_KUBEFLOW_COOKIES"
+# Seconds to connect, and between two pieces of an answer.
+TIMEOUT = (10, 60)
+# For how long, in seconds, a server that does not answer is asked again, and how long the pauses may get.
+PATIENCE, LONGEST_PAUSE = 20.0, 5.0
+RETRIED = {429, 500, 502, 503, 504}
+# A log that cannot be read is answered with status 200 and this.
+NO_LOG = '{"error_message":'
+
+
+class KubeflowApi:
+    """The API server of a Kubeflow.
+
+    Args:
+        target: What the project says of the Kubeflow.
+    """
+
+    def __init__(self, target: KubeflowTarget) -> None:
+        self._target = target
+        self._client_made: kfp.Client | None = None
+
+    @property
+    def _client(self) -> kfp.Client:
+        if self._client_made is None:
+            if not (self._target.endpoint or os.environ.get("KUBERNETES_SERVICE_HOST") or _kubeconfig().is_file()):
+                raise BackendError(
+                    "it is not known where the Kubeflow is: set targets.kubeflow.endpoint in pipeline.yaml to the "
+                    f"address that a browser shows before /#/, or log in to its cluster ({_kubeconfig()} is missing)"
+                )
+            mounted = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH).is_file()
+            with _quietly():
+                self._client_made = kfp.Client(
+                    host=self._target.endpoint or None,
+                    existing_token=os.environ.get(TOKEN_VARIABLE) or None,
+                    cookies=os.environ.get(COOKIES_VARIABLE) or None,
+                    credentials=ServiceAccountTokenVolumeCredentials() if mounted else None,
+                    namespace=self._target.installation,
+                )
+        return self._client_made
+
+    def ask(self, what: str, call: Callable[[kfp.Client], T], *, repeat: bool = True) -> T:
+        """Ask the API server, again where it does not answer.
+
+        Args:
+            what: What is asked, for messages: `list the runs`.
+            call: Asks it of a client.
+            repeat: Whether asking twice does no harm.
+
+        Raises:
+            NotThere, Unreachable, BackendError: in plain words.
+        """
+        until, pause, renewed = time.monotonic() + PATIENCE, 0.5, False
+        while True:
+            try:
+                with _quietly():
+                    return call(self._client)
+            except kfp_server_api.ApiException as error:
+                if error.status == 401 and not renewed:
+                    # A token is short-lived: whoever writes it may have written another.
+                    self._client_made, renewed = None, True
+                    continue
+                if error.status not in RETRIED or not repeat or time.monotonic() + pause > until:
+                    raise self._refusal(what, error) from error
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                if not repeat or time.monotonic() + pause > until:
+                    raise Unreachable(
+                        f"the Kubeflow at {self._host} does not answer when asked to {what}: "
+                        f"{_root(error)}. See that targets.kubeflow.endpoint is its address and that it is up."
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _refusal(self, what: str, error: kfp_server_api.ApiException) -> BackendError:
+        said = _said(error)
+        if error.status == 401:
+            return BackendError(
+                f"the Kubeflow at {self._host} does not know who asks to {what} (401): log in, and give the token in "
+                f"{TOKEN_VARIABLE} or the session's cookies in {COOKIES_VARIABLE}. It says: {said}"
+            )
+        if error.status == 403:
+            return BackendError(
+                f"this account may not {what} in namespace {self._target.namespace or '(none)'} (403): see "
+                f"targets.kubeflow.namespace, and ask for the role kubeflow-pipelines-edit there. It says: {said}"
+            )
+        if error.status == 404:
+            return NotThere(f"the Kubeflow at {self._host} does not have it: {said}")
+        kind = Unreachable if error.status in RETRIED else BackendError
+        return kind(f"the Kubeflow at {self._host} does not {what} ({error.status}): {said}")
+
+    @property
+    def _host(self) -> str:
+        return self._target.endpoint or "this cluster"
+
+    def version(self) -> str:
+        """The version of Kubeflow Pipelines; empty where it does not say: its newer API has no word for it."""
+        self.ask("answer", lambda client: client.get_kfp_healthz())
+
+        def read(client: kfp.Client) -> Any:
+            return client._run_api.api_client.call_api(
+                "/apis/v1beta1/healthz",
+                "GET",
+                auth_settings=["Bearer"],
+                response_type="object",
+                _return_http_data_only=True,
+                _request_timeout=TIMEOUT,
+            )
+
+        try:
+            answer = self.ask("tell its version", read)
+        except BackendError:
+            return ""
+        return str(answer.get("tag_name", "")) if isinstance(answer, dict) else ""
+
+    def log_lines(self, run_id: str, pod: str, *, follow: bool) -> Iterator[str]:
+        """Lines of a pod's log.
+
+        Args:
+            run_id: The pod's run.
+            pod: Its name.
+            follow: Wait for those that are still to come.
+
+        Raises:
+            NotThere: there is no such log, or not any more.
+        """
+
+        def read(client: kfp.Client) -> Any:
+            return client._run_api.api_client.call_api(
+                f"/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log",
+                "GET",
+                query_params=[("follow", "true")] if follow else [],
+                auth_settings=["Bearer"],
+                _return_http_data_only=True,
+                _preload_content=False,
+                _request_timeout=(TIMEOUT[0], None) if follow else TIMEOUT,
+            )
+
+        try:
+            answer = self.ask("read a log", read, repeat=False)
+        except BackendError as error:
+            raise NotThere(f"the log of pod {pod} is gone, or not there yet ({error})") from error
+        # Else it closes itself under whoever reads its last line.
+        answer.auto_close = False
+        lines = (line.rstrip("\n") for line in io.TextIOWrapper(answer, "utf-8", "replace"))
+        begin = list(islice(lines, 1))
+        if begin and begin[0].startswith(NO_LOG):
+            raise NotThere(f"the log of pod {pod} is gone, or not there yet ({begin[0]})")
+        return chain(begin, lines)
+
+
+def _kubeconfig() -> Path:
+    """The file that kubectl reads, the first where there are several."""
+    return Path(os.environ.get("KUBECONFIG", "").partition(os.pathsep)[0] or Path.home() / ".kube" / "config")
+
+
+def _said(error: kfp_server_api.ApiException) -> str:
+    """The server's own words: grpc-gateway's message, or what a proxy before it wrote."""
+    text = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or error.reason)
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        answer = json.loads(text)
+        text = answer.get("message") or answer.get("error_message") or answer["error"]
+    return " ".join(str(text).split())[:500]
+
+
+def _root(error: BaseException) -> str:
+    reason = getattr(error, "reason", None)
+    return _root(reason) if isinstance(reason, BaseException) else str(error)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """kfp's client prints links of its own, and warns of versions that nobody has."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore", category=FutureWarning):
+        yield
