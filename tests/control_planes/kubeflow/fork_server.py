@@ -17,14 +17,19 @@ from typing import Any
 
 from kfp_lifecycle.runtime.closure import ROOT
 
+RUN_PROCESS = "tests.control_planes.kubeflow.run_process"
 # All that runs need is imported before the first of them is asked for.
-PROGRAM = "from tests.control_planes.kubeflow import fork_server, run_process; fork_server.serve(run_process.main)"
+PROGRAM = "from {module} import main; from tests.control_planes.kubeflow.fork_server import serve; serve(main)"
 
 
 class ForkServer:
-    """A process that forks those of runs. They go on when it ends."""
+    """A process that forks those of runs. They go on when it ends.
 
-    def __init__(self) -> None:
+    Args:
+        module: Whose `main` a run's process is, given the run's folder.
+    """
+
+    def __init__(self, module: str) -> None:
         self._lock = threading.Lock()
         path = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
         variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
@@ -32,7 +37,7 @@ class ForkServer:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM],
+                [sys.executable, "-c", PROGRAM.format(module=module)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=variables,
@@ -57,9 +62,9 @@ class ForkServer:
 
 
 @functools.cache
-def fork_server() -> ForkServer:
-    """The fork server of this process, for all stand-ins in it."""
-    server = ForkServer()
+def fork_server(module: str = RUN_PROCESS) -> ForkServer:
+    """The fork server of this process, for all stand-ins of a kind in it."""
+    server = ForkServer(module)
     atexit.register(server.close)
     return server
 

@@ -1,0 +1,103 @@
+"""HTTP server of the API: its paths, and how it refuses."""
+
+from __future__ import annotations
+
+import http
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from tests.control_planes.kubeflow.errors import Code
+from tests.control_planes.kubeflow.faults import CODES, Fault, Faults
+from tests.control_planes.kubeflow.http_server import Handler, Request, Server
+from tests.control_planes.vertex.errors import GoogleError
+from tests.control_planes.vertex.jobs import Jobs
+from tests.control_planes.vertex.metadata import Contexts
+from tests.control_planes.vertex.schedules import Schedules
+
+PARENT = r"(?P<parent>projects/[^/]+/locations/[^/]+)"
+STORE = rf"{PARENT}/metadataStores/default/contexts"
+
+
+class Api:
+    """The paths of the API, each with what answers it."""
+
+    def __init__(self, jobs: Jobs, schedules: Schedules, contexts: Contexts) -> None:
+        one = "(?P<identity>[^/:]+)"
+        routes: list[tuple[str, str, Callable[..., Any]]] = [
+            (
+                "POST",
+                f"{PARENT}/pipelineJobs",
+                lambda request, parent: jobs.create(parent, request.body(), request.query.get("pipelineJobId", "")),
+            ),
+            ("GET", f"{PARENT}/pipelineJobs", lambda request, parent: jobs.listed(parent, request.query)),
+            ("GET", f"{PARENT}/pipelineJobs/{one}", lambda request, parent, identity: jobs.get(identity)),
+            ("POST", f"{PARENT}/pipelineJobs/{one}:cancel", lambda request, parent, identity: jobs.cancel(identity)),
+            (
+                "DELETE",
+                f"{PARENT}/pipelineJobs/{one}",
+                lambda request, parent, identity: _done(parent, jobs.delete(identity)),
+            ),
+            ("POST", f"{PARENT}/schedules", lambda request, parent: schedules.create(parent, request.body())),
+            ("GET", f"{PARENT}/schedules", lambda request, parent: schedules.listed(parent, request.query)),
+            ("GET", f"{PARENT}/schedules/{one}", lambda request, parent, identity: schedules.get(identity)),
+            ("POST", f"{PARENT}/schedules/{one}:pause", lambda request, parent, identity: schedules.pause(identity)),
+            (
+                "POST",
+                f"{PARENT}/schedules/{one}:resume",
+                lambda request, parent, identity: schedules.resume(identity, request.body()),
+            ),
+            (
+                "DELETE",
+                f"{PARENT}/schedules/{one}",
+                lambda request, parent, identity: _done(parent, schedules.delete(identity)),
+            ),
+            (
+                "POST",
+                STORE,
+                lambda request, parent: contexts.create(parent, request.query.get("contextId", ""), request.body()),
+            ),
+            ("GET", f"{STORE}/{one}", lambda request, parent, identity: contexts.get(identity)),
+            (
+                "POST",
+                f"{STORE}/{one}:addContextChildren",
+                lambda request, parent, identity: contexts.add_children(identity, request.body()),
+            ),
+        ]
+        self._routes = [(method, re.compile(f"/v1(?:beta1)?/{path}"), answer) for method, path, answer in routes]
+
+    def answer(self, request: Request) -> dict[str, Any]:
+        """What a request is answered.
+
+        Raises:
+            GoogleError: it is refused.
+        """
+        for method, path, answer in self._routes:
+            if method == request.method and (match := path.fullmatch(request.path)):
+                answered: dict[str, Any] = answer(request, **match.groupdict())
+                return answered
+        raise GoogleError(Code.not_found, f"Not Found: {request.method} {request.path}")
+
+
+def _done(parent: str, response: dict[str, Any]) -> dict[str, Any]:
+    """A long-running operation that took no time."""
+    empty = {"@type": "type.googleapis.com/google.protobuf.Empty", **response}
+    return {"name": f"{parent}/operations/1", "done": True, "response": empty}
+
+
+class GoogleHandler(Handler):
+    """Speaks HTTP for one connection, and refuses as Google's APIs do."""
+
+    def _refuse(self, fault: Fault) -> None:
+        code = CODES.get(fault.status, Code.internal)
+        error = GoogleError(code, fault.message or http.HTTPStatus(fault.status).phrase)
+        self._send(fault.status, json.dumps(error.body()).encode(), "application/json", fault.headers)
+
+
+class GoogleServer(Server):
+    """The server."""
+
+    def __init__(self, address: tuple[str, int], api: Api, faults: Faults) -> None:
+        super().__init__(address, api, faults)  # type: ignore[arg-type]
+        self.RequestHandlerClass = GoogleHandler

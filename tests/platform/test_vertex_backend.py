@@ -1,0 +1,560 @@
+"""Runs and schedules on Vertex AI, by the backend that `lifecycle … --target vertex` uses."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from google.cloud import aiplatform_v1
+from kfp import compiler, dsl
+from kfp.dsl import Dataset, Output, PipelineTaskFinalStatus
+
+from kfp_lifecycle.backends import schedules
+from kfp_lifecycle.backends.backend import (
+    BackendError,
+    NotThere,
+    PlannedSchedule,
+    RunStatus,
+    Submission,
+    Unreachable,
+)
+from kfp_lifecycle.backends.schedules import Change
+from kfp_lifecycle.backends.submission import backend_of
+from kfp_lifecycle.backends.vertex import VertexBackend, reason_in
+from kfp_lifecycle.backends.watching import watch
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.schedules import Schedule
+from kfp_lifecycle.local.runs import RunState
+from kfp_lifecycle.runtime.closure import ROOT
+from kfp_lifecycle.runtime.states import State
+from tests.control_planes.vertex import Fault, VertexStandIn
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+IMAGE = "python:3.11-slim"
+PARENT = "projects/churn-project/locations/europe-west4"
+
+
+@dsl.component(base_image=IMAGE)
+def count(rows: int, data: Output[Dataset]) -> int:
+    from pathlib import Path
+
+    Path(data.path).write_text("x" * rows)
+    data.metadata["summary"] = f"{rows} rows"
+    return rows
+
+
+@dsl.component(base_image=IMAGE)
+def check(rows: int, reference: str):
+    import sys
+    import time
+    from pathlib import Path
+
+    while Path(reference).read_text() == "wait":
+        time.sleep(0.05)
+    if rows > int(Path(reference).read_text()):
+        print(f"\nThe run stops here:\nThe table users has {rows} rows.\nLoad fewer.", file=sys.stderr, flush=True)
+        raise SystemExit(1)
+
+
+@dsl.component(base_image=IMAGE)
+def register(rows: int):
+    print("registered", rows)
+
+
+@dsl.component(base_image=IMAGE)
+def tell(status: PipelineTaskFinalStatus) -> str:
+    return f"{status.state} {status.pipeline_job_resource_name} {status.error_message}"
+
+
+@dsl.pipeline(name="small")
+def small(reference: str, rows: int = 3):
+    with dsl.ExitHandler(tell().set_caching_options(False)):
+        counted = count(rows=rows)
+        check(rows=counted.outputs["Output"], reference=reference).set_caching_options(False)
+        with dsl.If(counted.outputs["Output"] > 3, name="approved"):
+            register(rows=counted.outputs["Output"]).set_display_name("register-model")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[VertexStandIn]:
+    with VertexStandIn(tmp_path / "vertex") as running:
+        yield running
+
+
+def target_at(url: str, **keys: str) -> VertexBackend:
+    overrides = [f"targets.vertex.{key}={value}" for key, value in {"endpoint": url, **keys}.items()]
+    target = load_configuration(ROOT, overrides).targets.vertex
+    assert target is not None
+    return VertexBackend(target, "shop")
+
+
+@pytest.fixture
+def backend(server: VertexStandIn) -> VertexBackend:
+    return target_at(server.url)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    """How many rows there may be; a step waits while it says so."""
+    file = tmp_path / "reference"
+    file.write_text("10")
+    return file
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Path:
+    file = tmp_path / "small.yaml"
+    compiler.Compiler().compile(small, str(file))
+    return file
+
+
+def submission(file: Path, reference: Path, name: str = "small-1", **parameters: object) -> Submission:
+    return Submission(file, "small", "shop", name, parameters={"reference": str(reference), **parameters})
+
+
+def ended(backend: VertexBackend, run: str) -> RunStatus:
+    return watch(backend, run, lambda status: None, lambda line: None, pause=0.1)
+
+
+def states(run: RunStatus) -> dict[str, State]:
+    return {name: step.state for name, step in run.progress.steps.items()}
+
+
+def wait_until_running(backend: VertexBackend, run: str, step: str) -> None:
+    while backend.status(run).progress.steps[step].state is not State.running:
+        time.sleep(0.1)
+
+
+class TestSubmit:
+    def test_a_run_is_shown_with_its_steps_and_their_key_figures(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference)))
+        assert run.summary.state is RunState.done
+        assert states(run) == {
+            "count": State.done,
+            "check": State.done,
+            "register": State.skipped,
+            "tell": State.done,
+        }
+        assert run.progress.steps["count"].summary == "3 rows"
+        assert run.summary.link == (
+            "https://console.cloud.google.com/vertex-ai/locations/europe-west4/pipelines/runs/small-1"
+            "?project=churn-project"
+        )
+
+    def test_the_exit_handler_is_told_of_a_success_in_vertex_s_words(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference)))
+        told = run.progress.steps["tell"].parameters["Output"]
+        assert told.split()[:2] == ["SUCCEEDED", f"{PARENT}/pipelineJobs/small-1"]
+
+    def test_what_the_cache_has_is_shown_to_be_from_there(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        ended(backend, backend.submit(submission(compiled, reference)))
+        again = ended(backend, backend.submit(submission(compiled, reference, "small-2")))
+        assert states(again)["count"] is State.cached
+        assert again.progress.steps["count"].summary == "3 rows"
+        assert states(again)["check"] is State.done
+
+    def test_without_the_cache_everything_runs(self, backend: VertexBackend, compiled: Path, reference: Path) -> None:
+        ended(backend, backend.submit(submission(compiled, reference)))
+        anew = Submission(compiled, "small", "shop", "small-2", False, {"reference": str(reference)})
+        assert states(ended(backend, backend.submit(anew)))["count"] is State.done
+
+    def test_a_failed_run_says_which_step_and_why_in_the_steps_own_words(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference, rows=11)))
+        assert (run.summary.state, run.failed_step) == (RunState.failed, "check")
+        assert run.reason == "The table users has 11 rows.\nLoad fewer."
+
+    def test_all_that_the_target_says_of_runs_is_sent(
+        self, server: VertexStandIn, compiled: Path, reference: Path
+    ) -> None:
+        said = {
+            "service_account": "steps@churn-project.iam.gserviceaccount.com",
+            "network": "projects/123/global/networks/inside",
+            "encryption_key": "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k",
+            "pipeline_root": "gs://elsewhere/runs",
+        }
+        backend = target_at(server.url, **said)
+        run = backend.submit(submission(compiled, reference, "Batch_Scoring 1"))
+        assert run == "batch-scoring-1"
+        job = backend._job(run)
+        assert (job.service_account, job.network) == (said["service_account"], said["network"])
+        assert job.encryption_spec.kms_key_name == said["encryption_key"]
+        assert job.runtime_config.gcs_output_directory == said["pipeline_root"]
+        assert dict(job.labels) == {
+            "lifecycle_project": "shop",
+            "lifecycle_pipeline": "small",
+            "lifecycle_name": "batch_scoring-1",
+        }
+        ended(backend, run)
+        assert backend.artifacts(run)[0].uri.startswith("gs://elsewhere/runs/")
+
+    def test_a_run_is_added_to_the_experiment_that_is_named(
+        self, server: VertexStandIn, compiled: Path, reference: Path
+    ) -> None:
+        backend = target_at(server.url, experiment="churn")
+        for name in ("small-1", "small-2"):
+            backend.submit(submission(compiled, reference, name))
+        contexts = f"{PARENT}/metadataStores/default/contexts"
+        assert server.contexts.children("churn") == [f"{contexts}/small-1", f"{contexts}/small-2"]
+
+    def test_a_run_that_could_not_be_added_to_its_experiment_is_said_to_be_started(
+        self, server: VertexStandIn, compiled: Path, reference: Path
+    ) -> None:
+        server.order(Fault(method="POST", path="/contexts", status=403))
+        with pytest.raises(BackendError, match="small-1 is started, but it could not be added to the experiment churn"):
+            target_at(server.url, experiment="churn").submit(submission(compiled, reference))
+        assert [run.id for run in target_at(server.url).runs(10)] == ["small-1"]
+
+    def test_a_connection_cut_after_the_run_was_made_makes_no_second_one(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        server.order(Fault(method="POST", path="/pipelineJobs$", cut=True))
+        assert backend.submit(submission(compiled, reference)) == "small-1"
+        assert len([line for line in server.requests if line.startswith("POST")]) == 2
+        assert [each.id for each in backend.runs(10)] == ["small-1"]
+
+    def test_a_run_of_another_name_and_the_same_id_is_no_such_one(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        backend.submit(submission(compiled, reference, "small-1"))
+        with pytest.raises(BackendError, match=r"its id would be small-1, which the run small-1 has"):
+            backend.submit(submission(compiled, reference, "small_1"))
+
+    @pytest.mark.parametrize("status", [429, 500, 503])
+    def test_a_server_that_does_not_answer_for_a_moment_is_asked_again(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path, status: int
+    ) -> None:
+        server.order(Fault(method="POST", path="/pipelineJobs$", status=status, times=2))
+        assert backend.submit(submission(compiled, reference)) == "small-1"
+        server.order(Fault(method="GET", path="/pipelineJobs$", status=status))
+        assert [each.id for each in backend.runs(10)] == ["small-1"]
+
+    @pytest.mark.parametrize(
+        ("parameters", "words"), [({"unknown": "x"}, "unknown"), ({"rows": "three"}, "rows requires type double")]
+    )
+    def test_a_wrong_parameter_is_refused_in_the_server_s_words(
+        self, backend: VertexBackend, compiled: Path, reference: Path, parameters: dict[str, str], words: str
+    ) -> None:
+        with pytest.raises(BackendError, match=words):
+            backend.submit(submission(compiled, reference, **parameters))
+
+    def test_what_vertex_refuses_of_a_file_is_said_before_anything_is_sent(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        with pytest.raises(BackendError, match=r"set targets\.vertex\.pipeline_root to gs://"):
+            target_at(server.url, pipeline_root="s3://bucket/runs").submit(submission(compiled, reference))
+        compiled.write_text(f"{compiled.read_text()}\n---\n{yaml.safe_dump({'platforms': {}})}")
+        with pytest.raises(BackendError, match="has 2 YAML documents, and Vertex AI takes one"):
+            backend.submit(submission(compiled, reference))
+        assert server.requests == []
+
+    def test_a_command_leaves_no_thread_behind(self, backend: VertexBackend, compiled: Path, reference: Path) -> None:
+        backend.runs(1)
+        before = {thread for thread in threading.enumerate() if "process_request" not in thread.name}
+        ended(backend, backend.submit(submission(compiled, reference)))
+        backend.runs(1)
+        after = {thread for thread in threading.enumerate() if "process_request" not in thread.name}
+        assert after <= before
+
+
+class TestRuns:
+    def test_runs_of_the_project_are_listed_newest_first(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        for number in range(3):
+            backend.submit(submission(compiled, reference, f"small-{number}"))
+            server.clock.advance(seconds=1)
+        listed = backend.runs(2)
+        assert [run.id for run in listed] == ["small-2", "small-1"]
+        assert {run.pipeline for run in listed} == {"small"}
+        target = load_configuration(ROOT, [f"targets.vertex.endpoint={server.url}"]).targets.vertex
+        assert target is not None
+        assert VertexBackend(target, "another").runs(10) == []
+
+    def test_a_log_is_said_to_be_where_it_can_be_read(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference))).summary.id
+        job = backend.status(run).progress.steps["count"].log
+        assert job.isdigit()
+        with pytest.raises(NotThere, match=rf'gcloud logging read .*job_id="{job}".* --project=churn-project'):
+            backend.log(run, "count")
+        with pytest.raises(NotThere, match="no step nothing; it has"):
+            backend.log(run, "nothing")
+        with pytest.raises(NotThere, match="has no log: it is skipped"):
+            backend.log(run, "register")
+
+    def test_artifacts_are_listed_with_kind_place_and_metadata(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference))).summary.id
+        (artifact,) = backend.artifacts(run)
+        assert (artifact.step, artifact.name, artifact.kind) == ("count", "data", "Dataset")
+        assert artifact.metadata["summary"] == "3 rows"
+        assert server.object(artifact.uri).read_text() == "xxx"
+
+    def test_a_cancelled_run_was_stopped_and_did_not_fail(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        reference.write_text("wait")
+        run = backend.submit(submission(compiled, reference))
+        wait_until_running(backend, run, "check")
+        backend.cancel(run)
+        status = ended(backend, run)
+        assert (status.summary.state, status.reason) == (RunState.interrupted, "it was cancelled")
+        backend.cancel(run)
+
+    def test_a_failed_run_goes_on_as_another_that_takes_what_succeeded_from_the_cache(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference, rows=11))).summary.id
+        reference.write_text("20")
+        resumed = backend.resume(run)
+        assert resumed == "small-1-resumed"
+        # Asked again, it is the same run.
+        assert backend.resume(run) == resumed
+        status = ended(backend, resumed)
+        assert status.summary.state is RunState.done
+        assert states(status) == {
+            "count": State.cached,
+            "check": State.done,
+            # Vertex AI goes on with what does not wait for the step that failed.
+            "register": State.cached,
+            "tell": State.done,
+        }
+        with pytest.raises(BackendError, match="is succeeded: there is nothing to resume"):
+            backend.resume(resumed)
+
+    def test_a_resumed_run_that_failed_is_resumed_under_a_name_of_its_own(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        first = ended(backend, backend.submit(submission(compiled, reference, rows=11))).summary.id
+        second = ended(backend, backend.resume(first)).summary.id
+        with pytest.raises(BackendError, match="was resumed before, as small-1-resumed, which has failed"):
+            backend.resume(first)
+        assert backend.resume(second) == "small-1-resumed-2"
+
+    def test_a_run_that_is_not_there_is_said_to_be_not_there(self, backend: VertexBackend) -> None:
+        for ask in (backend.status, backend.cancel, backend.resume, backend.artifacts):
+            with pytest.raises(NotThere, match="does not have it: The PipelineJob does not exist: gone"):
+                ask("gone")
+
+    def test_watching_survives_a_server_that_is_away(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        reference.write_text("wait")
+        run = backend.submit(submission(compiled, reference))
+        away = threading.Thread(target=server.restart, kwargs={"away": 1.0})
+        away.start()
+        away.join()
+        reference.write_text("10")
+        assert ended(backend, run).summary.state is RunState.done
+
+    def test_a_run_whose_machine_is_lost_fails(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        reference.write_text("wait")
+        run = backend.submit(submission(compiled, reference))
+        wait_until_running(backend, run, "check")
+        server.lose(run)
+        status = ended(backend, run)
+        assert (status.summary.state, status.failed_step) == (RunState.failed, "check")
+
+
+class TestWhoAsks:
+    @pytest.mark.parametrize(
+        ("fault", "words"),
+        [
+            (Fault(status=401), r"\(401\): log in by gcloud auth application-default login"),
+            (Fault(status=403), r"may not list the runs in churn-project \(403\): ask for the role roles/aiplatform"),
+            (
+                Fault(status=403, message="You do not have permission to act as service_account: a@b"),
+                "roles/iam.serviceAccountUser on the Compute Engine default service account",
+            ),
+            (
+                Fault(status=403, message="Vertex AI API has not been used in project 1 before or it is disabled"),
+                "gcloud services enable aiplatform.googleapis.com",
+            ),
+        ],
+    )
+    def test_who_is_refused_is_told_what_to_ask_for(
+        self, server: VertexStandIn, backend: VertexBackend, fault: Fault, words: str
+    ) -> None:
+        server.order(fault)
+        with pytest.raises(BackendError, match=words):
+            backend.runs(1)
+
+    def test_a_quota_that_does_not_suffice_is_told_with_where_to_raise_it(
+        self, server: VertexStandIn, backend: VertexBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("kfp_lifecycle.backends.vertex.PATIENCE", 0.2)
+        server.order(Fault(status=429, message="Quota exceeded for aiplatform.googleapis.com/custom_model_training"))
+        with pytest.raises(Unreachable, match=r"\(429\): wait .*/iam-admin/quotas\?project=churn-project.*Quota exc"):
+            backend.runs(1)
+
+    def test_an_address_where_nobody_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kfp_lifecycle.backends.vertex.PATIENCE", 0.2)
+        with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9 does not answer"):
+            target_at("http://127.0.0.1:9").runs(1)
+
+    def test_nobody_is_logged_in(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+        with pytest.raises(BackendError, match="log in by gcloud auth application-default login"):
+            target_at("https://127.0.0.1:9").runs(1)
+
+    def test_the_project_s_backend_for_vertex(self, server: VertexStandIn) -> None:
+        endpoint = f"targets.vertex.endpoint={server.url}"
+        backend = backend_of(load_configuration(ROOT, [endpoint]), "vertex")
+        assert isinstance(backend, VertexBackend)
+        assert backend.runs(1) == []
+        assert server.requests == ["GET /v1/projects/churn-project/locations/europe-west4/pipelineJobs"]
+        elsewhere = [endpoint, "targets.vertex.project=other", "targets.vertex.location=us-east1"]
+        backend_of(load_configuration(ROOT, elsewhere), "vertex").runs(1)
+        assert server.requests[-1] == "GET /v1/projects/other/locations/us-east1/pipelineJobs"
+
+    def test_without_project_and_region_it_is_said_what_to_set(self) -> None:
+        configuration = load_configuration(ROOT, ["targets.vertex.serving=local:/serving"])
+        with pytest.raises(ConfigurationError, match=r"set targets\.vertex\.project and targets\.vertex\.location"):
+            backend_of(configuration, "vertex")
+
+
+class TestSchedules:
+    def planned(self, compiled: Path, reference: Path, digest: str = "0123456789abcdef") -> PlannedSchedule:
+        schedule = Schedule(cron="30 8 * * *", zone="Europe/Berlin", parameters={"reference": str(reference)})
+        return PlannedSchedule("shop-small", "small", schedule, compiled, digest)
+
+    def changes(self, backend: VertexBackend, planned: list[PlannedSchedule]) -> list[Change]:
+        return [item.change for item in schedules.apply(backend, planned)]
+
+    def test_applying_again_changes_nothing(self, backend: VertexBackend, compiled: Path, reference: Path) -> None:
+        wanted = [self.planned(compiled, reference)]
+        assert self.changes(backend, wanted) == [Change.created]
+        (made,) = backend.schedules()
+        assert (made.name, made.cron, made.enabled) == ("shop-small", "TZ=Europe/Berlin 30 8 * * *", True)
+        assert self.changes(backend, wanted) == [Change.left]
+        assert backend.schedules() == [made]
+
+    def test_a_schedule_is_made_once_though_the_connection_is_cut(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        server.order(Fault(method="POST", path="/schedules$", cut=True))
+        assert self.changes(backend, [self.planned(compiled, reference)]) == [Change.created]
+        assert len(backend.schedules()) == 1
+
+    def test_one_that_differs_is_replaced_and_one_that_is_not_wanted_removed(
+        self, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        schedules.apply(backend, [self.planned(compiled, reference)])
+        assert self.changes(backend, [self.planned(compiled, reference, "fedcba9876543210")]) == [Change.replaced]
+        assert [item.digest for item in backend.schedules()] == ["fedcba9876543210"]
+        assert self.changes(backend, []) == [Change.removed]
+        assert backend.schedules() == []
+
+    def test_schedules_of_others_are_left_alone(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        target = load_configuration(ROOT, [f"targets.vertex.endpoint={server.url}"]).targets.vertex
+        assert target is not None
+        other = VertexBackend(target, "shop-eu")
+        wanted = self.planned(compiled, reference)
+        other.create_schedule(PlannedSchedule("shop-eu-small", "small", wanted.schedule, compiled, wanted.digest))
+        assert self.changes(backend, []) == []
+        assert len(other.schedules()) == 1
+
+    def test_what_a_person_paused_stays_paused(self, backend: VertexBackend, compiled: Path, reference: Path) -> None:
+        schedules.apply(backend, [self.planned(compiled, reference)])
+        (made,) = backend.schedules()
+        backend.pause_schedule(made.id)
+        (left,) = schedules.apply(backend, [self.planned(compiled, reference)])
+        assert (left.change, left.paused) == (Change.left, True)
+        backend.resume_schedule(made.id)
+        assert [item.enabled for item in backend.schedules()] == [True]
+
+    def test_it_starts_at_the_hour_of_its_zone_and_no_second_one_beside_it(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        reference.write_text("wait")
+        schedules.apply(backend, [self.planned(compiled, reference)])
+        server.clock.advance(days=1)
+        (run,) = backend.runs(10)
+        assert (run.pipeline, run.schedule) == ("small", backend.schedules()[0].id)
+        server.clock.advance(days=1)
+        assert len(backend.runs(10)) == 1
+        reference.write_text("10")
+        assert ended(backend, run.id).summary.state is RunState.done
+        server.clock.advance(days=1)
+        assert len(backend.runs(10)) == 2
+
+    def test_a_paused_one_starts_nothing_and_makes_up_for_nothing(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        made = backend.create_schedule(self.planned(compiled, reference))
+        backend.pause_schedule(made)
+        server.clock.advance(days=2)
+        backend.resume_schedule(made)
+        server.clock.advance(seconds=1)
+        assert backend.runs(10) == []
+
+    def test_a_run_of_a_replaced_schedule_goes_on(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        reference.write_text("wait")
+        schedules.apply(backend, [self.planned(compiled, reference)])
+        server.clock.advance(days=1)
+        (run,) = backend.runs(10)
+        changed = [self.planned(compiled, reference, "fedcba9876543210")]
+        assert self.changes(backend, changed) == [Change.replaced, Change.retired]
+        reference.write_text("10")
+        assert ended(backend, run.id).summary.state is RunState.done
+        assert self.changes(backend, changed) == [Change.left, Change.removed]
+        assert len(backend.schedules()) == 1
+
+    def test_start_and_end_are_kept(self, server: VertexStandIn, backend: VertexBackend, compiled: Path) -> None:
+        schedule = Schedule(
+            cron="* * * * *",
+            start="2030-01-01T00:00:00Z",
+            end="2030-02-01T00:00:00Z",
+            parameters={"reference": "/none"},
+        )
+        made = backend.create_schedule(PlannedSchedule("shop-small", "small", schedule, compiled, "0" * 16))
+        kept = backend._schedules.get_schedule(name=f"{PARENT}/schedules/{made}")
+        assert (kept.start_time, kept.end_time) == (schedule.start, schedule.end)
+        assert (kept.max_concurrent_run_count, kept.max_concurrent_active_run_count) == (1, 1)
+        assert kept.state == aiplatform_v1.Schedule.State.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("", "Vertex AI does not say why"),
+        ("The DAG failed.\n  Try again.", "The DAG failed. Try again."),
+        (
+            "The replica workerpool0-0 exited with a non-zero status of 1. Termination reason: Error. \nNo rows.\n"
+            "To find out more about why your job exited please check the logs: https://console.cloud.google.com/logs",
+            "No rows.",
+        ),
+        (
+            "The replica workerpool0-0 exited with a non-zero status of 128. Termination reason: StartError. \n"
+            " Termination log message: failed to create containerd task",
+            "failed to create containerd task",
+        ),
+        (
+            "The replica workerpool0-0 exited with a non-zero status of 1. To find out more about why your job exited "
+            "please check the logs: https://console.cloud.google.com/logs",
+            "The replica workerpool0-0 exited with a non-zero status of 1. To find out more about why your job exited "
+            "please check the logs: https://console.cloud.google.com/logs",
+        ),
+    ],
+)
+def test_a_reason_is_found_in_what_vertex_says_of_a_job(message: str, reason: str) -> None:
+    assert reason_in(message) == reason
