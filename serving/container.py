@@ -17,6 +17,7 @@ from kfp_lifecycle.serving import start_server
 IMAGE_VARIABLE = "LIFECYCLE_SERVING_IMAGE"
 SECRETS_VARIABLE = "LIFECYCLE_SERVING_SECRETS"
 VOLUMES_VARIABLE = "LIFECYCLE_SERVING_VOLUMES"
+ACCOUNT_VARIABLE = "LIFECYCLE_SERVING_ACCOUNT"
 Value = TypeVar("Value")
 # The image's own user; a stock image has none but root, whom clusters refuse.
 USER = 1000
@@ -31,6 +32,8 @@ class Container:
     """Kubernetes secrets of the namespace: by name the variable that each key becomes."""
     volumes: Mapping[str, str] = field(default_factory=dict)
     """PersistentVolumeClaims of the namespace that it mounts: where, by name."""
+    service_account: str = ""
+    """The service account of the namespace that its pods work as; empty for the namespace's own."""
 
     @property
     def command(self) -> list[str]:
@@ -64,6 +67,7 @@ def serving_container() -> Container:
         image,
         _variable(SECRETS_VARIABLE, dict[str, dict[str, str]]),
         _variable(VOLUMES_VARIABLE, dict[str, str]),
+        os.environ.get(ACCOUNT_VARIABLE, ""),
     )
 
 

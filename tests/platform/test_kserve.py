@@ -16,6 +16,7 @@ from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.container import (
+    ACCOUNT_VARIABLE,
     IMAGE_VARIABLE,
     SECRETS_VARIABLE,
     VOLUMES_VARIABLE,
@@ -50,7 +51,7 @@ def manifest(container: Container, **volumes: str) -> dict[str, Any]:
     return found
 
 
-BUILT, STOCK = Container("registry/serving:1"), Container("python:3.11-slim")
+BUILT, STOCK = Container("registry/serving:1", service_account="models"), Container("python:3.11-slim")
 
 
 @pytest.fixture(scope="module")
@@ -96,12 +97,33 @@ def test_the_server_runs_the_code_that_came_with_the_model() -> None:
         {"name": "MODEL_FOLDER", "value": "/mnt/models"},
     ]
     assert "--version=3" in container["args"]
-    assert container["securityContext"]["runAsNonRoot"] is True
     assert "runAsUser" not in container["securityContext"]
     annotations = service["metadata"]["annotations"]
     assert (annotations[VERSION], annotations[VERSION_BEFORE]) == ("3", "2")
     # Where KServe's default mode is another, the canary's share would be passed over.
     assert annotations["serving.kserve.io/deploymentMode"] == "Serverless"
+
+
+@pytest.mark.parametrize("container", [BUILT, STOCK])
+def test_a_server_asks_for_no_more_than_the_restricted_standard_allows(container: Container) -> None:
+    predictor = manifest(container)["spec"]["predictor"]
+    # Knative takes no security context of a pod, unless it is told to.
+    assert "securityContext" not in predictor
+    (server,) = predictor["containers"]
+    assert (
+        server["securityContext"].items()
+        >= {
+            "allowPrivilegeEscalation": False,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }.items()
+    )
+
+
+def test_a_servers_pods_work_as_the_account_that_is_named_and_else_as_the_namespaces_own() -> None:
+    assert manifest(BUILT)["spec"]["predictor"]["serviceAccountName"] == "models"
+    assert "serviceAccountName" not in manifest(STOCK)["spec"]["predictor"]
 
 
 def test_on_a_stock_image_the_container_runs_as_a_user_that_is_not_root_and_has_a_home() -> None:
@@ -143,9 +165,12 @@ def test_a_step_learns_from_its_variables_which_secrets_and_volumes_servers_get(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
-    for name in (SECRETS_VARIABLE, VOLUMES_VARIABLE):
+    for name in (SECRETS_VARIABLE, VOLUMES_VARIABLE, ACCOUNT_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     assert (serving_container().secrets, serving_container().volumes) == ({}, {})
+    assert serving_container().service_account == ""
+    monkeypatch.setenv(ACCOUNT_VARIABLE, "models")
+    assert serving_container().service_account == "models"
     monkeypatch.setenv(SECRETS_VARIABLE, json.dumps(SECRETS))
     monkeypatch.setenv(VOLUMES_VARIABLE, '{"predictions": "/predictions"}')
     assert (serving_container().secrets, serving_container().volumes) == (SECRETS, {"predictions": "/predictions"})

@@ -5,6 +5,7 @@ Its controllers are the stand-in's: there are no nodes, so the revisions' server
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,60 @@ def test_a_manifest_is_admitted_and_not_a_field_of_it_is_dropped(
     sent["spec"]["predictor"]["containers"][0]["imagee"] = "a misspelt key"
     with pytest.raises(kubernetes.ApiException, match="imagee"):
         objects.create_namespaced_custom_object(*KIND, sent, field_validation="Strict", dry_run="All")
+
+
+@pytest.fixture(scope="module")
+def restricted(api: ApiServer) -> Iterator[str]:
+    """A namespace that admits only pods of the Restricted standard."""
+    metadata = {"name": "restricted", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    yield metadata["name"]
+
+
+def pod_of(predictor: dict[str, Any], *init_containers: dict[str, Any]) -> dict[str, Any]:
+    """A server's pod, as KServe makes it of the predictor."""
+    specification = {key: predictor[key] for key in ("containers", "volumes", "serviceAccountName") if key in predictor}
+    specification["initContainers"] = list(init_containers)
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "server"}, "spec": specification}
+
+
+@pytest.mark.parametrize("container", [BUILT, STOCK], ids=["built image", "stock image"])
+def test_a_servers_pod_is_admitted_under_the_restricted_standard(
+    api: ApiServer, restricted: str, container: Any
+) -> None:
+    pods = kubernetes.CoreV1Api(api.client(ADMIN))
+    pod = pod_of(manifest(container)["spec"]["predictor"])
+    pods.create_namespaced_pod(restricted, pod, dry_run="All", field_validation="Strict")
+    del pod["spec"]["containers"][0]["securityContext"]["seccompProfile"]
+    with pytest.raises(kubernetes.ApiException, match="violates PodSecurity"):
+        pods.create_namespaced_pod(restricted, pod, dry_run="All")
+
+
+def test_kserves_own_initializer_is_admitted_with_what_the_docs_add_to_it(api: ApiServer, restricted: str) -> None:
+    pods = kubernetes.CoreV1Api(api.client(ADMIN))
+    predictor = manifest(BUILT)["spec"]["predictor"]
+    initializer = {"name": "storage-initializer", "image": "kserve/storage-initializer:v0.20.0"}
+    with pytest.raises(kubernetes.ApiException, match="storage-initializer.*must set securityContext"):
+        pods.create_namespaced_pod(restricted, pod_of(predictor, initializer), dry_run="All")
+    (storage,) = (item for item in of_the_docs() if item["kind"] == "ClusterStorageContainer")
+    added = storage["spec"]["container"]["securityContext"]
+    pod = pod_of(predictor, {**initializer, "securityContext": added})
+    pods.create_namespaced_pod(restricted, pod, dry_run="All", field_validation="Strict")
+
+
+def test_the_account_of_the_docs_is_admitted_and_names_its_secret(api: ApiServer) -> None:
+    found = {item["kind"]: item for item in of_the_docs()}
+    secret, account = found["Secret"], found["ServiceAccount"]
+    core = kubernetes.CoreV1Api(api.client(ADMIN))
+    core.create_namespaced_secret(NAMESPACE, secret, dry_run="All", field_validation="Strict")
+    core.create_namespaced_service_account(NAMESPACE, account, dry_run="All", field_validation="Strict")
+    assert account["secrets"] == [{"name": secret["metadata"]["name"]}]
+
+
+def of_the_docs() -> list[dict[str, Any]]:
+    """Every object that the page prints."""
+    blocks = re.findall(r"```yaml\n(apiVersion: .*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+    return [item for block in blocks for item in yaml.safe_load_all(block)]
 
 
 def test_versions_are_released_step_by_step_and_rolled_back_with_the_rights_of_the_docs(place: Place) -> None:

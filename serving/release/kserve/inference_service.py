@@ -66,8 +66,8 @@ def inference_service(
         version: The model's version.
         before: The version that has the traffic so far.
         uri: The model folder's artifact URI.
-        container: What it runs on, with its volumes and secrets; of these it gets those that the online store's
-            location names. Code comes with the model.
+        container: What it runs on, with its volumes, service account and secrets; of these it gets those that the
+            online store's location names. Code comes with the model.
     """
     settings = {
         "model_name": deployment.model,
@@ -107,12 +107,14 @@ def inference_service(
         resources=kubernetes.V1ResourceRequirements(
             requests={"cpu": "250m", "memory": "512Mi"}, limits={"cpu": "1", "memory": "1Gi"}
         ),
+        # What the Restricted standard asks, all of it here: Knative takes no security context of a pod by default.
         security_context=kubernetes.V1SecurityContext(
             allow_privilege_escalation=False,
             run_as_non_root=True,
             # An image of our own has its user; a cluster may insist on choosing another.
             run_as_user=USER if container.is_stock else None,
             capabilities=kubernetes.V1Capabilities(drop=["ALL"]),
+            seccomp_profile=kubernetes.V1SeccompProfile(type="RuntimeDefault"),
         ),
     )
     # The time makes each release a revision, be it of a version that was there before.
@@ -127,6 +129,7 @@ def inference_service(
             predictor=V1beta1PredictorSpec(
                 min_replicas=deployment.min_replicas,
                 max_replicas=deployment.max_replicas,
+                service_account_name=container.service_account or None,
                 containers=[server],
                 volumes=sources,
             )
@@ -213,7 +216,9 @@ class InferenceServiceTraffic:
             change = kubernetes.ApiClient().sanitize_for_serialization(self._service)
             # What is left out stays as it was, so what has to go is said.
             change["metadata"]["annotations"][VERSION_BEFORE] = self.champion
-            change["spec"]["predictor"]["canaryTrafficPercent"] = 0 if self.champion is not None else None
+            predictor = change["spec"]["predictor"]
+            predictor["canaryTrafficPercent"] = 0 if self.champion is not None else None
+            predictor.setdefault("serviceAccountName", None)
             self._live.patch(change)
         before = self._found.created if self._found is not None else ""
         self._revision = self._live.wait(lambda now: now.created not in ("", before) and now.ready == now.created).ready
