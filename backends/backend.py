@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Protocol
 from kfp_lifecycle.config.schedules import Schedule
 from kfp_lifecycle.config.targets import TargetName
 from kfp_lifecycle.local.events import RunProgress
-from kfp_lifecycle.local.runs import RunState
-from kfp_lifecycle.runtime.states import State
+from kfp_lifecycle.runtime.states import RunState, State
 
 
 class BackendError(Exception):

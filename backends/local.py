@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from kfp_lifecycle.backends.backend import BackendError, NotThere, RunArtifact, RunStatus, RunSummary
 from kfp_lifecycle.config.targets import TargetName
-from kfp_lifecycle.local.runs import RunRecord, RunState, all_runs, resume_command
-from kfp_lifecycle.runtime.states import State
+from kfp_lifecycle.local.runs import RunRecord, all_runs, resume_command
+from kfp_lifecycle.runtime.states import RunState, State
 
 # Seconds between two looks at a log that grows.
 PAUSE = 0.2

@@ -48,9 +48,8 @@ from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import VertexServing, serving_place
 from kfp_lifecycle.config.targets import TargetName, VertexTarget
 from kfp_lifecycle.local.events import RunProgress, StepRecord
-from kfp_lifecycle.local.runs import RunState
 from kfp_lifecycle.runtime.contract import outcome_in
-from kfp_lifecycle.runtime.states import State
+from kfp_lifecycle.runtime.states import RunState, State
 
 T = TypeVar("T")
 Task = api.PipelineTaskDetail.State

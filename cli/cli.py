@@ -50,6 +50,7 @@ from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.local.state import trouble
 from kfp_lifecycle.runtime.closure import PACKAGE
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.states import RunState
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -126,14 +127,19 @@ def run(
     (Ctrl-C, SIGTERM, or its terminal was closed).
     """
     from kfp_lifecycle.cli.live_view import RunView
-    from kfp_lifecycle.cli.outcome import describe_outcome, outcome_as_json
     from kfp_lifecycle.compilation.pipeline import PIPELINES
+
+    if (chosen := target_of(target, project)) != "local":
+        if resume:
+            refuse("on a cluster any run can go on: `lifecycle runs` lists them, `lifecycle resume RUN` resumes one")
+        if pipeline not in PIPELINES:
+            refuse(f"name a pipeline: {', '.join(PIPELINES)}")
+        run_on_cluster(chosen, pipeline, project_folder(project), settings or [], cache, detach, as_json)
+    from kfp_lifecycle.cli.outcome import describe_outcome, outcome_as_json
     from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
-    from kfp_lifecycle.local.runs import NothingToResume, RunState, execute, run_to_resume
+    from kfp_lifecycle.local.runs import NothingToResume, execute, run_to_resume
 
     overrides = [_resolved_from_here(setting) for setting in settings or []]
-    if resume and target_of(target, project) != "local":
-        refuse("on a cluster any run can go on: `lifecycle runs` lists them, `lifecycle resume RUN` resumes one")
     if resume:
         try:
             last = run_to_resume(pipeline)
@@ -146,8 +152,6 @@ def run(
     if pipeline not in PIPELINES:
         refuse(f"there is no pipeline {pipeline!r}; there are {', '.join(PIPELINES)}")
     folder = project_folder(project)
-    if (chosen := target_of(target, project)) != "local":
-        run_on_cluster(chosen, pipeline, folder, overrides, cache, detach, as_json)
     stop_like_ctrl_c()
     try:
         with RunView(err if as_json else out) as view:

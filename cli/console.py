@@ -14,6 +14,7 @@ from rich.console import Console
 from kfp_lifecycle.environments.locks import SETUP, interpreter, is_built
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
+from kfp_lifecycle.runtime.states import RunState
 
 
 class CommandConsole(Console):
@@ -29,6 +30,15 @@ out = CommandConsole(file=sys.stdout, highlight=False)
 err = CommandConsole(stderr=True, highlight=False)
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+STYLES = {
+    RunState.running: "cyan",
+    RunState.done: "green",
+    RunState.rejected: "yellow",
+    RunState.failed: "bold red",
+    RunState.interrupted: "yellow",
+    RunState.damaged: "bold red",
+}
 
 Project = Annotated[
     Path | None, typer.Option("--project", metavar="DIR", help="The project's folder; by default the one here.")

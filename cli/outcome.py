@@ -12,21 +12,15 @@ from typing import Any
 from rich.console import Console
 
 from kfp_lifecycle.artifacts.deployment import Deployment
+from kfp_lifecycle.cli.console import STYLES
 from kfp_lifecycle.cli.inference import InferenceError
 from kfp_lifecycle.local.events import StepRecord
-from kfp_lifecycle.local.runs import RunRecord, RunState, all_runs, resume_command
+from kfp_lifecycle.local.runs import RunRecord, all_runs, resume_command
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.states import RunState
 from kfp_lifecycle.serving.release.local.operations import Endpoint, endpoints
 
-STYLES = {
-    RunState.running: "cyan",
-    RunState.done: "green",
-    RunState.rejected: "yellow",
-    RunState.failed: "bold red",
-    RunState.interrupted: "yellow",
-    RunState.damaged: "bold red",
-}
 RUNS_SHOWN = 10
 
 

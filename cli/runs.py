@@ -18,6 +18,7 @@ from kfp_lifecycle.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    STYLES,
     AsJson,
     Project,
     err,
@@ -26,6 +27,7 @@ from kfp_lifecycle.cli.console import (
     refuse,
 )
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.runtime.states import RunState
 
 if TYPE_CHECKING:
     from kfp_lifecycle.backends.backend import Backend, RunStatus, RunSummary
@@ -63,13 +65,15 @@ def target_of(target: TargetOption | None, project: Path | None) -> TargetName:
 
 def backend_for(target: TargetOption | None, project: Path | None) -> Backend:
     """The backend of the target that is meant."""
-    from kfp_lifecycle.backends.local import LocalBackend
     from kfp_lifecycle.backends.submission import backend_of
     from kfp_lifecycle.config.loading import load_configuration
 
     try:
         chosen = target_of(target, project)
         if chosen == "local":
+            # It needs what only runs here need.
+            from kfp_lifecycle.backends.local import LocalBackend
+
             return LocalBackend()
         return backend_of(load_configuration(project_folder(project)), chosen)
     except ConfigurationError as error:
@@ -126,8 +130,6 @@ def runs(
 
     Example: `lifecycle runs --target kubeflow`
     """
-    from kfp_lifecycle.cli.outcome import STYLES
-
     with plain_refusals():
         found = backend_for(target, project).runs(limit)
     if as_json:
@@ -176,7 +178,6 @@ def watch_until_end(backend: Backend, run_id: str, as_json: bool) -> NoReturn:
     """Show a run until it has ended, say how, and end the command with the exit code of that."""
     from kfp_lifecycle.backends.watching import watch as watch_run
     from kfp_lifecycle.cli.live_view import RunView
-    from kfp_lifecycle.local.runs import RunState
 
     with RunView(err if as_json else out) as view:
         status = watch_run(
@@ -208,8 +209,6 @@ def status_as_json(status: RunStatus) -> dict[str, Any]:
 
 def describe_end(status: RunStatus) -> None:
     """The last lines on the screen."""
-    from kfp_lifecycle.local.runs import RunState
-
     state = status.summary.state
     decided = status.progress.steps.get("decide-promotion")
     if state is RunState.done:

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from kfp_lifecycle.local.state import RUNS, STATE, Lock, alive, exclusive, is_al
 from kfp_lifecycle.local.variables import STEP_VARIABLES
 from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.runtime.code_version import VARIABLE, code_version
-from kfp_lifecycle.runtime.states import State
+from kfp_lifecycle.runtime.states import RunState, State
 from kfp_lifecycle.serving.release.local.servers import check_address
 
 EVENTS_FILE = "events.jsonl"
@@ -38,18 +37,6 @@ REPORT_FILE = "report.html"
 # Temporary files of the steps, in the run's folder.
 SCRATCH = "scratch"
 STOPPED = "stopped by the user"
-
-
-class RunState(StrEnum):
-    """How a run stands or ended. A rejected candidate is a run that did its work."""
-
-    running = "running"
-    done = "done"
-    rejected = "rejected"
-    failed = "failed"
-    interrupted = "interrupted"
-    damaged = "damaged"
-    """Nobody knows: its record cannot be read."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""States of a step in a run: one set of words for the local runner, the live view and the report."""
+"""States of a run and of its steps: one set of words for every target, the live view and the report."""
 
 from enum import StrEnum
 
@@ -12,3 +12,15 @@ class State(StrEnum):
     done = "done"
     failed = "failed"
     skipped = "skipped"
+
+
+class RunState(StrEnum):
+    """How a run stands or ended. A rejected candidate is a run that did its work."""
+
+    running = "running"
+    done = "done"
+    rejected = "rejected"
+    failed = "failed"
+    interrupted = "interrupted"
+    damaged = "damaged"
+    """Nobody knows: its record cannot be read."""

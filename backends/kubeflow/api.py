@@ -120,7 +120,7 @@ class KubeflowApi:
 
     def version(self) -> str:
         """The version of Kubeflow Pipelines; empty where it does not say: its newer API has no word for it."""
-        self.ask("answer", lambda client: client.get_kfp_healthz())
+        self.ask("say that it is well", lambda client: client.get_kfp_healthz())
 
         def read(client: kfp.Client) -> Any:
             return client._run_api.api_client.call_api(

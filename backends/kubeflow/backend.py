@@ -33,9 +33,8 @@ from kfp_lifecycle.backends.kubeflow.workflow_nodes import moment, progress_of
 from kfp_lifecycle.backends.uploads import download, object_names
 from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
 from kfp_lifecycle.local.events import RunProgress, StepRecord
-from kfp_lifecycle.local.runs import RunState
 from kfp_lifecycle.runtime.contract import outcome_in
-from kfp_lifecycle.runtime.states import State
+from kfp_lifecycle.runtime.states import RunState, State
 
 PAGE = 100
 LOG_GONE = "its log is gone with its pod"
@@ -182,7 +181,7 @@ class KubeflowBackend:
         """As the protocol says. Key figures and reasons stand in the steps' logs."""
         run = self._api.ask("read the run", lambda client: client.get_run(run_id))
         nodes = list((run.run_details.task_details if run.run_details else None) or [])
-        progress = progress_of(nodes, self._specification(run), ended=run.state in STATES)
+        progress = progress_of(nodes, *self._specification(run), ended=run.state in STATES)
         for step in progress.steps.values():
             if step.state in (State.done, State.failed) and step.log:
                 step.summary, step.reason = self._outcome(run_id, step)
@@ -216,7 +215,8 @@ class KubeflowBackend:
             schedule=run.recurring_run_id or "",
         )
 
-    def _specification(self, run: Any) -> PipelineSpec:
+    def _specification(self, run: Any) -> tuple[PipelineSpec, Mapping[str, Any]]:
+        """The compiled pipeline, and what its second document gives the pod of each executor."""
         specification = run.pipeline_spec
         if not specification and run.pipeline_version_reference:
             reference = run.pipeline_version_reference
@@ -224,8 +224,13 @@ class KubeflowBackend:
                 "read the run's pipeline",
                 lambda client: client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id),
             ).pipeline_spec
-        specification = (specification or {}).get("pipeline_spec", specification) or {}
-        return json_format.ParseDict(specification, PipelineSpec(), ignore_unknown_fields=True)
+        specification = specification or {}
+        kubernetes = specification.get("platform_spec", {}).get("platforms", {}).get("kubernetes", {})
+        pipeline = specification.get("pipeline_spec", specification)
+        return (
+            json_format.ParseDict(pipeline, PipelineSpec(), ignore_unknown_fields=True),
+            kubernetes.get("deploymentSpec", {}).get("executors", {}),
+        )
 
     def _outcome(self, run_id: str, step: StepRecord) -> tuple[str, str]:
         # A step that was tried again may have a pod of the same name.
@@ -272,7 +277,7 @@ class KubeflowBackend:
         """As the protocol says. The API tells of none: they are looked for below the pipeline root, where the launcher
         puts them: `<pipeline>/<run>/<step>/<random>/<artifact>`."""
         run = self._api.ask("read the run", lambda client: client.get_run(run_id))
-        pipeline = self._specification(run).pipeline_info.name
+        pipeline = self._specification(run)[0].pipeline_info.name
         root = self._target.pipeline_root or DEFAULT_ROOT
         found = {}
         for path in object_names(f"{root}/{pipeline}/{run_id}"):

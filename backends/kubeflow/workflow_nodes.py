@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from kfp.pipeline_spec.pipeline_spec_pb2 import DagSpec, PipelineSpec, PipelineTaskSpec
@@ -20,19 +21,22 @@ STATES = {
     "OMITTED": State.skipped,
     "RUNNING": State.running,
 }
-# Argo's node that runs a step's container, below the node that is called as the step; the templates that make its pod,
-# with a retry policy and without; and what a node of a hook is called behind that of its task.
-EXECUTOR, TEMPLATES, HOOK = "executor", ("system-container-impl", "retry-system-container-impl"), ".onExit"
+# Argo's node that runs a step's container, below the node that is called as the step; the template that makes its pod;
+# and what a node of a hook is called behind that of its task.
+EXECUTOR, TEMPLATE, HOOK = "executor", "system-container-impl", ".onExit"
 # How often a step may have been tried.
 MOST_ATTEMPTS = 20
 
 
-def progress_of(nodes: Sequence[Any], specification: PipelineSpec, *, ended: bool) -> RunProgress:
+def progress_of(
+    nodes: Sequence[Any], specification: PipelineSpec, pods: Mapping[str, Any] = MappingProxyType({}), *, ended: bool
+) -> RunProgress:
     """A run's steps as they stand.
 
     Args:
         nodes: `run_details.task_details`: each node with its display name, state, times and the ids of its children.
         specification: The compiled pipeline.
+        pods: What its second document gives the pod of each executor.
         ended: Whether the run has: what is not there then was not come to.
 
     Returns:
@@ -41,7 +45,7 @@ def progress_of(nodes: Sequence[Any], specification: PipelineSpec, *, ended: boo
     named = {node.display_name: node for node in nodes}
     workflow = _Workflow(nodes)
     records = {}
-    for name, path, retried in steps_in(specification):
+    for name, path, template in steps_in(specification, pods):
         record = records[name] = StepRecord(name)
         node = named.get(name)
         if node is None:
@@ -49,7 +53,7 @@ def progress_of(nodes: Sequence[Any], specification: PipelineSpec, *, ended: boo
             continue
         # What could not begin has a node without a state.
         record.state = STATES.get(node.state, State.skipped if ended else State.waiting)
-        pod = workflow.pod(path, retried)
+        pod = workflow.pod(path, template)
         if pod is None:
             if record.state is State.done:
                 # Its outputs were there: the driver said so, and no pod was made.
@@ -64,21 +68,35 @@ def progress_of(nodes: Sequence[Any], specification: PipelineSpec, *, ended: boo
     return RunProgress(records)
 
 
-def steps_in(specification: PipelineSpec) -> Iterator[tuple[str, list[str], bool]]:
+def steps_in(
+    specification: PipelineSpec, pods: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[tuple[str, list[str], str]]:
     """Name of every step that runs a container, the names of the tasks that it stands in, from the root on and with its
-    own, and whether it has a retry policy."""
-    yield from _steps_in(specification, specification.root.dag, [])
+    own, and the template of its pod."""
+    yield from _steps_in(specification, pods, specification.root.dag, [])
 
 
-def _steps_in(specification: PipelineSpec, dag: DagSpec, above: list[str]) -> Iterator[tuple[str, list[str], bool]]:
+def _steps_in(
+    specification: PipelineSpec, pods: Mapping[str, Any], dag: DagSpec, above: list[str]
+) -> Iterator[tuple[str, list[str], str]]:
     executors = specification.deployment_spec["executors"]
     for name in _in_order(dag):
         task = dag.tasks[name]
         component = specification.components[task.component_ref.name]
         if component.WhichOneof("implementation") == "dag":
-            yield from _steps_in(specification, component.dag, [*above, name])
+            yield from _steps_in(specification, pods, component.dag, [*above, name])
         elif "container" in executors[component.executor_label]:
-            yield name, [*above, *_hook(task), name], task.retry_policy.max_retry_count > 0
+            yield name, [*above, *_hook(task), name], _template(task, pods.get(component.executor_label, {}))
+
+
+def _template(task: PipelineTaskSpec, pod: Mapping[str, Any]) -> str:
+    """Kubeflow's compiler has a template for tasks with a retry policy, and one for each number of labels and
+    annotations (backend/src/v2/compiler/argocompiler/container.go)."""
+    name = f"retry-{TEMPLATE}" if task.HasField("retry_policy") else TEMPLATE
+    if "podMetadata" not in pod:
+        return name
+    annotations, labels = (len(pod["podMetadata"].get(kind, {})) for kind in ("annotations", "labels"))
+    return f"metadata-{annotations}-{labels}-{name}"
 
 
 def _hook(task: PipelineTaskSpec) -> list[str]:
@@ -117,12 +135,12 @@ class _Workflow:
         names = {node.display_name for node in nodes if node.display_name}
         self._name = next((name for name in sorted(names) if f"{name}-{fnv(f'{name}(0)')}" in self._ids), "")
 
-    def pod(self, path: Sequence[str], retried: bool) -> str | None:
+    def pod(self, path: Sequence[str], template: str) -> str | None:
         """Name of a step's pod, that of its last attempt; None where it has none."""
         node: str | None = self._last_attempt(self._name)
         for name in ("root", *path, EXECUTOR):
             node = node and self._last_attempt(f"{node}.{name}")
-        return f"{self._name}-{TEMPLATES[retried]}-{fnv(node)}" if node else None
+        return f"{self._name}-{template}-{fnv(node)}" if node else None
 
     def _last_attempt(self, name: str) -> str | None:
         """A node that was skipped has none."""

@@ -22,9 +22,8 @@ from kfp_lifecycle.backends.watching import watch
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
-from kfp_lifecycle.local.runs import RunState
 from kfp_lifecycle.runtime.closure import ROOT
-from kfp_lifecycle.runtime.states import State
+from kfp_lifecycle.runtime.states import RunState, State
 from tests.control_planes.kubeflow import Fault, KubeflowStandIn, Settings, User
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -11,8 +11,9 @@ import pytest
 
 from kfp_lifecycle.local import runs, state
 from kfp_lifecycle.local.events import read_progress
-from kfp_lifecycle.local.runs import NothingToResume, RunRecord, RunState, all_runs, run_to_resume
+from kfp_lifecycle.local.runs import NothingToResume, RunRecord, all_runs, run_to_resume
 from kfp_lifecycle.local.state import exclusive
+from kfp_lifecycle.runtime.states import RunState
 
 
 def record(pipeline: str, number: int, state: RunState, *, hour: int | None = None) -> None:
