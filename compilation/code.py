@@ -21,7 +21,7 @@ SETTINGS, LOCATIONS = "kfp_lifecycle.config.settings", "kfp_lifecycle.config.loc
 # The server that a model folder carries is installed from this lock where its image lacks it.
 SERVING_LOCK = f"{PACKAGE}/environments/serving.txt"
 # No part of what steps run.
-OUTSIDE = ("tests", "benchmarks", "docs", "examples", "build", "dist", "src", "feature_repo", "expectations")
+OUTSIDE = ("tests", "benchmarks", "deploy", "docs", "examples", "build", "dist", "src", "feature_repo", "expectations")
 SUFFIXES = {".py", ".j2", ".css", ".sql", ".yaml", ".txt"}
 # Zip files know no time before this one.
 EPOCH = (1980, 1, 1, 0, 0, 0)

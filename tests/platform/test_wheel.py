@@ -211,6 +211,13 @@ def test_an_example_compiles_in_an_empty_folder(here: Installed) -> None:
     assert here.files() == before
 
 
+def test_a_cluster_is_asked_without_any_extra(here: Installed) -> None:
+    here.lifecycle("example", "cdnow", ".")
+    for verb in (("runs",), ("watch", "some-run"), ("schedule", "list")):
+        said = here.lifecycle(*verb, "--target", "kubeflow", expect=1).stderr
+        assert "it is not known where the Kubeflow is: set targets.kubeflow.endpoint" in said, verb
+
+
 def test_an_example_overwrites_nothing(here: Installed) -> None:
     here.lifecycle("example", "churn")
     before = (here.folder / "churn" / "pipeline.yaml").read_bytes()
