@@ -31,7 +31,10 @@ from tests.control_planes.kubeflow import Fault, KubeflowStandIn, Settings, User
 from tests.control_planes.kubeflow.schedules import NEVER, Cron
 from tests.control_planes.kubeflow.workflow import node_id, pod_name
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 IMAGE = "python:3.11-slim"
 
 

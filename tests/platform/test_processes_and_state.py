@@ -42,6 +42,9 @@ def living(*numbers: int) -> list[int]:
     return found
 
 
+pytestmark = pytest.mark.slow
+
+
 @dataclass(frozen=True)
 class Place:
     """A folder that somebody works in, and its state."""

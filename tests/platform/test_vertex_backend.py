@@ -27,12 +27,14 @@ from kfp_lifecycle.backends.watching import watch
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
-from kfp_lifecycle.local.runs import RunState
 from kfp_lifecycle.runtime.closure import ROOT
-from kfp_lifecycle.runtime.states import State
+from kfp_lifecycle.runtime.states import RunState, State
 from tests.control_planes.vertex import Fault, VertexStandIn
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 IMAGE = "python:3.11-slim"
 PARENT = "projects/churn-project/locations/europe-west4"
 
