@@ -8,12 +8,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 from kfp.dsl import structures
 from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.python_component import PythonComponent
 
 from kfp_lifecycle.compilation.code import EXECUTOR, code_of, keep_code, standalone_archive, zipped
+from kfp_lifecycle.compilation.step_pods import settle
 from kfp_lifecycle.compilation.target import Target, current_target
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.settings import settings_of
@@ -50,11 +51,10 @@ def add_task(component: LifecycleComponent, arguments: Mapping[str, Any]) -> dsl
     if needs_code(component, target):
         given[CODE_INPUT] = target.imported[component.environment]
     task: dsl.PipelineTask = build(component, target)(**given)
-    for secret, variables in target.secrets.items():
-        kubernetes.use_secret_as_env(task, secret, dict(variables))
-    for claim, place in target.volumes.items():
-        kubernetes.mount_pvc(task, claim, place)
-    return task if component.cached else task.set_caching_options(False)
+    if target.name == "local":
+        return task if component.cached else task.set_caching_options(False)
+    settle(task, component, target)
+    return task
 
 
 def needs_code(component: LifecycleComponent, target: Target) -> bool:
@@ -95,6 +95,7 @@ def variables_of(component: LifecycleComponent, target: Target) -> dict[str, str
     if target.name == "local":
         # Part of the cache's key: a change of a step's code runs it again, and what depends on it.
         return {CODE_VARIABLE: keep_code(code_of(component), target.state or state_folder())}
+    pods = target.kubeflow
     if component.records_origin:
         variables |= target.origin()
         # An artifact knows its own name.
@@ -102,7 +103,12 @@ def variables_of(component: LifecycleComponent, target: Target) -> dict[str, str
     if component.starts_servers:
         variables |= {
             "LIFECYCLE_SERVING_IMAGE": target.image("serving"),
-            "LIFECYCLE_SERVING_SECRETS": json.dumps(target.secrets, sort_keys=True),
-            "LIFECYCLE_SERVING_VOLUMES": json.dumps(target.volumes, sort_keys=True),
+            "LIFECYCLE_SERVING_SECRETS": json.dumps(pods.secrets if pods else {}, sort_keys=True),
+            "LIFECYCLE_SERVING_VOLUMES": json.dumps(pods.volumes if pods else {}, sort_keys=True),
         }
+        if pods and pods.serving_service_account:
+            variables["LIFECYCLE_SERVING_ACCOUNT"] = pods.serving_service_account
+    if pods and target.vehicle == "artifact":
+        # A stock image has no home for a user that is not root.
+        variables["HOME"] = "/tmp"
     return variables

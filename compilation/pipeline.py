@@ -19,7 +19,8 @@ from kfp_lifecycle.compilation.code import (
     zipped,
 )
 from kfp_lifecycle.compilation.definitions import read_definitions
-from kfp_lifecycle.compilation.refusals import refuse_unbuilt, refuse_untranspilable
+from kfp_lifecycle.compilation.refusals import refuse_unbuilt, refuse_unsettled, refuse_untranspilable
+from kfp_lifecycle.compilation.step_pods import labels_of
 from kfp_lifecycle.compilation.target import LOCAL, Target, Vehicle, compiling_for
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
@@ -117,6 +118,9 @@ def compile_pipeline(
         built_for, uploads = _cluster_target(name, target, configuration, definitions, vehicle, image_registry)
     output.parent.mkdir(parents=True, exist_ok=True)
     definition = pipeline_definition(name, built_for)
+    if built_for.kubeflow and built_for.kubeflow.workflow_ttl_seconds:
+        kubernetes = definition.platform_spec.platforms["kubernetes"]
+        kubernetes.pipelineConfig.resource_ttl_on_completion = built_for.kubeflow.workflow_ttl_seconds
     compiler.Compiler().compile(definition, str(output))
     root = cluster_target(configuration, target).upload_root if uploads else ""
     return CompiledPipeline(configuration, tuple(uploads), root)
@@ -142,6 +146,7 @@ def _cluster_target(
 ) -> tuple[Target, list[Upload]]:
     cluster = cluster_target(configuration, target)
     refuse_unbuilt(configuration, cluster, target)
+    refuse_unsettled(cluster.steps, components(), target)
     refuse_untranspilable(configuration, definitions["feature_repo"], cluster.offline_store)
     root = cluster.upload_root
     # Every pipeline of a project fetches the same files, and each only what its steps read.
@@ -150,7 +155,7 @@ def _cluster_target(
     if vehicle == "artifact":
         here = {item.environment for item in components_in(name, configuration) if not item.standalone}
         code = [code_upload(root, environment) for environment in sorted(here)]
-    kubeflow = configuration.targets.kubeflow if target == "kubeflow" else None
+    version = code_version(ROOT)
     built_for = Target(
         target,
         vehicle,
@@ -161,10 +166,11 @@ def _cluster_target(
         locations=Locations.model_validate(cluster.model_dump(include=set(Locations.model_fields))),
         definitions={upload.name: upload.uri for upload in uploads},
         code={upload.name.removeprefix("code-"): upload.uri for upload in code},
-        code_version=code_version(ROOT).variable(with_change=False),
+        code_version=version.variable(with_change=False),
+        steps=cluster.steps,
         # Vertex AI has no such things, and takes no pipeline that speaks of them.
-        secrets=kubeflow.secrets if kubeflow else {},
-        volumes=kubeflow.volumes if kubeflow else {},
+        kubeflow=configuration.targets.kubeflow if target == "kubeflow" else None,
+        labels=labels_of(configuration.name, name, version.commit),
     )
     return built_for, [*uploads, *code]
 

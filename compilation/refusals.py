@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
+from kfp_lifecycle.compilation.step_pods import DEFAULT
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Strategy
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.steps import StepSettings
 from kfp_lifecycle.config.targets import TargetName
+from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.contract import ContractViolation
+
+UNKNOWN_TO_VERTEX = {
+    "timeout_seconds": "it has no time-out for a task. Leave it out; `lifecycle cancel` ends a run",
+    "node_selector": "it chooses machines by what a step asks for. Leave it out, and set cpu_limit, memory_limit or "
+    "accelerator",
+    "tolerations": "it shows no nodes, and so no taints. Leave them out",
+}
+"""Settings of steps that Vertex AI does not know, and what to do instead."""
 
 
 def refuse_unbuilt(configuration: Configuration, locations: Locations, target: TargetName) -> None:
@@ -37,6 +49,42 @@ def refuse_unbuilt(configuration: Configuration, locations: Locations, target: T
             f"deployment.strategy is shadow, but {locations.serving} cannot mirror requests: "
             "choose canary or blue_green (only servers on one machine mirror)"
         )
+
+
+def refuse_unsettled(
+    steps: Mapping[str, StepSettings], components: Mapping[str, LifecycleComponent], target: TargetName
+) -> None:
+    """Refuse settings of steps that there is no step for, or that nothing on the target can give.
+
+    Args:
+        steps: `targets.<target>.steps`.
+        components: Every component by its name.
+        target: Where the pipeline will run.
+
+    Raises:
+        ConfigurationError: it names the key and the remedy.
+    """
+    for name, settings in steps.items():
+        key = f"targets.{target}.steps.{name}"
+        if name not in components and name != DEFAULT:
+            close = difflib.get_close_matches(name, [*components, DEFAULT], n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"there are {DEFAULT}, {', '.join(sorted(components))}"
+            raise ConfigurationError(f"{key}: no step has this name; {hint}")
+        if settings.cache and name != DEFAULT and not components[name].cached:
+            raise ConfigurationError(
+                f"{key}.cache is true, but {name} changes or reads something beside its inputs, so what an earlier run "
+                "made of the same inputs cannot stand in for it. Leave cache out: it runs each time."
+            )
+        if settings.accelerator and (target == "kubeflow") is not ("/" in settings.accelerator.type):
+            example = "nvidia.com/gpu" if target == "kubeflow" else "NVIDIA_TESLA_T4"
+            raise ConfigurationError(
+                f"{key}.accelerator.type is {settings.accelerator.type}, which is no accelerator's name on {target}; "
+                f"there it looks like {example}"
+            )
+        if target == "vertex":
+            for setting, remedy in UNKNOWN_TO_VERTEX.items():
+                if getattr(settings, setting) is not None:
+                    raise ConfigurationError(f"{key}.{setting} cannot be had on Vertex AI: {remedy}")
 
 
 def refuse_untranspilable(configuration: Configuration, features: Mapping[str, bytes], offline_store: str) -> None:

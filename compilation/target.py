@@ -14,7 +14,8 @@ from kfp import dsl
 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.targets import STOCK_IMAGE, TargetName
+from kfp_lifecycle.config.steps import StepSettings
+from kfp_lifecycle.config.targets import STOCK_IMAGE, KubeflowTarget, TargetName
 from kfp_lifecycle.environments.locks import lock_digest
 from kfp_lifecycle.runtime.code_version import VARIABLE
 
@@ -51,10 +52,12 @@ class Target:
     """URI of each environment's code archive (`artifact`)."""
     code_version: str = ""
     """As `runtime.code_version` writes it; empty where whoever runs the steps tells them."""
-    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Kubernetes secrets whose keys become variables of every step: the variable by key, by secret."""
-    volumes: Mapping[str, str] = field(default_factory=dict)
-    """PersistentVolumeClaims that every step mounts: where, by claim."""
+    steps: Mapping[str, StepSettings] = field(default_factory=dict)
+    """What the project gives the pods of steps, by the component's name, and `default` for all."""
+    kubeflow: KubeflowTarget | None = None
+    """What every step's pod is given on a Kubeflow: secrets, volumes and their like, which no other target has."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels that lead from a pod to what it was compiled from."""
     imported: dict[str, dsl.PipelineArtifactChannel] = field(default_factory=dict, compare=False)
     """The code archives that the pipeline being defined has imported, by environment."""
 

@@ -4,8 +4,9 @@ Argo refuses a Workflow object above 1,048,576 bytes (`MAX_WORKFLOW_SIZE`). It p
 whole is larger, and Kubeflow Pipelines turns no offloading of the status on. Kubeflow's compiler
 (backend/src/v2/compiler/argocompiler) writes each distinct component and container once into `spec.arguments`, as JSON
 inside JSON, and each task's specification into a template. Each task then has nodes in the status: a driver's, whose
-inputs are these again, and an implementation's, whose container the driver patches: command, component, and every
-input and output with its metadata, six times over (kubeflow/pipelines#13738). Older backends keep component
+inputs are these again, and an implementation's, whose container the driver patches: command, component, what the
+platform's document gives the pod, and every input and output with its metadata, six times over
+(kubeflow/pipelines#13738). Older backends keep component
 specifications in annotations of 262,144 bytes in all (kubeflow/pipelines#10968).
 """
 
@@ -25,24 +26,30 @@ PACKED_SHARE = 0.35
 # Copies in the status of a finished run: of the driver's patch, of a task's container, and of its component's and its
 # own specification.
 PATCHES, CONTAINERS, SPECIFICATIONS = 6, 2, 4
+# Of what a pod is given: the driver's inputs. Its labels and annotations are parameters of four more nodes.
+PODS, METADATA = 2, 4
 # Nodes of a task, of an importer and of a group of tasks, and of the run and its exit handler; without what they are
 # given.
 NODES, IMPORTER_NODES, GROUP_NODES, OTHER_NODES, NODE_BYTES = 7, 2, 4, 8, 560
 # A patch beside the container and the component: the launcher's options, and an artifact that is read or written.
-LAUNCHER_BYTES, INPUT_BYTES, OUTPUT_BYTES = 1_100, 1_000, 260
+LAUNCHER_BYTES, INPUT_BYTES, OUTPUT_BYTES = 200, 1_000, 260
 # What surrounds each part in the Workflow, as Kubeflow Pipelines 2.17.0 writes it: measured.
 TEMPLATES_BYTES = 7_500
 ARGUMENT_BYTES = 130
 TASK_BYTES = 800
+# A pod's argument and how it is named where it is handed on; a label or an annotation, two parameters each time.
+POD_BYTES, LABEL_BYTES = 150, 55
 
 Json = Mapping[str, Any]
+NO_PODS: Json = {}
 
 
-def submitted_bytes(pipeline: Json) -> int:
+def submitted_bytes(pipeline: Json, pods: Json = NO_PODS) -> int:
     """Size of the Workflow as it is submitted.
 
     Args:
         pipeline: The pipeline specification, the first document of a compiled file.
+        pods: What each executor's pod is given beside its container, as `read_pods` gives it.
     """
     executors = pipeline["deploymentSpec"]["executors"]
     components = pipeline["components"]
@@ -53,6 +60,7 @@ def submitted_bytes(pipeline: Json) -> int:
         TEMPLATES_BYTES
         + sum(ARGUMENT_BYTES + _escaped(text) for text in arguments)
         + sum(TASK_BYTES + _escaped(text) for text in tasks)
+        + sum(POD_BYTES + _escaped(_text(pod)) + _metadata_bytes(pod) for pod in pods.values())
     )
 
 
@@ -65,7 +73,7 @@ def copied_bytes(pipeline: Json, copies: int = 8) -> int:
     return submitted_bytes(pipeline) + copies * sum(_escaped(_text(container)) for container in containers)
 
 
-def finished_bytes(pipeline: Json) -> int:
+def finished_bytes(pipeline: Json, pods: Json = NO_PODS) -> int:
     """Size of the Workflow at the end of a run of every task, nothing packed."""
     executors, components = pipeline["deploymentSpec"]["executors"], pipeline["components"]
     status = OTHER_NODES * NODE_BYTES
@@ -78,17 +86,27 @@ def finished_bytes(pipeline: Json) -> int:
                 container = executor["container"]
                 status += NODES * NODE_BYTES + SPECIFICATIONS * given + CONTAINERS * _escaped(_text(container))
                 status += PATCHES * _patch_bytes(component, task, container)
+                pod = pods.get(component["executorLabel"], {})
+                # What the driver makes of it is about as long.
+                status += (PODS + PATCHES) * _escaped(_text(pod)) + METADATA * _metadata_bytes(pod)
             elif "importer" in executor:
                 status += IMPORTER_NODES * (NODE_BYTES + given + _escaped(_text(executor["importer"])))
             else:
                 status += GROUP_NODES * NODE_BYTES + 2 * given
-    return submitted_bytes(pipeline) + status
+    return submitted_bytes(pipeline, pods) + status
 
 
-def stored_bytes(pipeline: Json) -> int:
+def stored_bytes(pipeline: Json, pods: Json = NO_PODS) -> int:
     """What Argo holds against its limit at the end of a run of every task: the Workflow with its status packed."""
-    submitted = submitted_bytes(pipeline)
-    return submitted + int(PACKED_SHARE * (finished_bytes(pipeline) - submitted))
+    submitted = submitted_bytes(pipeline, pods)
+    return submitted + int(PACKED_SHARE * (finished_bytes(pipeline, pods) - submitted))
+
+
+def _metadata_bytes(pod: Json) -> int:
+    """Bytes of a pod's labels and annotations as parameters, once."""
+    metadata = pod.get("podMetadata", {})
+    pairs = [pair for kind in ("labels", "annotations") for pair in metadata.get(kind, {}).items()]
+    return sum(2 * LABEL_BYTES + len(key) + len(value) for key, value in pairs)
 
 
 def _patch_bytes(component: Json, task: Json, container: Json) -> int:
@@ -105,6 +123,13 @@ def read_pipeline(file: Path) -> Json:
     """The pipeline specification of a compiled file, without the platform's document."""
     specification: Json = next(iter(yaml.safe_load_all(file.read_text("utf-8"))))
     return specification
+
+
+def read_pods(file: Path) -> Json:
+    """What each executor's pod is given by a compiled file's second document, by the executor's label."""
+    documents = list(yaml.safe_load_all(file.read_text("utf-8")))
+    pods: Json = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if len(documents) > 1 else {}
+    return pods
 
 
 def _dags(pipeline: Json) -> Iterator[Json]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, PositiveInt, StringConstraints, model_validator
 
 from kfp_lifecycle.config.locations import Locations, located
 from kfp_lifecycle.config.section import Section
+from kfp_lifecycle.config.steps import LabelKey, LabelValue, StepSettings
 
 ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+AccountName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
+StepName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,63}$")]
 SecretKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
@@ -52,6 +56,9 @@ class ClusterTarget(Locations):
     upload_root: UploadRoot
     """Folder of an object store that holds code archives and definitions, each named by its content's digest; the
     pipeline root is a good one. KFP's importers fetch them with its own credentials."""
+    steps: dict[StepName, StepSettings] = Field(default={})
+    """What each step's pod is given, by the component's name, and `default` for all:
+    `train_model: {cpu: 4, memory: 8Gi}`."""
 
 
 class KubeflowTarget(ClusterTarget):
@@ -75,6 +82,37 @@ class KubeflowTarget(ClusterTarget):
     volumes: dict[ClaimName, MountPath] = Field(default={})
     """PersistentVolumeClaims that every step mounts, and every server on KServe in the same namespace: where, by name.
     Without one for `prediction_log` each server's log is gone with its pod."""
+    config_maps: dict[SecretName, dict[SecretKey, Variable]] = Field(default={})
+    """Config maps in the namespace of the runs, whose keys become variables of every step:
+    `proxy: {url: HTTPS_PROXY}`."""
+    pull_secrets: list[SecretName] = Field(default=[])
+    """Secrets that the images of the steps are pulled with."""
+    pod_labels: dict[LabelKey, LabelValue] = Field(default={})
+    """Labels of every step's pod, beside `lifecycle.project`, `lifecycle.pipeline` and `lifecycle.commit`."""
+    pod_annotations: dict[LabelKey, str] = Field(default={})
+    """Annotations of every step's pod."""
+    workflow_ttl_seconds: PositiveInt | None = None
+    """How long a run's Workflow and its pods are kept when it has ended; by default as long as the Kubeflow keeps them.
+    The run itself, and what it made, stay."""
+    serving_service_account: AccountName = ""
+    """The account that servers on KServe work as: the storage initializer takes the object store's endpoint and keys
+    from its secrets (docs/cluster-releases.md). By default the namespace's `default`."""
+
+    @model_validator(mode="after")
+    def _each_variable_has_one_source(self) -> Self:
+        sources = [*self.secrets.values(), *self.config_maps.values()]
+        counted = Counter(variable for keys in sources for variable in keys.values())
+        twice = sorted(variable for variable, times in counted.items() if times > 1)
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: a variable comes from one key of one secret or config map")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_of_the_library_are_its_own(self) -> Self:
+        taken = sorted(key for key in self.pod_labels if key.startswith("lifecycle."))
+        if taken:
+            raise ValueError(f"pod_labels: {', '.join(taken)}: the library sets labels that begin with lifecycle.")
+        return self
 
 
 class VertexTarget(ClusterTarget):

@@ -102,11 +102,11 @@ def test_a_manifest_is_admitted_and_not_a_field_of_it_is_dropped(
 
 
 @pytest.fixture(scope="module")
-def restricted(api: ApiServer) -> Iterator[str]:
+def restricted(api: ApiServer) -> str:
     """A namespace that admits only pods of the Restricted standard."""
     metadata = {"name": "restricted", "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    yield metadata["name"]
+    return metadata["name"]
 
 
 def pod_of(predictor: dict[str, Any], *init_containers: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def test_kserves_own_initializer_is_admitted_with_what_the_docs_add_to_it(api: A
     pods = kubernetes.CoreV1Api(api.client(ADMIN))
     predictor = manifest(BUILT)["spec"]["predictor"]
     initializer = {"name": "storage-initializer", "image": "kserve/storage-initializer:v0.20.0"}
-    with pytest.raises(kubernetes.ApiException, match="storage-initializer.*must set securityContext"):
+    with pytest.raises(kubernetes.ApiException, match=r"storage-initializer.*must set securityContext"):
         pods.create_namespaced_pod(restricted, pod_of(predictor, initializer), dry_run="All")
     (storage,) = (item for item in of_the_docs() if item["kind"] == "ClusterStorageContainer")
     added = storage["spec"]["container"]["securityContext"]

@@ -34,7 +34,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         file = tmp_path_factory.mktemp("compiled") / "training.yaml"
         overrides = [f"tuning.engine={engine}"]
         compile_pipeline("training", "kubeflow", ROOT, file, overrides=overrides, image_registry=REGISTRY)
-        found[engine] = yaml.load(file.read_text("utf-8"), Loader=yaml.CSafeLoader)
+        found[engine] = next(iter(yaml.load_all(file.read_text("utf-8"), Loader=yaml.CSafeLoader)))
     return found
 
 

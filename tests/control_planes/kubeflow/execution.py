@@ -57,6 +57,7 @@ class Execution:
             cache=str(self._plane.folder / "cache" / (run["namespace"] or "kubeflow") / template.name),
             claims={label: _claims(settings) for label, settings in containers.items()},
             variables={label: self._variables(settings) for label, settings in containers.items()},
+            templates={label: _template_prefix(settings) for label, settings in containers.items()},
             steps_that_fit=self._room(template),
             clock_offset=self._plane.clock.offset,
         ).write(folder)
@@ -132,7 +133,8 @@ class Execution:
     def _room(self, template: Template) -> int | None:
         """How many steps the workflow has room for, None for all."""
         limit = self._plane.settings.max_workflow_bytes
-        submitted, stored = submitted_bytes(template.pipeline), stored_bytes(template.pipeline)
+        pods = _kubernetes_of(template)
+        submitted, stored = submitted_bytes(template.pipeline, pods), stored_bytes(template.pipeline, pods)
         if submitted > limit:
             raise internal(
                 f"Failed to create a workflow for ({template.name}-)", f"etcdserver: request is too large: {submitted}"
@@ -160,6 +162,14 @@ def _kubernetes_of(template: Template) -> dict[str, dict[str, Any]]:
     kubernetes = template.platform.get("platforms", {}).get("kubernetes", {})
     executors: dict[str, dict[str, Any]] = kubernetes.get("deploymentSpec", {}).get("executors", {})
     return executors
+
+
+def _template_prefix(settings: Mapping[str, Any]) -> str:
+    """Kubeflow's compiler has templates of their own for each number of annotations and labels."""
+    metadata = settings.get("podMetadata")
+    if metadata is None:
+        return ""
+    return f"metadata-{len(metadata.get('annotations', {}))}-{len(metadata.get('labels', {}))}-"
 
 
 def _claims(settings: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,8 @@ class Order:
     """Claims that the pods of each executor mount."""
     variables: dict[str, dict[str, str]] = field(default_factory=dict)
     """Variables that secrets give the pods of each executor."""
+    templates: dict[str, str] = field(default_factory=dict)
+    """What the names of the templates of each executor begin with."""
     steps_that_fit: int | None = None
     """How many steps the workflow has room for; None for all."""
     clock_offset: float = 0.0

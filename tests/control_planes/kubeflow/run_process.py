@@ -77,7 +77,8 @@ class Step:
     attempts: int = 0
     pod: str = ""
     """Full name of the node of its newest pod."""
-    retried: bool = False
+    prefix: str = ""
+    """What the names of its templates begin with."""
 
 
 class WorkflowFull(Exception):
@@ -243,10 +244,11 @@ class Conductor:
                 return {}, status.Status.FAILURE
             else:
                 self._driver(name, argo.CONTAINER_DRIVER, boundary, after)
-                prefix = "retry-" if specification.HasField("retry_policy") else ""
+                prefix = self.order.templates.get(component.executor_label, "")
+                prefix += "retry-" if specification.HasField("retry_policy") else ""
                 inside = workflow.begin_retried(node, prefix + argo.EXECUTOR, boundary, [f"{node}-driver"])
                 executor = f"{inside}.executor"
-                self._here.step = Step(executor, inside, component.executor_label, retried=bool(prefix))
+                self._here.step = Step(executor, inside, component.executor_label, prefix=prefix)
             outputs, outcome = original(**given)
             if kind == "container" and self._here.step.pod:
                 workflow.mark(self._here.step.executor, workflow.nodes[self._here.step.pod].phase)
@@ -270,7 +272,7 @@ class Conductor:
                 self._at_work -= 1
 
     def _run_pod(self, step: Step, original: Callable[..., Any], **given: Any) -> Any:
-        template = ("retry-" if step.retried else "") + argo.IMPLEMENTATION
+        template = step.prefix + argo.IMPLEMENTATION
         if step.attempts == 0:
             step.pod = self.workflow.begin_retried(step.executor, template, step.boundary, phase=Phase.pending)
         else:
@@ -324,7 +326,7 @@ class Conductor:
     def step_cached(self) -> None:
         """The step needs no pod: its executor is skipped."""
         step: Step = self._here.step
-        template = ("retry-" if step.retried else "") + argo.IMPLEMENTATION
+        template = step.prefix + argo.IMPLEMENTATION
         self.workflow.begin(step.executor, template, step.boundary, phase=Phase.skipped)
 
     def step_kept(self, fingerprint: str) -> None:
