@@ -258,6 +258,13 @@ def test_a_store_hears_those_who_need_it_and_nobody_else(deployment: Deployment,
     assert (asks, hears) == (((caller, store) in ALLOWED),) * 2
 
 
+@needs_kubectl
+def test_whom_no_policy_names_hears_nobody(deployment: Deployment) -> None:
+    assert not permits(deployment.all("NetworkPolicy"), "Ingress", STRANGER, STEP, 8080)
+    others = [each for each in deployment.all("NetworkPolicy") if each["metadata"]["name"] != "default-deny"]
+    assert permits(others, "Ingress", STRANGER, STEP, 8080)
+
+
 # What a real API server says
 
 
