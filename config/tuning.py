@@ -159,8 +159,9 @@ class Tuning(Section):
     @field_validator("space", mode="after")
     @classmethod
     def _parents_first(cls, space: dict[str, SearchDimension]) -> dict[str, SearchDimension]:
+        # By name, since a search depends on the order, and a struct that KFP hands to a step keeps none.
         ordered: dict[str, FloatRange | IntRange | Choice] = {}
-        while waiting := [name for name in space if name not in ordered]:
+        while waiting := [name for name in sorted(space) if name not in ordered]:
             ready = [name for name in waiting if ordered.keys() >= space[name].when.keys()]
             for name in ready or waiting:
                 for parent, value in space[name].when.items():

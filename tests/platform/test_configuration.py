@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,17 @@ def test_settings_written_by_hand_are_checked_like_the_file(values: dict[str, An
 def test_a_store_may_be_whatever_a_step_can_use(project: Path, store: str, location: str) -> None:
     kubeflow = load_configuration(project, [f"targets.kubeflow.{store}={location}"]).targets.kubeflow
     assert getattr(kubeflow, store) == location
+
+
+def test_a_search_space_is_in_one_order_however_it_was_written(project: Path) -> None:
+    dimensions = {
+        "tol": "{type: float, low: 0.1, high: 1, when: {warm: true}}",
+        "warm": "{type: categorical, choices: [true, false]}",
+        "alpha": "{type: float, low: 0.1, high: 1}",
+    }
+    for names in itertools.permutations(dimensions):
+        space = ", ".join(f"{name}: {dimensions[name]}" for name in names)
+        assert [*load_configuration(project, [f"tuning.space={{{space}}}"]).tuning.space] == ["alpha", "warm", "tol"]
 
 
 def test_an_override_is_typed_and_reaches_the_settings_of_the_steps(project: Path) -> None:
