@@ -38,7 +38,13 @@ def backend_of(configuration: Configuration, target: TargetName) -> ClusterBacke
 
         return KubeflowBackend(targets.kubeflow, configuration.name)
     if target == "vertex" and targets.vertex is not None:
-        from kfp_lifecycle.backends.vertex import VertexBackend
+        try:
+            from kfp_lifecycle.backends.vertex import VertexBackend
+        except ModuleNotFoundError as missing:
+            raise ConfigurationError(
+                f"Vertex AI is asked by Google's client, and {missing.name} is not installed here: "
+                "pip install 'kfp-lifecycle[vertex]'"
+            ) from missing
 
         return VertexBackend(targets.vertex, configuration.name)
     raise ConfigurationError(f"there is no backend for {target}")

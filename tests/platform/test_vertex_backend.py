@@ -1,5 +1,6 @@
 """Runs and schedules on Vertex AI, by the backend that `lifecycle … --target vertex` uses."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -423,6 +424,13 @@ class TestWhoAsks:
         elsewhere = [endpoint, "targets.vertex.project=other", "targets.vertex.location=us-east1"]
         backend_of(load_configuration(ROOT, elsewhere), "vertex").runs(1)
         assert server.requests[-1] == "GET /v1/projects/other/locations/us-east1/pipelineJobs"
+
+    def test_without_google_s_client_it_is_said_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delitem(sys.modules, "kfp_lifecycle.backends.vertex")
+        monkeypatch.setitem(sys.modules, "google.cloud.aiplatform_v1", None)
+        monkeypatch.delattr("google.cloud.aiplatform_v1")
+        with pytest.raises(ConfigurationError, match=r"aiplatform_v1 is not installed here: .*kfp-lifecycle\[vertex\]"):
+            backend_of(load_configuration(ROOT), "vertex")
 
     def test_without_project_and_region_it_is_said_what_to_set(self) -> None:
         configuration = load_configuration(ROOT, ["targets.vertex.serving=local:/serving"])
