@@ -26,7 +26,10 @@ from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.runtime.states import RunState, State
 from tests.control_planes.kubeflow import Fault, KubeflowStandIn, Settings, User
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
 IMAGE = "python:3.11-slim"
 SEEN = Path(__file__).parent / "kubeflow" / "materialization_cached.json"
 

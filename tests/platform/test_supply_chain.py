@@ -17,6 +17,8 @@ from kfp_lifecycle.environments.lock import GROUPS
 from kfp_lifecycle.environments.locks import HERE, lock_digest, pinned_requirements
 from tests.json_service import Request, json_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bill() -> Any:

@@ -29,6 +29,8 @@ COMPILE = """
 import hashlib, sys
 from pathlib import Path
 from kfp_lifecycle.compilation.pipeline import PIPELINES, compile_components, compile_pipeline
+
+pytestmark = pytest.mark.slow
 project, state, output = map(Path, sys.argv[1:])
 for target, registry in (("local", ""), ("kubeflow", ""), ("kubeflow", "registry.example"), ("vertex", "")):
     for name in PIPELINES:
