@@ -119,8 +119,10 @@ def compile_pipeline(
     output.parent.mkdir(parents=True, exist_ok=True)
     definition = pipeline_definition(name, built_for)
     if built_for.kubeflow and built_for.kubeflow.workflow_ttl_seconds:
-        kubernetes = definition.platform_spec.platforms["kubernetes"]
-        kubernetes.pipelineConfig.resource_ttl_on_completion = built_for.kubeflow.workflow_ttl_seconds
+        kept = definition.platform_spec.platforms["kubernetes"].pipelineConfig
+        # All three: Argo merges what is left out with what the Kubeflow says of it.
+        kept.resource_ttl_on_completion = built_for.kubeflow.workflow_ttl_seconds
+        kept.resource_ttl_on_success = kept.resource_ttl_on_failure = kept.resource_ttl_on_completion
     compiler.Compiler().compile(definition, str(output))
     root = cluster_target(configuration, target).upload_root if uploads else ""
     return CompiledPipeline(configuration, tuple(uploads), root)

@@ -108,8 +108,9 @@ class StepSettings(Section):
     accelerator: Accelerator | None = None
     """Accelerators; they need an image that has their drivers' libraries."""
     retries: int | None = Field(default=None, ge=0, le=10)
-    """How often its pod is started again when it has failed; not at all by default. **A cluster does not know why it
-    failed**: it repeats a refused batch like a lost node. What a network does is retried inside the step without it."""
+    """How often its pod is started again. A cluster does not know why a step failed: Vertex AI repeats a refused batch
+    like a lost machine; a Kubeflow as it is installed repeats only pods that were lost, and those twice by itself
+    (docs/clusters.md). What a network does is retried inside the step without it."""
     backoff_seconds: int | None = Field(default=None, ge=1, le=3600)
     """The wait before the first retry, by default 60; it doubles each time."""
     timeout_seconds: PositiveInt | None = None

@@ -92,8 +92,8 @@ class KubeflowTarget(ClusterTarget):
     pod_annotations: dict[LabelKey, str] = Field(default={})
     """Annotations of every step's pod."""
     workflow_ttl_seconds: PositiveInt | None = None
-    """How long a run's Workflow and its pods are kept when it has ended; by default as long as the Kubeflow keeps them.
-    The run itself, and what it made, stay."""
+    """How long a run's Workflow and its pods, with their logs, are kept when it has ended; by default as long as the
+    Kubeflow keeps them, an hour as it is installed. The run itself, and what it made, stay."""
     serving_service_account: AccountName = ""
     """The account that servers on KServe work as: the storage initializer takes the object store's endpoint and keys
     from its secrets (docs/cluster-releases.md). By default the namespace's `default`."""
