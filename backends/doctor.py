@@ -28,8 +28,8 @@ from kfp_lifecycle.runtime.state_folder import state_folder
 ROOM_GB = 10
 # The oldest Kubeflow Pipelines that takes artifacts of a folder's importer and conditions on outputs as compiled here.
 OLDEST = (2, 5)
-# What a release asks of KServe, and a step of its own namespace.
-RELEASE_VERBS = ("get", "list", "watch", "create", "patch", "delete")
+# What a release asks of KServe (docs/cluster-releases.md).
+RELEASE_VERBS = ("get", "create", "patch", "delete")
 
 
 class Found(StrEnum):
@@ -271,7 +271,6 @@ kind: Role
 metadata: {{name: lifecycle-release, namespace: {namespace}}}
 rules:
 - {{apiGroups: [serving.kserve.io], resources: [inferenceservices], verbs: [{verbs}]}}
-- {{apiGroups: [""], resources: [pods, pods/log], verbs: [get, list]}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding

@@ -162,6 +162,14 @@ def test_the_role_for_releases_is_the_one_that_doctor_prints(deployment: Deploym
         assert found == wanted
 
 
+def test_the_docs_give_releases_the_rights_that_doctor_prints() -> None:
+    (text,) = re.findall(r"<<'YAML'\n(.*)\nYAML", role_to_bind("churn", "default-editor", "churn"), re.DOTALL)
+    (printed,) = (item["rules"] for item in yaml.safe_load_all(text) if item["kind"] == "Role")
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "cluster-releases.md").read_text("utf-8"), re.DOTALL)
+    documented = [item for block in blocks for item in yaml.safe_load_all(block) if item.get("kind") == "Role"]
+    assert [item["rules"] for item in documented] == [printed]
+
+
 def test_prometheus_rules_are_those_of_the_servers_alerts() -> None:
     component = DEPLOY / "components" / "prometheus"
     written = runpy.run_path(str(component / "write_rules.py"))["prometheus_rule"]()
@@ -451,7 +459,7 @@ def mlflow(deployment: Deployment, database: Server, objects: str, tmp_path: Pat
         yield url
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(150)
 
 
 def answers(url: str) -> bool:
