@@ -20,7 +20,7 @@ from kfp_lifecycle.compilation.workflow_size import (
 from kfp_lifecycle.runtime.closure import ROOT
 
 KIB = 1024
-MOST_SUBMITTED, MOST_COPIED, MOST_STORED, MOST_IN_FILE = 212 * KIB, 600 * KIB, 800 * KIB, 300 * KIB
+MOST_SUBMITTED, MOST_COPIED, MOST_STORED, MOST_IN_FILE = 200 * KIB, 600 * KIB, 800 * KIB, 300 * KIB
 # Vertex AI's quotas: a pipeline job's input parameters and a single parameter's constant value
 # (cloud.google.com/vertex-ai/docs/quotas, "Pipelines"); Kubeflow keeps 10,000 characters of a run's parameters
 # (kubeflow/pipelines#12510). Constants inside the pipeline are bound by neither.
