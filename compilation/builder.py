@@ -109,6 +109,6 @@ def variables_of(component: LifecycleComponent, target: Target) -> dict[str, str
         if pods and pods.serving_service_account:
             variables["LIFECYCLE_SERVING_ACCOUNT"] = pods.serving_service_account
     if pods and target.vehicle == "artifact":
-        # A stock image has no home for a user that is not root.
-        variables["HOME"] = "/tmp"
+        # A stock image knows no user but root: no home, and no name, which DVC asks for.
+        variables |= {"HOME": "/tmp", "USER": "lifecycle"}
     return variables

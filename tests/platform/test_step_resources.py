@@ -235,6 +235,8 @@ def test_steps_run_as_the_restricted_standard_asks(registry: str, tmp_path: Path
         assert pod["securityContext"].get("runAsUser") == (None if registry else "1000")
         variables = {item["name"]: item.get("value") for item in pipeline.containers[name].get("env") or []}
         assert variables.get("HOME") == (None if registry else "/tmp")
+        # `getpass.getuser()`, which DVC asks, fails for a user that the image does not know and nothing names.
+        assert variables.get("USER") == (None if registry else "lifecycle")
 
 
 def test_people_read_a_steps_name_in_words(tmp_path: Path) -> None:
