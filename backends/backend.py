@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from kfp_lifecycle.config.schedules import Schedule
 from kfp_lifecycle.config.targets import TargetName
-from kfp_lifecycle.local.events import RunProgress
+from kfp_lifecycle.local.events import RunProgress, StepRecord
 from kfp_lifecycle.runtime.states import RunState, State
 
 
@@ -106,6 +106,43 @@ def outcome_of(state: RunState, progress: RunProgress) -> RunState:
         return RunState.failed
     approved = progress.steps.get(APPROVED_STEP)
     return RunState.rejected if approved is not None and approved.state is State.skipped else RunState.done
+
+
+def status_of(summary: RunSummary, progress: RunProgress, said: str) -> RunStatus:
+    """A run with its steps, and why it did not come to its end.
+
+    Args:
+        summary: The run.
+        progress: Its steps.
+        said: What the backend says of a run that failed though no step did.
+    """
+    failed = progress.failed()
+    reason = failed.reason if failed else ""
+    if not failed and summary.state is RunState.failed:
+        reason = said
+    if summary.state is RunState.interrupted:
+        reason = "it was cancelled"
+    return RunStatus(summary, progress, reason, failed.name if failed else "")
+
+
+def step_with_log(run_id: str, progress: RunProgress, step: str) -> StepRecord:
+    """A step of a run whose log can be asked for.
+
+    Args:
+        run_id: The run, for messages.
+        progress: Its steps.
+        step: The step's name, as people or components write it.
+
+    Raises:
+        NotThere: there is no such step, or it has no log.
+    """
+    name = step.replace("_", "-")
+    found = progress.steps.get(name)
+    if found is None:
+        raise NotThere(f"the run {run_id} has no step {step}; it has {', '.join(progress.steps)}")
+    if not found.log:
+        raise NotThere(f"the step {name} of the run {run_id} has no log: it is {found.state}")
+    return found
 
 
 class Backend(Protocol):

@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import obstore
+
 from kfp_lifecycle.backends.backend import BackendError
-from kfp_lifecycle.backends.kubeflow.api import KubeflowApi
 from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
-from kfp_lifecycle.backends.uploads import CREDENTIALS, object_store
+from kfp_lifecycle.backends.uploads import STORE_ERRORS, credentials_of, reason_of, store_of
 from kfp_lifecycle.compilation.pipeline import PIPELINES, CompiledPipeline, compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
@@ -108,22 +109,17 @@ def _local(configuration: Configuration) -> Iterator[Finding]:
 
 def _upload_root(root: str) -> Finding:
     """Write a small object and take it away again."""
-    scheme, _, place = root.partition("://")
-    bucket, _, folder = place.partition("/")
-    key = "/".join(filter(None, (folder, f"doctor-{secrets.token_hex(4)}")))
     try:
-        import obstore
-
-        store = object_store(f"{'s3' if scheme == 'minio' else scheme}://{bucket}")
+        store, folder = store_of(root)
+        key = "/".join(filter(None, (folder, f"doctor-{secrets.token_hex(4)}")))
         obstore.put(store, key, b"written by lifecycle doctor")
         obstore.delete(store, key)
-    except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
+    except STORE_ERRORS as error:
         return Finding(
             "the upload root is writable",
             Found.bad,
-            f"{root}: {reason}",
-            f"see upload_root, and this machine's credentials: {CREDENTIALS[scheme]}",
+            f"{root}: {reason_of(error)}",
+            f"see upload_root, and this machine's credentials: {credentials_of(root)}",
         )
     return Finding("the upload root is writable", Found.good, root)
 
@@ -131,7 +127,7 @@ def _upload_root(root: str) -> Finding:
 def _kubeflow(target: KubeflowTarget, project: str) -> Iterator[Finding]:
     backend = KubeflowBackend(target, project)
     try:
-        version = KubeflowApi(target).version()
+        version = backend.api.version()
     except BackendError as error:
         yield Finding("Kubeflow Pipelines answers", Found.bad, str(error), "see targets.kubeflow.endpoint")
         return

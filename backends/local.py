@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-from kfp_lifecycle.backends.backend import BackendError, NotThere, RunArtifact, RunStatus, RunSummary
+from kfp_lifecycle.backends.backend import BackendError, NotThere, RunArtifact, RunStatus, RunSummary, step_with_log
 from kfp_lifecycle.config.targets import TargetName
 from kfp_lifecycle.local.runs import RunRecord, all_runs, resume_command
 from kfp_lifecycle.runtime.states import RunState, State
@@ -35,13 +35,10 @@ class LocalBackend:
 
     def log(self, run_id: str, step: str) -> Iterator[str]:
         """As the protocol says."""
-        name = step.replace("_", "-")
-        found = _record(run_id).progress().steps.get(name)
-        if found is None:
-            raise NotThere(f"the run {run_id} has no step {step}; it has {', '.join(_record(run_id).progress().steps)}")
-        if not found.log or not Path(found.log).is_file():
-            raise NotThere(f"the step {name} of the run {run_id} has no log: it is {found.state}")
-        return self._lines(run_id, name, Path(found.log))
+        found = step_with_log(run_id, _record(run_id).progress(), step)
+        if not Path(found.log).is_file():
+            raise NotThere(f"the step {found.name} of the run {run_id} has no log: it is {found.state}")
+        return self._lines(run_id, found.name, Path(found.log))
 
     def _lines(self, run_id: str, step: str, file: Path) -> Iterator[str]:
         with file.open(encoding="utf-8", errors="replace") as log:

@@ -39,7 +39,7 @@ def backend_of(configuration: Configuration, target: TargetName) -> ClusterBacke
         return KubeflowBackend(targets.kubeflow, configuration.name)
     if target == "vertex" and targets.vertex is not None:
         try:
-            from kfp_lifecycle.backends.vertex import VertexBackend
+            from kfp_lifecycle.backends.vertex.backend import VertexBackend
         except ModuleNotFoundError as missing:
             raise ConfigurationError(
                 f"Vertex AI is asked by Google's client, and {missing.name} is not installed here: "

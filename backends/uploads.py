@@ -16,10 +16,14 @@ from obstore.store import from_url
 
 from kfp_lifecycle.backends.backend import BackendError, NotThere
 from kfp_lifecycle.compilation.pipeline import Upload
+from kfp_lifecycle.connections.errors import first_line
 
 # `minio://` is KFP's name for the store that Kubeflow itself brings, which speaks S3.
 SCHEMES = {"minio": "s3"}
 AT_ONCE = 8
+LONGEST_REASON = 300
+# What a store raises that cannot be reached, or refuses.
+STORE_ERRORS = (BaseError, OSError, ValueError)
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a store that is not Amazon's, AWS_ENDPOINT_URL",
     "minio": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, the address of Kubeflow's own store",
@@ -43,15 +47,13 @@ def upload(uploads: Iterable[Upload], root: str, say: Callable[[str], None] = la
     Raises:
         BackendError: the store cannot be reached or written; the message says with which credentials.
     """
-    scheme, _, place = root.partition("://")
-    bucket, _, folder = place.partition("/")
     wanted = {
-        "/".join(filter(None, (item.uri.removeprefix(f"{scheme}://{bucket}/"), path))): content
+        "/".join(filter(None, (address_of(item.uri)[1], path))): content
         for item in uploads
         for path, content in item.files.items()
     }
     try:
-        store = object_store(f"{SCHEMES.get(scheme, scheme)}://{bucket}")
+        store, folder = store_of(root)
         there = {item["path"] for page in obstore.list(store, prefix=folder or None) for item in page}
         missing = {path: content for path, content in wanted.items() if path not in there}
         if not missing:
@@ -60,10 +62,10 @@ def upload(uploads: Iterable[Upload], root: str, say: Callable[[str], None] = la
         say(f"uploading {len(missing)} files, {size / 1024:,.0f} KiB, to {root}")
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda item: obstore.put(store, item[0], item[1]), missing.items()))
-    except (BaseError, OSError, ValueError) as error:
+    except STORE_ERRORS as error:
         raise BackendError(
-            f"{root} cannot be written ({_first_line(error)}). Steps fetch code and definitions from there: see that "
-            f"it is the right upload_root, and that this machine has its credentials: {CREDENTIALS[scheme]}."
+            f"{root} cannot be written ({reason_of(error)}). Steps fetch code and definitions from there: see that "
+            f"it is the right upload_root, and that this machine has its credentials: {credentials_of(root)}."
         ) from error
     return size
 
@@ -74,7 +76,7 @@ def object_names(uri: str) -> list[str]:
     Raises:
         BackendError: the store cannot be read.
     """
-    store, prefix = _store_of(uri)
+    store, prefix = store_of(uri)
     with _plain_errors(uri, "read"):
         return [item["path"].removeprefix(f"{prefix}/") for page in obstore.list(store, prefix=prefix) for item in page]
 
@@ -86,7 +88,7 @@ def download(uri: str, file: str, folder: Path) -> Path:
         NotThere: there is neither.
         BackendError: the store cannot be read.
     """
-    store, path = _store_of(uri)
+    store, path = store_of(uri)
     for candidate in (f"{path}/{file}", path):
         with _plain_errors(uri, "read"):
             try:
@@ -100,10 +102,27 @@ def download(uri: str, file: str, folder: Path) -> Path:
     raise NotThere(f"{uri} has no {file}")
 
 
-def _store_of(uri: str) -> tuple[Any, str]:
+def address_of(uri: str) -> tuple[str, str]:
+    """The bucket of a URI, as its store's own tools name it, and the path in it."""
     scheme, _, place = uri.partition("://")
     bucket, _, path = place.partition("/")
-    return object_store(f"{SCHEMES.get(scheme, scheme)}://{bucket}"), path
+    return f"{SCHEMES.get(scheme, scheme)}://{bucket}", path
+
+
+def store_of(uri: str) -> tuple[Any, str]:
+    """The bucket of a URI, opened, and the path in it."""
+    bucket, path = address_of(uri)
+    return object_store(bucket), path
+
+
+def credentials_of(uri: str) -> str:
+    """How this machine is given the credentials of a URI's store."""
+    return CREDENTIALS[uri.partition("://")[0]]
+
+
+def reason_of(error: Exception) -> str:
+    """Why a store refused, in a line of bounded length."""
+    return first_line(error)[:LONGEST_REASON]
 
 
 @contextmanager
@@ -112,11 +131,10 @@ def _plain_errors(uri: str, what: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (BaseError, OSError, ValueError) as error:
-        scheme = uri.partition("://")[0]
+    except STORE_ERRORS as error:
         raise BackendError(
-            f"{uri} cannot be {what} ({_first_line(error)}): see that this machine has its credentials: "
-            f"{CREDENTIALS[scheme]}."
+            f"{uri} cannot be {what} ({reason_of(error)}): see that this machine has its credentials: "
+            f"{credentials_of(uri)}."
         ) from error
 
 
@@ -130,7 +148,3 @@ def object_store(url: str) -> Any:
             given |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
             given["client_options"] = {"allow_http": endpoint.startswith("http:")}
     return from_url(url, **given)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:300]

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
@@ -19,6 +18,7 @@ import urllib3
 from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
+from kfp_lifecycle.backends.asking import RETRIED, ask_again, root_of
 from kfp_lifecycle.backends.backend import BackendError, NotThere, Unreachable
 from kfp_lifecycle.config.targets import KubeflowTarget
 
@@ -28,9 +28,8 @@ T = TypeVar("T")
 TOKEN_VARIABLE, COOKIES_VARIABLE = "LIFECYCLE_KUBEFLOW_TOKEN", "LIFECYCLE_KUBEFLOW_COOKIES"
 # Seconds to connect, and between two pieces of an answer.
 TIMEOUT = (10, 60)
-# For how long, in seconds, a server that does not answer is asked again, and how long the pauses may get.
-PATIENCE, LONGEST_PAUSE = 20.0, 5.0
-RETRIED = {429, 500, 502, 503, 504}
+# What a connection that cannot be made, or breaks off, raises.
+NETWORK = (urllib3.exceptions.HTTPError, OSError)
 # A log that cannot be read is answered with status 200 and this.
 NO_LOG = '{"error_message":'
 
@@ -76,26 +75,28 @@ class KubeflowApi:
         Raises:
             NotThere, Unreachable, BackendError: in plain words.
         """
-        until, pause, renewed = time.monotonic() + PATIENCE, 0.5, False
-        while True:
-            try:
-                with _quietly():
-                    return call(self._client)
-            except kfp_server_api.ApiException as error:
-                if error.status == 401 and not renewed:
-                    # A token is short-lived: whoever writes it may have written another.
-                    self._client_made, renewed = None, True
-                    continue
-                if error.status not in RETRIED or not repeat or time.monotonic() + pause > until:
-                    raise self._refusal(what, error) from error
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                if not repeat or time.monotonic() + pause > until:
-                    raise Unreachable(
-                        f"the Kubeflow at {self._host} does not answer when asked to {what}: "
-                        f"{_root(error)}. See that targets.kubeflow.endpoint is its address and that it is up."
-                    ) from error
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        try:
+            return ask_again(lambda: self._call(call), _passes) if repeat else self._call(call)
+        except kfp_server_api.ApiException as error:
+            raise self._refusal(what, error) from error
+        except NETWORK as error:
+            raise Unreachable(
+                f"the Kubeflow at {self._host} does not answer when asked to {what}: {root_of(error)}. "
+                "See that targets.kubeflow.endpoint is its address and that it is up."
+            ) from error
+
+    def _call(self, call: Callable[[kfp.Client], T]) -> T:
+        """Ask once; again by a new client where the server does not know who asks: a token is short-lived, and whoever
+        writes it may have written another."""
+        try:
+            with _quietly():
+                return call(self._client)
+        except kfp_server_api.ApiException as error:
+            if error.status != 401:
+                raise
+        self._client_made = None
+        with _quietly():
+            return call(self._client)
 
     def _refusal(self, what: str, error: kfp_server_api.ApiException) -> BackendError:
         said = _said(error)
@@ -188,9 +189,9 @@ def _said(error: kfp_server_api.ApiException) -> str:
     return " ".join(str(text).split())[:500]
 
 
-def _root(error: BaseException) -> str:
-    reason = getattr(error, "reason", None)
-    return _root(reason) if isinstance(reason, BaseException) else str(error)
+def _passes(error: Exception) -> bool:
+    """Whether the server may answer later."""
+    return error.status in RETRIED if isinstance(error, kfp_server_api.ApiException) else isinstance(error, NETWORK)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import kfp
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
+from kfp_lifecycle.backends.asking import PATIENCE
 from kfp_lifecycle.backends.backend import (
     BackendError,
     ExistingSchedule,
@@ -27,8 +28,10 @@ from kfp_lifecycle.backends.backend import (
     Submission,
     Unreachable,
     outcome_of,
+    status_of,
+    step_with_log,
 )
-from kfp_lifecycle.backends.kubeflow.api import PATIENCE, TIMEOUT, KubeflowApi
+from kfp_lifecycle.backends.kubeflow.api import TIMEOUT, KubeflowApi
 from kfp_lifecycle.backends.kubeflow.workflow_nodes import moment, progress_of
 from kfp_lifecycle.backends.uploads import download, object_names
 from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
@@ -39,7 +42,7 @@ from kfp_lifecycle.runtime.states import RunState, State
 PAGE = 100
 LOG_GONE = "its log is gone with its pod"
 WORDLESS = "it ended without a word: out of memory, evicted, or stopped; its pod's events know"
-UNEXPLAINED = "no step says why; its pods may: an image that cannot be pulled, say, or a quota"
+UNEXPLAINED = "no step says why: the dashboard may know (an image that cannot be pulled, a quota)"
 # Where a Kubeflow as it is installed keeps what steps write, and what the launcher puts beside their artifacts.
 DEFAULT_ROOT, EXECUTOR_LOGS = "minio://mlpipeline/v2/artifacts", "executor-logs"
 # What a recurring run's description says of who made it, with what.
@@ -68,7 +71,7 @@ class KubeflowBackend:
     def __init__(self, target: KubeflowTarget, project: str) -> None:
         self._target, self._project = target, project
         self._namespace = target.namespace
-        self._api = KubeflowApi(target)
+        self.api = KubeflowApi(target)
         # What a step's log said at its end; it will say the same again.
         self._outcomes: dict[tuple[str, datetime | None, float | None], tuple[str, str]] = {}
 
@@ -77,10 +80,7 @@ class KubeflowBackend:
     def submit(self, submission: Submission) -> str:
         """As the protocol says. Pipeline, version and experiment are made where they are not there yet."""
         experiment = self._experiment()
-        content = submission.file.read_bytes()
-        pipeline = f"{self._project}-{submission.pipeline}"
-        version = hashlib.sha256(content).hexdigest()[:12]
-        pipeline_id, version_id = self._version(pipeline, version, submission.file)
+        pipeline_id, version_id = self._version(f"{self._project}-{submission.pipeline}", submission.file)
         sent = time.monotonic()
         while True:
             try:
@@ -108,26 +108,27 @@ class KubeflowBackend:
             )
             return str(run.run_id)
 
-        return self._api.ask(f"start the run {submission.name}", create, repeat=False)
+        return self.api.ask(f"start the run {submission.name}", create, repeat=False)
 
     def _by_name(self, name: str, experiment: str) -> str | None:
         asked = _equals("display_name", name)
-        found = self._api.ask(
+        found = self.api.ask(
             "look for the run", lambda client: client.list_runs(page_size=1, experiment_id=experiment, filter=asked)
         )
         return found.runs[0].run_id if found.runs else None
 
     def _experiment(self) -> str:
         name = self._target.experiment or self._project
-        return self._api.ask(
+        return self.api.ask(
             f"make the experiment {name}",
             # It gives the one that is there.
             lambda client: str(client.create_experiment(name, namespace=self._namespace or None).experiment_id),
         )
 
-    def _version(self, pipeline: str, version: str, file: Path) -> tuple[str, str]:
+    def _version(self, pipeline: str, file: Path) -> tuple[str, str]:
         """Ids of a pipeline and of the version that is this file, both made where they are not there."""
-        pipeline_id = self._api.ask("look for the pipeline", lambda client: client.get_pipeline_id(pipeline))
+        version = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+        pipeline_id = self.api.ask("look for the pipeline", lambda client: client.get_pipeline_id(pipeline))
         if pipeline_id is None:
             pipeline_id = self._once(
                 f"make the pipeline {pipeline}",
@@ -142,7 +143,7 @@ class KubeflowBackend:
             found = client.list_pipeline_versions(pipeline_id, page_size=1, filter=asked).pipeline_versions
             return found[0].pipeline_version_id if found else None
 
-        found = self._api.ask("look for the pipeline's version", existing)
+        found = self.api.ask("look for the pipeline's version", existing)
         if found is None:
             found = self._once(
                 f"make version {version} of the pipeline {pipeline}",
@@ -156,9 +157,9 @@ class KubeflowBackend:
     def _once(self, what: str, make: Callable[[kfp.Client], Any], look: Callable[[kfp.Client], str | None]) -> str:
         """Make something that has a name; where it was made meanwhile, or before a connection was cut, take that."""
         try:
-            return str(self._api.ask(what, make, repeat=False))
+            return str(self.api.ask(what, make, repeat=False))
         except BackendError:
-            found = self._api.ask(what, look)
+            found = self.api.ask(what, look)
             if found is None:
                 raise
             return found
@@ -170,7 +171,7 @@ class KubeflowBackend:
         token = ""
         while len(found) < limit:
             asked = {"page_size": min(PAGE, limit - len(found)), "page_token": token, "experiment_id": experiment}
-            page = self._api.ask("list the runs", partial(_runs_page, asked))
+            page = self.api.ask("list the runs", partial(_runs_page, asked))
             found += [self._summary(run, None) for run in page.runs or []]
             token = page.next_page_token or ""
             if not token:
@@ -179,22 +180,20 @@ class KubeflowBackend:
 
     def status(self, run_id: str) -> RunStatus:
         """As the protocol says. Key figures and reasons stand in the steps' logs."""
-        run = self._api.ask("read the run", lambda client: client.get_run(run_id))
-        nodes = list((run.run_details.task_details if run.run_details else None) or [])
-        progress = progress_of(nodes, *self._specification(run), ended=run.state in STATES)
+        run = self._run(run_id)
+        progress = self._progress(run)
         for step in progress.steps.values():
             if step.state in (State.done, State.failed) and step.log:
                 step.summary, step.reason = self._outcome(run_id, step)
-        summary = self._summary(run, progress)
-        failed = progress.failed()
-        reason = failed.reason if failed else ""
-        if not failed and summary.state is RunState.failed:
-            reason = (
-                _message(run) or "no step says why: the dashboard may know (an image that cannot be pulled, a quota)"
-            )
-        if summary.state is RunState.interrupted:
-            reason = "it was cancelled"
-        return RunStatus(summary, progress, reason, failed.name if failed else "")
+        return status_of(self._summary(run, progress), progress, _message(run) or UNEXPLAINED)
+
+    def _run(self, run_id: str) -> Any:
+        return self.api.ask("read the run", lambda client: client.get_run(run_id))
+
+    def _progress(self, run: Any) -> RunProgress:
+        """A run's steps, without what their logs say."""
+        nodes = list((run.run_details.task_details if run.run_details else None) or [])
+        return progress_of(nodes, *self._specification(run), ended=run.state in STATES)
 
     def _summary(self, run: Any, progress: RunProgress | None) -> RunSummary:
         state = STATES.get(run.state, RunState.running)
@@ -220,7 +219,7 @@ class KubeflowBackend:
         specification = run.pipeline_spec
         if not specification and run.pipeline_version_reference:
             reference = run.pipeline_version_reference
-            specification = self._api.ask(
+            specification = self.api.ask(
                 "read the run's pipeline",
                 lambda client: client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id),
             ).pipeline_spec
@@ -237,7 +236,7 @@ class KubeflowBackend:
         attempt = (step.log, step.started_at, step.seconds)
         if attempt not in self._outcomes:
             try:
-                said = outcome_in("\n" + "\n".join(self._api.log_lines(run_id, step.log, follow=False)))
+                said = outcome_in("\n" + "\n".join(self.api.log_lines(run_id, step.log, follow=False)))
             except NotThere:
                 return "", LOG_GONE if step.state is State.failed else ""
             if step.state is State.failed and not said[1]:
@@ -247,28 +246,22 @@ class KubeflowBackend:
 
     def log(self, run_id: str, step: str) -> Iterator[str]:
         """As the protocol says."""
-        progress = self.status(run_id).progress
-        name = step.replace("_", "-")
-        found = progress.steps.get(name)
-        if found is None:
-            raise NotThere(f"the run {run_id} has no step {step}; it has {', '.join(progress.steps)}")
-        if not found.log:
-            raise NotThere(f"the step {name} of the run {run_id} has no log: it is {found.state}")
-        return self._api.log_lines(run_id, found.log, follow=found.state is State.running)
+        found = step_with_log(run_id, self._progress(self._run(run_id)), step)
+        return self.api.log_lines(run_id, found.log, follow=found.state is State.running)
 
     def cancel(self, run_id: str) -> None:
         """As the protocol says."""
-        run = self._api.ask("read the run", lambda client: client.get_run(run_id))
+        run = self._run(run_id)
         if run.state not in STATES:
-            self._api.ask("cancel the run", lambda client: client.terminate_run(run_id))
+            self.api.ask("cancel the run", lambda client: client.terminate_run(run_id))
 
     def resume(self, run_id: str) -> str:
         """As the protocol says: Kubeflow runs the failed steps of the same run again."""
-        run = self._api.ask("read the run", lambda client: client.get_run(run_id))
+        run = self._run(run_id)
         if STATES.get(run.state) not in (RunState.failed, RunState.interrupted):
             raise BackendError(f"the run {run_id} is {run.state.lower()}: there is nothing to resume")
         self._outcomes.clear()
-        self._api.ask(
+        self.api.ask(
             "resume the run", lambda client: client._run_api.run_service_retry_run(run_id, _request_timeout=TIMEOUT)
         )
         return run_id
@@ -276,7 +269,7 @@ class KubeflowBackend:
     def artifacts(self, run_id: str) -> list[RunArtifact]:
         """As the protocol says. The API tells of none: they are looked for below the pipeline root, where the launcher
         puts them: `<pipeline>/<run>/<step>/<random>/<artifact>`."""
-        run = self._api.ask("read the run", lambda client: client.get_run(run_id))
+        run = self._run(run_id)
         pipeline = self._specification(run)[0].pipeline_info.name
         root = self._target.pipeline_root or DEFAULT_ROOT
         found = {}
@@ -301,7 +294,7 @@ class KubeflowBackend:
         token = ""
         while True:
             asked = {"page_size": PAGE, "page_token": token, "experiment_id": experiment}
-            page = self._api.ask("list the recurring runs", partial(_recurring_page, asked))
+            page = self.api.ask("list the recurring runs", partial(_recurring_page, asked))
             for item in page.recurring_runs or []:
                 made_by = MADE_BY.fullmatch(item.description or "")
                 if made_by is not None:
@@ -322,8 +315,7 @@ class KubeflowBackend:
                 "one zone of its controller (CRON_SCHEDULE_TIMEZONE, UTC by default): write the expression in UTC"
             )
         experiment = self._experiment()
-        version = hashlib.sha256(planned.file.read_bytes()).hexdigest()[:12]
-        pipeline_id, version_id = self._version(planned.name, version, planned.file)
+        pipeline_id, version_id = self._version(planned.name, planned.file)
         # Names of recurring runs are not unique; with the digest a second one of the same is not made.
         name = f"{planned.name}-{planned.digest}"
 
@@ -356,15 +348,15 @@ class KubeflowBackend:
 
     def pause_schedule(self, schedule_id: str) -> None:
         """As the protocol says."""
-        self._api.ask("pause the recurring run", lambda client: client.disable_recurring_run(schedule_id))
+        self.api.ask("pause the recurring run", lambda client: client.disable_recurring_run(schedule_id))
 
     def resume_schedule(self, schedule_id: str) -> None:
         """As the protocol says."""
-        self._api.ask("resume the recurring run", lambda client: client.enable_recurring_run(schedule_id))
+        self.api.ask("resume the recurring run", lambda client: client.enable_recurring_run(schedule_id))
 
     def delete_schedule(self, schedule_id: str) -> None:
         """As the protocol says."""
-        self._api.ask("delete the recurring run", lambda client: client.delete_recurring_run(schedule_id))
+        self.api.ask("delete the recurring run", lambda client: client.delete_recurring_run(schedule_id))
 
     def is_busy(self, schedule_id: str) -> bool:
         """As the protocol says."""

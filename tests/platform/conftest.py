@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kfp import compiler
+from small_pipeline import small
 
 from kfp_lifecycle.serving.ports import free_ports, is_free
 
@@ -98,3 +100,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout,
     run = checkout.lifecycle("run", "training", "--json", *SMALL, *LENIENT, *port)
     yield checkout, {**json.loads(run.stdout), "settings": [*SMALL, *LENIENT, *port], "progress": run.stderr}
     checkout.lifecycle("down", expect=None)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    """How many rows the small pipeline may count; a step waits while it says so (`small_pipeline.allow`)."""
+    file = tmp_path / "reference"
+    file.write_text("10")
+    return file
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Path:
+    """The small pipeline, compiled."""
+    file = tmp_path / "small.yaml"
+    compiler.Compiler().compile(small, str(file))
+    return file

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from kfp import compiler, components, dsl
-from kfp.dsl import PipelineTaskFinalStatus
+from kfp import components
+from small_pipeline import allow, ended, submission
 
 from kfp_lifecycle.backends import schedules
-from kfp_lifecycle.backends.backend import BackendError, NotThere, PlannedSchedule, RunStatus, Submission, Unreachable
+from kfp_lifecycle.backends.backend import BackendError, NotThere, PlannedSchedule, Unreachable
 from kfp_lifecycle.backends.kubeflow.api import TOKEN_VARIABLE
 from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
 from kfp_lifecycle.backends.kubeflow.workflow_nodes import progress_of
@@ -30,46 +30,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
-IMAGE = "python:3.11-slim"
 SEEN = Path(__file__).parent / "kubeflow" / "materialization_cached.json"
-
-
-@dsl.component(base_image=IMAGE)
-def count(rows: int) -> int:
-    print(f"\nDone: {rows} rows", flush=True)
-    return rows
-
-
-@dsl.component(base_image=IMAGE)
-def check(rows: int, reference: str):
-    import sys
-    import time
-    from pathlib import Path
-
-    while Path(reference).read_text() == "wait":
-        time.sleep(0.05)
-    if rows > int(Path(reference).read_text()):
-        print(f"\nThe run stops here:\nThe table users has {rows} rows.\nLoad fewer.", file=sys.stderr, flush=True)
-        raise SystemExit(1)
-
-
-@dsl.component(base_image=IMAGE)
-def register(rows: int):
-    print("registered", rows)
-
-
-@dsl.component(base_image=IMAGE)
-def tell(status: PipelineTaskFinalStatus):
-    print("ended", status.state)
-
-
-@dsl.pipeline(name="small")
-def small(reference: str, rows: int = 3):
-    with dsl.ExitHandler(tell().set_caching_options(False)):
-        counted = count(rows=rows)
-        check(rows=counted.output, reference=reference).set_caching_options(False)
-        with dsl.If(counted.output > 3, name="approved"):
-            register(rows=counted.output).set_display_name("register-model")
 
 
 @pytest.fixture
@@ -88,29 +49,6 @@ def target_at(url: str, **keys: str) -> KubeflowBackend:
 @pytest.fixture
 def backend(server: KubeflowStandIn) -> KubeflowBackend:
     return target_at(server.url)
-
-
-@pytest.fixture
-def reference(tmp_path: Path) -> Path:
-    """How many rows there may be; a step waits while it says so."""
-    file = tmp_path / "reference"
-    file.write_text("10")
-    return file
-
-
-@pytest.fixture
-def compiled(tmp_path: Path) -> Path:
-    file = tmp_path / "small.yaml"
-    compiler.Compiler().compile(small, str(file))
-    return file
-
-
-def submission(file: Path, reference: Path, name: str = "small-1", **details: object) -> Submission:
-    return Submission(file, "small", "shop", name, parameters={"reference": str(reference), **details})
-
-
-def ended(backend: KubeflowBackend, run: str) -> RunStatus:
-    return watch(backend, run, lambda status: None, lambda line: None, pause=0.1)
 
 
 class TestSubmit:
@@ -207,7 +145,7 @@ class TestRuns:
     def test_a_cancelled_run_was_stopped_and_did_not_fail(
         self, backend: KubeflowBackend, compiled: Path, reference: Path
     ) -> None:
-        reference.write_text("wait")
+        allow(reference, "wait")
         run = backend.submit(submission(compiled, reference))
         while backend.status(run).progress.steps["check"].state is not State.running:
             time.sleep(0.1)
@@ -219,7 +157,7 @@ class TestRuns:
         self, backend: KubeflowBackend, compiled: Path, reference: Path
     ) -> None:
         run = ended(backend, backend.submit(submission(compiled, reference, rows=11))).summary.id
-        reference.write_text("20")
+        allow(reference, "20")
         assert backend.resume(run) == run
         time.sleep(0.5)
         assert ended(backend, run).summary.state is RunState.done
@@ -234,13 +172,13 @@ class TestRuns:
     def test_watching_survives_a_server_that_is_away(
         self, server: KubeflowStandIn, backend: KubeflowBackend, compiled: Path, reference: Path
     ) -> None:
-        reference.write_text("wait")
+        allow(reference, "wait")
         run = backend.submit(submission(compiled, reference))
         said: list[str] = []
         away = threading.Thread(target=server.restart, kwargs={"away": 1.0})
         away.start()
         away.join()
-        reference.write_text("10")
+        allow(reference, "10")
         status = watch(backend, run, lambda now: None, said.append, pause=0.1)
         assert status.summary.state is RunState.done
 
@@ -276,7 +214,7 @@ class TestWhoAsks:
         assert backend.runs(1) == []
 
     def test_an_address_where_nobody_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("kfp_lifecycle.backends.kubeflow.api.PATIENCE", 0.2)
+        monkeypatch.setattr("kfp_lifecycle.backends.asking.PATIENCE", 0.2)
         with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9 does not answer"):
             target_at("http://127.0.0.1:9").runs(1)
 
@@ -325,14 +263,14 @@ class TestSchedules:
     def test_a_run_of_a_replaced_schedule_goes_on(
         self, server: KubeflowStandIn, backend: KubeflowBackend, compiled: Path, reference: Path
     ) -> None:
-        reference.write_text("wait")
+        allow(reference, "wait")
         schedules.apply(backend, [self.planned(compiled, reference)])
         server.clock.advance(hours=1)
         (run,) = backend.runs(10)
         assert run.schedule == backend.schedules()[0].id
         changed = [self.planned(compiled, reference, "fedcba9876543210")]
         assert self.changes(backend, changed) == [Change.replaced, Change.retired]
-        reference.write_text("10")
+        allow(reference, "10")
         assert ended(backend, run.id).summary.state is RunState.done
         assert self.changes(backend, changed) == [Change.left, Change.removed]
         assert len(backend.schedules()) == 1

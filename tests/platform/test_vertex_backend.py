@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from google.cloud import aiplatform_v1
-from kfp import compiler, dsl
-from kfp.dsl import Dataset, Output, PipelineTaskFinalStatus
+from small_pipeline import allow, ended, submission
 
 from kfp_lifecycle.backends import schedules
 from kfp_lifecycle.backends.backend import (
@@ -23,8 +22,8 @@ from kfp_lifecycle.backends.backend import (
 )
 from kfp_lifecycle.backends.schedules import Change
 from kfp_lifecycle.backends.submission import backend_of
-from kfp_lifecycle.backends.vertex import VertexBackend, reason_in
-from kfp_lifecycle.backends.watching import watch
+from kfp_lifecycle.backends.vertex.backend import VertexBackend
+from kfp_lifecycle.backends.vertex.tasks import reason_in
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
@@ -36,49 +35,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
-IMAGE = "python:3.11-slim"
 PARENT = "projects/churn-project/locations/europe-west4"
-
-
-@dsl.component(base_image=IMAGE)
-def count(rows: int, data: Output[Dataset]) -> int:
-    from pathlib import Path
-
-    Path(data.path).write_text("x" * rows)
-    data.metadata["summary"] = f"{rows} rows"
-    return rows
-
-
-@dsl.component(base_image=IMAGE)
-def check(rows: int, reference: str):
-    import sys
-    import time
-    from pathlib import Path
-
-    while Path(reference).read_text() == "wait":
-        time.sleep(0.05)
-    if rows > int(Path(reference).read_text()):
-        print(f"\nThe run stops here:\nThe table users has {rows} rows.\nLoad fewer.", file=sys.stderr, flush=True)
-        raise SystemExit(1)
-
-
-@dsl.component(base_image=IMAGE)
-def register(rows: int):
-    print("registered", rows)
-
-
-@dsl.component(base_image=IMAGE)
-def tell(status: PipelineTaskFinalStatus) -> str:
-    return f"{status.state} {status.pipeline_job_resource_name} {status.error_message}"
-
-
-@dsl.pipeline(name="small")
-def small(reference: str, rows: int = 3):
-    with dsl.ExitHandler(tell().set_caching_options(False)):
-        counted = count(rows=rows)
-        check(rows=counted.outputs["Output"], reference=reference).set_caching_options(False)
-        with dsl.If(counted.outputs["Output"] > 3, name="approved"):
-            register(rows=counted.outputs["Output"]).set_display_name("register-model")
 
 
 @pytest.fixture
@@ -97,29 +54,6 @@ def target_at(url: str, **keys: str) -> VertexBackend:
 @pytest.fixture
 def backend(server: VertexStandIn) -> VertexBackend:
     return target_at(server.url)
-
-
-@pytest.fixture
-def reference(tmp_path: Path) -> Path:
-    """How many rows there may be; a step waits while it says so."""
-    file = tmp_path / "reference"
-    file.write_text("10")
-    return file
-
-
-@pytest.fixture
-def compiled(tmp_path: Path) -> Path:
-    file = tmp_path / "small.yaml"
-    compiler.Compiler().compile(small, str(file))
-    return file
-
-
-def submission(file: Path, reference: Path, name: str = "small-1", **parameters: object) -> Submission:
-    return Submission(file, "small", "shop", name, parameters={"reference": str(reference), **parameters})
-
-
-def ended(backend: VertexBackend, run: str) -> RunStatus:
-    return watch(backend, run, lambda status: None, lambda line: None, pause=0.1)
 
 
 def states(run: RunStatus) -> dict[str, State]:
@@ -309,7 +243,7 @@ class TestRuns:
     def test_a_cancelled_run_was_stopped_and_did_not_fail(
         self, backend: VertexBackend, compiled: Path, reference: Path
     ) -> None:
-        reference.write_text("wait")
+        allow(reference, "wait")
         run = backend.submit(submission(compiled, reference))
         wait_until_running(backend, run, "check")
         backend.cancel(run)
@@ -321,7 +255,7 @@ class TestRuns:
         self, backend: VertexBackend, compiled: Path, reference: Path
     ) -> None:
         run = ended(backend, backend.submit(submission(compiled, reference, rows=11))).summary.id
-        reference.write_text("20")
+        allow(reference, "20")
         resumed = backend.resume(run)
         assert resumed == "small-1-resumed"
         # Asked again, it is the same run.
@@ -355,18 +289,18 @@ class TestRuns:
     def test_watching_survives_a_server_that_is_away(
         self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
     ) -> None:
-        reference.write_text("wait")
+        allow(reference, "wait")
         run = backend.submit(submission(compiled, reference))
         away = threading.Thread(target=server.restart, kwargs={"away": 1.0})
         away.start()
         away.join()
-        reference.write_text("10")
+        allow(reference, "10")
         assert ended(backend, run).summary.state is RunState.done
 
     def test_a_run_whose_machine_is_lost_fails(
         self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
     ) -> None:
-        reference.write_text("wait")
+        allow(reference, "wait")
         run = backend.submit(submission(compiled, reference))
         wait_until_running(backend, run, "check")
         server.lose(run)
@@ -400,13 +334,13 @@ class TestWhoAsks:
     def test_a_quota_that_does_not_suffice_is_told_with_where_to_raise_it(
         self, server: VertexStandIn, backend: VertexBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("kfp_lifecycle.backends.vertex.PATIENCE", 0.2)
+        monkeypatch.setattr("kfp_lifecycle.backends.asking.PATIENCE", 0.2)
         server.order(Fault(status=429, message="Quota exceeded for aiplatform.googleapis.com/custom_model_training"))
         with pytest.raises(Unreachable, match=r"\(429\): wait .*/iam-admin/quotas\?project=churn-project.*Quota exc"):
             backend.runs(1)
 
     def test_an_address_where_nobody_answers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("kfp_lifecycle.backends.vertex.PATIENCE", 0.2)
+        monkeypatch.setattr("kfp_lifecycle.backends.asking.PATIENCE", 0.2)
         with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9 does not answer"):
             target_at("http://127.0.0.1:9").runs(1)
 
@@ -426,7 +360,7 @@ class TestWhoAsks:
         assert server.requests[-1] == "GET /v1/projects/other/locations/us-east1/pipelineJobs"
 
     def test_without_google_s_client_it_is_said_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delitem(sys.modules, "kfp_lifecycle.backends.vertex")
+        monkeypatch.delitem(sys.modules, "kfp_lifecycle.backends.vertex.backend")
         monkeypatch.setitem(sys.modules, "google.cloud.aiplatform_v1", None)
         monkeypatch.delattr("google.cloud.aiplatform_v1")
         with pytest.raises(ConfigurationError, match=r"aiplatform_v1 is not installed here: .*kfp-lifecycle\[vertex\]"):
@@ -493,14 +427,14 @@ class TestSchedules:
     def test_it_starts_at_the_hour_of_its_zone_and_no_second_one_beside_it(
         self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
     ) -> None:
-        reference.write_text("wait")
+        allow(reference, "wait")
         schedules.apply(backend, [self.planned(compiled, reference)])
         server.clock.advance(days=1)
         (run,) = backend.runs(10)
         assert (run.pipeline, run.schedule) == ("small", backend.schedules()[0].id)
         server.clock.advance(days=1)
         assert len(backend.runs(10)) == 1
-        reference.write_text("10")
+        allow(reference, "10")
         assert ended(backend, run.id).summary.state is RunState.done
         server.clock.advance(days=1)
         assert len(backend.runs(10)) == 2
@@ -518,13 +452,13 @@ class TestSchedules:
     def test_a_run_of_a_replaced_schedule_goes_on(
         self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
     ) -> None:
-        reference.write_text("wait")
+        allow(reference, "wait")
         schedules.apply(backend, [self.planned(compiled, reference)])
         server.clock.advance(days=1)
         (run,) = backend.runs(10)
         changed = [self.planned(compiled, reference, "fedcba9876543210")]
         assert self.changes(backend, changed) == [Change.replaced, Change.retired]
-        reference.write_text("10")
+        allow(reference, "10")
         assert ended(backend, run.id).summary.state is RunState.done
         assert self.changes(backend, changed) == [Change.left, Change.removed]
         assert len(backend.schedules()) == 1
@@ -537,7 +471,7 @@ class TestSchedules:
             parameters={"reference": "/none"},
         )
         made = backend.create_schedule(PlannedSchedule("shop-small", "small", schedule, compiled, "0" * 16))
-        kept = backend._schedules.get_schedule(name=f"{PARENT}/schedules/{made}")
+        kept = backend.api.schedules.get_schedule(name=f"{PARENT}/schedules/{made}")
         assert (kept.start_time, kept.end_time) == (schedule.start, schedule.end)
         assert (kept.max_concurrent_run_count, kept.max_concurrent_active_run_count) == (1, 1)
         assert kept.state == aiplatform_v1.Schedule.State.ACTIVE

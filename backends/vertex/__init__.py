@@ -1,0 +1,4 @@
+"""Vertex AI backend.
+
+`api.py` asks the API, `tasks.py` finds steps in what it tells, `backend.py` speaks the protocol.
+"""

@@ -1,0 +1,70 @@
+"""A small pipeline whose steps wait, fail and are skipped as a test tells them, for tests of backends."""
+
+from pathlib import Path
+
+from kfp import dsl
+from kfp.dsl import Dataset, Output, PipelineTaskFinalStatus
+
+from kfp_lifecycle.backends.backend import Backend, RunStatus, Submission
+from kfp_lifecycle.backends.watching import watch
+
+IMAGE = "python:3.11-slim"
+
+
+@dsl.component(base_image=IMAGE)
+def count(rows: int, data: Output[Dataset]) -> int:
+    from pathlib import Path
+
+    Path(data.path).write_text("x" * rows)
+    data.metadata["summary"] = f"{rows} rows"
+    print(f"\nDone: {rows} rows", flush=True)
+    return rows
+
+
+@dsl.component(base_image=IMAGE)
+def check(rows: int, reference: str):
+    import sys
+    import time
+    from pathlib import Path
+
+    while Path(reference).read_text() == "wait":
+        time.sleep(0.05)
+    if rows > int(Path(reference).read_text()):
+        print(f"\nThe run stops here:\nThe table users has {rows} rows.\nLoad fewer.", file=sys.stderr, flush=True)
+        raise SystemExit(1)
+
+
+@dsl.component(base_image=IMAGE)
+def register(rows: int):
+    print("registered", rows)
+
+
+@dsl.component(base_image=IMAGE)
+def tell(status: PipelineTaskFinalStatus) -> str:
+    return f"{status.state} {status.pipeline_job_resource_name} {status.error_message}"
+
+
+@dsl.pipeline(name="small")
+def small(reference: str, rows: int = 3):
+    with dsl.ExitHandler(tell().set_caching_options(False)):
+        counted = count(rows=rows)
+        check(rows=counted.outputs["Output"], reference=reference).set_caching_options(False)
+        with dsl.If(counted.outputs["Output"] > 3, name="approved"):
+            register(rows=counted.outputs["Output"]).set_display_name("register-model")
+
+
+def allow(reference: Path, said: str) -> None:
+    """Say how many rows there may be, or `wait`; a step that reads meanwhile finds the old word or the new one."""
+    written = reference.with_suffix(".new")
+    written.write_text(said)
+    written.replace(reference)
+
+
+def submission(file: Path, reference: Path, name: str = "small-1", **parameters: object) -> Submission:
+    """A run of the pipeline."""
+    return Submission(file, "small", "shop", name, parameters={"reference": str(reference), **parameters})
+
+
+def ended(backend: Backend, run: str) -> RunStatus:
+    """A run at its end."""
+    return watch(backend, run, lambda status: None, lambda line: None, pause=0.1)
