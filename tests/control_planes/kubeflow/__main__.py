@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import signal
-from pathlib import Path
-
 from tests.control_planes.kubeflow.stand_in import KubeflowStandIn
-
-
-def main() -> None:
-    """Serve."""
-    parser = argparse.ArgumentParser(description="A Kubeflow Pipelines for tests, that really runs what it is given.")
-    parser.add_argument("--folder", type=Path, required=True, help="for its state and what runs leave")
-    parser.add_argument("--objects", type=Path, help="folder that stands for the object store")
-    parser.add_argument("--port", type=int, default=0)
-    given = parser.parse_args()
-    with KubeflowStandIn(given.folder, objects=given.objects, port=given.port) as server:
-        print(server.url, flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
-
+from tests.control_planes.stand_in import serve_until_interrupted
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    main()
+    serve_until_interrupted(KubeflowStandIn, "Kubeflow Pipelines")
