@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import webbrowser
@@ -25,6 +24,7 @@ from kfp_lifecycle.cli.console import (
     out,
     project_folder,
     refuse,
+    write_json,
 )
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.doctor import doctor
@@ -164,7 +164,7 @@ def run(
         err.print("stopped before the run began")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
-        sys.stdout.write(json.dumps(outcome_as_json(record), indent=1) + "\n")
+        write_json(outcome_as_json(record))
     else:
         describe_outcome(out, record)
     ended = {RunState.failed: EXIT_FAILED, RunState.interrupted: EXIT_INTERRUPTED}
@@ -192,7 +192,7 @@ def status(as_json: AsJson = False) -> None:
     from kfp_lifecycle.cli.outcome import describe_status, status_as_json
 
     if as_json:
-        sys.stdout.write(json.dumps(status_as_json(), indent=1) + "\n")
+        write_json(status_as_json())
     else:
         describe_status(out)
 
@@ -227,7 +227,7 @@ def predict(
     except InferenceError as error:
         err.print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from None
-    sys.stdout.write(json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
+    write_json(answer, ensure_ascii=False)
 
 
 @app.command()
@@ -388,7 +388,7 @@ def explain(
     from kfp_lifecycle.cli.explanation import explanation
 
     if json_schema:
-        sys.stdout.write(json.dumps(configuration_schema(), indent=1) + "\n")
+        write_json(configuration_schema())
         return
     lines = explanation(key or "")
     if not lines:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -44,6 +45,16 @@ Project = Annotated[
     Path | None, typer.Option("--project", metavar="DIR", help="The project's folder; by default the one here.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def say(line: str) -> None:
+    """Tell a person how something goes on, beside what a command prints for others to read."""
+    err.print(line, markup=False, soft_wrap=True)
+
+
+def write_json(value: Any, *, ensure_ascii: bool = True) -> None:
+    """Print a value for scripts."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str, ensure_ascii=ensure_ascii) + "\n")
 
 
 def refuse(message: str) -> NoReturn:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kfp_lifecycle.cli.console import AsJson, out, refuse, run_module
+from kfp_lifecycle.cli.console import AsJson, out, refuse, run_module, write_json
 
 if TYPE_CHECKING:
     from kfp_lifecycle.local.runs import RunRecord
@@ -71,7 +69,7 @@ def log(as_json: AsJson = False) -> None:
     """
     versions = dataset_versions()
     if as_json:
-        sys.stdout.write(json.dumps([asdict(version) for version in versions], indent=1) + "\n")
+        write_json([asdict(version) for version in versions])
         return
     if not versions:
         out.print("no run has stored data yet; start one with `lifecycle run training`", markup=False)

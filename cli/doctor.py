@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 import typer
 
-from kfp_lifecycle.cli.console import EXIT_FAILED, AsJson, Project, out, project_folder, refuse
+from kfp_lifecycle.cli.console import EXIT_FAILED, AsJson, Project, out, project_folder, refuse, write_json
 from kfp_lifecycle.cli.runs import OnTarget, target_of
 from kfp_lifecycle.config.errors import ConfigurationError
 
@@ -43,6 +41,6 @@ def doctor(target: OnTarget = None, project: Project = None, as_json: AsJson = F
             for line in finding.remedy.splitlines():
                 out.print(f"    {line}", markup=False, soft_wrap=True, highlight=False)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(finding) for finding in found], indent=1) + "\n")
+        write_json([asdict(finding) for finding in found])
     if any(finding.found is Found.bad for finding in found):
         raise typer.Exit(EXIT_FAILED)

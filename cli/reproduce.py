@@ -8,7 +8,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -22,6 +21,7 @@ from rich.console import Console
 
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
+from kfp_lifecycle.cli.console import write_json
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import apply_override, load_configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
@@ -172,7 +172,7 @@ def reproduce_model(
         say(f"error: {reference} cannot be trained again: {error}")
         raise typer.Exit(2) from None
     if as_json:
-        sys.stdout.write(json.dumps(asdict(found), indent=1) + "\n")
+        write_json(asdict(found))
     else:
         out.print(describe(found), markup=False, soft_wrap=True)
     return found.identical

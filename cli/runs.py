@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -25,6 +26,8 @@ from kfp_lifecycle.cli.console import (
     out,
     project_folder,
     refuse,
+    say,
+    write_json,
 )
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.runtime.states import RunState
@@ -92,9 +95,6 @@ def run_on_cluster(
     """Submit a pipeline, watch it unless it is to be left alone, and end the command as the run ends."""
     from kfp_lifecycle.backends.submission import submit
 
-    def say(line: str) -> None:
-        err.print(line, markup=False, soft_wrap=True)
-
     with plain_refusals(), tempfile.TemporaryDirectory(prefix="submission-") as folder:
         try:
             sent = submit(pipeline, target, project, Path(folder), overrides=overrides, use_cache=use_cache, say=say)
@@ -116,7 +116,7 @@ def plain_refusals() -> Iterator[None]:
     try:
         yield
     except BackendError as error:
-        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        say(f"error: {error}")
         raise typer.Exit(EXIT_USAGE if isinstance(error, NotThere) else EXIT_FAILED) from None
 
 
@@ -133,7 +133,7 @@ def runs(
     with plain_refusals():
         found = backend_for(target, project).runs(limit)
     if as_json:
-        sys.stdout.write(json.dumps([summary_as_json(run) for run in found], indent=1) + "\n")
+        write_json([summary_as_json(run) for run in found])
         return
     if not found:
         out.print("no runs yet: start one with `lifecycle run training`")
@@ -148,12 +148,7 @@ def runs(
 
 def summary_as_json(run: RunSummary) -> dict[str, Any]:
     """A run as scripts see it."""
-    times = {name: moment.isoformat() if moment else None for name, moment in _times(run).items()}
-    return {**asdict(run), **times}
-
-
-def _times(run: RunSummary) -> dict[str, Any]:
-    return {"started_at": run.started_at, "finished_at": run.finished_at}
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in asdict(run).items()}
 
 
 def watch(
@@ -184,10 +179,10 @@ def watch_until_end(backend: Backend, run_id: str, as_json: bool) -> NoReturn:
             backend,
             run_id,
             lambda now: view.update(now.summary, now.progress),
-            lambda line: err.print(line, markup=False, soft_wrap=True),
+            say,
         )
     if as_json:
-        sys.stdout.write(json.dumps(status_as_json(status), indent=1) + "\n")
+        write_json(status_as_json(status))
     else:
         describe_end(status)
     ended = {RunState.failed: EXIT_FAILED, RunState.interrupted: EXIT_INTERRUPTED}
@@ -292,7 +287,7 @@ def artifacts(run: RunArgument, target: OnTarget = None, project: Project = None
     with plain_refusals():
         found = backend_for(target, project).artifacts(run)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(item) for item in found], indent=1, default=str) + "\n")
+        write_json([asdict(item) for item in found])
         return
     for item in found:
         out.print(f"{item.step}  {item.name}  {item.uri}", markup=False, soft_wrap=True)
@@ -317,7 +312,7 @@ def compare(
         found = compare_runs(backend_for(target, project), first, second)
     if as_json:
         told = [{**asdict(item), "change": item.change} for item in found]
-        sys.stdout.write(json.dumps(told, indent=1, default=str) + "\n")
+        write_json(told)
         return
     section = ""
     for item in found:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kfp_lifecycle.cli.console import AsJson, Project, err, out, project_folder, refuse
+from kfp_lifecycle.cli.console import AsJson, Project, out, project_folder, refuse, say, write_json
 from kfp_lifecycle.cli.runs import OnTarget, TargetOption, plain_refusals, target_of
 from kfp_lifecycle.config.errors import ConfigurationError
 
@@ -54,14 +52,12 @@ def apply_schedules(
     chosen, folder = _cluster(target, project), project_folder(project)
     with plain_refusals(), tempfile.TemporaryDirectory(prefix="schedules-") as compiled:
         try:
-            backend, planned = plan(
-                folder, chosen, Path(compiled), settings or [], lambda line: err.print(line, soft_wrap=True)
-            )
+            backend, planned = plan(folder, chosen, Path(compiled), settings or [], say)
         except ConfigurationError as error:
             refuse(str(error))
         done = apply(backend, planned)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(item) for item in done], indent=1) + "\n")
+        write_json([asdict(item) for item in done])
         return
     for item in done:
         note = {Change.retired: ", a run of it is still at it: apply again to remove it"}.get(item.change, "")
@@ -80,7 +76,7 @@ def list_schedules(target: OnTarget = None, project: Project = None, as_json: As
     with plain_refusals():
         found = _backend(target, project).schedules()
     if as_json:
-        sys.stdout.write(json.dumps([asdict(item) for item in found], indent=1) + "\n")
+        write_json([asdict(item) for item in found])
         return
     for item in found:
         out.print(f"{item.name}  {item.cron}  {'enabled' if item.enabled else 'paused'}  {item.id}", soft_wrap=True)
