@@ -12,6 +12,7 @@ from pathlib import Path
 from kfp_lifecycle.backends.backend import ClusterBackend, ExistingSchedule, PlannedSchedule
 from kfp_lifecycle.backends.submission import backend_of
 from kfp_lifecycle.backends.uploads import upload
+from kfp_lifecycle.compilation.parameters import check_parameters
 from kfp_lifecycle.compilation.pipeline import PIPELINES, cluster_target, compile_pipeline
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
@@ -52,7 +53,8 @@ def plan(
         say: Called with a line of progress.
 
     Raises:
-        ConfigurationError: the project cannot be compiled for the target.
+        ConfigurationError: the project cannot be compiled for the target, or a pipeline cannot be given the parameters
+            of its schedule.
         BackendError: something cannot be uploaded.
     """
     configuration = load_configuration(project, overrides)
@@ -65,6 +67,7 @@ def plan(
             continue
         file = folder / f"{pipeline}.yaml"
         compiled = compile_pipeline(pipeline, target, project, file, overrides=overrides)
+        check_parameters(pipeline, compiled.parameters, schedule.parameters)
         if compiled.uploads:
             upload(compiled.uploads, compiled.upload_root, say)
         what = {

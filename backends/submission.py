@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kfp_lifecycle.backends.backend import ClusterBackend, Submission
 from kfp_lifecycle.backends.uploads import upload
+from kfp_lifecycle.compilation.parameters import read_parameters
 from kfp_lifecycle.compilation.pipeline import cluster_target, compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
@@ -57,6 +58,7 @@ def submit(
     folder: Path,
     *,
     overrides: Sequence[str] = (),
+    parameters: Sequence[str] = (),
     use_cache: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Submitted:
@@ -68,19 +70,22 @@ def submit(
         project: The project's folder.
         folder: Where the compiled YAML is kept.
         overrides: `KEY=VALUE` pairs for the configuration.
+        parameters: `NAME=VALUE` pairs for the pipeline.
         use_cache: Take over what the target has kept of earlier runs.
         say: Called with a line of progress.
 
     Raises:
-        ConfigurationError: the project cannot be compiled for the target; nothing was sent.
+        ConfigurationError: the project cannot be compiled for the target, or the pipeline cannot be given these
+            parameters; nothing was sent.
         BackendError: something cannot be uploaded, or no run can be started.
     """
     file = folder / f"{pipeline}.yaml"
     compiled = compile_pipeline(pipeline, target, project, file, overrides=overrides)
+    given = read_parameters(pipeline, compiled.parameters, parameters)
     backend = backend_of(compiled.configuration, target)
     if compiled.uploads:
         upload(compiled.uploads, compiled.upload_root, say)
     name = f"{pipeline}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     say(f"submitting {name} to {target}")
-    submission = Submission(file, pipeline, compiled.configuration.name, name, use_cache)
+    submission = Submission(file, pipeline, compiled.configuration.name, name, use_cache, given)
     return Submitted(backend, backend.submit(submission), name)

@@ -29,28 +29,15 @@ from kfp_lifecycle.cli.console import (
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.doctor import doctor
 from kfp_lifecycle.cli.examples import example
-from kfp_lifecycle.cli.interruption import stop_like_ctrl_c
-from kfp_lifecycle.cli.runs import (
-    OnTarget,
-    artifacts,
-    cancel,
-    compare,
-    logs,
-    run_on_cluster,
-    runs,
-    target_of,
-    watch,
-)
-from kfp_lifecycle.cli.runs import resume as resume_run
+from kfp_lifecycle.cli.run import run
+from kfp_lifecycle.cli.runs import artifacts, cancel, compare, logs, resume, runs, watch
 from kfp_lifecycle.cli.schedules import schedule
 from kfp_lifecycle.cli.schema import schema
 from kfp_lifecycle.cli.setup import setup
-from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.local.state import trouble
 from kfp_lifecycle.runtime.closure import PACKAGE
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.runtime.states import RunState
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -79,108 +66,18 @@ def options(
 app.command()(example)
 app.command()(setup)
 app.command("compile")(compile_pipelines)
+app.command()(run)
 app.command()(doctor)
 app.command()(runs)
 app.command()(watch)
 app.command()(logs)
 app.command()(cancel)
-app.command("resume")(resume_run)
+app.command()(resume)
 app.command()(artifacts)
 app.command()(compare)
 app.add_typer(schedule, name="schedule")
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")
-
-
-@app.command()
-def run(
-    pipeline: Annotated[
-        str | None,
-        typer.Argument(metavar="PIPELINE", help="training, monitoring, batch_scoring or materialization."),
-    ] = None,
-    project: Project = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key for this run; may be repeated."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the last run, from the step that failed.")
-    ] = False,
-    cache: Annotated[bool, typer.Option(help="Take over what did not change since an earlier run.")] = True,
-    target: OnTarget = None,
-    detach: Annotated[bool, typer.Option("--detach", help="On a cluster: print the run's id at once.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run a pipeline: on this machine, or on a cluster that the project knows.
-
-    On a cluster it is compiled, what its steps fetch is uploaded, and the run is shown until it has ended; Ctrl-C then
-    ends the watching and not the run.
-
-    Steps whose code, inputs and environment did not change since an earlier run are taken over from it.
-    A rejected candidate is no error: the champion goes on serving, and the report says why.
-
-    Example: `lifecycle run training --set tuning.trials=30 --set training.seed=7`
-
-    Example: `lifecycle run training --target kubeflow --detach`
-
-    Exit codes: 0 done or rejected, 1 a step failed, 2 the command or configuration is wrong, 130 interrupted
-    (Ctrl-C, SIGTERM, or its terminal was closed).
-    """
-    from kfp_lifecycle.cli.live_view import RunView
-    from kfp_lifecycle.compilation.pipeline import PIPELINES
-
-    if (chosen := target_of(target, project)) != "local":
-        if resume:
-            refuse("on a cluster any run can go on: `lifecycle runs` lists them, `lifecycle resume RUN` resumes one")
-        if pipeline not in PIPELINES:
-            refuse(f"name a pipeline: {', '.join(PIPELINES)}")
-        run_on_cluster(chosen, pipeline, project_folder(project), settings or [], cache, detach, as_json)
-    from kfp_lifecycle.cli.outcome import describe_outcome, outcome_as_json
-    from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
-    from kfp_lifecycle.local.runs import NothingToResume, execute, run_to_resume
-
-    overrides = [_resolved_from_here(setting) for setting in settings or []]
-    if resume:
-        try:
-            last = run_to_resume(pipeline)
-        except NothingToResume as error:
-            refuse(f"there is nothing to resume: {error}")
-        pipeline, overrides = last.pipeline, [*last.overrides, *overrides]
-        project = project or Path(last.project_folder)
-    if pipeline is None:
-        refuse(f"name a pipeline: {', '.join(PIPELINES)}")
-    if pipeline not in PIPELINES:
-        refuse(f"there is no pipeline {pipeline!r}; there are {', '.join(PIPELINES)}")
-    folder = project_folder(project)
-    stop_like_ctrl_c()
-    try:
-        with RunView(err if as_json else out) as view:
-            record = execute(
-                pipeline, folder, overrides=overrides, use_cache=cache, watch=view.update, waiting=view.waiting
-            )
-    except (ConfigurationError, ContractViolation, EnvironmentMissing) as error:
-        refuse(str(error))
-    except KeyboardInterrupt:
-        err.print("stopped before the run began")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    if as_json:
-        write_json(outcome_as_json(record))
-    else:
-        describe_outcome(out, record)
-    ended = {RunState.failed: EXIT_FAILED, RunState.interrupted: EXIT_INTERRUPTED}
-    raise typer.Exit(ended.get(record.state, 0))
-
-
-def _resolved_from_here(setting: str) -> str:
-    """A relative file in `--set source.url=…` is meant from where the command is typed."""
-    from kfp_lifecycle.data.source_version import FILE_PREFIXES, source_path
-
-    key, _, url = setting.partition("=")
-    path = source_path(url) if key.startswith("source.") and key.endswith(".url") else None
-    if path is None or path.is_absolute() or not path.exists():
-        return setting
-    prefix = next(prefix for prefix in FILE_PREFIXES if url.startswith(prefix))
-    return f"{key}={prefix}{path.resolve()}"
 
 
 @app.command()

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from kfp_lifecycle.cli.console import Project, out, project_folder, refuse
-from kfp_lifecycle.cli.runs import TargetOption
+from kfp_lifecycle.cli.targets import TargetOption
 from kfp_lifecycle.config.errors import ConfigurationError
 
 # How a folder is brought to an object store, by what its URI begins with.

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import typer
 
-from kfp_lifecycle.cli.console import EXIT_FAILED, AsJson, Project, out, project_folder, refuse, write_json
-from kfp_lifecycle.cli.runs import OnTarget, target_of
-from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.cli.console import EXIT_FAILED, AsJson, Project, out, project_folder, write_json
+from kfp_lifecycle.cli.targets import OnTarget, plain_refusals
 
 SIGNS = {"good": "[green]✓[/]", "bad": "[bold red]✗[/]", "unknown": "[yellow]?[/]"}
 
@@ -26,10 +25,9 @@ def doctor(target: OnTarget = None, project: Project = None, as_json: AsJson = F
     from kfp_lifecycle.config.loading import load_configuration
 
     folder, found = project_folder(project), []
-    try:
-        configuration, chosen = load_configuration(folder), target_of(target, project)
-    except ConfigurationError as error:
-        refuse(str(error))
+    with plain_refusals():
+        configuration = load_configuration(folder)
+    chosen = configuration.targets.default if target is None else target.value
     with tempfile.TemporaryDirectory(prefix="doctor-") as compiled:
         for finding in examine(configuration, chosen, folder, Path(compiled)):
             found.append(finding)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -18,106 +12,22 @@ import typer
 from kfp_lifecycle.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
-    EXIT_USAGE,
     STYLES,
     AsJson,
     Project,
     err,
     out,
-    project_folder,
-    refuse,
     say,
     write_json,
 )
-from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.cli.targets import OnTarget, backend_for, plain_refusals
 from kfp_lifecycle.runtime.states import RunState
 
 if TYPE_CHECKING:
     from kfp_lifecycle.backends.backend import Backend, RunStatus, RunSummary
-    from kfp_lifecycle.config.targets import TargetName
 
 
-class TargetOption(StrEnum):
-    """Where pipelines run."""
-
-    local = "local"
-    kubeflow = "kubeflow"
-    vertex = "vertex"
-
-
-OnTarget = Annotated[
-    TargetOption | None,
-    typer.Option("--target", help="Where it runs; by default what the project says (targets.default), or here."),
-]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `lifecycle runs` lists it.")]
-
-
-def target_of(target: TargetOption | None, project: Path | None) -> TargetName:
-    """The target that is meant: the one named, else the project's default, else this machine."""
-    from kfp_lifecycle.config.loading import load_configuration
-
-    if target is not None:
-        return target.value
-    if project is None and not Path("pipeline.yaml").is_file():
-        return "local"
-    try:
-        return load_configuration(project_folder(project)).targets.default
-    except ConfigurationError as error:
-        refuse(str(error))
-
-
-def backend_for(target: TargetOption | None, project: Path | None) -> Backend:
-    """The backend of the target that is meant."""
-    from kfp_lifecycle.backends.submission import backend_of
-    from kfp_lifecycle.config.loading import load_configuration
-
-    try:
-        chosen = target_of(target, project)
-        if chosen == "local":
-            # It needs what only runs here need.
-            from kfp_lifecycle.backends.local import LocalBackend
-
-            return LocalBackend()
-        return backend_of(load_configuration(project_folder(project)), chosen)
-    except ConfigurationError as error:
-        refuse(str(error))
-
-
-def run_on_cluster(
-    target: TargetName,
-    pipeline: str,
-    project: Path,
-    overrides: list[str],
-    use_cache: bool,
-    detach: bool,
-    as_json: bool,
-) -> NoReturn:
-    """Submit a pipeline, watch it unless it is to be left alone, and end the command as the run ends."""
-    from kfp_lifecycle.backends.submission import submit
-
-    with plain_refusals(), tempfile.TemporaryDirectory(prefix="submission-") as folder:
-        try:
-            sent = submit(pipeline, target, project, Path(folder), overrides=overrides, use_cache=use_cache, say=say)
-        except ConfigurationError as error:
-            refuse(str(error))
-    if detach:
-        sys.stdout.write(json.dumps({"id": sent.run_id, "name": sent.name}) + "\n" if as_json else f"{sent.run_id}\n")
-        raise typer.Exit
-    say(f"watching {sent.run_id}; Ctrl-C leaves it running, and `lifecycle watch {sent.run_id}` comes back to it")
-    with plain_refusals():
-        watch_until_end(sent.backend, sent.run_id, as_json)
-
-
-@contextmanager
-def plain_refusals() -> Iterator[None]:
-    """End a command with what a backend says: exit code 2 where something is not there, else 1."""
-    from kfp_lifecycle.backends.backend import BackendError, NotThere
-
-    try:
-        yield
-    except BackendError as error:
-        say(f"error: {error}")
-        raise typer.Exit(EXIT_USAGE if isinstance(error, NotThere) else EXIT_FAILED) from None
 
 
 def runs(

@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from kfp_lifecycle.cli.console import AsJson, Project, out, project_folder, refuse, say, write_json
-from kfp_lifecycle.cli.runs import OnTarget, TargetOption, plain_refusals, target_of
-from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.cli.targets import OnTarget, TargetOption, cluster_backend_for, cluster_of, plain_refusals
 
 if TYPE_CHECKING:
     from kfp_lifecycle.backends.backend import ClusterBackend, ExistingSchedule
-    from kfp_lifecycle.config.targets import TargetName
+
+T = TypeVar("T")
 
 schedule = typer.Typer(no_args_is_help=True, help="Let pipelines recur on a cluster, as `pipeline.yaml` says.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline whose schedule is meant.")]
-
-
-def _cluster(target: TargetOption | None, project: Path | None) -> TargetName:
-    chosen = target_of(target, project)
-    if chosen == "local":
-        refuse("this machine starts nothing by itself: name the cluster, --target kubeflow or --target vertex")
-    return chosen
 
 
 @schedule.command("apply")
@@ -49,12 +43,9 @@ def apply_schedules(
     """
     from kfp_lifecycle.backends.schedules import Change, apply, plan
 
-    chosen, folder = _cluster(target, project), project_folder(project)
+    chosen, folder = cluster_of(target, project), project_folder(project)
     with plain_refusals(), tempfile.TemporaryDirectory(prefix="schedules-") as compiled:
-        try:
-            backend, planned = plan(folder, chosen, Path(compiled), settings or [], say)
-        except ConfigurationError as error:
-            refuse(str(error))
+        backend, planned = plan(folder, chosen, Path(compiled), settings or [], say)
         done = apply(backend, planned)
     if as_json:
         write_json([asdict(item) for item in done])
@@ -74,7 +65,7 @@ def list_schedules(target: OnTarget = None, project: Project = None, as_json: As
     Example: `lifecycle schedule list --target kubeflow`
     """
     with plain_refusals():
-        found = _backend(target, project).schedules()
+        found = cluster_backend_for(target, project).schedules()
     if as_json:
         write_json([asdict(item) for item in found])
         return
@@ -90,10 +81,7 @@ def pause(pipeline: NameArgument, target: OnTarget = None, project: Project = No
 
     Example: `lifecycle schedule pause training --target kubeflow`
     """
-    with plain_refusals():
-        backend, found = _named(pipeline, target, project)
-        for item in found:
-            backend.pause_schedule(item.id)
+    _each(pipeline, target, project, lambda backend, schedule: backend.pause_schedule(schedule.id))
     out.print(f"{pipeline} is paused")
 
 
@@ -103,10 +91,7 @@ def resume(pipeline: NameArgument, target: OnTarget = None, project: Project = N
 
     Example: `lifecycle schedule resume training --target kubeflow`
     """
-    with plain_refusals():
-        backend, found = _named(pipeline, target, project)
-        for item in found:
-            backend.resume_schedule(item.id)
+    _each(pipeline, target, project, lambda backend, schedule: backend.resume_schedule(schedule.id))
     out.print(f"{pipeline} recurs again")
 
 
@@ -118,30 +103,23 @@ def delete(pipeline: NameArgument, target: OnTarget = None, project: Project = N
     """
     from kfp_lifecycle.backends.schedules import retire
 
+    gone = all(_each(pipeline, target, project, retire))
+    out.print(f"{pipeline}: removed" if gone else f"{pipeline}: paused, since a run of it is at it; delete again later")
+
+
+def _each(
+    pipeline: str,
+    target: TargetOption | None,
+    project: Path | None,
+    change: Callable[[ClusterBackend, ExistingSchedule], T],
+) -> list[T]:
+    """Change what the cluster has of a pipeline's schedule: while one is replaced there are two."""
     with plain_refusals():
-        backend, found = _named(pipeline, target, project)
-        busy = [item for item in found if not retire(backend, item)]
-    out.print(f"{pipeline}: paused, since a run of it is at it; delete again later" if busy else f"{pipeline}: removed")
-
-
-def _backend(target: TargetOption | None, project: Path | None) -> ClusterBackend:
-    from kfp_lifecycle.backends.submission import backend_of
-    from kfp_lifecycle.config.loading import load_configuration
-
-    try:
-        return backend_of(load_configuration(project_folder(project)), _cluster(target, project))
-    except ConfigurationError as error:
-        refuse(str(error))
-
-
-def _named(
-    pipeline: str, target: TargetOption | None, project: Path | None
-) -> tuple[ClusterBackend, list[ExistingSchedule]]:
-    backend = _backend(target, project)
-    name = pipeline.replace("-", "_")
-    existing = backend.schedules()
-    found = [item for item in existing if item.name.endswith(f"-{name}")]
-    if not found:
-        there = ", ".join(sorted({item.name for item in existing})) or "none"
-        refuse(f"the cluster has no schedule of {pipeline}; it has: {there}")
-    return backend, found
+        backend = cluster_backend_for(target, project)
+        name = pipeline.replace("-", "_")
+        existing = backend.schedules()
+        found = [item for item in existing if item.name.endswith(f"-{name}")]
+        if not found:
+            there = ", ".join(sorted({item.name for item in existing})) or "none"
+            refuse(f"the cluster has no schedule of {pipeline}; it has: {there}")
+        return [change(backend, item) for item in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kfp import compiler
@@ -19,6 +19,7 @@ from kfp_lifecycle.compilation.code import (
     zipped,
 )
 from kfp_lifecycle.compilation.definitions import read_definitions
+from kfp_lifecycle.compilation.parameters import Parameter, parameters_of
 from kfp_lifecycle.compilation.refusals import refuse_unbuilt, refuse_unsettled, refuse_untranspilable
 from kfp_lifecycle.compilation.step_pods import labels_of
 from kfp_lifecycle.compilation.target import LOCAL, Target, Vehicle, compiling_for
@@ -66,6 +67,8 @@ class CompiledPipeline:
     """What has to be there before the pipeline runs."""
     upload_root: str = ""
     """Where all of it belongs; empty where nothing has to be uploaded."""
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    """What a run of it may be given, by name."""
 
 
 def compile_pipeline(
@@ -125,7 +128,7 @@ def compile_pipeline(
         kept.resource_ttl_on_success = kept.resource_ttl_on_failure = kept.resource_ttl_on_completion
     compiler.Compiler().compile(definition, str(output))
     root = cluster_target(configuration, target).upload_root if uploads else ""
-    return CompiledPipeline(configuration, tuple(uploads), root)
+    return CompiledPipeline(configuration, tuple(uploads), root, parameters_of(definition.pipeline_spec))
 
 
 def _local_target(configuration: Configuration, definitions: Mapping[str, Mapping[str, bytes]], state: Path) -> Target:

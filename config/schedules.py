@@ -32,7 +32,7 @@ class Schedule(Section):
     """Nothing runs before it."""
     end: AwareDatetime | None = None
     """Nothing runs after it."""
-    parameters: dict[str, str] = Field(default={})
+    parameters: dict[str, str | bool | int | float] = Field(default={})
     """Parameters of the pipeline, the same at each occurrence."""
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from kfp import components as kfp_components
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from pydantic import TypeAdapter, ValidationError
 
+from kfp_lifecycle.compilation.parameters import read_parameters
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
@@ -59,6 +60,8 @@ class RunRecord:
     """The model that the project is about."""
     number: int = 0
     """Which run of this state folder it is. Runs are told apart and ordered by it: a clock may be set back."""
+    parameters: list[str] = field(default_factory=list)
+    """`NAME=VALUE` pairs that the pipeline was given."""
 
     @property
     def folder(self) -> Path:
@@ -212,6 +215,7 @@ def execute(
     project: Path,
     *,
     overrides: Sequence[str] = (),
+    parameters: Sequence[str] = (),
     use_cache: bool = True,
     watch: Callable[[RunRecord, RunProgress], None] = lambda record, progress: None,
     waiting: Callable[[str], None] = lambda holder: None,
@@ -222,6 +226,7 @@ def execute(
         pipeline: The pipeline's name.
         project: The project's folder.
         overrides: `KEY=VALUE` pairs for the configuration.
+        parameters: `NAME=VALUE` pairs for the pipeline.
         use_cache: Take the outputs of earlier runs where code, inputs and environment are the same.
         watch: Called after each change of a step.
         waiting: Called with the holder's name when another run has to end first.
@@ -230,21 +235,21 @@ def execute(
         The finished run: done, rejected, failed or interrupted.
 
     Raises:
-        ConfigurationError: the project or an override cannot be used; nothing was run.
+        ConfigurationError: the project, an override or a parameter cannot be used; nothing was run.
         ContractViolation: the address of the endpoint is taken; nothing was run.
         EnvironmentMissing: the environment of a step is not built; nothing was run.
     """
     with exclusive(waiting) as lock:
         remove_leftovers()
-        record = _begin(pipeline, project, overrides)
+        record = replace(_begin(pipeline, project, overrides), parameters=list(parameters))
         lock.say(f"run {record.id}")
         with alive(record.folder):
             record.save()
             compiled = record.folder / "pipeline.yaml"
             try:
-                configuration = compile_pipeline(
-                    pipeline, "local", project, compiled, overrides=overrides, state=STATE
-                ).configuration
+                made = compile_pipeline(pipeline, "local", project, compiled, overrides=overrides, state=STATE)
+                configuration = made.configuration
+                arguments = read_parameters(pipeline, made.parameters, parameters)
                 specification = kfp_components.load_component_from_file(str(compiled)).pipeline_spec
                 require_environments(specification)
                 if pipeline == "training":
@@ -260,7 +265,7 @@ def execute(
                 raise
             record = replace(record, project=configuration.name, model=configuration.deployment.model)
             record.save()
-            return _run(record, configuration, compiled, specification, use_cache, watch, lock)
+            return _run(record, configuration, compiled, specification, arguments, use_cache, watch, lock)
 
 
 def _begin(pipeline: str, project: Path, overrides: Sequence[str]) -> RunRecord:
@@ -289,6 +294,7 @@ def _run(
     configuration: Configuration,
     compiled: Path,
     specification: PipelineSpec,
+    arguments: Mapping[str, Any],
     use_cache: bool,
     watch: Callable[[RunRecord, RunProgress], None],
     lock: Lock,
@@ -314,7 +320,7 @@ def _run(
     try:
         run_pipeline(
             compiled,
-            {},
+            arguments,
             session=session,
             artifacts=folder / "artifacts",
             cache_root=STATE / "cache" / "steps" if use_cache else None,

@@ -1,0 +1,81 @@
+"""Parameters of a pipeline are judged before a run is made of them, on every target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Checkout
+from kfp import components
+from small_pipeline import small
+
+from kfp_lifecycle.backends.schedules import plan
+from kfp_lifecycle.backends.submission import submit
+from kfp_lifecycle.compilation.parameters import Parameter, parameters_of, read_parameters
+from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.targets import TargetName
+from kfp_lifecycle.runtime.closure import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture
+def declared(compiled: Path) -> dict[str, Parameter]:
+    """The parameters of the small pipeline."""
+    return parameters_of(components.load_component_from_file(str(compiled)).pipeline_spec)
+
+
+def test_a_value_has_the_type_that_the_pipeline_says(declared: dict[str, Parameter]) -> None:
+    assert read_parameters("small", declared, ["reference=7", "rows=7"]) == {"reference": "7", "rows": 7}
+    assert read_parameters("small", declared, ["reference=a=b"]) == {"reference": "a=b"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            ["reference=x", "row=3"],
+            r"has no parameter row; it has: reference \(text, required\); rows \(a whole",
+        ),
+        (["reference=x", "rows=three"], r"rows of the pipeline small is a whole number, and 'three' is not"),
+        (["reference=x", "rows=true"], r"rows of the pipeline small is a whole number, and True is not"),
+        (["reference=x", "rows=[1"], r"--parameter rows: '\[1' is not a YAML value"),
+        (["rows=3"], r"needs the parameter reference; it has: .*by default 3"),
+        (["reference"], "must look like NAME=VALUE"),
+    ],
+)
+def test_what_it_cannot_be_given_is_refused_with_what_there_is(
+    declared: dict[str, Parameter], given: list[str], words: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        read_parameters("small", declared, given)
+
+
+def test_every_compiled_pipeline_says_what_it_can_be_given(tmp_path: Path) -> None:
+    assert [str(found) for found in parameters_of(small.pipeline_spec).values()] == [
+        "reference (text, required)",
+        "rows (a whole number, by default 3)",
+    ]
+    monitoring = compile_pipeline("monitoring", "vertex", ROOT, tmp_path / "monitoring.yaml")
+    assert [str(found) for found in monitoring.parameters.values()] == ['as_of (text, by default "")']
+
+
+@pytest.mark.parametrize("target", ["kubeflow", "vertex"])
+def test_nothing_is_sent_to_a_cluster_of_a_run_or_a_schedule_with_a_wrong_parameter(
+    target: TargetName, tmp_path: Path
+) -> None:
+    # An address where nobody answers: what was sent would fail otherwise.
+    nowhere = [f"targets.{target}.endpoint=http://127.0.0.1:9"]
+    with pytest.raises(ConfigurationError, match=r"no parameter as_off; it has: as_of \(text"):
+        submit("monitoring", target, ROOT, tmp_path, overrides=nowhere, parameters=["as_off=2026-11-01"])
+    scheduled = 'schedules={monitoring: {cron: "0 6 * * *", parameters: {as_of: 7}}}'
+    with pytest.raises(ConfigurationError, match=r"as_of of the pipeline monitoring is text, and 7 is not"):
+        plan(ROOT, target, tmp_path, [*nowhere, scheduled], print)
+
+
+@pytest.mark.slow
+def test_a_run_here_is_refused_before_it_begins(checkout: Checkout) -> None:
+    said = checkout.lifecycle("run", "monitoring", "--parameter", "as_off=x", expect=2).stderr
+    assert "the pipeline monitoring has no parameter as_off; it has: as_of" in said
+    assert checkout.status()["runs"] == []
