@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kfp_lifecycle.compilation.pipeline import PIPELINES, compile_pipeline
+from kfp_lifecycle.compilation.tasks import in_order
 from kfp_lifecycle.compilation.workflow_size import read_pipeline
 from kfp_lifecycle.runtime.closure import ROOT
 
@@ -30,7 +31,7 @@ def shape_of(pipeline: Mapping[str, Any]) -> str:
 
 
 def _lines(pipeline: Mapping[str, Any], dag: Mapping[str, Any], outer: Sources) -> Iterator[str]:
-    for name in _in_order(dag["tasks"]):
+    for name in in_order({name: task.get("dependentTasks", []) for name, task in dag["tasks"].items()}):
         task = dag["tasks"][name]
         component = pipeline["components"][task["componentRef"]["name"]]
         sources = {port: source for port, source in _inputs(task, outer) if source}
@@ -65,14 +66,6 @@ def _condition(task: Mapping[str, Any], sources: Sources) -> str:
     condition = task.get("triggerPolicy", {}).get("condition", "")
     found = re.sub(r"inputs\.parameter_values\['(.+?)'\]", lambda match: sources.get(match[1], match[1]), condition)
     return f" if {found}" if found else ""
-
-
-def _in_order(tasks: Mapping[str, Any]) -> Sequence[str]:
-    """Names of tasks, each after those that it waits for."""
-    done: list[str] = []
-    while left := sorted(set(tasks) - set(done)):
-        done += [name for name in left if set(tasks[name].get("dependentTasks", [])) <= set(done)]
-    return done
 
 
 def shapes() -> dict[str, str]:

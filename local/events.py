@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from kfp.local import graph_utils
-from kfp.pipeline_spec import pipeline_spec_pb2
 
 from kfp_lifecycle.runtime.states import State
 
@@ -114,22 +111,3 @@ def read_progress(file: Path) -> RunProgress:
     if unreadable:
         progress.damage = f"{file.name}: line {', '.join(unreadable)} of {len(lines)} cannot be read"
     return progress
-
-
-def steps_in_order(spec: pipeline_spec_pb2.PipelineSpec) -> list[str]:
-    """Names of a compiled pipeline's steps in the order kfp's local runner takes them, branches included."""
-    return list(_steps_of(spec, spec.root.dag))
-
-
-def _steps_of(spec: pipeline_spec_pb2.PipelineSpec, dag: pipeline_spec_pb2.DagSpec) -> Iterator[str]:
-    executors = spec.deployment_spec["executors"]
-    importers = {label for label in executors if "importer" in executors[label]}
-    waiting = graph_utils.topological_sort_tasks(dag.tasks)
-    while waiting:
-        reference = dag.tasks[waiting.pop()].component_ref.name
-        component = spec.components[reference]
-        if component.WhichOneof("implementation") == "dag":
-            yield from _steps_of(spec, component.dag)
-        # An importer only names what is there.
-        elif component.executor_label not in importers:
-            yield reference.removeprefix("comp-")

@@ -1,6 +1,7 @@
 """The adapter to kfp's local runner: each task under its environment's interpreter, every step observed.
 
-kfp has no public hook for either, so two of its classes are replaced while a pipeline runs. All that leans on kfp's
+kfp has no public hook for either, so two of its classes, and the order that it runs tasks in, are replaced while a
+pipeline runs. All that leans on kfp's
 internals is in this file, and tests/platform/test_kfp_runner.py fails when kfp changes them.
 """
 
@@ -22,12 +23,13 @@ import kfp.local
 from google.protobuf import json_format
 from kfp import components
 from kfp.dsl import Artifact
-from kfp.local import cache, status, subprocess_task_handler
+from kfp.local import cache, graph_utils, status, subprocess_task_handler
 from kfp.local import config as kfp_config
-from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PipelineTaskSpec
 
 from kfp_lifecycle.compilation.code import EXECUTOR
 from kfp_lifecycle.compilation.target import LOCAL_IMAGE
+from kfp_lifecycle.compilation.tasks import in_order
 from kfp_lifecycle.environments.locks import SETUP, environment_directory, interpreter, is_built, lock_digest
 from kfp_lifecycle.local.step_process import run_step
 from kfp_lifecycle.runtime.code_version import CODE_VARIABLE
@@ -237,18 +239,26 @@ def last_line(log: Path, code: int) -> str:
     return f"{lines[-1]} ({ended})" if lines else ended
 
 
+def _stack_in_order(tasks: Mapping[str, PipelineTaskSpec]) -> list[str]:
+    """The order that is shown, the first task last: kfp's own is another in each process, as a protobuf map's is."""
+    return in_order({name: task.dependent_tasks for name, task in tasks.items()})[::-1]
+
+
 @contextmanager
 def _adapted(session: Session) -> Iterator[None]:
     handler, kept = subprocess_task_handler.SubprocessTaskHandler, cache.LocalCache
+    sort = graph_utils.topological_sort_tasks
     EnvironmentTaskHandler.session = ObservedCache.session = session
     subprocess_task_handler.SubprocessTaskHandler = EnvironmentTaskHandler
     cache.LocalCache = ObservedCache
+    graph_utils.topological_sort_tasks = _stack_in_order
     cache.reset_local_cache_singleton()
     try:
         yield
     finally:
         subprocess_task_handler.SubprocessTaskHandler = handler
         cache.LocalCache = kept
+        graph_utils.topological_sort_tasks = sort
         cache.reset_local_cache_singleton()
         kfp_config.LocalExecutionConfig.instance = None
 

@@ -19,10 +19,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from kfp_lifecycle.compilation.parameters import read_parameters
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.compilation.tasks import steps_of
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress, steps_in_order
+from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, require_environments, run_pipeline
 from kfp_lifecycle.local.reporting import write_report
 from kfp_lifecycle.local.state import RUNS, STATE, Lock, alive, exclusive, is_alive, trouble, write_json
@@ -300,7 +301,8 @@ def _run(
     lock: Lock,
 ) -> RunRecord:
     folder = record.folder
-    steps = steps_in_order(specification)
+    # kfp's local runner calls a step as its component.
+    steps = [step.task.component_ref.name.removeprefix("comp-") for step in steps_of(specification)]
     append_event(folder / EVENTS_FILE, {"steps": steps})
     progress = read_progress(folder / EVENTS_FILE)
     recorder = _Recorder(progress, folder / EVENTS_FILE, lambda now: watch(record, now))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from kfp.pipeline_spec.pipeline_spec_pb2 import DagSpec, PipelineSpec, PipelineTaskSpec
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PipelineTaskSpec
 
+from kfp_lifecycle.compilation.tasks import steps_of
 from kfp_lifecycle.local.events import RunProgress, StepRecord
 from kfp_lifecycle.runtime.states import State
 
@@ -45,15 +46,16 @@ def progress_of(
     named = {node.display_name: node for node in nodes}
     workflow = _Workflow(nodes)
     records = {}
-    for name, path, template in steps_in(specification, pods):
-        record = records[name] = StepRecord(name)
-        node = named.get(name)
+    for step in steps_of(specification):
+        record = records[step.name] = StepRecord(step.name)
+        node = named.get(step.name)
         if node is None:
             record.state = State.skipped if ended else State.waiting
             continue
         # What could not begin has a node without a state.
         record.state = STATES.get(node.state, State.skipped if ended else State.waiting)
-        pod = workflow.pod(path, template)
+        template = _template(step.task, pods.get(step.component.executor_label, {}))
+        pod = workflow.pod([*step.groups, *_hook(step.task), step.name], template)
         if pod is None:
             if record.state is State.done:
                 # Its outputs were there: the driver said so, and no pod was made.
@@ -66,27 +68,6 @@ def progress_of(
         if record.started_at and finished and record.state is not State.running:
             record.seconds = (finished - record.started_at).total_seconds()
     return RunProgress(records)
-
-
-def steps_in(
-    specification: PipelineSpec, pods: Mapping[str, Any] = MappingProxyType({})
-) -> Iterator[tuple[str, list[str], str]]:
-    """Name of every step that runs a container, the names of the tasks that it stands in, from the root on and with its
-    own, and the template of its pod."""
-    yield from _steps_in(specification, pods, specification.root.dag, [])
-
-
-def _steps_in(
-    specification: PipelineSpec, pods: Mapping[str, Any], dag: DagSpec, above: list[str]
-) -> Iterator[tuple[str, list[str], str]]:
-    executors = specification.deployment_spec["executors"]
-    for name in _in_order(dag):
-        task = dag.tasks[name]
-        component = specification.components[task.component_ref.name]
-        if component.WhichOneof("implementation") == "dag":
-            yield from _steps_in(specification, pods, component.dag, [*above, name])
-        elif "container" in executors[component.executor_label]:
-            yield name, [*above, *_hook(task), name], _template(task, pods.get(component.executor_label, {}))
 
 
 def _template(task: PipelineTaskSpec, pod: Mapping[str, Any]) -> str:
@@ -105,22 +86,6 @@ def _hook(task: PipelineTaskSpec) -> list[str]:
     if task.trigger_policy.strategy == ends and task.dependent_tasks:
         return [f"{task.dependent_tasks[0]}{HOOK}"]
     return []
-
-
-def _in_order(dag: DagSpec) -> list[str]:
-    """Names of tasks, each after those that it waits for."""
-    done: list[str] = []
-
-    def visit(name: str) -> None:
-        if name in done:
-            return
-        for before in sorted(dag.tasks[name].dependent_tasks):
-            visit(before)
-        done.append(name)
-
-    for name in sorted(dag.tasks):
-        visit(name)
-    return done
 
 
 class _Workflow:

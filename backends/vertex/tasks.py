@@ -10,7 +10,7 @@ from google.cloud import aiplatform_v1 as api
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from kfp_lifecycle.backends.kubeflow.workflow_nodes import steps_in
+from kfp_lifecycle.compilation.tasks import steps_of
 from kfp_lifecycle.local.events import RunProgress, StepRecord
 from kfp_lifecycle.runtime.contract import outcome_in
 from kfp_lifecycle.runtime.states import State
@@ -59,11 +59,11 @@ def progress_of(job: Any, *, ended: bool) -> RunProgress:
         if named.get(detail.task_name) is None or named[detail.task_name].state != Task.FAILED:
             named[detail.task_name] = detail
     records = {}
-    for name, _, _ in steps_in(specification):
+    for step in steps_of(specification):
         # What was not come to, as it is in a branch that was not taken, is not told of.
-        records[name] = StepRecord(name, State.skipped if ended else State.waiting)
-        if name in named:
-            _tell(records[name], named[name])
+        record = records[step.name] = StepRecord(step.name, State.skipped if ended else State.waiting)
+        if step.name in named:
+            _tell(record, named[step.name])
     return RunProgress(records)
 
 
