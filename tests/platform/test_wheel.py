@@ -21,6 +21,7 @@ from test_cli import COMMANDS
 from kfp_lifecycle.compilation.code import library_files
 from kfp_lifecycle.environments.build import uv
 
+pytestmark = pytest.mark.slow
 VERSIONS = ("3.11", "3.12", "3.13")
 LACKING = re.compile(r"^error: this needs \w+, which is not installed here: pip install 'kfp-lifecycle\[local\]'$")
 
@@ -30,7 +31,6 @@ import hashlib, sys
 from pathlib import Path
 from kfp_lifecycle.compilation.pipeline import PIPELINES, compile_components, compile_pipeline
 
-pytestmark = pytest.mark.slow
 project, state, output = map(Path, sys.argv[1:])
 for target, registry in (("local", ""), ("kubeflow", ""), ("kubeflow", "registry.example"), ("vertex", "")):
     for name in PIPELINES:
