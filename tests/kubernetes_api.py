@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import signal
 import subprocess
 import threading
@@ -21,9 +20,17 @@ from urllib3.exceptions import HTTPError
 from kfp_lifecycle.serving.ports import free_ports
 from tests.servers import GO_PROGRAMS, ServerMissing, _folder, _running, _wait
 
-PROGRAM = GO_PROGRAMS / "kube-apiserver"
 START_SECONDS = 120
 ADMIN, ACCOUNT = "admin", "pipeline-runner"
+# Who may come in, and the groups of each: people, and the parts of a node.
+USERS = {
+    ADMIN: "system:masters",
+    ACCOUNT: "",
+    "system:kube-controller-manager": "",
+    "system:kube-proxy": "",
+    "system:kube-scheduler": "",
+    "system:node:node": "system:nodes",
+}
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,60 @@ def repeated(work: Callable[[], None], pause: float) -> Iterator[None]:
         thread.join()
 
 
+def program(name: str) -> Path:
+    """A part of Kubernetes, or its etcd: all of them are one program, which goes by the name that it is called by.
+
+    Raises:
+        ServerMissing: it was not built.
+    """
+    found = GO_PROGRAMS / name
+    if not found.exists():
+        raise ServerMissing("there is no Kubernetes on this machine (.ci/go/build makes one of Go modules)")
+    return found
+
+
+def control_plane(folder: Path, address: str, port: int, services: str, storage: int, peers: int) -> list[list[str]]:
+    """Commands of an etcd and an API server that keep their files in a folder.
+
+    Args:
+        folder: Gets the certificate, `apiserver.crt`, and the key of service accounts, `key`.
+        address: Where the API server is reached.
+        port: And at which port.
+        services: The network of Services.
+        storage: etcd's port.
+        peers: etcd's port for others of its kind.
+    """
+    rows = [f'{user}-token,{user},{number},"{group}"' for number, (user, group) in enumerate(USERS.items())]
+    (folder / "tokens").write_text("\n".join(rows), encoding="utf-8")
+    key = folder / "key"
+    subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
+    etcd = {
+        "data-dir": folder / "etcd",
+        "listen-client-urls": f"http://127.0.0.1:{storage}",
+        "advertise-client-urls": f"http://127.0.0.1:{storage}",
+        "listen-peer-urls": f"http://127.0.0.1:{peers}",
+        "log-level": "warn",
+    }
+    server = {
+        "etcd-servers": f"http://127.0.0.1:{storage}",
+        "advertise-address": address,
+        "bind-address": address,
+        "secure-port": port,
+        "cert-dir": folder,
+        "token-auth-file": folder / "tokens",
+        "authorization-mode": "Node,RBAC",
+        "allow-privileged": "true",
+        "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
+        "service-account-key-file": key,
+        "service-account-signing-key-file": key,
+        "service-cluster-ip-range": services,
+    }
+    return [
+        [str(program("etcd")), "--unsafe-no-fsync", *(f"--{name}={value}" for name, value in etcd.items())],
+        [str(program("kube-apiserver")), *(f"--{name}={value}" for name, value in server.items())],
+    ]
+
+
 @contextlib.contextmanager
 def kubernetes_api() -> Iterator[ApiServer]:
     """An API server and its etcd.
@@ -115,47 +176,23 @@ def kubernetes_api() -> Iterator[ApiServer]:
     Raises:
         ServerMissing: one of the two is not on this machine.
     """
-    etcd = shutil.which("etcd")
-    if not PROGRAM.exists() or etcd is None:
-        raise ServerMissing(
-            "there is no Kubernetes API server on this machine (.ci/go/build makes one of Go modules; its "
-            "etcd is Debian's: apt-get install etcd-server)"
-        )
     with _folder() as folder:
         storage, peers, port = free_ports(3)
-        addresses = [f"--listen-client-urls=http://127.0.0.1:{storage}", f"--listen-peer-urls=http://127.0.0.1:{peers}"]
-        addresses += [f"--advertise-client-urls=http://127.0.0.1:{storage}", "--unsafe-no-fsync"]
-        (folder / "tokens").write_text(
-            f"{ADMIN}-token,{ADMIN},1,system:masters\n{ACCOUNT}-token,{ACCOUNT},2\n", encoding="utf-8"
-        )
-        key = folder / "key"
-        subprocess.run(["openssl", "genrsa", "-out", str(key), "2048"], check=True, capture_output=True)
-        options = {
-            "etcd-servers": f"http://127.0.0.1:{storage}",
-            "bind-address": "127.0.0.1",
-            "secure-port": port,
-            "cert-dir": folder,
-            "token-auth-file": folder / "tokens",
-            "authorization-mode": "RBAC",
-            "service-account-issuer": "https://kubernetes.default.svc",
-            "service-account-key-file": key,
-            "service-account-signing-key-file": key,
-            "service-cluster-ip-range": "10.0.0.0/24",
-            # No controller gives namespaces their account here.
-            "disable-admission-plugins": "ServiceAccount",
-        }
+        etcd, server_command = control_plane(folder, "127.0.0.1", port, "10.0.0.0/24", storage, peers)
+        # No controller gives namespaces their account here.
+        server_command.append("--disable-admission-plugins=ServiceAccount")
         (folder / "storage").mkdir()
-        command = [PROGRAM, *(f"--{name}={value}" for name, value in options.items())]
         with (
-            _running([etcd, f"--data-dir={folder / 'etcd'}", *addresses], folder / "storage", signal.SIGTERM, {}),
-            _running(command, folder, signal.SIGTERM, {}) as process,
+            _running(etcd, folder / "storage", signal.SIGTERM, {}),
+            _running(server_command, folder, signal.SIGTERM, {}) as process,
         ):
             server = ApiServer(f"https://127.0.0.1:{port}", folder / "apiserver.crt")
-            _wait(lambda: _is_ready(server), process, folder)
+            _wait(lambda: is_ready(server), process, folder)
             yield server
 
 
-def _is_ready(server: ApiServer) -> bool:
+def is_ready(server: ApiServer) -> bool:
+    """Whether it answers."""
     if not server.authority.exists():
         return False
     try:

@@ -20,7 +20,9 @@ sys.path.insert(0, str(CHECKOUT / "src"))
 from kfp_lifecycle.environments.locks import environment_directory, interpreter  # noqa: E402
 
 # Two at a time, as there are two cores at the least; those that take longest come first.
-FOLDERS = ("platform", "modelling", "validation", "katib", "serving")
+FOLDERS = ("platform", "modelling", "validation", "node", "katib", "serving")
+# The environment of a folder that is not called as one.
+ENVIRONMENTS = {"node": "platform"}
 AT_A_TIME = 2
 NO_TESTS = 5
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
@@ -46,14 +48,15 @@ def run_folder(folder: str, fast: bool, arguments: list[str]) -> Outcome:
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     variables |= {"PYTHONPATH": f"{CHECKOUT / 'src'}:{CHECKOUT}", "COLUMNS": str(WIDTH)}
     options = ["--durations", "10", "-m", "not slow"] if fast else ["--durations", "10"]
+    environment = ENVIRONMENTS.get(folder, folder)
     if folder == "platform":
         options += ["--cov", "--cov-report", "term:skip-covered"] if not fast else []
-    else:
+    if environment != "platform":
         variables["PYTHONPATH"] += f":{environment_directory('testing')}"
         options += ["-p", "no:cacheprovider"]
     # The checkout is a package, whose parent pytest would put on the path: a clone named `kfp` would then be imported.
     options += ["--confcutdir", str(TESTS)]
-    command = [str(interpreter(folder)), "-m", "pytest", str(TESTS / folder), *options, *arguments]
+    command = [str(interpreter(environment)), "-m", "pytest", str(TESTS / folder), *options, *arguments]
     process = subprocess.Popen(
         command, cwd=CHECKOUT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

@@ -1,0 +1,1 @@
+"""A real Kubernetes node for tests: see README.md."""
