@@ -153,6 +153,9 @@ class Backend(Protocol):
     def runs(self, limit: int) -> list[RunSummary]:
         """The newest runs of the project, newest first."""
 
+    def runs_named(self, beginning: str) -> list[RunSummary]:
+        """All runs of the project whose name begins so."""
+
     def status(self, run_id: str) -> RunStatus:
         """A run and its steps.
 

@@ -28,6 +28,10 @@ class LocalBackend:
         """As the protocol says."""
         return [_summary(record) for record in all_runs()[:limit]]
 
+    def runs_named(self, beginning: str) -> list[RunSummary]:
+        """As the protocol says, of every project that runs here."""
+        return [run for run in map(_summary, all_runs()) if run.name.startswith(beginning)]
+
     def status(self, run_id: str) -> RunStatus:
         """As the protocol says."""
         record = _record(run_id)
@@ -88,7 +92,7 @@ def _record(run_id: str) -> RunRecord:
 def _summary(record: RunRecord) -> RunSummary:
     return RunSummary(
         id=record.id,
-        name=record.id,
+        name=record.name or record.id,
         pipeline=record.pipeline,
         project=record.project,
         state=record.state,

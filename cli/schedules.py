@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from kfp_lifecycle.cli.backfill import backfill
 from kfp_lifecycle.cli.console import AsJson, Project, out, project_folder, refuse, say, write_json
 from kfp_lifecycle.cli.targets import OnTarget, TargetOption, cluster_backend_for, cluster_of, plain_refusals
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 schedule = typer.Typer(no_args_is_help=True, help="Let pipelines recur on a cluster, as `pipeline.yaml` says.")
+
+schedule.command("backfill")(backfill)
 
 NameArgument = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline whose schedule is meant.")]
 

@@ -74,14 +74,14 @@ def _target_and_project(target: TargetOption | None, project: Path | None) -> tu
     """The target that is meant, and the project's configuration where it takes one to know more."""
     from kfp_lifecycle.config.loading import load_configuration
 
-    nowhere = target is None and project is None and not Path("pipeline.yaml").is_file()
-    if nowhere or target is TargetOption.local:
+    named: TargetName | None = target.value if target is not None else None
+    if named == "local" or (named is None and project is None and not Path("pipeline.yaml").is_file()):
         return "local", None
     try:
         configuration = load_configuration(project_folder(project))
     except ConfigurationError as error:
         refuse(str(error))
-    return (configuration.targets.default if target is None else target.value), configuration
+    return named or configuration.targets.default, configuration
 
 
 @contextmanager

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 
+from kfp_lifecycle.config.cron import Cron
 from kfp_lifecycle.config.section import Section
 
 _CRON_FIELD = r"(\*|\d+(-\d+)?)(/\d+)?(,(\*|\d+(-\d+)?)(/\d+)?)*"
-Cron = Annotated[str, StringConstraints(strip_whitespace=True, pattern=rf"^{_CRON_FIELD}( {_CRON_FIELD}){{4}}$")]
+
+
+def _readable(expression: str) -> str:
+    Cron.parse(expression)
+    return expression
+
+
+CronExpression = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True),
+    AfterValidator(_readable),
+    # For editors; what is wrong with an expression is said by who reads it.
+    Field(json_schema_extra={"pattern": rf"^{_CRON_FIELD}( {_CRON_FIELD}){{4}}$"}),
+]
 
 
 def _known_zone(name: str) -> str:
@@ -24,7 +39,7 @@ def _known_zone(name: str) -> str:
 class Schedule(Section):
     """When a pipeline recurs. Occurrences that were missed are not made up for, and one runs at a time."""
 
-    cron: Cron
+    cron: CronExpression
     """Minute, hour, day of month, month, day of week."""
     zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """The time zone that `cron` is read in."""
@@ -34,6 +49,10 @@ class Schedule(Section):
     """Nothing runs after it."""
     parameters: dict[str, str | bool | int | float] = Field(default={})
     """Parameters of the pipeline, the same at each occurrence."""
+
+    def between(self, first: datetime, last: datetime) -> list[datetime]:
+        """Moments of a window at which it is due, both ends included; `start` and `end` say nothing of it."""
+        return list(Cron.parse(self.cron).between(first, last, ZoneInfo(self.zone)))
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -66,3 +85,17 @@ class Schedules(Section):
     """All entities are scored."""
     training: Recurrence | None = None
     """A new candidate is trained, whether or not monitoring asks for one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_default_times(cls, given: Any) -> Any:
+        """A schedule that says something else than when keeps the times that its pipeline has by default."""
+        if not isinstance(given, dict):
+            return given
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {
+            name: {"cron": defaults[name].cron, **value}
+            if isinstance(value, dict) and isinstance(defaults.get(name), Schedule)
+            else value
+            for name, value in given.items()
+        }

@@ -63,6 +63,8 @@ class RunRecord:
     """Which run of this state folder it is. Runs are told apart and ordered by it: a clock may be set back."""
     parameters: list[str] = field(default_factory=list)
     """`NAME=VALUE` pairs that the pipeline was given."""
+    name: str = ""
+    """What whoever started it calls it; empty where its id is its name."""
 
     @property
     def folder(self) -> Path:
@@ -217,6 +219,7 @@ def execute(
     *,
     overrides: Sequence[str] = (),
     parameters: Sequence[str] = (),
+    name: str = "",
     use_cache: bool = True,
     watch: Callable[[RunRecord, RunProgress], None] = lambda record, progress: None,
     waiting: Callable[[str], None] = lambda holder: None,
@@ -228,6 +231,7 @@ def execute(
         project: The project's folder.
         overrides: `KEY=VALUE` pairs for the configuration.
         parameters: `NAME=VALUE` pairs for the pipeline.
+        name: What the run is called, where it is not called as its id.
         use_cache: Take the outputs of earlier runs where code, inputs and environment are the same.
         watch: Called after each change of a step.
         waiting: Called with the holder's name when another run has to end first.
@@ -242,7 +246,7 @@ def execute(
     """
     with exclusive(waiting) as lock:
         remove_leftovers()
-        record = replace(_begin(pipeline, project, overrides), parameters=list(parameters))
+        record = replace(_begin(pipeline, project, overrides), parameters=list(parameters), name=name)
         lock.say(f"run {record.id}")
         with alive(record.folder):
             record.save()

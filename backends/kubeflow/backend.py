@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +32,7 @@ from kfp_lifecycle.backends.backend import (
     step_with_log,
 )
 from kfp_lifecycle.backends.kubeflow.api import TIMEOUT, KubeflowApi
+from kfp_lifecycle.backends.kubeflow.named import Named, equals, predicate
 from kfp_lifecycle.backends.kubeflow.workflow_nodes import moment, progress_of
 from kfp_lifecycle.backends.uploads import download, object_names
 from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
@@ -70,8 +71,8 @@ class KubeflowBackend:
 
     def __init__(self, target: KubeflowTarget, project: str) -> None:
         self._target, self._project = target, project
-        self._namespace = target.namespace
         self.api = KubeflowApi(target)
+        self._named = Named(self.api, target, project)
         # What a step's log said at its end; it will say the same again.
         self._outcomes: dict[tuple[str, datetime | None, float | None], tuple[str, str]] = {}
 
@@ -79,8 +80,8 @@ class KubeflowBackend:
 
     def submit(self, submission: Submission) -> str:
         """As the protocol says. Pipeline, version and experiment are made where they are not there yet."""
-        experiment = self._experiment()
-        pipeline_id, version_id = self._version(f"{self._project}-{submission.pipeline}", submission.file)
+        experiment = self._named.experiment()
+        pipeline_id, version_id = self._named.version(f"{self._project}-{submission.pipeline}", submission.file)
         sent = time.monotonic()
         while True:
             try:
@@ -111,72 +112,39 @@ class KubeflowBackend:
         return self.api.ask(f"start the run {submission.name}", create, repeat=False)
 
     def _by_name(self, name: str, experiment: str) -> str | None:
-        asked = _equals("display_name", name)
+        asked = equals("display_name", name)
         found = self.api.ask(
             "look for the run", lambda client: client.list_runs(page_size=1, experiment_id=experiment, filter=asked)
         )
         return found.runs[0].run_id if found.runs else None
 
-    def _experiment(self) -> str:
-        name = self._target.experiment or self._project
-        return self.api.ask(
-            f"make the experiment {name}",
-            # It gives the one that is there.
-            lambda client: str(client.create_experiment(name, namespace=self._namespace or None).experiment_id),
-        )
-
-    def _version(self, pipeline: str, file: Path) -> tuple[str, str]:
-        """Ids of a pipeline and of the version that is this file, both made where they are not there."""
-        version = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-        pipeline_id = self.api.ask("look for the pipeline", lambda client: client.get_pipeline_id(pipeline))
-        if pipeline_id is None:
-            pipeline_id = self._once(
-                f"make the pipeline {pipeline}",
-                lambda client: (
-                    client.upload_pipeline(str(file), pipeline, namespace=self._namespace or None).pipeline_id
-                ),
-                lambda client: client.get_pipeline_id(pipeline),
-            )
-
-        def existing(client: kfp.Client) -> str | None:
-            asked = _equals("display_name", version)
-            found = client.list_pipeline_versions(pipeline_id, page_size=1, filter=asked).pipeline_versions
-            return found[0].pipeline_version_id if found else None
-
-        found = self.api.ask("look for the pipeline's version", existing)
-        if found is None:
-            found = self._once(
-                f"make version {version} of the pipeline {pipeline}",
-                lambda client: (
-                    client.upload_pipeline_version(str(file), version, pipeline_id=pipeline_id).pipeline_version_id
-                ),
-                existing,
-            )
-        return pipeline_id, found
-
-    def _once(self, what: str, make: Callable[[kfp.Client], Any], look: Callable[[kfp.Client], str | None]) -> str:
-        """Make something that has a name; where it was made meanwhile, or before a connection was cut, take that."""
-        try:
-            return str(self.api.ask(what, make, repeat=False))
-        except BackendError:
-            found = self.api.ask(what, look)
-            if found is None:
-                raise
-            return found
-
     def runs(self, limit: int) -> list[RunSummary]:
         """As the protocol says: those of the project's experiment."""
-        experiment = self._experiment()
-        found: list[RunSummary] = []
-        token = ""
-        while len(found) < limit:
-            asked = {"page_size": min(PAGE, limit - len(found)), "page_token": token, "experiment_id": experiment}
-            page = self.api.ask("list the runs", partial(_runs_page, asked))
-            found += [self._summary(run, None) for run in page.runs or []]
-            token = page.next_page_token or ""
-            if not token:
-                break
-        return found
+        return [self._listed(run) for run in islice(self._runs(page_size=min(PAGE, limit)), limit)]
+
+    def runs_named(self, beginning: str) -> list[RunSummary]:
+        """As the protocol says."""
+        asked = predicate("IS_SUBSTRING", "display_name", beginning)
+        return [self._listed(run) for run in self._runs(filter=asked) if run.display_name.startswith(beginning)]
+
+    def _runs(self, **asked: Any) -> Iterator[Any]:
+        """The runs of the project's experiment, the newest first, asked for page by page."""
+        asked = {"page_size": PAGE, **asked, "experiment_id": self._named.experiment(), "page_token": ""}
+        while True:
+            page = self.api.ask("list the runs", partial(_runs_page, dict(asked)))
+            yield from page.runs or []
+            if not page.next_page_token:
+                return
+            asked["page_token"] = page.next_page_token
+
+    def _listed(self, run: Any) -> RunSummary:
+        """A run of a list, which tells of its nodes too: what Kubeflow calls succeeded may have been rejected."""
+        progress = None
+        if STATES.get(run.state) is RunState.done:
+            # A pipeline that was deleted meanwhile leaves its runs.
+            with contextlib.suppress(NotThere):
+                progress = self._progress(run)
+        return self._summary(run, progress)
 
     def status(self, run_id: str) -> RunStatus:
         """As the protocol says. Key figures and reasons stand in the steps' logs."""
@@ -205,7 +173,7 @@ class KubeflowBackend:
         return RunSummary(
             id=run.run_id,
             name=run.display_name,
-            pipeline=_pipeline_named(run.display_name),
+            pipeline=self._pipeline_of(run),
             project=self._project,
             state=state,
             started_at=run.created_at,
@@ -214,15 +182,18 @@ class KubeflowBackend:
             schedule=run.recurring_run_id or "",
         )
 
+    def _pipeline_of(self, run: Any) -> str:
+        """Names of runs do not tell it: a scheduled run's begins with the project's."""
+        if run.pipeline_spec:
+            return str(self._specification(run)[0].pipeline_info.name)
+        reference = run.pipeline_version_reference
+        return self._named.pipeline(reference.pipeline_id) if reference else ""
+
     def _specification(self, run: Any) -> tuple[PipelineSpec, Mapping[str, Any]]:
         """The compiled pipeline, and what its second document gives the pod of each executor."""
         specification = run.pipeline_spec
         if not specification and run.pipeline_version_reference:
-            reference = run.pipeline_version_reference
-            specification = self.api.ask(
-                "read the run's pipeline",
-                lambda client: client.get_pipeline_version(reference.pipeline_id, reference.pipeline_version_id),
-            ).pipeline_spec
+            specification = self._named.specification(run.pipeline_version_reference)
         specification = specification or {}
         kubernetes = specification.get("platform_spec", {}).get("platforms", {}).get("kubernetes", {})
         pipeline = specification.get("pipeline_spec", specification)
@@ -289,7 +260,7 @@ class KubeflowBackend:
 
     def schedules(self) -> list[ExistingSchedule]:
         """As the protocol says."""
-        experiment = self._experiment()
+        experiment = self._named.experiment()
         found: list[ExistingSchedule] = []
         token = ""
         while True:
@@ -314,8 +285,8 @@ class KubeflowBackend:
                 f"schedules.{planned.pipeline}.zone is {planned.schedule.zone}, but Kubeflow reads all of them in the "
                 "one zone of its controller (CRON_SCHEDULE_TIMEZONE, UTC by default): write the expression in UTC"
             )
-        experiment = self._experiment()
-        pipeline_id, version_id = self._version(planned.name, planned.file)
+        experiment = self._named.experiment()
+        pipeline_id, version_id = self._named.version(planned.name, planned.file)
         # Names of recurring runs are not unique; with the digest a second one of the same is not made.
         name = f"{planned.name}-{planned.digest}"
 
@@ -340,11 +311,11 @@ class KubeflowBackend:
             return str(made.recurring_run_id)
 
         def look(client: kfp.Client) -> str | None:
-            asked = _equals("display_name", name)
+            asked = equals("display_name", name)
             found = client.list_recurring_runs(page_size=1, experiment_id=experiment, filter=asked).recurring_runs
             return str(found[0].recurring_run_id) if found else None
 
-        return self._once(f"make the recurring run {name}", make, look)
+        return self._named.once(f"make the recurring run {name}", make, look)
 
     def pause_schedule(self, schedule_id: str) -> None:
         """As the protocol says."""
@@ -360,8 +331,8 @@ class KubeflowBackend:
 
     def is_busy(self, schedule_id: str) -> bool:
         """As the protocol says."""
-        newest = self.runs(PAGE)
-        return any(run.schedule == schedule_id and run.state is RunState.running for run in newest)
+        newest = islice(self._runs(), PAGE)
+        return any(run.recurring_run_id == schedule_id and run.state not in STATES for run in newest)
 
 
 def _runs_page(asked: Mapping[str, Any], client: kfp.Client) -> Any:
@@ -370,15 +341,6 @@ def _runs_page(asked: Mapping[str, Any], client: kfp.Client) -> Any:
 
 def _recurring_page(asked: Mapping[str, Any], client: kfp.Client) -> Any:
     return client.list_recurring_runs(**asked)
-
-
-def _equals(key: str, value: str) -> str:
-    return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "stringValue": value}]})
-
-
-def _pipeline_named(run: str) -> str:
-    """`training` of `training-20261128-…`, which is how submissions are named."""
-    return run.partition("-")[0]
 
 
 def _message(run: Any) -> str:

@@ -155,15 +155,15 @@ class VertexBackend:
         name = f"{self.api.parent}/pipelineJobs/{run_id}"
         return self.api.ask("read the run", lambda call: self.api.jobs.get_pipeline_job(name=name, **call))
 
-    def _listed(self, filter: str, limit: int) -> list[Any]:
-        """The newest runs that a filter lets through, without their pipelines."""
+    def _listed(self, filter: str, limit: int | None) -> list[Any]:
+        """The newest runs that a filter lets through, without their pipelines; all of them where there is no limit."""
 
         def read(call: dict[str, Any]) -> list[Any]:
             request = api.ListPipelineJobsRequest(
                 parent=self.api.parent,
                 filter=filter,
                 order_by="create_time desc",
-                page_size=min(PAGE, limit),
+                page_size=min(PAGE, limit or PAGE),
                 read_mask=LISTED,
             )
             return list(islice(self.api.jobs.list_pipeline_jobs(request, **call), limit))
@@ -173,6 +173,11 @@ class VertexBackend:
     def runs(self, limit: int) -> list[RunSummary]:
         """As the protocol says: those that have the project's label."""
         return [self._summary(job, None) for job in self._listed(f'labels.{PROJECT}="{_label(self._project)}"', limit)]
+
+    def runs_named(self, beginning: str) -> list[RunSummary]:
+        """As the protocol says."""
+        ours = f'labels.{PROJECT}="{_label(self._project)}" AND display_name:"{beginning}*"'
+        return [self._summary(job, None) for job in self._listed(ours, None)]
 
     def status(self, run_id: str) -> RunStatus:
         """As the protocol says. Key figures are metadata of what a step wrote; reasons come from its job."""

@@ -53,6 +53,20 @@ def small(reference: str, rows: int = 3):
             register(rows=counted.outputs["Output"]).set_display_name("register-model")
 
 
+@dsl.component(base_image=IMAGE)
+def register_model(rows: int):
+    print("registered", rows)
+
+
+@dsl.pipeline(name="small")
+def judged(reference: str, rows: int = 3):
+    """A candidate of more than three rows is approved."""
+    with dsl.ExitHandler(tell().set_caching_options(False)):
+        counted = count(rows=rows)
+        with dsl.If(counted.outputs["Output"] > 3, name="approved"):
+            register_model(rows=counted.outputs["Output"])
+
+
 def allow(reference: Path, said: str) -> None:
     """Say how many rows there may be, or `wait`; a step that reads meanwhile finds the old word or the new one."""
     written = reference.with_suffix(".new")

@@ -10,6 +10,7 @@ COMMANDS = (
     "setup",
     "compile",
     "run",
+    "schedule backfill",
     "status",
     "predict",
     "report",
@@ -54,6 +55,25 @@ def test_every_commands_help_has_an_example(checkout: Checkout, command: str) ->
         (["run", "training", "--set", "training.sed=1"], "did you mean `seed`?"),
         (["run", "training", "--set", "nonsense"], "must look like KEY=VALUE"),
         (["run", "--resume"], "there is nothing to resume"),
+        (["run", "monitoring", "--parameter", "as_off=x"], "has no parameter as_off; it has: as_of (text"),
+        (["schedule", "backfill", "training", "--from", "2026-11-01"], "training has no parameter as_of: each of its"),
+        (
+            ["schedule", "backfill", "monitoring", "--from", "1 May"],
+            "--from '1 May' is no time: write it as 2026-11-01",
+        ),
+        (["schedule", "backfill", "monitoring", "--from", "2999-01-01"], "--to now is before --from 2999-01-01"),
+        (
+            ["schedule", "backfill", "monitoring", "--from", "2026-05-01", "--every", "daily"],
+            "--every 'daily' is no interval: write it as 30m, 6h or 1d",
+        ),
+        (
+            ["schedule", "backfill", "monitoring", "--from", "2026-05-01", "--set", "schedules.monitoring=null"],
+            "monitoring has no schedule in pipeline.yaml: say how often it runs",
+        ),
+        (
+            ["schedule", "backfill", "monitoring", "--from", "2026-05-01T07:00", "--to", "2026-05-01T08:00"],
+            "monitoring was not due between 2026-05-01 07:00 UTC and 2026-05-01 08:00 UTC",
+        ),
         (["predict"], "name either --entity ID or --json FILE"),
         (["predict", "--entity", "1"], "nothing was released yet"),
         (["predict", "--json", "missing.json"], "nothing was released yet"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Checkout
 from kfp import components
 from small_pipeline import small
 
@@ -72,10 +71,3 @@ def test_nothing_is_sent_to_a_cluster_of_a_run_or_a_schedule_with_a_wrong_parame
     scheduled = 'schedules={monitoring: {cron: "0 6 * * *", parameters: {as_of: 7}}}'
     with pytest.raises(ConfigurationError, match=r"as_of of the pipeline monitoring is text, and 7 is not"):
         plan(ROOT, target, tmp_path, [*nowhere, scheduled], print)
-
-
-@pytest.mark.slow
-def test_a_run_here_is_refused_before_it_begins(checkout: Checkout) -> None:
-    said = checkout.lifecycle("run", "monitoring", "--parameter", "as_off=x", expect=2).stderr
-    assert "the pipeline monitoring has no parameter as_off; it has: as_of" in said
-    assert checkout.status()["runs"] == []

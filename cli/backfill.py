@@ -1,0 +1,219 @@
+"""`lifecycle schedule backfill`: the runs that a schedule would have started in a window that is past."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from kfp_lifecycle.cli.console import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    AsJson,
+    Project,
+    out,
+    project_folder,
+    refuse,
+    say,
+    write_json,
+)
+from kfp_lifecycle.cli.interruption import stop_like_ctrl_c
+from kfp_lifecycle.cli.targets import OnTarget, plain_refusals, target_of
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.backends.backend import Backend, RunStatus, RunSummary
+    from kfp_lifecycle.backends.backfill import Backfilled, Occurrence
+    from kfp_lifecycle.compilation.pipeline import CompiledPipeline
+    from kfp_lifecycle.config.schedules import Schedule
+    from kfp_lifecycle.config.targets import TargetName
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def backfill(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline: one that looks as of a moment.")],
+    first: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="The window's begin: 2026-11-01, or with a time of day.")
+    ],
+    last: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TIME", help="Its end, included: of a date all day. By default now."),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="INTERVAL", help="30m, 6h or 1d; by default as its schedule says."),
+    ] = None,
+    target: OnTarget = None,
+    project: Project = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Run what has run to a good end, too.")] = False,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on after a run that failed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would run, and run nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a pipeline for each moment of a window at which its schedule was due: the oldest first, one at a time.
+
+    What has run to a good end is left, and a run that is at work is waited for: after an interruption the same command
+    goes on. Times without a zone are read in the schedule's.
+
+    Example: `lifecycle schedule backfill monitoring --from 2026-11-01 --to 2026-11-07`
+
+    Exit codes: 0 all have run, 1 one failed, 2 the command or the project is wrong, 130 one was stopped.
+    """
+    from kfp_lifecycle.backends.backfill import Result, occurrences, refuse_timeless
+    from kfp_lifecycle.backends.backfill import backfill as run_window
+    from kfp_lifecycle.compilation.pipeline import PIPELINES, compile_pipeline
+
+    if pipeline not in PIPELINES:
+        refuse(f"there is no pipeline {pipeline!r}; there are {', '.join(PIPELINES)}")
+    chosen, folder = target_of(target, project), project_folder(project)
+    with plain_refusals(), tempfile.TemporaryDirectory(prefix="backfill-") as place:
+        file = Path(place) / f"{pipeline}.yaml"
+        compiled = compile_pipeline(pipeline, chosen, folder, file, overrides=settings or [])
+        refuse_timeless(pipeline, compiled.parameters)
+        schedule: Schedule | None = getattr(compiled.configuration.schedules, pipeline)
+        moments = _moments(pipeline, schedule, first, last, every)
+        if chosen == "local":
+            backend, start = _here(pipeline, folder, settings or [])
+        else:
+            backend, start = _on_cluster(chosen, pipeline, compiled, file)
+        planned = occurrences(backend, compiled.configuration.name, pipeline, moments)
+        if dry_run:
+            _list(planned, again, as_json)
+            return
+        if chosen == "local":
+            stop_like_ctrl_c()
+        done = []
+        for item in run_window(planned, start, _follow(backend), again=again, keep_going=keep_going):
+            done.append(item)
+            if not as_json:
+                out.print(_line(item), markup=False, soft_wrap=True)
+    if as_json:
+        write_json([asdict(item) for item in done])
+    results = {item.result for item in done}
+    if Result.stopped in results:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if Result.failed in results:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _moments(
+    pipeline: str, schedule: Schedule | None, first: str, last: str | None, every: str | None
+) -> list[datetime]:
+    """The moments of the window that are past."""
+    from kfp_lifecycle.backends.backfill import moments_of
+
+    zone, now = ZoneInfo(schedule.zone if schedule else "UTC"), datetime.now(UTC)
+    begin = _moment("--from", first, zone, time.min)
+    end = _moment("--to", last, zone, time.max) if last is not None else now
+    if end < begin:
+        refuse(f"--to {last or 'now'} is before --from {first}")
+    end = min(end, now)
+    if every is not None:
+        moments = moments_of(_interval(every), begin, end)
+    elif schedule is not None:
+        moments = schedule.between(begin, end)
+    else:
+        refuse(f"{pipeline} has no schedule in pipeline.yaml: say how often it runs, such as --every 1d")
+    if not moments:
+        refuse(f"{pipeline} was not due between {begin:%Y-%m-%d %H:%M %Z} and {end:%Y-%m-%d %H:%M %Z}")
+    return moments
+
+
+def _here(pipeline: str, folder: Path, overrides: list[str]) -> tuple[Backend, Callable[[Occurrence], RunStatus]]:
+    """This machine, and how an occurrence runs on it."""
+    from kfp_lifecycle.backends.local import LocalBackend
+    from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
+    from kfp_lifecycle.local.runs import execute
+    from kfp_lifecycle.runtime.contract import ContractViolation
+
+    backend = LocalBackend()
+
+    def start(occurrence: Occurrence) -> RunStatus:
+        parameters = [f"{name}={value}" for name, value in occurrence.parameters.items()]
+        say(f"running {occurrence.name}")
+        try:
+            record = execute(pipeline, folder, overrides=overrides, parameters=parameters, name=occurrence.name)
+        except (ContractViolation, EnvironmentMissing) as error:
+            refuse(str(error))
+        return backend.status(record.id)
+
+    return backend, start
+
+
+def _on_cluster(
+    target: TargetName, pipeline: str, compiled: CompiledPipeline, file: Path
+) -> tuple[Backend, Callable[[Occurrence], RunStatus]]:
+    """The cluster, and how an occurrence runs on it: what its steps fetch is uploaded before the first."""
+    from kfp_lifecycle.backends.backend import Submission
+    from kfp_lifecycle.backends.submission import backend_of
+    from kfp_lifecycle.backends.uploads import upload
+    from kfp_lifecycle.backends.watching import watch
+
+    backend = backend_of(compiled.configuration, target)
+
+    def start(occurrence: Occurrence) -> RunStatus:
+        if compiled.uploads:
+            upload(compiled.uploads, compiled.upload_root, say)
+        say(f"submitting {occurrence.name} to {target}")
+        name = compiled.configuration.name
+        run = backend.submit(Submission(file, pipeline, name, occurrence.name, parameters=occurrence.parameters))
+        return watch(backend, run, lambda status: None, say)
+
+    return backend, start
+
+
+def _follow(backend: Backend) -> Callable[[RunSummary], RunStatus]:
+    from kfp_lifecycle.backends.watching import watch
+
+    def follow(run: RunSummary) -> RunStatus:
+        say(f"{run.name} is at work already, as {run.id}: waiting for its end")
+        return watch(backend, run.id, lambda status: None, say)
+
+    return follow
+
+
+def _list(planned: list[Occurrence], again: bool, as_json: bool) -> None:
+    if as_json:
+        write_json([{**asdict(item), "runs": again or not item.is_done} for item in planned])
+        return
+    for item in planned:
+        before = f"{item.earlier.state} before, as {item.earlier.id}" if item.earlier else ""
+        will = "left" if item.is_done and not again else f"runs as {item.name}"
+        out.print("  ".join(filter(None, (f"{item.moment:%Y-%m-%d %H:%M %Z}", will, before))), soft_wrap=True)
+
+
+def _line(item: Backfilled) -> str:
+    reason = f": {item.reason}" if item.reason else ""
+    return f"{item.moment:%Y-%m-%d %H:%M %Z}  {item.result}  {item.run}{reason}"
+
+
+def _moment(option: str, text: str, zone: ZoneInfo, of_day: time) -> datetime:
+    """A moment as it is typed; a date alone is its begin or its end."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        return datetime.combine(day, of_day, zone)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        refuse(f"{option} {text!r} is no time: write it as 2026-11-01, 2026-11-01T06:00 or 2026-11-01T06:00+01:00")
+    return found if found.tzinfo else found.replace(tzinfo=zone)
+
+
+def _interval(text: str) -> timedelta:
+    found = re.fullmatch(r"(?P<number>[1-9]\d*)(?P<unit>[mhd])", text)
+    if found is None:
+        refuse(f"--every {text!r} is no interval: write it as 30m, 6h or 1d")
+    return timedelta(**{UNITS[found["unit"]]: int(found["number"])})

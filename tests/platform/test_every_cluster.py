@@ -1,0 +1,305 @@
+"""What every cluster's backend promises, held against the stand-in of each control plane."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from small_pipeline import allow, ended, submission
+
+from kfp_lifecycle.backends import schedules
+from kfp_lifecycle.backends.backend import (
+    BackendError,
+    ClusterBackend,
+    NotThere,
+    PlannedSchedule,
+    RunStatus,
+    Unreachable,
+)
+from kfp_lifecycle.backends.backfill import Backfilled, Occurrence, Result, backfill, moments_of, occurrences
+from kfp_lifecycle.backends.schedules import Change
+from kfp_lifecycle.backends.submission import backend_of
+from kfp_lifecycle.backends.watching import watch
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.schedules import Schedule
+from kfp_lifecycle.config.targets import TargetName
+from kfp_lifecycle.runtime.closure import ROOT
+from kfp_lifecycle.runtime.states import RunState, State
+from tests.control_planes.kubeflow import Fault, KubeflowStandIn
+from tests.control_planes.stand_in import StandIn
+from tests.control_planes.vertex import VertexStandIn
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A control plane, and the backend of a project that speaks to it."""
+
+    target: TargetName
+    server: StandIn
+    backend: ClusterBackend
+    runs: str
+    """Where its API has runs."""
+    pipelines: str
+    """Where it is asked before a run is made."""
+    settings: tuple[str, ...]
+
+    def backend_of(self, project: str) -> ClusterBackend:
+        return backend_of(load_configuration(ROOT, [*self.settings, f"name={project}"]), self.target)
+
+
+@pytest.fixture(params=["kubeflow", "vertex"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+    target: TargetName = request.param
+    kind: type[StandIn] = {"kubeflow": KubeflowStandIn, "vertex": VertexStandIn}[target]
+    with kind(tmp_path / target) as server:
+        settings = ("name=shop", f"targets.{target}.endpoint={server.url}")
+        backend = backend_of(load_configuration(ROOT, settings), target)
+        runs = {"kubeflow": "/runs$", "vertex": "/pipelineJobs$"}[target]
+        yield Cluster(target, server, backend, runs, {"kubeflow": "/pipelines", "vertex": runs}[target], settings)
+
+
+@pytest.fixture
+def backend(cluster: Cluster) -> ClusterBackend:
+    return cluster.backend
+
+
+def states(run: RunStatus) -> dict[str, State]:
+    return {name: step.state for name, step in run.progress.steps.items()}
+
+
+def wait_until_running(backend: ClusterBackend, run: str, step: str) -> None:
+    while backend.status(run).progress.steps[step].state is not State.running:
+        time.sleep(0.1)
+
+
+class TestSubmit:
+    def test_a_run_is_shown_with_its_steps_and_their_key_figures(
+        self, backend: ClusterBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference)))
+        assert run.summary.state is RunState.done
+        assert states(run) == {
+            "count": State.done,
+            "check": State.done,
+            "register": State.skipped,
+            "tell": State.done,
+        }
+        assert run.progress.steps["count"].summary == "3 rows"
+        assert (run.summary.name, run.summary.pipeline, run.summary.project) == ("small-1", "small", "shop")
+
+    def test_what_the_cache_has_is_shown_to_be_from_there(
+        self, backend: ClusterBackend, compiled: Path, reference: Path
+    ) -> None:
+        ended(backend, backend.submit(submission(compiled, reference)))
+        again = ended(backend, backend.submit(submission(compiled, reference, "small-2")))
+        assert states(again)["count"] is State.cached
+        assert states(again)["check"] is State.done
+
+    def test_a_failed_run_says_which_step_and_why_in_the_steps_own_words(
+        self, backend: ClusterBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference, rows=11)))
+        assert (run.summary.state, run.failed_step) == (RunState.failed, "check")
+        assert run.reason == "The table users has 11 rows.\nLoad fewer."
+
+    def test_a_connection_cut_after_the_run_was_made_makes_no_second_one(
+        self, cluster: Cluster, compiled: Path, reference: Path
+    ) -> None:
+        cluster.server.order(Fault(method="POST", path=cluster.runs, cut=True))
+        run = cluster.backend.submit(submission(compiled, reference))
+        assert [each.id for each in cluster.backend.runs(10)] == [run]
+
+    @pytest.mark.parametrize("status", [429, 500, 503])
+    def test_a_server_that_does_not_answer_for_a_moment_is_asked_again(
+        self, cluster: Cluster, compiled: Path, reference: Path, status: int
+    ) -> None:
+        cluster.server.order(Fault(path=cluster.pipelines, status=status, times=2))
+        run = cluster.backend.submit(submission(compiled, reference))
+        cluster.server.order(Fault(method="GET", path=cluster.runs, status=status))
+        assert [each.id for each in cluster.backend.runs(10)] == [run]
+
+    def test_a_parameter_that_the_pipeline_does_not_have_is_refused_in_the_servers_words(
+        self, backend: ClusterBackend, compiled: Path, reference: Path
+    ) -> None:
+        with pytest.raises(BackendError, match="unknown"):
+            backend.submit(submission(compiled, reference, unknown="x"))
+
+
+class TestRuns:
+    def test_runs_of_the_project_are_listed_newest_first(
+        self, cluster: Cluster, compiled: Path, reference: Path
+    ) -> None:
+        made = []
+        for number in range(3):
+            made.append(cluster.backend.submit(submission(compiled, reference, f"small-{number}")))
+            # Kubeflow knows no fractions of a second.
+            cluster.server.clock.advance(seconds=1)
+        listed = cluster.backend.runs(2)
+        assert [run.id for run in listed] == made[:0:-1]
+        assert {run.pipeline for run in listed} == {"small"}
+        assert cluster.backend_of("another").runs(10) == []
+
+    def test_runs_are_found_by_the_beginning_of_their_name(
+        self, backend: ClusterBackend, compiled: Path, reference: Path
+    ) -> None:
+        for name in ("small-at-1", "small-at-2", "a-small-at-3"):
+            backend.submit(submission(compiled, reference, name))
+        assert {run.name for run in backend.runs_named("small-at-")} == {"small-at-1", "small-at-2"}
+
+    def test_a_step_without_a_log_is_said_to_have_none(
+        self, backend: ClusterBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference))).summary.id
+        with pytest.raises(NotThere, match="no step nothing; it has"):
+            backend.log(run, "nothing")
+        with pytest.raises(NotThere, match="has no log: it is skipped"):
+            backend.log(run, "register")
+
+    def test_a_cancelled_run_was_stopped_and_did_not_fail(
+        self, backend: ClusterBackend, compiled: Path, reference: Path
+    ) -> None:
+        allow(reference, "wait")
+        run = backend.submit(submission(compiled, reference))
+        wait_until_running(backend, run, "check")
+        backend.cancel(run)
+        status = ended(backend, run)
+        assert (status.summary.state, status.reason) == (RunState.interrupted, "it was cancelled")
+        backend.cancel(run)
+
+    def test_a_run_that_is_not_there_is_said_to_be_not_there(self, backend: ClusterBackend) -> None:
+        for ask in (backend.status, backend.cancel, backend.resume, backend.artifacts):
+            with pytest.raises(NotThere, match="does not have it"):
+                ask("8a3c1a0e-0000-0000-0000-000000000000")
+
+    def test_watching_survives_a_server_that_is_away(self, cluster: Cluster, compiled: Path, reference: Path) -> None:
+        allow(reference, "wait")
+        run = cluster.backend.submit(submission(compiled, reference))
+        away = threading.Thread(target=cluster.server.restart, kwargs={"away": 1.0})
+        away.start()
+        said: list[str] = []
+        threading.Timer(1.5, allow, (reference, "10")).start()
+        status = watch(cluster.backend, run, lambda now: None, said.append, pause=0.1)
+        away.join()
+        assert status.summary.state is RunState.done
+
+    def test_an_address_where_nobody_answers(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kfp_lifecycle.backends.asking.PATIENCE", 0.2)
+        nowhere = load_configuration(ROOT, [f"targets.{cluster.target}.endpoint=http://127.0.0.1:9"])
+        with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9 does not answer"):
+            backend_of(nowhere, cluster.target).runs(1)
+
+
+class TestSchedules:
+    def planned(self, compiled: Path, reference: Path, digest: str = "0123456789abcdef") -> PlannedSchedule:
+        schedule = Schedule(cron="0 * * * *", parameters={"reference": str(reference)})
+        return PlannedSchedule("shop-small", "small", schedule, compiled, digest)
+
+    def changes(self, backend: ClusterBackend, planned: list[PlannedSchedule]) -> list[Change]:
+        return [item.change for item in schedules.apply(backend, planned)]
+
+    def test_applying_again_changes_nothing(self, backend: ClusterBackend, compiled: Path, reference: Path) -> None:
+        wanted = [self.planned(compiled, reference)]
+        assert self.changes(backend, wanted) == [Change.created]
+        (made,) = backend.schedules()
+        assert (made.name, made.enabled) == ("shop-small", True)
+        assert self.changes(backend, wanted) == [Change.left]
+        assert backend.schedules() == [made]
+
+    def test_one_that_differs_is_replaced_and_one_that_is_not_wanted_removed(
+        self, backend: ClusterBackend, compiled: Path, reference: Path
+    ) -> None:
+        schedules.apply(backend, [self.planned(compiled, reference)])
+        assert self.changes(backend, [self.planned(compiled, reference, "fedcba9876543210")]) == [Change.replaced]
+        assert [item.digest for item in backend.schedules()] == ["fedcba9876543210"]
+        assert self.changes(backend, []) == [Change.removed]
+        assert backend.schedules() == []
+
+    def test_what_a_person_paused_stays_paused(self, backend: ClusterBackend, compiled: Path, reference: Path) -> None:
+        schedules.apply(backend, [self.planned(compiled, reference)])
+        (made,) = backend.schedules()
+        backend.pause_schedule(made.id)
+        (left,) = schedules.apply(backend, [self.planned(compiled, reference)])
+        assert (left.change, left.paused) == (Change.left, True)
+        backend.resume_schedule(made.id)
+        assert [item.enabled for item in backend.schedules()] == [True]
+        backend.pause_schedule(made.id)
+        schedules.apply(backend, [self.planned(compiled, reference, "fedcba9876543210")])
+        assert [item.enabled for item in backend.schedules()] == [False]
+
+    def test_a_run_of_a_replaced_schedule_goes_on(self, cluster: Cluster, compiled: Path, reference: Path) -> None:
+        backend = cluster.backend
+        allow(reference, "wait")
+        schedules.apply(backend, [self.planned(compiled, reference)])
+        cluster.server.clock.advance(hours=1)
+        (run,) = backend.runs(10)
+        assert (run.pipeline, run.schedule) == ("small", backend.schedules()[0].id)
+        changed = [self.planned(compiled, reference, "fedcba9876543210")]
+        assert self.changes(backend, changed) == [Change.replaced, Change.retired]
+        allow(reference, "10")
+        assert ended(backend, run.id).summary.state is RunState.done
+        assert self.changes(backend, changed) == [Change.left, Change.removed]
+        assert len(backend.schedules()) == 1
+
+
+class TestBackfill:
+    MOMENTS = moments_of(timedelta(hours=6), datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 1, 12, tzinfo=UTC))
+
+    def fill(
+        self, cluster: Cluster, compiled: Path, reference: Path, **how: bool
+    ) -> tuple[list[Backfilled], list[str]]:
+        """What became of the window, and the names of the runs that were started."""
+        backend, started = cluster.backend, list[str]()
+
+        def start(occurrence: Occurrence) -> RunStatus:
+            # One at a time: none is at work when the next begins.
+            assert all(run.state is not RunState.running for run in backend.runs(10))
+            started.append(occurrence.name)
+            return ended(backend, backend.submit(submission(compiled, reference, occurrence.name)))
+
+        planned = occurrences(backend, "shop", "small", self.MOMENTS)
+        return list(backfill(planned, start, lambda run: ended(backend, run.id), **how)), started
+
+    def test_a_window_runs_once_and_the_oldest_first(self, cluster: Cluster, compiled: Path, reference: Path) -> None:
+        names = ["small-at-20261101-000000", "small-at-20261101-060000", "small-at-20261101-120000"]
+        filled, started = self.fill(cluster, compiled, reference)
+        assert [item.result for item in filled] == [Result.done] * 3
+        assert started == names
+        filled, started = self.fill(cluster, compiled, reference)
+        assert [item.result for item in filled] == [Result.left] * 3
+        assert started == []
+        _, started = self.fill(cluster, compiled, reference, again=True)
+        assert started == [f"{name}-2" for name in names]
+
+    def test_it_stops_at_a_failure_unless_it_is_to_keep_going(
+        self, cluster: Cluster, compiled: Path, reference: Path
+    ) -> None:
+        allow(reference, "1")
+        filled, _ = self.fill(cluster, compiled, reference)
+        assert [item.result for item in filled] == [Result.failed]
+        assert filled[0].reason == "The table users has 3 rows.\nLoad fewer."
+        filled, _ = self.fill(cluster, compiled, reference, keep_going=True)
+        assert [item.result for item in filled] == [Result.failed] * 3
+        allow(reference, "10")
+        filled, started = self.fill(cluster, compiled, reference)
+        assert [item.result for item in filled] == [Result.done] * 3
+        assert started[0] == "small-at-20261101-000000-3"
+
+    def test_a_run_that_an_interrupted_one_left_is_waited_for(
+        self, cluster: Cluster, compiled: Path, reference: Path
+    ) -> None:
+        allow(reference, "wait")
+        run = cluster.backend.submit(submission(compiled, reference, "small-at-20261101-000000"))
+        threading.Timer(1.0, allow, (reference, "10")).start()
+        filled, started = self.fill(cluster, compiled, reference)
+        assert filled[0] == Backfilled(self.MOMENTS[0], Result.done, run)
+        assert len(started) == 2
