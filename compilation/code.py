@@ -13,11 +13,10 @@ from pathlib import Path
 from kfp_lifecycle.environments.locks import HERE as LOCKS
 from kfp_lifecycle.environments.locks import lock_digest
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT, bare, imported_names, module_closure
-from kfp_lifecycle.runtime.component import LifecycleComponent
+from kfp_lifecycle.runtime.component import LOCATIONS, SETTINGS, LifecycleComponent
+from kfp_lifecycle.runtime.executor import SECRET_MANAGER
 
 EXECUTOR = "kfp_lifecycle.runtime.executor"
-# What a declaration imports by name, and so no closure finds.
-SETTINGS, LOCATIONS = "kfp_lifecycle.config.settings", "kfp_lifecycle.config.locations"
 # The server that a model folder carries is installed from this lock where its image lacks it.
 SERVING_LOCK = f"{PACKAGE}/environments/serving.txt"
 # No part of what steps run.
@@ -27,10 +26,12 @@ SUFFIXES = {".py", ".j2", ".css", ".sql", ".yaml", ".txt"}
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def code_of(component: LifecycleComponent) -> dict[str, bytes]:
+def code_of(component: LifecycleComponent, *, with_secret_manager: bool = True) -> dict[str, bytes]:
     """All that one step runs of the library, content by path: its module and what that imports, without comments and
     docstrings, so that the same code is the same bytes."""
+    # Of what is imported by name no closure knows.
     roots = [component.module, EXECUTOR, *component.carries]
+    roots += [SECRET_MANAGER] if with_secret_manager else []
     roots += [SETTINGS] if component.reads else []
     roots += [LOCATIONS] if component.locations else []
     own: dict[str, bytes] = {}
@@ -55,9 +56,10 @@ def environment_archive(environment: str, components: Iterable[LifecycleComponen
     return files | _start(environment, ("bootstrap", environment, "kfp"))
 
 
-def standalone_archive(component: LifecycleComponent) -> dict[str, bytes]:
-    """The files of one component's own archive, which needs nothing but Python and kfp."""
-    return code_of(component) | _start("kfp", ("kfp",))
+def standalone_archive(component: LifecycleComponent, *, with_secret_manager: bool) -> dict[str, bytes]:
+    """The files of one component's own archive, which needs nothing but Python and kfp. It rides in the container, so
+    that it has what reads Secret Manager only where there are references to resolve."""
+    return code_of(component, with_secret_manager=with_secret_manager) | _start("kfp", ("kfp",))
 
 
 def _start(environment: str, locks: Iterable[str]) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.schedules import Schedule
-from kfp_lifecycle.config.targets import ClusterTarget, TargetName
+from kfp_lifecycle.config.targets import ClusterTarget, TargetName, VertexTarget
 from kfp_lifecycle.data.source_version import local_source
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
 from kfp_lifecycle.runtime.code_version import code_version
@@ -175,6 +175,7 @@ def _cluster_target(
         steps=cluster.steps,
         # Vertex AI has no such things, and takes no pipeline that speaks of them.
         kubeflow=configuration.targets.kubeflow if target == "kubeflow" else None,
+        references=cluster.secrets if isinstance(cluster, VertexTarget) else {},
         labels=labels_of(configuration.name, name, version.commit),
     )
     return built_for, [*uploads, *code]

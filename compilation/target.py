@@ -56,6 +56,8 @@ class Target:
     """What the project gives the pods of steps, by the component's name, and `default` for all."""
     kubeflow: KubeflowTarget | None = None
     """What every step's pod is given on a Kubeflow: secrets, volumes and their like, which no other target has."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Secrets of Secret Manager on Vertex AI: by variable the reference that each step resolves."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that lead from a pod to what it was compiled from."""
     imported: dict[str, dsl.PipelineArtifactChannel] = field(default_factory=dict, compare=False)

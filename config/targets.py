@@ -19,6 +19,14 @@ SecretKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
 
+SecretReference = Annotated[
+    str,
+    located(
+        r"secretmanager://projects/[^/]+(/locations/[^/]+)?/secrets/[\w-]{1,255}(/versions/[\w-]{1,63})?",
+        "a secret itself never stands here: write secretmanager://projects/PROJECT/secrets/SECRET, and "
+        "/versions/VERSION where not the latest is meant",
+    ),
+]
 
 TargetName = Literal["local", "kubeflow", "vertex"]
 
@@ -127,6 +135,10 @@ class VertexTarget(ClusterTarget):
     """The Google Cloud project that runs belong to; by default that of `serving`."""
     location: str = ""
     """The region that they run in; by default that of `serving`."""
+    secrets: dict[Variable, SecretReference] = Field(default={})
+    """Secrets of Secret Manager that become variables of every step and, where their online store needs them, of
+    servers: `DB_PASSWORD: secretmanager://projects/churn-project/secrets/db-password`, the latest version, or
+    `…/versions/3`. Only these names stand in the compiled pipeline; each step reads what they name."""
     network: str = ""
     """The VPC network that steps are peered with: `projects/NUMBER/global/networks/NAME`."""
     encryption_key: str = ""

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_plus
 
 from kfp_lifecycle.config.data import SECRET_PARAMETERS, SECRET_REFERENCE
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.secret_manager import resolve_references
 
 # Where a Kubernetes secret is mounted, a file for each of its keys; `LIFECYCLE_SECRETS` names another folder.
 SECRETS_FOLDER = "/var/run/secrets/lifecycle"
@@ -61,7 +62,8 @@ class Revealed:
 def reveal(url: str) -> Revealed:
     """Put secrets in the place of each `${NAME}` of a URL, written as a URL writes them.
 
-    A name is looked up in the environment, then as a file of that name in `/var/run/secrets/lifecycle`.
+    A name is looked up in the environment, where it may be a reference to Secret Manager, then as a file of that name
+    in `/var/run/secrets/lifecycle`.
 
     Raises:
         ContractViolation: a name is in neither, or empty.
@@ -119,6 +121,8 @@ def _folder() -> Path:
 
 def _look_up(name: str) -> str:
     if name in os.environ:
+        # A step has resolved its references when it began; a server does where it needs them.
+        resolve_references()
         return os.environ[name]
     file = _folder() / name
     return file.read_text(encoding="utf-8").rstrip("\n") if file.is_file() else ""

@@ -17,9 +17,16 @@ DATA_SUFFIXES = (".j2", ".css")
 
 
 def imported_names(tree: ast.AST) -> set[str]:
-    """Dotted names that code imports anywhere in it: `import a.b` gives `a.b`, `from a import b` gives `a.b`."""
+    """Dotted names that code imports anywhere in it: `import a.b` gives `a.b`, `from a import b` gives `a.b`.
+
+    What is imported for type checkers only is imported by nothing that runs.
+    """
     names: set[str] = set()
-    for node in ast.walk(tree):
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        unseen = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        waiting += node.orelse if unseen else ast.iter_child_nodes(node)  # type: ignore[attr-defined]
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

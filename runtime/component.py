@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # What makes a KFP task of a declaration. A step, which imports its declaration too, needs nothing of it.
 BUILDER = "kfp_lifecycle.compilation.builder"
+# What types settings and locations, by name: a step that has none carries nothing of it.
+SETTINGS, LOCATIONS = "kfp_lifecycle.config.settings", "kfp_lifecycle.config.locations"
 
 
 class LifecycleComponent:
@@ -76,11 +78,11 @@ class LifecycleComponent:
             ContractViolation: a section or key is unknown to the step, missing or wrong.
         """
         from kfp_lifecycle.config.errors import ConfigurationError
-        from kfp_lifecycle.config.settings import given_settings
         from kfp_lifecycle.runtime.contract import ContractViolation
 
         try:
-            return given_settings(settings, self.reads, self.name)
+            given: Configuration = importlib.import_module(SETTINGS).given_settings(settings, self.reads, self.name)
+            return given
         except ConfigurationError as error:
             raise ContractViolation(str(error)) from error
 
@@ -91,11 +93,11 @@ class LifecycleComponent:
             ContractViolation: one is missing, or cannot be used.
         """
         from kfp_lifecycle.config.errors import ConfigurationError
-        from kfp_lifecycle.config.locations import Locations
         from kfp_lifecycle.runtime.contract import ContractViolation
 
         try:
-            return Locations.from_environment(self.locations, self.name)
+            told: Locations = importlib.import_module(LOCATIONS).Locations.from_environment(self.locations, self.name)
+            return told
         except ConfigurationError as error:
             raise ContractViolation(str(error)) from error
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from kfp_lifecycle.runtime.contract import STEP_VARIABLE
 
+# How a reference to a secret begins, and what resolves it.
+REFERENCE = "secretmanager://"
+SECRET_MANAGER = "kfp_lifecycle.runtime.secret_manager"
 # The input that a step's code comes by; no function takes it.
 CODE_INPUT = "code"
 
@@ -41,6 +44,9 @@ def execute(module: str, function: str, executor_input: dict[str, Any]) -> None:
 
     component = getattr(importlib.import_module(module), function)
     os.environ[STEP_VARIABLE] = function
+    if any(value.startswith(REFERENCE) for value in os.environ.values()):
+        # Looked for only where it is needed: an exit handler's own archive has it on Vertex AI alone.
+        importlib.import_module(SECRET_MANAGER).resolve_or_stop()
     inputs = executor_input.get("inputs", {})
     inputs.get("artifacts", {}).pop(CODE_INPUT, None)
     parameters = inputs.get("parameterValues", {})

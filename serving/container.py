@@ -18,6 +18,7 @@ IMAGE_VARIABLE = "LIFECYCLE_SERVING_IMAGE"
 SECRETS_VARIABLE = "LIFECYCLE_SERVING_SECRETS"
 VOLUMES_VARIABLE = "LIFECYCLE_SERVING_VOLUMES"
 ACCOUNT_VARIABLE = "LIFECYCLE_SERVING_ACCOUNT"
+REFERENCES_VARIABLE = "LIFECYCLE_SERVING_REFERENCES"
 Value = TypeVar("Value")
 # The image's own user; a stock image has none but root, whom clusters refuse.
 USER = 1000
@@ -34,6 +35,8 @@ class Container:
     """PersistentVolumeClaims of the namespace that it mounts: where, by name."""
     service_account: str = ""
     """The service account of the namespace that its pods work as; empty for the namespace's own."""
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Secrets of Secret Manager: by variable the reference that the server resolves."""
 
     @property
     def command(self) -> list[str]:
@@ -68,6 +71,7 @@ def serving_container() -> Container:
         _variable(SECRETS_VARIABLE, dict[str, dict[str, str]]),
         _variable(VOLUMES_VARIABLE, dict[str, str]),
         os.environ.get(ACCOUNT_VARIABLE, ""),
+        _variable(REFERENCES_VARIABLE, dict[str, str]),
     )
 
 

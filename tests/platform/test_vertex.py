@@ -18,7 +18,7 @@ from kfp_lifecycle.artifacts.serving import Example
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.container import IMAGE_VARIABLE
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE, REFERENCES_VARIABLE
 from kfp_lifecycle.serving.release.release import release
 from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic, return_traffic
 
@@ -217,6 +217,18 @@ def test_on_a_stock_image_the_container_is_told_what_to_install(
     container = next(iter(vertex[0].models.values()))["containerSpec"]
     assert container["imageUri"] == "python:3.11-slim"
     assert {"name": "HOME", "value": "/tmp"} in container["env"]
+
+
+def test_a_server_is_told_where_the_secret_of_its_online_store_is(
+    vertex: tuple[Vertex, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = "secretmanager://projects/p/secrets/redis"
+    monkeypatch.setenv(REFERENCES_VARIABLE, json.dumps({"PASSWORD": reference, "HOOK": f"{reference}-hook"}))
+    store = STORES.model_copy(update={"online_store": "redis://:${PASSWORD}@redis:6379"})
+    release_of = VertexTraffic(
+        "p", "europe-west1", Deployment(model="m"), store, "1", "gs://b/m", **connection(vertex[1])
+    )
+    assert release_of.container()["serving_container_environment_variables"] == {"PASSWORD": reference}
 
 
 def test_a_model_outside_cloud_storage_is_refused_before_anything_is_uploaded(vertex: tuple[Vertex, str]) -> None:

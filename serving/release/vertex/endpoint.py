@@ -9,6 +9,7 @@ from typing import Any
 from google.cloud import aiplatform
 from google.cloud.aiplatform_v1.types import DeployedModel
 
+from kfp_lifecycle.config.data import SECRET_REFERENCE
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -109,12 +110,21 @@ class VertexTraffic:
             "artifact_uri": self._uri,
             "serving_container_image_uri": self._container.image,
             "serving_container_command": self._container.command,
-            "serving_container_environment_variables": self._container.variables,
+            "serving_container_environment_variables": self._container.variables
+            | {name: self._container.references[name] for name in self._secrets()},
             "serving_container_args": [f"--{name}={value}" for name, value in settings.items()],
             "serving_container_predict_route": f"/v1/models/{self.model}:predict",
             "serving_container_health_route": f"/v2/models/{self.model}/ready",
             "serving_container_ports": [HTTP_PORT],
         }
+
+    def _secrets(self) -> list[str]:
+        """Variables that the server needs for its online store, of those that are references to secrets."""
+        return [
+            name
+            for name in SECRET_REFERENCE.findall(self._locations.online_store)
+            if name in self._container.references
+        ]
 
     def shift(self, stage: Stage) -> None:
         """Change the endpoint's split."""

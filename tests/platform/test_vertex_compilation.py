@@ -1,0 +1,55 @@
+"""What is compiled for Vertex AI, and what is refused there before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.runtime.closure import ROOT
+
+REFERENCE = "secretmanager://projects/churn-project/secrets/redis"
+HOOK = "secretmanager://projects/churn-project/secrets/hook/versions/3"
+
+
+def compiled(tmp_path: Path, *overrides: str, pipeline: str = "materialization") -> dict[str, Any]:
+    file = tmp_path / f"{pipeline}.yaml"
+    compile_pipeline(pipeline, "vertex", ROOT, file, overrides=[f"targets.vertex.{item}" for item in overrides])
+    specification: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+    return specification
+
+
+def variables(specification: dict[str, Any]) -> dict[str, dict[str, str]]:
+    return {
+        name.removeprefix("exec-"): {
+            item["name"]: item.get("value", "") for item in executor["container"].get("env", [])
+        }
+        for name, executor in specification["deploymentSpec"]["executors"].items()
+        if "container" in executor
+    }
+
+
+class TestSecrets:
+    def test_every_step_is_told_where_its_secrets_are_and_the_exit_handler_can_read_them(self, tmp_path: Path) -> None:
+        secrets = f"secrets={{REDIS_PASSWORD: '{REFERENCE}', LIFECYCLE_WEBHOOK_URL: '{HOOK}'}}"
+        specification = compiled(tmp_path, secrets)
+        for name, told in variables(specification).items():
+            assert (told["REDIS_PASSWORD"], told["LIFECYCLE_WEBHOOK_URL"]) == (REFERENCE, HOOK), name
+        carried = specification["deploymentSpec"]["executors"]["exec-notify"]["container"]["command"][3]
+        without = compiled(tmp_path)["deploymentSpec"]["executors"]["exec-notify"]["container"]["command"][3]
+        assert len(carried) > len(without)
+
+    def test_a_step_that_starts_servers_hands_the_references_on(self, tmp_path: Path) -> None:
+        told = variables(compiled(tmp_path, f"secrets={{REDIS_PASSWORD: '{REFERENCE}'}}", pipeline="training"))
+        assert told["release-model"]["LIFECYCLE_SERVING_REFERENCES"] == f'{{"REDIS_PASSWORD": "{REFERENCE}"}}'
+        assert "LIFECYCLE_SERVING_REFERENCES" not in told["train-model"]
+
+    @pytest.mark.parametrize("value", ["hunter2", "secretmanager://db-password", f"{REFERENCE}/hunter2"])
+    def test_a_secret_in_clear_is_refused_and_not_repeated(self, tmp_path: Path, value: str) -> None:
+        with pytest.raises(ConfigurationError, match="a secret itself never stands here: write secretmanager") as found:
+            compiled(tmp_path, f"secrets.REDIS_PASSWORD='{value}'")
+        assert value not in str(found.value)
