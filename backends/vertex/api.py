@@ -12,11 +12,13 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 
+import google.auth
 import requests
 from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
 from google.auth import exceptions as auth_exceptions
 from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
 from google.cloud import aiplatform_v1 as api
 
 from kfp_lifecycle.backends.asking import RETRIED, ask_again, root_of
@@ -28,6 +30,8 @@ from kfp_lifecycle.config.targets import VertexTarget
 T = TypeVar("T")
 
 CONSOLE = "https://console.cloud.google.com"
+# What asking Vertex AI takes.
+ROLE = "roles/aiplatform.user"
 # Seconds that one answer may take.
 TIMEOUT = 60.0
 # What a connection that cannot be made, or breaks off, raises.
@@ -80,10 +84,13 @@ class VertexApi:
     def _endpoint(self) -> str:
         return self._target.endpoint or f"https://{self.location}-aiplatform.googleapis.com"
 
+    @property
+    def _is_anonymous(self) -> bool:
+        """Whether no token is sent, since others may read it on the way."""
+        return self._endpoint.startswith("http://")
+
     def _client(self, kind: Callable[..., Any]) -> Any:
-        # No token is sent to where others may read it.
-        anonymous = self._endpoint.startswith("http://")
-        credentials = AnonymousCredentials() if anonymous else None  # type: ignore[no-untyped-call]
+        credentials = AnonymousCredentials() if self._is_anonymous else None  # type: ignore[no-untyped-call]
         with warnings.catch_warnings(action="ignore"):
             # REST, since gRPC's threads outlive a call, and proxies know HTTP.
             return kind(
@@ -92,13 +99,59 @@ class VertexApi:
                 client_options=ClientOptions(api_endpoint=self._endpoint),
             )
 
-    def ask(self, what: str, call: Callable[[dict[str, Any]], T], *, repeat: bool = True) -> T:
+    def service(
+        self, what: str, service: str, path: str, body: dict[str, Any] | None = None, *, role: str = ROLE
+    ) -> dict[str, Any]:
+        """Ask another one of Google's services, by its REST interface: none of their clients is needed for the few
+        questions that there are.
+
+        Args:
+            what: What is asked, for messages.
+            service: `logging`, say.
+            path: What is read there.
+            body: What is sent there; without it, it is only read.
+            role: The role that it takes.
+
+        Raises:
+            NotThere, Unreachable, BackendError: in plain words.
+        """
+        # What stands in for Vertex AI stands in for them too.
+        host = self._endpoint if self._is_anonymous else f"https://{service}.googleapis.com"
+
+        def read(_: dict[str, Any]) -> dict[str, Any]:
+            method = "GET" if body is None else "POST"
+            answer = self._session.request(method, f"{host}{path}", json=body, timeout=TIMEOUT)
+            if not answer.ok:
+                raise exceptions.from_http_response(answer)
+            found: dict[str, Any] = answer.json()
+            return found
+
+        return self.ask(what, read, role=role, service=service)
+
+    @cached_property
+    def _session(self) -> Any:
+        if self._is_anonymous:
+            return requests.Session()
+        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+        return AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+
+    def ask(
+        self,
+        what: str,
+        call: Callable[[dict[str, Any]], T],
+        *,
+        repeat: bool = True,
+        role: str = ROLE,
+        service: str = "aiplatform",
+    ) -> T:
         """Ask the API, again where it does not answer.
 
         Args:
             what: What is asked, for messages: `list the runs`.
             call: Asks it, given how long to wait, and that the client is to ask but once.
             repeat: Whether asking twice does no harm.
+            role: The role that it takes.
+            service: Who is asked.
 
         Raises:
             NotThere, Unreachable, BackendError: in plain words.
@@ -110,7 +163,7 @@ class VertexApi:
         try:
             return ask_again(once, _passes) if repeat else once()
         except exceptions.GoogleAPICallError as error:
-            raise self._refusal(what, error) from error
+            raise self._refusal(what, error, role, service) from error
         except NETWORK as error:
             raise Unreachable(
                 f"Vertex AI at {self._endpoint} does not answer, so that it is not known how to {what}: "
@@ -119,18 +172,19 @@ class VertexApi:
         except auth_exceptions.GoogleAuthError as error:
             raise BackendError(_not_logged_in(what, str(error))) from error
 
-    def _refusal(self, what: str, error: exceptions.GoogleAPICallError) -> BackendError:
+    def _refusal(self, what: str, error: exceptions.GoogleAPICallError, role: str, service: str) -> BackendError:
         said = _said(error)
+        ours = service == "aiplatform"
+        who = f"Vertex AI in {self.project}, {self.location}" if ours else f"{service}.googleapis.com"
         if error.code == 401:
             return BackendError(_not_logged_in(what, said))
         if error.code == 403:
-            return BackendError(
-                f"this account may not {what} in {self.project} (403): {self._permission(said)}. It says: {said}"
-            )
+            remedy = self._permission(said, role, service)
+            return BackendError(f"this account may not {what} in {self.project} (403): {remedy}. It says: {said}")
         if error.code == 404:
-            return NotThere(f"Vertex AI in {self.project}, {self.location} does not have it: {said}")
+            return NotThere(f"{who} does not have it: {said}")
         if error.code == 409:
-            return Taken(f"Vertex AI does not {what}, since there is one of that name (409): {said}")
+            return Taken(f"{who} does not {what}, since there is one of that name (409): {said}")
         if error.code == 429:
             return Unreachable(
                 f"the quota of {self.project} in {self.location} does not suffice to {what} (429): wait until "
@@ -138,16 +192,16 @@ class VertexApi:
                 f"It says: {said}"
             )
         kind = Unreachable if error.code in RETRIED else BackendError
-        return kind(f"Vertex AI in {self.project}, {self.location} does not {what} ({error.code}): {said}")
+        return kind(f"{who} does not {what} ({error.code}): {said}")
 
-    def _permission(self, said: str) -> str:
+    def _permission(self, said: str, role: str, service: str) -> str:
         """Who has to allow what, by what a refusal says."""
         if "SERVICE_DISABLED" in said or "has not been used in project" in said:
-            return f"enable the API, gcloud services enable aiplatform.googleapis.com --project={self.project}"
+            return f"enable the API, gcloud services enable {service}.googleapis.com --project={self.project}"
         if "actas" in said.lower() or "act as" in said.lower():
             account = self._target.service_account or "the Compute Engine default service account"
             return f"ask for the role roles/iam.serviceAccountUser on {account}, which the steps work as"
-        return "ask for the role roles/aiplatform.user there"
+        return f"ask for the role {role} there"
 
 
 def _passes(error: Exception) -> bool:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import quote
 
 import yaml
 from google.cloud import aiplatform_v1 as api
@@ -20,7 +19,6 @@ from google.protobuf.struct_pb2 import Struct
 from kfp_lifecycle.backends.backend import (
     BackendError,
     ExistingSchedule,
-    NotThere,
     PlannedSchedule,
     RunArtifact,
     RunStatus,
@@ -33,10 +31,11 @@ from kfp_lifecycle.backends.backend import (
 )
 from kfp_lifecycle.backends.uploads import download
 from kfp_lifecycle.backends.vertex.api import CONSOLE, TIMEOUT, Taken, VertexApi
+from kfp_lifecycle.backends.vertex.logs import log_lines
 from kfp_lifecycle.backends.vertex.tasks import UNEXPLAINED, details_of, progress_of
 from kfp_lifecycle.config.targets import TargetName, VertexTarget
 from kfp_lifecycle.local.events import RunProgress
-from kfp_lifecycle.runtime.states import RunState
+from kfp_lifecycle.runtime.states import RunState, State
 
 Job = api.PipelineState
 
@@ -203,15 +202,13 @@ class VertexBackend:
         )
 
     def log(self, run_id: str, step: str) -> Iterator[str]:
-        """As the protocol says, which is to say: never. Cloud Logging has it, and the message how to read it there."""
+        """As the protocol says, out of Cloud Logging."""
         found = step_with_log(run_id, self.status(run_id).progress, step)
-        query = f'resource.type="ml_job" AND resource.labels.job_id="{found.log}"'
-        raise NotThere(
-            f"Cloud Logging keeps the log of the step {found.name}. Read it by\n"
-            f"gcloud logging read '{query}' --project={self.api.project} --order=asc "
-            "--format='value(textPayload,jsonPayload.message)'\n"
-            f"or at {CONSOLE}/logs/query;query={quote(query, safe='')}?project={self.api.project}"
-        )
+
+        def is_running() -> bool:
+            return self.status(run_id).progress.steps[found.name].state is State.running
+
+        return log_lines(self.api, found.log, f"the step {found.name} of the run {run_id}", is_running)
 
     def cancel(self, run_id: str) -> None:
         """As the protocol says."""

@@ -170,14 +170,42 @@ class TestSubmit:
 
 
 class TestRuns:
-    def test_a_log_is_said_to_be_where_it_can_be_read(
-        self, backend: VertexBackend, compiled: Path, reference: Path
+    def test_the_log_of_a_step_is_what_cloud_logging_has(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference, rows=11))).summary.id
+        whole = list(backend.log(run, "count"))
+        assert "Done: 11 rows" in whole
+        lines = list(backend.log(run, "check"))
+        assert lines[lines.index("The run stops here:") + 1 :][:2] == ["The table users has 11 rows.", "Load fewer."]
+        # In several answers it is the same.
+        server.entries.most = 2
+        assert list(backend.log(run, "count")) == whole
+
+    def test_the_log_of_a_step_comes_as_it_is_written(
+        self, backend: VertexBackend, compiled: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("kfp_lifecycle.backends.vertex.logs.PAUSE", 0.1)
+        allow(reference, "wait")
+        run = backend.submit(submission(compiled, reference, rows=11))
+        wait_until_running(backend, run, "check")
+        lines = backend.log(run, "check")
+        first = next(lines)
+        assert backend.status(run).progress.steps["check"].state is State.running
+        allow(reference, "10")
+        assert "The run stops here:" in [first, *lines]
+
+    def test_a_log_that_is_gone_is_said_to_be_gone_and_a_forbidden_one_which_role_it_takes(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
     ) -> None:
         run = ended(backend, backend.submit(submission(compiled, reference))).summary.id
-        job = backend.status(run).progress.steps["count"].log
-        assert job.isdigit()
-        with pytest.raises(NotThere, match=rf'gcloud logging read .*job_id="{job}".* --project=churn-project'):
-            backend.log(run, "count")
+        server.order(Fault(method="POST", path="/v2/entries:list", status=403))
+        with pytest.raises(BackendError, match=r"may not read the log of the step count .*roles/logging\.viewer"):
+            list(backend.log(run, "count"))
+        for log in (server.folder / "runs").rglob("logs/*.log"):
+            log.unlink()
+        with pytest.raises(NotThere, match=r"keeps them for 30 days .*roles/logging\.logWriter"):
+            list(backend.log(run, "count"))
 
     def test_artifacts_are_listed_with_kind_place_and_metadata(
         self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path

@@ -13,6 +13,7 @@ from tests.control_planes.kubeflow.faults import CODES, Fault, Faults
 from tests.control_planes.kubeflow.http_server import Handler, Request, Server
 from tests.control_planes.vertex.errors import GoogleError
 from tests.control_planes.vertex.jobs import Jobs
+from tests.control_planes.vertex.logs import Entries
 from tests.control_planes.vertex.metadata import Contexts
 from tests.control_planes.vertex.schedules import Schedules
 
@@ -23,7 +24,7 @@ STORE = rf"{PARENT}/metadataStores/default/contexts"
 class Api:
     """The paths of the API, each with what answers it."""
 
-    def __init__(self, jobs: Jobs, schedules: Schedules, contexts: Contexts) -> None:
+    def __init__(self, jobs: Jobs, schedules: Schedules, contexts: Contexts, entries: Entries) -> None:
         one = "(?P<identity>[^/:]+)"
         routes: list[tuple[str, str, Callable[..., Any]]] = [
             (
@@ -66,6 +67,7 @@ class Api:
             ),
         ]
         self._routes = [(method, re.compile(f"/v1(?:beta1)?/{path}"), answer) for method, path, answer in routes]
+        self._routes.append(("POST", re.compile("/v2/entries:list"), lambda request: entries.listed(request.body())))
 
     def answer(self, request: Request) -> dict[str, Any]:
         """What a request is answered.

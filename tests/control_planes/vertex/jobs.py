@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from google.cloud import aiplatform_v1
@@ -128,6 +129,13 @@ class Jobs:
     def of_schedule(self, schedule: str) -> list[Document]:
         """The jobs that a schedule started."""
         return [run for run in self._state.all(KIND) if run["schedule"] == schedule]
+
+    def executed(self) -> Iterator[tuple[Document, Workflow, Path]]:
+        """The jobs that have begun, each with its workflow and the folder of what it left."""
+        for run in self._state.all(KIND):
+            workflow = self._execution.workflow(run)
+            if workflow is not None:
+                yield run, workflow, self._execution.folder(run)
 
     def lose(self, identity: str) -> None:
         """Kill what executes a job."""

@@ -7,6 +7,7 @@ from tests.control_planes.stand_in import StandIn
 from tests.control_planes.vertex.execution import RUN_PROCESS, JobExecution
 from tests.control_planes.vertex.http_server import Api, GoogleServer
 from tests.control_planes.vertex.jobs import Jobs
+from tests.control_planes.vertex.logs import Entries
 from tests.control_planes.vertex.metadata import Contexts
 from tests.control_planes.vertex.schedules import Schedules
 
@@ -21,7 +22,8 @@ class VertexStandIn(StandIn):
         jobs = Jobs(plane, JobExecution(plane))
         schedules = Schedules(plane, jobs)
         self.contexts = Contexts(plane)
-        self._api = Api(jobs, schedules, self.contexts)
+        self.entries = Entries(jobs)
+        self._api = Api(jobs, schedules, self.contexts, self.entries)
         return jobs, schedules
 
     def serve(self, address: tuple[str, int]) -> GoogleServer:

@@ -94,7 +94,7 @@ def _detail(
     if above := path.rpartition(".")[0]:
         detail["parentTaskId"] = str(numbers[above])
     if pods:
-        jobs = [f"{parent}/customJobs/{10**18 + fnv_1a(run['id'] + pod)}" for pod in pods]
+        jobs = [f"{parent}/customJobs/{job_number(run, pod)}" for pod in pods]
         detail["executorDetail"] = {"containerDetail": {"mainJob": jobs[-1], "failedMainJobs": jobs[:-1]}}
     if state == "FAILED":
         words = _last_words(folder, workflow.pod_of(pods[-1])) if pods else ""
@@ -117,6 +117,16 @@ def _detail(
 def _pods(workflow: Workflow, executor: str) -> list[str]:
     """Full names of the nodes of a step's attempts."""
     return [name for name in workflow.nodes if re.fullmatch(re.escape(executor) + r"\(\d+\)", name)]
+
+
+def pods_of(workflow: Workflow) -> list[str]:
+    """Full names of the nodes of all attempts of all steps."""
+    return [name for name in workflow.nodes if re.fullmatch(r".*\.executor\(\d+\)", name)]
+
+
+def job_number(run: Document, pod: str) -> int:
+    """The number of the custom job that an attempt of a step runs as."""
+    return 10**18 + fnv_1a(run["id"] + pod)
 
 
 def _last_words(folder: Path, pod: str) -> str:
