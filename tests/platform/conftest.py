@@ -81,6 +81,15 @@ def port_pair() -> int:
     return port if is_free(port + 1) else port_pair()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one file share a process, and so do all that use the one whole run, which begin."""
+    together = "whole_run"
+    for item in items:
+        group = together if together in getattr(item, "fixturenames", ()) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: together not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
     """An own checkout, in a path with a space; its servers are stopped at the end."""
@@ -91,7 +100,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, dict[str, Any]]]:
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Checkout, dict[str, Any]]]:
     """A checkout in which the small business was simulated and its model released."""
     checkout = new_checkout(tmp_path_factory.mktemp("whole") / "a checkout of Müller 数据")
     port = ["--set", f"deployment.http_port={port_pair()}"]

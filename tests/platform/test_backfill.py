@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 WINDOW = ["monitoring", "--from", "2026-05-01", "--to", "2026-05-02"]
 
 
-def test_a_window_is_listed_run_once_and_left_afterwards(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_a_window_is_listed_run_once_and_left_afterwards(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
     window = [*WINDOW, *run["settings"]]
     listed = checkout.lifecycle("schedule", "backfill", *window, "--dry-run").stdout.splitlines()
     assert listed == [

@@ -21,8 +21,8 @@ from kfp_lifecycle.runtime.code_version import CodeVersion, code_version
 
 
 @pytest.mark.slow
-def test_a_released_version_is_trained_again_to_the_same_bytes(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_a_released_version_is_trained_again_to_the_same_bytes(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
     version = run["endpoint"]["version"]
     found = json.loads(checkout.lifecycle("reproduce", f"churn/{version}", "--json").stdout)
     assert found["identical"]
@@ -30,8 +30,8 @@ def test_a_released_version_is_trained_again_to_the_same_bytes(served: tuple[Che
 
 
 @pytest.mark.slow
-def test_another_seed_or_setting_is_named_with_what_it_changes(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_another_seed_or_setting_is_named_with_what_it_changes(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
     settings = ["--set", "training.seed=7", "--set", "training.half_life_days=60"]
     told = checkout.lifecycle("reproduce", run["id"], *settings, expect=1).stdout
     assert "Different." in told

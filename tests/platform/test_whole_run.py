@@ -17,8 +17,8 @@ from conftest import LENIENT, SMALL, Checkout, port_pair
 pytestmark = pytest.mark.slow
 
 
-def test_one_command_ends_with_a_model_that_answers(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_one_command_ends_with_a_model_that_answers(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
     assert run["state"] == "done"
     status = checkout.status()
     assert status["endpoint"]["model"] == "churn"
@@ -33,8 +33,8 @@ def test_one_command_ends_with_a_model_that_answers(served: tuple[Checkout, dict
     assert 0 <= score <= 1
 
 
-def test_predict_answers_for_an_entity_and_for_a_request_file(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, _ = served
+def test_predict_answers_for_an_entity_and_for_a_request_file(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, _ = whole_run
     by_entity = json.loads(checkout.lifecycle("predict", "--entity", "1").stdout)
     request = checkout.folder / "request.json"
     request.write_text(
@@ -45,24 +45,26 @@ def test_predict_answers_for_an_entity_and_for_a_request_file(served: tuple[Chec
     assert [output["name"] for output in by_entity["outputs"]] == [output["name"] for output in by_file["outputs"]]
 
 
-def test_a_report_stands_alone(served: tuple[Checkout, dict[str, Any]]) -> None:
-    _, run = served
+def test_a_report_stands_alone(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    _, run = whole_run
     page = Path(run["report"]).read_text("utf-8")
     assert "<script" not in page
     assert 'src="http' not in page
     assert "train" in page
 
 
-def test_a_second_run_takes_over_what_did_not_change(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_a_second_run_takes_over_what_did_not_change(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
     again = checkout.lifecycle("run", "training", *run["settings"])
     for step in ("ingest-data", "validate-data", "train-model", "evaluate-model"):
         assert f"{step} cached" in again.stdout
     assert "curl -s" in again.stdout
 
 
-def test_a_changed_setting_runs_the_model_again_and_a_miss_is_no_error(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_a_changed_setting_runs_the_model_again_and_a_miss_is_no_error(
+    whole_run: tuple[Checkout, dict[str, Any]],
+) -> None:
+    checkout, run = whole_run
     before = checkout.status()["endpoint"]
     strict = [*run["settings"], "--set", "gate.rules=[{metric: performance.roc_auc, min: 0.999}]"]
     rejected = checkout.lifecycle("run", "training", *strict)
@@ -78,9 +80,9 @@ def test_a_changed_setting_runs_the_model_again_and_a_miss_is_no_error(served: t
     [("refund_bug", "purchases"), ("columns_swapped", ""), ("column_renamed", ""), ("outage", "")],
 )
 def test_a_bad_batch_stops_the_run_and_says_why(
-    served: tuple[Checkout, dict[str, Any]], injection: str, table: str
+    whole_run: tuple[Checkout, dict[str, Any]], injection: str, table: str
 ) -> None:
-    checkout, run = served
+    checkout, run = whole_run
     data = checkout.folder / f"{injection}.duckdb"
     checkout.lifecycle("simulate", "--output", str(data), "--customers", "1000", "--days", "500", "--inject", injection)
     stopped = checkout.lifecycle("run", "training", *run["settings"], "--set", f"source.url=duckdb:///{data}", expect=1)
@@ -92,8 +94,8 @@ def test_a_bad_batch_stops_the_run_and_says_why(
     assert Path(status["report"]).exists()
 
 
-def test_monitoring_works_after_requests(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_monitoring_works_after_requests(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
     url = checkout.status()["endpoint"]["url"]
     with httpx.Client() as client:
         for entity in range(1, 301):
@@ -106,14 +108,14 @@ def test_monitoring_works_after_requests(served: tuple[Checkout, dict[str, Any]]
     assert Path(monitoring["report"]).exists()
 
 
-def test_batch_scoring_and_materialization_run(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_batch_scoring_and_materialization_run(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
     for pipeline in ("batch_scoring", "materialization"):
         assert json.loads(checkout.lifecycle("run", pipeline, "--json", *run["settings"]).stdout)["state"] == "done"
 
 
-def test_down_leaves_no_process_and_serve_brings_the_model_back(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = served
+def test_down_leaves_no_process_and_serve_brings_the_model_back(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
     before = checkout.status()["endpoint"]
     checkout.lifecycle("down")
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
@@ -181,8 +183,8 @@ def test_a_second_run_waits_for_the_first_and_says_so(checkout: Checkout) -> Non
     assert (first.returncode, second.returncode) == (1, 1)
 
 
-def test_an_address_that_is_taken_is_told_before_anything_is_run(served: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, _ = served
+def test_an_address_that_is_taken_is_told_before_anything_is_run(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, _ = whole_run
     before = len(checkout.status()["runs"])
     with socket.create_server(("127.0.0.1", port_pair())) as other:
         port = other.getsockname()[1]
