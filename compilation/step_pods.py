@@ -23,6 +23,7 @@ SMALL = StepSettings(cpu="100m", memory="256Mi")
 USUAL = StepSettings(cpu="250m", memory="512Mi")
 REQUESTS: Mapping[str, StepSettings] = {
     "notify": SMALL,
+    "check_stores": SMALL,
     "report_verdict": SMALL,
     "trigger_retraining": SMALL,
     "write_report": SMALL,

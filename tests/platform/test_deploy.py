@@ -27,7 +27,7 @@ from kubernetes import client as kubernetes
 from test_recurring_runs import FILES, PIPELINE
 
 from kfp_lifecycle.backends.backend import RunStatus, RunSummary
-from kfp_lifecycle.backends.doctor import role_to_bind
+from kfp_lifecycle.backends.kubeflow.namespace import role_to_release
 from kfp_lifecycle.cli.runs import status_as_json
 from kfp_lifecycle.config.targets import KubeflowTarget, VertexTarget
 from kfp_lifecycle.environments.locks import interpreter
@@ -154,7 +154,7 @@ def test_no_secret_lies_in_the_repository_and_what_pods_ask_for_is_in_the_exampl
 
 @needs_kubectl
 def test_the_role_for_releases_is_the_one_that_doctor_prints(deployment: Deployment) -> None:
-    printed = role_to_bind(NAMESPACE, "lifecycle-runs", NAMESPACE)
+    printed = role_to_release(NAMESPACE, "lifecycle-runs", NAMESPACE)
     (text,) = re.findall(r"<<'YAML'\n(.*)\nYAML", printed, re.DOTALL)
     for wanted in yaml.safe_load_all(text):
         found = deployment.get(wanted["kind"], wanted["metadata"]["name"])
@@ -163,7 +163,7 @@ def test_the_role_for_releases_is_the_one_that_doctor_prints(deployment: Deploym
 
 
 def test_the_docs_give_releases_the_rights_that_doctor_prints() -> None:
-    (text,) = re.findall(r"<<'YAML'\n(.*)\nYAML", role_to_bind("churn", "default-editor", "churn"), re.DOTALL)
+    (text,) = re.findall(r"<<'YAML'\n(.*)\nYAML", role_to_release("churn", "default-editor", "churn"), re.DOTALL)
     (printed,) = (item["rules"] for item in yaml.safe_load_all(text) if item["kind"] == "Role")
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "cluster-releases.md").read_text("utf-8"), re.DOTALL)
     documented = [item for block in blocks for item in yaml.safe_load_all(block) if item.get("kind") == "Role"]
