@@ -15,17 +15,18 @@ from typing import Any, TypeVar
 import kfp
 import kfp_server_api
 import urllib3
-from kfp.client import KF_PIPELINES_SA_TOKEN_ENV, KF_PIPELINES_SA_TOKEN_PATH
-from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
 from kfp_lifecycle.backends.asking import RETRIED, ask_again, root_of
 from kfp_lifecycle.backends.backend import BackendError, NotThere, Unreachable
+from kfp_lifecycle.backends.kubeflow.credentials import REMEDY, who_asks
 from kfp_lifecycle.config.targets import KubeflowTarget
 
 T = TypeVar("T")
 
-# Where the API server wants to know who asks: a token, or the cookies of a session that a browser has.
-TOKEN_VARIABLE, COOKIES_VARIABLE = "LIFECYCLE_KUBEFLOW_TOKEN", "LIFECYCLE_KUBEFLOW_COOKIES"
+# HTTP statuses of a server, or of a login before it, that does not know who asks.
+LOGGED_OUT = {301, 302, 303, 307, 401}
+# How often a connection is tried again at once, as urllib3 does by default.
+RETRIES = 3
 # Seconds to connect, and between two pieces of an answer.
 TIMEOUT = (10, 60)
 # What a connection that cannot be made, or breaks off, raises.
@@ -53,15 +54,19 @@ class KubeflowApi:
                     "it is not known where the Kubeflow is: set targets.kubeflow.endpoint in pipeline.yaml to the "
                     f"address that a browser shows before /#/, or log in to its cluster ({_kubeconfig()} is missing)"
                 )
-            mounted = Path(os.environ.get(KF_PIPELINES_SA_TOKEN_ENV) or KF_PIPELINES_SA_TOKEN_PATH).is_file()
+            who = who_asks(self._target.endpoint)
             with _quietly():
-                self._client_made = kfp.Client(
+                client = kfp.Client(
                     host=self._target.endpoint or None,
-                    existing_token=os.environ.get(TOKEN_VARIABLE) or None,
-                    cookies=os.environ.get(COOKIES_VARIABLE) or None,
-                    credentials=ServiceAccountTokenVolumeCredentials() if mounted else None,
+                    existing_token=who.token,
+                    cookies=who.cookies,
+                    credentials=who.file,
                     namespace=self._target.installation,
                 )
+            # A session that has run out is answered by the way to log in, and a page there is no answer of the API.
+            pools = client._run_api.api_client.rest_client.pool_manager.connection_pool_kw
+            pools["retries"] = urllib3.Retry(RETRIES, redirect=False)
+            self._client_made = client
         return self._client_made
 
     def ask(self, what: str, call: Callable[[kfp.Client], T], *, repeat: bool = True) -> T:
@@ -92,7 +97,7 @@ class KubeflowApi:
             with _quietly():
                 return call(self._client)
         except kfp_server_api.ApiException as error:
-            if error.status != 401:
+            if error.status not in LOGGED_OUT:
                 raise
         self._client_made = None
         with _quietly():
@@ -100,10 +105,10 @@ class KubeflowApi:
 
     def _refusal(self, what: str, error: kfp_server_api.ApiException) -> BackendError:
         said = _said(error)
-        if error.status == 401:
+        if error.status in LOGGED_OUT:
             return BackendError(
-                f"the Kubeflow at {self._host} does not know who asks to {what} (401): log in, and give the token in "
-                f"{TOKEN_VARIABLE} or the session's cookies in {COOKIES_VARIABLE}. It says: {said}"
+                f"the Kubeflow at {self._host} does not know who asks to {what} ({error.status}): {REMEDY}. "
+                f"It says: {said}"
             )
         if error.status == 403:
             return BackendError(

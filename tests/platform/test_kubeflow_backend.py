@@ -13,8 +13,8 @@ from small_pipeline import allow, ended, judged, submission
 
 from kfp_lifecycle.backends import schedules
 from kfp_lifecycle.backends.backend import BackendError, PlannedSchedule
-from kfp_lifecycle.backends.kubeflow.api import TOKEN_VARIABLE
 from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
+from kfp_lifecycle.backends.kubeflow.credentials import TOKEN_VARIABLE
 from kfp_lifecycle.backends.kubeflow.workflow_nodes import progress_of
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.loading import load_configuration

@@ -25,6 +25,8 @@ from tests.control_planes.kubeflow.recurring_runs import RecurringRuns
 from tests.control_planes.kubeflow.runs import Runs
 
 API = "/apis/v2beta1"
+# How a cluster's API server reaches it for whoever has a kubeconfig.
+THROUGH_KUBERNETES = re.compile(r"^/api/v1/namespaces/[^/]+/services/ml-pipeline:http/proxy/+")
 VERSION = "2.17.0"
 
 
@@ -214,7 +216,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def _handle(self) -> None:
-        url = urllib.parse.urlsplit(self.path)
+        url = urllib.parse.urlsplit(THROUGH_KUBERNETES.sub("/", self.path))
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.requests.append(f"{self.command} {url.path}")
         fault = self.server.faults.take(self.command, url.path) or Fault()
