@@ -19,6 +19,22 @@ from kfp_lifecycle.serving.release.traffic import Stage, Traffic
 WARM_UP_REQUESTS = 10
 
 
+class RolledBack(ContractViolation):
+    """The candidate failed a stage; all traffic is back with the champion."""
+
+    def __init__(self, message: str, steps: Sequence[ReleaseStep]) -> None:
+        super().__init__(message)
+        self.steps = steps
+
+
+class Undecided(ContractViolation):
+    """A stage showed neither that the candidate is worse nor that it is not; the shares stay as they are."""
+
+    def __init__(self, message: str, steps: Sequence[ReleaseStep]) -> None:
+        super().__init__(message)
+        self.steps = steps
+
+
 @dataclass(frozen=True)
 class Observation:
     """One version during one stage."""
@@ -42,7 +58,11 @@ def plan(deployment: Deployment, *, has_champion: bool, addressable: bool = True
 
 
 def release(
-    traffic: Traffic, deployment: Deployment, inputs: Sequence[Feature], examples: Sequence[Example]
+    traffic: Traffic,
+    deployment: Deployment,
+    inputs: Sequence[Feature],
+    examples: Sequence[Example],
+    first: Stage | None = None,
 ) -> list[ReleaseStep]:
     """Move all traffic to the candidate, stage by stage, or none of it.
 
@@ -51,6 +71,7 @@ def release(
         deployment: Strategy and limits.
         inputs: The model's inputs.
         examples: What is asked at each stage; the candidate must give these scores.
+        first: The stage to begin with, where earlier ones are done.
 
     Returns:
         What each stage came to.
@@ -63,7 +84,8 @@ def release(
         traffic.start_candidate()
         if traffic.addressable:
             warm_up(traffic, inputs, examples)
-        for stage in plan(deployment, has_champion=traffic.champion is not None, addressable=traffic.addressable):
+        stages = plan(deployment, has_champion=traffic.champion is not None, addressable=traffic.addressable)
+        for stage in stages[stages.index(first) if first in stages else 0 :]:
             traffic.shift(stage)
             compared = traffic.champion if stage.percent < 100 or traffic.champion_stays else None
             candidate, champion = observe(traffic, compared, deployment.requests_per_step, inputs, examples)
@@ -77,8 +99,10 @@ def release(
             )
             breach = judge(candidate, champion, deployment)
             if breach is not None:
-                raise ContractViolation(describe_breach(traffic, stage, breach, deployment))
+                raise RolledBack(describe_breach(traffic, stage, breach, deployment), steps)
         traffic.promote()
+    except Undecided:
+        raise
     except BaseException:
         # An interrupted release, too, must not leave people with half a candidate.
         traffic.withdraw()
@@ -112,13 +136,12 @@ def observe(
             failures[version] += not answered_well(answer, expected)
     found = []
     for version in versions:
-        after = traffic.counts(version)
-        total, errors = after.requests - before[version].requests, after.errors - before[version].errors
+        real = traffic.counts(version).since(before[version])
         found.append(
             Observation(
-                requests=max(requests, total),
-                errors=max(failures[version], errors),
-                error_rate=max(failures[version] / requests, errors / total if total > 0 else 0.0),
+                requests=requests + real.requests,
+                errors=failures[version] + real.server_errors,
+                error_rate=max(failures[version] / requests, real.server_errors / max(real.requests, 1)),
                 p99_ms=round(quantile(times[version], 0.99), 3),
             )
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kfp_lifecycle.serving.client import Answer
@@ -18,10 +19,24 @@ class Stage:
 
 @dataclass(frozen=True)
 class Counts:
-    """All that a version was asked, by anyone."""
+    """What people asked of a version so far; the release's own requests are not among it."""
 
     requests: int = 0
-    errors: int = 0
+    server_errors: int = 0
+    client_errors: int = 0
+    slower: Mapping[float, int] = field(default_factory=dict)
+    """By a number of milliseconds how many requests took longer; empty where the place does not say."""
+
+    def since(self, before: Counts) -> Counts:
+        """What came after an earlier count; one that began anew meanwhile counts from its beginning."""
+        if self.requests < before.requests:
+            return self
+        return Counts(
+            self.requests - before.requests,
+            max(0, self.server_errors - before.server_errors),
+            max(0, self.client_errors - before.client_errors),
+            {bound: max(0, count - before.slower.get(bound, 0)) for bound, count in self.slower.items()},
+        )
 
 
 class Traffic(Protocol):
@@ -44,7 +59,7 @@ class Traffic(Protocol):
         """Send a v2 request to a version, marked as shadow traffic."""
 
     def counts(self, version: str) -> Counts:
-        """All requests to a version so far; zeros where the place does not count."""
+        """What people asked of a version so far; zeros where the place does not count."""
 
     def promote(self) -> None:
         """The candidate has all traffic and is the new champion; make the old one ready for a return."""

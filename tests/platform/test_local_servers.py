@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -15,15 +14,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import port_pair
 from local_release import INPUTS, REQUEST, Load, Place, make_model
+from served_place import processes, server_process, serving_place
 
 from kfp_lifecycle.components.deployment.rollback_model.reversal import roll_back
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Client, scores_in, v2_request
 from kfp_lifecycle.serving.release.local.operations import endpoints, rollback, start, stop
-from kfp_lifecycle.serving.release.local.servers import INTERPRETER_VARIABLE
 from kfp_lifecycle.serving.release.local.supervisor import Supervisor, quoted
 
 pytestmark = [
@@ -53,18 +51,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return made
 
 
-@contextlib.contextmanager
-def serving_place(folder: Path) -> Iterator[Place]:
-    """A serving folder with everything in its path that shells and configuration files trip over."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(INTERPRETER_VARIABLE, str(interpreter("serving")))
-        found = Place(folder / "a place; 100% #1 'ours'", port_pair())
-        try:
-            yield found
-        finally:
-            stop(found.serving)
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """A serving folder where nothing is released."""
@@ -78,19 +64,6 @@ def served(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) ->
     with serving_place(tmp_path_factory.mktemp("served")) as found:
         found.release(models["1"])
         yield found
-
-
-def processes(place: Place) -> list[psutil.Process]:
-    """All processes with this serving folder in their command."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any(str(place.serving) in argument for argument in process.info["cmdline"] or [])
-    ]
-
-
-def server_process(place: Place, version: str) -> psutil.Process:
-    return next(p for p in processes(place) if "--model_dir" in p.cmdline() and version in p.cmdline())
 
 
 def test_releases_under_load_lose_no_request_and_keep_the_address(place: Place, models: dict[str, Path]) -> None:
@@ -220,7 +193,7 @@ def test_an_interrupted_release_leaves_the_champion_with_all_traffic(served: Pla
 def test_servers_run_at_the_usual_priority_whatever_releases_them(tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from kfp_lifecycle.serving.release.local.supervisor import Program, Supervisor; "
-        f"Supervisor(Path({str(tmp_path)!r})).apply([Program('sleeper', ['sleep', '60'], '.')])"
+        f"Supervisor(Path({str(tmp_path)!r})).apply([Program('sleeper', ['sleep', '60.{os.getpid()}'], '.')])"
     )
     environment = {**os.environ, "PYTHONPATH": "src"}
     subprocess.run(["nice", "-n", "10", str(interpreter("platform")), "-c", code], env=environment, check=True)
@@ -229,6 +202,10 @@ def test_servers_run_at_the_usual_priority_whatever_releases_them(tmp_path: Path
         identifier = int((tmp_path / "supervisor" / "supervisord.pid").read_text())
         parent = psutil.Process(identifier)
         [child] = parent.children()
+        # It becomes the program once it has looked whether that runs already.
+        deadline = time.monotonic() + 10
+        while child.name() != "sleep" and time.monotonic() < deadline:
+            time.sleep(0.05)
         assert child.name() == "sleep"
         assert (parent.nice(), child.nice()) == (0, 0)
     finally:

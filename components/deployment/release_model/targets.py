@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kfp_lifecycle.artifacts.deployment import Deployment as Record
 from kfp_lifecycle.artifacts.deployment import InferenceRequest
@@ -23,7 +23,11 @@ from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import KServeServing, LocalServing, Locations, VertexServing, serving_place
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import v2_request
-from kfp_lifecycle.serving.release.release import deployment_record, release
+from kfp_lifecycle.serving.release.release import RolledBack, Undecided, deployment_record, release
+from kfp_lifecycle.serving.release.traffic import Stage
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.serving.release.local.traffic import LocalTraffic
 
 VERSION = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")
 
@@ -108,10 +112,12 @@ def read_candidate(servable: Path, uri: str) -> Candidate:
 def release_locally(deployment: Deployment, locations: Locations, candidate: Candidate, place: LocalServing) -> Record:
     """Release to the servers of this machine; a version that serves already is only made sure of.
 
+    A release that was cut off, or is paused, is taken back first.
+
     Raises:
         ContractViolation: as `release_to_target`.
     """
-    from kfp_lifecycle.serving.release.local.operations import endpoint_of
+    from kfp_lifecycle.serving.release.local.operations import settle
     from kfp_lifecycle.serving.release.local.state import only_one
     from kfp_lifecycle.serving.release.local.traffic import LocalTraffic
 
@@ -120,23 +126,62 @@ def release_locally(deployment: Deployment, locations: Locations, candidate: Can
         # Servers run in another folder than this step, where a relative path would lead somewhere else.
         online_store = str(Path(online_store).resolve())
     with only_one(place.folder):
+        settle(place.folder, deployment.model)
         traffic = LocalTraffic(
             place.folder,
-            deployment.model,
+            deployment,
             candidate.version,
-            http_port=deployment.http_port,
             online_store=online_store,
             prediction_log=str(Path(locations.prediction_log).resolve()),
         )
-        if traffic.is_champion(candidate.folder):
-            traffic.ensure_running()
-            steps, previous = [], traffic.release.previous_version
-        else:
+        if not traffic.is_champion(candidate.folder):
             traffic.copy_candidate(candidate.folder)
-            steps = release(traffic, deployment, candidate.inputs, candidate.examples)
-            previous = traffic.champion
-        endpoint = endpoint_of(traffic.release)
-    return deployment_record(endpoint.url, endpoint.grpc, traffic, deployment, steps, previous)
+            return released_locally(traffic, deployment, candidate)
+        traffic.ensure_running()
+        endpoint = traffic.endpoint()
+        return deployment_record(endpoint.url, endpoint.grpc, traffic, deployment, [], traffic.release.previous_version)
+
+
+def resume_locally(folder: Path, model: str) -> Record:
+    """Go on with a release that was cut off or paused, at its recorded stage and by its own settings.
+
+    Raises:
+        ContractViolation: there is none, or the candidate fails.
+    """
+    from kfp_lifecycle.serving.release.local.operations import unfinished
+    from kfp_lifecycle.serving.release.local.servers import version_folder
+    from kfp_lifecycle.serving.release.local.state import only_one
+    from kfp_lifecycle.serving.release.local.traffic import LocalTraffic
+
+    with ended_by_exception(), only_one(folder):
+        change = unfinished(folder, model)
+        deployment = Deployment.model_validate(change.settings)
+        place = version_folder(folder.resolve(), model, change.candidate)
+        candidate = read_candidate(place, place.as_uri())
+        traffic = LocalTraffic(folder, deployment, change.candidate, online_store="", prediction_log="")
+        first = Stage(change.percent, change.mirror) if change.phase != "starting" else None
+        return released_locally(traffic, deployment, candidate, first)
+
+
+def released_locally(
+    traffic: LocalTraffic, deployment: Deployment, candidate: Candidate, first: Stage | None = None
+) -> Record:
+    """A release from its first stage, or the one named, and its lines in the history."""
+    strategy = deployment.strategy.value
+    traffic.note("begun", strategy, why="" if first is None else f"resumed at {first.percent}%")
+    try:
+        steps = release(traffic, deployment, candidate.inputs, candidate.examples, first)
+    except Undecided as undecided:
+        traffic.pause(str(undecided))
+        traffic.note("paused", strategy, str(undecided), undecided.steps)
+        raise
+    except BaseException as error:
+        why = str(error) or type(error).__name__
+        traffic.note("rolled back", strategy, why, error.steps if isinstance(error, RolledBack) else [])
+        raise
+    traffic.note("promoted", strategy, "no stage showed it to be worse", steps)
+    endpoint = traffic.endpoint()
+    return deployment_record(endpoint.url, endpoint.grpc, traffic, deployment, steps, traffic.champion)
 
 
 def release_to_kserve(

@@ -40,13 +40,14 @@ def roll_back(settings: Configuration, locations: Locations, destination: Path) 
 
 
 def return_locally(folder: Path, model: str) -> Return:
-    """Give all traffic of this machine's servers to the version before.
+    """Give all traffic of this machine's servers to the version before, or to the champion of an unfinished release.
 
     Raises:
         ContractViolation: as `roll_back`.
     """
     from kfp_lifecycle.serving.release.local.operations import release_of, rollback
 
-    leaving = release_of(folder, model).version
+    before = release_of(folder, model)
+    leaving = before.change.candidate if before.change is not None else before.version
     endpoint = rollback(folder, model)
     return Return(endpoint.url, endpoint.grpc, endpoint.version, leaving)

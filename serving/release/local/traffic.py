@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.deployment import ReleaseStep
+from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer, Client
 from kfp_lifecycle.serving.ports import free_ports
-from kfp_lifecycle.serving.release.local.envoy import VERSION_HEADER, Listener, Split
+from kfp_lifecycle.serving.release.local.envoy import Listener
+from kfp_lifecycle.serving.release.local.history import Event, Outcome, record
+from kfp_lifecycle.serving.release.local.operations import DRAIN_SECONDS, Endpoint, endpoint_of
+from kfp_lifecycle.serving.release.local.routing import VERSION_HEADER
 from kfp_lifecycle.serving.release.local.servers import (
     bring_up,
     envoy_of,
@@ -22,11 +28,17 @@ from kfp_lifecycle.serving.release.local.servers import (
     version_folder,
     with_server,
 )
-from kfp_lifecycle.serving.release.local.state import Release, ServedVersion, read_releases, write_release
+from kfp_lifecycle.serving.release.local.state import (
+    Change,
+    Phase,
+    Release,
+    ServedVersion,
+    read_releases,
+    write_release,
+)
 from kfp_lifecycle.serving.release.local.supervisor import Supervisor
 from kfp_lifecycle.serving.release.traffic import Counts, Stage
 
-DRAIN_SECONDS = 10.0
 # What a server reads. The pickled estimator stays behind: a server never loads one.
 NOT_SERVED = shutil.ignore_patterns("*.joblib", "__pycache__")
 
@@ -38,29 +50,36 @@ class LocalTraffic:
     champion_stays = True
 
     def __init__(
-        self, folder: Path, model: str, version: str, *, http_port: int, online_store: str, prediction_log: str
+        self, folder: Path, deployment: Deployment, version: str, *, online_store: str, prediction_log: str
     ) -> None:
         """Read what is released now.
 
         Args:
             folder: The serving folder.
-            model: The model's name.
+            deployment: The model's name, and the endpoint's port; gRPC takes the next.
             version: The candidate.
-            http_port: The endpoint's port; gRPC takes the next.
             online_store: Where servers look up features.
             prediction_log: Where servers write predictions.
         """
         self.folder = folder.resolve()
-        self.model = model
+        self.model = deployment.model
         self.candidate = version
+        self._deployment = deployment
         self._settings = {"online_store": online_store, "prediction_log": prediction_log}
         releases = {item.model: item for item in read_releases(self.folder)}
-        before = releases.pop(model, None)
+        recorded = releases.pop(self.model, None)
+        # Of a release that is resumed, the record of before is meant.
+        before = recorded.without_change() if recorded is not None else None
         self._before = startable(self.folder, before) if before is not None else None
         self._others = running(self.folder, list(releases.values()))
         self.champion = before.version if before is not None else None
-        self.release = self._with_address(http_port)
+        self.release = self._begun(recorded, deployment.http_port)
         self.envoy = envoy_of(self.folder, self.release)
+
+    def _begun(self, recorded: Release | None, http_port: int) -> Release:
+        if recorded is not None and recorded.change is not None and recorded.change.phase != "registry":
+            return startable(self.folder, recorded)
+        return self._with_address(http_port)
 
     def _with_address(self, http_port: int) -> Release:
         if self._before is not None and self._before.listener.http_port == http_port:
@@ -88,6 +107,15 @@ class LocalTraffic:
             )
         return True
 
+    def endpoint(self) -> Endpoint:
+        """What answers now, and where."""
+        return endpoint_of(self.folder, self.release)
+
+    def note(self, outcome: Outcome, strategy: str, why: str = "", steps: Sequence[ReleaseStep] = ()) -> None:
+        """Add a line to the history."""
+        evidence = [step.model_dump(mode="json") for step in steps]
+        record(self.folder, Event(self.model, self.candidate, self.champion, outcome, strategy, why, evidence))
+
     def copy_candidate(self, model_folder: Path) -> None:
         """Give the candidate a folder of its own: the run's may be removed."""
         place = version_folder(self.folder, self.model, self.candidate)
@@ -103,24 +131,43 @@ class LocalTraffic:
         write_release(self.folder, self.release)
 
     def start_candidate(self) -> None:
-        """Start its server beside the champion's."""
-        http_port, grpc_port = free_ports(2)
-        server = ServedVersion(self.candidate, http_port, grpc_port, serving_interpreter(), **self._settings)
-        self.release = with_server(self.release, server)
+        """Start its server beside the champion's; one of a release that is resumed runs, or is started again."""
+        if self.candidate not in {server.version for server in self.release.servers}:
+            http_port, grpc_port = free_ports(2)
+            server = ServedVersion(self.candidate, http_port, grpc_port, serving_interpreter(), **self._settings)
+            self.release = with_server(self.release, server)
+        if self.release.change is None:
+            self._intend(Stage(0), "starting")
+        else:
+            self._intend(Stage(self.release.change.percent, self.release.change.mirror), "sharing")
         bring_up(self.folder, [*self._others, self.release])
         self._client = Client(self.release.listener.http_port)
 
+    def _intend(self, stage: Stage, phase: Phase, why: str = "") -> None:
+        """Write down what is to be, before it is."""
+        change = Change(
+            action="release",
+            candidate=self.candidate,
+            champion=self.champion,
+            phase=phase,
+            percent=stage.percent,
+            mirror=stage.mirror,
+            why=why,
+            settings=self._deployment.model_dump(mode="json"),
+        )
+        self.release = replace(self.release, change=change)
+        write_release(self.folder, self.release)
+
     def shift(self, stage: Stage) -> None:
         """Change Envoy's routes."""
-        if self.champion is None:
-            split = Split({self.candidate: 100})
-        else:
-            shares = {self.champion: 100 - stage.percent, self.candidate: stage.percent}
-            split = Split(
-                {version: share for version, share in shares.items() if share > 0},
-                mirror=self.candidate if stage.mirror else None,
-            )
-        self.envoy.wait_until_applied(self.envoy.publish(self.release.servers, split))
+        self._intend(stage, "sharing")
+        self.envoy.publish(self.release.servers, self.release.split)
+
+    def pause(self, why: str) -> None:
+        """Leave the shares as they are, until somebody decides."""
+        change = self.release.change
+        if change is not None:
+            self._intend(Stage(change.percent, change.mirror), "paused", why)
 
     def ask(self, version: str, request: dict[str, Any]) -> Answer:
         """Through Envoy, to one version."""
@@ -135,7 +182,14 @@ class LocalTraffic:
         """Record the new champion, keep the old one running, and let older versions go."""
         kept = [version for version in (self.candidate, self.champion) if version is not None]
         servers = tuple(self.release.server(version) for version in kept)
-        self.release = replace(self.release, version=self.candidate, previous_version=self.champion, servers=servers)
+        self.release = replace(
+            self.release,
+            version=self.candidate,
+            previous_version=self.champion,
+            servers=servers,
+            change=None,
+            fallback=True,
+        )
         write_release(self.folder, self.release)
         self._let_go()
 
@@ -150,7 +204,8 @@ class LocalTraffic:
             shutil.rmtree(self.folder / self.model, ignore_errors=True)
             return
         if self.envoy.is_ready():
-            self.envoy.wait_until_applied(self.envoy.publish(self.release.servers, Split({self._before.version: 100})))
+            # The candidate is known to Envoy until it has answered its last request.
+            self.envoy.publish(self.release.servers, self._before.split)
         self.release = self._before
         write_release(self.folder, self.release)
         self._let_go()

@@ -1,0 +1,199 @@
+"""Releases on this machine survive: their controller, a server, the front's process manager killed with -9."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from local_release import Load, Place, make_model
+from served_place import processes, server_process, serving_place
+
+from kfp_lifecycle.components.deployment.release_model.targets import resume_locally
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.release.local.history import read_history
+from kfp_lifecycle.serving.release.local.operations import Endpoint, endpoints, rollback, start, stop
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not interpreter("modelling").exists() or not interpreter("serving").exists(),
+        reason="the environments modelling and serving are not built",
+    ),
+]
+
+# Where the controller of a release ends: what its traffic does instead of a step.
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+POINTS = {
+    "starting": f"traffic.bring_up = lambda *_: {KILL}",
+    "sharing, before the routes": f"LocalTraffic.shift = lambda self, stage: (self._intend(stage, 'sharing'), {KILL})",
+    "sharing": f"ask = LocalTraffic.ask; LocalTraffic.ask = lambda self, *more: "
+    f"{KILL} if self.release.change.percent == 50 else ask(self, *more)",
+    "promoted": f"LocalTraffic._let_go = lambda self: {KILL}",
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {version: make_model(folder / f"v{version}", version, 1 + int(version) / 10) for version in "123"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> Iterator[Place]:
+    """Version 2 is the champion and 1 the one before; every test leaves it so."""
+    with serving_place(tmp_path_factory.mktemp("served")) as found:
+        found.release(models["1"])
+        found.release(models["2"])
+        yield found
+
+
+def killed_release(place: Place, model: Path, point: str) -> None:
+    """A release whose controller is killed at a point."""
+    code = (
+        "import os, signal; from pathlib import Path; from local_release import Place; "
+        "from kfp_lifecycle.serving.release.local import traffic; "
+        "from kfp_lifecycle.serving.release.local.traffic import LocalTraffic; "
+        f"{POINTS[point]}; "
+        f"Place(Path({str(place.folder)!r}), {place.port}).release(Path({str(model)!r}), steps=[50, 100])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", str(Path(__file__).parent)])}
+    assert subprocess.run([str(interpreter("platform")), "-c", code], env=environment, check=False).returncode == -9
+
+
+def answering(place: Place, requests: int = 30) -> set[str]:
+    return {place.ask().headers.get("x-model-version", "") for _ in range(requests)}
+
+
+def endpoint(place: Place) -> Endpoint:
+    [found] = endpoints(place.serving)
+    return found
+
+
+def test_a_controller_that_was_killed_is_told_and_rollback_leads_to_the_champion(
+    served: Place, models: dict[str, Path]
+) -> None:
+    killed_release(served, models["3"], "sharing")
+    assert answering(served) == {"2", "3"}
+    found = endpoint(served)
+    assert (found.version, found.shares) == ("2", {"2": 50, "3": 50})
+    [remark] = found.remarks
+    assert "release of version 3 by" in remark
+    assert "50% by version 2, 50% by version 3; its controller, process" in remark
+    assert rollback(served.serving, "devices").version == "2"
+    assert answering(served) == {"2"}
+    assert (endpoint(served).remarks, endpoint(served).shares) == ((), {"2": 100})
+    outcomes = [(event.version, event.outcome) for event in read_history(served.serving)][-3:]
+    assert outcomes == [("3", "begun"), ("3", "abandoned"), ("2", "returned")]
+
+
+@pytest.mark.parametrize("point", ["starting", "sharing, before the routes"])
+def test_serve_takes_back_what_was_cut_off(served: Place, models: dict[str, Path], point: str) -> None:
+    killed_release(served, models["3"], point)
+    assert "is gone" in " ".join(endpoint(served).remarks)
+    assert [(found.version, found.remarks) for found in start(served.serving)] == [("2", ())]
+    assert answering(served) == {"2"}
+
+
+def test_a_resumed_release_goes_on_where_it_was_and_a_rollback_returns_from_it(
+    served: Place, models: dict[str, Path]
+) -> None:
+    killed_release(served, models["3"], "sharing")
+    record = resume_locally(served.serving, "devices")
+    assert (record.version, record.previous_version) == ("3", "2")
+    assert [step.percent for step in record.steps] == [50, 100]
+    with pytest.raises(ContractViolation, match="no release of devices is unfinished"):
+        resume_locally(served.serving, "devices")
+    assert answering(served) == {"3"}
+    assert rollback(served.serving, "devices").version == "2"
+    # The two changed places: what was left is not who takes over, and the next release begins from the champion.
+    killed_release(served, models["1"], "sharing")
+    assert served.release(models["3"])["previous_version"] == "2"
+    assert rollback(served.serving, "devices", to="2").version == "2"
+
+
+def test_a_release_that_was_killed_once_it_was_recorded_is_complete(served: Place, models: dict[str, Path]) -> None:
+    killed_release(served, models["1"], "promoted")
+    assert (endpoint(served).version, endpoint(served).remarks) == ("1", ())
+    assert answering(served) == {"1"}
+    served.release(models["2"])
+    kept = {folder.name for folder in (served.serving / "devices" / "versions").iterdir()}
+    assert kept == {"1", "2"}
+
+
+def test_where_a_server_is_killed_the_version_before_takes_over_until_it_is_back(served: Place) -> None:
+    with Load(served.port, clients=4) as load:
+        time.sleep(0.3)
+        server_process(served, "2").kill()
+        time.sleep(0.3)
+        assert any("version 1 answers for it meanwhile" in remark for remark in endpoint(served).remarks)
+        deadline = time.monotonic() + 60
+        while endpoint(served).remarks and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert answering(served) == {"2"}
+    # At most the requests that the killed process was answering are lost.
+    failed = sum(count for (status, _), count in load.answers.items() if status != 200)
+    assert failed <= 4
+    assert load.answers[200, "1"] > 0
+
+
+def test_servers_outlive_their_process_manager_and_the_next_one_looks_after_them(served: Place) -> None:
+    before = {server_process(served, version).pid for version in "12"}
+    with Load(served.port) as load:
+        next(p for p in processes(served) if "supervisor.supervisord" in p.cmdline()).kill()
+        time.sleep(0.3)
+        assert any("process manager is gone" in remark for remark in endpoint(served).remarks)
+        assert [(found.version, found.remarks) for found in start(served.serving)] == [("2", ())]
+        time.sleep(0.3)
+    assert {status for status, _ in load.answers} == {200}
+    alive = {p.pid for p in processes(served) if "--model_dir" in p.cmdline() and "-I" not in p.cmdline()}
+    assert alive == before
+
+
+def test_a_version_that_is_down_is_left_at_once_and_what_was_left_does_not_take_over(
+    served: Place, models: dict[str, Path]
+) -> None:
+    served.release(models["3"])
+    broken = served.serving / "devices" / "versions" / "3" / "model.onnx"
+    broken.write_bytes(b"no model")
+    server_process(served, "3").kill()
+    assert rollback(served.serving, "devices", why="3 is down").version == "2"
+    assert answering(served) == {"2"}
+    assert read_history(served.serving, "devices")[-1].why == "3 is down"
+    server_process(served, "2").kill()
+    time.sleep(0.1)
+    assert "3" not in answering(served, 5)
+
+
+def test_the_registry_s_alias_follows_a_rollback_and_what_failed_of_it_is_told_and_done_again(
+    place: Place, models: dict[str, Path]
+) -> None:
+    place.release(models["1"])
+    place.release(models["2"])
+    moved: list[tuple[str, str]] = []
+
+    def refuse(left: str, back: str) -> None:
+        raise ContractViolation("the registry cannot be reached")
+
+    with pytest.raises(ContractViolation, match="registry cannot be reached"):
+        rollback(place.serving, "devices", move_alias=refuse)
+    assert answering(place) == {"1"}
+    [remark] = endpoint(place).remarks
+    assert "alias may name version 2 still: `lifecycle rollback devices --to 1`" in remark
+    assert rollback(place.serving, "devices", to="1", move_alias=lambda *pair: moved.append(pair)).remarks == ()
+    assert moved == [("2", "1")]
+    with pytest.raises(ContractViolation, match="version 9 is not kept here"):
+        rollback(place.serving, "devices", to="9")
+    assert stop(place.serving)
+    assert processes(place) == []
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A serving folder where nothing is released."""
+    with serving_place(tmp_path) as found:
+        yield found
