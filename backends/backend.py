@@ -226,6 +226,9 @@ class ClusterBackend(Backend, Protocol):
     def create_schedule(self, planned: PlannedSchedule) -> str:
         """Make a schedule: nothing is made up for, and one occurrence runs at a time. Returns its id."""
 
+    def update_schedule(self, schedule_id: str, planned: PlannedSchedule) -> bool:
+        """Make a schedule what is wanted, while what it started goes on. False where the target cannot."""
+
     def pause_schedule(self, schedule_id: str) -> None:
         """Start no more occurrences; one that runs goes on."""
 

@@ -16,13 +16,15 @@ from kfp_lifecycle.compilation.parameters import check_parameters
 from kfp_lifecycle.compilation.pipeline import PIPELINES, cluster_target, compile_pipeline
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
-from kfp_lifecycle.config.targets import TargetName
+from kfp_lifecycle.config.targets import ClusterTarget, TargetName
 
 
 class Change(StrEnum):
     """What became of a schedule."""
 
     created = "created"
+    changed = "changed"
+    """As the target can: it is the same one, and what it started goes on."""
     replaced = "replaced"
     left = "left"
     removed = "removed"
@@ -70,23 +72,35 @@ def plan(
         check_parameters(pipeline, compiled.parameters, schedule.parameters)
         if compiled.uploads:
             upload(compiled.uploads, compiled.upload_root, say)
-        what = {
-            "schedule": schedule.model_dump(mode="json"),
-            "pipeline": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "account": settings.service_account,
-            "root": settings.pipeline_root,
-        }
-        digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+        digest = occurrence_digest(schedule, file, settings)
         planned.append(PlannedSchedule(f"{configuration.name}-{pipeline}", pipeline, schedule, file, digest))
     return backend, planned
+
+
+def occurrence_digest(schedule: Schedule, file: Path, target: ClusterTarget) -> str:
+    """Digest of all that an occurrence would do and when.
+
+    Args:
+        schedule: When, and with which parameters.
+        file: The compiled pipeline.
+        target: What the project says of runs there: account, root, network, key, labels …
+    """
+    what = {
+        "schedule": schedule.model_dump(mode="json"),
+        "pipeline": hashlib.sha256(file.read_bytes()).hexdigest(),
+        # Where it is asked and shown is no part of what it does.
+        "target": target.model_dump(mode="json", exclude_defaults=True, exclude={"endpoint", "dashboard"}),
+    }
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def apply(backend: ClusterBackend, planned: Sequence[PlannedSchedule]) -> list[Applied]:
     """Bring a target's schedules to what the project wants. Again, it changes nothing.
 
-    A schedule that differs is replaced: the new one is made first, the old one starts nothing more, and is removed
-    when nothing that it started runs (Kubeflow has no update, kubeflow/pipelines#3789, and stops the runs of a
-    schedule that is deleted, kubeflow/pipelines#7421). One that a person paused stays paused.
+    A schedule that differs is changed where the target can, and else replaced: the new one is made first, the old one
+    starts nothing more, and is removed when nothing that it started runs (Kubeflow has no update,
+    kubeflow/pipelines#3789, and stops the runs of a schedule that is deleted, kubeflow/pipelines#7421). One that a
+    person paused stays paused.
 
     Raises:
         BackendError: something could not be done; what was done before stays.
@@ -100,6 +114,10 @@ def apply(backend: ClusterBackend, planned: Sequence[PlannedSchedule]) -> list[A
         if same is not None:
             kept.add(same.id)
             done.append(Applied(wanted.name, Change.left, wanted.schedule.cron, paused=not same.enabled))
+            continue
+        if len(same_name) == 1 and backend.update_schedule(same_name[0].id, wanted):
+            kept.add(same_name[0].id)
+            done.append(Applied(wanted.name, Change.changed, wanted.schedule.cron, paused=not same_name[0].enabled))
             continue
         # A replaced schedule that a person had paused would start what was meant to stand still.
         paused = bool(same_name) and not any(item.enabled for item in same_name)

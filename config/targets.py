@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from kfp_lifecycle.config.locations import Locations, located
 from kfp_lifecycle.config.section import Section
@@ -123,13 +125,76 @@ class KubeflowTarget(ClusterTarget):
         return self
 
 
+ExperimentName = Annotated[
+    str,
+    located(
+        r"([a-z0-9][a-z0-9-]{0,127})?",
+        "an experiment of Vertex AI is named by at most 128 small letters, digits and hyphens, a letter or digit first",
+    ),
+]
+GoogleAccount = Annotated[
+    str, located(r"([\w.-]+@[\w.:-]+\.com)?", "a service account is named NAME@PROJECT.iam.gserviceaccount.com")
+]
+Network = Annotated[
+    str,
+    located(
+        r"(projects/\d+/global/networks/[a-z][a-z0-9-]{0,62})?",
+        "a network is named projects/NUMBER/global/networks/NAME, by the number of its project: "
+        "gcloud projects describe PROJECT --format='value(projectNumber)'",
+    ),
+]
+EncryptionKey = Annotated[
+    str,
+    located(
+        r"(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+)?",
+        "a key is named projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY, without a version",
+    ),
+]
+CloudStorage = Annotated[
+    str,
+    located(r"(gs://[^/].*[^/])?", "Vertex AI keeps outputs and fetches files in Cloud Storage: gs://BUCKET/FOLDER"),
+]
+CloudLabelKey = Annotated[
+    str,
+    located(
+        r"(?!lifecycle_)[a-z][a-z0-9_-]{0,62}",
+        "a label's key is at most 63 small letters, digits, - and _, a letter first; the library sets those that begin "
+        "with lifecycle_",
+    ),
+]
+CloudLabelValue = Annotated[
+    str, located(r"[a-z0-9_-]{0,63}", "a label's value is at most 63 small letters, digits, - and _")
+]
+ResourceName = Annotated[
+    str,
+    located(r"([a-z][a-z0-9-]{0,61}[a-z0-9])?", "it is the resource's id: small letters, digits and hyphens"),
+]
+
+UNKNOWN_TO_VERTEX = {
+    "volumes": "its steps mount no volume but find every bucket below /gcs/BUCKET",
+    "config_maps": "it has no config maps: say it in the step's settings",
+    "pull_secrets": "it pulls images by its own agent, which needs roles/artifactregistry.reader on their repository",
+    "pod_labels": "its jobs have labels: targets.vertex.labels",
+    "pod_annotations": "its jobs have labels: targets.vertex.labels",
+    "namespace": "its runs belong to a project: targets.vertex.project",
+    "workflow_ttl_seconds": "it keeps runs until they are deleted",
+    "serving_service_account": "servers there work as targets.vertex.service_account",
+}
+"""Settings of `targets.kubeflow` that Vertex AI has no place for, and what to do instead."""
+
+
 class VertexTarget(ClusterTarget):
     """Locations on Vertex AI, and the project that pipelines run in."""
 
-    experiment: str = ""
+    experiment: ExperimentName = ""
     """The Vertex AI experiment that runs are added to, which is made where there is none; by default none: labels tell
     the runs of a project."""
-    pipeline_root: str = ""
+    service_account: GoogleAccount = ""
+    """The account that a run's steps work as; by default the Compute Engine account."""
+    upload_root: CloudStorage
+    """Folder of a bucket that holds code archives and definitions, each named by its content's digest; the pipeline
+    root is a good one."""
+    pipeline_root: CloudStorage = ""
     """Where the steps' outputs are kept, `gs://BUCKET/FOLDER`; by default `upload_root`."""
     project: str = ""
     """The Google Cloud project that runs belong to; by default that of `serving`."""
@@ -139,13 +204,39 @@ class VertexTarget(ClusterTarget):
     """Secrets of Secret Manager that become variables of every step and, where their online store needs them, of
     servers: `DB_PASSWORD: secretmanager://projects/churn-project/secrets/db-password`, the latest version, or
     `…/versions/3`. Only these names stand in the compiled pipeline; each step reads what they name."""
-    network: str = ""
+    labels: dict[CloudLabelKey, CloudLabelValue] = Field(default={}, max_length=60)
+    """Labels of every run and of what is released, beside those that lead back to project, pipeline and run: what costs
+    are told apart by, say."""
+    network: Network = ""
     """The VPC network that steps are peered with: `projects/NUMBER/global/networks/NAME`."""
-    encryption_key: str = ""
+    reserved_ip_ranges: list[ResourceName] = Field(default=[])
+    """Names of address ranges of that network that steps take their addresses from; by default any."""
+    encryption_key: EncryptionKey = ""
     """The key that outputs are encrypted with (CMEK): `projects/…/locations/…/keyRings/…/cryptoKeys/…`."""
+    persistent_resource: ResourceName = ""
+    """A persistent resource, by its id, whose machines steps run on, so that none has to wait for one to start. Where
+    it has none free, a step runs on a machine of its own."""
+    failure_policy: Literal["slow", "fast"] = "slow"
+    """When a step has failed: `slow` goes on with the steps that do not wait for it, `fast` begins no other."""
     endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]+[^/\s])?$")] = ""
     """Address of the Vertex AI API where it is not the region's own: that of a Private Service Connect endpoint, say.
     To one of `http://` no credentials are sent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_another_target(cls, values: Any) -> Any:
+        for key, remedy in UNKNOWN_TO_VERTEX.items():
+            if isinstance(values, Mapping) and key in values:
+                raise PydanticCustomError(
+                    "vertex", "{key} cannot be had on Vertex AI: {remedy}", {"key": key, "remedy": remedy}
+                )
+        return values
+
+    @model_validator(mode="after")
+    def _addresses_belong_to_a_network(self) -> Self:
+        if self.reserved_ip_ranges and not self.network:
+            raise ValueError("reserved_ip_ranges are ranges of a network: set network too, or leave them out")
+        return self
 
 
 class Targets(Section):

@@ -183,7 +183,7 @@ def _token() -> str:
             raise _no_account(error) from error
     try:
         credentials, _ = google.auth.default(scopes=list(SCOPES))
-        credentials.refresh(Request())
+        credentials.refresh(Request())  # type: ignore[no-untyped-call]
         return str(credentials.token)
     except exceptions.GoogleAuthError as error:
         raise _no_account(error) from error

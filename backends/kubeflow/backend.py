@@ -317,6 +317,10 @@ class KubeflowBackend:
 
         return self._named.once(f"make the recurring run {name}", make, look)
 
+    def update_schedule(self, schedule_id: str, planned: PlannedSchedule) -> bool:
+        """As the protocol says: Kubeflow cannot (kubeflow/pipelines#3789)."""
+        return False
+
     def pause_schedule(self, schedule_id: str) -> None:
         """As the protocol says."""
         self.api.ask("pause the recurring run", lambda client: client.disable_recurring_run(schedule_id))

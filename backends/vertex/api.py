@@ -66,14 +66,23 @@ class VertexApi:
         self.parent = f"projects/{self.project}/locations/{self.location}"
 
     @cached_property
+    def version(self) -> Any:
+        """Google's client of the version that jobs and schedules are asked in: v1, if it knows all that is wanted."""
+        if not self._target.persistent_resource:
+            return api
+        from google.cloud import aiplatform_v1beta1
+
+        return aiplatform_v1beta1
+
+    @cached_property
     def jobs(self) -> Any:
         """Pipeline jobs."""
-        return self._client(api.PipelineServiceClient)
+        return self._client(self.version.PipelineServiceClient)
 
     @cached_property
     def schedules(self) -> Any:
         """Schedules of pipeline jobs."""
-        return self._client(api.ScheduleServiceClient)
+        return self._client(self.version.ScheduleServiceClient)
 
     @cached_property
     def metadata(self) -> Any:
@@ -122,7 +131,7 @@ class VertexApi:
             method = "GET" if body is None else "POST"
             answer = self._session.request(method, f"{host}{path}", json=body, timeout=TIMEOUT)
             if not answer.ok:
-                raise exceptions.from_http_response(answer)
+                raise exceptions.from_http_response(answer)  # type: ignore[no-untyped-call]
             found: dict[str, Any] = answer.json()
             return found
 

@@ -10,11 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from google.cloud import aiplatform_v1 as api
 from google.protobuf import json_format
 from google.protobuf.field_mask_pb2 import FieldMask
-from google.protobuf.struct_pb2 import Struct
 
 from kfp_lifecycle.backends.backend import (
     BackendError,
@@ -31,27 +29,26 @@ from kfp_lifecycle.backends.backend import (
 )
 from kfp_lifecycle.backends.uploads import download
 from kfp_lifecycle.backends.vertex.api import CONSOLE, TIMEOUT, Taken, VertexApi
+from kfp_lifecycle.backends.vertex.jobs import LONGEST_ID, NAME, PIPELINE, PROJECT, id_of, label, new_job
 from kfp_lifecycle.backends.vertex.logs import log_lines
 from kfp_lifecycle.backends.vertex.tasks import UNEXPLAINED, details_of, progress_of
 from kfp_lifecycle.config.targets import TargetName, VertexTarget
 from kfp_lifecycle.local.events import RunProgress
 from kfp_lifecycle.runtime.states import RunState, State
 
-Job = api.PipelineState
-
 PAGE = 100
 # For how long a run's entry in Vertex ML Metadata is waited for, which Vertex AI makes some seconds after the run.
 METADATA_PATIENCE = 60.0
-# What a run's labels say of it; keys and values are small letters, digits, `-` and `_`.
-PROJECT, PIPELINE, NAME = "lifecycle_project", "lifecycle_pipeline", "lifecycle_name"
-LONGEST_LABEL, LONGEST_ID = 63, 128
 # What is read of runs that are listed: their pipelines would be most of it.
 LISTED = FieldMask(paths=["name", "display_name", "state", "create_time", "end_time", "labels", "schedule_name"])
+# What a changed schedule may have otherwise, and what of its job nothing takes away again.
+UPDATED = ("display_name", "cron", "create_pipeline_job_request")
+OPTIONAL = ("service_account", "network", "reserved_ip_ranges", "encryption_spec")
 RESUMED = re.compile(r"(?P<first>.+)-resumed(-(?P<number>\d+))?")
 JOB_STATES = {
-    Job.PIPELINE_STATE_SUCCEEDED: RunState.done,
-    Job.PIPELINE_STATE_FAILED: RunState.failed,
-    Job.PIPELINE_STATE_CANCELLED: RunState.interrupted,
+    "PIPELINE_STATE_SUCCEEDED": RunState.done,
+    "PIPELINE_STATE_FAILED": RunState.failed,
+    "PIPELINE_STATE_CANCELLED": RunState.interrupted,
 }
 
 
@@ -77,54 +74,29 @@ class VertexBackend:
     def submit(self, submission: Submission) -> str:
         """As the protocol says: the run's id is made of its name, so that a second one of the same is refused."""
         job = self._new_job(
-            submission.file.read_text("utf-8"),
+            submission.file,
             submission.pipeline,
-            submission.parameters,
             {**submission.labels, NAME: submission.name},
+            submission.parameters,
             use_cache=submission.use_cache,
         )
         job.display_name = submission.name
-        run_id, adopted = self._create(job, _id_of(submission.name))
+        run_id, adopted = self._create(job, id_of(submission.name))
         if not adopted and self._target.experiment:
             self._add_to_experiment(run_id, self._target.experiment)
         return run_id
 
     def _new_job(
         self,
-        text: str,
+        file: Path,
         pipeline: str,
-        parameters: Mapping[str, Any],
         labels: Mapping[str, str],
+        parameters: Mapping[str, Any],
         *,
         use_cache: bool = True,
     ) -> Any:
-        """A job as it is sent: the compiled pipeline, with all that the target says of runs."""
-        documents = [document for document in yaml.safe_load_all(text) if document]
-        if len(documents) != 1:
-            raise BackendError(
-                f"the pipeline {pipeline} has {len(documents)} YAML documents, and Vertex AI takes one: compile it "
-                "for vertex, without Kubernetes' settings"
-            )
-        root = self._target.pipeline_root or self._target.upload_root
-        if not root.startswith("gs://"):
-            raise BackendError(
-                f"Vertex AI keeps the outputs of steps in Cloud Storage, and not in {root}: set "
-                "targets.vertex.pipeline_root to gs://BUCKET/FOLDER"
-            )
-        specification = documents[0]
-        if not use_cache:
-            _forget_cache(specification)
         named = {PROJECT: self._project, PIPELINE: pipeline, **labels}
-        return api.PipelineJob(
-            pipeline_spec=json_format.ParseDict(specification, Struct()),
-            runtime_config=api.PipelineJob.RuntimeConfig(gcs_output_directory=root, parameter_values=dict(parameters)),
-            labels={key: _label(value) for key, value in named.items()},
-            service_account=self._target.service_account,
-            network=self._target.network,
-            encryption_spec=api.EncryptionSpec(kms_key_name=self._target.encryption_key)
-            if self._target.encryption_key
-            else None,
-        )
+        return new_job(self.api, self._target, file.read_text("utf-8"), named, parameters, use_cache=use_cache)
 
     def _create(self, job: Any, run_id: str) -> tuple[str, bool]:
         """Start a run. Where there is one of that id, from before a connection was cut, say, it is that.
@@ -158,7 +130,7 @@ class VertexBackend:
         """The newest runs that a filter lets through, without their pipelines; all of them where there is no limit."""
 
         def read(call: dict[str, Any]) -> list[Any]:
-            request = api.ListPipelineJobsRequest(
+            request = self.api.version.ListPipelineJobsRequest(
                 parent=self.api.parent,
                 filter=filter,
                 order_by="create_time desc",
@@ -171,22 +143,22 @@ class VertexBackend:
 
     def runs(self, limit: int) -> list[RunSummary]:
         """As the protocol says: those that have the project's label."""
-        return [self._summary(job, None) for job in self._listed(f'labels.{PROJECT}="{_label(self._project)}"', limit)]
+        return [self._summary(job, None) for job in self._listed(f'labels.{PROJECT}="{label(self._project)}"', limit)]
 
     def runs_named(self, beginning: str) -> list[RunSummary]:
         """As the protocol says."""
-        ours = f'labels.{PROJECT}="{_label(self._project)}" AND display_name:"{beginning}*"'
+        ours = f'labels.{PROJECT}="{label(self._project)}" AND display_name:"{beginning}*"'
         return [self._summary(job, None) for job in self._listed(ours, None)]
 
     def status(self, run_id: str) -> RunStatus:
         """As the protocol says. Key figures are metadata of what a step wrote; reasons come from its job."""
         job = self._job(run_id)
-        progress = progress_of(job, ended=job.state in JOB_STATES)
+        progress = progress_of(job, ended=job.state.name in JOB_STATES)
         said = " ".join(job.error.message.split()) or UNEXPLAINED
         return status_of(self._summary(job, progress), progress, said)
 
     def _summary(self, job: Any, progress: RunProgress | None) -> RunSummary:
-        state = JOB_STATES.get(job.state, RunState.running)
+        state = JOB_STATES.get(job.state.name, RunState.running)
         run_id = job.name.rpartition("/")[2]
         return RunSummary(
             id=run_id,
@@ -213,7 +185,7 @@ class VertexBackend:
     def cancel(self, run_id: str) -> None:
         """As the protocol says."""
         job = self._job(run_id)
-        if job.state not in JOB_STATES:
+        if job.state.name not in JOB_STATES:
             self.api.ask("cancel the run", lambda call: self.api.jobs.cancel_pipeline_job(name=job.name, **call))
 
     def resume(self, run_id: str) -> str:
@@ -222,22 +194,22 @@ class VertexBackend:
         What succeeded is taken from the cache, unless the run was started without it. Asked again, it is the same run.
         """
         job = self._job(run_id)
-        if JOB_STATES.get(job.state) not in (RunState.failed, RunState.interrupted):
+        if JOB_STATES.get(job.state.name) not in (RunState.failed, RunState.interrupted):
             words = job.state.name.removeprefix("PIPELINE_STATE_").lower()
             raise BackendError(f"the run {run_id} is {words}: there is nothing to resume")
         name = _resumed(run_id)
-        again = api.PipelineJob(
+        again = self.api.version.PipelineJob(
             display_name=name,
-            pipeline_spec=api.PipelineJob.pb(job).pipeline_spec,
+            pipeline_spec=type(job).pb(job).pipeline_spec,
             runtime_config=job.runtime_config,
-            labels={**job.labels, NAME: _label(name)},
+            labels={**job.labels, NAME: label(name)},
             service_account=job.service_account,
             network=job.network,
             reserved_ip_ranges=job.reserved_ip_ranges,
             encryption_spec=job.encryption_spec,
         )
         resumed, was_there = self._create(again, name)
-        if was_there and JOB_STATES.get(self._job(resumed).state) in (RunState.failed, RunState.interrupted):
+        if was_there and JOB_STATES.get(self._job(resumed).state.name) in (RunState.failed, RunState.interrupted):
             raise BackendError(f"the run {run_id} was resumed before, as {resumed}, which has failed: resume that one")
         return resumed
 
@@ -299,7 +271,7 @@ class VertexBackend:
             job = self._job(run_id)
             if job.job_detail.pipeline_run_context.name:
                 return str(job.job_detail.pipeline_run_context.name)
-            if job.state in JOB_STATES or time.monotonic() > until:
+            if job.state.name in JOB_STATES or time.monotonic() > until:
                 raise BackendError("Vertex ML Metadata has no entry for it")
             time.sleep(1)
 
@@ -309,7 +281,9 @@ class VertexBackend:
         """As the protocol says: those that are named as this library names them."""
         # Names of pipelines have no hyphen, those of projects may.
         ours = re.compile(rf"(?P<name>{re.escape(self._project)}-\w+) (?P<digest>[0-9a-f]{{16}})")
-        request = api.ListSchedulesRequest(parent=self.api.parent, filter=f'display_name:"{self._project}-*"')
+        request = self.api.version.ListSchedulesRequest(
+            parent=self.api.parent, filter=f'display_name:"{self._project}-*"'
+        )
         found = self.api.ask(
             "list the schedules", lambda call: list(self.api.schedules.list_schedules(request, **call))
         )
@@ -319,7 +293,7 @@ class VertexBackend:
                 named["name"],
                 schedule.cron,
                 named["digest"],
-                schedule.state == api.Schedule.State.ACTIVE,
+                schedule.state.name == "ACTIVE",
             )
             for schedule in found
             if (named := ours.fullmatch(schedule.display_name))
@@ -327,21 +301,8 @@ class VertexBackend:
 
     def create_schedule(self, planned: PlannedSchedule) -> str:
         """As the protocol says."""
-        schedule = planned.schedule
-        # Names of schedules are not unique; with the digest a second one of the same is not made.
-        name = f"{planned.name} {planned.digest}"
-        job = self._new_job(planned.file.read_text("utf-8"), planned.pipeline, schedule.parameters, {})
-        wanted = api.Schedule(
-            display_name=name,
-            cron=f"TZ={schedule.zone} {schedule.cron}",
-            start_time=schedule.start,
-            end_time=schedule.end,
-            # How many may be started at once, and how many may be at work at once.
-            max_concurrent_run_count=1,
-            max_concurrent_active_run_count=1,
-            allow_queueing=False,
-            create_pipeline_job_request=api.CreatePipelineJobRequest(parent=self.api.parent, pipeline_job=job),
-        )
+        wanted = self._new_schedule(planned)
+        name = wanted.display_name
         try:
             made = self.api.ask(
                 f"make the schedule {name}",
@@ -356,6 +317,42 @@ class VertexBackend:
             return there[0]
         return str(made.name).rpartition("/")[2]
 
+    def update_schedule(self, schedule_id: str, planned: PlannedSchedule) -> bool:
+        """As the protocol says. Vertex AI does not unset what a schedule has, so that one which loses its end, say, is
+        made anew."""
+        name = self._schedule(schedule_id)
+        wanted = self._new_schedule(planned)
+        wanted.name = name
+        there = self.api.ask("read the schedule", lambda call: self.api.schedules.get_schedule(name=name, **call))
+        before, after = (item.create_pipeline_job_request.pipeline_job for item in (there, wanted))
+        lost = [field for field in OPTIONAL if getattr(before, field) and not getattr(after, field)]
+        if lost or (there.end_time and not wanted.end_time):
+            return False
+        paths = [*UPDATED, *(field for field in ("start_time", "end_time") if getattr(wanted, field))]
+        mask = FieldMask(paths=paths)
+        self.api.ask(
+            f"change the schedule {planned.name}",
+            lambda call: self.api.schedules.update_schedule(schedule=wanted, update_mask=mask, **call),
+        )
+        return True
+
+    def _new_schedule(self, planned: PlannedSchedule) -> Any:
+        """A schedule as it is sent."""
+        schedule, types = planned.schedule, self.api.version
+        job = self._new_job(planned.file, planned.pipeline, {}, schedule.parameters)
+        return types.Schedule(
+            # Names of schedules are not unique; with the digest a second one of the same is not made.
+            display_name=f"{planned.name} {planned.digest}",
+            cron=f"TZ={schedule.zone} {schedule.cron}",
+            start_time=schedule.start,
+            end_time=schedule.end,
+            # How many may be started at once, and how many may be at work at once.
+            max_concurrent_run_count=1,
+            max_concurrent_active_run_count=1,
+            allow_queueing=False,
+            create_pipeline_job_request=types.CreatePipelineJobRequest(parent=self.api.parent, pipeline_job=job),
+        )
+
     def pause_schedule(self, schedule_id: str) -> None:
         """As the protocol says."""
         name = self._schedule(schedule_id)
@@ -363,7 +360,7 @@ class VertexBackend:
 
     def resume_schedule(self, schedule_id: str) -> None:
         """As the protocol says."""
-        request = api.ResumeScheduleRequest(name=self._schedule(schedule_id), catch_up=False)
+        request = self.api.version.ResumeScheduleRequest(name=self._schedule(schedule_id), catch_up=False)
         self.api.ask("resume the schedule", lambda call: self.api.schedules.resume_schedule(request, **call))
 
     def delete_schedule(self, schedule_id: str) -> None:
@@ -377,29 +374,13 @@ class VertexBackend:
     def is_busy(self, schedule_id: str) -> bool:
         """As the protocol says."""
         newest = self._listed(f'schedule_name="{self._schedule(schedule_id)}"', PAGE)
-        return any(job.state not in JOB_STATES for job in newest)
+        return any(job.state.name not in JOB_STATES for job in newest)
 
     def _schedule(self, schedule_id: str) -> str:
         return f"{self.api.parent}/schedules/{schedule_id}"
-
-
-def _id_of(name: str) -> str:
-    """A run's id: small letters, digits and hyphens, a letter first."""
-    return re.sub(r"^[^a-z]+", "run-", re.sub(r"[^a-z0-9]+", "-", name.lower()))[:LONGEST_ID].rstrip("-")
 
 
 def _resumed(run_id: str) -> str:
     found = RESUMED.fullmatch(run_id)
     ending = f"-resumed-{int(found['number'] or 1) + 1}" if found else "-resumed"
     return (found["first"] if found else run_id)[: LONGEST_ID - len(ending)] + ending
-
-
-def _label(value: str) -> str:
-    return re.sub(r"[^a-z0-9_-]", "-", value.lower())[:LONGEST_LABEL]
-
-
-def _forget_cache(specification: Mapping[str, Any]) -> None:
-    """Let no task of a pipeline take over what an earlier run left."""
-    for component in (specification["root"], *specification.get("components", {}).values()):
-        for task in component.get("dag", {}).get("tasks", {}).values():
-            task["cachingOptions"] = {"enableCache": False}

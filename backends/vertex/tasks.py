@@ -39,7 +39,7 @@ TASK_STATES = {
 
 def details_of(job: Any) -> list[Any]:
     """What is told of a run's tasks, as they began."""
-    details = api.PipelineJob.pb(job).job_detail.task_details
+    details = type(job).pb(job).job_detail.task_details
     return sorted(details, key=lambda detail: (detail.create_time.seconds, detail.create_time.nanos))
 
 
@@ -51,7 +51,7 @@ def progress_of(job: Any, *, ended: bool) -> RunProgress:
         ended: Whether it has: what is not told of then was not come to.
     """
     specification = json_format.ParseDict(
-        json_format.MessageToDict(api.PipelineJob.pb(job).pipeline_spec), PipelineSpec(), ignore_unknown_fields=True
+        json_format.MessageToDict(type(job).pb(job).pipeline_spec), PipelineSpec(), ignore_unknown_fields=True
     )
     named: dict[str, Any] = {}
     for detail in details_of(job):

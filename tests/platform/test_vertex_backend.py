@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
+FAST = aiplatform_v1.PipelineFailurePolicy.PIPELINE_FAILURE_POLICY_FAIL_FAST
 PARENT = "projects/churn-project/locations/europe-west4"
 
 
@@ -91,23 +93,42 @@ class TestSubmit:
         said = {
             "service_account": "steps@churn-project.iam.gserviceaccount.com",
             "network": "projects/123/global/networks/inside",
+            "reserved_ip_ranges": "[steps]",
             "encryption_key": "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k",
             "pipeline_root": "gs://elsewhere/runs",
+            "labels": "{team: growth, cost: '42'}",
+            "failure_policy": "fast",
         }
         backend = target_at(server.url, **said)
         run = backend.submit(submission(compiled, reference, "Batch_Scoring 1"))
         assert run == "batch-scoring-1"
         job = backend._job(run)
         assert (job.service_account, job.network) == (said["service_account"], said["network"])
+        assert list(job.reserved_ip_ranges) == ["steps"]
         assert job.encryption_spec.kms_key_name == said["encryption_key"]
         assert job.runtime_config.gcs_output_directory == said["pipeline_root"]
+        assert job.runtime_config.failure_policy == FAST
         assert dict(job.labels) == {
+            "team": "growth",
+            "cost": "42",
             "lifecycle_project": "shop",
             "lifecycle_pipeline": "small",
             "lifecycle_name": "batch_scoring-1",
         }
         ended(backend, run)
         assert backend.artifacts(run)[0].uri.startswith("gs://elsewhere/runs/")
+
+    def test_steps_run_on_a_persistent_resource_that_is_named(
+        self, server: VertexStandIn, compiled: Path, reference: Path
+    ) -> None:
+        backend = target_at(server.url, persistent_resource="warm")
+        run = ended(backend, backend.submit(submission(compiled, reference, rows=11)))
+        assert (run.summary.state, run.failed_step) == (RunState.failed, "check")
+        jobs = [backend._job(run.summary.id), backend._job(backend.resume(run.summary.id))]
+        details = [job.runtime_config.default_runtime.persistent_resource_runtime_detail for job in jobs]
+        assert {detail.persistent_resource_name for detail in details} == {f"{PARENT}/persistentResources/warm"}
+        assert {request.split("/")[1] for request in server.requests} == {"v1beta1"}
+        assert [each.id for each in backend.runs(1)] == ["small-1-resumed"]
 
     def test_a_run_is_added_to_the_experiment_that_is_named(
         self, server: VertexStandIn, compiled: Path, reference: Path
@@ -153,8 +174,6 @@ class TestSubmit:
     def test_what_vertex_refuses_of_a_file_is_said_before_anything_is_sent(
         self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
     ) -> None:
-        with pytest.raises(BackendError, match=r"set targets\.vertex\.pipeline_root to gs://"):
-            target_at(server.url, pipeline_root="s3://bucket/runs").submit(submission(compiled, reference))
         compiled.write_text(f"{compiled.read_text()}\n---\n{yaml.safe_dump({'platforms': {}})}")
         with pytest.raises(BackendError, match="has 2 YAML documents, and Vertex AI takes one"):
             backend.submit(submission(compiled, reference))
@@ -370,6 +389,25 @@ class TestSchedules:
         backend.resume_schedule(made)
         server.clock.advance(seconds=1)
         assert backend.runs(10) == []
+
+    def test_a_schedule_that_is_changed_is_the_same_one(
+        self, server: VertexStandIn, backend: VertexBackend, compiled: Path, reference: Path
+    ) -> None:
+        schedule = Schedule(cron="0 8 * * *", parameters={"reference": str(reference)})
+        made = backend.create_schedule(PlannedSchedule("shop-small", "small", schedule, compiled, "0" * 16))
+        backend.pause_schedule(made)
+        elsewhere = target_at(server.url, network="projects/1/global/networks/inside")
+        later = schedule.model_copy(update={"cron": "0 9 * * *", "end": datetime(2031, 1, 1, tzinfo=UTC)})
+        planned = PlannedSchedule("shop-small", "small", later, compiled, "1" * 16)
+        assert schedules.apply(elsewhere, [planned])[0].paused
+        (changed,) = backend.schedules()
+        assert (changed.id, changed.cron, changed.digest) == (made, "TZ=UTC 0 9 * * *", "1" * 16)
+        kept = backend.api.schedules.get_schedule(name=f"{PARENT}/schedules/{made}")
+        assert kept.create_pipeline_job_request.pipeline_job.network == "projects/1/global/networks/inside"
+        # What it has cannot be taken from it again, so that another one is made.
+        for wanted, by in ((schedule, elsewhere), (later, backend)):
+            again = PlannedSchedule("shop-small", "small", wanted, compiled, "2" * 16)
+            assert not by.update_schedule(made, again)
 
     def test_start_and_end_are_kept(self, server: VertexStandIn, backend: VertexBackend, compiled: Path) -> None:
         schedule = Schedule(

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 import yaml
 
+from kfp_lifecycle.backends.schedules import occurrence_digest
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.schedules import Schedule
 from kfp_lifecycle.runtime.closure import ROOT
 
 REFERENCE = "secretmanager://projects/churn-project/secrets/redis"
+KEY = "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"
 HOOK = "secretmanager://projects/churn-project/secrets/hook/versions/3"
 
 
@@ -53,3 +57,25 @@ class TestSecrets:
         with pytest.raises(ConfigurationError, match="a secret itself never stands here: write secretmanager") as found:
             compiled(tmp_path, f"secrets.REDIS_PASSWORD='{value}'")
         assert value not in str(found.value)
+
+
+class TestSchedules:
+    def digest(self, file: Path, *overrides: str) -> str:
+        target = load_configuration(ROOT, [f"targets.vertex.{item}" for item in overrides]).targets.vertex
+        assert target is not None
+        return occurrence_digest(Schedule(cron="0 5 * * *"), file, target)
+
+    def test_a_schedule_differs_where_its_jobs_would(self, tmp_path: Path) -> None:
+        (file := tmp_path / "pipeline.yaml").write_text("the same")
+        differing = [
+            "network=projects/1/global/networks/inside",
+            f"encryption_key={KEY}",
+            "service_account=steps@p.iam.gserviceaccount.com",
+            "pipeline_root=gs://elsewhere/runs",
+            "failure_policy=fast",
+            "labels={team: growth}",
+            "persistent_resource=warm",
+        ]
+        plain = self.digest(file)
+        assert len({plain, *(self.digest(file, item) for item in differing)}) == 8
+        assert self.digest(file, "endpoint=https://europe-west4-aiplatform.p.googleapis.com") == plain

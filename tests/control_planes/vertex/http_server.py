@@ -43,6 +43,11 @@ class Api:
             ("POST", f"{PARENT}/schedules", lambda request, parent: schedules.create(parent, request.body())),
             ("GET", f"{PARENT}/schedules", lambda request, parent: schedules.listed(parent, request.query)),
             ("GET", f"{PARENT}/schedules/{one}", lambda request, parent, identity: schedules.get(identity)),
+            (
+                "PATCH",
+                f"{PARENT}/schedules/{one}",
+                lambda request, parent, identity: schedules.update(identity, request.body(), request.query),
+            ),
             ("POST", f"{PARENT}/schedules/{one}:pause", lambda request, parent, identity: schedules.pause(identity)),
             (
                 "POST",

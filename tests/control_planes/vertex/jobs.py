@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from google.cloud import aiplatform_v1
+from google.cloud import aiplatform_v1beta1
 from google.protobuf import json_format
 
 from tests.control_planes.kubeflow.control_plane import ControlPlane
@@ -200,7 +200,7 @@ def checked(job: Mapping[str, Any]) -> tuple[Any, Template]:
     Raises:
         GoogleError: Vertex AI would not take it.
     """
-    message = aiplatform_v1.PipelineJob.pb(aiplatform_v1.PipelineJob())
+    message = aiplatform_v1beta1.PipelineJob.pb(aiplatform_v1beta1.PipelineJob())
     try:
         json_format.ParseDict(dict(job), message)
     except json_format.ParseError as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from google.cloud import aiplatform_v1
+from google.cloud import aiplatform_v1beta1
 from google.protobuf import json_format
 
 from tests.control_planes.kubeflow.control_plane import ControlPlane
@@ -34,20 +35,7 @@ class Schedules:
 
     def create(self, parent: str, body: Mapping[str, Any]) -> Document:
         """A new schedule. There is no limit to how many have one name."""
-        message = aiplatform_v1.Schedule.pb(aiplatform_v1.Schedule())
-        try:
-            json_format.ParseDict(dict(body), message)
-        except json_format.ParseError as error:
-            raise invalid(f"Invalid JSON payload received. {error}") from error
-        if not 1 <= len(message.display_name) <= 128:
-            raise invalid("display_name is required, of no more than 128 characters")
-        if message.max_concurrent_run_count < 1:
-            raise invalid("max_concurrent_run_count is required")
-        if message.create_pipeline_job_request.parent != parent:
-            raise invalid("create_pipeline_job_request.parent has to be the schedule's own")
-        _cron(message.cron)
-        written = json_format.MessageToDict(message)
-        checked(written["createPipelineJobRequest"]["pipelineJob"])
+        written = _checked(parent, body)
         identity = str(random.randrange(10**18, 10**19))
         schedule = {
             "id": identity,
@@ -70,6 +58,26 @@ class Schedules:
         """A page of the schedules of a location."""
         found = [self._answer(item) for item in self._state.all(KIND) if item["parent"] == parent]
         return page("schedules", found, query, FIELDS)
+
+    def update(self, identity: str, body: Mapping[str, Any], query: Mapping[str, str]) -> Document:
+        """Change the fields that the mask names. None becomes empty; what was missed until now stays missed."""
+        schedule = self._find(identity)
+        paths = [_camel(path) for path in query.get("updateMask", "").split(",") if path]
+        if not paths:
+            raise invalid("update_mask is required")
+        given = _checked(schedule["parent"], {**schedule["schedule"], **body})
+        for path in paths:
+            if path in schedule["schedule"] and path not in body:
+                raise invalid(f"{path} cannot be unset")
+        job = given["createPipelineJobRequest"]["pipelineJob"]
+        emptied = set(schedule["schedule"]["createPipelineJobRequest"]["pipelineJob"]) - set(job)
+        if "createPipelineJobRequest" in paths and emptied:
+            raise invalid(f"{', '.join(sorted(emptied))} cannot be unset")
+        with self._state.lock:
+            schedule["schedule"] |= {path: given[path] for path in paths if path in given}
+            schedule["last"] = self._plane.clock.now()
+            self._state.save(KIND, schedule)
+        return self._answer(schedule)
 
     def pause(self, identity: str) -> Document:
         """Start nothing more; what is under way goes on."""
@@ -146,6 +154,33 @@ class Schedules:
             "startedRunCount": str(schedule["started"]),
             **({"nextRunTime": moment(due)} if due != NEVER else {}),
         }
+
+
+def _checked(parent: str, body: Mapping[str, Any]) -> Document:
+    """A schedule that can be.
+
+    Raises:
+        GoogleError: it cannot.
+    """
+    message = aiplatform_v1beta1.Schedule.pb(aiplatform_v1beta1.Schedule())
+    try:
+        json_format.ParseDict(dict(body), message)
+    except json_format.ParseError as error:
+        raise invalid(f"Invalid JSON payload received. {error}") from error
+    if not 1 <= len(message.display_name) <= 128:
+        raise invalid("display_name is required, of no more than 128 characters")
+    if message.max_concurrent_run_count < 1:
+        raise invalid("max_concurrent_run_count is required")
+    if message.create_pipeline_job_request.parent != parent:
+        raise invalid("create_pipeline_job_request.parent has to be the schedule's own")
+    _cron(message.cron)
+    written: Document = json_format.MessageToDict(message)
+    checked(written["createPipelineJobRequest"]["pipelineJob"])
+    return written
+
+
+def _camel(name: str) -> str:
+    return re.sub("_(.)", lambda match: match[1].upper(), name)
 
 
 def _cron(written: str) -> Cron:
