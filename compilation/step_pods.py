@@ -24,7 +24,6 @@ USUAL = StepSettings(cpu="250m", memory="512Mi")
 REQUESTS: Mapping[str, StepSettings] = {
     "notify": SMALL,
     "check_stores": SMALL,
-    "report_verdict": SMALL,
     "trigger_retraining": SMALL,
     "write_report": SMALL,
     "build_training_set": StepSettings(cpu="500m", memory="1Gi"),

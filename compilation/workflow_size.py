@@ -13,7 +13,7 @@ specifications in annotations of 262,144 bytes in all (kubeflow/pipelines#10968)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,27 @@ def stored_bytes(pipeline: Json, pods: Json = NO_PODS) -> int:
     """What Argo holds against its limit at the end of a run of every task: the Workflow with its status packed."""
     submitted = submitted_bytes(pipeline, pods)
     return submitted + int(PACKED_SHARE * (finished_bytes(pipeline, pods) - submitted))
+
+
+def pods(pipeline: Json, skipped: Collection[str] = ()) -> int:
+    """Pods of a run on Kubeflow Pipelines 2.17: a driver and a container for each step, one for each importer, and a
+    driver for each group of tasks, that of all included.
+
+    Args:
+        pipeline: The pipeline specification.
+        skipped: Names of groups whose condition does not hold: their driver finds out, and nothing of them runs.
+    """
+
+    def below(dag: Json) -> int:
+        return 1 + sum(of(task) for task in dag["tasks"].values())
+
+    def of(task: Json) -> int:
+        component = pipeline["components"][task["componentRef"]["name"]]
+        if "dag" in component:
+            return 1 if task["taskInfo"]["name"] in skipped else below(component["dag"])
+        return 1 if "importer" in pipeline["deploymentSpec"]["executors"][component["executorLabel"]] else 2
+
+    return below(pipeline["root"]["dag"])
 
 
 def _metadata_bytes(pod: Json) -> int:

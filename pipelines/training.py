@@ -12,7 +12,6 @@ from kfp_lifecycle.components.deployment.release_model.component import release_
 from kfp_lifecycle.components.deployment.validate_serving.component import validate_serving
 from kfp_lifecycle.components.evaluation.decide_promotion.component import decide_promotion
 from kfp_lifecycle.components.evaluation.evaluate_model.component import evaluate_model
-from kfp_lifecycle.components.evaluation.report_verdict.component import report_verdict
 from kfp_lifecycle.components.features.build_training_set.component import build_training_set
 from kfp_lifecycle.components.features.materialize_features.component import materialize_features
 from kfp_lifecycle.components.monitoring.check_serving_skew.component import check_serving_skew
@@ -47,7 +46,6 @@ def training():
         evaluation = evaluate_model(training_set=training_set, model=model).outputs["evaluation"]
         decision = decide_promotion(validated=validated, training_set=training_set, model=model, evaluation=evaluation)
         verdict = decision.outputs["verdict"]
-        report_verdict(training_set=training_set, model=model, evaluation=evaluation, verdict=verdict)
 
         findings = {
             "pipeline": "training",
@@ -77,5 +75,6 @@ def training():
                 deployment=deployment,
                 promotion=promotion,
             )
-        with dsl.Else(name="rejected"):
+        # Not an Else: the group that holds both would be a pod of its own on Kubeflow.
+        with dsl.If(decision.outputs["Output"] == "rejected", name="rejected"):
             write_report(**findings)

@@ -15,7 +15,7 @@ from kfp_lifecycle.runtime.closure import ROOT
 
 DATA = {"ingest-data", "version-dataset", "validate-data"}
 LEARNING = {"build-training-set", "tune-hyperparameters", "train-model", "evaluate-model"}
-DECISION = {"decide-promotion", "report-verdict", "write-report", "write-report-2"}
+DECISION = {"decide-promotion", "write-report", "write-report-2"}
 RELEASE = {"register-model", "validate-serving", "release-model", "promote-model", "write-report"}
 STORE = {"materialize-features"}
 SKEW = {"check-serving-skew"}

@@ -11,18 +11,17 @@ import pytest
 import report_fixture
 from html_page import Page
 from jsonschema import Draft202012Validator
-from kfp.dsl import HTML, Artifact, Model
 
 from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Comparison, Verdict, Window
-from kfp_lifecycle.components.evaluation.report_verdict.component import report_verdict
-from kfp_lifecycle.components.evaluation.report_verdict.page import write_verdict_page
+from kfp_lifecycle.components.evaluation.decide_promotion.component import decide_promotion
+from kfp_lifecycle.components.evaluation.decide_promotion.page import write_verdict_page
 from kfp_lifecycle.config.loading import parse_configuration
 from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 NAUGHTY = "<script>alert(1)</script> \" ' & {{ 7 * 7 }} \N{RIGHT-TO-LEFT OVERRIDE}"
 CONFIGURATION = parse_configuration(report_fixture.CONFIGURATION)
-SETTINGS = report_verdict.given(settings_of(CONFIGURATION, report_verdict.reads))
+SETTINGS = decide_promotion.given(settings_of(CONFIGURATION, decide_promotion.reads))
 SENTENCE = "roc_auc is 0.809, that of version 2 0.797: better by 0.012: passed."
 
 
@@ -194,18 +193,3 @@ def test_what_is_no_verdict_is_refused_by_name(folder: Path) -> None:
             SETTINGS, *(folder / part for part in ("training_set", "model", "evaluation", "verdict", "p"))
         )
     assert not (folder / "p").exists()
-
-
-def test_the_component_records_the_decision(folder: Path) -> None:
-    (folder / "verdict").write_text(verdict().model_dump_json(), "utf-8")
-    report = HTML(uri=str(folder / "page.html"))
-    inputs = {name: Artifact(uri=str(folder / name)) for name in ("training_set", "evaluation", "verdict")}
-    report_verdict.function(
-        settings_of(CONFIGURATION, report_verdict.reads),
-        **inputs,
-        model=Model(uri=str(folder / "model")),
-        report=report,
-    )
-    assert report.metadata["decision"] == "approved"
-    assert report.metadata["summary"] == "Approved: churn meets every rule."
-    assert report.metadata["seconds"] >= 0

@@ -1,6 +1,6 @@
 """The component `decide_promotion`."""
 
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
 
 from kfp_lifecycle.runtime.component import component
 
@@ -13,6 +13,12 @@ READS = (
     "training.seed",
     "training.min_class_rows",
     "deployment.model",
+    # Words for the page.
+    "title",
+    "description",
+    "entity.name",
+    "label",
+    "features.sensitive",
 )
 
 
@@ -25,6 +31,7 @@ def decide_promotion(
     evaluation: Input[Artifact],
     verdict: Output[Artifact],
     approved_model: Output[Model],
+    report: Output[HTML],
 ) -> str:
     """Decide whether the candidate may be released: every gate rule, and the champion on the same rows.
 
@@ -32,11 +39,11 @@ def decide_promotion(
     and not worse in others (`gate.champion`), beyond the accident of the sample: on the newest snapshots with known
     labels, and on those that the champion was judged by. A champion that cannot be asked rejects the candidate, or
     leaves the decision to the rules, by `gate.champion.unreachable`; a registry that cannot be reached stops the step.
-    The verdict is also recorded in the candidate's MLflow run.
+    The verdict is also recorded in the candidate's MLflow run, and told on one page for whoever answers for it.
 
     Args:
         settings: `gate` holds the rules and the comparison, `deployment.model` the name in the registry; the others
-            say how both models are compared, and how the champion's features are computed.
+            say how both models are compared, how the champion's features are computed, and the page's words.
         validated: The validated tables that the training set was built from: a champion that was trained on other
             feature definitions has its features computed from them.
         training_set: The training set; both models score its test part, and the rows that the champion was judged by.
@@ -46,6 +53,9 @@ def decide_promotion(
             metadata: `decision`, `missed` (how many), `summary`.
         approved_model: The model folder with its `verdict.json` when it is approved; else a folder with `rejected.json`
             alone.
+        report: The page: the decision first, then each rule with value, interval, threshold and margin, the champion on
+            the same rows, the dimensions of quality with their plots, the model card. One HTML file without scripts,
+            that needs no network and can be printed. metadata: `decision`, `summary`.
 
     Returns:
         `approved` or `rejected`. Not a named output: kfp's local runner cannot resolve one in a condition.
@@ -54,11 +64,13 @@ def decide_promotion(
 
     from kfp_lifecycle.runtime.contract import step
 
-    with step(verdict, approved_model):
+    with step(verdict, approved_model, report):
+        from kfp_lifecycle.components.evaluation.decide_promotion.page import write_verdict_page
         from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
 
+        given = decide_promotion.given(settings)
         decided = decide(
-            decide_promotion.given(settings),
+            given,
             decide_promotion.located(),
             Path(validated.path),
             Path(training_set.path),
@@ -69,4 +81,13 @@ def decide_promotion(
         )
         verdict.metadata.update(decided)
         approved_model.metadata.update(decided)
+        told = write_verdict_page(
+            given,
+            Path(training_set.path),
+            Path(model.path),
+            Path(evaluation.path),
+            Path(verdict.path),
+            Path(report.path),
+        )
+        report.metadata.update(decision=told.decision, summary=told.sentences[0])
     return str(decided["decision"])
