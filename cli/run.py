@@ -130,14 +130,14 @@ def run(
 
 def _resolved_from_here(setting: str) -> str:
     """A relative file in `--set source.url=…` is meant from where the command is typed."""
-    from kfp_lifecycle.data.source_version import FILE_PREFIXES, source_path
+    from kfp_lifecycle.config.data import scheme_of
+    from kfp_lifecycle.data.source_version import source_path
 
     key, _, url = setting.partition("=")
     path = source_path(url) if key.startswith("source.") and key.endswith(".url") else None
     if path is None or path.is_absolute() or not path.exists():
         return setting
-    prefix = next(prefix for prefix in FILE_PREFIXES if url.startswith(prefix))
-    return f"{key}={prefix}{path.resolve()}"
+    return f"{key}={scheme_of(url)}:///{path.resolve()}"
 
 
 def run_on_cluster(

@@ -17,6 +17,8 @@ DATABASE_SCHEMES = ("postgresql", "mysql", "mariadb", "sqlite", "bigquery", "sno
 SCHEMES = ("duckdb", *FILE_SCHEMES, *DATABASE_SCHEMES)
 
 SECRET_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# A file's path. What else a URL has is for URLs: a forgotten scheme must not pass for a folder.
+PATH = re.compile(r"[^:@?#\\\0\r\n]+")
 # Parameters of a URL that grant access to whoever knows them. A `passfile` names a file.
 SECRET_PARAMETERS = re.compile(
     r"(?i)(?!passfile$)(.*(pass|pwd|secret|token|signature|credential|private_?key|access_?key|api_?key).*|"
@@ -26,19 +28,26 @@ SECRET_PARAMETERS = re.compile(
 PARAMETER = re.compile(r"[?&;#]")
 
 
+def scheme_of(url: str) -> str:
+    """What a source's URL begins with; `file` of a path."""
+    return url.partition("://")[0] if "://" in url else "file"
+
+
 def without_secrets(url: str) -> str:
-    """A source's URL, if it is understood and holds no secret in clear.
+    """A source's URL or path, if it is understood and holds no secret in clear.
 
     Raises:
         PydanticCustomError: its scheme is unknown, it cannot be taken apart, or a password or token stands in it. The
             message, unlike pydantic's own, does not repeat the URL.
     """
+    if PATH.fullmatch(url):
+        return url
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise PydanticCustomError(
             "secret_url",
-            "{scheme} is not understood; it starts with {known}",
+            "{scheme} is not understood; it starts with {known}, or is a file's path, such as data/customers.csv",
             {"scheme": f"{scheme[:20]}://" if separator and scheme.isalnum() else "a URL without ://", "known": known},
         )
     try:
@@ -170,8 +179,7 @@ class Source(Reading):
     """Where the data comes from: one place, or several connections that tables name."""
 
     url: SourceUrl | None = None
-    """A file or folder: `file:///PATH` (a path without a leading slash is relative to the project's
-    folder, on this machine),
+    """A file or folder: its path, which may be relative to the project's folder, or `file:///PATH` in full,
     `package://PACKAGE/FILE` for a file inside an installed Python package, `https://`, `s3://`, `gs://`, `az://`. A
     folder holds `<table>.<format>`, or a folder `<table>` of such files. Or a database: `duckdb:///FILE`,
     `sqlite:///FILE`, `postgresql://`, `mysql://`, `mariadb://`, `bigquery://PROJECT/DATASET`,

@@ -5,17 +5,23 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path, PurePosixPath
 
+from kfp_lifecycle.config.data import scheme_of
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 def locate(url: str) -> Path:
-    """The file or folder on this machine that a URL names.
+    """The file or folder on this machine that a URL names (for `file:` RFC 8089; a database's path may be relative).
+
+    Args:
+        url: One with a scheme, or a path in the current folder.
 
     Raises:
         ContractViolation: the path is empty or climbs out with `..`, or there is no such Python package.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme == "package":
+    scheme, rest = scheme_of(url), url.partition("://")[2]
+    if "://" not in url:
+        folder, name = Path(), url
+    elif scheme == "package":
         package, _, name = rest.partition("/")
         folder = _package_folder(package, url)
     else:
@@ -24,7 +30,7 @@ def locate(url: str) -> Path:
             raise ContractViolation(
                 f"{url} names the host {host}; write three slashes before a path on this machine: {scheme}:///{rest}"
             )
-        folder = Path()
+        folder = Path("/") if scheme == "file" else Path()
     path = PurePosixPath(name)
     if not path.parts or ".." in path.parts or (scheme == "package" and path.is_absolute()):
         raise ContractViolation(

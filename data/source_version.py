@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from kfp_lifecycle.config.data import Source
+from kfp_lifecycle.config.data import Source, scheme_of
 from kfp_lifecycle.data.locate import locate
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 LOG_SUFFIXES = (".wal", "-wal", "-journal")
-FILE_PREFIXES = ("duckdb:///", "file:///", "sqlite:///")
+FILE_SCHEMES = ("duckdb", "file", "sqlite")
 
 
 def source_path(url: str) -> Path | None:
-    """The local file or folder behind a source's URL; None where there is none."""
-    for prefix in FILE_PREFIXES:
-        if url.startswith(prefix):
-            return Path(url.removeprefix(prefix))
-    return None
+    """The local file or folder behind a source's URL; None where there is none, or the URL leads nowhere."""
+    if scheme_of(url) not in FILE_SCHEMES:
+        return None
+    try:
+        return locate(url)
+    except ContractViolation:
+        return None
 
 
 def local_source(source: Source, project: Path) -> Source:
@@ -28,8 +30,7 @@ def local_source(source: Source, project: Path) -> Source:
         path = source_path(url)
         if path is None or path.is_absolute():
             return url
-        prefix = next(prefix for prefix in FILE_PREFIXES if url.startswith(prefix))
-        return f"{prefix}{project.resolve() / path}"
+        return f"{scheme_of(url)}:///{project.resolve() / path}"
 
     return source.model_copy(
         update={

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from pydantic import ValidationError
 from shop import GOOD_ORDERS, ORDERS, file_url, ingest, make_database, make_project, parquet_rows
 
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.components.data.ingest_data import ingestion
+from kfp_lifecycle.config.data import Source
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import local_locations
-from kfp_lifecycle.data.source_version import source_version
+from kfp_lifecycle.data.locate import locate
+from kfp_lifecycle.data.source_version import local_source, source_version
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,10 +161,33 @@ def test_a_table_larger_than_allowed_is_refused(tmp_path: Path) -> None:
         ("package://lifetimes/../../../etc/passwd", "without `..`"),
         ("package://no_such_package/file", "which is not installed here"),
         ("file://host/file.csv", "three slashes"),
+        ("file:///nowhere/orders.csv", "looked for /nowhere/orders.csv"),
+        ("../orders.csv", "without `..`"),
+        ("file://", "must name a file or folder"),
     ],
 )
 def test_a_url_that_leads_nowhere_says_what_to_write(tmp_path: Path, url: str, words: str) -> None:
     assert words in refusal(make_project(tmp_path / "shop", url), tmp_path / "tables")
+
+
+def test_a_file_is_named_by_its_path_in_the_project_or_in_full(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "shop", "data/orders.csv", {"orders": ORDERS})
+    (project / "data").mkdir()
+    (project / "data" / "orders.csv").write_text("order_id,ordered_at,amount\n1,2025-01-01,2.5\n")
+    in_full = (project / "data" / "orders.csv").as_uri()
+    for url in ("data/orders.csv", in_full, in_full.removeprefix("file://")):
+        source = local_source(Source(url=url, tables={"orders": ORDERS}), project)
+        assert source.url is not None
+        assert locate(source.url) == project / "data" / "orders.csv"
+    nowhere = make_project(tmp_path / "other", "data/orders.csv", {"orders": ORDERS})
+    assert f"looked for {Path.cwd() / 'data' / 'orders.csv'}" in refusal(nowhere, tmp_path / "tables")
+
+
+@pytest.mark.parametrize("url", ["", "postgresql:/host/db", "me:hunter2@host/db", "C:\\data.csv", "a\nb.csv"])
+def test_what_is_neither_a_url_nor_a_path_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="or is a file's path") as refused:
+        Source(url=url, tables={"orders": ORDERS})
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_file_that_is_no_database_and_one_cut_off_are_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, f
 from kfp_lifecycle.components.data.ingest_data.json_lines import select_json_lines
 from kfp_lifecycle.components.data.ingest_data.names import in_small_letters
 from kfp_lifecycle.components.data.ingest_data.parquet_files import select_parquet
-from kfp_lifecycle.config.data import DATABASE_SCHEMES, Connection, SourceFormat, Table
+from kfp_lifecycle.config.data import DATABASE_SCHEMES, Connection, SourceFormat, Table, scheme_of
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.secrets import Revealed, reveal
 from kfp_lifecycle.data.locate import locate
@@ -55,7 +55,7 @@ class OpenSource:
     @property
     def scheme(self) -> str:
         """What the URL begins with."""
-        return self.place.url.partition("://")[0]
+        return scheme_of(self.place.url)
 
     @property
     def reads_text(self) -> bool:
@@ -186,12 +186,12 @@ def open_source(place: Connection, scratch: Path, writable: Path) -> Iterator[Op
         ContractViolation: what the URL names does not exist or cannot be opened, or a secret in it is not known.
     """
     where = reveal(place.url)
-    scheme = place.url.partition("://")[0]
+    scheme = scheme_of(place.url)
     location = locate(place.url) if scheme in LOCAL_SCHEMES else None
     if location is not None and not location.exists():
         raise ContractViolation(
-            f"{place.url} does not exist. Create it, or correct source.url in pipeline.yaml; a path without a leading "
-            "slash is relative to the working folder."
+            f"{place.url} does not exist: looked for {location.absolute()}. Create it, or correct source.url in "
+            "pipeline.yaml."
         )
     attached = scheme not in DATABASE_SCHEMES and format_of(place) is SourceFormat.duckdb
     if location is not None and location.is_dir() and (attached or scheme == "sqlite"):
