@@ -23,6 +23,7 @@ from kfp_lifecycle.compilation.parameters import Parameter, parameters_of
 from kfp_lifecycle.compilation.refusals import refuse_unbuilt, refuse_unsettled, refuse_untranspilable
 from kfp_lifecycle.compilation.step_pods import labels_of
 from kfp_lifecycle.compilation.target import LOCAL, Target, Vehicle, compiling_for
+from kfp_lifecycle.compilation.vertex_refusals import refuse_compiled, refuse_lost, refuse_machines
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
@@ -127,6 +128,8 @@ def compile_pipeline(
         kept.resource_ttl_on_completion = built_for.kubeflow.workflow_ttl_seconds
         kept.resource_ttl_on_success = kept.resource_ttl_on_failure = kept.resource_ttl_on_completion
     compiler.Compiler().compile(definition, str(output))
+    if target == "vertex":
+        refuse_compiled(output)
     root = cluster_target(configuration, target).upload_root if uploads else ""
     return CompiledPipeline(configuration, tuple(uploads), root, parameters_of(definition.pipeline_spec))
 
@@ -152,6 +155,9 @@ def _cluster_target(
     cluster = cluster_target(configuration, target)
     refuse_unbuilt(configuration, cluster, target)
     refuse_unsettled(cluster.steps, components(), target)
+    if isinstance(cluster, VertexTarget):
+        refuse_lost(cluster)
+        refuse_machines(cluster.steps)
     refuse_untranspilable(configuration, definitions["feature_repo"], cluster.offline_store)
     root = cluster.upload_root
     # Every pipeline of a project fetches the same files, and each only what its steps read.

@@ -6,20 +6,31 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, StringConstraints, model_validator
+from pydantic import Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
 from kfp_lifecycle.config.locations import Locations, located
-from kfp_lifecycle.config.section import Section
+from kfp_lifecycle.config.section import Section, text
 from kfp_lifecycle.config.steps import LabelKey, LabelValue, StepSettings
 
-ClaimName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
-AccountName = Annotated[str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")]
-StepName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,63}$")]
-SecretKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-MountPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
+_OBJECT = "Kubernetes names it in small letters, digits and hyphens, with a letter or digit first and last"
+ClaimName = Annotated[str, text(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", f"{_OBJECT}, at most 63")]
+SecretName = Annotated[str, text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", f"{_OBJECT}; dots are allowed")]
+AccountName = Annotated[str, text(r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$", f"{_OBJECT}; dots are allowed")]
+StepName = Annotated[str, text(r"^[A-Za-z0-9_-]{1,63}$", "a step is named as its component, such as train_model")]
+SecretKey = Annotated[
+    str, text(r"^[A-Za-z0-9._-]{1,253}$", "the key of a secret has letters, digits, dots, hyphens and underscores")
+]
+Variable = Annotated[
+    str,
+    text(r"^[A-Za-z_][A-Za-z0-9_]*$", "a variable's name has letters, digits and underscores, and no digit first"),
+]
+MountPath = Annotated[
+    str, text(r"^(/[A-Za-z0-9._-]+)+$", "it is a path in full, of letters, digits, dots, hyphens and underscores")
+]
+Address = Annotated[
+    str, text(r"^(https?://[^\s]+[^/\s])?$", "an address starts with https:// or http://, and has no slash at its end")
+]
 
 SecretReference = Annotated[
     str,
@@ -77,10 +88,10 @@ class KubeflowTarget(ClusterTarget):
     upload_root: UploadRoot = "minio://mlpipeline/v2/artifacts"
     """Folder of an object store that holds code archives and definitions, each named by its content's digest; by
     default the pipeline root of a Kubeflow as it is installed."""
-    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]+[^/\s])?$")] = ""
+    endpoint: Address = ""
     """Address of the Kubeflow Pipelines API, `https://kubeflow.example/pipeline`: what a browser shows before `/#/`. By
     default it is found by the kubeconfig, through the cluster's own API server."""
-    dashboard: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]+[^/\s])?$")] = ""
+    dashboard: Address = ""
     """Where links into the dashboard point, if that is not `endpoint`."""
     namespace: str = ""
     """The profile that runs belong to, on a Kubeflow for many users."""
@@ -150,10 +161,8 @@ EncryptionKey = Annotated[
         "a key is named projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY, without a version",
     ),
 ]
-CloudStorage = Annotated[
-    str,
-    located(r"(gs://[^/].*[^/])?", "Vertex AI keeps outputs and fetches files in Cloud Storage: gs://BUCKET/FOLDER"),
-]
+_STORAGE = "Vertex AI keeps outputs and fetches files in Cloud Storage: gs://BUCKET/FOLDER, without a slash at the end"
+CloudStorage = Annotated[str, located(r"gs://[^/].*[^/]", _STORAGE)]
 CloudLabelKey = Annotated[
     str,
     located(
@@ -194,7 +203,7 @@ class VertexTarget(ClusterTarget):
     upload_root: CloudStorage
     """Folder of a bucket that holds code archives and definitions, each named by its content's digest; the pipeline
     root is a good one."""
-    pipeline_root: CloudStorage = ""
+    pipeline_root: CloudStorage | Literal[""] = ""
     """Where the steps' outputs are kept, `gs://BUCKET/FOLDER`; by default `upload_root`."""
     project: str = ""
     """The Google Cloud project that runs belong to; by default that of `serving`."""
@@ -218,7 +227,7 @@ class VertexTarget(ClusterTarget):
     it has none free, a step runs on a machine of its own."""
     failure_policy: Literal["slow", "fast"] = "slow"
     """When a step has failed: `slow` goes on with the steps that do not wait for it, `fast` begins no other."""
-    endpoint: Annotated[str, StringConstraints(pattern=r"^(https?://[^\s]+[^/\s])?$")] = ""
+    endpoint: Address = ""
     """Address of the Vertex AI API where it is not the region's own: that of a Private Service Connect endpoint, say.
     To one of `http://` no credentials are sent."""
 
