@@ -10,7 +10,7 @@ from urllib.parse import unquote_plus, urlsplit
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from kfp_lifecycle.config.section import Name, Section
+from kfp_lifecycle.config.section import Name, Section, text
 
 FILE_SCHEMES = ("file", "package", "https", "http", "s3", "gs", "az")
 DATABASE_SCHEMES = ("postgresql", "mysql", "mariadb", "sqlite", "bigquery", "snowflake")
@@ -150,13 +150,18 @@ class SourceFormat(StrEnum):
     text = "text"
 
 
+Separator = Annotated[
+    str, text(r"^[^\"'\r\n\w]$", "a separator is one sign that is no letter, digit, underscore, quote or line end")
+]
+
+
 class Reading(Section):
     """How a place is read."""
 
     format: SourceFormat | None = None
     """How to read files; by default as their name ends. `text` gives one column, `line`, for the table's query to take
     apart."""
-    separator: str | None = Field(default=None, min_length=1, max_length=1, pattern=r"^[^\"'\r\n\w]$")
+    separator: Separator | None = None
     """What divides the fields of CSV files; by default the one of comma, semicolon, tab and vertical bar that every row
     agrees with its header on."""
     last_line_may_be_open: bool = False

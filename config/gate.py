@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from kfp_lifecycle.config.section import Section
+from kfp_lifecycle.config.section import Section, text
 
 
 class Bound(StrEnum):
@@ -49,7 +49,14 @@ NonInferiorityMargin = Annotated[float, Field(gt=0)]
 class GateRule(Section):
     """One condition for approval."""
 
-    metric: str = Field(pattern=r"^[a-z_]+\.[A-Za-z0-9_]+(\.[^\n]*[^\s])?$")
+    metric: Annotated[
+        str,
+        text(
+            r"^[a-z_]+\.[A-Za-z0-9_]+(\.[^\n]*[^\s])?$",
+            "a metric is named as the evaluation does: DIMENSION.METRIC or DIMENSION.METRIC.SLICE, such as "
+            "performance.roc_auc",
+        ),
+    ]
     """`dimension.metric` or `dimension.metric.slice`, as the evaluation names it, such as
     `fairness.demographic_parity_ratio.gender` or `performance.roc_auc.plan=pro`."""
     min: float | None = None

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.section import WORDS
 
 RENAMED = {
     "largest_bad_share": "max_bad_share",
@@ -38,6 +39,8 @@ def describe_error(detail: ErrorDetails | Mapping[str, Any]) -> str:
         return f"{name}: this key is required"
     if detail["type"] in ("secret_url", "store"):
         return f"{name}: {detail['msg']}"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"{name}: {WORDS[detail['ctx']['pattern']]} (it is {detail['input']!r:.80})"
     # What breaks a rule of a whole section is named by the rule; the section itself would only be half shown.
     found = "" if isinstance(detail["input"], dict) else f" (it is {detail['input']!r:.80})"
     return f"{name or 'the file'}: {detail['msg'].removeprefix('Value error, ')}{found}"

@@ -8,10 +8,39 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+# What each pattern of this configuration asks for, in words: nobody reads a regular expression in an error.
+WORDS: dict[str, str] = {}
+
+
+def text(pattern: str, words: str) -> StringConstraints:
+    """A rule for text: a regular expression, and what it asks for in words."""
+    WORDS[pattern] = words
+    return StringConstraints(pattern=pattern)
+
+
+Name = Annotated[
+    str,
+    text(
+        r"^[a-z][a-z0-9_]{0,62}$",
+        "a name is of small letters, digits and underscores, with a letter first; give a column that is called "
+        'otherwise such a name with its table\'s query: SELECT * RENAME ("Old Name" AS new_name) FROM source',
+    ),
+]
 # A name that also becomes a Kubernetes object and a URL segment.
-ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,51}[a-z0-9])?$")]
-RelativePath = Annotated[str, StringConstraints(pattern=r"^(?!/)(?!.*(?:^|/)\.\.(?:/|$))[^\\\0]+$")]
+ModelName = Annotated[
+    str,
+    text(
+        r"^[a-z]([a-z0-9-]{0,51}[a-z0-9])?$",
+        "a model's name is of small letters, digits and hyphens, at most 53, with a letter first and no hyphen last",
+    ),
+]
+RelativePath = Annotated[
+    str,
+    text(
+        r"^(?!/)(?!.*(?:^|/)\.\.(?:/|$))[^\\\0]+$",
+        "a path starts in the project's folder and stays there: no slash in front, no .. and no backslash",
+    ),
+]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -11,16 +11,22 @@ from pydantic import (
     BeforeValidator,
     Field,
     PositiveInt,
-    StringConstraints,
     WithJsonSchema,
     model_validator,
 )
 
-from kfp_lifecycle.config.section import Section
+from kfp_lifecycle.config.section import Section, text
 
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
-LabelKey = Annotated[str, StringConstraints(pattern=rf"^([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_NAME}$")]
-LabelValue = Annotated[str, StringConstraints(pattern=rf"^({_NAME})?$")]
+_SPELLED = "at most 63 letters, digits, dots, hyphens and underscores, with a letter or digit first and last"
+LabelKey = Annotated[
+    str,
+    text(
+        rf"^([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_NAME}$",
+        f"a label's key has {_SPELLED}, and may have a domain and a slash before it",
+    ),
+]
+LabelValue = Annotated[str, text(rf"^({_NAME})?$", f"a label's value is empty or has {_SPELLED}")]
 
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -61,7 +67,10 @@ Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_memory), _SCH
 class Accelerator(Section):
     """Accelerators of a step."""
 
-    type: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")]
+    type: Annotated[
+        str,
+        text(r"^[A-Za-z0-9._/-]+$", "it is a resource's name, such as nvidia.com/gpu, or Vertex AI's own for its kind"),
+    ]
     """Their kind: on Kubeflow the resource that nodes offer (`nvidia.com/gpu`), on Vertex AI its own name
     (`NVIDIA_TESLA_T4`)."""
     count: PositiveInt = 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from kfp_lifecycle.config.section import FreeValue, Probability, Section
+from kfp_lifecycle.config.section import FreeValue, Probability, Section, text
 
 # Packages that an estimator may come from: nothing else is imported because a configuration names it.
 ESTIMATOR_PACKAGES = ("sklearn", "lightgbm", "xgboost")
@@ -57,13 +58,21 @@ class Threshold(Section):
     the shares of events and of non-events that are decided rightly."""
 
 
+Estimator = Annotated[
+    str,
+    text(
+        rf"^({'|'.join(ESTIMATOR_PACKAGES)})(\.[A-Za-z_][A-Za-z0-9_]*)+$",
+        f"an estimator is named by its import path in {' or '.join(ESTIMATOR_PACKAGES)}, such as "
+        "sklearn.linear_model.LogisticRegression",
+    ),
+]
+FeatureName = Annotated[str, text(r"^[^:]+:[^:]+$", "a feature is named VIEW:FEATURE")]
+
+
 class Training(Section):
     """The model."""
 
-    estimator: str = Field(
-        default="sklearn.ensemble.HistGradientBoostingClassifier",
-        pattern=rf"^({'|'.join(ESTIMATOR_PACKAGES)})(\.[A-Za-z_][A-Za-z0-9_]*)+$",
-    )
+    estimator: Estimator = "sklearn.ensemble.HistGradientBoostingClassifier"
     """Import path of a classifier that gives probabilities, from scikit-learn, LightGBM or XGBoost, such as
     `lightgbm.LGBMClassifier`."""
     parameters: dict[str, FreeValue] = Field(default={})
@@ -73,7 +82,7 @@ class Training(Section):
     true level of the probabilities."""
     half_life_days: float | None = Field(default=None, gt=0)
     """A training row this many days older than the newest counts half as much; without it all count the same."""
-    weight: str | None = Field(default=None, pattern=r"^[^:]+:[^:]+$")
+    weight: FeatureName | None = None
     """Feature (`view:feature`) that says what a row counts, such as what a customer is worth: a number above 0 in every
     row that is trained, searched or calibrated on. It joins the training set and is never used for prediction; figures,
     the threshold's among them, count every row once."""

@@ -17,6 +17,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import configuration_schema, load_configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.section import WORDS
 from kfp_lifecycle.config.settings import given_settings, settings_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +43,19 @@ def test_the_exported_json_schema_is_the_one_in_docs() -> None:
     assert json.loads((ROOT / "docs" / "pipeline.schema.json").read_text()) == configuration_schema()
 
 
+def test_every_pattern_has_words_for_who_breaks_it() -> None:
+    def patterns(schema: object) -> set[str]:
+        if isinstance(schema, dict):
+            here = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+            return here.union(*map(patterns, schema.values()))
+        return set().union(*map(patterns, schema)) if isinstance(schema, list) else set()
+
+    # That of a schedule's cron is for editors alone: its own check says more.
+    found = {each for each in patterns(configuration_schema()) if "{4}" not in each}
+    assert len(found) > 10
+    assert found <= set(WORDS)
+
+
 def test_every_field_is_explained() -> None:
     lines = explanation("")
     assert len(lines) > 80
@@ -58,8 +72,11 @@ def test_every_field_is_explained() -> None:
         ("snapshots.count=2", "the split needs at least 5"),
         ("tuning.space.learning_rate.low=9", "low (9.0) must be below high (0.3)"),
         ("validation.expectations=../elsewhere", "validation.expectations"),
-        ("training.estimator=os.system", "training.estimator"),
-        ("deployment.model=Robert'); DROP TABLE", "deployment.model"),
+        ("training.estimator=os.system", "training.estimator: an estimator is named by its import path in sklearn or"),
+        ("deployment.model=Robert'); DROP TABLE", "small letters, digits and hyphens, at most 53"),
+        ("entity.key=UserID", """SELECT * RENAME ("Old Name" AS new_name) FROM source (it is 'UserID')"""),
+        ("source.tables.logins.event_time=last seen", "source.tables.logins.event_time: a name is of small letters"),
+        ("label.query=/etc/passwd", "a path starts in the project's folder and stays there"),
         ("training.seed=.nan", "training.seed"),
         ("schedules.materialization=every day", "schedules.materialization"),
         ("schedules.materialization=0 0 5 * * *", "schedules.materialization"),
