@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
@@ -24,17 +22,14 @@ from kfp_lifecycle.cli.console import (
     say,
     write_json,
 )
-from kfp_lifecycle.cli.interruption import stop_like_ctrl_c
+from kfp_lifecycle.cli.intervals import interval
+from kfp_lifecycle.cli.named_runs import starter_for
 from kfp_lifecycle.cli.targets import OnTarget, plain_refusals, target_of
 
 if TYPE_CHECKING:
-    from kfp_lifecycle.backends.backend import Backend, RunStatus, RunSummary
+    from kfp_lifecycle.backends.backend import RunStatus, RunSummary
     from kfp_lifecycle.backends.backfill import Backfilled, Occurrence
-    from kfp_lifecycle.compilation.pipeline import CompiledPipeline
     from kfp_lifecycle.config.schedules import Schedule
-    from kfp_lifecycle.config.targets import TargetName
-
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 def backfill(
@@ -82,18 +77,21 @@ def backfill(
         refuse_timeless(pipeline, compiled.parameters)
         schedule: Schedule | None = getattr(compiled.configuration.schedules, pipeline)
         moments = _moments(pipeline, schedule, first, last, every)
-        if chosen == "local":
-            backend, start = _here(pipeline, folder, settings or [])
-        else:
-            backend, start = _on_cluster(chosen, pipeline, compiled, file)
-        planned = occurrences(backend, compiled.configuration.name, pipeline, moments)
+        starter = starter_for(chosen, pipeline, folder, settings or [], compiled, file)
+        planned = occurrences(starter.backend, compiled.configuration.name, pipeline, moments)
         if dry_run:
             _list(planned, again, as_json)
             return
-        if chosen == "local":
-            stop_like_ctrl_c()
+
+        def start(occurrence: Occurrence) -> RunStatus:
+            return starter.end_of(starter.start(occurrence.name, occurrence.parameters))
+
+        def follow(run: RunSummary) -> RunStatus:
+            say(f"{run.name} is at work already, as {run.id}: waiting for its end")
+            return starter.end_of(run.id)
+
         done = []
-        for item in run_window(planned, start, _follow(backend), again=again, keep_going=keep_going):
+        for item in run_window(planned, start, follow, again=again, keep_going=keep_going):
             done.append(item)
             if not as_json:
                 out.print(_line(item), markup=False, soft_wrap=True)
@@ -119,7 +117,7 @@ def _moments(
         refuse(f"--to {last or 'now'} is before --from {first}")
     end = min(end, now)
     if every is not None:
-        moments = moments_of(_interval(every), begin, end)
+        moments = moments_of(interval("--every", every, "mhd"), begin, end)
     elif schedule is not None:
         moments = schedule.between(begin, end)
     else:
@@ -127,59 +125,6 @@ def _moments(
     if not moments:
         refuse(f"{pipeline} was not due between {begin:%Y-%m-%d %H:%M %Z} and {end:%Y-%m-%d %H:%M %Z}")
     return moments
-
-
-def _here(pipeline: str, folder: Path, overrides: list[str]) -> tuple[Backend, Callable[[Occurrence], RunStatus]]:
-    """This machine, and how an occurrence runs on it."""
-    from kfp_lifecycle.backends.local import LocalBackend
-    from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
-    from kfp_lifecycle.local.runs import execute
-    from kfp_lifecycle.runtime.contract import ContractViolation
-
-    backend = LocalBackend()
-
-    def start(occurrence: Occurrence) -> RunStatus:
-        parameters = [f"{name}={value}" for name, value in occurrence.parameters.items()]
-        say(f"running {occurrence.name}")
-        try:
-            record = execute(pipeline, folder, overrides=overrides, parameters=parameters, name=occurrence.name)
-        except (ContractViolation, EnvironmentMissing) as error:
-            refuse(str(error))
-        return backend.status(record.id)
-
-    return backend, start
-
-
-def _on_cluster(
-    target: TargetName, pipeline: str, compiled: CompiledPipeline, file: Path
-) -> tuple[Backend, Callable[[Occurrence], RunStatus]]:
-    """The cluster, and how an occurrence runs on it: what its steps fetch is uploaded before the first."""
-    from kfp_lifecycle.backends.backend import Submission
-    from kfp_lifecycle.backends.submission import backend_of
-    from kfp_lifecycle.backends.uploads import upload
-    from kfp_lifecycle.backends.watching import watch
-
-    backend = backend_of(compiled.configuration, target)
-
-    def start(occurrence: Occurrence) -> RunStatus:
-        if compiled.uploads:
-            upload(compiled.uploads, compiled.upload_root, say)
-        say(f"submitting {occurrence.name} to {target}")
-        name = compiled.configuration.name
-        run = backend.submit(Submission(file, pipeline, name, occurrence.name, parameters=occurrence.parameters))
-        return watch(backend, run, lambda status: None, say)
-
-    return backend, start
-
-
-def _follow(backend: Backend) -> Callable[[RunSummary], RunStatus]:
-    from kfp_lifecycle.backends.watching import watch
-
-    def follow(run: RunSummary) -> RunStatus:
-        say(f"{run.name} is at work already, as {run.id}: waiting for its end")
-        return watch(backend, run.id, lambda status: None, say)
-
-    return follow
 
 
 def _list(planned: list[Occurrence], again: bool, as_json: bool) -> None:
@@ -210,10 +155,3 @@ def _moment(option: str, text: str, zone: ZoneInfo, of_day: time) -> datetime:
     except ValueError:
         refuse(f"{option} {text!r} is no time: write it as 2026-11-01, 2026-11-01T06:00 or 2026-11-01T06:00+01:00")
     return found if found.tzinfo else found.replace(tzinfo=zone)
-
-
-def _interval(text: str) -> timedelta:
-    found = re.fullmatch(r"(?P<number>[1-9]\d*)(?P<unit>[mhd])", text)
-    if found is None:
-        refuse(f"--every {text!r} is no interval: write it as 30m, 6h or 1d")
-    return timedelta(**{UNITS[found["unit"]]: int(found["number"])})

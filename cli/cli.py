@@ -35,6 +35,7 @@ from kfp_lifecycle.cli.schedules import schedule
 from kfp_lifecycle.cli.schema import schema
 from kfp_lifecycle.cli.setup import setup
 from kfp_lifecycle.config.loading import configuration_schema
+from kfp_lifecycle.cli.triggers import trigger
 from kfp_lifecycle.local.state import trouble
 from kfp_lifecycle.runtime.closure import PACKAGE
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -81,6 +82,7 @@ app.add_typer(schema, name="schema")
 
 
 @app.command()
+app.add_typer(trigger, name="trigger")
 def status(as_json: AsJson = False) -> None:
     """Show what is served and how the last runs ended.
 

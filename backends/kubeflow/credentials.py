@@ -110,5 +110,5 @@ def _open(browser: urllib.request.OpenerDirector, address: str, form: bytes | No
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             # Pages to log in at come with such a status, too.
-            return urllib.parse.urlsplit(error.geturl() or address)
+            return urllib.parse.urlsplit(str(error.geturl() or address))
         raise

@@ -4,6 +4,7 @@ For tests of what uploads to a store that something else reads from the same fol
 the list of a bucket; whoever asks may.
 """
 
+import hashlib
 import re
 import threading
 import urllib.parse
@@ -12,6 +13,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from xml.sax.saxutils import escape, unescape
+
+
+def etag(content: bytes) -> str:
+    """What S3 calls a version of an object that was put in one part: the digest of its content."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 @contextmanager
@@ -62,7 +68,8 @@ def object_store(folder: Path) -> Iterator[str]:
             names = sorted(str(file.relative_to(bucket)) for file in bucket.rglob("*") if file.is_file())
             moment = "2026-01-01T00:00:00.000Z"
             contents = "".join(
-                f"<Contents><Key>{escape(name)}</Key><LastModified>{moment}</LastModified><ETag>e</ETag>"
+                f"<Contents><Key>{escape(name)}</Key><LastModified>{moment}</LastModified>"
+                f"<ETag>{etag((bucket / name).read_bytes())}</ETag>"
                 f"<Size>{(bucket / name).stat().st_size}</Size></Contents>"
                 for name in names
                 if name.startswith(prefix)
@@ -73,7 +80,7 @@ def object_store(folder: Path) -> Iterator[str]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
-            self.send_header("ETag", '"e"')
+            self.send_header("ETag", f'"{etag(body)}"')
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

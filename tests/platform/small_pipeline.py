@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kfp import dsl
-from kfp.dsl import Dataset, Output, PipelineTaskFinalStatus
+from kfp.dsl import Artifact, Dataset, Output, PipelineTaskFinalStatus
 
 from kfp_lifecycle.backends.backend import Backend, RunStatus, Submission
 from kfp_lifecycle.backends.watching import watch
@@ -65,6 +65,20 @@ def judged(reference: str, rows: int = 3):
         counted = count(rows=rows)
         with dsl.If(counted.outputs["Output"] > 3, name="approved"):
             register_model(rows=counted.outputs["Output"])
+
+
+@dsl.component(base_image=IMAGE)
+def trigger_retraining(text: str, request: Output[Artifact]):
+    from pathlib import Path
+
+    Path(request.path).write_text(text)
+
+
+@dsl.pipeline(name="monitoring")
+def asking(text: str, drifted: bool = True):
+    """What monitoring does where it asks for a training, and where it does not."""
+    with dsl.If(drifted == True, name="retrain"):  # noqa: E712
+        trigger_retraining(text=text).set_caching_options(False)
 
 
 def allow(reference: Path, said: str) -> None:

@@ -11,6 +11,8 @@ COMMANDS = (
     "compile",
     "run",
     "schedule backfill",
+    "trigger new-data",
+    "trigger retraining",
     "status",
     "predict",
     "report",

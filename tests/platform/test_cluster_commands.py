@@ -168,6 +168,31 @@ def test_schedules_are_applied_twice_and_read_what_has_come(library: Library, fi
     assert "no schedules" in library.type("schedule", "list").stdout
 
 
+def test_new_data_is_submitted_once_for_each_version_through_a_restart(library: Library, first: str) -> None:
+    def look(*words: str) -> dict[str, object]:
+        told: dict[str, object] = json.loads(
+            library.type("trigger", "new-data", "materialization", "--json", *words).stdout
+        )
+        return told
+
+    library.lend(510)
+    try:
+        submitted = look()
+        assert submitted["started"] is True
+        library.server.restart()
+        again = look()
+        assert (again["started"], again["run"]) == (False, submitted["run"])
+        library.lend(520)
+        assert look()["started"] is True
+        # An event of an object store tells the version.
+        by_event = look("--version", "9a0364b9e99bb480dd25e1f0284c8555")
+        assert (by_event["started"], look("--version", "9a0364b9e99bb480dd25e1f0284c8555")["started"]) == (True, False)
+    finally:
+        library.lend(500)
+    assert library.type("watch", str(submitted["run"])).returncode == 0
+    assert "monitoring asks for nothing" in library.type("trigger", "retraining").stderr
+
+
 def test_the_doctor_finds_what_is_in_the_way(library: Library) -> None:
     variables = library.variables
     said = library.type("doctor").stdout
