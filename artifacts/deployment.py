@@ -22,6 +22,11 @@ class ReleaseStep(Part):
     """Of these."""
     p99_ms: float
     """99th percentile of the latency of the release's own requests."""
+    real_requests: int = 0
+    """Of people, among the requests; the others are the release's own and stand in for them."""
+    evidence: dict[str, float] = Field(default={})
+    """By kind the odds against the new version that all requests so far give, and the shift of its scores in standard
+    deviations of the champion's; none where there was no champion to compare with."""
 
 
 class Tensor(Part):

@@ -29,13 +29,14 @@ from kfp_lifecycle.cli.console import (
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.doctor import doctor
 from kfp_lifecycle.cli.examples import example
+from kfp_lifecycle.cli.releases import promote, release, releases, rollback
 from kfp_lifecycle.cli.run import run
 from kfp_lifecycle.cli.runs import artifacts, cancel, compare, logs, resume, runs, watch
 from kfp_lifecycle.cli.schedules import schedule
 from kfp_lifecycle.cli.schema import schema
 from kfp_lifecycle.cli.setup import setup
-from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.cli.triggers import trigger
+from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.local.state import trouble
 from kfp_lifecycle.runtime.closure import PACKAGE
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -76,13 +77,17 @@ app.command()(cancel)
 app.command()(resume)
 app.command()(artifacts)
 app.command()(compare)
+app.command()(releases)
+app.command()(release)
+app.command()(promote)
+app.command()(rollback)
 app.add_typer(schedule, name="schedule")
+app.add_typer(trigger, name="trigger")
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")
 
 
 @app.command()
-app.add_typer(trigger, name="trigger")
 def status(as_json: AsJson = False) -> None:
     """Show what is served and how the last runs ended.
 
@@ -204,27 +209,6 @@ def down() -> None:
 
     stopped = stop(serving_folder())
     out.print("all servers are stopped" if stopped else "nothing was running")
-
-
-@app.command()
-def rollback(
-    model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="The model; by default the one released last.")
-    ] = None,
-) -> None:
-    """Give all traffic back to the version that served before.
-
-    Example: `lifecycle rollback churn`
-    """
-    from kfp_lifecycle.cli.inference import InferenceError
-    from kfp_lifecycle.cli.outcome import chosen_endpoint, serving_folder
-    from kfp_lifecycle.serving.release.local.operations import rollback as roll_back
-
-    try:
-        endpoint = roll_back(serving_folder(), chosen_endpoint(model).model)
-    except InferenceError as error:
-        refuse(str(error))
-    out.print(f"{endpoint.model} version {endpoint.version} has all traffic at {endpoint.url}")
 
 
 @app.command()

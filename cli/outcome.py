@@ -82,6 +82,8 @@ def endpoint_as_json(endpoint: Endpoint) -> dict[str, Any]:
         "model": endpoint.model,
         "version": endpoint.version,
         "healthy": endpoint.healthy,
+        "shares": dict(endpoint.shares),
+        "remarks": list(endpoint.remarks),
     }
 
 
@@ -111,6 +113,7 @@ def describe_status(console: Console) -> None:
     for endpoint in served:
         state = "[green]answering[/]" if endpoint.healthy else "[yellow]stopped[/], start it with `lifecycle serve`"
         console.print(f"{endpoint.model} version {endpoint.version} at {endpoint.url}: {state}", soft_wrap=True)
+        _say(console, *(f"  {remark}" for remark in endpoint.remarks))
     if not served:
         _say(console, damage or "nothing is served")
     for record in all_runs()[:RUNS_SHOWN]:

@@ -18,6 +18,14 @@ class Strategy(StrEnum):
     shadow = "shadow"
 
 
+class Inconclusive(StrEnum):
+    """What becomes of a release that nothing decided."""
+
+    pause = "pause"
+    promote = "promote"
+    rollback = "rollback"
+
+
 class Deployment(Section):
     """How an approved model is served."""
 
@@ -28,11 +36,31 @@ class Deployment(Section):
     steps: list[Annotated[int, Field(gt=0, le=100)]] = Field(default=[10, 50, 100])
     """Percentages of traffic, rising to 100."""
     requests_per_step: int = Field(default=200, gt=0)
-    """Requests that the release itself sends at each step, so that there is something to compare."""
+    """Requests that the release itself sends to candidate and champion at each step, so that there is something to
+    compare where there is little traffic."""
+    max_requests_factor: int = Field(default=10, ge=1)
+    """Where these speak against the candidate without proving anything, it sends up to so many times as many."""
+    min_real_requests: int = Field(default=20, ge=0)
+    """Requests of people that the candidate must have answered at each step, where people ask at all; the step waits
+    for them. Nobody asks: its own requests stand in, and the record says so."""
+    max_wait_seconds: float = Field(default=60.0, ge=0)
+    """A step waits no longer than this for requests of people."""
     max_error_rate: Probability = 0.01
-    """More failing requests than this during a step return all traffic to the champion."""
+    """More failing requests, or scores that are not the registered model's, return all traffic to the champion; without
+    a champion, all that fails is the candidate's."""
     max_latency_p99_ms: float = Field(default=500.0, gt=0)
     """A slower 99th percentile during a step returns all traffic to the champion."""
+    max_latency_ratio: float = Field(default=1.5, ge=1)
+    """Latency that is surely worse than the champion's by more than this factor, and a millisecond, at the median or
+    among the slowest tenth, returns all traffic to the champion."""
+    max_score_shift: float = Field(default=0.5, gt=0)
+    """Scores that are surely farther from the champion's on the same rows, on average, than so many standard deviations
+    of the champion's return all traffic to it."""
+    false_alarm_rate: Probability = 0.01
+    """How often a release of a candidate that is no worse may be rolled back for being worse than the champion."""
+    inconclusive: Inconclusive = Inconclusive.pause
+    """What becomes of a release whose evidence is no proof and yet too much to go on with: `pause` keeps the shares
+    until a person decides, `promote` goes on, `rollback` returns all traffic."""
     http_port: int = Field(default=8080, ge=1024, le=65535)
     """Port of the endpoint on one machine; gRPC takes the next."""
     max_replicas: int = Field(default=3, gt=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,15 @@ from kfp_lifecycle.artifacts.deployment import Deployment as Record
 from kfp_lifecycle.artifacts.deployment import ReleaseStep
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.serving import Example
-from kfp_lifecycle.config.deployment import Deployment, Strategy
+from kfp_lifecycle.config.deployment import Deployment, Inconclusive, Strategy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SCORE_TOLERANCE, Answer, quantile, scores_in, v2_request
+from kfp_lifecycle.serving.release.comparison import SUSPICION, Comparison
 from kfp_lifecycle.serving.release.traffic import Stage, Traffic
 
 WARM_UP_REQUESTS = 10
+# Of its own requests between two looks at what people asked; and the time between two, where it only waits.
+LOOK_EVERY, LOOK_SECONDS = 20, 0.25
 
 
 class RolledBack(ContractViolation):
@@ -45,6 +49,8 @@ class Observation:
     """0 to 1: the worse of the release's own requests and of all."""
     p99_ms: float
     """99th percentile of the release's own requests."""
+    wrong_rate: float = 0.0
+    """0 to 1: of its own requests, those with a score that is not the registered model's."""
 
 
 def plan(deployment: Deployment, *, has_champion: bool, addressable: bool = True) -> list[Stage]:
@@ -77,9 +83,11 @@ def release(
         What each stage came to.
 
     Raises:
-        ContractViolation: the candidate failed a stage; all traffic is back with the champion.
+        RolledBack: the candidate failed a stage; all traffic is back with the champion.
+        Undecided: a stage decided nothing, and `deployment.inconclusive` is to pause.
     """
     steps: list[ReleaseStep] = []
+    comparison = Comparison(deployment)
     try:
         traffic.start_candidate()
         if traffic.addressable:
@@ -88,18 +96,29 @@ def release(
         for stage in stages[stages.index(first) if first in stages else 0 :]:
             traffic.shift(stage)
             compared = traffic.champion if stage.percent < 100 or traffic.champion_stays else None
-            candidate, champion = observe(traffic, compared, deployment.requests_per_step, inputs, examples)
+            watch = Watch(traffic, compared, deployment, inputs, examples, comparison)
+            watch.observe()
+            candidate, champion = watch.observation(traffic.candidate), watch.observation(compared)
+            assert candidate is not None
             steps.append(
                 ReleaseStep(
                     percent=stage.percent,
                     requests=candidate.requests,
                     errors=candidate.errors,
                     p99_ms=candidate.p99_ms,
+                    real_requests=watch.real,
+                    evidence=comparison.evidence() if compared is not None else {},
                 )
             )
-            breach = judge(candidate, champion, deployment)
+            breach = judge(candidate, champion, deployment) or comparison.proof()
             if breach is not None:
                 raise RolledBack(describe_breach(traffic, stage, breach, deployment), steps)
+            doubt = watch.doubt() if compared is not None else None
+            if doubt is not None and deployment.inconclusive is Inconclusive.rollback:
+                breach = f"nothing is proven, and yet: {doubt}"
+                raise RolledBack(describe_breach(traffic, stage, breach, deployment), steps)
+            if doubt is not None and deployment.inconclusive is Inconclusive.pause:
+                raise Undecided(describe_doubt(traffic, stage, doubt, deployment), steps)
         traffic.promote()
     except Undecided:
         raise
@@ -116,36 +135,109 @@ def warm_up(traffic: Traffic, inputs: Sequence[Feature], examples: Sequence[Exam
         traffic.ask(traffic.candidate, v2_request(inputs, [example.features]))
 
 
-def observe(
-    traffic: Traffic,
-    champion: str | None,
-    requests: int,
-    inputs: Sequence[Feature],
-    examples: Sequence[Example],
-) -> tuple[Observation, Observation | None]:
-    """Ask candidate and champion, where there is one to be asked, in turn: both are seen in the same moments."""
-    versions = [traffic.candidate] + ([champion] if champion is not None else [])
-    before = {version: traffic.counts(version) for version in versions}
-    times: dict[str, list[float]] = {version: [] for version in versions}
-    failures = dict.fromkeys(versions, 0)
-    for example in itertools.islice(itertools.cycle(examples), requests):
-        for version in versions:
-            answer = traffic.ask(version, v2_request(inputs, [example.features]))
-            times[version].append(answer.seconds * 1000)
-            expected = example.score if version == traffic.candidate else None
-            failures[version] += not answered_well(answer, expected)
-    found = []
-    for version in versions:
-        real = traffic.counts(version).since(before[version])
-        found.append(
-            Observation(
-                requests=requests + real.requests,
-                errors=failures[version] + real.server_errors,
-                error_rate=max(failures[version] / requests, real.server_errors / max(real.requests, 1)),
-                p99_ms=round(quantile(times[version], 0.99), 3),
-            )
+class Watch:
+    """One stage: requests to both in turn, people's meanwhile, until enough is known or the patience ends."""
+
+    def __init__(
+        self,
+        traffic: Traffic,
+        champion: str | None,
+        deployment: Deployment,
+        inputs: Sequence[Feature],
+        examples: Sequence[Example],
+        comparison: Comparison,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            traffic: The place.
+            champion: The version to compare with, where there is one to be asked.
+            deployment: How many requests, and the limits.
+            inputs: The model's inputs.
+            examples: What is asked, again and again.
+            comparison: What is known from earlier stages, and is added to.
+        """
+        self.traffic = traffic
+        self.champion = champion
+        self.deployment = deployment
+        self.comparison = comparison
+        self._rows = itertools.cycle([(row, v2_request(inputs, [e.features]), e) for row, e in enumerate(examples)])
+        self._versions = [traffic.candidate] + ([champion] if champion is not None else [])
+        self._times: dict[str, list[float]] = {version: [] for version in self._versions}
+        self._failures = dict.fromkeys(self._versions, 0)
+        self._wrong = 0
+        self._begun = {version: traffic.counts(version) for version in self._versions}
+        self._seen = dict(self._begun)
+        self._pairs_before = comparison.pairs
+
+    @property
+    def real(self) -> int:
+        """People's requests to the candidate in this stage."""
+        return self._seen[self.traffic.candidate].since(self._begun[self.traffic.candidate]).requests
+
+    def observe(self) -> None:
+        """Ask until nothing speaks against the candidate, or something is proven, or the patience ends."""
+        least = self.deployment.requests_per_step
+        for asked in range(1, least * self.deployment.max_requests_factor + 1):
+            self._ask()
+            if (asked == least or asked % LOOK_EVERY == 0) and self._look():
+                return
+            if asked >= least and self.comparison.suspicion(1.0) is None:
+                break
+        self._look()
+        self._wait_for_people()
+
+    def _wait_for_people(self) -> None:
+        """Where people ask, wait until the candidate has answered some of them."""
+        deadline = time.monotonic() + self.deployment.max_wait_seconds
+        while self.champion is not None and time.monotonic() < deadline:
+            others = self._seen[self.champion].since(self._begun[self.champion]).requests
+            if self.real >= self.deployment.min_real_requests or self.real + others == 0:
+                return
+            time.sleep(LOOK_SECONDS)
+            if self._look():
+                return
+
+    def _ask(self) -> None:
+        row, request, example = next(self._rows)
+        # Who is asked first finds the caches colder, or the machine busier.
+        order = self._versions if len(self._times[self.traffic.candidate]) % 2 == 0 else self._versions[::-1]
+        answers = {version: self.traffic.ask(version, request) for version in order}
+        for version, answer in answers.items():
+            self._times[version].append(answer.seconds * 1000)
+            expected = example.score if version == self.traffic.candidate else None
+            self._failures[version] += not answered_well(answer, expected)
+            self._wrong += answered_well(answer, None) and not answered_well(answer, expected)
+        if self.champion is not None:
+            self.comparison.add_pair(row, answers[self.traffic.candidate], answers[self.champion])
+
+    def _look(self) -> bool:
+        """Take in what people asked; returns whether something is proven."""
+        now = {version: self.traffic.counts(version) for version in self._versions}
+        if self.champion is not None:
+            fresh = [now[version].since(self._seen[version]) for version in self._versions]
+            self.comparison.add_real(*fresh)
+        self._seen = now
+        return self.champion is not None and self.comparison.proof() is not None
+
+    def doubt(self) -> str | None:
+        """Why this stage decides nothing; None where the candidate may go on."""
+        if self.comparison.pairs == self._pairs_before:
+            return "the champion answered none of the requests that were given to both"
+        return self.comparison.suspicion(SUSPICION)
+
+    def observation(self, version: str | None) -> Observation | None:
+        """What a version did in this stage."""
+        if version is None:
+            return None
+        asked, real = len(self._times[version]), self._seen[version].since(self._begun[version])
+        return Observation(
+            requests=asked + real.requests,
+            errors=self._failures[version] + real.server_errors,
+            error_rate=max(self._failures[version] / asked, real.server_errors / max(real.requests, 1)),
+            p99_ms=round(quantile(self._times[version], 0.99), 3),
+            wrong_rate=self._wrong / asked if version == self.traffic.candidate else 0.0,
         )
-    return found[0], found[1] if len(found) > 1 else None
 
 
 def answered_well(answer: Answer, expected: float | None) -> bool:
@@ -157,22 +249,20 @@ def answered_well(answer: Answer, expected: float | None) -> bool:
 
 
 def judge(candidate: Observation, champion: Observation | None, deployment: Deployment) -> str | None:
-    """Why the candidate must not go on, or None.
+    """Why the candidate must not go on by the limits that hold for every model, or None.
 
-    Errors are judged by the limit alone. A candidate that is slow only as its champion is slow in the same moments
-    is not: then it is the machine.
+    A wrong score is the candidate's fault whoever else does what. Whether it fails more than its champion in the same
+    moments, the comparison tells; without a champion, all that fails is the candidate's. One that is slow only as its
+    champion is slow in the same moments is not: then it is the machine.
     """
-    beside = ""
-    if candidate.error_rate > deployment.max_error_rate:
-        if champion is not None:
-            beside = f"; of the champion's, {champion.errors} of {champion.requests} failed meanwhile"
+    rate = candidate.error_rate if champion is None else candidate.wrong_rate
+    if rate > deployment.max_error_rate:
         return (
             f"{candidate.errors} of {candidate.requests} requests failed, or were answered with a score that is not "
-            f"the registered model's (deployment.max_error_rate is {deployment.max_error_rate:g}){beside}"
+            f"the registered model's (deployment.max_error_rate is {deployment.max_error_rate:g})"
         )
+    beside = f"; the champion's was {champion.p99_ms:.0f} ms meanwhile" if champion is not None else ""
     if candidate.p99_ms > deployment.max_latency_p99_ms and (champion is None or candidate.p99_ms > champion.p99_ms):
-        if champion is not None:
-            beside = f"; the champion's was {champion.p99_ms:.0f} ms meanwhile"
         return (
             f"the 99th percentile of its latency was {candidate.p99_ms:.0f} ms "
             f"(deployment.max_latency_p99_ms is {deployment.max_latency_p99_ms:g}){beside}"
@@ -191,6 +281,16 @@ def describe_breach(traffic: Traffic, stage: Stage, breach: str, deployment: Dep
     return (
         f"The release of {deployment.model} version {traffic.candidate} is rolled back: with {share}, {breach}. "
         f"{back}. Look into the server's log, mend the model or the limit, and run the pipeline again."
+    )
+
+
+def describe_doubt(traffic: Traffic, stage: Stage, doubt: str, deployment: Deployment) -> str:
+    """The paused release in words."""
+    return (
+        f"The release of {deployment.model} version {traffic.candidate} is paused with {stage.percent}% of the "
+        f"traffic: {doubt}. That is no proof, and too much to go on with. Look at both, then go on, take it, or go "
+        "back: lifecycle release --resume, lifecycle promote, lifecycle rollback. What becomes of such a release "
+        "unasked is deployment.inconclusive."
     )
 
 

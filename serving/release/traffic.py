@@ -38,6 +38,16 @@ class Counts:
             {bound: max(0, count - before.slower.get(bound, 0)) for bound, count in self.slower.items()},
         )
 
+    def plus(self, other: Counts) -> Counts:
+        """Both together."""
+        bounds = self.slower.keys() | other.slower.keys()
+        return Counts(
+            self.requests + other.requests,
+            self.server_errors + other.server_errors,
+            self.client_errors + other.client_errors,
+            {bound: self.slower.get(bound, 0) + other.slower.get(bound, 0) for bound in bounds},
+        )
+
 
 class Traffic(Protocol):
     """What a release needs of the place it releases to."""

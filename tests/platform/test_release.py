@@ -12,25 +12,45 @@ from kfp_lifecycle.artifacts.serving import Example
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, quantile
-from kfp_lifecycle.serving.release.release import Observation, Stage, judge, plan, release
-from kfp_lifecycle.serving.release.traffic import Counts
+from kfp_lifecycle.serving.release import release as controller
+from kfp_lifecycle.serving.release.release import Observation, RolledBack, Undecided, judge, plan, release
+from kfp_lifecycle.serving.release.traffic import Counts, Stage
 
 INPUTS = [Feature("temperature", "numeric")]
 EXAMPLES = [Example(features={"temperature": 1.0}, score=0.5)]
 
 
 class Recorded:
-    """Traffic that remembers what it was told."""
+    """Traffic that remembers what it was told, and invents what the versions answer and people ask."""
 
     addressable = True
     champion_stays = True
     candidate = "2"
 
-    def __init__(self, champion: str | None = "1", score: float = 0.5, seconds: float = 0.001, live: int = 0) -> None:
+    def __init__(
+        self,
+        champion: str | None = "1",
+        score: float = 0.5,
+        seconds: float = 0.001,
+        people: dict[str, Counts] | None = None,
+        status: int = 200,
+        champion_status: int = 200,
+    ) -> None:
+        """Invent a candidate.
+
+        Args:
+            champion: Its champion, if there is one.
+            score: Of the candidate.
+            seconds: That its answers take.
+            people: What each look finds that people asked of each version since the one before.
+            status: Of the candidate's answers.
+            champion_status: Of the champion's.
+        """
         self.champion = champion
-        self.score, self.seconds, self.live_errors = score, seconds, live
+        self.score, self.seconds, self.people = score, seconds, people or {}
+        self.statuses = {self.candidate: status, "1": champion_status}
         self.told: list[Any] = []
-        self._asked = 0
+        self._counted: dict[str, Counts] = {}
 
     def start_candidate(self) -> None:
         self.told.append("start")
@@ -39,13 +59,15 @@ class Recorded:
         self.told.append(stage)
 
     def ask(self, version: str, request: dict[str, Any]) -> Answer:
-        self._asked += 1
         score = self.score if version == self.candidate else 0.1
         seconds = self.seconds if version == self.candidate else 0.001
-        return Answer(200, json.dumps({"outputs": [{"name": "score", "data": [score]}]}), seconds, {})
+        body = json.dumps({"outputs": [{"name": "score", "data": [score]}]})
+        return Answer(self.statuses[version], body, seconds, {})
 
     def counts(self, version: str) -> Counts:
-        return Counts(self._asked, self.live_errors * self._asked // 100 if version == self.candidate else 0)
+        before = self._counted.get(version, Counts())
+        self._counted[version] = before.plus(self.people.get(version, Counts()))
+        return self._counted[version]
 
     def promote(self) -> None:
         self.told.append("promote")
@@ -54,8 +76,12 @@ class Recorded:
         self.told.append("withdraw")
 
 
+# Of forty answers, none took longer than 10 ms, or all longer than 100.
+FAST, SLOW = ({10.0: slow, 20.0: slow, 100.0: slow, 200.0: 0} for slow in (0, 40))
+
+
 def deployment(**settings: Any) -> Deployment:
-    return Deployment(model="devices", requests_per_step=10, **settings)
+    return Deployment(**{"model": "devices", "requests_per_step": 10, "min_real_requests": 0, **settings})
 
 
 def test_each_strategy_has_its_stages() -> None:
@@ -76,15 +102,72 @@ def test_a_good_candidate_goes_through_all_stages() -> None:
     ("traffic", "reason"),
     [
         (Recorded(score=0.6), "a score that is not"),
-        (Recorded(score=float("nan")), "a score that is not"),
+        (Recorded(score=float("nan")), "more server errors than the champion"),
         (Recorded(seconds=1.0), "99th percentile of its latency was 1000 ms"),
-        (Recorded(live=50), "requests failed"),
+        (Recorded(seconds=0.1), "worse latency than the champion"),
+        (Recorded(status=500), "more server errors than the champion"),
+        (Recorded(status=400), "more refused requests than the champion"),
+        (Recorded(people={"1": Counts(90), "2": Counts(10, server_errors=2)}), "more server errors than the champion"),
+        (Recorded(people={"1": Counts(9), "2": Counts(1, client_errors=1)}), "more refused requests"),
+        (Recorded(people={"1": Counts(40, slower=FAST), "2": Counts(40, slower=SLOW)}), "worse latency"),
     ],
 )
 def test_the_first_breach_ends_the_release_and_says_why(traffic: Recorded, reason: str) -> None:
     with pytest.raises(ContractViolation, match=reason):
         release(traffic, deployment(steps=[10, 100]), INPUTS, EXAMPLES)
     assert traffic.told == ["start", Stage(10), "withdraw"]
+
+
+@pytest.mark.parametrize(
+    "people",
+    [
+        {"1": Counts(90, server_errors=30), "2": Counts(10, server_errors=3)},
+        {"1": Counts(90, client_errors=65), "2": Counts(10, client_errors=7)},
+        {"1": Counts(90, slower=SLOW), "2": Counts(10, slower=FAST)},
+    ],
+)
+def test_what_befalls_both_in_the_same_moments_is_no_fault_of_the_candidate(people: dict[str, Counts]) -> None:
+    traffic = Recorded(people=people)
+    [first, _] = release(traffic, deployment(steps=[10, 100]), INPUTS, EXAMPLES)
+    assert traffic.told[-1] == "promote"
+    assert first.real_requests > 0
+
+
+def test_where_people_ask_a_stage_waits_for_some_of_them_and_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "LOOK_SECONDS", 0.0)
+    traffic = Recorded(people={"1": Counts(9), "2": Counts(1)})
+    steps = release(traffic, deployment(steps=[10, 100], min_real_requests=15), INPUTS, EXAMPLES)
+    assert [(step.percent, step.real_requests) for step in steps] == [(10, 15), (100, 15)]
+    assert steps[0].requests == 10 + 15
+
+
+def test_what_is_no_proof_and_too_much_to_go_on_with_ends_as_it_was_set() -> None:
+    def doubtful() -> Recorded:
+        return Recorded(people={"1": Counts(200), "2": Counts(20, client_errors=1)})
+
+    short = {"steps": [10, 100], "max_requests_factor": 1, "requests_per_step": 50, "false_alarm_rate": 1e-6}
+    paused = doubtful()
+    with pytest.raises(Undecided, match=r"paused with 10% of the traffic: more refused requests.*release --resume"):
+        release(paused, deployment(**short), INPUTS, EXAMPLES)
+    assert paused.told == ["start", Stage(10)]
+    returned = doubtful()
+    with pytest.raises(RolledBack, match="nothing is proven, and yet"):
+        release(returned, deployment(inconclusive="rollback", **short), INPUTS, EXAMPLES)
+    assert returned.told[-1] == "withdraw"
+    taken = doubtful()
+    release(taken, deployment(inconclusive="promote", **{**short, "steps": [100]}), INPUTS, EXAMPLES)
+    assert taken.told[-1] == "promote"
+
+
+def test_a_champion_that_answers_nothing_decides_nothing() -> None:
+    with pytest.raises(Undecided, match="the champion answered none of the requests"):
+        release(Recorded(champion_status=503), deployment(), INPUTS, EXAMPLES)
+
+
+def test_a_resumed_release_begins_at_its_stage() -> None:
+    traffic = Recorded()
+    release(traffic, deployment(steps=[10, 50, 100]), INPUTS, EXAMPLES, Stage(50))
+    assert traffic.told == ["start", Stage(50), Stage(100), "promote"]
 
 
 def test_an_interruption_gives_the_traffic_back() -> None:

@@ -163,6 +163,28 @@ def resume_locally(folder: Path, model: str) -> Record:
         return released_locally(traffic, deployment, candidate, first)
 
 
+def take_locally(folder: Path, model: str) -> Record:
+    """Give all traffic to the candidate of a release that was cut off or paused, as a person decided.
+
+    Raises:
+        ContractViolation: there is none, or its server does not come up.
+    """
+    from kfp_lifecycle.serving.release.local.operations import unfinished
+    from kfp_lifecycle.serving.release.local.state import only_one
+    from kfp_lifecycle.serving.release.local.traffic import LocalTraffic
+
+    with only_one(folder):
+        change = unfinished(folder, model)
+        deployment = Deployment.model_validate(change.settings)
+        traffic = LocalTraffic(folder, deployment, change.candidate, online_store="", prediction_log="")
+        traffic.start_candidate()
+        traffic.shift(Stage(100))
+        traffic.promote()
+        traffic.note("promoted", deployment.strategy.value, "a person took it, without further judgement")
+        endpoint = traffic.endpoint()
+    return deployment_record(endpoint.url, endpoint.grpc, traffic, deployment, [], traffic.champion)
+
+
 def released_locally(
     traffic: LocalTraffic, deployment: Deployment, candidate: Candidate, first: Stage | None = None
 ) -> Record:

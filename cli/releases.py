@@ -1,0 +1,179 @@
+"""`lifecycle releases`, `release`, `promote` and `rollback`: who serves, by whose hand, and the way on and back."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kfp_lifecycle.artifacts.deployment import Deployment
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.cli.console import AsJson, Project, err, out, project_folder, refuse, run_module, write_json
+from kfp_lifecycle.config.deployment import Strategy
+from kfp_lifecycle.local.state import STATE
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+MODEL_OPTION = typer.Option("--model", help="The model; by default the one released last.")
+MODEL_ARGUMENT = typer.Argument(metavar="MODEL", help="The model; by default the one released last.")
+
+
+def releases(model: Annotated[str | None, MODEL_OPTION] = None, as_json: AsJson = False) -> None:
+    """List what was released here: who, what, when, why and on what evidence, the newest first.
+
+    Example: `lifecycle releases --model churn`
+    """
+    from kfp_lifecycle.cli.outcome import serving_folder
+    from kfp_lifecycle.serving.release.local.history import read_history
+
+    events = read_history(serving_folder(), model)[::-1]
+    if as_json:
+        write_json([asdict(event) for event in events])
+        return
+    if not events:
+        out.print("nothing was released yet: start with `lifecycle run training`", markup=False)
+    for event in events:
+        over = f" over {event.champion}" if event.champion else ""
+        how = f" ({event.strategy})" if event.strategy else ""
+        line = f"{event.at}  {event.model} version {event.version}{over}: {event.outcome}{how} by {event.by}"
+        out.print(line, markup=False, soft_wrap=True)
+        if event.why:
+            out.print(f"    {event.why}", markup=False, soft_wrap=True)
+        for stage in event.evidence:
+            asked, errors = stage["requests"], stage["errors"]
+            share = f"    {stage['percent']:3d}%: {asked} requests, {errors} errors, p99 {stage['p99_ms']:.1f} ms"
+            out.print(f"{share}{stage.get('sentence', '')}", markup=False, soft_wrap=True)
+
+
+def release(
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="A registered version that a run here has tried.")
+    ] = None,
+    model: Annotated[str | None, MODEL_OPTION] = None,
+    strategy: Annotated[Strategy | None, typer.Option("--strategy", help="Another than pipeline.yaml's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was cut off or paused.")] = False,
+    project: Project = None,
+) -> None:
+    """Release a registered version, or go on with a release that was cut off or paused.
+
+    Example: `lifecycle release 3 --strategy blue_green`
+
+    Example: `lifecycle release --resume`
+    """
+    from kfp_lifecycle.components.deployment.release_model.targets import release_to_target, resume_locally
+    from kfp_lifecycle.config.loading import load_configuration
+    from kfp_lifecycle.config.locations import local_locations
+
+    if bool(version) == resume:
+        refuse("name either the version to release, or --resume")
+    with_interpreter()
+    if resume:
+        done = resume_locally(STATE / "serving", chosen_model(model))
+    else:
+        overrides = [f"deployment.strategy={strategy.value}"] if strategy else []
+        settings = load_configuration(project_folder(project), overrides)
+        servable = tried_version(settings.deployment.model, str(version))
+        with tempfile.TemporaryDirectory() as scratch:
+            record = Path(scratch) / Deployment.FILE
+            release_to_target(settings, local_locations(STATE, settings.name), servable, servable.as_uri(), record)
+            done = Deployment.read(record)
+    follow(done.model, done.version, done.previous_version)
+    say_served(done.model, done.version, done.url)
+
+
+def promote(model: Annotated[str | None, MODEL_ARGUMENT] = None) -> None:
+    """Give all traffic to the candidate of a release that was cut off or paused, without further judgement.
+
+    Example: `lifecycle promote churn`
+    """
+    from kfp_lifecycle.components.deployment.release_model.targets import take_locally
+
+    with_interpreter()
+    done = take_locally(STATE / "serving", chosen_model(model))
+    follow(done.model, done.version, done.previous_version)
+    say_served(done.model, done.version, done.url)
+
+
+def rollback(
+    model: Annotated[str | None, MODEL_ARGUMENT] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="VERSION", help="One that is kept here.")] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason, for the history.")] = "",
+) -> None:
+    """Give all traffic back: of an unfinished release to the champion, else to the version that served before.
+
+    The registry's alias follows. What is left need not run.
+
+    Example: `lifecycle rollback churn`
+    """
+    from kfp_lifecycle.serving.release.local.operations import rollback as roll_back
+
+    with_interpreter()
+    name = chosen_model(model)
+    endpoint = roll_back(
+        STATE / "serving", name, to, why=why, move_alias=lambda left, back: follow(name, back, left or None)
+    )
+    say_served(endpoint.model, endpoint.version, endpoint.url)
+
+
+def chosen_model(model: str | None) -> str:
+    """The model meant: the one named, else the one that was released last."""
+    from kfp_lifecycle.cli.inference import InferenceError
+    from kfp_lifecycle.cli.outcome import chosen_endpoint
+
+    try:
+        return model or chosen_endpoint(None).model
+    except InferenceError as error:
+        refuse(str(error))
+
+
+def with_interpreter() -> None:
+    """Let servers be started under the serving environment of this checkout."""
+    from kfp_lifecycle.environments.locks import interpreter
+
+    os.environ.setdefault("LIFECYCLE_SERVING_PYTHON", str(interpreter("serving")))
+
+
+def tried_version(model: str, version: str) -> Path:
+    """The folder of a version as `validate_serving` left it in a run here.
+
+    Raises:
+        ContractViolation: there is none.
+    """
+    from kfp_lifecycle.local.runs import all_runs
+
+    for record in all_runs():
+        servable = record.progress().artifact("servable_model")
+        # An artifact that was removed, or a damaged or earlier one, tells nothing.
+        with suppress(ContractViolation):
+            found = Model.read(Path(servable[0])) if servable is not None else None
+            if servable is not None and found is not None and (found.model, found.version) == (model, version):
+                return Path(servable[0])
+    raise ContractViolation(f"no run here has tried version {version} of {model}; `lifecycle runs` lists what ran")
+
+
+def follow(model: str, version: str, before: str | None) -> None:
+    """Let the registry's alias `champion` name the version that serves.
+
+    Raises:
+        typer.Exit: it did not move; the traffic has, and what to do is told.
+    """
+    try:
+        uri = f"sqlite:///{STATE / 'mlflow.db'}"
+        run_module("modelling", "kfp_lifecycle.registry.promotion", uri, model, version, before or "")
+    except typer.Exit:
+        err.print(
+            f"version {version} of {model} has all traffic, but the registry's alias does not follow. Once the reason "
+            f"is mended: lifecycle rollback {model} --to {version}",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise
+
+
+def say_served(model: str, version: str, url: str) -> None:
+    """The last line of each command that moves traffic."""
+    out.print(f"{model} version {version} has all traffic at {url}", markup=False, soft_wrap=True)

@@ -1,0 +1,175 @@
+"""Candidate against champion on the same moments: what both were asked, how each answered, and what that proves.
+
+Requests of the release itself are given to both in turn. Of people's requests each gets its share, at random, so that
+what happens in a moment happens to both; a mirrored candidate sees a copy of all. Evidence is kept over all stages of a
+release, and may be looked at after every request (`uncertainty/sequential.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.serving.client import Answer, quantile, scores_in
+from kfp_lifecycle.serving.release.traffic import Counts
+from kfp_lifecycle.uncertainty.sequential import EventTest, MeanTest
+
+# A slower answer counts from here on: a front counts in whole milliseconds, and nobody waits for a fraction of one.
+GRAIN_MS = 1.0
+# Slow are the slowest tenth of the champion's answers; known after some dozens.
+SLOWEST, FEWEST_TIMES, FEWEST_SCORES = 0.9, 30, 30
+# Evidence that is no proof but too much to go on with: ten to one.
+SUSPICION = 10.0
+
+
+class Kind(StrEnum):
+    """What a candidate can be worse in."""
+
+    server_errors = "server errors"
+    client_errors = "refused requests"
+    latency = "latency"
+    slowest = "latency of the slowest answers"
+
+
+@dataclass
+class Comparison:
+    """Everything that a release has seen of the two."""
+
+    deployment: Deployment
+    tests: dict[Kind, EventTest] = field(default_factory=lambda: {kind: EventTest() for kind in Kind})
+    shift: MeanTest = field(default_factory=MeanTest)
+    """Differences of the scores of the same rows."""
+    pairs: int = 0
+    """Requests that the release gave to both, and that the champion answered well."""
+    real: int = 0
+    """Requests of people that the candidate got."""
+    _rows: set[int] = field(default_factory=set)
+    _champion_scores: list[float] = field(default_factory=list)
+    _champion_ms: list[float] = field(default_factory=list)
+    _real_times: Counts = field(default_factory=Counts)
+
+    @property
+    def alpha(self) -> float:
+        """For each test its part of the false alarms that a release may have."""
+        return self.deployment.false_alarm_rate / (len(Kind) + 1)
+
+    def add_pair(self, row: int, candidate: Answer, champion: Answer) -> None:
+        """The same request, asked of both.
+
+        Args:
+            row: Which of the examples it is: the same scores again would prove nothing.
+            candidate: The candidate's answer.
+            champion: The champion's.
+        """
+        self.tests[Kind.server_errors].add(has_failed(candidate), has_failed(champion), share=0.5)
+        self.tests[Kind.client_errors].add(is_refused(candidate), is_refused(champion), share=0.5)
+        if has_failed(champion) or is_refused(champion):
+            return
+        self.pairs += 1
+        if has_failed(candidate) or is_refused(candidate):
+            return
+        self._add_times(candidate.seconds * 1000, champion.seconds * 1000)
+        if row not in self._rows:
+            self._rows.add(row)
+            [ours], [theirs] = scores_in(candidate), scores_in(champion)
+            self.shift.add([ours - theirs])
+            self._champion_scores.append(theirs)
+
+    def _add_times(self, candidate: float, champion: float) -> None:
+        # In units of the champion's: what is left is slower by more than the ratio that is allowed.
+        scaled = max(0.0, candidate - GRAIN_MS) / self.deployment.max_latency_ratio
+        slower = int(scaled > champion)
+        self.tests[Kind.latency].add(slower, 1 - slower, share=0.5)
+        if len(self._champion_ms) >= FEWEST_TIMES:
+            # By answers before this one: a bound that these two have moved would bend the bet.
+            bound = quantile(self._champion_ms[-200:], SLOWEST)
+            self.tests[Kind.slowest].add(int(scaled > bound), int(champion > bound), share=0.5)
+        self._champion_ms.append(champion)
+
+    def add_real(self, candidate: Counts, champion: Counts) -> None:
+        """What people asked of each since the last look."""
+        everyone = candidate.requests + champion.requests
+        self.real += candidate.requests
+        if not candidate.requests or not champion.requests:
+            return
+        share = candidate.requests / everyone
+        self.tests[Kind.server_errors].add(candidate.server_errors, champion.server_errors, share)
+        self.tests[Kind.client_errors].add(candidate.client_errors, champion.client_errors, share)
+        for kind, level in ((Kind.latency, 0.5), (Kind.slowest, SLOWEST)):
+            bound = bound_at(self._real_times, level)
+            allowed = bound * self.deployment.max_latency_ratio + GRAIN_MS
+            wider = min((each for each in candidate.slower if each >= allowed), default=None)
+            if bound > 0 and wider is not None:
+                self.tests[kind].add(candidate.slower[wider], champion.slower.get(bound, 0), share)
+        self._real_times = self._real_times.plus(champion)
+
+    def proof(self) -> str | None:
+        """What is proven of the candidate, in words; None where nothing is."""
+        for kind, test in self.tests.items():
+            if test.evidence >= 1 / self.alpha:
+                return self._told(kind, test)
+        limit = self._shift_limit()
+        if self.shift.count >= FEWEST_SCORES and self.shift.exceeds(limit, self.alpha):
+            return (
+                f"its scores are {self.shift.mean:+.4f} from the champion's on the same {self.shift.count} rows, "
+                f"more than {limit:.4f} (deployment.max_score_shift is {self.deployment.max_score_shift:g} standard "
+                "deviations of the champion's)"
+            )
+        return None
+
+    def _told(self, kind: Kind, test: EventTest) -> str:
+        asked = f"{self.pairs} requests to both and {self.real} of people's to it"
+        odds = f"odds of {min(test.evidence, 1e9):,.0f} to 1 against it by {asked}"
+        if kind in (Kind.server_errors, Kind.client_errors):
+            return f"more {kind} than the champion's in the same moments, {test.candidates} to {test.champions}; {odds}"
+        ratio = self.deployment.max_latency_ratio
+        return (
+            f"worse {kind} than the champion's in the same moments by more than a factor of {ratio:g} "
+            f"(deployment.max_latency_ratio); {odds}"
+        )
+
+    def suspicion(self, least: float) -> str | None:
+        """What speaks against the candidate by at least these odds without being proof; None where nothing does."""
+        for kind, test in self.tests.items():
+            if test.evidence > least:
+                return self._told(kind, test)
+        return None
+
+    def evidence(self) -> dict[str, float]:
+        """The odds by kind, and the scores' shift in standard deviations of the champion's."""
+        found = {kind.value: round(min(test.evidence, 1e9), 4) for kind, test in self.tests.items()}
+        spread = self._spread()
+        return found | ({"score shift": round(self.shift.mean / spread, 4)} if spread > 0 else {})
+
+    def _spread(self) -> float:
+        return statistics.pstdev(self._champion_scores) if len(self._champion_scores) > 1 else 0.0
+
+    def _shift_limit(self) -> float:
+        # A champion that gives everyone the same score has no spread to measure by.
+        return self.deployment.max_score_shift * self._spread() or 1.0
+
+
+def has_failed(answer: Answer) -> bool:
+    """Whether a server did not do its part: no answer, an error of its own, or a score that is none."""
+    if answer.status == 0 or answer.status >= 500:
+        return True
+    if is_refused(answer):
+        return False
+    scores = scores_in(answer)
+    return len(scores) != 1 or not math.isfinite(scores[0])
+
+
+def is_refused(answer: Answer) -> bool:
+    """Whether the request is said to be at fault."""
+    return 400 <= answer.status < 500
+
+
+def bound_at(counts: Counts, share: float) -> float:
+    """The smallest counted bound that at least this share of the answers did not exceed; 0 where that is not known."""
+    if counts.requests < FEWEST_TIMES:
+        return 0.0
+    allowed = (1 - share) * counts.requests
+    return min((bound for bound, slower in counts.slower.items() if slower <= allowed), default=0.0)
