@@ -115,5 +115,6 @@ def _elapsed(step: StepRecord) -> str:
     if step.seconds is not None:
         return duration(step.seconds)
     if step.state is State.running and step.started_at is not None:
-        return duration((datetime.now(UTC) - step.started_at).total_seconds())
+        # A cluster's clock may be ahead of the one here.
+        return duration(max(0.0, (datetime.now(UTC) - step.started_at).total_seconds()))
     return ""

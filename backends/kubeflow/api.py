@@ -25,8 +25,6 @@ T = TypeVar("T")
 
 # HTTP statuses of a server, or of a login before it, that does not know who asks.
 LOGGED_OUT = {301, 302, 303, 307, 401}
-# How often a connection is tried again at once, as urllib3 does by default.
-RETRIES = 3
 # Seconds to connect, and between two pieces of an answer.
 TIMEOUT = (10, 60)
 # What a connection that cannot be made, or breaks off, raises.
@@ -63,9 +61,7 @@ class KubeflowApi:
                     credentials=who.file,
                     namespace=self._target.installation,
                 )
-            # A session that has run out is answered by the way to log in, and a page there is no answer of the API.
-            pools = client._run_api.api_client.rest_client.pool_manager.connection_pool_kw
-            pools["retries"] = urllib3.Retry(RETRIES, redirect=False)
+            _be_patient_once(client._run_api.api_client.rest_client)
             self._client_made = client
         return self._client_made
 
@@ -178,6 +174,23 @@ class KubeflowApi:
         if begin and begin[0].startswith(NO_LOG):
             raise NotThere(f"the log of pod {pod} is gone, or not there yet ({begin[0]})")
         return chain(begin, lines)
+
+
+def _be_patient_once(connections: Any) -> None:
+    """Let a client wait for an answer no longer than TIMEOUT, where by itself it waits for ever, and leave it to `ask`
+    to ask again. It follows nowhere: a session that has run out is answered by the way to log in, and a page there is
+    no answer of the API.
+
+    Args:
+        connections: The client's `RESTClientObject`.
+    """
+    connections.pool_manager.connection_pool_kw["retries"] = urllib3.Retry(0, redirect=False)
+    request = connections.request
+
+    def timely(*arguments: Any, _request_timeout: Any = None, **named: Any) -> Any:
+        return request(*arguments, _request_timeout=_request_timeout or TIMEOUT, **named)
+
+    connections.request = timely
 
 
 def _kubeconfig() -> Path:

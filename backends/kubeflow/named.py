@@ -43,14 +43,21 @@ class Named:
     def version(self, pipeline: str, file: Path) -> tuple[str, str]:
         """Ids of a pipeline and of the version that is this file, both made where they are not there."""
         version = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-        pipeline_id = self._api.ask("look for the pipeline", lambda client: client.get_pipeline_id(pipeline))
+
+        def existing_pipeline(client: kfp.Client) -> str | None:
+            # The client's own way to ask for an id knows no namespace.
+            asked = equals("display_name", pipeline)
+            found = client.list_pipelines(page_size=1, filter=asked, namespace=self._namespace or None).pipelines
+            return str(found[0].pipeline_id) if found else None
+
+        pipeline_id = self._api.ask("look for the pipeline", existing_pipeline)
         if pipeline_id is None:
             pipeline_id = self.once(
                 f"make the pipeline {pipeline}",
                 lambda client: (
                     client.upload_pipeline(str(file), pipeline, namespace=self._namespace or None).pipeline_id
                 ),
-                lambda client: client.get_pipeline_id(pipeline),
+                existing_pipeline,
             )
 
         def existing(client: kfp.Client) -> str | None:

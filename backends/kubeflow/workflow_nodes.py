@@ -66,7 +66,8 @@ def progress_of(
         record.log = pod
         record.started_at, finished = moment(node.start_time), moment(node.end_time)
         if record.started_at and finished and record.state is not State.running:
-            record.seconds = (finished - record.started_at).total_seconds()
+            # A pod's times are those of its node's clock.
+            record.seconds = max(0.0, (finished - record.started_at).total_seconds())
     return RunProgress(records)
 
 

@@ -1,18 +1,20 @@
 """Runs and schedules on a Kubeflow, by the backend that `lifecycle … --target kubeflow` uses."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import kfp
 import pytest
 from kfp import compiler, components
 from small_pipeline import allow, ended, judged, submission
 
 from kfp_lifecycle.backends import schedules
-from kfp_lifecycle.backends.backend import BackendError, PlannedSchedule
+from kfp_lifecycle.backends.backend import BackendError, NotThere, PlannedSchedule, Unreachable
 from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
 from kfp_lifecycle.backends.kubeflow.credentials import TOKEN_VARIABLE
 from kfp_lifecycle.backends.kubeflow.workflow_nodes import progress_of
@@ -64,6 +66,14 @@ class TestSubmit:
         assert len([line for line in uploads if "upload_version" not in line]) == 1
         assert len([line for line in uploads if "upload_version" in line]) == 1
 
+    @pytest.mark.parametrize("path", ["/pipelines/upload$", "/pipelines/upload_version$"])
+    def test_a_connection_cut_after_a_name_was_taken_finds_what_has_it(
+        self, server: KubeflowStandIn, backend: KubeflowBackend, compiled: Path, reference: Path, path: str
+    ) -> None:
+        server.order(Fault(method="POST", path=path, cut=True))
+        run = backend.submit(submission(compiled, reference))
+        assert ended(backend, run).summary.pipeline == "small"
+
 
 class TestRuns:
     def test_a_log_is_read_while_its_step_runs_and_afterwards(
@@ -89,6 +99,30 @@ class TestRuns:
         assert ended(backend, run).summary.state is RunState.done
         with pytest.raises(BackendError, match="nothing to resume"):
             backend.resume(run)
+
+    def test_a_run_that_is_deleted_while_it_is_watched_is_told_to_be_gone(
+        self, backend: KubeflowBackend, compiled: Path, reference: Path
+    ) -> None:
+        allow(reference, "wait")
+        run = backend.submit(submission(compiled, reference))
+        threading.Timer(1.0, backend.api.ask, ("delete it", lambda client: client.delete_run(run))).start()
+        with pytest.raises(NotThere, match="does not have it"):
+            ended(backend, run)
+
+    def test_a_run_whose_pipeline_was_deleted_is_listed_still(
+        self, backend: KubeflowBackend, compiled: Path, reference: Path
+    ) -> None:
+        run = ended(backend, backend.submit(submission(compiled, reference))).summary.id
+
+        def delete(client: kfp.Client) -> None:
+            pipeline = client.get_pipeline_id("shop-small")
+            for version in client.list_pipeline_versions(pipeline).pipeline_versions:
+                client.delete_pipeline_version(pipeline, version.pipeline_version_id)
+            client.delete_pipeline(pipeline)
+
+        backend.api.ask("delete the pipeline", delete)
+        (listed,) = target_at(backend._target.endpoint).runs(10)
+        assert (listed.id, listed.pipeline, listed.state) == (run, "", RunState.done)
 
     def test_a_rejected_candidate_is_listed_as_that(
         self, backend: KubeflowBackend, tmp_path: Path, reference: Path
@@ -131,6 +165,28 @@ class TestWhoAsks:
         assert backend.runs(1) == []
         teams.order(Fault(method="GET", path="/runs", status=401))
         assert backend.runs(1) == []
+
+    def test_a_namespace_s_own_pipeline_is_found_again(
+        self, teams: KubeflowStandIn, compiled: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(TOKEN_VARIABLE, "good")
+        backend = target_at(teams.url, namespace="team")
+        for name in ("small-1", "small-2"):
+            backend.submit(submission(compiled, reference, name))
+        assert {run.pipeline for run in backend.runs(10)} == {"small"}
+        assert len([line for line in teams.requests if line.startswith("POST") and line.endswith("/upload")]) == 1
+
+    def test_a_server_that_never_answers_is_not_waited_for_for_ever(
+        self, server: KubeflowStandIn, backend: KubeflowBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert backend.runs(1) == []
+        monkeypatch.setattr("kfp_lifecycle.backends.asking.PATIENCE", 0.2)
+        monkeypatch.setattr("kfp_lifecycle.backends.kubeflow.api.TIMEOUT", (1, 0.5))
+        server.order(Fault(path="/runs$", delay=0.3))
+        assert backend.runs(1) == [], "slow, but not too slow"
+        server.order(Fault(path="/runs$", delay=3, times=10))
+        with pytest.raises(Unreachable, match=r"does not answer when asked to list the runs: .*Read timed out"):
+            backend.runs(1)
 
     def test_no_address_at_all(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
