@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from kfp_lifecycle.backends.backend import Backend, RunStatus, Unreachable
+from kfp_lifecycle.runtime.states import State
 
 # Seconds between two questions, on a cluster and here, and for how long a target that does not answer is waited for.
 PAUSES = {"local": 0.3, "kubeflow": 3.0, "vertex": 10.0}
@@ -25,7 +26,8 @@ def watch(
         backend: Whose run it is.
         run_id: The run.
         show: Called with it each time it was asked for.
-        say: Called once when the target stops answering, and once when it answers again.
+        say: Called once when the target stops answering, and once when it answers again; and of a step that does not
+            begin, with what Kubernetes says of its pod.
         pause: Seconds between two questions; by default what suits the target.
 
     Returns:
@@ -35,6 +37,7 @@ def watch(
         BackendError: it cannot be asked for, or the target did not answer for half an hour. The run goes on.
     """
     silent_since: float | None = None
+    told: set[str] = set()
     while True:
         try:
             status = backend.status(run_id)
@@ -48,6 +51,10 @@ def watch(
             if silent_since is not None:
                 say("it answers again")
                 silent_since = None
+            for step in status.progress.steps.values():
+                if step.state in (State.waiting, State.running) and step.reason and step.name not in told:
+                    say(f"{step.name} does not begin. {step.reason}")
+                    told.add(step.name)
             show(status)
             if status.ended:
                 return status

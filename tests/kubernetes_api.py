@@ -158,6 +158,7 @@ def control_plane(folder: Path, address: str, port: int, services: str, storage:
         "token-auth-file": folder / "tokens",
         "authorization-mode": "Node,RBAC",
         "allow-privileged": "true",
+        "kubelet-preferred-address-types": "InternalIP",
         "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
         "service-account-key-file": key,
         "service-account-signing-key-file": key,

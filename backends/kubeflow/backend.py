@@ -32,7 +32,9 @@ from kfp_lifecycle.backends.backend import (
     step_with_log,
 )
 from kfp_lifecycle.backends.kubeflow.api import TIMEOUT, KubeflowApi
+from kfp_lifecycle.backends.kubeflow.cluster import kubernetes_api
 from kfp_lifecycle.backends.kubeflow.named import Named, equals, predicate
+from kfp_lifecycle.backends.kubeflow.pods import reasons_of_pods
 from kfp_lifecycle.backends.kubeflow.workflow_nodes import moment, progress_of
 from kfp_lifecycle.backends.uploads import download, object_names
 from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
@@ -73,6 +75,8 @@ class KubeflowBackend:
         self._target, self._project = target, project
         self.api = KubeflowApi(target)
         self._named = Named(self.api, target, project)
+        # Whether Kubernetes tells of pods here; where it does not, it is not asked again.
+        self._sees_pods = True
         # What a step's log said at its end; it will say the same again.
         self._outcomes: dict[tuple[str, datetime | None, float | None], tuple[str, str]] = {}
 
@@ -153,6 +157,8 @@ class KubeflowBackend:
         for step in progress.steps.values():
             if step.state in (State.done, State.failed) and step.log:
                 step.summary, step.reason = self._outcome(run_id, step)
+            elif step.log:
+                step.reason = self._pod_reason(run_id, step)
         return status_of(self._summary(run, progress), progress, _message(run) or UNEXPLAINED)
 
     def _run(self, run_id: str) -> Any:
@@ -209,11 +215,22 @@ class KubeflowBackend:
             try:
                 said = outcome_in("\n" + "\n".join(self.api.log_lines(run_id, step.log, follow=False)))
             except NotThere:
-                return "", LOG_GONE if step.state is State.failed else ""
+                return "", (self._pod_reason(run_id, step) or LOG_GONE) if step.state is State.failed else ""
             if step.state is State.failed and not said[1]:
-                said = (said[0], WORDLESS)
+                said = (said[0], self._pod_reason(run_id, step) or WORDLESS)
             self._outcomes[attempt] = said
         return self._outcomes[attempt]
+
+    def _pod_reason(self, run_id: str, step: StepRecord) -> str:
+        """What Kubernetes itself has to say of a step's pod, where this machine may ask it."""
+        if not self._sees_pods:
+            return ""
+        try:
+            reasons = reasons_of_pods(kubernetes_api(), self._target.namespace or self._target.installation, run_id)
+        except BackendError:
+            self._sees_pods = False
+            return ""
+        return reasons.get(step.log, "")
 
     def log(self, run_id: str, step: str) -> Iterator[str]:
         """As the protocol says."""

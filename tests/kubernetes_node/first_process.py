@@ -43,6 +43,8 @@ def mount(folder: Path, hierarchies: list[str]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{value}\n")
         run("mount", "--bind", file, Path("/proc/sys", name))
+    # Nothing outside the machine is looked for.
+    run("mount", "--bind", folder / "resolv.conf", "/etc/resolv.conf")
     for place in OWN:
         run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", place)
     Path("/run/lock").mkdir()

@@ -18,13 +18,13 @@ STORE = GO_PROGRAMS.parent / "images"
 PAUSE, BASE = "localhost/pause:1", "localhost/python:3.11-slim"
 # No engine and no daemon: what is built runs with another root.
 BUILDAH = ("buildah", "--root", str(STORE / "storage"), "--runroot", str(STORE / "run"), "--storage-driver", "overlay")
-ISOLATION = {"BUILDAH_ISOLATION": "chroot"}
+VARIABLES = {"BUILDAH_ISOLATION": "chroot", "BUILDAH_LAYERS": "true"}
 
 
 def buildah(*words: str) -> str:
     """The command `buildah`, and what it answers."""
     STORE.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([*BUILDAH, *words], env=os.environ | ISOLATION, capture_output=True, text=True, check=False)
+    done = subprocess.run([*BUILDAH, *words], env=os.environ | VARIABLES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"buildah {' '.join(words)}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
@@ -41,7 +41,7 @@ def build(image: str, containerfile: str, files: Iterable[Path] = (), context: P
             shutil.copy(file, folder)
         recipe = Path(folder) / "Containerfile"
         recipe.write_text(containerfile, encoding="utf-8")
-        buildah("build", "--layers", "--file", str(recipe), "--tag", image, str(context or folder))
+        buildah("build", "--file", str(recipe), "--tag", image, str(context or folder))
     return image
 
 

@@ -68,6 +68,16 @@ class Namespace:
         metadata = {"name": name, "namespace": self.name}
         self.node.api.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values})
 
+    def allow(self, name: str, rules: list[dict[str, list[str]]]) -> None:
+        """Give the namespace's default account a role."""
+        group, metadata = "rbac.authorization.k8s.io", {"name": name, "namespace": self.name}
+        role = {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": metadata, "rules": rules}
+        subject = {"kind": "ServiceAccount", "name": "default", "namespace": self.name}
+        reference = {"apiGroup": group, "kind": "Role", "name": name}
+        binding = {**role, "kind": "RoleBinding", "roleRef": reference, "subjects": [subject]}
+        del binding["rules"]
+        self.node.api.apply(role, binding)
+
     def claim(self, name: str, folder: Path, *, read_only: bool = False) -> None:
         """A claim in this namespace on a folder of the machine."""
         volume = f"{self.name}-{name}"

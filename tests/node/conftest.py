@@ -10,6 +10,8 @@ import pytest
 
 from tests.kubernetes_node.node import Node, NotPossible, kubernetes_node
 from tests.kubernetes_node.pods import Namespace, new_namespace
+from tests.node.environment_images import build_images
+from tests.node.training_run import TrainingRun, training_run
 from tests.servers import ServerMissing
 
 
@@ -31,6 +33,22 @@ def node() -> Iterator[Node]:
                 raise
             pytest.skip(str(missing))
         yield started
+
+
+@pytest.fixture(scope="session")
+def images(node: Node) -> list[str]:
+    """The images of the environments, on the node."""
+    names = build_images()
+    for name in names:
+        node.load(name)
+    return names
+
+
+@pytest.fixture(scope="session")
+def training(node: Node, images: list[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingRun]:
+    """A training run, up to the release that its account may not make."""
+    with training_run(node, tmp_path_factory.mktemp("training")) as run:
+        yield run
 
 
 @pytest.fixture

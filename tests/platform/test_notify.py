@@ -352,7 +352,10 @@ def test_a_step_that_was_killed_has_the_systems_reason(
     killed = json.loads(json.dumps(POD))
     killed["status"]["containerStatuses"][1]["state"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     pods.append(killed)
-    assert failed_pods(variables, account) == [FailedPod("validate_data", "OOMKilled")]
+    (found,) = failed_pods(variables, account)
+    assert found.step == "validate_data"
+    assert found.reason.startswith("It was out of memory")
+    assert found.reason.endswith("Raise targets.kubeflow.steps.validate_data.memory.")
 
 
 def test_an_account_that_may_not_read_pods_is_said_in_the_log_and_changes_nothing(

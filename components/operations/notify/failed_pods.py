@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.runtime.pod_status import pod_reason
+
 # What Kubernetes gives every pod, and Kubeflow Pipelines every step.
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 HOST, PORT, POD = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT", "KFP_POD_NAME"
@@ -60,9 +62,11 @@ def _failed(pod: Mapping[str, Any]) -> FailedPod | None:
     words = [*containers.get(MAIN, {}).get("command", []), *containers.get(MAIN, {}).get("args", [])]
     if not ended.get("exitCode") or STEP_OPTION not in words[:-1]:
         return None
-    # Without words of its own: OOMKilled, say. A step's error is none.
-    reason = ended.get("message") or ("" if ended.get("reason") == "Error" else ended.get("reason", ""))
-    return FailedPod(words[words.index(STEP_OPTION) + 1], reason.strip())
+    step = words[words.index(STEP_OPTION) + 1]
+    # Without words of its own: out of memory, say. A step's error is none.
+    unsaid = "" if ended.get("reason") == "Error" else ended.get("reason", "")
+    reason = ended.get("message") or pod_reason(pod, step, MAIN) or unsaid
+    return FailedPod(step, reason.strip())
 
 
 def _get(path: str, environment: Mapping[str, str], account: Path) -> Any:
