@@ -11,16 +11,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from local_release import INPUTS, REQUEST, Load, Place, make_model
 from served_place import processes, server_process, serving_place
 
+from kfp_lifecycle.artifacts.serving import ServingTrial
 from kfp_lifecycle.components.deployment.rollback_model.reversal import roll_back
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Client, scores_in, v2_request
+from kfp_lifecycle.serving.release.local.history import read_history
 from kfp_lifecycle.serving.release.local.operations import endpoints, rollback, start, stop
 from kfp_lifecycle.serving.release.local.supervisor import Supervisor, quoted
 
@@ -33,21 +36,31 @@ pytestmark = [
 ]
 
 
+BROKEN = {
+    "failing": "raise RuntimeError('broken')",
+    "slow": "import time; time.sleep(0.25)",
+    "slower": "import time; time.sleep(0.1)",
+    "shifted": "return np.asarray(self.session.run([OUTPUT], feed)[0])[:, 1] + np.float32(0.15)",
+    "sometimes failing": "type(self).asked = getattr(type(self), 'asked', 0) + 1; 1 / (type(self).asked % 50)",
+}
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Three good models, and two that are broken in ways that only requests show."""
+    """Three good models, and some that are broken in ways that only requests show."""
     folder = tmp_path_factory.mktemp("models")
     made = {version: make_model(folder / f"v{version}", version, 1 + int(version) / 10) for version in "123"}
-    for name, version, line in (
-        ("failing", "4", "        raise RuntimeError('broken')\n"),
-        ("slow", "5", "        import time; time.sleep(0.25)\n"),
-    ):
+    for version, (name, line) in enumerate(BROKEN.items(), start=4):
         made[name] = shutil.copytree(made["1"], folder / name)
         description = made[name] / "model.json"
         description.write_text(description.read_text().replace('"version": "1"', f'"version": "{version}"'))
         code = made[name] / "code" / "kfp_lifecycle" / "modelling" / "scoring.py"
         [signature] = [text for text in code.read_text().splitlines() if text.strip().startswith("def run(self, feed")]
-        code.write_text(code.read_text().replace(f"{signature}\n", f"{signature}\n{line}"))
+        code.write_text(code.read_text().replace(f"{signature}\n", f"{signature}\n        {line}\n"))
+    # What it serves is what was registered, so that only the champion shows that it is shifted.
+    trial = ServingTrial.read(made["shifted"])
+    shifted = [example.model_copy(update={"score": example.score + 0.15}) for example in trial.examples]
+    trial.model_copy(update={"examples": shifted}).write(made["shifted"])
     return made
 
 
@@ -92,16 +105,28 @@ def test_releases_under_load_lose_no_request_and_keep_the_address(place: Place, 
     assert any(line["shadow"] for line in lines)
 
 
-@pytest.mark.parametrize(("model", "reason"), [("failing", "requests failed"), ("slow", "99th percentile")])
-def test_a_breach_returns_all_traffic_to_the_champion(
-    served: Place, models: dict[str, Path], model: str, reason: str
+@pytest.mark.parametrize(
+    ("model", "reason", "settings"),
+    [
+        ("failing", "more server errors than the champion", {}),
+        ("slow", "99th percentile", {"max_latency_p99_ms": 200.0}),
+        ("slower", "worse latency than the champion", {}),
+        ("shifted", "scores are .* from the champion", {"requests_per_step": 60}),
+        ("sometimes failing", "more server errors than the champion", {"requests_per_step": 200}),
+    ],
+)
+def test_a_breach_returns_all_traffic_to_the_champion_before_half_of_it_was_given(
+    served: Place, models: dict[str, Path], model: str, reason: str, settings: dict[str, Any]
 ) -> None:
-    with pytest.raises(ContractViolation, match=f"(?s){reason}.*back with the champion, version 1"):
-        served.release(models[model], max_latency_p99_ms=200.0)
+    with pytest.raises(ContractViolation, match=f"(?s)with 10% of the traffic.*{reason}.*with the champion, version 1"):
+        served.release(models[model], **settings)
     assert {served.ask().headers["x-model-version"] for _ in range(20)} == {"1"}
     assert set(Supervisor(served.serving).states()) == {"envoy-devices", "devices-1"}
     assert not (served.folder / f"{model}.json").exists()
     assert endpoints(served.serving)[0].version == "1"
+    event = read_history(served.serving)[-1]
+    assert (event.outcome, [stage["percent"] for stage in event.evidence]) == ("rolled back", [10])
+    assert event.why.startswith("The release of devices version")
 
 
 def test_a_shadow_sees_a_copy_of_the_traffic_and_answers_nobody(place: Place, models: dict[str, Path]) -> None:
