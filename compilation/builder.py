@@ -84,7 +84,7 @@ def command_of(component: LifecycleComponent, target: Target) -> list[str]:
     if target.vehicle != "artifact":
         return ["python3", "-m", EXECUTOR, component.module]
     if component.standalone:
-        files = standalone_archive(component, with_secret_manager=bool(target.references))
+        files = standalone_archive(component, with_secret_manager=bool(target.vertex and target.vertex.secrets))
         packed = base64.b64encode(bz2.compress(zipped(files))).decode("ascii")
         return ["python3", "-c", STANDALONE, packed, component.module]
     return ["python3", f"{{{{$.inputs.artifacts['{CODE_INPUT}'].path}}}}", component.module]
@@ -109,10 +109,12 @@ def variables_of(component: LifecycleComponent, target: Target) -> dict[str, str
         }
         if pods and pods.serving_service_account:
             variables["LIFECYCLE_SERVING_ACCOUNT"] = pods.serving_service_account
-        if target.references:
+        if target.vertex:
             # As JSON they are no references to whoever starts the step: servers resolve their own.
-            variables["LIFECYCLE_SERVING_REFERENCES"] = json.dumps(dict(target.references), sort_keys=True)
-    variables |= target.references
+            variables["LIFECYCLE_SERVING_REFERENCES"] = json.dumps(target.vertex.secrets, sort_keys=True)
+            variables["LIFECYCLE_SERVING_VERTEX"] = target.vertex.servers_given().model_dump_json(exclude_defaults=True)
+    if target.vertex:
+        variables |= target.vertex.secrets
     if pods and target.vehicle == "artifact":
         # A stock image knows no user but root: no home, and no name, which DVC asks for.
         variables |= {"HOME": "/tmp", "USER": "lifecycle"}

@@ -181,7 +181,7 @@ def _cluster_target(
         steps=cluster.steps,
         # Vertex AI has no such things, and takes no pipeline that speaks of them.
         kubeflow=configuration.targets.kubeflow if target == "kubeflow" else None,
-        references=cluster.secrets if isinstance(cluster, VertexTarget) else {},
+        vertex=cluster if isinstance(cluster, VertexTarget) else None,
         labels=labels_of(configuration.name, name, version.commit),
     )
     return built_for, [*uploads, *code]

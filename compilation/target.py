@@ -15,7 +15,7 @@ from kfp import dsl
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.steps import StepSettings
-from kfp_lifecycle.config.targets import STOCK_IMAGE, KubeflowTarget, TargetName
+from kfp_lifecycle.config.targets import STOCK_IMAGE, KubeflowTarget, TargetName, VertexTarget
 from kfp_lifecycle.environments.locks import lock_digest
 from kfp_lifecycle.runtime.code_version import VARIABLE
 
@@ -56,8 +56,8 @@ class Target:
     """What the project gives the pods of steps, by the component's name, and `default` for all."""
     kubeflow: KubeflowTarget | None = None
     """What every step's pod is given on a Kubeflow: secrets, volumes and their like, which no other target has."""
-    references: Mapping[str, str] = field(default_factory=dict)
-    """Secrets of Secret Manager on Vertex AI: by variable the reference that each step resolves."""
+    vertex: VertexTarget | None = None
+    """What steps and servers are told on Vertex AI: references to secrets, machines and their like."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that lead from a pod to what it was compiled from."""
     imported: dict[str, dsl.PipelineArtifactChannel] = field(default_factory=dict, compare=False)

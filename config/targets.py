@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kfp_lifecycle.config.locations import Locations, located
 from kfp_lifecycle.config.section import Section, text
-from kfp_lifecycle.config.steps import LabelKey, LabelValue, StepSettings
+from kfp_lifecycle.config.steps import Accelerator, LabelKey, LabelValue, StepSettings
 
 _OBJECT = "Kubernetes names it in small letters, digits and hyphens, with a letter or digit first and last"
 ClaimName = Annotated[str, text(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", f"{_OBJECT}, at most 63")]
@@ -179,6 +179,34 @@ ResourceName = Annotated[
     located(r"([a-z][a-z0-9-]{0,61}[a-z0-9])?", "it is the resource's id: small letters, digits and hyphens"),
 ]
 
+
+class VertexServers(Section):
+    """What models are served on at Vertex AI, and what becomes of their versions."""
+
+    machine_type: Annotated[str, located(r"[a-z][a-z0-9-]+", "a machine type looks like n1-standard-2")] = (
+        "n1-standard-2"
+    )
+    """The machine of each replica."""
+    accelerator: Accelerator | None = None
+    """Accelerators of each replica, by Vertex AI's own name of them."""
+    service_account: GoogleAccount = ""
+    """The account that servers work as; by default `targets.vertex.service_account`."""
+    request_log: Annotated[
+        str,
+        located(r"(bq://[^/.]+\.[^/.]+\.[^/.]+)?", "a table of BigQuery is named bq://PROJECT.DATASET.TABLE"),
+    ] = ""
+    """The table of BigQuery that requests and answers are logged to, `bq://PROJECT.DATASET.TABLE`; by default none. It
+    is chosen when the endpoint is made."""
+    request_log_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """The share of the requests that is logged."""
+    keep_versions: PositiveInt = 10
+    """How many versions of a model the Model Registry keeps: those that are released count, and stay in any case."""
+    labels: dict[CloudLabelKey, CloudLabelValue] = Field(default={}, max_length=60)
+    """Labels of models and endpoint, beside `targets.vertex.labels`."""
+    encryption_key: EncryptionKey = ""
+    """The key that models and endpoint are encrypted with; by default `targets.vertex.encryption_key`."""
+
+
 UNKNOWN_TO_VERTEX = {
     "volumes": "its steps mount no volume but find every bucket below /gcs/BUCKET",
     "config_maps": "it has no config maps: say it in the step's settings",
@@ -227,9 +255,22 @@ class VertexTarget(ClusterTarget):
     it has none free, a step runs on a machine of its own."""
     failure_policy: Literal["slow", "fast"] = "slow"
     """When a step has failed: `slow` goes on with the steps that do not wait for it, `fast` begins no other."""
+    servers: VertexServers = VertexServers()
+    """What models are served on."""
     endpoint: Address = ""
     """Address of the Vertex AI API where it is not the region's own: that of a Private Service Connect endpoint, say.
     To one of `http://` no credentials are sent."""
+
+    def servers_given(self) -> VertexServers:
+        """What models are served on, with what the target says of everything."""
+        said = self.servers
+        return said.model_copy(
+            update={
+                "service_account": said.service_account or self.service_account,
+                "labels": {**self.labels, **said.labels},
+                "encryption_key": said.encryption_key or self.encryption_key,
+            }
+        )
 
     @model_validator(mode="before")
     @classmethod

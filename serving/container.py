@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from kfp_lifecycle.config.targets import VertexServers
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving import start_server
 
@@ -19,6 +20,7 @@ SECRETS_VARIABLE = "LIFECYCLE_SERVING_SECRETS"
 VOLUMES_VARIABLE = "LIFECYCLE_SERVING_VOLUMES"
 ACCOUNT_VARIABLE = "LIFECYCLE_SERVING_ACCOUNT"
 REFERENCES_VARIABLE = "LIFECYCLE_SERVING_REFERENCES"
+VERTEX_VARIABLE = "LIFECYCLE_SERVING_VERTEX"
 Value = TypeVar("Value")
 # The image's own user; a stock image has none but root, whom clusters refuse.
 USER = 1000
@@ -37,6 +39,8 @@ class Container:
     """The service account of the namespace that its pods work as; empty for the namespace's own."""
     references: Mapping[str, str] = field(default_factory=dict)
     """Secrets of Secret Manager: by variable the reference that the server resolves."""
+    vertex: VertexServers = field(default_factory=VertexServers)
+    """What it runs on at Vertex AI."""
 
     @property
     def command(self) -> list[str]:
@@ -72,6 +76,7 @@ def serving_container() -> Container:
         _variable(VOLUMES_VARIABLE, dict[str, str]),
         os.environ.get(ACCOUNT_VARIABLE, ""),
         _variable(REFERENCES_VARIABLE, dict[str, str]),
+        _variable(VERTEX_VARIABLE, VertexServers),
     )
 
 

@@ -9,16 +9,18 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
+from google.cloud.aiplatform_v1 import AcceleratorType
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.serving import Example
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.container import IMAGE_VARIABLE, REFERENCES_VARIABLE
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE, REFERENCES_VARIABLE, VERTEX_VARIABLE
 from kfp_lifecycle.serving.release.release import release
 from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic, return_traffic
 
@@ -41,7 +43,8 @@ class Vertex:
 
     def __init__(self) -> None:
         self.endpoints: dict[str, dict[str, Any]] = {}
-        self.models: dict[str, dict[str, Any]] = {}
+        self.models: dict[str, dict[str, dict[str, Any]]] = {}
+        """By id the versions, by number."""
         self.scores: dict[str, float] = {}
         self.random = random.Random(1)
         self.deployed = 0
@@ -58,20 +61,15 @@ class Vertex:
             self.endpoints[name] = {**body, "name": name, "deployedModels": [], "trafficSplit": {}}
             return done({"@type": ENDPOINT, **self.endpoints[name]})
         if path == f"{PARENT}/models:upload":
-            name = f"{PARENT}/models/{len(self.models) + 1}"
-            self.models[name] = {
-                **body["model"],
-                "name": name,
-                "supportedDeploymentResourcesTypes": ["DEDICATED_RESOURCES"],
-            }
-            return done({"@type": UPLOADED, "model": name})
+            return self.upload(body)
         if path.startswith(f"{PARENT}/models/"):
-            return self.models[name.partition("@")[0]]
+            return self.answer_of_model(method, *path.removeprefix(f"{PARENT}/models/").partition(":")[::2], body)
         endpoint = self.endpoints[name]
         if path.endswith(":deployModel"):
             self.deployed += 1
             made = {"id": str(99 + self.deployed), "createTime": f"2026-01-01T00:00:{self.deployed:02d}Z"}
-            deployed = {**body["deployedModel"], **made}
+            model, _, version = body["deployedModel"]["model"].partition("@")
+            deployed = {**body["deployedModel"], **made, "model": model, "modelVersionId": version or "1"}
             endpoint["deployedModels"].append(deployed)
             split = body.get("trafficSplit", {})
             endpoint["trafficSplit"] = {deployed["id"] if k == "0" else k: v for k, v in split.items()}
@@ -88,6 +86,56 @@ class Vertex:
         if method == "PATCH":
             endpoint["trafficSplit"] = body["trafficSplit"]
         return endpoint
+
+    def upload(self, body: dict[str, Any]) -> Any:
+        """A new model, or a new version of one; what an alias is given to, others lose."""
+        parent = body.get("parentModel")
+        identity = parent.rpartition("/")[2] if parent else body["modelId"]
+        assert (identity in self.models) is bool(parent)
+        versions = self.models.setdefault(identity, {})
+        number = str(max(map(int, versions), default=0) + 1)
+        aliases = body["model"].get("versionAliases", [])
+        versions[number] = {
+            **body["model"],
+            "name": f"{PARENT}/models/{identity}",
+            "versionId": number,
+            "versionAliases": [],
+            "supportedDeploymentResourcesTypes": ["DEDICATED_RESOURCES"],
+        }
+        # The first version is the default one.
+        self.give(identity, number, [*aliases, *(["default"] if not parent else [])])
+        return done({"@type": UPLOADED, "model": f"{PARENT}/models/{identity}", "modelVersionId": number})
+
+    def give(self, identity: str, number: str, aliases: list[str]) -> None:
+        versions = self.models[identity]
+        for alias in aliases:
+            for each, version in versions.items():
+                kept = [other for other in version["versionAliases"] if other != alias.removeprefix("-")]
+                taken = each == number and not alias.startswith("-")
+                version["versionAliases"] = [*kept, alias] if taken else kept
+
+    def answer_of_model(self, method: str, name: str, verb: str, body: dict[str, Any]) -> Any:
+        """One call about a model, a version of it by number or alias."""
+        identity, _, wanted = name.partition("@")
+        versions = self.models.get(identity)
+        if versions is None:
+            return None
+        if verb == "listVersions":
+            return {"models": list(versions.values())}
+        number = next(
+            each for each, item in versions.items() if (wanted or "default") in (each, *item["versionAliases"])
+        )
+        if verb == "mergeVersionAliases":
+            self.give(identity, number, body["versionAliases"])
+        if verb == "deleteVersion":
+            assert method == "DELETE"
+            del versions[number]
+            return done({"@type": "type.googleapis.com/google.protobuf.Empty"})
+        return versions[number]
+
+    def aliases(self, identity: str) -> dict[str, list[str]]:
+        """The aliases of each version."""
+        return {number: sorted(item["versionAliases"]) for number, item in self.models.get(identity, {}).items()}
 
 
 TYPE = "type.googleapis.com/google.cloud.aiplatform.v1"
@@ -108,14 +156,16 @@ def vertex(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Vertex, str]]:
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"{}")
-            content = json.dumps(service.answer(self.command, self.path.partition("?")[0], body)).encode()
-            self.send_response(200)
+            found = service.answer(self.command, unquote(self.path.partition("?")[0]), body)
+            missing = {"error": {"code": 404, "status": "NOT_FOUND", "message": "The model does not exist."}}
+            content = json.dumps(missing if found is None else found).encode()
+            self.send_response(404 if found is None else 200)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PATCH = answer
+        do_GET = do_POST = do_PATCH = do_DELETE = answer
 
         def log_message(self, *_: object) -> None:
             pass
@@ -169,10 +219,72 @@ def test_versions_follow_each_other_by_the_endpoint_s_split(vertex: tuple[Vertex
         release(traffic(url, "3"), deployment, INPUTS, EXAMPLES)
     assert endpoint["trafficSplit"] == {"101": 100}
     assert [model["displayName"] for model in endpoint["deployedModels"]] == ["devices-1", "devices-2"]
-    container = next(iter(service.models.values()))["containerSpec"]
+    container = service.models["devices"]["1"]["containerSpec"]
     assert container["predictRoute"] == "/v1/models/devices:predict"
     assert "--version=1" in container["args"]
     assert "env" not in container
+
+
+def test_versions_of_a_model_are_under_one_model_of_the_registry(vertex: tuple[Vertex, str]) -> None:
+    service, url = vertex
+    released(vertex, "1", "2")
+    assert list(service.models) == ["devices"]
+    assert service.aliases("devices") == {"1": ["v1"], "2": ["champion", "default", "v2"]}
+    return_traffic("p", "europe-west1", "devices", **connection(url))
+    assert service.aliases("devices") == {"1": ["champion", "default", "v1"], "2": ["v2"]}
+    # A candidate that is withdrawn stays there, and released again it is the same version.
+    service.scores["devices-3"] = 0.9
+    deployment = Deployment(model="devices", steps=[20, 100], requests_per_step=5)
+    for _ in range(2):
+        with pytest.raises(ContractViolation, match="back with the champion, version 1"):
+            release(traffic(url, "3"), deployment, INPUTS, EXAMPLES)
+    assert service.aliases("devices") == {"1": ["champion", "default", "v1"], "2": ["v2"], "3": ["v3"]}
+    # Another server of it is another version.
+    with pytest.raises(ContractViolation, match="back with the champion, version 1"):
+        release(traffic(url, "3", uri="gs://bucket/other"), deployment, INPUTS, EXAMPLES)
+    assert service.aliases("devices")["3"] == []
+    assert service.aliases("devices")["4"] == ["v3"]
+
+
+def test_old_versions_are_removed_and_those_that_are_released_stay(
+    vertex: tuple[Vertex, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VERTEX_VARIABLE, json.dumps({"keep_versions": 3}))
+    released(vertex, "1", "2", "3", "4", "5")
+    assert vertex[0].aliases("devices") == {"3": ["v3"], "4": ["v4"], "5": ["champion", "default", "v5"]}
+    monkeypatch.setenv(VERTEX_VARIABLE, json.dumps({"keep_versions": 1}))
+    released(vertex, "6")
+    assert list(vertex[0].aliases("devices")) == ["5", "6"]
+
+
+def test_what_models_are_served_on_is_said_by_the_target(
+    vertex: tuple[Vertex, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k"
+    said = {
+        "machine_type": "g2-standard-8",
+        "accelerator": {"type": "NVIDIA_L4", "count": 1},
+        "service_account": "servers@p.iam.gserviceaccount.com",
+        "labels": {"team": "growth"},
+        "encryption_key": key,
+        "request_log": "bq://p.serving.requests",
+        "request_log_share": 0.5,
+    }
+    monkeypatch.setenv(VERTEX_VARIABLE, json.dumps(said))
+    endpoint = released(vertex, "1")
+    assert (endpoint["labels"], endpoint["encryptionSpec"]["kmsKeyName"]) == ({"team": "growth"}, key)
+    assert endpoint["predictRequestResponseLoggingConfig"] == {
+        "enabled": True,
+        "samplingRate": 0.5,
+        "bigqueryDestination": {"outputUri": "bq://p.serving.requests"},
+    }
+    (deployed,) = endpoint["deployedModels"]
+    assert deployed["serviceAccount"] == "servers@p.iam.gserviceaccount.com"
+    machine = {"machineType": "g2-standard-8", "acceleratorType": AcceleratorType.NVIDIA_L4, "acceleratorCount": 1}
+    assert deployed["dedicatedResources"]["machineSpec"] == machine
+    version = vertex[0].models["devices"]["1"]
+    assert version["labels"] == {"team": "growth", "lifecycle_model": "devices"}
+    assert version["encryptionSpec"]["kmsKeyName"] == key
 
 
 def test_a_rollback_returns_to_the_version_before_and_twice_is_as_never(vertex: tuple[Vertex, str]) -> None:
@@ -214,7 +326,7 @@ def test_on_a_stock_image_the_container_is_told_what_to_install(
 ) -> None:
     monkeypatch.setenv(IMAGE_VARIABLE, "python:3.11-slim")
     released(vertex, "1")
-    container = next(iter(vertex[0].models.values()))["containerSpec"]
+    container = vertex[0].models["devices"]["1"]["containerSpec"]
     assert container["imageUri"] == "python:3.11-slim"
     assert {"name": "HOME", "value": "/tmp"} in container["env"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kfp_lifecycle.runtime.closure import ROOT
 
 REFERENCE = "secretmanager://projects/churn-project/secrets/redis"
 KEY = "projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k"
+ACCOUNT = "steps@p.iam.gserviceaccount.com"
 HOOK = "secretmanager://projects/churn-project/secrets/hook/versions/3"
 
 
@@ -53,6 +55,19 @@ class TestSecrets:
         assert told["release-model"]["LIFECYCLE_SERVING_REFERENCES"] == f'{{"REDIS_PASSWORD": "{REFERENCE}"}}'
         assert "LIFECYCLE_SERVING_REFERENCES" not in told["train-model"]
 
+    def test_a_step_that_starts_servers_is_told_what_they_run_on(self, tmp_path: Path) -> None:
+        said = [
+            "servers={machine_type: n2-standard-4}",
+            "labels={team: growth}",
+            f"service_account={ACCOUNT}",
+        ]
+        told = variables(compiled(tmp_path, *said, pipeline="training"))["release-model"]["LIFECYCLE_SERVING_VERTEX"]
+        assert json.loads(told) == {
+            "machine_type": "n2-standard-4",
+            "labels": {"team": "growth"},
+            "service_account": ACCOUNT,
+        }
+
     @pytest.mark.parametrize("value", ["hunter2", "secretmanager://db-password", f"{REFERENCE}/hunter2"])
     def test_a_secret_in_clear_is_refused_and_not_repeated(self, tmp_path: Path, value: str) -> None:
         with pytest.raises(ConfigurationError, match="a secret itself never stands here: write secretmanager") as found:
@@ -71,7 +86,7 @@ class TestSchedules:
         differing = [
             "network=projects/1/global/networks/inside",
             f"encryption_key={KEY}",
-            "service_account=steps@p.iam.gserviceaccount.com",
+            f"service_account={ACCOUNT}",
             "pipeline_root=gs://elsewhere/runs",
             "failure_policy=fast",
             "labels={team: growth}",

@@ -1,4 +1,4 @@
-"""Vertex AI traffic: each version an uploaded model, one endpoint whose traffic split moves."""
+"""Vertex AI traffic: each version one of a model in the Model Registry, one endpoint whose traffic split moves."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer
 from kfp_lifecycle.serving.container import serving_container
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
+from kfp_lifecycle.serving.release.vertex.registry import crown, remove_old, upload_version
 
-MACHINE = "n1-standard-2"
 HTTP_PORT = 8080
 # Vertex AI mounts a bucket into a pipeline's steps but not into what serves: the log ends with its container.
 PREDICTION_LOG = "/tmp/predictions"
@@ -82,20 +82,44 @@ class VertexTraffic:
 
     def start_candidate(self) -> None:
         """Upload and deploy, with no traffic beside a champion."""
+        servers = self._container.vertex
         if self._endpoint is None:
-            self._endpoint = aiplatform.Endpoint.create(display_name=self.model)
-        name = f"{self.model}-{self.candidate}"
-        uploaded = aiplatform.Model.upload(display_name=name, **self.container())
+            self._endpoint = self._new_endpoint()
+        uploaded = upload_version(
+            self.model,
+            self.candidate,
+            self.container(),
+            labels=servers.labels,
+            encryption_key=servers.encryption_key,
+        )
         known = {item.id for item in self._deployed}
+        accelerator = servers.accelerator
         self._endpoint.deploy(
             uploaded,
-            deployed_model_display_name=name,
+            deployed_model_display_name=f"{self.model}-{self.candidate}",
             traffic_percentage=0 if self.champion is not None else 100,
-            machine_type=MACHINE,
+            machine_type=servers.machine_type,
+            accelerator_type=accelerator.type if accelerator else None,
+            accelerator_count=accelerator.count if accelerator else None,
+            service_account=servers.service_account or None,
             min_replica_count=max(1, self._deployment.min_replicas),
             max_replica_count=self._deployment.max_replicas,
         )
         (self._new,) = (item for item in deployed_models(self._endpoint) if item.id not in known)
+
+    def _new_endpoint(self) -> aiplatform.Endpoint:
+        servers = self._container.vertex
+        logged: dict[str, Any] = {
+            "enable_request_response_logging": True,
+            "request_response_logging_sampling_rate": servers.request_log_share,
+            "request_response_logging_bq_destination_table": servers.request_log,
+        }
+        return aiplatform.Endpoint.create(
+            display_name=self.model,
+            labels=dict(servers.labels),
+            encryption_spec_key_name=servers.encryption_key or None,
+            **(logged if servers.request_log else {}),
+        )
 
     def container(self) -> dict[str, Any]:
         """How Vertex AI runs the server: the container fetches model and code, and installs what its image lacks."""
@@ -155,12 +179,17 @@ class VertexTraffic:
         return Counts()
 
     def promote(self) -> None:
-        """All traffic; the champion stays deployed for a return, others go."""
+        """All traffic, and the registry's alias; the champion stays deployed for a return, others go, and of versions
+        those that are too many."""
         assert self._endpoint is not None
         self._split({self._candidate_id(): 100})
         for item in self._deployed:
             if self._champion is None or item.id != self._champion.id:
                 self._endpoint.undeploy(item.id)
+        assert self._new is not None
+        crown(self.model, self._new.model_version_id)
+        released = [item.model_version_id for item in deployed_models(self._endpoint)]
+        remove_old(self.model, self._container.vertex.keep_versions, released)
 
     def withdraw(self) -> None:
         """All traffic to the champion; the candidate is undeployed."""
@@ -214,6 +243,7 @@ def return_traffic(project: str, location: str, model: str, **connection: Any) -
             "Release the version you want again: traffic moves by the same stages."
         )
     give_traffic(endpoint, {target.id: 100})
+    crown(model, target.model_version_id)
     return Return(url_of(endpoint), "", version, left)
 
 
