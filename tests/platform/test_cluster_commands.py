@@ -193,6 +193,21 @@ def test_new_data_is_submitted_once_for_each_version_through_a_restart(library: 
     assert "monitoring asks for nothing" in library.type("trigger", "retraining").stderr
 
 
+def test_a_parameter_is_judged_before_anything_is_sent(library: Library) -> None:
+    before = len(library.server.requests)
+    refused = library.type("run", "monitoring", "--parameter", "as_off=2026-11-01", expect=2).stderr
+    assert 'the pipeline monitoring has no parameter as_off; it has: as_of (text, by default "")' in refused
+    assert len(library.server.requests) == before
+
+
+def test_a_window_that_is_past_is_listed_with_what_would_run(library: Library) -> None:
+    window = ["schedule", "backfill", "monitoring", "--from", "2026-05-01", "--to", "2026-05-01", "--every", "12h"]
+    assert library.type(*window, "--dry-run").stdout.splitlines() == [
+        "2026-05-01 00:00 UTC  runs as monitoring-at-20260501-000000",
+        "2026-05-01 12:00 UTC  runs as monitoring-at-20260501-120000",
+    ]
+
+
 def test_the_doctor_finds_what_is_in_the_way(library: Library) -> None:
     variables = library.variables
     said = library.type("doctor").stdout
