@@ -15,6 +15,8 @@ from kfp_lifecycle.runtime.states import RunState
 
 # The parameter of a pipeline that says as of when it looks.
 MOMENT = "as_of"
+# What the names of its runs have between pipeline and moment.
+AT = "-at-"
 GOOD = (RunState.done, RunState.rejected)
 
 
@@ -87,7 +89,7 @@ def moments_of(every: timedelta, first: datetime, last: datetime) -> list[dateti
 
 def occurrences(backend: Backend, project: str, pipeline: str, moments: Iterable[datetime]) -> list[Occurrence]:
     """The moments of a window, each with what has run of it. Runs are found by their names."""
-    beginning = f"{pipeline}-at-"
+    beginning = f"{pipeline}{AT}"
     named = re.compile(rf"(?P<occurrence>{beginning}\d{{8}}-\d{{6}})(-(?P<attempt>\d+))?")
     attempts: dict[str, list[tuple[int, RunSummary]]] = {}
     for run in backend.runs_named(beginning):

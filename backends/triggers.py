@@ -12,6 +12,7 @@ import obstore
 
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.backends.backend import Backend, BackendError, RunSummary
+from kfp_lifecycle.backends.backfill import AT
 from kfp_lifecycle.backends.uploads import STORE_ERRORS, credentials_of, reason_of, store_of
 from kfp_lifecycle.config.data import Source
 from kfp_lifecycle.config.errors import ConfigurationError
@@ -116,12 +117,12 @@ def _plain(version: str) -> str:
 
 
 def retraining(backend: Backend) -> Reason | None:
-    """What the newest run of monitoring asks for: a training, or nothing.
+    """What the newest run of monitoring asks for: a training, or nothing. What a backfill found was so once.
 
     Raises:
         BackendError: its request cannot be read.
     """
-    asked = next((run for run in backend.runs(LATEST) if run.pipeline == "monitoring" and _is_done(run)), None)
+    asked = next((run for run in backend.runs(LATEST) if _looks_at_now(run)), None)
     if asked is None:
         return None
     for artifact in backend.artifacts(asked.id):
@@ -132,8 +133,10 @@ def retraining(backend: Backend) -> Reason | None:
     return None
 
 
-def _is_done(run: RunSummary) -> bool:
-    return run.state is RunState.done
+def _looks_at_now(run: RunSummary) -> bool:
+    """Whether it is a run of monitoring that came to its end, and none of a backfill."""
+    backfilled = run.name.startswith(f"monitoring{AT}")
+    return run.pipeline == "monitoring" and run.state is RunState.done and not backfilled
 
 
 def started_before(backend: Backend, project: str, reason: Reason) -> RunSummary | None:

@@ -106,7 +106,7 @@ def _open(browser: urllib.request.OpenerDirector, address: str, form: bytes | No
     """Where a request ends, through all redirections."""
     try:
         with browser.open(address, form, timeout=TIMEOUT) as answer:
-            return urllib.parse.urlsplit(answer.geturl())
+            return urllib.parse.urlsplit(str(answer.geturl()))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             # Pages to log in at come with such a status, too.

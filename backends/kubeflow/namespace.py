@@ -257,7 +257,7 @@ def role_to_submit(namespace: str) -> str:
         f"- {{apiGroups: [{PIPELINES_GROUP}], resources: [{resource}], verbs: [{', '.join(verbs)}]}}"
         for resource, verbs in SUBMIT_RIGHTS.items()
     )
-    return _role("lifecycle-submits", namespace, rules, "{kind: User, name: YOU, apiGroup: rbac.authorization.k8s.io}")
+    return _role("lifecycle-user", namespace, rules, "{kind: User, name: YOU, apiGroup: rbac.authorization.k8s.io}")
 
 
 def _role(name: str, namespace: str, rules: str, subject: str) -> str:

@@ -118,6 +118,9 @@ def test_monitoring_asks_on_a_kubeflow_until_it_does_not_any_more(
         reason = retraining(backend)
         assert reason is not None
         assert (reason.name, reason.sentence) == ("training-as-asked-20261101-060500", "logins has drifted.")
+        # What a backfill finds is past.
+        monitor("monitoring-at-20260101-060000", False)
+        assert retraining(backend) == reason
         monitor("monitoring-2", False)
         assert retraining(backend) is None
 
