@@ -32,6 +32,7 @@ BENCHMARKS = {
     "training_steps": "platform",
     "waiting_threads": "modelling",
     "step_overhead": "platform",
+    "release_verdicts": "platform",
     "whole_run": "platform",
     "odd_files": "validation",
     "ingest": "validation",

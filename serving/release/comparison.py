@@ -34,12 +34,17 @@ class Kind(StrEnum):
     slowest = "latency of the slowest answers"
 
 
+TIMES = (Kind.latency, Kind.slowest)
+
+
 @dataclass
 class Comparison:
     """Everything that a release has seen of the two."""
 
     deployment: Deployment
     tests: dict[Kind, EventTest] = field(default_factory=lambda: {kind: EventTest() for kind in Kind})
+    real_times: dict[Kind, EventTest] = field(default_factory=lambda: {kind: EventTest() for kind in TIMES})
+    """Of people's requests times are counted more coarsely: what that hides must not speak for the candidate."""
     shift: MeanTest = field(default_factory=MeanTest)
     """Differences of the scores of the same rows."""
     pairs: int = 0
@@ -98,19 +103,25 @@ class Comparison:
         share = candidate.requests / everyone
         self.tests[Kind.server_errors].add(candidate.server_errors, champion.server_errors, share)
         self.tests[Kind.client_errors].add(candidate.client_errors, champion.client_errors, share)
-        for kind, level in ((Kind.latency, 0.5), (Kind.slowest, SLOWEST)):
+        for kind, level in zip(TIMES, (0.5, SLOWEST), strict=True):
             bound = bound_at(self._real_times, level)
             allowed = bound * self.deployment.max_latency_ratio + GRAIN_MS
             wider = min((each for each in candidate.slower if each >= allowed), default=None)
             if bound > 0 and wider is not None:
-                self.tests[kind].add(candidate.slower[wider], champion.slower.get(bound, 0), share)
+                self.real_times[kind].add(candidate.slower[wider], champion.slower.get(bound, 0), share)
         self._real_times = self._real_times.plus(champion)
+
+    def odds(self, kind: Kind) -> float:
+        """Against the candidate: the mean of two e-processes is one."""
+        if kind not in TIMES:
+            return self.tests[kind].evidence
+        return (self.tests[kind].evidence + self.real_times[kind].evidence) / 2
 
     def proof(self) -> str | None:
         """What is proven of the candidate, in words; None where nothing is."""
-        for kind, test in self.tests.items():
-            if test.evidence >= 1 / self.alpha:
-                return self._told(kind, test)
+        for kind in Kind:
+            if self.odds(kind) >= 1 / self.alpha:
+                return self._told(kind)
         limit = self._shift_limit()
         if self.shift.count >= FEWEST_SCORES and self.shift.exceeds(limit, self.alpha):
             return (
@@ -120,9 +131,10 @@ class Comparison:
             )
         return None
 
-    def _told(self, kind: Kind, test: EventTest) -> str:
+    def _told(self, kind: Kind) -> str:
+        test = self.tests[kind]
         asked = f"{self.pairs} requests to both and {self.real} of people's to it"
-        odds = f"odds of {min(test.evidence, 1e9):,.0f} to 1 against it by {asked}"
+        odds = f"odds of {min(self.odds(kind), 1e9):,.0f} to 1 against it by {asked}"
         if kind in (Kind.server_errors, Kind.client_errors):
             return f"more {kind} than the champion's in the same moments, {test.candidates} to {test.champions}; {odds}"
         ratio = self.deployment.max_latency_ratio
@@ -133,14 +145,11 @@ class Comparison:
 
     def suspicion(self, least: float) -> str | None:
         """What speaks against the candidate by at least these odds without being proof; None where nothing does."""
-        for kind, test in self.tests.items():
-            if test.evidence > least:
-                return self._told(kind, test)
-        return None
+        return next((self._told(kind) for kind in Kind if self.odds(kind) > least), None)
 
     def evidence(self) -> dict[str, float]:
         """The odds by kind, and the scores' shift in standard deviations of the champion's."""
-        found = {kind.value: round(min(test.evidence, 1e9), 4) for kind, test in self.tests.items()}
+        found = {kind.value: round(min(self.odds(kind), 1e9), 4) for kind in Kind}
         spread = self._spread()
         return found | ({"score shift": round(self.shift.mean / spread, 4)} if spread > 0 else {})
 

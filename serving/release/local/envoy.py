@@ -34,8 +34,8 @@ from kfp_lifecycle.serving.release.traffic import Counts
 
 APPLIED_WITHIN_SECONDS = 20.0
 KNOWN_WITHIN_SECONDS = 3.0
-# A quarter apart, so that a ratio of two latencies is one of places.
-LATENCY_BOUNDS_MS = tuple(round(1.25**step, 3) for step in range(40))
+# A tenth apart, up to 12 s: so fine can two versions' latencies be compared.
+LATENCY_BOUNDS_MS = tuple(round(1.1**step, 3) for step in range(100))
 # `B5(interval,cumulative)`
 _BUCKET = re.compile(r"B([\d.e+]+)\(\d+,(\d+)\)")
 
