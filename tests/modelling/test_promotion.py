@@ -51,6 +51,16 @@ class Registry:
         promote(self.locations, deployment, approval, promotion)
         return Promotion.read(promotion)
 
+    def roll_back(self, version: str, left: str) -> Promotion:
+        """What the step does with what `rollback_model` wrote."""
+        deployment, promotion = self.folder / "deployment", self.folder / "promotion"
+        promotion.unlink(missing_ok=True)
+        Deployment(
+            model="leaving", version=version, previous_version=left, strategy="rollback", url="http://here", grpc=""
+        ).write(deployment)
+        promote(self.locations, deployment, None, promotion)
+        return Promotion.read(promotion)
+
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
@@ -66,6 +76,16 @@ def test_of_two_runs_that_were_judged_against_one_champion_the_second_is_told(re
     assert "lifecycle rollback" in str(told.value)
     assert registry.champion == "3"
     assert not (registry.folder / "promotion").exists()
+
+
+def test_the_alias_follows_a_rollback_which_nobody_judged(registry: Registry) -> None:
+    assert registry.champion == "3"
+    assert registry.roll_back("1", left="3").previous_version == "3"
+    assert registry.champion == "1"
+    # Another version became the champion meanwhile: it is not taken for the one that was left.
+    with pytest.raises(ContractViolation, match="now names version 1"):
+        registry.roll_back("2", left="3")
+    registry.roll_back("3", left="1")
 
 
 def test_of_many_at_the_same_moment_one_is_promoted_and_all_others_are_told(registry: Registry) -> None:

@@ -6,16 +6,17 @@ from kfp_lifecycle.runtime.component import component
 
 
 @component(environment="modelling", locations=("tracking_uri",), cached=False)
-def promote_model(deployment: Input[Artifact], verdict: Input[Artifact], promotion: Output[Artifact]):
-    """Promotion: move the registry's alias `champion` to the version that was just released.
+def promote_model(deployment: Input[Artifact], promotion: Output[Artifact], verdict: Input[Artifact] = None):
+    """Promotion: move the registry's alias `champion` to the version that now has all traffic.
 
     Where another version became the champion since this one was judged, the alias stays and the step fails: nobody
-    compared the two.
+    compared the two. After `rollback_model` there is no verdict: the alias returns from the version that was left.
 
     Args:
-        deployment: JSON file of the finished release: `model` and `version`.
-        verdict: JSON file of the gate's decision: `champion_version` is what the alias must name still.
+        deployment: JSON file of the finished release or rollback: `model`, `version` and `previous_version`.
         promotion: JSON file: `model`, `version` and `previous_version`, written after the alias has moved.
+        verdict: JSON file of the gate's decision: `champion_version` is what the alias must name still; without it
+            the alias must name the deployment's `previous_version`.
     """
     from pathlib import Path
 
@@ -24,5 +25,6 @@ def promote_model(deployment: Input[Artifact], verdict: Input[Artifact], promoti
     with step(promotion):
         from kfp_lifecycle.components.deployment.promote_model.promotion import promote
 
-        places = Path(deployment.path), Path(verdict.path), Path(promotion.path)
+        judged = Path(verdict.path) if verdict else None
+        places = Path(deployment.path), judged, Path(promotion.path)
         promotion.metadata.update(promote(promote_model.located(), *places))

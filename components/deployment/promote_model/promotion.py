@@ -12,13 +12,13 @@ from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.registry.versions import set_champion
 
 
-def promote(locations: Locations, deployment: Path, verdict_file: Path, destination: Path) -> dict[str, Any]:
-    """Move the alias to the version that was released, if the champion is still the one that it was judged against.
+def promote(locations: Locations, deployment: Path, verdict_file: Path | None, destination: Path) -> dict[str, Any]:
+    """Move the alias to the version that has the traffic, if the champion is still the one that it took over from.
 
     Args:
         locations: `tracking_uri` says where the registry is.
-        deployment: What the release wrote when it succeeded.
-        verdict_file: What was decided of the released model.
+        deployment: What the release, or the rollback, wrote when it succeeded.
+        verdict_file: What was decided of the released model; of a rollback nothing was.
         destination: JSON file to write once the alias has moved.
 
     Returns:
@@ -29,7 +29,7 @@ def promote(locations: Locations, deployment: Path, verdict_file: Path, destinat
             registry cannot be reached or has no such version.
     """
     released = Deployment.read(deployment)
-    expected = Verdict.read(verdict_file).champion_version
+    expected = Verdict.read(verdict_file).champion_version if verdict_file is not None else released.previous_version
     before = set_champion(locations.tracking_uri, released.model, released.version, expected)
     promotion = Promotion(model=released.model, version=released.version, previous_version=before)
     promotion.write(destination)
