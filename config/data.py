@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import unquote_plus, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -155,6 +155,22 @@ Separator = Annotated[
 ]
 
 
+def _encoding(name: str) -> str:
+    """The name of a text encoding that Python has.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    try:
+        " ".encode(name)
+    except LookupError:
+        raise ValueError("no such encoding is known; usual are utf-8, utf-16, latin-1 and cp1252") from None
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_encoding)]
+
+
 class Reading(Section):
     """How a place is read."""
 
@@ -164,6 +180,12 @@ class Reading(Section):
     separator: Separator | None = None
     """What divides the fields of CSV files; by default the one of comma, semicolon, tab and vertical bar that every row
     agrees with its header on."""
+    decimal: Literal[".", ","] = "."
+    """What divides the whole from its fraction in the numbers of CSV files. Signs between thousands are not read."""
+    encoding: Encoding = "utf-8"
+    """How the letters of CSV files are written, such as `latin-1` or `cp1252`."""
+    missing: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
+    """Texts that stand for no value in CSV files, besides an empty cell: `[" ", NA, "?"]`."""
     last_line_may_be_open: bool = False
     """Read a CSV file whose last line has no end. By default it is refused, since it may have been cut off in the
     middle of a number."""

@@ -119,7 +119,9 @@ def _whole_files() -> Iterator[OddFile]:
     yield OddFile("a name twice", written(header=("number", *HEADER[1:5], "number")).encode())
     yield OddFile("names that differ in case", written(header=("number", "Number", *HEADER[2:])).encode())
     continental = tuple((*row[:3], row[3].replace(".", ","), *row[4:]) for row in ROWS)
-    yield OddFile("decimal commas", written(continental, separator=";").encode(), continental, readable=True)
+    commas = written(continental, separator=";").encode()
+    yield OddFile("decimal commas", commas, ROWS, readable=True, options={"decimal": ","})
+    yield OddFile("decimal commas that nobody named", commas, ROWS)
     yield OddFile("rows without quotes and commas in text", plain.replace('"Ann, B."', "Ann, B.").encode())
     for place in range(5, 60, 6):
         compressed = bytearray(gzip.compress(plain.encode() * 50, compresslevel=0, mtime=0))

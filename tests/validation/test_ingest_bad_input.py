@@ -44,6 +44,69 @@ def refusal(tmp_path: Path, content: bytes | str, kind: str = "csv", **table: An
     return message
 
 
+def amounts(*others: str) -> str:
+    """Orders whose amounts are numbers, save for some."""
+    cells = [*(f"{number}.5" for number in range(1, 20)), *others]
+    return HEADER + "".join(f"{number},2025-01-01,{cell}\n" for number, cell in enumerate(cells, start=1))
+
+
+@pytest.mark.parametrize("mark", [" ", "NA", "n/a", "?", "-", "NULL"])
+def test_a_column_of_numbers_is_not_read_as_text_for_a_few_marks_of_missing_values(tmp_path: Path, mark: str) -> None:
+    message = refusal(tmp_path, amounts(mark, mark))
+    assert f"has {mark!r} in 2 cells of the column amount, whose other values are numbers or times" in message
+    assert f'source.missing: ["{mark}"]' in message
+
+
+def test_a_mark_that_the_project_names_is_a_missing_value(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(amounts(" ", "?", ""))
+    project = make_project(tmp_path / "shop", file_url(tmp_path / "orders.csv"), {"orders": ORDERS}, missing=[" ", "?"])
+    assert ingest(project, tmp_path / "tables").tables["orders"].columns["amount"] == "DOUBLE"
+    rows = parquet_rows(tmp_path / "tables" / "orders.parquet")
+    assert [row[2] for row in rows[-4:]] == [19.5, None, None, None]
+
+
+GERMAN = "order_id;ordered_at;amount;city\n1;2025-01-01;2,5;Köln\n2;2025-01-02;-0,25;Zürich\n3;2025-01-03;1200;\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252", "utf-16"])
+def test_decimal_commas_and_other_encodings_are_read_where_the_project_says_so(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "orders.csv").write_bytes(GERMAN.encode(encoding))
+    url = file_url(tmp_path / "orders.csv")
+    project = make_project(tmp_path / "shop", url, {"orders": ORDERS}, decimal=",", encoding=encoding)
+    assert ingest(project, tmp_path / "tables").tables["orders"].columns["amount"] == "DOUBLE"
+    rows = parquet_rows(tmp_path / "tables" / "orders.parquet")
+    assert [row[2:] for row in rows] == [(2.5, "Köln"), (-0.25, "Zürich"), (1200.0, None)]
+
+
+def test_a_decimal_comma_that_nobody_named_is_told(tmp_path: Path) -> None:
+    message = refusal(tmp_path, GERMAN)
+    assert "has numbers with a decimal comma, such as '2,5', in the column amount" in message
+    assert 'source.decimal: ","' in message
+
+
+def test_points_are_no_part_of_numbers_with_a_decimal_comma(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text(
+        "order_id;ordered_at;amount\n1;2025-01-01;1.200,5\n2;2025-01-01 10:00:00.5;1.5\n"
+    )
+    url = file_url(tmp_path / "orders.csv")
+    project = make_project(tmp_path / "shop", url, {"orders": ORDERS}, decimal=",")
+    assert ingest(project, tmp_path / "tables").tables["orders"].columns["amount"] == "VARCHAR"
+
+
+def test_a_file_in_another_encoding_than_the_project_says_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_bytes(GERMAN.encode("latin-1"))
+    url = file_url(tmp_path / "orders.csv")
+    project = make_project(tmp_path / "shop", url, {"orders": ORDERS}, decimal=",", encoding="utf-16")
+    with pytest.raises(ContractViolation, match=r"orders\.csv is no text in utf-16, as source\.encoding says"):
+        ingest(project, tmp_path / "tables")
+
+
+@pytest.mark.parametrize("text", ["K", "A1", "express"])
+def test_a_column_of_numbers_and_words_is_text(tmp_path: Path, text: str) -> None:
+    manifest, _ = read(tmp_path, amounts(text))
+    assert manifest.tables["orders"].columns["amount"] == "VARCHAR"
+
+
 def a_parquet_file(folder: Path) -> bytes:
     file = folder / "whole.parquet"
     duckdb.execute(f"COPY ({GOOD_ORDERS}) TO '{file}'")

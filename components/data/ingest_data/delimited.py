@@ -7,6 +7,8 @@ where the project has a schema of the table, its types hold, and a value that is
 
 from __future__ import annotations
 
+import codecs
+import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-from kfp_lifecycle.components.data.ingest_data.delimited_shape import Misshapen, Shape, shape_of
+from kfp_lifecycle.components.data.ingest_data.delimited_shape import Misshapen, Shape, shape_of, utf_8_copy
 from kfp_lifecycle.components.data.ingest_data.names import check_names_differ, in_small_letters
 from kfp_lifecycle.config.data import Connection
 from kfp_lifecycle.data.checks import shown_value
@@ -57,7 +59,7 @@ MACROS = (
     # An integer that BIGINT cannot hold is an identifier, and stays text rather than lose digits; one that DOUBLE
     # cannot hold is no number among fractions. What begins with a letter is told apart without a pattern.
     rf"""
-    CREATE OR REPLACE TEMP MACRO kinds_of(value) AS CASE
+    CREATE OR REPLACE TEMP MACRO kinds_with_point(value) AS CASE
         WHEN value IS NULL THEN NULL
         WHEN ascii(value) > {ord("9")} THEN CASE lower(value)
             WHEN 'true' THEN {BOOLEAN | _MARKS}
@@ -86,11 +88,28 @@ MACROS = (
         ELSE {_MARKS} END
     """,
 )
+# The same where a comma divides a number: a point is then no part of one.
+KINDS_OF = {
+    ".": "CREATE OR REPLACE TEMP MACRO kinds_of(value) AS kinds_with_point(value)",
+    ",": rf"""
+    CREATE OR REPLACE TEMP MACRO kinds_of(value) AS CASE
+        WHEN contains(value, ',') THEN CASE
+            WHEN NOT contains(value, '.') AND kinds_with_point(replace(value, ',', '.')) & {NUMBER} <> 0
+                THEN kinds_with_point(replace(value, ',', '.'))
+            ELSE {_MARKS} END
+        WHEN contains(value, '.') AND kinds_with_point(value) & {NUMBER} <> 0 THEN {_MARKS}
+        ELSE kinds_with_point(value) END
+    """,
+}
 # DuckDB holds thousands of values of each column that is read at once: beyond so many it would take more memory than a
 # step has, and its kinds are found a part of the columns at a time.
 MOST_COLUMNS = 4000
 COLUMNS_AT_ONCE = 500
 EXAMPLES = 3
+# What people write where a value is missing, in small letters and without blanks around it.
+MARKERS = ("", "na", "n/a", "#n/a", "null", "none", "nil", "-", "--", "?", ".", "missing", "unknown", "not available")
+# A column of so many numbers or times among its first values is meant to be one of them.
+LOOKED_AT, MOSTLY = 2000, 0.8
 # Lines of names, units and remarks that exports put above a table.
 MOST_HEADERS = 3
 
@@ -152,7 +171,7 @@ def select_delimited(
             )
     first = files[0].name
     columns = _columns(header, first, table)
-    rows = text_of(columns, [shape.file for shape in shapes], dialect.delimiter)
+    rows = text_of(columns, [shape.file for shape in shapes], dialect.delimiter, place.missing)
     if not columns[-1].strip("_"):
         _check_empty(connection, columns[-1], rows, first, table.name)
         columns = columns[:-1]
@@ -164,12 +183,14 @@ def select_delimited(
         )
     if table.expected is not None:
         _check_names(columns, table.expected, first, table.name)
-    for macro in MACROS:
-        connection.execute(macro)
+    define_kinds(connection, place.decimal)
     kinds = dict(zip(columns, _kinds(connection, columns, rows), strict=True))
     _check_count(connection, rows, sum(shape.rows for shape in shapes), table.name)
     if table.expected is None:
         _check_header_is_one_line(connection, kinds, rows, first, table.name)
+        _check_no_markers(connection, kinds, rows, first, table.name)
+        if place.decimal == "." and dialect.separator != ",":
+            _check_no_decimal_comma(connection, kinds, rows, first, table.name)
     for column, found in kinds.items():
         if table.expected is not None:
             allowed = table.expected.kinds[column]
@@ -177,27 +198,42 @@ def select_delimited(
         elif not found & NOT_AMBIGUOUS and found & NOT_PROVEN:
             kinds[column] = found & ~NUMBER
         if column in table.key:
-            kinds[column] = _key_kind(connection, column, kinds[column], rows, first, table)
-    return f"SELECT {', '.join(_typed(column, kind) for column, kind in kinds.items())} FROM {rows}"
+            kinds[column] = _key_kind(connection, column, kinds[column], rows, first, table, place.decimal)
+    typed = ", ".join(_typed(column, kind, place.decimal) for column, kind in kinds.items())
+    return f"SELECT {typed} FROM {rows}"
 
 
-def text_of(columns: Sequence[str], files: Sequence[Path], delimiter: str = ",") -> str:
-    """SQL of CSV files with every cell as its text; an empty one is NULL."""
+def define_kinds(connection: duckdb.DuckDBPyConnection, decimal: str = ".") -> None:
+    """Give SQL the macro `kinds_of`: the bits of what a text can be."""
+    for macro in (*MACROS, KINDS_OF[decimal]):
+        connection.execute(macro)
+
+
+def text_of(columns: Sequence[str], files: Sequence[Path], delimiter: str = ",", missing: Sequence[str] = ()) -> str:
+    """SQL of CSV files with every cell as its text; an empty one, and one of those that are `missing`, is NULL."""
     types = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in columns)
     names = ", ".join(literal(str(file)) for file in files)
+    nothing = ", ".join(literal(each) for each in ("", *missing))
     return (
         f"read_csv([{names}], columns = {{{types}}}, auto_detect = false, header = true, delim = {literal(delimiter)}, "
-        "quote = '\"', escape = '\"', skip = 0, strict_mode = true, null_padding = false, ignore_errors = false, "
-        "encoding = 'utf-8', max_line_size = 16777216, hive_partitioning = false)"
+        f"nullstr = [{nothing}], quote = '\"', escape = '\"', skip = 0, strict_mode = true, null_padding = false, "
+        "ignore_errors = false, encoding = 'utf-8', max_line_size = 16777216, hive_partitioning = false)"
     )
 
 
 def _shape(file: Path, place: Connection, table: CsvTable, scratch: Path) -> Shape:
     wanted = list(table.expected.kinds) if table.expected else None
     try:
+        if codecs.lookup(place.encoding) != codecs.lookup("utf-8"):
+            file = utf_8_copy(file, place.encoding, scratch)
         return shape_of(file, place.separator, wanted, not place.last_line_may_be_open, scratch)
     except Misshapen as problem:
         raise ContractViolation(f"table {table.name}: {file.name} {problem}.") from None
+    except UnicodeError as error:
+        raise ContractViolation(
+            f"table {table.name}: {file.name} is no text in {place.encoding}, as source.encoding says: {error}. "
+            "Correct the setting, or write the file again as UTF-8."
+        ) from None
     except (EOFError, OSError, zlib.error) as error:
         raise ContractViolation(
             f"table {table.name}: {file.name} is damaged or was cut off: {error}. Write it again to its end."
@@ -265,6 +301,52 @@ def _check_header_is_one_line(
                 )
 
 
+def _check_no_markers(
+    connection: duckdb.DuckDBPyConnection, kinds: dict[str, int], rows: str, file: str, table: str
+) -> None:
+    """Refuse a column of numbers or times that a few marks of missing values would make a text of."""
+    for column in [column for column, found in kinds.items() if not found & ANY]:
+        value = quoted(column)
+        share = connection.execute(
+            f"SELECT avg(CAST(kinds_of(value) & {ANY & ~BOOLEAN} <> 0 AS INTEGER)) FROM "
+            f"(SELECT {value} AS value FROM {rows} WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
+        ).fetchall()[0][0]
+        if not share or share < MOSTLY:
+            continue
+        others = connection.execute(
+            f"SELECT {value}, count(*) FROM {rows} WHERE kinds_of({value}) & {ANY} = 0 GROUP BY 1 "
+            f"ORDER BY 2 DESC, 1 LIMIT {len(MARKERS) + 1}"
+        ).fetchall()
+        if others and all(text.strip().lower() in MARKERS for text, _ in others):
+            cells = sum(count for _, count in others)
+            texts = [text for text, _ in others]
+            raise ContractViolation(
+                f"table {table}: {file} has {' or '.join(map(repr, texts))} in {cells:,} cells of the column {column}, "
+                "whose other values are numbers or times: it would be read as text. Where that means a missing value, "
+                f"say so with source.missing: {json.dumps(texts, ensure_ascii=False)} in pipeline.yaml, or leave the "
+                f"cells empty; where the column is text, describe the table in {table}.pbtxt."
+            )
+
+
+def _check_no_decimal_comma(
+    connection: duckdb.DuckDBPyConnection, kinds: dict[str, int], rows: str, file: str, table: str
+) -> None:
+    """Refuse a column of numbers whose decimal commas would make a text of it."""
+    for column in [column for column, found in kinds.items() if not found & ANY]:
+        value = quoted(column)
+        share, example = connection.execute(
+            rf"SELECT avg(CAST(regexp_full_match(value, '-?(0|[1-9]\d*)(,\d+)?') AS INTEGER)), "
+            "max(value) FILTER (WHERE contains(value, ',')) FROM "
+            f"(SELECT {value} AS value FROM {rows} WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
+        ).fetchall()[0]
+        if example is not None and share >= MOSTLY:
+            raise ContractViolation(
+                f"table {table}: {file} has numbers with a decimal comma, such as {example!r}, in the column {column}: "
+                'it would be read as text. Say so with source.decimal: "," in pipeline.yaml; where the column is text, '
+                f"describe the table in {table}.pbtxt."
+            )
+
+
 def _check_count(connection: duckdb.DuckDBPyConnection, rows: str, expected: int, table: str) -> None:
     found = connection.execute(f"SELECT count(*) FROM {rows}").fetchall()[0][0]
     if found != expected:
@@ -325,7 +407,7 @@ def _kind_by_schema(
 
 
 def _key_kind(
-    connection: duckdb.DuckDBPyConnection, column: str, kind: int, rows: str, file: str, table: CsvTable
+    connection: duckdb.DuckDBPyConnection, column: str, kind: int, rows: str, file: str, table: CsvTable, decimal: str
 ) -> int:
     """The kind of a key, whose different texts have to stay different: 1.10 and 1.1 are one number."""
     sql = _type(kind)
@@ -334,7 +416,7 @@ def _key_kind(
     name = quoted(column)
     same = connection.execute(
         f"SELECT list(DISTINCT {name} ORDER BY {name}) FROM {rows} WHERE {name} IS NOT NULL "
-        f"GROUP BY CAST({name} AS {sql}) HAVING count(DISTINCT {name}) > 1 LIMIT 1"
+        f"GROUP BY {_cast(name, sql, decimal)} HAVING count(DISTINCT {name}) > 1 LIMIT 1"
     ).fetchall()
     if not same:
         return kind
@@ -353,6 +435,12 @@ def _type(kind: int) -> str | None:
     return next((sql for bit, sql in TYPES.items() if kind & bit), None)
 
 
-def _typed(column: str, kind: int) -> str:
+def _typed(column: str, kind: int, decimal: str) -> str:
     name, sql = quoted(column), _type(kind)
-    return f"CAST({name} AS {sql}) AS {name}" if sql else name
+    return f"{_cast(name, sql, decimal)} AS {name}" if sql else name
+
+
+def _cast(value: str, sql: str, decimal: str) -> str:
+    """SQL of a text as a value of its type."""
+    text = f"replace({value}, ',', '.')" if sql == "DOUBLE" and decimal == "," else value
+    return f"CAST({text} AS {sql})"

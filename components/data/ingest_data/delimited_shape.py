@@ -7,6 +7,7 @@ way only is read, whatever its separator or line ends, and every other is refuse
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import gzip
@@ -36,6 +37,7 @@ LONGEST_ROW = 16 << 20
 FEWEST_BY_SPACES = 3
 LINE_COMPARED = 16
 LARGEST_ASCII = 127
+NOT_UTF_8 = "Say how its letters are written with source.encoding in pipeline.yaml, such as cp1252"
 
 
 class Misshapen(Exception):
@@ -147,6 +149,22 @@ def check_gzip(file: Path) -> None:
             pass
 
 
+def utf_8_copy(file: Path, encoding: str, scratch: Path) -> Path:
+    """A file's text, written in another encoding, as UTF-8.
+
+    Raises:
+        UnicodeError: it is no text in that encoding.
+        EOFError, OSError, zlib.error: as `shape_of`.
+    """
+    copy = scratch / f"{file.name.removesuffix('.gz')}.utf-8.csv"
+    with _opened(file) as content, copy.open("wb") as written:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        while part := content.read(CHUNK):
+            written.write(decoder.decode(part).encode())
+        written.write(decoder.decode(b"", final=True).encode())
+    return copy
+
+
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[IO[bytes]]:
     with file.open("rb") as stored:
@@ -188,7 +206,7 @@ def _names(header: bytes, dialect: Dialect) -> tuple[str, ...]:
         )
         return tuple(name.strip() for name in next(read, []))
     except UnicodeDecodeError as error:
-        raise Misshapen(f"is no UTF-8 text: {error.reason} in its header. Write it again as UTF-8") from error
+        raise Misshapen(f"is no UTF-8 text: {error.reason} in its header. {NOT_UTF_8}") from error
     except csv.Error as error:
         raise Misshapen(f"has a header that cannot be read: {error}") from error
 
@@ -245,7 +263,7 @@ def _scan(file: Path, head: _Head, dialect: Dialect, fields: int, whole_lines: b
             part_text.decode("utf-8")
         except UnicodeDecodeError as error:
             line = lines + 1 + part_text.count(b"\n", 0, error.start)
-            raise Misshapen(f"is no UTF-8 text: {error.reason} in line {line:,}. Write it again as UTF-8") from error
+            raise Misshapen(f"is no UTF-8 text: {error.reason} in line {line:,}. {NOT_UTF_8}") from error
         rows.check_quotes(lines)
         if last and whole_lines and file.suffix != ".gz" and not rows.is_ended:
             raise Misshapen(

@@ -15,9 +15,9 @@ from kfp_lifecycle.components.data.ingest_data.delimited import (
     ANY,
     DOUBLE_DIGITS,
     INTEGER,
-    MACROS,
     NUMBER,
     TYPES,
+    define_kinds,
 )
 from kfp_lifecycle.components.data.ingest_data.names import check_names_differ
 from kfp_lifecycle.data.checks import shown_value
@@ -61,8 +61,7 @@ def select_json_lines(connection: duckdb.DuckDBPyConnection, files: Sequence[Pat
         "ORDER BY lower(key), key DESC"
     ).fetchall()
     check_names_differ([key for (key,) in keys], f"table {table}: {files[0].name}")
-    for macro in MACROS:
-        connection.execute(macro)
+    define_kinds(connection)
     _check_numbers(connection, listed, table)
     detected = columns_of(connection, f"SELECT * FROM {DETECTED.format(files=listed)}")
     plain = [name for name, kind in detected.items() if not (kind.endswith("]") or kind.startswith(NESTED))]
