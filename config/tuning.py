@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kfp_lifecycle.config.section import FREE, Section
+from kfp_lifecycle.config.section import FREE, Section, text
 
 Scalar = str | int | float | bool | None
 # As a FreeValue: text that reads as a float that is whole is that number.
@@ -20,6 +20,7 @@ class Engine(StrEnum):
 
     optuna = "optuna"
     katib = "katib"
+    vizier = "vizier"
     none = "none"
 
 
@@ -128,12 +129,29 @@ class Katib(Section):
     """Memory of each trial, as Kubernetes writes it."""
 
 
+class Vizier(Section):
+    """How Vertex AI Vizier is asked for settings to try."""
+
+    project: str = ""
+    """The Google Cloud project that studies belong to; the step's account needs `roles/aiplatform.user` there."""
+    location: str = ""
+    """The region that it is asked in."""
+    algorithm: Literal["default", "random", "grid"] = "default"
+    """How it searches: by its own Gaussian process, at random, or along a grid."""
+    keep_study: bool = False
+    """Keep the study when the search has ended, to look at it in the console."""
+    endpoint: Annotated[
+        str, text(r"^(https?://[^\s]+[^/\s])?$", "an address looks like https://HOST, without a slash at the end")
+    ] = ""
+    """Address of the Vertex AI API where it is not the region's own. To one of `http://` no credentials are sent."""
+
+
 class Tuning(Section):
     """The search for hyperparameters. The plain default is always its first trial."""
 
     engine: Engine = Engine.optuna
-    """`optuna` searches on the machine of this step, `katib` on the cluster (target `kubeflow` only), `none` keeps the
-    parameters of `training`."""
+    """`optuna` searches on the machine of this step, `katib` on the cluster (target `kubeflow` only); `vizier` tries on
+    the machine of this step what Vertex AI Vizier suggests; `none` keeps the parameters of `training`."""
     trials: int = Field(default=12, gt=0)
     """How many settings are tried, the default among them."""
     parallel_trials: int = Field(default=4, gt=0)
@@ -150,11 +168,22 @@ class Tuning(Section):
     """The estimator's parameters and the values to try."""
     katib: Katib = Katib()
     """How trials run on a cluster with Katib."""
+    vizier: Vizier = Vizier()
+    """How Vertex AI Vizier is asked."""
 
     @property
     def trials_here(self) -> int:
-        """Trials of the step that searches on its own machine: the default alone, unless Optuna has a space."""
-        return self.trials if self.engine is Engine.optuna and self.space else 1
+        """Trials of the step that tries on its own machine: the default alone, unless there is a space for it."""
+        return self.trials if self.engine in (Engine.optuna, Engine.vizier) and self.space else 1
+
+    @model_validator(mode="after")
+    def _vizier_is_somewhere(self) -> Tuning:
+        if self.engine is Engine.vizier and not (self.vizier.project and self.vizier.location):
+            raise ValueError(
+                "engine is vizier, so vizier.project and vizier.location have to say where it is asked: a Google Cloud "
+                "project and a region, such as europe-west4"
+            )
+        return self
 
     @field_validator("space", mode="after")
     @classmethod

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.api_core import exceptions
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import aiplatform_v1
+from google.protobuf import json_format
 from small_pipeline import allow, ended, submission
 
 from kfp_lifecycle.backends import schedules
@@ -28,8 +32,10 @@ from kfp_lifecycle.backends.vertex.tasks import reason_in
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
+from kfp_lifecycle.config.tuning import Tuning
 from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.runtime.states import RunState, State
+from kfp_lifecycle.tuning.vizier import METRIC, parameters_of, study_spec
 from tests.control_planes.vertex import Fault, VertexStandIn
 
 pytestmark = [
@@ -448,3 +454,36 @@ class TestSchedules:
 )
 def test_a_reason_is_found_in_what_vertex_says_of_a_job(message: str, reason: str) -> None:
     assert reason_in(message) == reason
+
+
+def test_the_stand_in_of_vizier_speaks_to_google_s_own_client(server: VertexStandIn) -> None:
+    """By its protocol `tests/modelling/test_tuning_vizier.py` searches."""
+    client = aiplatform_v1.VizierServiceClient(
+        credentials=AnonymousCredentials(),
+        transport="rest",
+        client_options=ClientOptions(api_endpoint=server.url),
+    )
+    settings = Tuning.model_validate(
+        {
+            "space": {
+                "rate": {"type": "float", "low": 0.01, "high": 1.0, "log": True},
+                "leaves": {"type": "int", "low": 3, "high": 20},
+                "kind": {"type": "categorical", "choices": ["a", None, 3]},
+            }
+        }
+    )
+    specification = json_format.ParseDict(study_spec(settings), aiplatform_v1.StudySpec.pb(aiplatform_v1.StudySpec()))
+    study = client.create_study(
+        parent=PARENT, study=aiplatform_v1.Study(display_name="s", study_spec=aiplatform_v1.StudySpec(specification))
+    )
+    asked = aiplatform_v1.SuggestTrialsRequest(parent=study.name, suggestion_count=1, client_id="trial-1")
+    (trial,) = client.suggest_trials(asked).result(timeout=10).trials
+    suggested = json_format.MessageToDict(type(trial).pb(trial))
+    assert set(parameters_of(suggested, settings.space)) == {"rate", "leaves", "kind"}
+    measured = aiplatform_v1.Measurement(metrics=[{"metric_id": METRIC, "value": 0.7}])
+    ended = client.complete_trial(aiplatform_v1.CompleteTrialRequest(name=trial.name, final_measurement=measured))
+    assert ended.state == aiplatform_v1.Trial.State.SUCCEEDED
+    assert client.lookup_study({"parent": PARENT, "display_name": "s"}).name == study.name
+    client.delete_study(name=study.name)
+    with pytest.raises(exceptions.NotFound):
+        client.lookup_study({"parent": PARENT, "display_name": "s"})

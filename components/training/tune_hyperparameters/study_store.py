@@ -24,7 +24,7 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 
 FIRST_PARTY = "kfp_lifecycle"
 # Settings that change no result.
-WITHOUT = {"timeout_seconds", "katib"}
+WITHOUT = {"timeout_seconds", "katib", "vizier"}
 
 
 def study_name(training_set: TrainingSet, training: Training, tuning: Tuning, horizon: timedelta) -> str:

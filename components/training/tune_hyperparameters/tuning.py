@@ -1,4 +1,4 @@
-"""Hyperparameter search with Optuna, judged by processes on every core, with time-ordered cross-validation."""
+"""Hyperparameter search by Optuna or Vizier, judged by processes on every core, with time-ordered cross-validation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -20,7 +20,7 @@ from kfp_lifecycle.components.training.tune_hyperparameters.workers import Died,
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.training import Training
-from kfp_lifecycle.config.tuning import Choice, FloatRange, Space, Tuning, is_active
+from kfp_lifecycle.config.tuning import Choice, Engine, FloatRange, Space, Tuning, is_active
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.estimator import build_estimator
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -29,6 +29,9 @@ from kfp_lifecycle.tuning.cross_validation import Fold, time_ordered_folds
 from kfp_lifecycle.tuning.study import Study, Trial, show_all
 from kfp_lifecycle.tuning.study_page import study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.tuning.vizier import VizierStudy
 
 # Trials that are drawn at random before Optuna learns from them, and that must have passed a fold before its median
 # stops another.
@@ -43,6 +46,7 @@ def tune(
     training: Training,
     tuning: Tuning,
     workers: Workers[Setting, Outcome],
+    vizier: VizierStudy | None = None,
 ) -> list[Trial]:
     """Search, or go on with a search.
 
@@ -56,6 +60,7 @@ def tune(
         training: The estimator, its default parameters and the seed.
         tuning: Search space, number of trials, pruning and time limit.
         workers: Processes that have no work yet.
+        vizier: Who says what to try; None for Optuna.
 
     Returns:
         All trials in order, the default first.
@@ -77,7 +82,7 @@ def tune(
 
     def propose() -> None:
         while len(_trials(study)) < min(_known(study) + tuning.parallel_trials, wanted):
-            number, parameters = _propose(study, training.seed, tuning.space)
+            number, parameters = _propose(study, training.seed, tuning.space, vizier)
             workers.submit(number, _setting(study, number, parameters, len(folds), tuning))
 
     arrived: dict[int, Outcome | Died] = {}
@@ -89,13 +94,13 @@ def tune(
             break
         arrived |= workers.results(seconds)
         while (told := _known(study)) in arrived:
-            _tell(study, told, arrived.pop(told), len(folds))
+            _tell(study, told, arrived.pop(told), len(folds), vizier)
             report(study, told, wanted, len(folds))
             _refuse_failed_default(study)
             # After each that is told, also where several arrived at once: what is proposed must not depend on that.
             propose()
     for number, outcome in sorted(arrived.items()):
-        _tell(study, number, outcome, len(folds))
+        _tell(study, number, outcome, len(folds), vizier)
         report(study, number, wanted, len(folds))
     found = [as_trial(trial) for trial in _trials(study) if trial.state.is_finished()]
     if len(found) < wanted:
@@ -121,9 +126,11 @@ def _known(study: optuna.Study) -> int:
     return (*finished, False).index(False)
 
 
-def _propose(study: optuna.Study, seed: int, space: Space) -> tuple[int, dict[str, Any]]:
+def _propose(study: optuna.Study, seed: int, space: Space, vizier: VizierStudy | None) -> tuple[int, dict[str, Any]]:
     """The next trial's number and parameters."""
     number = len(_trials(study))
+    if vizier is not None and number:
+        study.enqueue_trial(vizier.suggest(number))
     # A sampler of its own for each trial: one that lives on would remember what a search that was cut off forgets.
     chance = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(seed=chance, n_startup_trials=STARTUP_TRIALS)
@@ -167,10 +174,12 @@ def median_bound(trials: Sequence[Mapping[int, float]], fold: int) -> float | No
     return float(np.median(values)) if len(values) >= TRIALS_BEHIND_A_MEDIAN else None
 
 
-def _tell(study: optuna.Study, number: int, outcome: Outcome | Died, folds: int) -> None:
+def _tell(study: optuna.Study, number: int, outcome: Outcome | Died, folds: int, vizier: VizierStudy | None) -> None:
     """Add a result to the study."""
     if isinstance(outcome, Died):
         outcome = Outcome([], 0.0, str(outcome))
+    if vizier is not None and number:
+        vizier.tell(number, float(np.mean(outcome.values)) if outcome.reason is None else None, outcome.reason or "")
     trial = optuna.trial.Trial(study, _trials(study)[number]._trial_id)
     for fold in range(len(outcome.values)):
         trial.report(float(np.mean(outcome.values[: fold + 1])), fold)
@@ -201,6 +210,16 @@ def report(study: optuna.Study, number: int, wanted: int, folds: int) -> None:
     )
 
 
+def _asked_of_vizier(tuning: Tuning, name: str) -> VizierStudy | None:
+    """The study at Vizier, where it is the one that suggests."""
+    if tuning.engine is not Engine.vizier or not tuning.space:
+        return None
+    # Google's libraries take a while to import.
+    from kfp_lifecycle.tuning.vizier import VizierStudy
+
+    return VizierStudy(tuning, name)
+
+
 def search_with(
     workers: Workers[Setting, Outcome],
     settings: Configuration,
@@ -218,7 +237,10 @@ def search_with(
         print(f"fold {number} of {len(folds)}: {fold}", flush=True)
     name = study_name(data, training, tuning, horizon)
     with kept_study(Path(study_store) if study_store else None, name) as study:
-        trials = tune(study, folds, training, tuning, workers)
+        vizier = _asked_of_vizier(tuning, name)
+        trials = tune(study, folds, training, tuning, workers, vizier)
+        if vizier is not None:
+            vizier.end()
         result = Study(trials, training.parameters, [str(fold) for fold in folds])
         found = result.describe()
         write_whole(page, study_page(result, study_plots(result, tuning.space)))

@@ -51,7 +51,7 @@ def upload_version(
         if alias in (item.version_aliases or ()) and registry is not None:
             known = registry.get_model(item.version_id)
             if _is_same(known, container):
-                return aiplatform.Model(model_id(model), version=item.version_id)
+                return known  # type: ignore[no-any-return]
             # The same model in another server is another version, which takes the alias over.
             registry.remove_version_aliases([alias], item.version_id)
     return aiplatform.Model.upload(

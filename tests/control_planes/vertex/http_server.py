@@ -16,6 +16,7 @@ from tests.control_planes.vertex.jobs import Jobs
 from tests.control_planes.vertex.logs import Entries
 from tests.control_planes.vertex.metadata import Contexts
 from tests.control_planes.vertex.schedules import Schedules
+from tests.control_planes.vertex.studies import Studies
 
 PARENT = r"(?P<parent>projects/[^/]+/locations/[^/]+)"
 STORE = rf"{PARENT}/metadataStores/default/contexts"
@@ -24,7 +25,9 @@ STORE = rf"{PARENT}/metadataStores/default/contexts"
 class Api:
     """The paths of the API, each with what answers it."""
 
-    def __init__(self, jobs: Jobs, schedules: Schedules, contexts: Contexts, entries: Entries) -> None:
+    def __init__(
+        self, jobs: Jobs, schedules: Schedules, contexts: Contexts, entries: Entries, studies: Studies
+    ) -> None:
         one = "(?P<identity>[^/:]+)"
         routes: list[tuple[str, str, Callable[..., Any]]] = [
             (
@@ -69,6 +72,24 @@ class Api:
                 "POST",
                 f"{STORE}/{one}:addContextChildren",
                 lambda request, parent, identity: contexts.add_children(identity, request.body()),
+            ),
+        ]
+        study = rf"{PARENT}/studies/(?P<identity>[^/:]+)"
+        routes += [
+            ("POST", f"{PARENT}/studies", lambda request, parent: studies.create(parent, request.body())),
+            ("POST", f"{PARENT}/studies:lookup", lambda request, parent: studies.lookup(parent, request.body())),
+            ("GET", f"{PARENT}/studies", lambda request, parent: studies.listed(parent)),
+            ("DELETE", study, lambda request, parent, identity: studies.delete(identity)),
+            ("GET", f"{study}/trials", lambda request, parent, identity: studies.trials(identity)),
+            (
+                "POST",
+                f"{study}/trials:suggest",
+                lambda request, parent, identity: studies.suggest(parent, identity, request.body()),
+            ),
+            (
+                "POST",
+                rf"{study}/trials/(?P<number>\d+):complete",
+                lambda request, parent, identity, number: studies.complete(identity, number, request.body()),
             ),
         ]
         self._routes = [(method, re.compile(f"/v1(?:beta1)?/{path}"), answer) for method, path, answer in routes]

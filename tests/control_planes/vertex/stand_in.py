@@ -10,6 +10,7 @@ from tests.control_planes.vertex.jobs import Jobs
 from tests.control_planes.vertex.logs import Entries
 from tests.control_planes.vertex.metadata import Contexts
 from tests.control_planes.vertex.schedules import Schedules
+from tests.control_planes.vertex.studies import Studies
 
 
 class VertexStandIn(StandIn):
@@ -23,7 +24,8 @@ class VertexStandIn(StandIn):
         schedules = Schedules(plane, jobs)
         self.contexts = Contexts(plane)
         self.entries = Entries(jobs)
-        self._api = Api(jobs, schedules, self.contexts, self.entries)
+        self.studies = Studies(plane)
+        self._api = Api(jobs, schedules, self.contexts, self.entries, self.studies)
         return jobs, schedules
 
     def serve(self, address: tuple[str, int]) -> GoogleServer:
