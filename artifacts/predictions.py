@@ -11,29 +11,27 @@ TABLE_FILE = "predictions.parquet"
 
 
 class Flaw(Part):
-    """Lines of one file that could not be read for one reason."""
+    """What could not be read of one file, for one reason."""
 
     file: str
     """Its name in the log."""
-    lines: int
-    """How many lines of it."""
+    rows: int
+    """How many predictions of it; 0 where the file does not even tell that."""
     reason: str
-    """Follows "lines": `that are no JSON`."""
-    example: str
-    """The beginning of one of them."""
+    """In words."""
 
 
 class Broken(Part):
-    """Lines that could not be read."""
+    """What could not be read."""
 
-    lines: int
-    """How many."""
+    rows: int
+    """How many predictions, of files that tell."""
     examples: list[Flaw]
     """The most frequent flaws first, five at the most."""
 
 
 class LeftOut(Part):
-    """Lines that are in the files and not in the table."""
+    """Predictions that are in the files and not in the table."""
 
     shadow: int
     """Answers that nobody got."""
@@ -53,9 +51,9 @@ class LogTable(Part):
     entities: int
     """How many different ones are named."""
     left_out: LeftOut
-    """Lines that count for nothing here."""
+    """Predictions that count for nothing here."""
     broken: Broken
-    """Lines that cannot be read."""
+    """What cannot be read."""
 
 
 class Predictions(Document):

@@ -41,6 +41,7 @@ BENCHMARKS = {
     "online_features": "modelling",
     "materialization": "modelling",
     "features": "modelling",
+    "serving": "platform",
     "scale": "platform",
 }
 

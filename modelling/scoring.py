@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.model import Model
-from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, definition_settings
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kfp_lifecycle.config.configuration import Configuration
 
 Feed = dict[str, NDArray[Any]]
 Columns = Mapping[str, Sequence[Any]]
@@ -112,12 +112,30 @@ class ModelFolder:
         Raises:
             ContractViolation: a section is missing or wrong.
         """
+        # The whole configuration takes a while to import, and a server that is only sent features does without it.
+        from kfp_lifecycle.features.settings import definition_settings
+
         return definition_settings(self.description.settings)
+
+    @property
+    def entity_key(self) -> str:
+        """Name of the key of the entities that it scores.
+
+        Raises:
+            ContractViolation: its description names none.
+        """
+        entity = self.description.settings.get("entity")
+        if not isinstance(entity, dict) or not isinstance(entity.get("key"), str):
+            raise ContractViolation(
+                f"{self.folder / Model.FILE} names no entity key (settings: entity: key). Train and register the model "
+                "again."
+            )
+        return str(entity["key"])
 
     @property
     def feature_repo(self) -> Path:
         """The feature definitions that it was trained on."""
-        return self.folder / FEATURE_REPOSITORY
+        return self.folder / "feature_repo"
 
     def scorer(self, threads: int = 0) -> Scorer:
         """The model, loaded.

@@ -1,4 +1,7 @@
-"""Prediction log reader: a window as one typed table; what cannot be read is counted and named, never guessed at."""
+"""Prediction log reader: a window as one typed table; what cannot be read is counted and named, never guessed at.
+
+The log's files are Parquet, and Arrow streams while their server still writes them, or where it was killed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+from pyarrow import parquet
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable
@@ -15,8 +20,17 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 
 # A server's clock may be this far ahead of this machine's.
 CLOCK_TOLERANCE = timedelta(minutes=1)
-EXCERPT = 80
-NUMBERS = "('UBIGINT', 'BIGINT', 'HUGEINT', 'UHUGEINT', 'DOUBLE')"
+GROWING, FINISHED = ".arrows", ".parquet"
+COLUMNS = {
+    "time": "TIMESTAMPTZ",
+    "request_id": "VARCHAR",
+    "version": "VARCHAR",
+    "entity": "VARCHAR",
+    "score": "DOUBLE",
+    "decision": "BOOLEAN",
+    "shadow": "BOOLEAN",
+}
+"""What every file of the log has, beside `features`, which a server may have been told not to log."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,9 @@ def log_files(prediction_log: str, model: str, window: Window) -> list[Path]:
     place = Path(prediction_log) / model
     try:
         days = window.days(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
-        return sorted(file for day in days for file in day.glob("*.jsonl") if file.is_file() and file.stat().st_size)
+        found = {file for day in days for file in day.iterdir() if file.suffix in (GROWING, FINISHED)}
+        # A growing file of which there is a finished one is about to go: both hold the same.
+        return sorted(file for file in found if file.suffix == FINISHED or file.with_suffix(FINISHED) not in found)
     except OSError as error:
         raise ContractViolation(
             f"The prediction log {place} cannot be read: {error.strerror} ({error.filename}). Let this step read it."
@@ -88,7 +104,7 @@ def write_table(
     as an answer, are left out.
 
     Args:
-        files: JSON lines, as the servers write them.
+        files: As `log_files` finds them.
         inputs: The model's inputs.
         window: Which predictions to keep.
         table: The file to write.
@@ -98,18 +114,19 @@ def write_table(
         What was read, and what was not.
 
     Raises:
-        ContractViolation: a file cannot be read, or the table cannot be written.
+        ContractViolation: the log cannot be read, or the table cannot be written.
     """
     try:
+        sources, flaws = _readable(files, scratch)
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute(f"SET temp_directory = {_text(scratch / 'duckdb')}")
-            _parse(connection, files, inputs, window)
+            _select(connection, sources, inputs, window)
             connection.execute(
-                "COPY (SELECT time, request_id, version, entity, features, score, decision FROM lines WHERE place = "
-                f"'window' ORDER BY time, request_id) TO {_text(table)} (FORMAT parquet, COMPRESSION zstd)"
+                "COPY (SELECT time, request_id, version, entity, features, score, decision FROM predictions WHERE "
+                f"place = 'window' ORDER BY time, request_id) TO {_text(table)} (FORMAT parquet, COMPRESSION zstd)"
             )
-            return _count(connection)
+            return _count(connection, flaws)
     except (duckdb.Error, OSError) as error:
         raise ContractViolation(
             f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
@@ -117,118 +134,177 @@ def write_table(
         ) from error
 
 
-def _parse(
-    connection: duckdb.DuckDBPyConnection,
-    files: Sequence[Path],
-    inputs: Sequence[Feature],
-    window: Window,
+@dataclass(frozen=True)
+class _Source:
+    """A Parquet file that can be read."""
+
+    file: Path
+    """What is read."""
+    named: Path
+    """The file of the log that it comes from."""
+    schema: pa.Schema
+
+    def kind(self, feature: str) -> pa.DataType | None:
+        """The type of a feature; None where the file does not have it."""
+        position = self.schema.get_field_index("features")
+        if position < 0:
+            return None
+        struct = self.schema.field(position).type
+        if not pa.types.is_struct(struct):
+            return None
+        found = [struct[number].type for number in range(struct.num_fields) if struct[number].name == feature]
+        return found[0] if found else None
+
+
+def _readable(files: Sequence[Path], scratch: Path) -> tuple[list[_Source], list[Flaw]]:
+    """The files as Parquet, and what is wrong with the others."""
+    sources: list[_Source] = []
+    flaws: list[Flaw] = []
+    scratch.mkdir(parents=True, exist_ok=True)
+    for number, named in enumerate(files):
+        file = named
+        try:
+            if named.suffix == GROWING:
+                finished = named.with_suffix(FINISHED)
+                if not named.exists() and finished.exists():
+                    # It was finished since it was found.
+                    file = finished
+                else:
+                    file = scratch / f"{number}{FINISHED}"
+                    if not _stream_to_parquet(named, file):
+                        flaws.append(Flaw(file=str(named), rows=0, reason="it ends within a batch"))
+            schema = parquet.read_schema(file)
+        except FileNotFoundError:
+            # Its age or size had it removed meanwhile.
+            continue
+        except pa.ArrowException as error:
+            flaws.append(
+                Flaw(file=str(named), rows=0, reason=f"it is no file of a log ({str(error).splitlines()[0]:.120})")
+            )
+            continue
+        missing = [name for name in COLUMNS if name not in schema.names]
+        if missing:
+            flaws.append(Flaw(file=str(named), rows=0, reason=f"it is no file of a log (no {', '.join(missing)})"))
+            continue
+        sources.append(_Source(file, named, schema))
+    return sources, flaws
+
+
+def _stream_to_parquet(stream: Path, file: Path) -> bool:
+    """Write the batches of an Arrow stream as Parquet; whether that is all there was.
+
+    Raises:
+        pyarrow.ArrowException: it is no such stream.
+    """
+    with (
+        pa.OSFile(str(stream)) as source,
+        pa.ipc.open_stream(source) as reader,
+        parquet.ParquetWriter(file, reader.schema) as writer,
+    ):
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return True
+            except (pa.ArrowException, OSError):
+                return False
+            writer.write_table(pa.Table.from_batches([batch]))
+
+
+def _select(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[_Source], inputs: Sequence[Feature], window: Window
 ) -> None:
-    """Make the table `lines`: each line of the log, typed, with the flaw it has and the place it belongs to."""
-    if files:
-        names = ", ".join(_text(file) for file in files)
-        # A line that is no JSON becomes NULL instead of ending the read.
-        source = (
-            f"read_json_objects([{names}], format = 'newline_delimited', ignore_errors = true, filename = true) "
-            "AS source(content, file)"
-        )
+    """Make the table `predictions`: each one typed, with the flaw it has and the place it belongs to."""
+    connection.execute("CREATE TEMP TABLE names (filename VARCHAR, file VARCHAR)")
+    if sources:
+        names = [(str(source.file), str(source.named)) for source in sources]
+        connection.executemany("INSERT INTO names VALUES (?, ?)", names)
+        # By name: another version of the model has other features.
+        read = f"read_parquet([{', '.join(_text(name) for name, _ in names)}], union_by_name = true, filename = true)"
+        rows = f"(SELECT * FROM {read} JOIN names USING (filename))"
     else:
-        source = "(SELECT NULL::JSON AS content, '' AS file WHERE false)"
-    values = ", ".join(f"{_name(item.name)} := {_value(item)}" for item in inputs)
-    flaws = "".join(f" WHEN {_is_flawed(item)} THEN {_text(_flaw(item))}" for item in inputs)
+        columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
+        rows = f"(SELECT {columns}, '' AS file WHERE false)"
+    values = ", ".join(f"{_name(item.name)} := {_value(item, sources)}" for item in inputs)
+    flaws = "".join(
+        f" WHEN {condition} THEN {_text(_flaw(item))}" for item in inputs for condition in _conditions(item, sources)
+    )
+    typed = ", ".join(f"try_cast({name} AS {kind}) AS {name}" for name, kind in COLUMNS.items())
     connection.execute(
         f"""
-        CREATE TEMP TABLE lines AS
-        WITH typed AS (
-            SELECT
-                file,
-                content,
-                try_cast(content ->> 'time' AS TIMESTAMPTZ) AS time,
-                content ->> 'request_id' AS request_id,
-                content ->> 'version' AS version,
-                content ->> 'entity' AS entity,
-                CASE WHEN json_type(content, '$.score') IN {NUMBERS}
-                    THEN try_cast(content ->> 'score' AS DOUBLE) END AS score,
-                try_cast(content ->> 'decision' AS BOOLEAN) AS decision,
-                coalesce(try_cast(content ->> 'shadow' AS BOOLEAN), false) AS shadow,
-                struct_pack({values}) AS features,
-                CASE
-                    WHEN content IS NULL THEN 'that are no JSON'
-                    WHEN json_type(content) != 'OBJECT' OR json_type(content, '$.features') IS DISTINCT FROM 'OBJECT'
-                        THEN 'that are no prediction'
-                    {flaws}
-                END AS wrong
-            FROM {source}
-        )
+        CREATE TEMP TABLE predictions AS
         SELECT
             * EXCLUDE (wrong),
             CASE
-                WHEN wrong IS NOT NULL THEN wrong
-                WHEN time IS NULL THEN 'whose time is none'
-                WHEN version IS NULL THEN 'without a version'
-                WHEN score IS NULL OR NOT score BETWEEN 0 AND 1 THEN 'whose score is no probability'
+                WHEN time IS NULL THEN 'their time is none'
+                WHEN version IS NULL THEN 'they have no version'
+                WHEN score IS NULL OR NOT score BETWEEN 0 AND 1 THEN 'their score is no probability'
+                ELSE wrong
             END AS flaw,
             CASE
                 WHEN flaw IS NOT NULL THEN 'broken'
-                WHEN shadow THEN 'shadow'
+                WHEN coalesce(shadow, false) THEN 'shadow'
                 WHEN time > $future THEN 'future'
                 WHEN time >= $start AND time < $end THEN 'window'
                 ELSE 'outside'
             END AS place
-        FROM typed
+        FROM (
+            SELECT file, {typed}, struct_pack({values}) AS features, CASE WHEN false THEN ''{flaws} END AS wrong
+            FROM {rows}
+        )
         """,
         {"future": max(window.now + CLOCK_TOLERANCE, window.end), "start": window.start, "end": window.end},
     )
 
 
-def _count(connection: duckdb.DuckDBPyConnection) -> LogTable:
-    places = dict(connection.execute("SELECT place, count(*) FROM lines GROUP BY place").fetchall())
+def _count(connection: duckdb.DuckDBPyConnection, flaws: Sequence[Flaw]) -> LogTable:
+    places = dict(connection.execute("SELECT place, count(*) FROM predictions GROUP BY place").fetchall())
     versions = connection.execute(
-        "SELECT version, count(*) FROM lines WHERE place = 'window' GROUP BY version ORDER BY version"
+        "SELECT version, count(*) FROM predictions WHERE place = 'window' GROUP BY version ORDER BY version"
     ).fetchall()
-    entities = connection.execute("SELECT count(DISTINCT entity) FROM lines WHERE place = 'window'").fetchone()
+    entities = connection.execute("SELECT count(DISTINCT entity) FROM predictions WHERE place = 'window'").fetchone()
     examples = connection.execute(
-        f"SELECT file, count(*), flaw, coalesce(min(content::VARCHAR)[:{EXCERPT}], '') FROM lines "
-        "WHERE flaw IS NOT NULL GROUP BY file, flaw ORDER BY count(*) DESC, file, flaw LIMIT 5"
+        "SELECT file, count(*), flaw FROM predictions WHERE flaw IS NOT NULL GROUP BY file, flaw "
+        "ORDER BY count(*) DESC, file, flaw LIMIT 5"
     ).fetchall()
     assert entities is not None
+    found = [*flaws, *(Flaw(file=file, rows=rows, reason=reason) for file, rows, reason in examples)]
     return LogTable(
         rows=places.get("window", 0),
         versions=dict(versions),
         entities=entities[0],
         left_out=LeftOut(**{place: places.get(place, 0) for place in LeftOut.model_fields}),
-        broken=Broken(
-            lines=places.get("broken", 0),
-            examples=[
-                Flaw(file=file, lines=lines, reason=reason, example=example or "(not readable)")
-                for file, lines, reason, example in examples
-            ],
-        ),
+        broken=Broken(rows=places.get("broken", 0), examples=found[:5]),
     )
 
 
-def _pointer(item: Feature) -> str:
-    """The JSON pointer of a feature, as an SQL text."""
-    return _text("/features/" + item.name.replace("~", "~0").replace("/", "~1"))
-
-
-def _value(item: Feature) -> str:
-    value = f"(content ->> {_pointer(item)})"
+def _is_of(item: Feature, kind: pa.DataType) -> bool:
     if item.type == "numeric":
-        number = f"CASE WHEN json_type(content, {_pointer(item)}) IN {NUMBERS} THEN try_cast({value} AS DOUBLE) END"
-        # Not-a-number is missing.
-        return f"CASE WHEN isnan({number}) THEN NULL ELSE {number} END"
-    return value
+        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _is_flawed(item: Feature) -> str:
-    kind = f"json_type(content, {_pointer(item)})"
-    if item.type == "numeric":
-        return f"({kind} NOT IN ('NULL', {NUMBERS[1:]} OR abs({_value(item)}) > {LARGEST_NUMBER})"
-    return f"{kind} NOT IN ('NULL', 'VARCHAR')"
+def _value(item: Feature, sources: Sequence[_Source]) -> str:
+    kind = "DOUBLE" if item.type == "numeric" else "VARCHAR"
+    if all(source.kind(item.name) is None for source in sources):
+        return f"NULL::{kind}"
+    value = f"try_cast(features.{_name(item.name)} AS {kind})"
+    # Not-a-number is missing.
+    return f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END" if item.type == "numeric" else value
+
+
+def _conditions(item: Feature, sources: Sequence[_Source]) -> list[str]:
+    """When a row's value of a feature cannot be one: by the type that its file gives it, or by itself."""
+    kinds = [(source, source.kind(item.name)) for source in sources]
+    other = [_text(source.named) for source, kind in kinds if kind is not None and not _is_of(item, kind)]
+    found = [f"(file IN ({', '.join(other)}) AND features.{_name(item.name)} IS NOT NULL)"] if other else []
+    if item.type == "numeric" and any(kind is not None for _, kind in kinds):
+        found.append(f"abs({_value(item, sources)}) > {LARGEST_NUMBER}")
+    return found
 
 
 def _flaw(item: Feature) -> str:
-    return f"whose {item.name} is no {'finite number' if item.type == 'numeric' else 'text'}"
+    return f"their {item.name} is no {'finite number' if item.type == 'numeric' else 'text'}"
 
 
 def _name(name: str) -> str:

@@ -17,8 +17,10 @@ from kfp_lifecycle.serving.ports import LOOPBACK
 # A served score may differ from the registered one by this much: 32 bit arithmetic on another machine.
 SCORE_TOLERANCE = 1e-5
 
-# Marks a request whose answer nobody acts on: mirrored traffic, and what a release asks itself.
+# Marks a request whose answer nobody acts on: mirrored traffic, and what a release asks itself. A server believes only
+# who sends the token that its front and the release share; this variable names the file that holds it.
 SHADOW_HEADER = "x-shadow"
+SHADOW_TOKEN_VARIABLE = "LIFECYCLE_SHADOW_TOKEN_FILE"
 
 JSON = {"content-type": "application/json"}
 

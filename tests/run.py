@@ -20,7 +20,7 @@ sys.path.insert(0, str(CHECKOUT / "src"))
 from kfp_lifecycle.environments.locks import environment_directory, interpreter  # noqa: E402
 
 # Two at a time, as there are two cores at the least; those that take longest come first.
-FOLDERS = ("platform", "modelling", "validation", "node", "katib", "serving")
+FOLDERS = ("platform", "modelling", "validation", "node", "katib", "serving", "clients")
 # The environment of a folder that is not called as one.
 ENVIRONMENTS = {"node": "platform"}
 AT_A_TIME = 2

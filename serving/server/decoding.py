@@ -1,38 +1,105 @@
-"""Decoding of v1 and v2 inference requests: rows of named values, or the words that say what is wrong with one."""
+"""Decoding of inference requests: v1 and v2 in JSON, v2 with binary data, v2 over gRPC; all become columns.
+
+Whatever is wrong with a request is found here, before anything is looked up or scored, and said in words.
+"""
 
 from __future__ import annotations
 
 import difflib
-import math
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+import random
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kserve import InferInput, InferRequest
-from kserve.errors import InferenceError, InvalidInput
-from kserve.protocol.infer_type import to_http_parameters
+import msgspec
+import numpy as np
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
-from kfp_lifecycle.serving.client import SHADOW_HEADER
+from kfp_lifecycle.serving.server.errors import InvalidRequest
+from kfp_lifecycle.serving.server.inference_pb2 import ModelInferRequest
+from kfp_lifecycle.serving.server.tensors import (
+    DATATYPES,
+    NUMERIC,
+    TEXT,
+    WHOLE,
+    Datatype,
+    Numbers,
+    from_contents,
+    from_json,
+    from_raw,
+    in_words,
+    numbers,
+    texts,
+)
 
-NUMBERS = ("FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
-WHOLE_NUMBERS = tuple(name for name in NUMBERS if "INT" in name)
+OUTPUTS = {"score": "FP64", "decision": "BOOL"}
+"""What a model answers, with the datatype of each."""
+MOST_ID_CHARACTERS = 256
+# What a key or an id may not hold: it would begin another line of a log, or is half a character.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
 
-Row = dict[str, Any]
+Key = int | str
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
+class Batch:
+    """Rows as columns."""
+
+    rows: int
+    numbers: Numbers
+    """Of the numeric features, in the model's order, [features, rows]; NaN where a value is missing."""
+    texts: list[list[str]]
+    """Of the categorical features, in the model's order; empty where a value is missing."""
+    keys: Sequence[Key | None] | None
+    """The entity of each row; None where none is named."""
+    absent: dict[str, list[int]] = field(default_factory=dict)
+    """Features that were not sent, with the rows that lack them: to be looked up."""
+
+
+@dataclass(slots=True)
 class PredictionRequest:
     """What was asked, whatever the protocol."""
 
     id: str
-    rows: list[Row]
-    """For each row the values that were sent, by feature name or entity key; None is a missing value."""
-    request_time: datetime | None
+    batch: Batch
+    request_time: datetime | None = None
     """The moment that looked up features are for; None: the present."""
-    shadow: bool
+    outputs: tuple[str, ...] = tuple(OUTPUTS)
+    """What is to be answered, in this order."""
+    binary: frozenset[str] = frozenset()
+    """Which of it as raw bytes."""
+
+
+class _Tensor(msgspec.Struct):  # type: ignore[misc]
+    name: str
+    datatype: str
+    shape: list[int]
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Any] | None = None
+
+
+class _Output(msgspec.Struct):  # type: ignore[misc]
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class _V2Request(msgspec.Struct):  # type: ignore[misc]
+    inputs: list[_Tensor]
+    id: str | None = None
+    parameters: dict[str, Any] | None = None
+    outputs: list[_Output] | None = None
+
+
+class _V1Request(msgspec.Struct):  # type: ignore[misc]
+    instances: list[dict[str, float | int | bool | str | None]]
+    parameters: dict[str, Any] | None = None
+
+
+_V1, _V2 = msgspec.json.Decoder(_V1Request), msgspec.json.Decoder(_V2Request)
 
 
 class Decoder:
@@ -46,148 +113,315 @@ class Decoder:
             entity_key: Name under which a request may name an entity instead of, or beside, features.
             max_rows: Most rows one request may hold.
         """
-        self.types: dict[str, str] = {feature.name: feature.type for feature in features}
         self.entity_key = entity_key
         self.max_rows = max_rows
+        self.numeric = [feature.name for feature in features if feature.type == "numeric"]
+        self.categorical = [feature.name for feature in features if feature.type == "categorical"]
+        self._allowed = dict.fromkeys(self.numeric, NUMERIC) | dict.fromkeys(self.categorical, (TEXT,))
+        self._allowed[entity_key] = (TEXT, *WHOLE)
 
-    def decode(self, payload: object, headers: Mapping[str, str]) -> PredictionRequest:
-        """Read a request of either protocol.
+    def v2(self, body: bytes, json_length: int | None = None, id_header: str = "") -> PredictionRequest:
+        """Read a v2 request.
+
+        Args:
+            body: JSON, which raw bytes of tensors may follow.
+            json_length: Where the JSON ends, if they do.
+            id_header: The request's id where the body has none.
 
         Raises:
-            InvalidInput: the request cannot be answered; the message says which part of it and why.
+            InvalidRequest: it cannot be answered; the message says which part of it and why.
         """
-        if isinstance(payload, InferRequest):
-            parameters = to_http_parameters(payload.parameters or {})
-            rows, identifier = self._tensors(payload.inputs), payload.id
-        else:
-            body = self._body(payload)
-            parameters, rows, identifier = body.get("parameters") or {}, self._instances(body["instances"]), None
-        if not isinstance(parameters, Mapping):
-            raise InvalidInput(f"`parameters` must hold names and values, not {_shown(parameters)}")
+        if json_length is not None and not 0 < json_length <= len(body):
+            raise InvalidRequest(
+                f"inference-header-content-length is {json_length}, and the body has {len(body):,} bytes"
+            )
+        request = _parsed(_V2, body if json_length is None else body[:json_length])
+        rest = memoryview(body)[len(body) if json_length is None else json_length :]
+        columns: dict[str, tuple[Datatype, Any]] = {}
+        rows = -1
+        for tensor in request.inputs:
+            name = tensor.name
+            datatype, nested = self._checked(name, tensor.datatype, tensor.shape, columns)
+            if rows < 0:
+                rows = self._count(tensor.shape[0], f"input `{name}`")
+            elif tensor.shape[0] != rows:
+                raise InvalidRequest(f"input `{name}` has {tensor.shape[0]} rows, the one before it {rows}")
+            if tensor.data is msgspec.UNSET or tensor.parameters:
+                size = _binary_size(tensor)
+                if size is not None:
+                    if size > len(rest):
+                        raise InvalidRequest(f"input `{name}` says {size:,} raw bytes; {len(rest):,} are left")
+                    columns[name] = datatype, from_raw(name, datatype, rows, rest[:size])
+                    rest = rest[size:]
+                    continue
+            assert isinstance(tensor.data, msgspec.Raw)
+            values = from_json(name, datatype, tensor.data, nested)
+            if len(values) != rows:
+                raise InvalidRequest(f"input `{name}` has the shape {tensor.shape} but {len(values)} values")
+            columns[name] = datatype, values
+        if len(rest):
+            raise InvalidRequest(f"{len(rest):,} bytes follow the last tensor; no input's binary_data_size claims them")
+        binary = _parameter(request.parameters, "binary_data_output", bool) is True
+        outputs = request.outputs or [_Output(name) for name in OUTPUTS]
+        chosen = _Chosen()
+        for output in outputs:
+            own = _parameter(output.parameters, "binary_data", bool)
+            chosen.add(output.name, binary if own is None else own)
+        return self._request(request.id, id_header, columns, rows, request.parameters, chosen)
+
+    def grpc(self, message: ModelInferRequest, id_metadata: str = "") -> PredictionRequest:
+        """Read a v2 request over gRPC.
+
+        Args:
+            message: The request.
+            id_metadata: Its id where the message has none.
+
+        Raises:
+            InvalidRequest: as `v2`.
+        """
+        raw = message.raw_input_contents
+        if raw and len(raw) != len(message.inputs):
+            raise InvalidRequest(f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs")
+        columns: dict[str, tuple[Datatype, Any]] = {}
+        rows = -1
+        for position, tensor in enumerate(message.inputs):
+            name = tensor.name
+            datatype, _ = self._checked(name, tensor.datatype, list(tensor.shape), columns)
+            if rows < 0:
+                rows = self._count(tensor.shape[0], f"input `{name}`")
+            elif tensor.shape[0] != rows:
+                raise InvalidRequest(f"input `{name}` has {tensor.shape[0]} rows, the one before it {rows}")
+            if raw:
+                if tensor.HasField("contents") and tensor.contents.ListFields():
+                    raise InvalidRequest(f"input `{name}` has contents, and raw_input_contents beside them")
+                columns[name] = datatype, from_raw(name, datatype, rows, raw[position])
+                continue
+            values = from_contents(name, datatype, tensor.contents)
+            if len(values) != rows:
+                raise InvalidRequest(f"input `{name}` has the shape {list(tensor.shape)} but {len(values)} values")
+            columns[name] = datatype, values
+        chosen = _Chosen()
+        for output in message.outputs or ():
+            chosen.add(output.name, binary=True)
+        parameters = {
+            name: getattr(parameter, kind) if (kind := parameter.WhichOneof("parameter_choice")) else None
+            for name, parameter in message.parameters.items()
+        }
+        return self._request(message.id, id_metadata, columns, rows, parameters, chosen)
+
+    def v1(self, body: bytes, id_header: str = "") -> PredictionRequest:
+        """Read a v1 request: rows of named values, of which each may lack others.
+
+        Raises:
+            InvalidRequest: as `v2`.
+        """
+        request = _parsed(_V1, body)
+        rows = self._count(len(request.instances), "`instances`")
+        given: dict[str, list[Any]] = {}
+        holders: dict[str, list[int]] = {}
+        for position, instance in enumerate(request.instances):
+            for name, value in instance.items():
+                if name not in given:
+                    self._known(name)
+                    given[name], holders[name] = [None] * rows, []
+                given[name][position] = value
+                holders[name].append(position)
+        columns = {name: self._v1_column(name, values) for name, values in given.items()}
+        batch = self._batch(columns, rows)
+        for name, positions in holders.items():
+            if name != self.entity_key and len(positions) < rows:
+                batch.absent[name] = sorted(set(range(rows)) - set(positions))
         return PredictionRequest(
-            id=identifier or headers.get("x-request-id") or str(uuid.uuid4()),
-            rows=rows,
-            request_time=_time(parameters.get("request_time")),
-            shadow=headers.get(SHADOW_HEADER) == "true" or parameters.get("shadow") is True,
+            _request_id(None, id_header), batch, _time(_parameter(request.parameters, "request_time", str))
         )
 
-    def _body(self, payload: object) -> Mapping[str, Any]:
-        if not isinstance(payload, Mapping) or not isinstance(payload.get("instances"), list):
-            raise InvalidInput(
-                'a v1 request must be JSON (content-type: application/json) such as {"instances": [{"'
-                f'{self.entity_key}": …}}]}}: a list of objects with a value for each feature, or the entity key'
-            )
-        return payload
+    def _v1_column(self, name: str, values: list[Any]) -> tuple[Datatype, list[Any]]:
+        """A column of values that say no datatype."""
+        if name == self.entity_key:
+            return DATATYPES[TEXT], values
+        wanted: tuple[type, ...] = (str,) if name in self.categorical else (int, float, bool)
+        for row, value in enumerate(values):
+            if value is not None and not isinstance(value, wanted):
+                words = "text" if wanted == (str,) else "a number"
+                raise InvalidRequest(f"`{name}` in row {row} must be {words} or null, not {shown(value)}")
+            if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+                raise InvalidRequest(f"`{name}` in row {row} is {shown(value)}: a number must fit 32 bits")
+        return DATATYPES[TEXT if wanted == (str,) else "FP64"], values
 
-    def _instances(self, instances: list[object]) -> list[Row]:
-        self._check_count(len(instances), "`instances`")
-        rows: list[Row] = []
-        for position, instance in enumerate(instances):
-            if not isinstance(instance, dict):
-                raise InvalidInput(f"instance {position} must be an object with named values, not {_shown(instance)}")
-            rows.append({name: self._value(name, value, position) for name, value in instance.items()})
+    def _checked(
+        self, name: str, datatype: str, shape: Sequence[int], columns: Mapping[str, object]
+    ) -> tuple[Datatype, bool]:
+        """The datatype of a tensor that may be sent, and whether it has two dimensions."""
+        allowed = self._allowed.get(name)
+        if allowed is None:
+            self._known(name)
+        elif datatype not in allowed:
+            raise InvalidRequest(
+                f"input `{name}` has the datatype {shown(datatype)}; it must be one of {', '.join(allowed)}"
+            )
+        if name in columns:
+            raise InvalidRequest(f"input `{name}` is there twice")
+        nested = len(shape) == 2
+        if not shape or (nested and shape[1] != 1) or len(shape) > 2:
+            raise InvalidRequest(f"input `{name}` has the shape {shown(list(shape))}; it must be [N] or [N, 1]")
+        return DATATYPES[datatype], nested
+
+    def _known(self, name: str) -> None:
+        if name not in self._allowed:
+            close = difflib.get_close_matches(name[:200], self._allowed, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(self._allowed)}"
+            raise InvalidRequest(f"{shown(name)} is no input of this model; {hint}")
+
+    def _count(self, rows: int, what: str) -> int:
+        if rows < 1:
+            raise InvalidRequest(f"{what} holds no rows; send at least one")
+        if rows > self.max_rows:
+            raise InvalidRequest(f"{what} holds {rows:,} rows; one request may hold {self.max_rows:,}: send several")
         return rows
 
-    def _tensors(self, tensors: Sequence[InferInput]) -> list[Row]:
-        if not tensors:
-            raise InvalidInput("`inputs` is empty: send one tensor for each feature, or the entity key")
-        columns: dict[str, list[Any]] = {}
-        for tensor in tensors:
-            if tensor.name in columns:
-                raise InvalidInput(f"input `{tensor.name}` is there twice")
-            columns[tensor.name] = self._column(tensor)
-        lengths = {name: len(values) for name, values in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise InvalidInput(f"all inputs must have the same number of rows, not {lengths}")
-        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    def _request(
+        self,
+        identifier: str | None,
+        id_header: str,
+        columns: Mapping[str, tuple[Datatype, Any]],
+        rows: int,
+        parameters: Mapping[str, Any] | None,
+        chosen: _Chosen,
+    ) -> PredictionRequest:
+        if not columns:
+            raise InvalidRequest("`inputs` is empty: send one tensor for each feature, or the entity key")
+        return PredictionRequest(
+            _request_id(identifier, id_header),
+            self._batch(columns, rows),
+            _time(_parameter(parameters, "request_time", str)),
+            tuple(chosen.names) or tuple(OUTPUTS),
+            frozenset(chosen.binary),
+        )
 
-    def _column(self, tensor: InferInput) -> list[Any]:
-        allowed = self._datatypes(tensor.name)
-        if tensor.datatype not in allowed:
-            raise InvalidInput(
-                f"input `{tensor.name}` has the datatype {tensor.datatype}; it must be one of {', '.join(allowed)}"
-            )
-        shape = [int(size) for size in tensor.shape]
-        if not shape or any(size != 1 for size in shape[1:]):
-            raise InvalidInput(f"input `{tensor.name}` has the shape {shape}; it must be [N] or [N, 1]")
-        self._check_count(shape[0], f"input `{tensor.name}`")
-        values = _flat(tensor)
-        if len(values) != shape[0]:
-            raise InvalidInput(f"input `{tensor.name}` has the shape {shape} but {len(values)} values")
-        return [self._value(tensor.name, value, position) for position, value in enumerate(values)]
+    def _batch(self, columns: Mapping[str, tuple[Datatype, Any]], rows: int) -> Batch:
+        sent = [(name, *columns[name]) for name in self.numeric if name in columns]
+        found = numbers(sent, rows)
+        if len(sent) < len(self.numeric):
+            every = np.full((len(self.numeric), rows), np.nan)
+            every[[self.numeric.index(name) for name, _, _ in sent]] = found
+            found = every
+        words = [texts(name, columns[name][1]) if name in columns else [""] * rows for name in self.categorical]
+        keys = self._keys(*columns[self.entity_key]) if self.entity_key in columns else None
+        batch = Batch(rows, found, words, keys)
+        if len(columns) - (keys is not None) < len(self.numeric) + len(self.categorical):
+            batch.absent = {
+                name: list(range(rows)) for name in (*self.numeric, *self.categorical) if name not in columns
+            }
+        return batch
 
-    def _datatypes(self, name: str) -> tuple[str, ...]:
-        if name == self.entity_key:
-            return ("BYTES", *WHOLE_NUMBERS)
-        return NUMBERS if self._type(name) == "numeric" else ("BYTES",)
+    def _keys(self, datatype: Datatype, values: Iterable[Any]) -> list[Key | None]:
+        given = values.tolist() if isinstance(values, np.ndarray) else values
+        return [None if value is None else self.key(value, row) for row, value in enumerate(given)]
 
-    def _type(self, name: str) -> str:
-        known = self.types.get(name)
-        if known is None:
-            names = [*self.types, self.entity_key]
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(names)}"
-            raise InvalidInput(f"`{name}` is no input of this model; {hint}")
-        return known
+    def key(self, value: object, row: int) -> Key:
+        """An entity's key in the one way it is written.
 
-    def _value(self, name: str, value: object, position: int) -> Any:
-        if isinstance(value, bytes):
-            try:
-                value = value.decode()
-            except UnicodeDecodeError as error:
-                raise InvalidInput(f"`{name}` in row {position} is not UTF-8 text") from error
-        if name == self.entity_key:
-            if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-                raise InvalidInput(f"`{name}` in row {position} must name an entity, not {_shown(value)}")
+        Raises:
+            InvalidRequest: it names no entity, or names it in another way.
+        """
+        where = f"`{self.entity_key}` in row {row}"
+        if isinstance(value, int) and not isinstance(value, bool):
+            if not -(2**63) <= value < 2**63:
+                raise InvalidRequest(f"{where} is {shown(value)}: a whole number must fit 64 bits")
             return value
-        kind = self._type(name)
-        if value is None or (isinstance(value, float) and math.isnan(value)):
-            return None
-        if kind == "categorical":
-            if not isinstance(value, str):
-                raise InvalidInput(f"`{name}` in row {position} must be text or null, not {_shown(value)}")
-            return value
-        if not isinstance(value, int | float):
-            raise InvalidInput(f"`{name}` in row {position} must be a number or null, not {_shown(value)}")
-        if abs(value) > LARGEST_NUMBER:
-            raise InvalidInput(
-                f"`{name}` in row {position} is {_shown(value)}: a number must be finite and fit 32 bits; "
-                "send null where it is missing"
+        if not isinstance(value, str) or not value:
+            raise InvalidRequest(f"{where} must name an entity, not {shown(value)}")
+        if len(value) > MOST_ID_CHARACTERS or _CONTROL.search(value) or value != value.strip():
+            raise InvalidRequest(
+                f"{where} is {shown(value)}: a key is plain text of at most {MOST_ID_CHARACTERS} characters, without "
+                "control characters and without spaces around it"
             )
+        if not _PLAIN_NUMBER.fullmatch(value) and _is_number(value):
+            raise InvalidRequest(f"{where} is {shown(value)}: write it in plain digits, {int(value)}")
         return value
 
-    def _check_count(self, rows: int, what: str) -> None:
-        if rows < 1:
-            raise InvalidInput(f"{what} holds no rows; send at least one")
-        if rows > self.max_rows:
-            raise InvalidInput(f"{what} holds {rows:,} rows; one request may hold {self.max_rows:,}: send several")
+
+class _Chosen:
+    """The outputs that a request wants."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.binary: list[str] = []
+
+    def add(self, name: str, binary: bool) -> None:
+        if name not in OUTPUTS:
+            raise InvalidRequest(f"{shown(name)} is no output of this model; there are {', '.join(OUTPUTS)}")
+        if name in self.names:
+            raise InvalidRequest(f"output `{name}` is asked for twice")
+        self.names.append(name)
+        if binary:
+            self.binary.append(name)
 
 
-def _flat(tensor: InferInput) -> list[Any]:
-    """The values of a tensor in row order, however they came: raw bytes, a flat list, or one list for each row."""
-    if tensor._raw_data is None and isinstance(tensor.data, list):
-        nested = [item if isinstance(item, list) else [item] for item in tensor.data]
-        return [value for items in nested for value in items]
+def _parsed(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
-        values: list[Any] = tensor.as_numpy().reshape(-1).tolist()
-    except (ValueError, TypeError, InferenceError, ArithmeticError, IndexError) as error:
-        raise InvalidInput(f"the data of input `{tensor.name}` does not fit its datatype and shape: {error}") from error
-    return values
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"the request is not as it must be: {in_words(error)}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body is no JSON: {in_words(error)}") from error
 
 
-def _time(value: object) -> datetime | None:
+def _binary_size(tensor: _Tensor) -> int | None:
+    size: int | None = _parameter(tensor.parameters, "binary_data_size", int)
+    if size is None and tensor.data is msgspec.UNSET:
+        raise InvalidRequest(f"input `{tensor.name}` has no `data`")
+    if size is not None and tensor.data is not msgspec.UNSET:
+        raise InvalidRequest(f"input `{tensor.name}` has `data`, and binary_data_size beside it")
+    if size is not None and size < 0:
+        raise InvalidRequest(f"input `{tensor.name}` has the binary_data_size {size}")
+    return size
+
+
+def _parameter(parameters: Mapping[str, Any] | None, name: str, kind: type) -> Any:
+    """A parameter that means something here; others are for other servers."""
+    value = parameters.get(name) if parameters else None
+    if value is not None and type(value) is not kind:
+        words = {bool: "true or false", int: "a whole number", str: "a text"}[kind]
+        raise InvalidRequest(f"the parameter `{name}` must be {words}, not {shown(value)}")
+    return value
+
+
+def _request_id(identifier: str | None, header: str) -> str:
+    found = identifier or header
+    if not found:
+        return f"{random.getrandbits(128):032x}"
+    if len(found) > MOST_ID_CHARACTERS or _CONTROL.search(found):
+        raise InvalidRequest(
+            f"the id is {shown(found)}: it is plain text of at most {MOST_ID_CHARACTERS} characters, without control "
+            "characters"
+        )
+    return found
+
+
+def _time(value: str | None) -> datetime | None:
     if value is None:
         return None
     try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError as error:
-        raise InvalidInput(
-            f"`request_time` must be an ISO 8601 time such as 2026-01-31T12:00:00Z, not {_shown(value)}"
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequest(
+            f"`request_time` must be an ISO 8601 time such as 2026-01-31T12:00:00Z, not {shown(value)}"
         ) from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _shown(value: object) -> str:
+def _is_number(text: str) -> bool:
+    """Whether Python, or a database, could take it for a whole number."""
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
+
+
+def shown(value: object) -> str:
     """A value as a message shows it: never more of a request than helps."""
-    text = repr(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool | list) else str(value)
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 60 else text[:57] + "…"

@@ -25,6 +25,7 @@ NEWS_SECONDS = 1.0
 
 ENTITIES = Counter("online_features_entities", "Entities that features were looked up for")
 MISSING = Counter("online_features_missing", "Entities for which a feature was missing or too old", ["feature"])
+UNKNOWN = Counter("online_features_unknown", "Entities of which the store holds nothing; none of them is in the others")
 
 
 class OnlineFeatures:
@@ -92,15 +93,21 @@ class OnlineFeatures:
         self.look_for_news()
         keys = [entity_key(self._definitions.key, self._definitions.key_type, entity) for entity in entity_keys]
         moment = self._moment(request_time)
-        rows = [self._fresh(stored, moment) for stored in self._store.read(self._reader, keys)]
+        found = self._store.read(self._reader, keys)
+        known = [any(value is not None for values in stored.values() for value in values.values()) for stored in found]
+        rows = [self._fresh(stored, moment) for stored in found]
         inputs = {name: [row.get(name) for row in rows] for name in self._on_demand}
         inputs[REQUEST_TIME] = [moment] * len(keys)
         computed = self._definitions.on_demand_values(self._definitions.features, inputs)
         for name, values in computed.items():
             for row, value in zip(rows, values, strict=True):
                 row[name] = value
-        ENTITIES.inc(len(keys))
-        return [self._answer(key, row) for key, row in zip(keys, rows, strict=True)]
+        ENTITIES.inc(sum(known))
+        UNKNOWN.inc(len(known) - sum(known))
+        return [
+            self._answer(key, row) if is_known else dict.fromkeys(self._missing)
+            for key, row, is_known in zip(keys, rows, known, strict=True)
+        ]
 
     def _fresh(self, stored: Stored, moment: datetime) -> dict[str, Any]:
         """Values by name, of the views that are not too old."""

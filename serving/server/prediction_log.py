@@ -1,178 +1,318 @@
-"""Prediction log: every served prediction as a line of JSON, written off the request path.
+"""Prediction log: every served prediction, in Arrow batches, written off the request path by a thread of its own.
 
-Many servers write to one folder, such as a volume that all replicas mount. Each has files of its own, which nobody
-else opens for writing: their names hold the host and a random part, since every container's process has the number 1.
+A request hands its columns over and goes on; nobody is woken. Once a second the thread makes one batch of what has
+come and appends it to the hour's segment, so a server that is killed loses a second at the most. Where the log's folder
+is full, gone or slow, batches go to a folder of this machine, are counted, and are brought over when it is well again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import os
-import queue
-import re
-import secrets
-import socket
+import shutil
+import tempfile
 import threading
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from io import FileIO
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
 from prometheus_client import Counter
 
-logger = logging.getLogger(__name__)
+from kfp_lifecycle.serving.server.served import Served
 
-WRITTEN = Counter("prediction_log_written", "Predictions written to the log", ["model_name", "model_version"])
+if TYPE_CHECKING:
+    from kfp_lifecycle.serving.server.log_batch import BatchMaker
+    from kfp_lifecycle.serving.server.log_segment import Segment
+
+LOGGER = logging.getLogger(__name__)
+
+_OF_MODEL = ["model_name", "model_version"]
+WRITTEN = Counter("prediction_log_written", "Predictions written to the log", _OF_MODEL)
 DROPPED = Counter(
     "prediction_log_dropped",
     "Predictions that are not in the log, because it could not be written as fast as they came, or at all",
-    ["model_name", "model_version"],
+    _OF_MODEL,
 )
+SPILLED = Counter(
+    "prediction_log_spilled",
+    "Predictions kept on the server's own disk, since the log's folder refused them",
+    _OF_MODEL,
+)
+DEATHS = Counter("prediction_log_thread_deaths", "How often the thread that writes the log has died", _OF_MODEL)
 
-# Records waiting to be written; at 1 kB each no more than 20 MB.
-CAPACITY = 20_000
-# Records written, and made visible to readers, at once.
-BATCH = 500
+# Rows that may wait; a row of thirty features is a quarter of a kilobyte.
+CAPACITY = 200_000
+FLUSH_SECONDS = 1.0
+SEGMENT_BYTES = 64 * 2**20
+SPILL_BYTES = 256 * 2**20
+# A folder that takes longer for one batch is slow; it is tried again after a while.
+SLOW_SECONDS = 5.0
+TRY_AGAIN_SECONDS = 10.0
+CLOSE_SECONDS = 20.0
+DEATHS_TOO_MANY = 3
+SECRET_VARIABLE = "LIFECYCLE_LOG_SECRET"
+
+
+class LoggedKey(StrEnum):
+    """What the log says of the entity that a request names."""
+
+    plain = "plain"
+    hashed = "hashed"
+    """By HMAC-SHA256 with the secret of LIFECYCLE_LOG_SECRET: the same entity is the same, and nobody is named."""
+    none = "none"
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """One line of the log."""
+class LogSettings:
+    """What is logged, and how long it is kept."""
 
-    time: datetime
-    request_id: str
-    model: str
-    version: str
-    entity: str | int | None
-    features: dict[str, Any]
-    score: float
-    decision: bool
-    latency_ms: float
-    shadow: bool
+    features: bool = True
+    key: LoggedKey = LoggedKey.plain
+    retention_days: int = 90
+    most_bytes: int = 50 * 2**30
+    """Of all servers of the model together."""
 
 
 class PredictionLog:
-    """Appends predictions to one file a day and process; a full queue or disk costs records, never requests."""
+    """Writes what is served; a full queue or disk costs records, never requests."""
 
-    def __init__(self, folder: Path, model: str, version: str, capacity: int = CAPACITY) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        version: str,
+        numeric: Sequence[str],
+        categorical: Sequence[str],
+        settings: LogSettings | None = None,
+        capacity: int = CAPACITY,
+    ) -> None:
         """Start writing below `<folder>/<model>/`.
+
+        Args:
+            folder: The log of all models.
+            model: The model's name.
+            version: Its version.
+            numeric: Names of its numeric features, in the order of `Served.numbers`.
+            categorical: Names of its categorical features, in the order of `Served.texts`.
+            settings: What is logged, and how long it is kept.
+            capacity: Rows that may wait.
 
         Raises:
             OSError: the folder cannot be made.
         """
         self.folder = folder / model
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.name = file_name(version)
-        self.version = version
-        self.written = WRITTEN.labels(model, version)
-        self.dropped = DROPPED.labels(model, version)
-        self._waiting: queue.Queue[Prediction | None] = queue.Queue(capacity)
-        self._file: FileIO | None = None
-        self._day = ""
-        self._begun: set[str] = set()
+        self.model, self.version = model, version
+        self.settings = settings or LogSettings()
+        self._features = (list(numeric), list(categorical)) if self.settings.features else ([], [])
+        self.written, self.dropped, self.spilled, self.deaths = (
+            counter.labels(model, version) for counter in (WRITTEN, DROPPED, SPILLED, DEATHS)
+        )
+        self._capacity = capacity
+        self._waiting: deque[Served] = deque()
+        # Each is changed by one thread alone; their difference is what waits.
+        self._accepted = self._taken = 0
+        self._in_hand = self._died = 0
+        self._wake, self._closed = threading.Event(), False
+        self._segment: Segment | None = None
+        self._spill: Path | None = None
+        self._storage_again = 0.0
+        self._batches: BatchMaker | None = None
+        self._secret = os.environ.get(SECRET_VARIABLE, "").encode() or model.encode()
+        self._start()
+
+    def write(self, served: Served) -> None:
+        """Hand predictions over; returns at once."""
+        rows = len(served.scores)
+        if self._accepted - self._taken + rows > self._capacity:
+            self.dropped.inc(rows)
+            return
+        self._waiting.append(served)
+        self._accepted += rows
+        if self._accepted - self._taken > self._capacity // 4:
+            self._wake.set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the log is being written: its thread lives, and has not died again and again."""
+        return self._thread.is_alive() and self._died < DEATHS_TOO_MANY
+
+    def revive(self) -> None:
+        """Start the thread again where it has died."""
+        if self._thread.is_alive() or self._closed:
+            return
+        self._died += 1
+        self.deaths.inc()
+        self.dropped.inc(self._in_hand)
+        self._taken, self._in_hand, self._segment = self._taken + self._in_hand, 0, None
+        LOGGER.error("the thread of the prediction log %s died; it is started again", self.folder)
+        self._start()
+
+    def close(self) -> None:
+        """Write what is waiting, and stop; a disk that hangs is not waited for."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            rows = self._accepted - self._taken
+            self.dropped.inc(rows)
+            LOGGER.error("the prediction log %s does not take what is written; %d are lost", self.folder, rows)
+        elif self._spill is not None:
+            shutil.rmtree(self._spill, ignore_errors=True)
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._write_until_closed, name="prediction-log", daemon=True)
         self._thread.start()
 
-    def write(self, predictions: Iterable[Prediction]) -> None:
-        """Hand over predictions; returns at once."""
-        for prediction in predictions:
-            try:
-                self._waiting.put_nowait(prediction)
-            except queue.Full:
-                self.dropped.inc()
-
-    def close(self) -> None:
-        """Write what is waiting, and stop."""
-        self._waiting.put(None)
-        self._thread.join()
-
     def _write_until_closed(self) -> None:
-        open_for_more = True
-        while open_for_more:
-            batch = [self._waiting.get()]
-            while len(batch) < BATCH and not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
-            open_for_more = None not in batch
-            self._append([prediction for prediction in batch if prediction is not None])
-        if self._file is not None:
-            self._file.close()
+        # Arrow takes a while to import; nobody who waits for the server waits for it.
+        from kfp_lifecycle.serving.server.log_batch import BatchMaker
 
-    def _append(self, predictions: list[Prediction]) -> None:
-        by_day: dict[str, list[Prediction]] = {}
-        for prediction in predictions:
-            by_day.setdefault(prediction.time.astimezone(UTC).date().isoformat(), []).append(prediction)
-        for day, records in by_day.items():
-            lines = b"".join(orjson.dumps(asdict(record), option=orjson.OPT_APPEND_NEWLINE) for record in records)
-            try:
-                _append_whole(self._file_of(day), lines)
-            except OSError as error:
-                if isinstance(error, HalfALine):
-                    self._begin_other_files()
-                self.dropped.inc(len(records))
-                logger.error("%d predictions are not in the log %s: %s", len(records), self.folder / day, error)
-            else:
-                self.written.inc(len(records))
+        self._batches = BatchMaker(self.model, self.version, *self._features)
+        self._prune()
+        while not self._closed:
+            self._wake.wait(FLUSH_SECONDS)
+            self._wake.clear()
+            self._flush()
+        self._flush()
+        self._finish()
+        self._bring_over()
 
-    def _file_of(self, day: str) -> FileIO:
-        if self._file is None or self._day != day:
-            if self._file is not None:
-                self._file.close()
-            self._file = None
-            place = self.folder / day
-            place.mkdir(exist_ok=True)
-            # A file that is there already is somebody else's, unless this log began it.
-            only_new = 0 if day in self._begun else os.O_EXCL
-            number = os.open(place / self.name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | only_new, 0o644)
-            self._file, self._day = FileIO(number, "ab"), day
-            self._begun.add(day)
-        return self._file
+    def _flush(self) -> None:
+        """Write what has come, by its hour."""
+        from kfp_lifecycle.serving.server.log_segment import hour_of
 
-    def _begin_other_files(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file, self._begun, self.name = None, set(), file_name(self.version)
+        by_hour: dict[Any, list[Served]] = {}
+        while self._waiting:
+            served = self._waiting.popleft()
+            self._in_hand += len(served.scores)
+            by_hour.setdefault(hour_of(served.time), []).append(served)
+        for hour, found in by_hour.items():
+            self._write(hour, found)
+            rows = sum(len(served.scores) for served in found)
+            self._taken, self._in_hand = self._taken + rows, self._in_hand - rows
+        if self._segment is not None and self._segment.hour != hour_of(time.time()):
+            self._finish()
+            self._prune()
+        if self._spill is not None and time.monotonic() >= self._storage_again:
+            self._finish()
+            self._bring_over()
+
+    def _write(self, hour: Any, found: list[Served]) -> None:
+        assert self._batches is not None
+        rows = sum(len(served.scores) for served in found)
+        try:
+            message = self._batches.message(found, self._named)
+        except Exception:
+            if len(found) > 1:
+                # One of them cannot be written: the others are not lost with it.
+                for served in found:
+                    self._write(hour, [served])
+                return
+            self.dropped.inc(rows)
+            LOGGER.exception("%d predictions cannot be written to the log %s", rows, self.folder)
+            return
+        try:
+            self._append(hour, message)
+        except OSError as error:
+            self._spill_over(hour, message, rows, error)
+        else:
+            self.written.inc(rows)
+
+    def _append(self, hour: Any, message: Any) -> None:
+        from kfp_lifecycle.serving.server.log_segment import Segment
+
+        assert self._batches is not None
+        if self._segment is not None and (self._segment.hour != hour or self._segment.size > SEGMENT_BYTES):
+            self._finish()
+        if self._segment is None:
+            folder = self.folder if self._spill is None else self._spill
+            self._segment = Segment(folder, hour, self.version, self._batches.schema)
+        began = time.monotonic()
+        self._segment.append(message)
+        if self._spill is not None:
+            return
+        if time.monotonic() - began > SLOW_SECONDS:
+            self._leave_storage(TimeoutError(f"a batch took {time.monotonic() - began:.0f} s"))
+
+    def _spill_over(self, hour: Any, message: Any, rows: int, error: OSError) -> None:
+        """Keep a batch on this machine's own disk."""
+        if self._spill is None:
+            self._leave_storage(error)
+        try:
+            assert self._spill is not None
+            if _size(self._spill) > SPILL_BYTES:
+                raise OSError(f"{self._spill} holds as much as it may")
+            self._append(hour, message)
+        except OSError as refused:
+            self._segment = None
+            self.dropped.inc(rows)
+            LOGGER.error("%d predictions are in no log, neither %s nor here: %s", rows, self.folder, refused)
+        else:
+            self.spilled.inc(rows)
+
+    def _leave_storage(self, error: OSError) -> None:
+        LOGGER.error("the prediction log %s cannot be written (%s); it is kept here meanwhile", self.folder, error)
+        self._finish()
+        self._spill = Path(tempfile.mkdtemp(prefix="prediction-log-"))
+        self._storage_again = time.monotonic() + TRY_AGAIN_SECONDS
+
+    def _finish(self) -> None:
+        """Turn the segment into Parquet; where that cannot be, it stays as it is, and can be read."""
+        if self._segment is None:
+            return
+        segment, self._segment = self._segment, None
+        try:
+            segment.finish()
+        except Exception as error:
+            LOGGER.warning("%s stays as it is: %s", segment.path, error)
+
+    def _bring_over(self) -> None:
+        """Bring what is kept here to the log's folder, if that takes it now."""
+        from kfp_lifecycle.serving.server.log_segment import move
+
+        if self._spill is None:
+            return
+        try:
+            for file in sorted(self._spill.rglob("*")):
+                if file.is_file():
+                    move(file, self.folder)
+        except OSError as error:
+            LOGGER.warning("the prediction log %s still cannot be written: %s", self.folder, error)
+            self._storage_again = time.monotonic() + TRY_AGAIN_SECONDS
+            return
+        shutil.rmtree(self._spill, ignore_errors=True)
+        self._spill = None
+
+    def _prune(self) -> None:
+        from kfp_lifecycle.serving.server.log_segment import hour_of, prune
+
+        oldest = hour_of(time.time()) - timedelta(days=self.settings.retention_days)
+        try:
+            removed = prune(self.folder, f"{oldest:%Y-%m-%d}", self.settings.most_bytes)
+        except OSError as error:
+            LOGGER.warning("the prediction log %s cannot be pruned: %s", self.folder, error)
+        else:
+            if removed:
+                LOGGER.info(
+                    "%d files of the prediction log %s were removed for their age or size", len(removed), self.folder
+                )
+
+    def _named(self, key: int | str | None) -> str | None:
+        """An entity as the log names it."""
+        if key is None or self.settings.key is LoggedKey.none:
+            return None
+        if self.settings.key is LoggedKey.hashed:
+            return hmac.new(self._secret, str(key).encode(), hashlib.sha256).hexdigest()[:32]
+        return str(key)
 
 
-class HalfALine(OSError):
-    """A write broke off, and what it left could not be taken back."""
-
-
-def file_name(version: str) -> str:
-    """The name of a log's files, which no other process has: `3-churn-predictor-7f9c-5d1e8a02.jsonl`."""
-    host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname())[:63] or "host"
-    return f"{version}-{host}-{secrets.token_hex(4)}.jsonl"
-
-
-def _append_whole(file: FileIO, lines: bytes) -> None:
-    """Append all of it or, where the disk refuses, none: a reader never meets half a line.
-
-    Only what this write left is taken back. Where somebody else has written to the file meanwhile, it stays.
-
-    Raises:
-        HalfALine: it could not be taken back.
-        OSError: the disk refuses; the file is as it was.
-    """
-    end = file.seek(0, os.SEEK_END)
-    remaining = memoryview(lines)
-    try:
-        while remaining:
-            remaining = remaining[file.write(remaining) :]
-    except OSError as error:
-        written = len(lines) - len(remaining)
-        if written and not _taken_back(file, end, written):
-            raise HalfALine(error.errno, error.strerror) from error
-        raise
-
-
-def _taken_back(file: FileIO, end: int, written: int) -> bool:
-    """Take back what a broken write left at the end of a file; whether the file is as it was before."""
-    try:
-        if file.seek(0, os.SEEK_END) != end + written:
-            return False
-        file.truncate(end)
-    except OSError:
-        return False
-    return True
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

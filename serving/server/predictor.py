@@ -1,134 +1,64 @@
-"""KServe predictor: decode, complete from the online store, score, answer, log."""
+"""Prediction: complete a batch from the online store, score it at once, count it, hand it to the log."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-import kserve
 import numpy as np
-from kserve import InferOutput, InferRequest, InferResponse
-from kserve.errors import InvalidInput, ModelNotReady
-from prometheus_client import REGISTRY, Histogram
+from numpy.typing import NDArray
 
-from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.modelling.scoring import Scorer, Scores, columns_of, decided
-from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.server.decoding import Decoder, PredictionRequest, Row
-from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
-from kfp_lifecycle.serving.server.prediction_log import Prediction, PredictionLog
+from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.modelling.scoring import Feed, decided
+from kfp_lifecycle.serving.server.decoding import Batch, Decoder, PredictionRequest
+from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
+from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
+from kfp_lifecycle.serving.server.metrics import ModelMetrics
+from kfp_lifecycle.serving.server.prediction_log import PredictionLog
+from kfp_lifecycle.serving.server.served import Served
 
-if TYPE_CHECKING:
-    from kfp_lifecycle.serving.server.online_features import OnlineFeatures
+# What takes longer than about a millisecond goes to a thread, so that the event loop waits for nothing.
+ROWS_AT_ONCE = 250
+BYTES_AT_ONCE = 64 * 1024
+MOST_BATCHES_WAITING = 32
+BATCH_SECONDS = 60.0
 
-LOGGER = logging.getLogger(__name__)
-# Whoever asks for a score has given up by then.
-LOOKUP_SECONDS = 5.0
-SCORES = Histogram(
-    "prediction_score",
-    "Scores the model answered with",
-    ["model_name", "model_version", "shadow"],
-    buckets=[step / 20 for step in range(1, 21)],
-)
+Result = TypeVar("Result")
 
 
-class FeaturesUnavailable(ModelNotReady):  # type: ignore[misc]
-    """The online store cannot be asked now; requests that bring all features along are still answered."""
+class Model(Protocol):
+    """What scores: `modelling.scoring.Scorer`."""
 
-    def __init__(self, model: str, detail: str) -> None:
-        super().__init__(model, detail)
-        self.reason = str(self)
+    @property
+    def features(self) -> Sequence[Feature]:
+        """Its inputs."""
 
-
-class FeatureLookup:
-    """Features from the online store, asked on a thread of their own so that the event loop stays free.
-
-    Feast takes seconds to import, so it is imported there too, while the server already answers requests that bring
-    all features along.
-    """
-
-    def __init__(self, model: str, feature_repo: Path, settings: Configuration, online_store: str) -> None:
-        """Begin to open the store.
-
-        Args:
-            model: The model's name, for messages.
-            feature_repo: The feature definitions of the model folder.
-            settings: What `model.json` keeps of the configuration for them.
-            online_store: The store's place.
-        """
-        self.model = model
-        self._place = (feature_repo, settings, online_store)
-        self._features: OnlineFeatures | None = None
-        self._metrics: FeatureMetrics | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-features")
-        self._thread.submit(self._open).add_done_callback(self._tell)
-
-    async def lookup(self, entities: Sequence[Any], request_time: datetime | None) -> list[Row]:
-        """The features of each entity as of the request.
-
-        Raises:
-            InvalidInput: an entity's key cannot be one.
-            FeaturesUnavailable: the store cannot be read, is silent, or holds nothing for this model yet.
-        """
-        answer = asyncio.get_running_loop().run_in_executor(self._thread, self._ask, entities, request_time)
-        if self._features is None:
-            # Importing Feast takes as long as it takes.
-            return await answer
-        try:
-            return await asyncio.wait_for(answer, LOOKUP_SECONDS)
-        except TimeoutError as error:
-            # The thread still waits for the store, whose client may know no limit, and others would wait behind it.
-            detail = f"the online store did not answer within {LOOKUP_SECONDS:g} s"
-            raise FeaturesUnavailable(self.model, detail) from error
-
-    def _open(self) -> OnlineFeatures:
-        from kfp_lifecycle.features.online.servers import READERS
-        from kfp_lifecycle.serving.server.online_features import OnlineFeatures
-
-        if self._features is None:
-            self._features = OnlineFeatures(*self._place, READERS)
-            self._metrics = FeatureMetrics(self._features, self._look_for_news)
-            REGISTRY.register(self._metrics)
-        return self._features
-
-    def _look_for_news(self) -> None:
-        self._thread.submit(lambda: self._open().look_for_news()).add_done_callback(self._tell)
-
-    def _tell(self, opened: Future[Any]) -> None:
-        error = None if opened.cancelled() else opened.exception()
-        if error is not None:
-            LOGGER.warning("%s answers only requests that bring all features along, so far: %s", self.model, error)
-
-    def _ask(self, entities: Sequence[Any], request_time: datetime | None) -> list[Row]:
-        try:
-            return self._open().lookup(list(entities), request_time)
-        except ValueError as error:
-            raise InvalidInput(str(error)) from error
-        except (ContractViolation, OSError) as error:
-            raise FeaturesUnavailable(self.model, str(error)) from error
-
-    def close(self) -> None:
-        """End the thread."""
-        if self._metrics is not None:
-            REGISTRY.unregister(self._metrics)
-        self._thread.shutdown(cancel_futures=True)
+    def run(self, feed: Feed) -> NDArray[np.float32]:
+        """The event's probability for tensors [n, 1], shape (n,)."""
 
 
-class Predictor(kserve.Model):  # type: ignore[misc]
-    """One version of one model, answering v1 and v2 over REST and gRPC by the same code."""
+@dataclass(slots=True)
+class Prediction:
+    """What a request is answered with."""
+
+    request: PredictionRequest
+    scores: NDArray[np.float64]
+    decisions: NDArray[np.bool_]
+
+
+class Predictor:
+    """One version of one model."""
 
     def __init__(
         self,
         *,
         name: str,
         version: str,
-        scorer: Scorer,
+        model: Model,
         threshold: float,
         decoder: Decoder,
         log: PredictionLog,
@@ -139,133 +69,134 @@ class Predictor(kserve.Model):  # type: ignore[misc]
         Args:
             name: The model's name in the URL.
             version: Its version, part of every answer.
-            scorer: The model.
+            model: What scores.
             threshold: The score from which on to act.
             decoder: What reads requests.
             log: Where predictions go.
             features: Where the features of an entity come from; None where there is no online store.
         """
-        super().__init__(name)
-        self.version = version
-        self.scorer = scorer
-        self.threshold = threshold
-        self.decoder = decoder
-        self.log = log
-        self.features = features
-        self.ready = True
+        self.name, self.version, self.threshold = name, version, threshold
+        self.model, self.decoder, self.log, self.features = model, decoder, log, features
+        self.metrics = ModelMetrics(name, version)
+        self._numeric = list(enumerate(decoder.numeric))
+        self._categorical = list(enumerate(decoder.categorical))
+        self._batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-batches")
+        self._batches_waiting = 0
 
-    def get_input_types(self) -> list[dict[str, Any]]:
-        """Metadata of the inputs: the entity key, which may come alone, and the features."""
-        datatypes = {"numeric": "FP32", "categorical": "BYTES"}
-        features = [
-            {"name": feature.name, "datatype": datatypes[feature.type], "shape": [-1]}
-            for feature in self.scorer.features
-        ]
-        return [{"name": self.decoder.entity_key, "datatype": "BYTES", "shape": [-1]}, *features]
+    def warm_up(self) -> None:
+        """Score once, so that the first request finds everything in place."""
+        numbers = np.zeros((len(self._numeric), 1))
+        self._scored(Batch(1, numbers, [[""] for _ in self._categorical], None))
 
-    def get_output_types(self) -> list[dict[str, Any]]:
-        """Metadata of the outputs."""
-        return [
-            {"name": "score", "datatype": "FP64", "shape": [-1]},
-            {"name": "decision", "datatype": "BOOL", "shape": [-1]},
-        ]
+    def is_quick(self, request: PredictionRequest) -> bool:
+        """Whether the request can be answered without looking anything up, in no time."""
+        return not request.batch.absent and request.batch.rows <= ROWS_AT_ONCE
 
-    async def predict(
-        self, payload: object, headers: dict[str, str] | None = None, response_headers: dict[str, str] | None = None
-    ) -> dict[str, Any] | InferResponse:
-        """Answer one request.
+    def predict(self, request: PredictionRequest, began: float, shadow: bool) -> Prediction:
+        """Answer a quick request."""
+        return self._record(request, self._scored(request.batch), began, shadow)
+
+    async def predict_later(self, request: PredictionRequest, began: float, shadow: bool) -> Prediction:
+        """Answer any request.
 
         Raises:
-            InvalidInput: the request cannot be answered; the message says why.
+            InvalidRequest: a row lacks features, and they cannot be looked up.
+            TooManyRequests: as many large batches, or lookups, as may are waiting.
+            Unavailable: the online store does not answer.
         """
-        started = time.perf_counter()
-        request = self.decoder.decode(payload, headers or {})
-        rows = await self._complete(request)
-        scores = self.scorer.score(columns_of(rows, self.scorer.features)).astype(np.float64)
-        answer = self._answer(payload, request, scores)
-        self._record(request, rows, scores, (time.perf_counter() - started) * 1000)
-        return answer
+        if request.batch.absent:
+            await self._complete(request)
+        if request.batch.rows <= ROWS_AT_ONCE:
+            scores = self._scored(request.batch)
+        else:
+            scores = await self.elsewhere(lambda: self._scored(request.batch))
+        return self._record(request, scores, began, shadow)
 
-    async def _complete(self, request: PredictionRequest) -> list[Row]:
-        """Rows with every feature: what was sent, and for the rest what the online store knows of the entity."""
-        names = [feature.name for feature in self.scorer.features]
-        key = self.decoder.entity_key
-        incomplete = [row for row in request.rows if not row.keys() >= set(names)]
-        for row in incomplete:
-            missing = [name for name in names if name not in row]
-            if key not in row:
-                raise InvalidInput(
-                    f"row {request.rows.index(row)} lacks {', '.join(f'`{name}`' for name in missing)}: send them "
-                    f"(null where unknown), or `{key}` to have them looked up"
-                )
-            if self.features is None:
-                raise InvalidInput(
-                    f"`{key}` alone is not enough, since this server has no online store (--online_store): "
-                    f"send {', '.join(f'`{name}`' for name in missing)} too"
-                )
-        found = await self._look_up([row[key] for row in incomplete], request.request_time) if incomplete else {}
-        return [
-            {name: row[name] if name in row else found[row[key]].get(name) for name in names} for row in request.rows
-        ]
+    async def elsewhere(self, work: Callable[[], Result]) -> Result:
+        """Do what takes a while on a thread.
 
-    async def _look_up(self, entities: list[Any], request_time: datetime | None) -> dict[Any, Row]:
-        assert self.features is not None
-        distinct = list(dict.fromkeys(entities))
-        found = dict(zip(distinct, await self.features.lookup(distinct, request_time), strict=True))
+        Raises:
+            TooManyRequests: as many as may are waiting for it.
+            Unavailable: it took too long.
+        """
+        if self._batches_waiting >= MOST_BATCHES_WAITING:
+            raise TooManyRequests(f"{self._batches_waiting} large requests are waiting; ask again later, or send less")
+        self._batches_waiting += 1
+        try:
+            async with asyncio.timeout(BATCH_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._batches, work)
+        except TimeoutError as error:
+            raise Unavailable(f"the request was not answered within {BATCH_SECONDS:g} s; send fewer rows") from error
+        finally:
+            self._batches_waiting -= 1
+
+    def close(self) -> None:
+        """End the thread."""
+        self._batches.shutdown(wait=False, cancel_futures=True)
+
+    def _scored(self, batch: Batch) -> NDArray[np.float64]:
+        inputs = batch.numbers.astype(np.float32)[:, :, np.newaxis]
+        feed: Feed = {name: inputs[position] for position, name in self._numeric}
+        for position, name in self._categorical:
+            feed[name] = np.array(batch.texts[position], object)[:, np.newaxis]
+        return self.model.run(feed).astype(np.float64)
+
+    async def _complete(self, request: PredictionRequest) -> None:
+        """Fill in what was not sent by what the online store knows of the entity."""
+        batch, key = request.batch, self.decoder.entity_key
+        lacking = sorted(set().union(*batch.absent.values()))
+        nameless = next((row for row in lacking if batch.keys is None or batch.keys[row] is None), None)
+        if nameless is not None:
+            raise InvalidRequest(
+                f"row {nameless} lacks {_missing(batch, nameless)}: send them (null where unknown), or `{key}` to have "
+                "them looked up"
+            )
+        if self.features is None:
+            raise InvalidRequest(
+                f"`{key}` alone is not enough, since this server has no online store (--online_store): "
+                f"send {_missing(batch, lacking[0])} too"
+            )
+        assert batch.keys is not None
+        distinct = list(dict.fromkeys(batch.keys[row] for row in lacking))
+        found = dict(zip(distinct, await self.features.lookup(distinct, request.request_time), strict=True))
         unknown = [entity for entity, row in found.items() if all(value is None for value in row.values())]
         if unknown:
-            raise InvalidInput(
-                f"nothing is known of {self.decoder.entity_key} {', '.join(repr(entity) for entity in unknown[:3])}"
+            raise InvalidRequest(
+                f"nothing is known of {key} {', '.join(repr(entity) for entity in unknown[:3])}"
                 f"{' …' if len(unknown) > 3 else ''}: send its features, or wait until it is in the online store"
             )
-        return found
+        for name, rows in batch.absent.items():
+            values = [(row, found[batch.keys[row]].get(name)) for row in rows]
+            if name in self.decoder.categorical:
+                column = batch.texts[self.decoder.categorical.index(name)]
+                for row, value in values:
+                    column[row] = value or ""
+            else:
+                numbers = batch.numbers[self.decoder.numeric.index(name)]
+                for row, value in values:
+                    numbers[row] = np.nan if value is None else value
 
-    def _answer(self, payload: object, request: PredictionRequest, scores: Scores) -> dict[str, Any] | InferResponse:
+    def _record(
+        self, request: PredictionRequest, scores: NDArray[np.float64], began: float, shadow: bool
+    ) -> Prediction:
         decisions = decided(scores, self.threshold)
-        if isinstance(payload, InferRequest):
-            return InferResponse(
-                response_id=request.id,
-                model_name=self.name,
-                model_version=self.version,
-                infer_outputs=[
-                    InferOutput("score", list(scores.shape), "FP64", scores),
-                    InferOutput("decision", list(scores.shape), "BOOL", decisions),
-                ],
-                from_grpc=payload.from_grpc,
-                use_binary_outputs=payload.use_binary_outputs,
-                requested_outputs=payload.request_outputs,
+        self.metrics.observe_scores(scores, shadow)
+        batch = request.batch
+        self.log.write(
+            Served(
+                time.time(),
+                request.id,
+                batch.keys,
+                batch.numbers,
+                batch.texts,
+                scores,
+                decisions,
+                (time.perf_counter() - began) * 1000,
+                shadow,
             )
-        return {
-            "id": request.id,
-            "model_name": self.name,
-            "model_version": self.version,
-            "predictions": [
-                {"score": score, "decision": decision}
-                for score, decision in zip(scores.tolist(), decisions.tolist(), strict=True)
-            ],
-        }
+        )
+        return Prediction(request, scores, decisions)
 
-    def _record(self, request: PredictionRequest, rows: Sequence[Row], scores: Scores, latency_ms: float) -> None:
-        histogram = SCORES.labels(self.name, self.version, str(request.shadow).lower())
-        now = datetime.now(UTC)
-        decisions = decided(scores, self.threshold)
-        predictions = []
-        for sent, features, score, decision in zip(
-            request.rows, rows, scores.tolist(), decisions.tolist(), strict=True
-        ):
-            histogram.observe(score)
-            predictions.append(
-                Prediction(
-                    time=now,
-                    request_id=request.id,
-                    model=self.name,
-                    version=self.version,
-                    entity=sent.get(self.decoder.entity_key),
-                    features=features,
-                    score=score,
-                    decision=decision,
-                    latency_ms=round(latency_ms, 3),
-                    shadow=request.shadow,
-                )
-            )
-        self.log.write(predictions)
+
+def _missing(batch: Batch, row: int) -> str:
+    return ", ".join(f"`{name}`" for name, rows in batch.absent.items() if row in rows)

@@ -11,15 +11,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kfp_lifecycle.artifacts.drift import Drift
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import collect_predictions
 from kfp_lifecycle.components.monitoring.detect_drift.detection import detect_drift, independent
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.prediction_logs import logged
+from tests.prediction_logs import write_log as write_predictions
 from tests.registered import make_champion
 from tests.tiny_model import SITES, make
 
@@ -77,28 +82,17 @@ def served(rows: int, seed: int = 0, warmer: float = 0.0) -> list[dict[str, Any]
     )
 
 
-def line(features: dict[str, Any], time: datetime = NOW - timedelta(hours=1), **changes: Any) -> str:
+INPUTS = [Feature("temperature", "numeric"), Feature("site", "categorical")]
+
+
+def line(features: dict[str, Any], time: datetime = NOW - timedelta(hours=1), **changes: Any) -> dict[str, Any]:
     values = dict(features)
-    record = {
-        "time": time.isoformat(),
-        "request_id": "r",
-        "model": "devices",
-        "version": "1",
-        "entity": None,
-        "score": values.pop("score", 0.5),
-        "features": values,
-        "decision": True,
-        "latency_ms": 1.5,
-        "shadow": False,
-    }
-    return json.dumps({**record, **changes}, ensure_ascii=False)
+    score = values.pop("score", 0.5)
+    return logged(values, time, **{"score": score, **changes})
 
 
-def write_log(project: Project, lines: list[str | bytes], day: str = "2026-05-20") -> Path:
-    file = project.place / "log" / "devices" / day / "1-77.jsonl"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"\n".join(item if isinstance(item, bytes) else item.encode() for item in lines) + b"\n")
-    return file
+def write_log(project: Project, lines: list[dict[str, Any]], name: str = "1-host-1-77") -> Path:
+    return write_predictions(project.place / "log" / "devices", lines, INPUTS, name)
 
 
 def collect(project: Project) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -118,37 +112,72 @@ def detect(project: Project) -> tuple[dict[str, Any], str]:
     return {**drift.metadata(), **found}, html.unescape((place / "drift.html").read_text("utf-8"))
 
 
-def test_broken_lines_are_counted_and_named_and_the_rest_is_read(project: Project) -> None:
+def test_what_cannot_be_read_is_counted_and_named_and_the_rest_is_read(project: Project) -> None:
     good = {"temperature": 20.5, "site": "größer ✓\u2028"}
     file = write_log(
         project,
         [
             line(good),
-            line(good)[:50],
-            "",
-            line(good).encode().replace("größer".encode(), b"\xff\xfe"),
-            b"\x00\x00",
-            "[1]",
-            "null",
-            line({**good, "temperature": "12"}),
-            line({**good, "temperature": True}),
             line({**good, "temperature": 1e300}),
-            line({**good, "site": 3}),
+            line({**good, "temperature": float("inf")}),
             line(good, score=1.5),
-            line(good, time=NOW).replace(NOW.isoformat(), "yesterday"),
+            line(good, score=float("nan")),
+            line(good, version=None),
             line({"temperature": None, "site": None}),
             line({"temperature": float("nan"), "site": ""}),
         ],
     )
+    of_another_type = pq.read_table(file).drop_columns("features").slice(0, 2)
+    values = pa.array([{"temperature": "12", "site": "north"}, {"temperature": None, "site": "north"}])
+    pq.write_table(of_another_type.append_column("features", values), file.with_name("11-other.parquet"))
+    file.with_name("11-broken.parquet").write_bytes(file.read_bytes()[:-9])
+    file.with_name("11-random.arrows").write_bytes(b"what is this")
+    pq.write_table(pa.table({"x": [1]}), file.with_name("11-foreign.parquet"))
+    file.with_name("11-unfinished.unfinished").write_bytes(b"")
     found, table = collect(project)
-    assert found["rows"] == 3
-    assert found["broken"]["lines"] == 11
-    assert {example["file"] for example in found["broken"]["examples"]} == {str(file)}
-    assert "whose temperature is no finite number" in {item["reason"] for item in found["broken"]["examples"]}
+    assert found["rows"] == 4
+    assert found["broken"]["rows"] == 6
+    reasons = {Path(item["file"]).name: item["reason"] for item in found["broken"]["examples"]}
+    assert reasons["11-foreign.parquet"].startswith("it is no file of a log (no time, request_id")
+    assert reasons["11-broken.parquet"].startswith("it is no file of a log")
+    assert reasons["11-random.arrows"].startswith("it is no file of a log")
     features = pd.DataFrame(table["features"].tolist())
-    assert sorted(features["site"].fillna("?")) == ["", "?", "größer ✓\u2028"]
-    assert features["temperature"].isna().sum() == 2
+    assert sorted(features["site"].fillna("?")) == ["", "?", "größer ✓\u2028", "north"]
+    assert features["temperature"].isna().sum() == 3
     assert features["temperature"].dtype == "float64"
+
+
+def test_a_file_that_still_grows_is_read_up_to_its_last_whole_batch(project: Project) -> None:
+    finished = write_log(project, [line(row) for row in served(30)])
+    batches = pq.read_table(finished).to_batches(max_chunksize=10)
+    messages = [batches[0].schema.serialize(), *(batch.serialize() for batch in batches)]
+    growing = finished.with_name("11-killed.arrows")
+    growing.write_bytes(b"".join(messages)[:-100])
+    finished.unlink()
+    found, table = collect(project)
+    assert found["rows"] == len(table) == 20
+    assert found["broken"]["examples"] == [{"file": str(growing), "rows": 0, "reason": "it ends within a batch"}]
+    growing.write_bytes(b"".join(messages))
+    assert collect(project)[0]["rows"] == 30
+
+
+def test_a_file_is_counted_once_while_it_turns_from_growing_to_finished(project: Project) -> None:
+    finished = write_log(project, [line(row) for row in served(10)])
+    [batch] = pq.read_table(finished).to_batches()
+    finished.with_suffix(".arrows").write_bytes(b"".join([batch.schema.serialize(), batch.serialize()]))
+    assert collect(project)[0]["rows"] == 10
+
+
+def test_versions_with_other_features_and_logs_without_them_are_read_together(project: Project) -> None:
+    file = write_log(project, [line({"temperature": 3.0, "site": "north"})])
+    table = pq.read_table(file).drop_columns("features")
+    pq.write_table(table, file.with_name("11-nothing.parquet"))
+    other = table.append_column("features", pa.array([{"altitude": 5.0}]))
+    pq.write_table(other, file.with_name("11-other.parquet"))
+    found, read = collect(project)
+    assert found["rows"] == 3
+    assert found["broken"]["rows"] == 0
+    assert sorted(row["temperature"] is None for row in read["features"]) == [False, True, True]
 
 
 def test_only_answers_of_the_window_count_and_a_clock_that_is_ahead_is_told(project: Project) -> None:
@@ -158,17 +187,17 @@ def test_only_answers_of_the_window_count_and_a_clock_that_is_ahead_is_told(proj
         line(row, shadow=True),
         line(row, time=NOW - timedelta(days=8)),
         line(row, time=NOW + timedelta(days=2)),
-        line(row, time=NOW - timedelta(days=6, hours=23), version="2", entity=5),
-        line(row, time=NOW - timedelta(hours=2)).replace("+00:00", ""),
+        line(row, time=NOW - timedelta(days=6, hours=23), version="2", entity="5"),
+        line(row, time=NOW - timedelta(hours=2)),
     ]
     write_log(project, lines)
-    write_log(project, [line(row, time=NOW + timedelta(days=400))], "2027-06-24")
-    write_log(project, ["what is this"], "not-a-day")
+    write_log(project, [line(row, time=NOW + timedelta(days=400))])
+    (project.place / "log" / "devices" / "not-a-day").mkdir()
     found, table = collect(project)
     assert found["versions"] == {"1": 2, "2": 1}
     assert found["left_out"] == {"shadow": 1, "outside": 1, "future": 2}
     assert found["entities"] == 1
-    assert found["broken"]["lines"] == 0
+    assert found["broken"]["rows"] == 0
     assert table["time"].is_monotonic_increasing
 
 
@@ -212,7 +241,7 @@ def test_an_outage_of_a_feature_is_drift(project: Project) -> None:
 
 
 def test_asking_often_about_one_entity_is_no_evidence(project: Project) -> None:
-    write_log(project, [line(row, entity=7) for row in served(300, seed=1, warmer=30)])
+    write_log(project, [line(row, entity="7") for row in served(300, seed=1, warmer=30)])
     collect(project)
     drift, _ = detect(project)
     assert drift["decision"] == "undecided"
@@ -244,7 +273,7 @@ def test_a_window_must_end_at_a_time(project: Project) -> None:
 
 def test_an_earlier_window_can_be_looked_at_again(project: Project) -> None:
     row = served(1)[0]
-    write_log(project, [line(row, time=NOW - timedelta(days=30)), line(row)], "2026-04-20")
+    write_log(project, [line(row, time=NOW - timedelta(days=30)), line(row)])
     found = collect_predictions(
         project.settings, project.locations, project.place / "old", as_of="2026-04-21T00:00:00", now=NOW
     )

@@ -6,6 +6,7 @@ import collections
 import json
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.serving.client import Answer, Client, v2_request
 
+# What a server's log takes to be written.
+FLUSH_SECONDS = 1.0
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "entity": {"name": "device", "key": "device_id"},
@@ -77,9 +80,20 @@ class Place:
             )
 
     def logged(self) -> list[dict[str, Any]]:
-        """Every line of the prediction log."""
-        files = sorted(self.predictions.rglob("*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        """Every prediction of the log, those of a second ago included."""
+        time.sleep(2 * FLUSH_SECONDS)
+        read = (
+            "import json, pathlib, sys; from tests.prediction_logs import read_log; "
+            "json.dump(read_log(pathlib.Path(sys.argv[1])), sys.stdout, default=str)"
+        )
+        done = subprocess.run(
+            [str(interpreter("serving")), "-c", read, str(self.predictions)],
+            check=True,
+            stdout=subprocess.PIPE,
+            env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        )
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
 
 
 class Load:

@@ -20,17 +20,20 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from redis import Redis
 
 from kfp_lifecycle.artifacts.quality import ViewQuality
+from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.online import reading as online_reading
 from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.reading import EntityKeys, FeastReader
 from kfp_lifecycle.features.online.servers import READERS
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
+from kfp_lifecycle.features.settings import DEFINITION_SETTINGS
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.server import online_features, predictor
+from kfp_lifecycle.serving.server import feature_lookup, online_features
+from kfp_lifecycle.serving.server.errors import Unavailable
+from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
-from kfp_lifecycle.serving.server.predictor import FeatureLookup, FeaturesUnavailable
-from tests.feature_steps import definitions_of, kept_by_a_model, served
+from tests.feature_steps import definitions_of, served
 from tests.lending_library import START, write_project
 from tests.online_stores import place, places, store_places
 from tests.projects import read_project
@@ -63,7 +66,7 @@ def fill(project: Path, location: str, as_of: datetime = AS_OF, loans: int = 3, 
 def looked_up(project: Path, online_store: str) -> FeatureLookup:
     """The store as a server asks it."""
     read = read_project(project)
-    return FeatureLookup("library", read.feature_repo, kept_by_a_model(read.settings), online_store)
+    return FeatureLookup("library", read.feature_repo, settings_of(read.settings, DEFINITION_SETTINGS), online_store)
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +185,7 @@ def test_a_number_that_no_request_may_send_is_not_served_from_the_store_either(
     with pytest.raises(ContractViolation, match=r"holds of reader_id 1 cannot be used: pages is .*32-bit"):
         served(project, place).lookup([1], AS_OF)
     lookup = looked_up(project, place)
-    with pytest.raises(FeaturesUnavailable, match="pages is"):
+    with pytest.raises(Unavailable, match="pages is"):
         asyncio.run(lookup.lookup([1], AS_OF))
     lookup.close()
     # What was written of others can be served.
@@ -310,7 +313,7 @@ def test_a_server_over_the_wrong_store_says_so_when_it_starts(
     project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lookup = looked_up(project, str(tmp_path / "online.db"))
-    with pytest.raises(FeaturesUnavailable, match="There is no online store"):
+    with pytest.raises(Unavailable, match="There is no online store"):
         asyncio.run(lookup.lookup([1], None))
     lookup.close()
     assert (
@@ -319,7 +322,7 @@ def test_a_server_over_the_wrong_store_says_so_when_it_starts(
 
 
 def test_a_store_that_falls_silent_keeps_nobody_waiting(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictor, "LOOKUP_SECONDS", 0.5)
+    monkeypatch.setattr(feature_lookup, "LOOKUP_SECONDS", 0.5)
     monkeypatch.setenv("ONLINE_STORE_PASSWORD", PASSWORD)
     for server in running(postgresql()):
         location = f"postgresql://postgres:${{ONLINE_STORE_PASSWORD}}@127.0.0.1:{server.port}/postgres?sslmode=disable"
@@ -328,12 +331,12 @@ def test_a_store_that_falls_silent_keeps_nobody_waiting(project: Path, monkeypat
         before = asyncio.run(lookup.lookup([1], AS_OF))
         server.pause()
         for _ in range(2):
-            with pytest.raises(FeaturesUnavailable, match=r"the online store did not answer within 0\.5 s"):
+            with pytest.raises(Unavailable, match=r"the online store did not answer within 0\.5 s"):
                 asyncio.run(lookup.lookup([1], AS_OF))
         server.resume()
         deadline = time.monotonic() + 20
         while True:
-            with contextlib.suppress(FeaturesUnavailable):
+            with contextlib.suppress(Unavailable):
                 assert asyncio.run(lookup.lookup([1], AS_OF)) == before
                 break
             assert time.monotonic() < deadline
@@ -345,10 +348,21 @@ def test_prometheus_learns_how_fresh_and_how_often_missing_features_are(project:
         return REGISTRY.get_sample_value(name, labels) or 0.0
 
     fill(project, place)
-    before = metric("online_features_entities_total"), metric("online_features_missing_total", feature="genre")
-    served(project, place).lookup([1, 2, 3], AS_OF)
-    assert metric("online_features_entities_total") == before[0] + 3
-    assert metric("online_features_missing_total", feature="genre") == before[1] + 2
+    counted = {
+        "online_features_entities_total": {},
+        "online_features_unknown_total": {},
+        "online_features_missing_total": {"feature": "genre"},
+    }
+    before = {name: metric(name, **labels) for name, labels in counted.items()}
+    features = served(project, place)
+    features.lookup([1, 2, 3], AS_OF)
+    # Of an entity that nothing is known of, no feature is missing more than another.
+    features.lookup([1], AS_OF + timedelta(days=30))
+    assert {name: metric(name, **labels) - before[name] for name, labels in counted.items()} == {
+        "online_features_entities_total": 2,
+        "online_features_unknown_total": 2,
+        "online_features_missing_total": 1,
+    }
 
 
 def test_prometheus_learns_what_the_store_holds_and_forgets_what_it_no_longer_does(project: Path, place: str) -> None:

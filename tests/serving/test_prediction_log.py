@@ -1,112 +1,321 @@
-"""The prediction log where many servers write to one folder, and where a disk refuses."""
+"""The prediction log: whole batches by hour and writer, whatever disks and clients do."""
 
 from __future__ import annotations
 
 import errno
-import json
+import math
 import os
+import threading
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from kfp_lifecycle.serving.server import prediction_log
-from kfp_lifecycle.serving.server.prediction_log import HalfALine, Prediction, PredictionLog
+from kfp_lifecycle.serving.server import log_segment, prediction_log
+from kfp_lifecycle.serving.server.log_segment import Segment, prune
+from kfp_lifecycle.serving.server.prediction_log import LoggedKey, LogSettings, PredictionLog
+from kfp_lifecycle.serving.server.served import Served
+from tests.prediction_logs import read_log
 
-AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 
-def prediction(request: str) -> Prediction:
-    return Prediction(AT, request, "devices", "1", None, {}, 0.5, True, 1.0, False)
+def served(request: str, at: datetime = AT, keys: list[Any] | None = None, rows: int = 1) -> Served:
+    return Served(
+        at.timestamp(), request, keys, np.full((1, rows), 20.5), [["north"] * rows], np.full(rows, 0.5),
+        np.full(rows, True), 1.25, False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[..., PredictionLog]]:
+    """Opens logs below the test's folder, and closes them."""
+    logs = []
+
+    def open_log(version: str = "1", **settings: Any) -> PredictionLog:
+        capacity = settings.pop("capacity", 1000)
+        kept = LogSettings(**{"retention_days": 100_000, **settings})
+        log = PredictionLog(tmp_path, "devices", version, ["temperature"], ["site"], kept, capacity)
+        logs.append(log)
+        return log
+
+    yield open_log
+    for log in logs:
+        log.close()
 
 
 def requests_in(folder: Path) -> list[str]:
-    return sorted(json.loads(line)["request_id"] for file in folder.rglob("*.jsonl") for line in file.open())
+    return sorted(row["request_id"] for row in read_log(folder))
 
 
-class FullOnceHalf(FileIO):
-    """A file that takes a half of the first write, and refuses the rest."""
-
-    def __init__(self, name: Path) -> None:
-        super().__init__(name, "ab")
-        self.taken = False
-
-    def write(self, lines: object) -> int:
-        content = bytes(lines)  # type: ignore[call-overload]
-        if self.taken:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        self.taken = True
-        return int(super().write(content[: len(content) // 2]) or 0)
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
-class Interrupted(FullOnceHalf):
-    """The same, and somebody else writes meanwhile."""
+def test_a_prediction_is_logged_with_all_that_was_asked_and_answered(
+    tmp_path: Path, opened: Callable[..., PredictionLog]
+) -> None:
+    log = opened()
+    log.write(
+        Served(
+            AT.timestamp(), "größer ✓", ["d1", 7, None], np.array([[1.5, math.nan, -0.0]]), [["north", "", "süd"]],
+            np.array([0.1, 0.2, 0.9]), np.array([False, False, True]), 3.25, True,
+        )
+    )  # fmt: skip
+    log.close()
+    rows = read_log(tmp_path)
+    assert [row["features"] for row in rows] == [
+        {"temperature": 1.5, "site": "north"},
+        {"temperature": None, "site": None},
+        {"temperature": -0.0, "site": "süd"},
+    ]
+    assert [row["entity"] for row in rows] == ["d1", "7", None]
+    assert {(row["request_id"], row["model"], row["version"], row["time"]) for row in rows} == {
+        ("größer ✓", "devices", "1", AT)
+    }
+    assert [(row["score"], row["decision"]) for row in rows] == [(0.1, False), (0.2, False), (0.9, True)]
+    assert {(row["latency_ms"], row["shadow"]) for row in rows} == {(3.25, True)}
 
-    def write(self, lines: object) -> int:
-        if self.taken:
-            with Path(str(self.name)).open("ab") as other:
-                other.write(b'{"request_id": "of another"}\n')
-        return super().write(lines)
+
+def test_predictions_go_to_the_file_of_their_hour(tmp_path: Path, opened: Callable[..., PredictionLog]) -> None:
+    log = opened()
+    for hour in (9, 10):
+        log.write(served("r", AT.replace(hour=hour)))
+    log.write(served("r", AT.replace(day=2)))
+    log.close()
+    files = sorted(tmp_path.rglob("*.parquet"))
+    assert [(file.parent.name, file.name[:5]) for file in files] == [
+        ("2026-03-01", "09-1-"),
+        ("2026-03-01", "10-1-"),
+        ("2026-03-02", "12-1-"),
+    ]
+    assert not list(tmp_path.rglob("*.arrows"))
 
 
-class Stuck(FullOnceHalf):
-    """The same, and nothing can be taken back."""
-
-    def truncate(self, size: int | None = None) -> int:
-        raise OSError(errno.EIO, "Input/output error")
+def test_what_was_served_can_be_read_a_second_later_while_the_server_runs(
+    tmp_path: Path, opened: Callable[..., PredictionLog]
+) -> None:
+    log = opened()
+    log.write(served("first", datetime.now(UTC)))
+    until(lambda: list(tmp_path.rglob("*.arrows")) and requests_in(tmp_path) == ["first"])
+    log.write(served("second", datetime.now(UTC)))
+    until(lambda: requests_in(tmp_path) == ["first", "second"])
 
 
 def test_replicas_that_are_all_process_1_write_to_files_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., PredictionLog]
 ) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    logs = [PredictionLog(tmp_path, "devices", "1") for _ in range(3)]
+    logs = [opened() for _ in range(3)]
     for number, log in enumerate(logs):
-        log.write([prediction(f"{number}-{line}") for line in range(100)])
-    for log in logs:
+        for line in range(100):
+            log.write(served(f"{number}-{line}"))
         log.close()
-    files = list(tmp_path.rglob("*.jsonl"))
+    files = list(tmp_path.rglob("*.parquet"))
     assert len(files) == 3
-    assert all(file.name.startswith(f"1-{os.uname().nodename.replace('.', '-')}-") for file in files)
+    assert all(f"-1-{os.uname().nodename}-1-" in file.name for file in files)
     assert len(requests_in(tmp_path)) == 300
 
 
-def test_a_file_of_somebody_else_is_not_appended_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_log, "file_name", lambda version: "same.jsonl")
-    for request in ("first", "second"):
-        log = PredictionLog(tmp_path, "devices", "same")
-        log.write([prediction(request)])
-        log.close()
-    assert requests_in(tmp_path) == ["first"]
-    assert log.dropped._value.get() == 1
-
-
-def test_a_broken_write_is_taken_back(tmp_path: Path) -> None:
-    file = tmp_path / "log.jsonl"
-    file.write_bytes(b"whole\n")
-    with pytest.raises(OSError, match="No space left"), FullOnceHalf(file) as full:
-        prediction_log._append_whole(full, b"half a line\n")
-    assert file.read_bytes() == b"whole\n"
-
-
-def test_what_others_wrote_after_a_broken_write_is_never_cut_off(tmp_path: Path) -> None:
-    file = tmp_path / "log.jsonl"
-    file.write_bytes(b"whole\n")
-    with pytest.raises(HalfALine), Interrupted(file) as full:
-        prediction_log._append_whole(full, b"half a line\n")
-    assert file.read_bytes() == b'whole\nhalf a{"request_id": "of another"}\n'
-
-
-def test_after_half_a_line_that_stays_the_log_goes_on_in_another_file(tmp_path: Path) -> None:
-    log = PredictionLog(tmp_path, "devices", "stuck")
-    log._append([prediction("before")])
-    assert log._file is not None
-    [before] = tmp_path.rglob("*.jsonl")
-    log._file = Stuck(before)
-    log._append([prediction("lost")])
-    log._append([prediction("after")])
+def test_a_file_of_somebody_else_is_not_appended_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., PredictionLog]
+) -> None:
+    monkeypatch.setattr(log_segment, "writer_name", lambda version: "same")
+    place = tmp_path / "devices" / "2026-03-01"
+    place.mkdir(parents=True)
+    (place / "12-same.arrows").write_bytes(b"of somebody else")
+    log = opened()
+    log.write(served("ours"))
     log.close()
+    assert (place / "12-same.arrows").read_bytes() == b"of somebody else"
+
+
+def test_a_log_that_cannot_keep_up_counts_what_it_drops_and_never_blocks(
+    tmp_path: Path, opened: Callable[..., PredictionLog]
+) -> None:
+    log = opened(version="full", capacity=50)
+    for _ in range(2000):
+        log.write(served("r", rows=10))
+    log.close()
+    assert len(read_log(tmp_path)) == log.written._value.get()
+    assert log.dropped._value.get() > 0
+    assert log.written._value.get() + log.dropped._value.get() == 20_000
+
+
+class Full:
+    """A disk that is full while `full` is set, having taken half of what it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.full = True
+        append = Segment.append
+
+        def refusing(segment: Segment, message: Any) -> None:
+            if self.full and segment.path.is_relative_to(folder):
+                segment._file.write(bytes(message)[: len(memoryview(message)) // 2])
+                segment._file.truncate(segment.size)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            append(segment, message)
+
+        monkeypatch.setattr(Segment, "append", refusing)
+
+
+def test_a_folder_that_is_full_costs_nothing_but_a_detour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., PredictionLog]
+) -> None:
+    monkeypatch.setattr(prediction_log, "TRY_AGAIN_SECONDS", 0.0)
+    log = opened(version="spilled")
+    log.write(served("before"))
+    until(lambda: requests_in(tmp_path) == ["before"])
+    disk = Full(monkeypatch, tmp_path)
+    log.write(served("meanwhile"))
+    until(lambda: log.spilled._value.get() == 1)
+    disk.full = False
+    log.write(served("after"))
+    log.close()
+    assert requests_in(tmp_path) == ["after", "before", "meanwhile"]
+    assert log.dropped._value.get() == 0
+
+
+def test_a_folder_that_stays_full_keeps_no_server_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., PredictionLog]
+) -> None:
+    monkeypatch.setattr(prediction_log, "SPILL_BYTES", -1)
+    log = opened(version="stays-full")
+    Full(monkeypatch, tmp_path)
+    log.write(served("lost"))
+    log.close()
+    assert read_log(tmp_path) == []
     assert log.dropped._value.get() == 1
-    [after] = [file for file in tmp_path.rglob("*.jsonl") if file != before]
-    assert [json.loads(line)["request_id"] for line in after.open()] == ["after"]
+
+
+def test_a_disk_that_hangs_keeps_no_server_from_ending(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[..., PredictionLog]
+) -> None:
+    monkeypatch.setattr(prediction_log, "CLOSE_SECONDS", 0.1)
+    release = threading.Event()
+    monkeypatch.setattr(Segment, "append", lambda *_: release.wait())
+    log = opened(version="hangs")
+    log.write(served("lost", rows=3))
+    log.close()
+    assert log.dropped._value.get() == 3
+    release.set()
+
+
+def test_what_cannot_be_written_takes_nothing_else_with_it(
+    tmp_path: Path, opened: Callable[..., PredictionLog]
+) -> None:
+    log = opened(version="hostile")
+    log.write(served("before"))
+    log.write(served("half a character \ud800"))
+    log.write(served("after"))
+    log.close()
+    assert requests_in(tmp_path) == ["after", "before"]
+    assert log.dropped._value.get() == 1
+
+
+def test_a_thread_that_dies_is_started_again_counted_and_not_healthy_when_it_dies_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., PredictionLog]
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    log = opened(version="dies")
+    assert log.is_alive
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "_write", lambda *_: exec("raise SystemExit"))
+        log.write(served("lost"))
+        until(lambda: not log._thread.is_alive())
+        assert not log.is_alive
+    log.revive()
+    assert log.is_alive
+    log.write(served("after"))
+    until(lambda: requests_in(tmp_path) == ["after"])
+    assert (log.deaths._value.get(), log.dropped._value.get()) == (1, 1)
+    log._died = prediction_log.DEATHS_TOO_MANY
+    assert not log.is_alive
+
+
+def test_a_segment_after_a_broken_write_is_as_it_was_before(tmp_path: Path) -> None:
+    from kfp_lifecycle.serving.server.log_batch import BatchMaker
+
+    maker = BatchMaker("devices", "1", ["temperature"], ["site"])
+    segment = Segment(tmp_path, AT.replace(minute=0), "1", maker.schema)
+    segment.append(maker.message([served("whole")], str))
+    whole = segment.path.read_bytes()
+    file = segment._file
+
+    class Half:
+        """Takes a half, then refuses."""
+
+        def write(self, content: Any) -> int:
+            if file.seek(0, os.SEEK_END) > len(whole):
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return int(file.write(bytes(content)[:10]))
+
+        def truncate(self, size: int) -> int:
+            return file.truncate(size)
+
+    segment._file = Half()  # type: ignore[assignment]
+    with pytest.raises(OSError, match="No space left"):
+        segment.append(maker.message([served("broken")], str))
+    assert segment.path.read_bytes() == whole
+
+
+def test_old_days_and_what_is_too_much_are_removed_the_oldest_first(tmp_path: Path) -> None:
+    for day in (1, 2, 3):
+        place = tmp_path / f"2026-03-0{day}"
+        place.mkdir()
+        for hour in (10, 11):
+            (place / f"{hour}-1.parquet").write_bytes(b"x" * 100)
+    (tmp_path / "2026-03-02" / "09-other.arrows").write_bytes(b"x" * 100)
+    (tmp_path / "2026-03-02" / "notes.txt").write_bytes(b"of somebody")
+    removed = prune(tmp_path, oldest="2026-03-02", most_bytes=350)
+    assert [f"{file.parent.name}/{file.name}" for file in removed] == [
+        "2026-03-01/10-1.parquet",
+        "2026-03-01/11-1.parquet",
+        "2026-03-02/10-1.parquet",
+        "2026-03-02/11-1.parquet",
+    ]
+    assert not (tmp_path / "2026-03-01").exists()
+    assert sorted(file.name for file in (tmp_path / "2026-03-02").iterdir()) == ["09-other.arrows", "notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("key", "named"), [(LoggedKey.plain, ["d1", "d1", None]), (LoggedKey.none, [None, None, None])]
+)
+def test_whether_the_entity_is_named_is_a_setting(
+    tmp_path: Path, opened: Callable[..., PredictionLog], key: LoggedKey, named: list[str | None]
+) -> None:
+    log = opened(key=key)
+    log.write(served("r", keys=["d1", "d1", None], rows=3))
+    log.close()
+    assert [row["entity"] for row in read_log(tmp_path)] == named
+
+
+def test_a_hashed_key_is_the_same_for_the_same_entity_and_needs_the_secret(
+    tmp_path: Path, opened: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for secret in ("one", "two"):
+        monkeypatch.setenv("LIFECYCLE_LOG_SECRET", secret)
+        log = opened(key=LoggedKey.hashed)
+        log.write(served(secret, keys=[7, "7", "8"], rows=3))
+        log.close()
+        found += [row["entity"] for row in read_log(tmp_path) if row["request_id"] == secret]
+    assert found[0] == found[1]
+    assert len(set(found)) == 4
+    assert all(len(name) == 32 for name in found)
+
+
+def test_features_can_be_left_out(tmp_path: Path, opened: Callable[..., PredictionLog]) -> None:
+    log = opened(features=False)
+    log.write(served("r"))
+    log.close()
+    (file,) = tmp_path.rglob("*.parquet")
+    assert "features" not in pq.read_schema(file).names

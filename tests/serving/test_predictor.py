@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,17 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kserve.errors import InvalidInput
 
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.features.settings import definition_settings
+from kfp_lifecycle.serving.server import feature_lookup
 from kfp_lifecycle.serving.server.decoding import Decoder
+from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
+from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
-from kfp_lifecycle.serving.server.predictor import FeatureLookup, FeaturesUnavailable, Predictor
+from kfp_lifecycle.serving.server.predictor import MOST_BATCHES_WAITING, Predictor
 
 FEATURES = [Feature("temperature", "numeric"), Feature("site", "categorical")]
-
-
 SETTINGS = {
     "name": "devices",
     "entity": {"name": "device", "key": "device_id"},
@@ -34,8 +36,8 @@ class Sum:
 
     features = FEATURES
 
-    def score(self, columns: dict[str, Sequence[Any]]) -> Any:
-        return np.nan_to_num(columns["temperature"]) / 100
+    def run(self, feed: dict[str, Any]) -> Any:
+        return np.nan_to_num(feed["temperature"][:, 0]) / 100
 
 
 class Store:
@@ -44,10 +46,10 @@ class Store:
     def __init__(self) -> None:
         self.moments: list[datetime | None] = []
 
-    async def lookup(self, entities: Sequence[Any], request_time: datetime | None) -> list[dict[str, Any]]:
+    async def lookup(self, keys: Sequence[Any], request_time: datetime | None) -> list[dict[str, Any]]:
         self.moments.append(request_time)
         known = {"d1": {"temperature": 20.0, "site": "north"}}
-        return [known.get(entity, {"temperature": None, "site": None}) for entity in entities]
+        return [known.get(key, {"temperature": None, "site": None}) for key in keys]
 
 
 @pytest.fixture
@@ -57,16 +59,18 @@ def store() -> Store:
 
 @pytest.fixture
 def predictor(tmp_path: Path, store: Store) -> Iterator[Predictor]:
-    log = PredictionLog(tmp_path, "devices", "1")
+    log = PredictionLog(tmp_path, "devices", "1", ["temperature"], ["site"])
     decoder = Decoder(FEATURES, "device_id", 100)
-    yield Predictor(name="devices", version="1", scorer=Sum(), threshold=0.5, decoder=decoder, log=log, features=store)  # type: ignore[arg-type]
+    made = Predictor(name="devices", version="1", model=Sum(), threshold=0.5, decoder=decoder, log=log, features=store)  # type: ignore[arg-type]
+    yield made
+    made.close()
     log.close()
 
 
 def scores(predictor: Predictor, *instances: dict[str, Any], **parameters: Any) -> list[float]:
-    payload = {"instances": list(instances), "parameters": parameters}
-    answer: Any = asyncio.run(predictor.predict(payload, {}))
-    return [prediction["score"] for prediction in answer["predictions"]]
+    request = predictor.decoder.v1(json.dumps({"instances": list(instances), "parameters": parameters}).encode())
+    prediction = asyncio.run(predictor.predict_later(request, time.perf_counter(), shadow=False))
+    return [round(score, 6) for score in prediction.scores.tolist()]
 
 
 def test_rows_of_all_three_kinds_may_stand_in_one_request(predictor: Predictor) -> None:
@@ -86,16 +90,63 @@ def test_a_request_may_name_its_moment(predictor: Predictor, store: Store) -> No
 
 
 def test_an_entity_that_nobody_knows_is_named(predictor: Predictor) -> None:
-    with pytest.raises(InvalidInput, match="nothing is known of device_id 'd9'"):
+    with pytest.raises(InvalidRequest, match="nothing is known of device_id 'd9'"):
         scores(predictor, {"device_id": "d1"}, {"device_id": "d9"})
 
 
-def test_a_store_that_cannot_be_opened_is_tried_again_and_is_not_the_sender_s_error(tmp_path: Path) -> None:
+def test_a_row_without_features_or_key_is_named(predictor: Predictor) -> None:
+    with pytest.raises(InvalidRequest, match="row 1 lacks `site`"):
+        scores(predictor, {"device_id": "d1"}, {"temperature": 3})
+
+
+def test_more_large_batches_than_may_wait_are_turned_away(predictor: Predictor) -> None:
+    async def crowd() -> list[Any]:
+        release = threading.Event()
+        waiting = [asyncio.ensure_future(predictor.elsewhere(release.wait)) for _ in range(MOST_BATCHES_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests, match="ask again later"):
+            await predictor.elsewhere(lambda: None)
+        release.set()
+        return await asyncio.gather(*waiting)
+
+    assert asyncio.run(crowd()) == [True] * MOST_BATCHES_WAITING
+
+
+@pytest.fixture
+def lookup(tmp_path: Path) -> Iterator[FeatureLookup]:
     # A model folder whose feature definitions are missing.
-    lookup = FeatureLookup(
-        "devices", tmp_path / "feature_repo", definition_settings(SETTINGS), str(tmp_path / "store.db")
-    )
+    made = FeatureLookup("devices", tmp_path / "feature_repo", SETTINGS, str(tmp_path / "store.db"))
+    yield made
+    made.close()
+
+
+def test_a_store_that_cannot_be_opened_is_tried_again_and_is_not_the_sender_s_error(lookup: FeatureLookup) -> None:
     for _ in range(2):
-        with pytest.raises(FeaturesUnavailable, match="devices is not ready"):
+        with pytest.raises(Unavailable, match="features of devices cannot be looked up now"):
             asyncio.run(lookup.lookup(["d1"], None))
-    lookup.close()
+
+
+def test_more_lookups_than_may_wait_are_turned_away(lookup: FeatureLookup, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(lookup, "_ask", lambda keys, moment: release.wait() and [{}])
+
+    async def crowd() -> None:
+        most = feature_lookup.MOST_WAITING
+        waiting = [asyncio.ensure_future(lookup.lookup(["d1"], None)) for _ in range(most)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests, match=f"{most} requests are waiting"):
+            await lookup.lookup(["d1"], None)
+        release.set()
+        assert await asyncio.gather(*waiting) == [[{}]] * most
+
+    asyncio.run(crowd())
+
+
+def test_a_store_that_hangs_is_not_waited_for(lookup: FeatureLookup, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(lookup, "_features", object())
+    monkeypatch.setattr(lookup, "_ask", lambda keys, moment: release.wait() and [{}])
+    monkeypatch.setattr(feature_lookup, "LOOKUP_SECONDS", 0.05)
+    with pytest.raises(Unavailable, match="did not answer within"):
+        asyncio.run(lookup.lookup(["d1"], None))
+    release.set()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
+import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator
-from datetime import UTC, datetime
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from kfp_lifecycle.components.deployment.validate_serving.protocols import grpc_
 from kfp_lifecycle.components.deployment.validate_serving.trial import try_serving
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
 from kfp_lifecycle.config.settings import given_settings
-from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import Answer, Client, scores_in, v2_request
-from kfp_lifecycle.serving.server.prediction_log import Prediction, PredictionLog
+from kfp_lifecycle.serving.client import Client, scores_in, v2_request
+from kfp_lifecycle.serving.ports import free_ports
+from tests.prediction_logs import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = [Feature("temperature", "numeric"), Feature("site", "categorical")]
@@ -46,39 +47,8 @@ def formula(temperature: float | None, site: str) -> float:
     return 1 / (1 + math.exp(-(heat + {"north": -1.0, "south": -2.0}[site])))
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not interpreter("modelling").exists():
-        pytest.skip("the environment modelling, which writes the model, is not built")
-    folder = tmp_path_factory.mktemp("model") / "devices"
-    subprocess.run(
-        [str(interpreter("modelling")), str(ROOT / "tests" / "tiny_model.py"), str(folder)],
-        check=True,
-        env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-    )
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrialServer]:
-    with TrialServer(model, "devices", "1", tmp_path_factory.mktemp("log")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(server: TrialServer) -> Iterator[Client]:
-    with server.client() as connection:
-        yield connection
-
-
 def tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": shape or [len(data)], "data": data}
-
-
-def refusal(answer: Answer) -> str:
-    assert answer.status == 400, answer
-    error: str = answer.json()["error"]
-    return error
 
 
 def test_all_protocols_give_the_score_of_the_formula(server: TrialServer, client: Client) -> None:
@@ -104,101 +74,85 @@ def test_whole_numbers_and_columns_are_taken_as_they_are(client: Client) -> None
     )
 
 
-@pytest.mark.parametrize(
-    ("inputs", "words"),
-    [
-        ([tensor("temprature", "FP32", [1.0])], "did you mean `temperature`"),
-        ([tensor("temperature", "BYTES", ["x"])], "datatype BYTES"),
-        ([tensor("temperature", "FP32", ["warm"]), tensor("site", "BYTES", ["north"])], "must be a number or null"),
-        ([tensor("temperature", "FP32", [1.0], [2])], "shape \\[2\\] but 1 values"),
-        ([tensor("temperature", "FP32", [1.0, 2.0], [1, 2])], "\\[N\\] or \\[N, 1\\]"),
-        ([tensor("temperature", "FP32", [1.0]), tensor("site", "BYTES", ["north", "south"])], "same number of rows"),
-        ([tensor("temperature", "FP32", [1.0])] * 2, "twice"),
-        ([tensor("temperature", "FP32", [1e300]), tensor("site", "BYTES", ["north"])], "fit 32 bits"),
-        ([tensor("temperature", "FP32", [1.0])], "lacks `site`.*`device_id`"),
-        ([tensor("device_id", "BYTES", ["d1"])], "no online store"),
-        ([tensor("device_id", "FP32", [1.0])], "datatype FP32"),
-        ([tensor("device_id", "BYTES", [""])], "must name an entity"),
-        ([tensor("temperature", "FP32", [])], "no rows"),
-        ([tensor("temperature", "FP32", [1.0] * 10_001)], "10,001 rows; one request may hold 10,000"),
-        ([], "`inputs` is empty"),
-    ],
-)
-def test_a_request_that_cannot_be_answered_is_refused_in_words(
-    client: Client, inputs: list[dict[str, Any]], words: str
+def test_the_metrics_show_requests_scores_and_the_state_of_the_log(client: Client) -> None:
+    client.post(INFER, v2_request(INPUTS, [{"temperature": 1.0, "site": "north"}]))
+    client.post(INFER, {"inputs": []})
+    metrics = client.get("/metrics").body
+    of_model = 'model_name="devices",model_version="1"'
+    for line in (
+        f'inference_requests_total{{code="400",{of_model},protocol="v2"}}',
+        f'inference_requests_total{{code="200",{of_model},protocol="v2"}}',
+        f'inference_request_seconds_bucket{{le="+Inf",{of_model},protocol="v2"}}',
+        f'prediction_score_bucket{{le="0.5",{of_model},shadow="false"}}',
+        f"prediction_log_dropped_total{{{of_model}}} 0.0",
+        f"prediction_log_thread_deaths_total{{{of_model}}} 0.0",
+    ):
+        assert line in metrics
+
+
+def test_every_prediction_is_logged_when_the_server_ends_and_only_who_knows_the_token_marks_shadows(
+    model: Path, tmp_path: Path
 ) -> None:
-    assert re.search(words, refusal(client.post(INFER, {"inputs": inputs})))
+    token = tmp_path / "token"
+    token.write_text("hush\n")
+    with TrialServer(model, "devices", "1", tmp_path / "log", shadow_token_file=token) as running:
+        body = v2_request(INPUTS, [{"temperature": 1.0, "site": "north"}, {"temperature": None, "site": "south"}])
+        with running.client() as connection:
+            for number in range(50):
+                assert connection.post(INFER, {**body, "id": str(number)}).status == 200
+            for said in ("true", "hush"):
+                connection.post(INFER, body, {"x-shadow": said, "x-request-id": said})
+    rows = read_log(tmp_path / "log" / "devices")
+    assert len(rows) == 104
+    assert rows[1]["features"] == {"temperature": None, "site": "south"}
+    assert {row["request_id"] for row in rows} == {*map(str, range(50)), "true", "hush"}
+    assert {row["request_id"] for row in rows if row["shadow"]} == {"hush"}
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "words"),
-    [
-        (INFER, b'{"inputs": [', "no JSON"),
-        (INFER, {"inputs": 3}, "inputs"),
-        (INFER, {}, "inputs"),
-        (PREDICT, b"[1", "Unrecognized request format"),
-        (PREDICT, [], '"instances"'),
-        (PREDICT, {"instances": [3]}, "instance 0 must be an object"),
-        (PREDICT, {"instances": []}, "no rows"),
-        (PREDICT, {"instances": [{"temperature": True, "site": 3}]}, "must be text or null"),
-        (PREDICT, {"instances": [{"temperature": 1, "site": "north"}], "parameters": 3}, "`parameters`"),
-        (
-            PREDICT,
-            {"instances": [{"temperature": 1, "site": "north"}], "parameters": {"request_time": "soon"}},
-            "ISO 8601",
-        ),
-    ],
-)
-def test_a_body_that_is_no_request_is_the_sender_s_error(client: Client, path: str, body: object, words: str) -> None:
-    assert words in refusal(client.post(path, body))
+def test_a_server_that_is_killed_loses_a_second_of_its_log_at_the_most(model: Path, tmp_path: Path) -> None:
+    with TrialServer(model, "devices", "1", tmp_path) as running, running.client() as connection:
+        for number in range(20):
+            body = v2_request(INPUTS, [{"temperature": 1.0, "site": "north"}])
+            connection.post(INFER, {**body, "id": str(number)})
+        deadline = time.monotonic() + 20
+        while len(read_log(tmp_path)) < 20 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(running.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, running.pid, os.WEXITED | os.WNOWAIT)
+    assert {row["request_id"] for row in read_log(tmp_path)} == {str(number) for number in range(20)}
 
 
-def test_an_unknown_model_is_not_found(client: Client) -> None:
-    assert (
-        client.post("/v2/models/nobody/infer", v2_request(INPUTS, [{"temperature": 1.0, "site": "north"}])).status
-        == 404
+def started(model: Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """A server that cannot start, and its last words."""
+    told = {"model_dir": model, "model_name": "devices", "version": "1", "host": "127.0.0.1", **settings}
+    command = [sys.executable, "-m", "kfp_lifecycle.serving.server.server"]
+    return subprocess.run(
+        [*command, *(f"--{name}={value}" for name, value in told.items())],
+        cwd=model / "code",
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
 
-def test_the_metrics_show_scores_and_the_state_of_the_log(client: Client) -> None:
-    client.post(INFER, v2_request(INPUTS, [{"temperature": 1.0, "site": "north"}]))
-    metrics = client.get("/metrics").body
-    assert 'prediction_score_bucket{le="0.5",model_name="devices",model_version="1",shadow="false"}' in metrics
-    assert 'prediction_log_dropped_total{model_name="devices",model_version="1"} 0.0' in metrics
+@pytest.mark.parametrize("which", ["http_port", "grpc_port"])
+def test_a_port_that_is_taken_is_said_in_a_line(model: Path, tmp_path: Path, server: TrialServer, which: str) -> None:
+    free = free_ports(2)
+    ports = {"http_port": free[0], "grpc_port": free[1], which: getattr(server, which)}
+    done = started(model, prediction_log=tmp_path, **ports)
+    assert done.returncode == 1
+    assert "The server cannot start: the server cannot listen on 127.0.0.1" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_every_prediction_is_logged_when_the_server_ends_and_shadows_are_marked(model: Path, tmp_path: Path) -> None:
-    with TrialServer(model, "devices", "1", tmp_path) as running, running.client() as connection:
-        body = v2_request(INPUTS, [{"temperature": 1.0, "site": "north"}, {"temperature": None, "site": "south"}])
-        for number in range(50):
-            connection.post(INFER, {**body, "id": str(number)}, {"content-type": "application/json"})
-        connection.post(INFER, body, {"content-type": "application/json", "x-shadow": "true"})
-    (file,) = tmp_path.rglob("*.jsonl")
-    lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(lines) == 102
-    assert file.parent.parent.name == "devices"
-    assert lines[1]["features"] == {"temperature": None, "site": "south"}
-    assert {line["request_id"] for line in lines[:100]} == {str(number) for number in range(50)}
-    assert [line["shadow"] for line in lines] == [False] * 100 + [True] * 2
-
-
-def test_a_log_that_cannot_keep_up_counts_what_it_drops_and_never_blocks(tmp_path: Path) -> None:
-    log = PredictionLog(tmp_path, "devices", "full", capacity=5)
-    one = Prediction(datetime.now(UTC), "r", "devices", "full", None, {}, 0.5, True, 1.0, False)
-    log.write([one] * 50_000)
-    log.close()
-    written = sum(len(file.read_text().splitlines()) for file in tmp_path.rglob("*.jsonl"))
-    assert written == log.written._value.get()
-    assert written + log.dropped._value.get() == 50_000
-
-
-def test_predictions_go_to_the_file_of_their_day(tmp_path: Path) -> None:
-    log = PredictionLog(tmp_path, "devices", "days")
-    for day in (1, 2):
-        at = datetime(2026, 3, day, 23, 59, tzinfo=UTC)
-        log.write([Prediction(at, "r", "devices", "days", "d1", {}, 0.5, True, 1.0, False)])
-    log.close()
-    assert sorted(file.parent.name for file in tmp_path.rglob("*.jsonl")) == ["2026-03-01", "2026-03-02"]
+def test_a_log_folder_that_cannot_be_made_is_said_in_a_line(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = started(model, prediction_log=tmp_path / "file" / "log")
+    assert done.returncode == 1
+    assert "The server cannot start: the prediction log" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_servable_model_carries_its_latency_and_examples(model: Path, tmp_path: Path) -> None:

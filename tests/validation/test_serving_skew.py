@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from shop import make_project
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.components.monitoring.check_serving_skew.skew import compare_with_production
+from tests.prediction_logs import logged, write_log
 from tests.projects import read_project
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
@@ -43,7 +45,7 @@ class Shop:
     """A shop with a training set, and a model that was asked."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.files = folder, 0
         self.project = read_project(make_project(folder / "shop", "duckdb:///shop.duckdb"))
         self.training_set = folder / "training_set"
         self.training_set.mkdir()
@@ -63,15 +65,13 @@ class Shop:
 
     def serve(self, rows: list[Row], shadow: bool = False, at: datetime = NOW - timedelta(hours=1)) -> None:
         """Write the log as the server does."""
-        log = Path(self.project.locations.prediction_log) / "shop" / f"{at:%Y-%m-%d}"
-        log.mkdir(parents=True, exist_ok=True)
-        line = {"time": at.isoformat(), "model": "shop", "version": "1", "score": 0.5, "decision": False}
+        log = Path(self.project.locations.prediction_log) / "shop"
         lines = [
-            json.dumps({**line, "request_id": f"{i}", "entity": f"{i}", "shadow": shadow, "features": row})
+            logged(row, at, model="shop", decision=False, request_id=f"{i}", entity=f"{i}", shadow=shadow)
             for i, row in enumerate(rows)
         ]
-        with (log / "1-77.jsonl").open("a") as file:
-            file.write("\n".join(lines) + "\n")
+        self.files += 1
+        write_log(log, lines, [Feature(**item) for item in FEATURES], f"1-host-1-{self.files}")
 
     def compare(self) -> dict[str, Any]:
         return compare_with_production(

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
-from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Client, scores_in, v2_request
+from kfp_lifecycle.serving.server import inference_pb2 as messages
 
 GRPC_SECONDS = 30.0
 MALFORMED = (
@@ -57,16 +56,18 @@ def grpc_scores(port: int, model: str, inputs: Sequence[Feature], rows: Sequence
     request = messages.ModelInferRequest(model_name=model, inputs=[tensor(item, rows) for item in inputs])
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            answer = GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=GRPC_SECONDS, wait_for_ready=True)
+            infer = channel.unary_unary(
+                "/inference.GRPCInferenceService/ModelInfer",
+                request_serializer=messages.ModelInferRequest.SerializeToString,
+                response_deserializer=messages.ModelInferResponse.FromString,
+            )
+            answer = infer(request, timeout=GRPC_SECONDS, wait_for_ready=True)
     except grpc.RpcError as error:
         raise ContractViolation(
             f"the server refused its model's own baseline over gRPC: {error}. "
             "Mend serving/ and register the model again."
         ) from error
     contents = {output.name: output.contents for output in answer.outputs}
-    raw = {o.name: c for o, c in zip(answer.outputs, answer.raw_output_contents, strict=False)}
-    if "score" in raw:
-        return list(memoryview(raw["score"]).cast("d"))
     return list(contents["score"].fp64_contents)
 
 

@@ -180,9 +180,9 @@ def check_log(log: Path, expected: int) -> None:
     Raises:
         ContractViolation: there are more or fewer.
     """
-    lines = [line for file in log.rglob("*.jsonl") for line in file.read_text(encoding="utf-8").splitlines()]
-    if len(lines) != expected:
+    logged = sum(pyarrow.parquet.read_metadata(file).num_rows for file in log.rglob("*.parquet"))
+    if logged != expected:
         raise ContractViolation(
-            f"the server answered {expected} predictions and logged {len(lines)}: monitoring could not be trusted. "
+            f"the server answered {expected} predictions and logged {logged}: monitoring could not be trusted. "
             "Mend serving/server/prediction_log.py and register the model again."
         )

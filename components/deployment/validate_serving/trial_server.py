@@ -16,7 +16,8 @@ from kfp_lifecycle.serving.client import Client
 from kfp_lifecycle.serving.ports import LOOPBACK, free_ports
 
 READY_SECONDS = 120.0
-STOP_SECONDS = 15.0
+# What its log may take to be written on a busy machine, and what it is answering.
+STOP_SECONDS = 40.0
 
 
 class TrialServer:
@@ -26,7 +27,7 @@ class TrialServer:
         ready_seconds: From the start of its process until it answered that it is ready.
     """
 
-    def __init__(self, folder: Path, model: str, version: str, prediction_log: Path) -> None:
+    def __init__(self, folder: Path, model: str, version: str, prediction_log: Path, **settings: object) -> None:
         """Choose ports.
 
         Args:
@@ -34,11 +35,13 @@ class TrialServer:
             model: Its name.
             version: Its version.
             prediction_log: Folder the server logs predictions to.
+            settings: What else the server is told.
         """
         self.folder = folder
         self.model = model
         self.version = version
         self.prediction_log = prediction_log
+        self.settings = settings
         self.http_port, self.grpc_port = free_ports(2)
         self._output: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
 
@@ -72,6 +75,11 @@ class TrialServer:
         """A connection to it."""
         return Client(self.http_port, timeout=30)
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def peak_memory_mb(self) -> float | None:
         """The most memory that the running server has held; None where the system does not tell."""
         status = Path(f"/proc/{self._process.pid}/status")
@@ -89,6 +97,7 @@ class TrialServer:
             "http_port": str(self.http_port),
             "grpc_port": str(self.grpc_port),
             "host": LOOPBACK,
+            **{name: str(value) for name, value in self.settings.items()},
         }
         return [part for name, value in settings.items() for part in (f"--{name}", value)]
 

@@ -55,5 +55,5 @@ def collect_predictions(
     summary = f"{found.rows:,} predictions in {days}" if found.rows else f"no predictions in {days}"
     print(summary)
     for flaw in found.broken.examples:
-        print(f"  not readable: {flaw.file}: {flaw.lines} lines {flaw.reason}, such as {flaw.example}")
+        print(f"  not readable: {flaw.file}: {flaw.reason} ({flaw.rows:,} predictions)")
     return {**predictions.metadata(), "summary": summary}

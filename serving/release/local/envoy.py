@@ -30,6 +30,7 @@ from kfp_lifecycle.serving.release.local.routing import (
     server_is_ready,
     shared_name,
 )
+from kfp_lifecycle.serving.release.local.shadow import shadow_token
 from kfp_lifecycle.serving.release.traffic import Counts
 
 APPLIED_WITHIN_SECONDS = 20.0
@@ -140,8 +141,9 @@ class Envoy:
         return [cluster for server in servers for cluster in clusters(self.model, server, servers, split)]
 
     def _write_routes(self, name: str, servers: Sequence[Server], split: Split) -> None:
+        token = shadow_token(self.folder.parent.parent)
         for protocol in PROTOCOLS:
-            self._write(protocol, name, [routes(protocol, servers, split)])
+            self._write(protocol, name, [routes(protocol, servers, split, token)])
 
     def _write(self, file: str, name: str, resources: Sequence[Mapping[str, Any]]) -> None:
         # By rename, which is what Envoy watches for.

@@ -144,7 +144,7 @@ def health_check(model: str) -> dict[str, Any]:
     }
 
 
-def routes(protocol: str, servers: Sequence[Server], split: Split) -> dict[str, Any]:
+def routes(protocol: str, servers: Sequence[Server], split: Split, shadow_token: str) -> dict[str, Any]:
     """The routes of one listener: nobody manages models through it, a named version answers, else the split."""
     forbidden = {"match": {"prefix": _FORBIDDEN[protocol]}, "direct_response": {"status": 403}}
     named = [
@@ -173,7 +173,7 @@ def routes(protocol: str, servers: Sequence[Server], split: Split) -> dict[str, 
                 "request_headers_mutations": [
                     {
                         "append": {
-                            "header": {"key": SHADOW_HEADER, "value": "true"},
+                            "header": {"key": SHADOW_HEADER, "value": shadow_token},
                             "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
                         }
                     }

@@ -28,6 +28,7 @@ from kfp_lifecycle.serving.release.local.servers import (
     version_folder,
     with_server,
 )
+from kfp_lifecycle.serving.release.local.shadow import shadow_token
 from kfp_lifecycle.serving.release.local.state import (
     Change,
     Phase,
@@ -171,7 +172,7 @@ class LocalTraffic:
 
     def ask(self, version: str, request: dict[str, Any]) -> Answer:
         """Through Envoy, to one version."""
-        headers = {**JSON, VERSION_HEADER: version, SHADOW_HEADER: "true"}
+        headers = {**JSON, VERSION_HEADER: version, SHADOW_HEADER: shadow_token(self.folder)}
         return self._client.post(f"/v2/models/{self.model}/infer", request, headers)
 
     def counts(self, version: str) -> Counts:

@@ -1,0 +1,216 @@
+"""What a prediction costs in this server, beside the bare limit and other servers around the same model.
+
+The reference project's 26 features. Processor time of all processes of a server a request, throughput and latency at 1,
+8 and 64 clients, memory, time to ready; a request of one row, of 100 rows, by an entity's key; and what 10,000 rows do
+to a probe of readiness. The servers are asked in turns, so that whatever else the machine does meets all alike.
+
+python -m benchmarks.serving [--rounds 3] [--seconds 2]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from benchmarks.serving.load import Found, answers, http_request, load, memory_mb
+from kfp_lifecycle.environments.locks import interpreter, is_built
+from kfp_lifecycle.serving.ports import free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+INFER, READY = "/v2/models/benchmark/infer", "/v2/models/benchmark/ready"
+READY_SECONDS = 60.0
+CLIENTS = (1, 8, 64)
+PEERS = {"KServe": ("clients", "kserve_peer"), "MLServer": ("mlserver", "mlserver_peer")}
+
+
+@dataclass
+class Server:
+    """One way to serve the model."""
+
+    name: str
+    python: Path
+    arguments: list[str]
+    ready_seconds: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    found: dict[str, list[Found]] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def running(self, folder: Path) -> Iterator[tuple[int, int]]:
+        """Its port and its process."""
+        port, grpc_port, _ = free_ports(3)
+        told = [part.format(port=port, grpc_port=grpc_port) for part in self.arguments]
+        began = time.perf_counter()
+        with (folder / f"{self.name}.log").open("a") as log:
+            process = subprocess.Popen(
+                [self.python, *told],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+                cwd=folder,
+            )
+        try:
+            while not answers(port, READY):
+                if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
+                    raise SystemExit(
+                        f"{self.name} does not start:\n{(folder / f'{self.name}.log').read_text()[-2000:]}"
+                    )
+                time.sleep(0.005)
+            self.ready_seconds.append(time.perf_counter() - began)
+            yield port, process.pid
+        finally:
+            process.terminate()
+            process.wait()
+
+    def processor_us(self, what: str) -> float:
+        """The least that a round took: others' work only adds."""
+        return min(found.processor_us for found in self.found[what])
+
+
+def request_of(inputs: list[dict[str, str]], rows: int) -> bytes:
+    """A v2 request of made-up rows."""
+    random = np.random.default_rng(rows)
+    tensors = [
+        {"name": item["name"], "shape": [rows], "datatype": "FP64", "data": random.normal(size=rows).round(6).tolist()}
+        if item["type"] == "numeric"
+        else {
+            "name": item["name"],
+            "shape": [rows],
+            "datatype": "BYTES",
+            "data": random.choice(["basic", "plus", "premium"], rows).tolist(),
+        }
+        for item in inputs
+    ]
+    return http_request(INFER, json.dumps({"inputs": tensors}).encode())
+
+
+def ours(folder: Path) -> Server:
+    """This server, with its log and an online store."""
+    told = {
+        "model_dir": folder / "model",
+        "model_name": "benchmark",
+        "version": "1",
+        "host": "127.0.0.1",
+        "online_store": folder / "online.db",
+        "prediction_log": folder / "predictions",
+        "http_port": "{port}",
+        "grpc_port": "{grpc_port}",
+    }
+    arguments = [f"--{key}={value}" for key, value in told.items()]
+    return Server("ours", interpreter("serving"), ["-s", "-m", "kfp_lifecycle.serving.server.server", *arguments])
+
+
+def servers(folder: Path) -> list[Server]:
+    """All that can be measured here."""
+    model = str(folder / "model")
+    found = [
+        Server("bare", interpreter("clients"), ["-m", "benchmarks.serving.bare", model, "{port}"]),
+        ours(folder),
+    ]
+    for name, (environment, module) in PEERS.items():
+        if is_built(environment):
+            arguments = ["-m", f"benchmarks.serving.{module}", model, "{port}"]
+            found.append(Server(name, interpreter(environment), arguments))
+        else:
+            print(f"{name} is not measured: the environment {environment} is not built")
+    return found
+
+
+def measure(server: Server, folder: Path, requests: dict[str, tuple[bytes, int]], seconds: float) -> None:
+    """One round of one server."""
+    with server.running(folder) as (port, pid):
+        for what, (request, clients) in requests.items():
+            if what == "entity" and server.name != "ours":
+                continue
+            load(port, pid, request, clients, seconds / 4)
+            server.found.setdefault(what, []).append(load(port, pid, request, clients, seconds))
+        server.memory.append(memory_mb(pid))
+
+
+def probe_beside(server: Server, folder: Path, request: bytes, seconds: float) -> float:
+    """The slowest probe of readiness, in milliseconds, while 10,000 rows are asked for again and again."""
+    with server.running(folder) as (port, pid):
+        asking = threading.Thread(target=load, args=(port, pid, request, 1, seconds))
+        asking.start()
+        slowest = 0.0
+        while asking.is_alive():
+            began = time.perf_counter()
+            if not answers(port, READY):
+                raise SystemExit(f"{server.name} was not ready")
+            slowest = max(slowest, time.perf_counter() - began)
+            time.sleep(0.02)
+        return slowest * 1000
+
+
+def table(measured: list[Server], requests: dict[str, tuple[bytes, int]]) -> None:
+    """Print what was found."""
+    for server in measured:
+        print(f"\n{server.name}: ready in {min(server.ready_seconds):.2f} s, {statistics.median(server.memory):.0f} MB")
+        for what in requests:
+            if rounds := server.found.get(what):
+                best = max(rounds, key=lambda one: one.per_second)
+                print(
+                    f"  {what:22} {server.processor_us(what):8,.0f} µs  {best.per_second:8,.0f}/s  "
+                    f"p50 {best.p50_ms:8.2f} ms  p99 {best.p99_ms:8.2f} ms"
+                )
+
+
+def main() -> None:
+    """Measure in turns, print, and save the ratios."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
+        folder = Path(temporary)
+        subprocess.run(
+            [interpreter("modelling"), "-W", "ignore", "-m", "benchmarks.serving.model", folder],
+            check=True,
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+        )
+        inputs: Any = json.loads((folder / "model" / "model.json").read_text("utf-8"))["inputs"]
+        entity = {"inputs": [{"name": "customer_id", "shape": [1], "datatype": "INT64", "data": [7]}]}
+        requests = {f"1 row, {clients} clients": (request_of(inputs, 1), clients) for clients in CLIENTS}
+        requests["100 rows"] = request_of(inputs, 100), 1
+        requests["entity"] = http_request(INFER, json.dumps(entity).encode()), 1
+        measured = servers(folder)
+        for _ in range(options.rounds):
+            for server in measured:
+                measure(server, folder, requests, options.seconds)
+        table(measured, requests)
+        bare, own, *peers = measured
+        slowest = probe_beside(own, folder, request_of(inputs, 10_000), options.seconds)
+        print(f"\nthe slowest probe of readiness beside 10,000 rows: {slowest:.0f} ms")
+    one, hundred = "1 row, 1 clients", "100 rows"
+    ratios = [
+        Ratio("a row over the bare limit's", own.processor_us(one) / bare.processor_us(one), "≤ 1.5"),
+        Ratio("100 rows over the bare limit's", own.processor_us(hundred) / bare.processor_us(hundred), "≤ 1.5"),
+        Ratio("an entity over a row", own.processor_us("entity") / own.processor_us(one), "≤ 2"),
+        Ratio("ready over the bare limit's", min(own.ready_seconds) / min(bare.ready_seconds), "≤ 1.5"),
+        Ratio("the slowest probe beside 10,000 rows over 50 ms", slowest / 50, "≤ 1"),
+    ]
+    for peer in peers:
+        promises = ("≤ 0.5", "≤ 1") if peer.name == "MLServer" else ("", "")
+        for what, promise in zip((one, hundred), promises, strict=True):
+            ratio = own.processor_us(what) / peer.processor_us(what)
+            ratios.append(Ratio(f"{what.split(',')[0]} over {peer.name}'s", ratio, promise))
+    for ratio in ratios:
+        print(f"{ratio.what:50} {ratio.value:6.2f}  {ratio.promise}")
+    save_ratios(ratios, options.ratios)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""gRPC service: the Open Inference Protocol (v2), grpc.health.v1 and reflection, by the same code as REST."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from kfp_lifecycle.serving.client import SHADOW_HEADER
+from kfp_lifecycle.serving.server import inference_pb2 as messages
+from kfp_lifecycle.serving.server.decoding import PredictionRequest
+from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, outputs
+from kfp_lifecycle.serving.server.encoding import Encoder
+from kfp_lifecycle.serving.server.errors import InvalidRequest, NotPermitted, Refusal
+from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE
+from kfp_lifecycle.serving.server.rest import Rest
+
+LOGGER = logging.getLogger(__name__)
+SERVICE = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+MESSAGE_BYTES = 8 * 2**20
+MOST_CALLS = 1_000
+
+Context = aio.ServicerContext[Any, Any]
+Method = Callable[[Any, Context], Awaitable[Any]]
+
+
+class GrpcService:
+    """Answers gRPC requests for one model."""
+
+    def __init__(self, rest: Rest) -> None:
+        """Set up the methods.
+
+        Args:
+            rest: The same model over REST: what is ready there is ready here.
+        """
+        self._rest, self._predictor = rest, rest.predictor
+        self._encoder = Encoder(self._predictor.name, self._predictor.version)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The service, as a gRPC server takes it."""
+        methods: dict[str, Method] = {
+            "ServerLive": self._live,
+            "ServerReady": self._ready,
+            "ModelReady": self._model_ready,
+            "ServerMetadata": self._server_metadata,
+            "ModelMetadata": self._model_metadata,
+            "ModelInfer": self._infer,
+            "RepositoryModelLoad": self._repository,
+            "RepositoryModelUnload": self._repository,
+        }
+        return grpc.method_handlers_generic_handler(
+            SERVICE.full_name,
+            {
+                name: grpc.unary_unary_rpc_method_handler(
+                    _refusing(method),
+                    request_deserializer=getattr(messages, SERVICE.methods_by_name[name].input_type.name).FromString,
+                    response_serializer=getattr(
+                        messages, SERVICE.methods_by_name[name].output_type.name
+                    ).SerializeToString,
+                )
+                for name, method in methods.items()
+            },
+        )
+
+    async def _live(self, _: object, context: Context) -> messages.ServerLiveResponse:
+        return messages.ServerLiveResponse(live=self._predictor.log.is_alive)
+
+    async def _ready(self, _: object, context: Context) -> messages.ServerReadyResponse:
+        return messages.ServerReadyResponse(ready=self._rest.is_ready)
+
+    async def _model_ready(self, asked: messages.ModelReadyRequest, context: Context) -> messages.ModelReadyResponse:
+        self._rest.check_model(asked.name, asked.version)
+        return messages.ModelReadyResponse(ready=self._rest.is_ready)
+
+    async def _server_metadata(self, _: object, context: Context) -> messages.ServerMetadataResponse:
+        return messages.ServerMetadataResponse(name=SERVER, version="2", extensions=EXTENSIONS)
+
+    async def _model_metadata(
+        self, asked: messages.ModelMetadataRequest, context: Context
+    ) -> messages.ModelMetadataResponse:
+        self._rest.check_model(asked.name, asked.version)
+        tensor = messages.ModelMetadataResponse.TensorMetadata
+        return messages.ModelMetadataResponse(
+            name=self._predictor.name,
+            versions=[self._predictor.version],
+            platform=PLATFORM,
+            inputs=[tensor(**item) for item in inputs_of(self._predictor)],
+            outputs=[tensor(**item) for item in outputs()],
+        )
+
+    async def _repository(self, _: object, context: Context) -> None:
+        raise NotPermitted("this server serves one version of one model; a release loads and unloads, nobody else")
+
+    async def _infer(self, asked: messages.ModelInferRequest, context: Context) -> messages.ModelInferResponse:
+        began, code = time.perf_counter(), "INTERNAL"
+        predictor = self._predictor
+        metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+        try:
+            self._rest.check_model(asked.model_name, asked.model_version)
+            shadow = self._rest.is_shadow(str(metadata.get(SHADOW_HEADER, "")).encode())
+            identifier = metadata.get("x-request-id", "")
+            if asked.ByteSize() > BYTES_AT_ONCE:
+                request = await predictor.elsewhere(lambda: self._decoded(asked, identifier))
+            else:
+                request = self._decoded(asked, identifier)
+            if predictor.is_quick(request):
+                prediction = predictor.predict(request, began, shadow)
+            else:
+                prediction = await predictor.predict_later(request, began, shadow)
+            context.set_trailing_metadata((*self._version(), ("x-request-id", quote(request.id))))
+            answer = self._encoder.grpc(prediction, raw=bool(asked.raw_input_contents))
+            code = "OK"
+            return answer
+        except Refusal as error:
+            code = error.grpc_code
+            context.set_trailing_metadata(self._version())
+            raise
+        finally:
+            predictor.metrics.observe_request("grpc", code, time.perf_counter() - began)
+
+    def _decoded(self, asked: messages.ModelInferRequest, identifier: str) -> PredictionRequest:
+        try:
+            return self._predictor.decoder.grpc(asked, identifier)
+        except Refusal:
+            raise
+        except Exception as error:
+            LOGGER.exception("a request was not understood")
+            raise InvalidRequest("the request cannot be read") from error
+
+    def _version(self) -> tuple[tuple[str, str], ...]:
+        return (("x-model-version", quote(self._predictor.version)),)
+
+
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """grpc.health.v1."""
+
+    def __init__(self, rest: Rest) -> None:
+        """Note whose health it is."""
+        self._rest = rest
+        self._names = ("", SERVICE.full_name, rest.predictor.name)
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
+        """Whether the server, the service or the model may be asked."""
+        if request.service not in self._names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no such service; there is {SERVICE.full_name}")
+        state = health_pb2.HealthCheckResponse
+        return state(status=state.SERVING if self._rest.is_ready else state.NOT_SERVING)
+
+
+class Reflection(grpc.GenericRpcHandler):
+    """gRPC's reflection, imported when it is first asked for: few do, and it takes as long as half the server."""
+
+    NAME = "grpc.reflection.v1alpha.ServerReflection"
+
+    def __init__(self) -> None:
+        self._handler: grpc.RpcMethodHandler[Any, Any] | None = None
+
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """What answers a call; None for one of another service."""
+        if call.method != f"/{self.NAME}/ServerReflectionInfo":
+            return None
+        if self._handler is None:
+            from grpc_reflection.v1alpha import reflection, reflection_pb2
+            from grpc_reflection.v1alpha._async import ReflectionServicer
+
+            names = (SERVICE.full_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+            self._handler = grpc.stream_stream_rpc_method_handler(
+                ReflectionServicer((*names, reflection.SERVICE_NAME)).ServerReflectionInfo,
+                request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+                response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+            )
+        return self._handler
+
+
+def _refusing(method: Method) -> Method:
+    """A method whose refusals are gRPC's."""
+
+    async def answer(request: Any, context: Context) -> Any:
+        try:
+            return await method(request, context)
+        except Refusal as error:
+            if error.retry_after is not None:
+                context.set_trailing_metadata((("retry-after", str(error.retry_after)),))
+            await context.abort(grpc.StatusCode[error.grpc_code], str(error))
+        except aio.AbortError:
+            raise
+        except Exception:
+            LOGGER.exception("a request was not answered")
+            await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
+
+    return answer
+
+
+async def start_grpc(address: str, rest: Rest) -> aio.Server:
+    """Listen.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    server = aio.server(
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_BYTES),
+            # Another server on the same port is a mistake, and would get a part of the requests without a word.
+            ("grpc.so_reuseport", 0),
+        ],
+        maximum_concurrent_rpcs=MOST_CALLS,
+    )
+    server.add_generic_rpc_handlers((GrpcService(rest).handler(),))
+    health_pb2_grpc.add_HealthServicer_to_server(Health(rest), server)
+    server.add_generic_rpc_handlers((Reflection(),))
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        await server.stop(None)
+        raise OSError(f"gRPC cannot listen on {address}: is the port taken?") from error
+    await server.start()
+    return server

@@ -1,0 +1,105 @@
+"""Prometheus metrics of a served model, counted in plain numbers: a request costs a microsecond of it, a batch as much.
+
+All are counted on the event loop alone, so that none of them needs a lock.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+SCORE_BUCKETS = tuple(step / 20 for step in range(1, 21))
+SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Distribution:
+    """How values are spread over buckets, whose upper bounds belong to them."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds, self._array = list(bounds), np.array(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def observe_all(self, values: NDArray[np.float64]) -> None:
+        """Count values."""
+        found = np.bincount(np.searchsorted(self._array, values), minlength=len(self._counts))
+        self._counts = [before + more for before, more in zip(self._counts, found.tolist(), strict=True)]
+        self._sum += float(values.sum())
+
+    def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
+        """Tell it as Prometheus has it: each bucket holds those below it."""
+        below, buckets = 0, []
+        for bound, count in zip([*map(str, self._bounds), "+Inf"], self._counts, strict=True):
+            below += count
+            buckets.append((bound, float(below)))
+        family.add_metric(labels, buckets, self._sum)
+
+
+class ModelMetrics(Collector):
+    """The requests and scores of one version of a model."""
+
+    def __init__(self, name: str, version: str) -> None:
+        """Begin to count."""
+        self._labels = [name, version]
+        self._requests: dict[tuple[str, str], int] = {}
+        self._seconds: dict[str, Distribution] = {}
+        self._scores: dict[bool, Distribution] = {}
+
+    def observe_request(self, protocol: str, code: str, seconds: float) -> None:
+        """Count a request for predictions, whatever came of it.
+
+        Args:
+            protocol: `v1`, `v2` or `grpc`.
+            code: HTTP's or gRPC's status code, as it is answered.
+            seconds: From when it had arrived until its answer was ready.
+        """
+        key = (protocol, code)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        spread = self._seconds.get(protocol)
+        if spread is None:
+            spread = self._seconds[protocol] = Distribution(SECONDS_BUCKETS)
+        spread.observe(seconds)
+
+    def observe_scores(self, scores: NDArray[np.float64], shadow: bool) -> None:
+        """Count what was answered."""
+        spread = self._scores.get(shadow)
+        if spread is None:
+            spread = self._scores[shadow] = Distribution(SCORE_BUCKETS)
+        if len(scores) == 1:
+            spread.observe(float(scores[0]))
+        else:
+            spread.observe_all(scores)
+
+    def collect(self) -> Iterable[CounterMetricFamily | HistogramMetricFamily]:
+        """The metrics as of now."""
+        of_model = ["model_name", "model_version"]
+        requests = CounterMetricFamily(
+            "inference_requests",
+            "Requests for predictions, by what came of them",
+            labels=[*of_model, "protocol", "code"],
+        )
+        for (protocol, code), count in self._requests.items():
+            requests.add_metric([*self._labels, protocol, code], count)
+        seconds = HistogramMetricFamily(
+            "inference_request_seconds",
+            "Time from a request's arrival until its answer, waiting included",
+            labels=[*of_model, "protocol"],
+        )
+        for protocol, spread in self._seconds.items():
+            spread.add_to(seconds, [*self._labels, protocol])
+        scores = HistogramMetricFamily(
+            "prediction_score", "Scores the model answered with", labels=[*of_model, "shadow"]
+        )
+        for shadow, spread in self._scores.items():
+            spread.add_to(scores, [*self._labels, str(shadow).lower()])
+        return [requests, seconds, scores]

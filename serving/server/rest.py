@@ -1,0 +1,285 @@
+"""REST routes: the Open Inference Protocol (v2), KServe's v1, probes, metrics and the OpenAPI document."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import zlib
+from collections.abc import Awaitable, Callable
+from hmac import compare_digest
+from urllib.parse import quote, unquote
+
+import msgspec
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+from kfp_lifecycle.serving.client import SHADOW_HEADER
+from kfp_lifecycle.serving.server.decoding import PredictionRequest
+from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, openapi, outputs
+from kfp_lifecycle.serving.server.encoding import Encoder, refusal
+from kfp_lifecycle.serving.server.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    NotPermitted,
+    Refusal,
+    TooLarge,
+    UnsupportedEncoding,
+)
+from kfp_lifecycle.serving.server.http_protocol import HttpRequest, HttpResponse
+from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE, Prediction, Predictor
+
+LOGGER = logging.getLogger(__name__)
+BINARY = b"application/octet-stream"
+JSON_LENGTH = b"inference-header-content-length"
+_SHADOW = SHADOW_HEADER.encode()
+_ENCODINGS = {b"": None, b"identity": None, b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
+
+Answer = HttpResponse | Awaitable[HttpResponse]
+_json = msgspec.json.encode
+
+
+class Rest:
+    """Answers HTTP requests for one model."""
+
+    def __init__(self, predictor: Predictor, most_body_bytes: int, shadow_token: str) -> None:
+        """Set up the routes.
+
+        Args:
+            predictor: The model.
+            most_body_bytes: What a body may hold when it is unpacked.
+            shadow_token: What the header x-shadow must say for an answer to count as one that nobody acts on; empty:
+                whatever it says, it is not believed.
+        """
+        self.predictor = predictor
+        self.is_ready = True
+        self._most, self._shadow_token = most_body_bytes, shadow_token.encode()
+        self._encoder = Encoder(predictor.name, predictor.version)
+        self._version_header = b"x-model-version: %b\r\n" % quote(predictor.version).encode()
+        name = quote(predictor.name, safe="")
+        # Those that are asked for all the time, found by one look.
+        self._hot = {
+            f"/v2/models/{name}/infer".encode(): "v2",
+            f"/v2/models/{name}/versions/{quote(predictor.version, safe='')}/infer".encode(): "v2",
+            f"/v1/models/{name}:predict".encode(): "v1",
+        }
+        self._metadata = _json(
+            {
+                "name": predictor.name,
+                "versions": [predictor.version],
+                "platform": PLATFORM,
+                "inputs": inputs_of(predictor),
+                "outputs": outputs(),
+            }
+        )
+        described = _json(openapi(predictor))
+        models = _json({"models": [predictor.name]})
+        self._fixed: dict[str, Callable[[], HttpResponse]] = {
+            "/": lambda: _plain({"status": "alive"}),
+            "/v1/models": lambda: HttpResponse(200, models),
+            "/v2": lambda: _plain({"name": SERVER, "version": "2", "extensions": EXTENSIONS}),
+            "/v2/models": lambda: HttpResponse(200, models),
+            "/v2/health/live": lambda: self._state("live", predictor.log.is_alive),
+            "/v2/health/ready": lambda: self._state("ready", self.is_ready),
+            "/metrics": lambda: HttpResponse(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST.encode()),
+            "/openapi.json": lambda: HttpResponse(200, described),
+        }
+
+    def __call__(self, request: HttpRequest) -> Answer:
+        """Answer a request."""
+        protocol = self._hot.get(request.target)
+        if protocol is not None and request.method == b"POST":
+            return self._infer(request, protocol)
+        try:
+            return self._routed(request)
+        except Refusal as error:
+            return self.refused(error, request)
+        except Exception:
+            LOGGER.exception("%r was not answered", request.target)
+            return self.refused(_Failure("the server failed; its log says why"), request)
+
+    # Everything else.
+
+    def _routed(self, request: HttpRequest) -> Answer:
+        path = unquote(request.target.partition(b"?")[0].decode("latin-1"))
+        parts = path.removeprefix("/").split("/")
+        # By the path as it is meant: no spelling of it leads elsewhere than the plain one.
+        if any(part in (".", "..") for part in parts) or ("" in parts and path != "/"):
+            raise NotFound("there is no such path")
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            _expect(request, b"GET", b"HEAD")
+            return fixed()
+        match parts:
+            case ["v2", "repository", *rest]:
+                return self._repository(request, rest)
+            case ["v2", "models", name, "versions", version, *rest]:
+                self.check_model(name, version)
+                return self._v2_model(request, rest)
+            case ["v2", "models", name, *rest]:
+                self.check_model(name)
+                return self._v2_model(request, rest)
+            case ["v1", "models", name]:
+                return self._v1_model(request, name)
+        raise NotFound("there is no such path; GET /openapi.json lists what there is")
+
+    def _v1_model(self, request: HttpRequest, name: str) -> Answer:
+        self.check_model(name.removesuffix(":predict"))
+        if name.endswith(":predict"):
+            _expect(request, b"POST")
+            return self._infer(request, "v1")
+        _expect(request, b"GET", b"HEAD")
+        return _plain({"name": self.predictor.name, "ready": self.is_ready})
+
+    def _v2_model(self, request: HttpRequest, rest: list[str]) -> Answer:
+        if rest == ["infer"]:
+            _expect(request, b"POST")
+            return self._infer(request, "v2")
+        if rest == ["ready"]:
+            _expect(request, b"GET", b"HEAD")
+            return self._state("ready", self.is_ready, name=self.predictor.name)
+        if rest == []:
+            _expect(request, b"GET", b"HEAD")
+            return HttpResponse(200, self._metadata, headers=self._version_header)
+        raise NotFound("a model has the paths /infer and /ready")
+
+    def _repository(self, request: HttpRequest, parts: list[str]) -> HttpResponse:
+        if parts == ["index"]:
+            _expect(request, b"POST")
+            model = {"name": self.predictor.name, "version": self.predictor.version, "state": "READY", "reason": ""}
+            return HttpResponse(200, _json([model]))
+        raise NotPermitted("this server serves one version of one model; a release loads and unloads, nobody else")
+
+    def check_model(self, name: str, version: str = "") -> None:
+        """Refuse another model or version.
+
+        Raises:
+            NotFound: it is not served here.
+        """
+        if name != self.predictor.name:
+            raise NotFound(f"there is no such model here; there is {self.predictor.name}")
+        if version and version != self.predictor.version:
+            raise NotFound(f"{self.predictor.name} is served here in version {self.predictor.version}, no other")
+
+    def _state(self, state: str, holds: bool, **more: str) -> HttpResponse:
+        return HttpResponse(200 if holds else 503, _json({**more, state: holds}), headers=self._version_header)
+
+    # Predictions.
+
+    def _infer(self, request: HttpRequest, protocol: str) -> Answer:
+        try:
+            if len(request.body) > BYTES_AT_ONCE or b"content-encoding" in request.headers:
+                return self._infer_later(request, protocol, None)
+            asked = self._decoded(request, protocol)
+            if not self.predictor.is_quick(asked):
+                return self._infer_later(request, protocol, asked)
+            prediction = self.predictor.predict(asked, request.began, self.is_shadow(request.headers.get(_SHADOW)))
+            return self._answered(request, protocol, prediction, self._encoded(protocol, prediction))
+        except Refusal as error:
+            return self._counted(self.refused(error, request), request, protocol)
+        except Exception:
+            return self._failed(request, protocol)
+
+    async def _infer_later(self, request: HttpRequest, protocol: str, asked: PredictionRequest | None) -> HttpResponse:
+        """What is large, or has to be looked up."""
+        try:
+            large = asked is None
+            if asked is None:
+                asked = await self.predictor.elsewhere(lambda: self._decoded(request, protocol))
+            prediction = await self.predictor.predict_later(
+                asked, request.began, self.is_shadow(request.headers.get(_SHADOW))
+            )
+            if large:
+                encoded = await self.predictor.elsewhere(lambda: self._encoded(protocol, prediction))
+            else:
+                encoded = self._encoded(protocol, prediction)
+            return self._answered(request, protocol, prediction, encoded)
+        except Refusal as error:
+            return self._counted(self.refused(error, request), request, protocol)
+        except Exception:
+            return self._failed(request, protocol)
+
+    def _decoded(self, request: HttpRequest, protocol: str) -> PredictionRequest:
+        try:
+            body = self._unpacked(request)
+            identifier = request.headers.get(b"x-request-id", b"").decode("utf-8", "backslashreplace")
+            if protocol == "v1":
+                return self.predictor.decoder.v1(body, identifier)
+            length = request.headers.get(JSON_LENGTH)
+            if length is not None and not (length.isdigit() and len(length) < 12):
+                raise InvalidRequest("inference-header-content-length must be a number of bytes")
+            return self.predictor.decoder.v2(body, None if length is None else int(length), identifier)
+        except Refusal:
+            raise
+        except Exception as error:
+            # Nothing was scored yet: whatever it is, the request is what could not be read.
+            LOGGER.exception("a request was not understood")
+            raise InvalidRequest("the request cannot be read") from error
+
+    def _unpacked(self, request: HttpRequest) -> bytes:
+        encoding = request.headers.get(b"content-encoding", b"").strip().lower()
+        if encoding not in _ENCODINGS:
+            raise UnsupportedEncoding("a body may be packed by gzip or deflate")
+        window = _ENCODINGS[encoding]
+        if window is None:
+            return request.body
+        unpacker = zlib.decompressobj(window)
+        try:
+            body = unpacker.decompress(request.body, self._most + 1)
+        except zlib.error as error:
+            raise InvalidRequest(f"the body is not what content-encoding says: {error}") from error
+        if len(body) > self._most:
+            raise TooLarge(f"a body may hold {self._most:,} bytes when it is unpacked: send several requests")
+        if not unpacker.eof or unpacker.unused_data:
+            raise InvalidRequest("the packed body is cut off, or something follows it")
+        return body
+
+    def is_shadow(self, header: bytes | None) -> bool:
+        """Whether nobody acts on the answer: only who knows the token can say so."""
+        return header is not None and self._shadow_token != b"" and compare_digest(header, self._shadow_token)
+
+    def _encoded(self, protocol: str, prediction: Prediction) -> tuple[bytes, int | None]:
+        return (self._encoder.v1(prediction), None) if protocol == "v1" else self._encoder.v2(prediction)
+
+    def _answered(
+        self, request: HttpRequest, protocol: str, prediction: Prediction, encoded: tuple[bytes, int | None]
+    ) -> HttpResponse:
+        body, json_length = encoded
+        headers = b"x-request-id: %b\r\n%b" % (quote(prediction.request.id).encode(), self._version_header)
+        kind = b"application/json"
+        if json_length is not None:
+            kind, headers = BINARY, headers + b"inference-header-content-length: %d\r\n" % json_length
+        self.predictor.metrics.observe_request(protocol, "200", time.perf_counter() - request.began)
+        return HttpResponse(200, body, kind, headers)
+
+    def refused(self, error: Refusal, request: HttpRequest | None) -> HttpResponse:
+        """The answer to what is not answered: one shape for all."""
+        given = b"" if request is None else request.headers.get(b"x-request-id", b"")
+        identifier = given[:256].decode("latin-1") or f"{random.getrandbits(128):032x}"
+        headers = b"x-request-id: %b\r\n%b" % (quote(identifier).encode(), self._version_header)
+        if error.retry_after is not None:
+            headers += b"retry-after: %d\r\n" % error.retry_after
+        if isinstance(error, MethodNotAllowed):
+            headers += b"allow: %b\r\n" % error.allowed.encode()
+        return HttpResponse(error.status, refusal(str(error)), headers=headers, closes=error.closes)
+
+    def _counted(self, response: HttpResponse, request: HttpRequest, protocol: str) -> HttpResponse:
+        self.predictor.metrics.observe_request(protocol, str(response.status), time.perf_counter() - request.began)
+        return response
+
+    def _failed(self, request: HttpRequest, protocol: str) -> HttpResponse:
+        LOGGER.exception("a request was not answered")
+        return self._counted(self.refused(_Failure("the server failed; its log says why"), request), request, protocol)
+
+
+class _Failure(Refusal):
+    """The server's own fault."""
+
+
+def _plain(content: object) -> HttpResponse:
+    return HttpResponse(200, _json(content))
+
+
+def _expect(request: HttpRequest, *methods: bytes) -> None:
+    if request.method not in methods:
+        raise MethodNotAllowed(", ".join(method.decode() for method in methods))

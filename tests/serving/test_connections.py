@@ -1,0 +1,73 @@
+"""Connections: what no well-behaved client sends costs nobody else anything."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+
+import pytest
+
+from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
+from tests.devices import GOOD, INFER
+
+
+def spoken(server: TrialServer, sent: bytes) -> bytes:
+    """All that the server says to some bytes, until it ends the connection."""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        found = b""
+        while part := connection.recv(65_536):
+            found += part
+        return found
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"hello\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nhost : x\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST /v2/models/devices/infer HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", 413),
+        (b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 40_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"y" * 40_000 + b" HTTP/1.1\r\n\r\n", 431),
+    ],
+)  # fmt: skip
+def test_garbage_is_answered_once_and_the_connection_ended(server: TrialServer, sent: bytes, status: int) -> None:
+    said = spoken(server, sent)
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), said
+    assert list(json.loads(body)) == ["error"]
+
+
+def test_requests_may_be_sent_before_the_answer_to_the_last(server: TrialServer) -> None:
+    body = json.dumps({"id": "%d", **GOOD}).encode()
+    requests = b"".join(
+        b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (INFER.encode(), len(sent), sent)
+        for sent in (body.replace(b"%d", b"%d" % number) for number in range(50))
+    )
+    said = spoken(server, requests)
+    assert said.count(b"HTTP/1.1 200 OK") == 50
+    assert re.findall(rb'"id":"(\d+)"', said) == [b"%d" % number for number in range(50)]
+
+
+def test_a_body_in_pieces_is_put_together(server: TrialServer) -> None:
+    body = json.dumps(GOOD).encode()
+    head = b"POST %b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n" % INFER.encode()
+    pieces = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    assert spoken(server, head + pieces).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_client_that_waits_to_be_told_to_go_on_is_told(server: TrialServer) -> None:
+    body = json.dumps(GOOD).encode()
+    head = b"POST %b HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % (INFER.encode(), len(body))
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+        connection.sendall(head)
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK")
