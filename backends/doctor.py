@@ -56,7 +56,11 @@ def examine(
     root = compiled[0].upload_root
     if root:
         yield _upload_root(root)
-    kubeflow = configuration.targets.kubeflow
+    kubeflow, vertex = configuration.targets.kubeflow, configuration.targets.vertex
+    if target == "vertex" and vertex is not None:
+        from kfp_lifecycle.backends.vertex.doctor import examine_vertex
+
+        yield from examine_vertex(configuration, vertex, [folder / f"{name}.yaml" for name in PIPELINES])
     if target == "kubeflow" and kubeflow is not None:
         from kfp_lifecycle.backends.kubeflow.doctor import examine_from_a_pod, examine_kubeflow
 

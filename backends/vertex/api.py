@@ -126,10 +126,19 @@ class VertexApi:
         """
         # What stands in for Vertex AI stands in for them too.
         host = self._endpoint if self._is_anonymous else f"https://{service}.googleapis.com"
+        return self._read(what, service, f"{host}{path}", body, role)
 
+    def vertex(self, what: str, path: str) -> dict[str, Any]:
+        """Read something of Vertex AI itself that is asked for too seldom for its client.
+
+        Raises:
+            NotThere, Unreachable, BackendError: in plain words.
+        """
+        return self._read(what, "aiplatform", f"{self._endpoint}{path}", None, ROLE)
+
+    def _read(self, what: str, service: str, url: str, body: dict[str, Any] | None, role: str) -> dict[str, Any]:
         def read(_: dict[str, Any]) -> dict[str, Any]:
-            method = "GET" if body is None else "POST"
-            answer = self._session.request(method, f"{host}{path}", json=body, timeout=TIMEOUT)
+            answer = self._session.request("GET" if body is None else "POST", url, json=body, timeout=TIMEOUT)
             if not answer.ok:
                 raise exceptions.from_http_response(answer)  # type: ignore[no-untyped-call]
             found: dict[str, Any] = answer.json()

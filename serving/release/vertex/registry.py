@@ -51,10 +51,10 @@ def upload_version(
         if alias in (item.version_aliases or ()) and registry is not None:
             known = registry.get_model(item.version_id)
             if _is_same(known, container):
-                return known  # type: ignore[no-any-return]
+                return known
             # The same model in another server is another version, which takes the alias over.
             registry.remove_version_aliases([alias], item.version_id)
-    return aiplatform.Model.upload(
+    uploaded: aiplatform.Model = aiplatform.Model.upload(
         display_name=model,
         # The first one makes the model.
         **({"parent_model": model_id(model)} if there else {"model_id": model_id(model)}),
@@ -65,6 +65,7 @@ def upload_version(
         encryption_spec_key_name=encryption_key or None,
         **container,
     )
+    return uploaded
 
 
 def crown(model: str, version_id: str) -> None:

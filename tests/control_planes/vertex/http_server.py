@@ -15,6 +15,7 @@ from tests.control_planes.vertex.errors import GoogleError
 from tests.control_planes.vertex.jobs import Jobs
 from tests.control_planes.vertex.logs import Entries
 from tests.control_planes.vertex.metadata import Contexts
+from tests.control_planes.vertex.project import Project
 from tests.control_planes.vertex.schedules import Schedules
 from tests.control_planes.vertex.studies import Studies
 
@@ -26,7 +27,7 @@ class Api:
     """The paths of the API, each with what answers it."""
 
     def __init__(
-        self, jobs: Jobs, schedules: Schedules, contexts: Contexts, entries: Entries, studies: Studies
+        self, jobs: Jobs, schedules: Schedules, contexts: Contexts, entries: Entries, studies: Studies, project: Project
     ) -> None:
         one = "(?P<identity>[^/:]+)"
         routes: list[tuple[str, str, Callable[..., Any]]] = [
@@ -93,7 +94,32 @@ class Api:
             ),
         ]
         self._routes = [(method, re.compile(f"/v1(?:beta1)?/{path}"), answer) for method, path, answer in routes]
-        self._routes.append(("POST", re.compile("/v2/entries:list"), lambda request: entries.listed(request.body())))
+        others: list[tuple[str, str, Callable[..., Any]]] = [
+            ("POST", "/v2/entries:list", lambda request: entries.listed(request.body())),
+            ("GET", "/v1/projects/[^/]+/services/([^/]+)", lambda request, name: project.service(name)),
+            (
+                "GET",
+                "/v1beta1/projects/[^/]+/services/aiplatform.googleapis.com/consumerQuotaMetrics/(.+)",
+                lambda request, metric: project.quota(metric),
+            ),
+            ("POST", "/v1/projects/[^/]+:testIamPermissions", lambda request: project.granted(request.body())),
+            ("POST", "/v1/projects/[^/]+:getIamPolicy", lambda request: project.policy()),
+            (
+                "POST",
+                "/v1/projects/-/serviceAccounts/([^/]+):testIamPermissions",
+                lambda request, account: project.granted_on_account(account, request.body()),
+            ),
+            ("GET", "/storage/v1/b/([^/]+)", lambda request, name: project.bucket(name)),
+            (
+                "GET",
+                "/storage/v1/b/[^/]+/iam/testPermissions",
+                lambda request: project.granted_on_bucket(),
+            ),
+            ("GET", "/v1/(.+/secrets/.+/versions/.+)", lambda request, name: project.secret(name)),
+            ("GET", "/v1/(.+/cryptoKeys/.+)", lambda request, name: project.key(name)),
+            ("GET", "/v1/(.+/persistentResources/.+)", lambda request, name: project.persistent_resource(name)),
+        ]
+        self._others = [(method, re.compile(path), answer) for method, path, answer in others]
 
     def answer(self, request: Request) -> dict[str, Any]:
         """What a request is answered.
@@ -105,6 +131,10 @@ class Api:
             if method == request.method and (match := path.fullmatch(request.path)):
                 answered: dict[str, Any] = answer(request, **match.groupdict())
                 return answered
+        for method, path, answer in self._others:
+            if method == request.method and (match := path.fullmatch(request.path)):
+                told: dict[str, Any] = answer(request, *match.groups())
+                return told
         raise GoogleError(Code.not_found, f"Not Found: {request.method} {request.path}")
 
 

@@ -9,6 +9,7 @@ from tests.control_planes.vertex.http_server import Api, GoogleServer
 from tests.control_planes.vertex.jobs import Jobs
 from tests.control_planes.vertex.logs import Entries
 from tests.control_planes.vertex.metadata import Contexts
+from tests.control_planes.vertex.project import Project
 from tests.control_planes.vertex.schedules import Schedules
 from tests.control_planes.vertex.studies import Studies
 
@@ -25,7 +26,8 @@ class VertexStandIn(StandIn):
         self.contexts = Contexts(plane)
         self.entries = Entries(jobs)
         self.studies = Studies(plane)
-        self._api = Api(jobs, schedules, self.contexts, self.entries, self.studies)
+        self.project = Project()
+        self._api = Api(jobs, schedules, self.contexts, self.entries, self.studies, self.project)
         return jobs, schedules
 
     def serve(self, address: tuple[str, int]) -> GoogleServer:
