@@ -78,35 +78,22 @@ class Namespace:
         del binding["rules"]
         self.node.api.apply(role, binding)
 
+    def volume(self, claim: str, folder: Path, mode: str = "ReadWriteMany", size: str = "1Gi") -> dict[str, Any]:
+        """A folder of the machine for a claim of this namespace, which may come later; what both say."""
+        both = {"accessModes": [mode], "storageClassName": ""}
+        reference = {"name": claim, "namespace": self.name}
+        specification = {"capacity": {"storage": size}, "hostPath": {"path": str(folder)}, "claimRef": reference}
+        metadata = {"name": f"{self.name}-{claim}"}
+        kind = {"apiVersion": "v1", "kind": "PersistentVolume"}
+        self.node.api.apply({**kind, "metadata": metadata, "spec": {**both, **specification}})
+        return {**both, "resources": {"requests": {"storage": size}}}
+
     def claim(self, name: str, folder: Path, *, read_only: bool = False) -> None:
         """A claim in this namespace on a folder of the machine."""
-        volume = f"{self.name}-{name}"
-        modes = ["ReadOnlyMany" if read_only else "ReadWriteMany"]
-        capacity = {"storage": "1Gi"}
-        self.node.api.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": volume},
-                "spec": {
-                    "capacity": capacity,
-                    "accessModes": modes,
-                    "hostPath": {"path": str(folder)},
-                    "claimRef": {"name": name, "namespace": self.name},
-                },
-            },
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolumeClaim",
-                "metadata": {"name": name, "namespace": self.name},
-                "spec": {
-                    "accessModes": modes,
-                    "volumeName": volume,
-                    "storageClassName": "",
-                    "resources": {"requests": capacity},
-                },
-            },
-        )
+        specification = self.volume(name, folder, "ReadOnlyMany" if read_only else "ReadWriteMany")
+        metadata = {"name": name, "namespace": self.name}
+        kind = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+        self.node.api.apply({**kind, "metadata": metadata, "spec": specification})
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from kubernetes import client
 
 from tests.kubernetes_api import ADMIN
 from tests.kubernetes_node import node as kubernetes
-from tests.kubernetes_node.images import PAUSE
+from tests.kubernetes_node.images import PAUSE, base_image
 from tests.kubernetes_node.node import CGROUPS, NAME, Node, wait_until
 from tests.kubernetes_node.pods import Namespace, pod_of
 from tests.servers import GO_PROGRAMS, ServerMissing
@@ -27,7 +27,7 @@ def left_on_the_machine() -> set[str]:
     processes = {
         command
         for file in Path("/proc").glob("[0-9]*/cmdline")
-        if str(GO_PROGRAMS) in (command := _text(file)) or "kubernetes_node" in command or "lifecycle-node" in command
+        if "kubernetes_node" in (command := _text(file)) or "lifecycle-node" in command
     }
     links = {f"link {link.name}" for link in Path("/sys/class/net").glob("lcn*")}
     mounts = {line for line in _text(Path("/proc/mounts")).splitlines() if "lifecycle-node" in line}
@@ -61,6 +61,26 @@ def test_it_takes_pods_of_the_restricted_standard_and_refuses_others(namespace: 
     rootful["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
     with pytest.raises(client.ApiException, match="violates PodSecurity"):
         namespace.create(rootful)
+
+
+def test_pods_find_services_by_name_and_nothing_outside(namespace: Namespace) -> None:
+    program = """
+import socket
+for name in ("kubernetes.default", "kubernetes.default.svc.cluster.local", "example.com"):
+    try:
+        print(socket.gethostbyname(name))
+    except socket.gaierror:
+        print("nothing")
+"""
+    namespace.node.load(base_image())
+    name = namespace.create(pod_of(base_image(), command=["python3", "-c", program]))
+    assert namespace.ended(name).status.phase == "Succeeded"
+    address = f"10.91.{namespace.node.number}.1"
+    assert namespace.log(name).splitlines() == [address, address, "nothing"]
+
+
+def test_none_of_its_parts_has_to_be_started_again(node: Node) -> None:
+    assert node.log("first_process") == ""
 
 
 @pytest.mark.slow

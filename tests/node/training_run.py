@@ -58,8 +58,6 @@ def training_run(node: Node, folder: Path) -> Iterator[TrainingRun]:
     try:
         for place in places:
             place.mkdir()
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
         simulate = ["simulate", "--output", str(data / "churn.duckdb"), "--customers", "1000", "--days", "500"]
         command = [sys.executable, "-m", "kfp_lifecycle.cli", *simulate, "--seed", "3"]
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)

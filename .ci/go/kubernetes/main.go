@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
@@ -31,7 +32,7 @@ func main() {
 	case "etcd":
 		etcdmain.Main(os.Args)
 	case "coredns":
-		dnsserver.Directives = []string{"errors", "cache", "kubernetes"}
+		dnsserver.Directives = []string{"bind", "errors", "cache", "kubernetes"}
 		coremain.Run()
 	case "kube-apiserver":
 		run(apiserver.NewAPIServerCommand())
