@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +140,26 @@ def test_where_a_server_is_killed_the_version_before_takes_over_until_it_is_back
     failed = sum(count for (status, _), count in load.answers.items() if status != 200)
     assert failed <= 4
     assert load.answers[200, "1"] > 0
+
+
+def test_a_candidate_that_crashes_with_half_of_the_traffic_costs_nobody_an_answer(
+    served: Place, models: dict[str, Path]
+) -> None:
+    def crash() -> None:
+        while "3" not in answering(served, 5):
+            time.sleep(0.05)
+        server_process(served, "3").kill()
+
+    crasher = threading.Thread(target=crash)
+    with Load(served.port, clients=4) as load:
+        crasher.start()
+        with pytest.raises(ContractViolation, match=r"(?s)with 50% of the traffic, more server errors.*version 2"):
+            served.release(models["3"], steps=[50, 100], requests_per_step=500)
+    crasher.join()
+    failed = sum(count for (status, _), count in load.answers.items() if status != 200)
+    assert failed <= 4
+    assert load.answers[200, "3"] > 0
+    assert answering(served) == {"2"}
 
 
 def test_servers_outlive_their_process_manager_and_the_next_one_looks_after_them(served: Place) -> None:

@@ -83,9 +83,9 @@ def shared_name(protocol: str, version: str) -> str:
 def clusters(model: str, server: Server, servers: Sequence[Server], split: Split) -> list[dict[str, Any]]:
     """A version alone, for requests that name it, and its share of the traffic, with who takes over; per protocol."""
     found = []
-    takes_over = [other for other in servers if other.version == split.fallback(server.version)]
-    if server.version not in split.percentages:
-        takes_over = []
+    # A copy is answered by nobody else. Any other version keeps who takes over: routes that change lead to it still.
+    fallback = split.fallback(server.version) if server.version != split.mirror else None
+    takes_over = [other for other in servers if other.version == fallback]
     for protocol in PROTOCOLS:
         found.append(cluster(cluster_name(protocol, server.version), protocol, [server]))
         shared = cluster(shared_name(protocol, server.version), protocol, [server, *takes_over])
