@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -120,12 +121,12 @@ class Invented:
         number = max(0, round(self.chance.gauss(expected, math.sqrt(self.people * share * (1 - share)))))
         behaviour = self._of(version)
         self.asked += number if version == self.candidate else 0
-        times = [self._milliseconds(behaviour) for _ in range(number)]
+        times = sorted(self._milliseconds(behaviour) for _ in range(number))
         fresh = Counts(
             number,
             sum(self.chance.random() < USUAL_FAILURES + behaviour.failures for _ in range(number)),
             sum(self.chance.random() < USUAL_REFUSALS + behaviour.refusals for _ in range(number)),
-            {bound: sum(time > bound for time in times) for bound in LATENCY_BOUNDS_MS},
+            {bound: number - bisect_right(times, bound) for bound in LATENCY_BOUNDS_MS},
         )
         self._counts[version] = self._counts.get(version, Counts()).plus(fresh)
         return self._counts[version]

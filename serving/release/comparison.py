@@ -69,17 +69,19 @@ class Comparison:
             candidate: The candidate's answer.
             champion: The champion's.
         """
-        self.tests[Kind.server_errors].add(has_failed(candidate), has_failed(champion), share=0.5)
-        self.tests[Kind.client_errors].add(is_refused(candidate), is_refused(champion), share=0.5)
-        if has_failed(champion) or is_refused(champion):
+        ours, theirs = score_in(candidate), score_in(champion)
+        refused, champion_refused = is_refused(candidate), is_refused(champion)
+        failed, champion_failed = ours is None and not refused, theirs is None and not champion_refused
+        self.tests[Kind.server_errors].add(failed, champion_failed, share=0.5)
+        self.tests[Kind.client_errors].add(refused, champion_refused, share=0.5)
+        if theirs is None:
             return
         self.pairs += 1
-        if has_failed(candidate) or is_refused(candidate):
+        if ours is None:
             return
         self._add_times(candidate.seconds * 1000, champion.seconds * 1000)
         if row not in self._rows:
             self._rows.add(row)
-            [ours], [theirs] = scores_in(candidate), scores_in(champion)
             self.shift.add([ours - theirs])
             self._champion_scores.append(theirs)
 
@@ -161,14 +163,10 @@ class Comparison:
         return self.deployment.max_score_shift * self._spread() or 1.0
 
 
-def has_failed(answer: Answer) -> bool:
-    """Whether a server did not do its part: no answer, an error of its own, or a score that is none."""
-    if answer.status == 0 or answer.status >= 500:
-        return True
-    if is_refused(answer):
-        return False
+def score_in(answer: Answer) -> float | None:
+    """The score that an answer gives; None where it gives none: an error, or no finite number."""
     scores = scores_in(answer)
-    return len(scores) != 1 or not math.isfinite(scores[0])
+    return scores[0] if len(scores) == 1 and math.isfinite(scores[0]) else None
 
 
 def is_refused(answer: Answer) -> bool:
