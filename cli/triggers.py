@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -103,17 +104,22 @@ def _start_for(
 
     chosen, folder = target_of(target, project), project_folder(project)
     pause = interval("--every", every, "smhd") if every else None
-    while True:
+
+    def look_once() -> bool:
         with plain_refusals(), tempfile.TemporaryDirectory(prefix="trigger-") as place:
             file = Path(place) / f"{pipeline}.yaml"
             # Anew each time: a project that has changed meanwhile is run as it is then.
             compiled = compile_pipeline(pipeline, chosen, folder, file, overrides=overrides)
             starter = starter_for(chosen, pipeline, folder, overrides, compiled, file)
             reason = look(compiled.configuration, folder, starter)
-            failed = _start_once(starter, compiled.configuration.name, reason, as_json)
-        if pause is None:
-            break
+            return _start_once(starter, compiled.configuration.name, reason, as_json)
+
+    failed = look_once()
+    while pause is not None:
         time.sleep(pause.total_seconds())
+        # A source that is being replaced, a target that is away: it was said, and may be otherwise the next time.
+        with contextlib.suppress(typer.Exit):
+            look_once()
     if failed:
         raise typer.Exit(EXIT_FAILED)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -191,6 +192,29 @@ def test_new_data_is_submitted_once_for_each_version_through_a_restart(library: 
         library.lend(500)
     assert library.type("watch", str(submitted["run"])).returncode == 0
     assert "monitoring asks for nothing" in library.type("trigger", "retraining").stderr
+
+
+def test_a_trigger_may_stay_and_look_again(library: Library, first: str) -> None:
+    words = ["trigger", "new-data", "materialization", "--every", "1s"]
+    command = [sys.executable, "-m", "kfp_lifecycle.cli", *words]
+    library.lend(540)
+    try:
+        with subprocess.Popen(
+            command,
+            cwd=library.folder,
+            env=library.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as looking:
+            assert looking.stdout is not None
+            before = looking.stdout.readline().strip()
+            library.lend(550)
+            assert looking.stdout.readline().strip() not in ("", before)
+            looking.send_signal(signal.SIGINT)
+            assert looking.wait(60) == 130
+    finally:
+        library.lend(500)
 
 
 def test_a_parameter_is_judged_before_anything_is_sent(library: Library) -> None:
