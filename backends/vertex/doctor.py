@@ -30,8 +30,9 @@ SUBMITTER = {
     ),
     "roles/logging.viewer": ("logging.logEntries.list",),
 }
-# What the steps' account needs in the project.
+# What the steps' account needs in the project, and what beside it where a store is there.
 STEPS = ("roles/aiplatform.user", "roles/logging.logWriter")
+WITH_BIGQUERY, WITH_BIGTABLE = ("roles/bigquery.jobUser", "roles/bigquery.dataEditor"), ("roles/bigtable.user",)
 # Roles that hold these.
 ABOVE = ("roles/owner", "roles/editor", "roles/aiplatform.admin")
 BUCKET = ("storage.objects.create", "storage.objects.delete", "storage.objects.get", "storage.objects.list")
@@ -59,7 +60,7 @@ def examine_vertex(configuration: Configuration, target: VertexTarget, compiled:
         return
     yield Finding(f"Vertex AI answers in {api.location}", Found.good, f"project {api.project}")
     yield from _submitter(api)
-    yield from _account(api, target.service_account)
+    yield from _account(api, target.service_account, _roles(target))
     for bucket in sorted({_bucket(target.upload_root), _bucket(target.pipeline_root or target.upload_root)}):
         yield from _bucket_of_runs(api, bucket)
     for variable, reference in target.secrets.items():
@@ -78,6 +79,14 @@ def _services(target: VertexTarget) -> list[str]:
     needed += ["bigtable"] if target.online_store.startswith("bigtable:") else []
     needed += ["artifactregistry"] if ".pkg.dev/" in target.image_registry else []
     return needed
+
+
+def _roles(target: VertexTarget) -> list[str]:
+    """What the steps' account needs in the project."""
+    roles = list(STEPS)
+    roles += WITH_BIGQUERY if target.offline_store.startswith("bigquery:") else []
+    roles += WITH_BIGTABLE if target.online_store.startswith("bigtable:") else []
+    return roles
 
 
 def _looked_at(what: str, look: Callable[[], Iterator[Finding]], remedy: str) -> Iterator[Finding]:
@@ -131,7 +140,7 @@ def _binding(project: str, role: str, member: str) -> str:
     return f"gcloud projects add-iam-policy-binding {project} --member={member} --role={role}"
 
 
-def _account(api: VertexApi, account: str) -> Iterator[Finding]:
+def _account(api: VertexApi, account: str, roles: Sequence[str]) -> Iterator[Finding]:
     what = "steps have an account of their own"
     if not account:
         yield Finding(
@@ -166,7 +175,7 @@ def _account(api: VertexApi, account: str) -> Iterator[Finding]:
         policy = api.service("read the project's policy", "cloudresourcemanager", path, {}, role="roles/browser")
         member = f"serviceAccount:{account}"
         held = {item["role"] for item in policy.get("bindings", []) if member in item.get("members", [])}
-        missing = [] if held & set(ABOVE) else [role for role in STEPS if role not in held]
+        missing = [] if held & set(ABOVE) else [role for role in roles if role not in held]
         seen = f"the project itself binds no {', '.join(missing)} to it; groups and folders are not seen"
         yield Finding(
             what,

@@ -75,6 +75,14 @@ class TestSecrets:
         assert value not in str(found.value)
 
 
+def test_features_are_computed_in_bigquery_and_served_from_bigtable_by_setting(tmp_path: Path) -> None:
+    offline, online = "bigquery://churn-project/features?location=europe-west4", "bigtable://churn-project/features"
+    told = variables(compiled(tmp_path, f"offline_store={offline}", f"online_store={online}", pipeline="training"))
+    assert told["build-training-set"]["LIFECYCLE_OFFLINE_STORE"] == offline
+    for step in ("materialize-features", "release-model"):
+        assert told[step]["LIFECYCLE_ONLINE_STORE"] == online
+
+
 class TestSchedules:
     def digest(self, file: Path, *overrides: str) -> str:
         target = load_configuration(ROOT, [f"targets.vertex.{item}" for item in overrides]).targets.vertex

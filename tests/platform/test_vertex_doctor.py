@@ -159,6 +159,17 @@ def test_what_cannot_be_looked_at_is_said_to_be_unknown(server: VertexStandIn, c
     assert "targets.vertex.service_account" in wrong(found(server, compiled)).remedy
 
 
+def test_stores_of_google_s_need_their_apis_and_roles(server: VertexStandIn, compiled: Path) -> None:
+    stores = [
+        "offline_store=bigquery://churn-project/features?location=europe-west4",
+        "online_store=bigtable://churn-project/features",
+    ]
+    server.project.disabled.add("bigtable.googleapis.com")
+    disabled, roles = (item for item in found(server, compiled, *NEEDS, *stores) if item.found is not Found.good)
+    assert disabled.what == "the API bigtable.googleapis.com is enabled"
+    assert "binds no roles/bigquery.jobUser, roles/bigquery.dataEditor, roles/bigtable.user to it" in roles.detail
+
+
 def test_who_is_not_let_in_hears_no_more(server: VertexStandIn, compiled: Path) -> None:
     server.order(Fault(method="GET", path="/pipelineJobs$", status=403))
     findings = found(server, compiled)
