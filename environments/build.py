@@ -20,6 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from kfp_lifecycle.environments.locks import (
+    BENCHMARK_ENVIRONMENTS,
     CLIENT_ENVIRONMENTS,
     CLUSTER_ENVIRONMENTS,
     HERE,
@@ -33,7 +34,8 @@ from kfp_lifecycle.environments.locks import (
 )
 from kfp_lifecycle.runtime.state_folder import state_folder
 
-KNOWN = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS + CLIENT_ENVIRONMENTS
+TESTED = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS + CLIENT_ENVIRONMENTS
+KNOWN = TESTED + BENCHMARK_ENVIRONMENTS
 PYTHON_MISSING = (
     f"steps run on Python {STEP_PYTHON}, which is not on the PATH and could not be fetched: install it (on Debian: "
     f"apt-get install python{STEP_PYTHON}; anywhere with a network: uv python install {STEP_PYTHON})"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kfp_lifecycle.environments.build import (
     KNOWN,
+    TESTED,
     BuildFailed,
     Task,
     install,
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unknown environment {', '.join(unknown)}; there are {', '.join(KNOWN)}")
     try:
         tasks: list[Task] = [(options.command_line, partial(build_command_line, options.command_line))]
-        tasks += step_tasks(options.names or (KNOWN if options.testing else STEP_ENVIRONMENTS))
+        tasks += step_tasks(options.names or (TESTED if options.testing else STEP_ENVIRONMENTS))
         if options.testing:
             folders = [name for name in FOLDERS if not is_built(name)]
             python = step_python() if folders else ""

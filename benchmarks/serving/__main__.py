@@ -30,6 +30,7 @@ from kfp_lifecycle.environments.locks import interpreter, is_built
 from kfp_lifecycle.serving.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHON_PATH = f"{ROOT / 'src'}:{ROOT}"
 INFER, READY = "/v2/models/benchmark/infer", "/v2/models/benchmark/ready"
 READY_SECONDS = 60.0
 CLIENTS = (1, 8, 64)
@@ -58,7 +59,7 @@ class Server:
                 [self.python, *told],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+                env={**os.environ, "PYTHONPATH": PYTHON_PATH},
                 cwd=folder,
             )
         try:
@@ -124,7 +125,8 @@ def servers(folder: Path) -> list[Server]:
             arguments = ["-m", f"benchmarks.serving.{module}", model, "{port}"]
             found.append(Server(name, interpreter(environment), arguments))
         else:
-            print(f"{name} is not measured: the environment {environment} is not built")
+            builder = f"python -m kfp_lifecycle.environments.checkout {environment}"
+            print(f"{name} is not measured: {builder} builds what it needs")
     return found
 
 
@@ -179,7 +181,7 @@ def main() -> None:
             [interpreter("modelling"), "-W", "ignore", "-m", "benchmarks.serving.model", folder],
             check=True,
             cwd=ROOT,
-            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": PYTHON_PATH},
         )
         inputs: Any = json.loads((folder / "model" / "model.json").read_text("utf-8"))["inputs"]
         entity = {"inputs": [{"name": "customer_id", "shape": [1], "datatype": "INT64", "data": [7]}]}
