@@ -18,7 +18,7 @@ from kfp_lifecycle.compilation.code import library_digest
 from kfp_lifecycle.compilation.images import build_image, build_wheel
 from kfp_lifecycle.compilation.target import Target
 from kfp_lifecycle.environments.locks import interpreter, lock_digest
-from tests.kubernetes_node.images import BUILDAH, VARIABLES, base_image, build, is_there
+from tests.kubernetes_node.images import BUILDAH, VARIABLES, base_image, build, buildah, is_there
 
 REGISTRY = "registry.example/ml"
 # Those that a training pipeline needs, and the one of them that is built whole.
@@ -33,8 +33,11 @@ def image_of(environment: str) -> str:
 
 
 def build_images() -> list[str]:
-    """Build what is not there yet of the images of all environments; their names."""
+    """Build what is not there yet of the images of all environments, and remove those of older code; their names."""
     names = {environment: image_of(environment) for environment in ENVIRONMENTS}
+    there = buildah("images", "--format", "{{.Name}}:{{.Tag}}").splitlines()
+    for old in {image for image in there if image.startswith(REGISTRY)} - set(names.values()):
+        buildah("rmi", old)
     missing = {environment: name for environment, name in names.items() if not is_there(name)}
     with tempfile.TemporaryDirectory() as folder:
         wheel = build_wheel(Path(folder)) if missing else Path()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.serving import ServingTrial
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.serving.client import Client, v2_request
 from kfp_lifecycle.serving.container import Container
 from kfp_lifecycle.serving.release.kserve.inference_service import MODEL_FOLDER, inference_service
@@ -37,6 +39,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MODEL, PORT, REPLICAS = "churn", 80, 2
 READY_SECONDS = 120.0
+# Rows of each writer's files, hour by hour: an Arrow stream while it is written, or where its server was killed, and
+# Parquet later. `<hour>-<version>-<host>-…` is what they are called.
+COUNT = """
+import collections, json, pathlib, sys
+import pyarrow, pyarrow.parquet
+rows = collections.Counter()
+for file in pathlib.Path(sys.argv[1]).glob("*/*"):
+    writer = file.stem.partition("-")[2]
+    if file.suffix == ".parquet":
+        rows[writer] += pyarrow.parquet.read_metadata(file).num_rows
+    elif file.suffix == ".arrows" and not file.with_suffix(".parquet").exists():
+        try:
+            for batch in pyarrow.ipc.open_stream(file):
+                rows[writer] += batch.num_rows
+        except (OSError, pyarrow.ArrowInvalid):
+            pass
+print(json.dumps(rows))
+"""
 
 
 @dataclass
@@ -77,9 +97,10 @@ class Served:
         return answer.status, answer.json()["model_version"] if answer.status == 200 else answer.body[:300]
 
     def logs(self) -> dict[str, int]:
-        """Lines of each file of the prediction log; all of them whole."""
-        files = sorted(self.predictions.glob(f"{MODEL}/*/*.jsonl"))
-        return {file.name: len([json.loads(line) for line in file.read_text("utf-8").splitlines()]) for file in files}
+        """Rows of each writer of the prediction log."""
+        command = [interpreter("modelling"), "-c", COUNT, str(self.predictions / MODEL)]
+        counted = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return dict(json.loads(counted))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +206,7 @@ def test_two_replicas_are_ready_by_the_templates_probe_and_each_writes_a_log_of_
     wait_until(lambda: sum(served.logs().values()) >= len(seen.answers), 30, lambda: str(served.logs()))
     names = {pod.metadata.name for pod in served.pods()}
     assert len(served.logs()) == REPLICAS
-    assert all(any(name in file for file in served.logs()) for name in names)
+    assert all(any(name in writer for writer in served.logs()) for name in names)
 
 
 def test_a_change_of_version_under_load_fails_no_request_and_loses_no_line_of_the_log(served: Served) -> None:
