@@ -50,7 +50,8 @@ def run_folder(folder: str, fast: bool, arguments: list[str]) -> Outcome:
     options = ["--durations", "10", "-m", "not slow"] if fast else ["--durations", "10"]
     environment = ENVIRONMENTS.get(folder, folder)
     if folder == "platform":
-        options += ["--cov", "--cov-report", "term:skip-covered"] if not fast else []
+        # Most of its tests wait for servers and for steps.
+        options += ["--numprocesses", "2", "--dist", "loadgroup"]
     if environment != "platform":
         variables["PYTHONPATH"] += f":{environment_directory('testing')}"
         options += ["-p", "no:cacheprovider"]
