@@ -34,6 +34,7 @@ from kfp_lifecycle.serving.server.rest import Rest
 EVERY_ADDRESS = "0.0.0.0"
 # Seconds a request may still take when the server is told to stop.
 GRACE_SECONDS = 10.0
+SWITCH_SECONDS = 0.001
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -171,6 +172,8 @@ def serve(asked: argparse.Namespace) -> None:
         ContractViolation: there is no model that can be served, or no address to serve it on.
     """
     server = Server(asked)
+    # How long a thread with a large batch may keep the interpreter from the event loop.
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvloop.run(server.serve())
     finally:

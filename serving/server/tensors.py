@@ -21,6 +21,7 @@ from kfp_lifecycle.serving.server.errors import InvalidRequest
 
 Numbers = NDArray[np.float64]
 MOST_TEXT_CHARACTERS = 10_000
+FEW_ROWS = 16
 _LARGEST_FP16 = 65_504.0
 _LENGTH = struct.Struct("<I")
 
@@ -188,7 +189,13 @@ def numbers(columns: Sequence[tuple[str, Datatype, Sequence[Any] | NDArray[Any]]
     Raises:
         InvalidRequest: a number is infinite, or larger than its datatype or a model's 32-bit input holds.
     """
-    found = np.array([values for _, _, values in columns], np.float64).reshape(len(columns), rows)
+    if rows <= FEW_ROWS:
+        found = np.array([values for _, _, values in columns], np.float64).reshape(len(columns), rows)
+    else:
+        # One column at a time: numpy lets no other thread, such as the event loop's, go on meanwhile.
+        found = np.empty((len(columns), rows))
+        for position, (_, _, values) in enumerate(columns):
+            found[position] = np.array(values, np.float64)
     # Comparing is false for NaN, which is a missing value.
     for position in np.nonzero((np.abs(found) > LARGEST_NUMBER).any(axis=1))[0].tolist():
         name, row = columns[position][0], int(np.argmax(np.abs(found[position]) > LARGEST_NUMBER))
