@@ -28,7 +28,7 @@ from kfp_lifecycle.runtime.state_folder import state_folder
 pytestmark = pytest.mark.slow
 
 REGISTRY = "registry.example/ml"
-UPLOADS = "minio://mlpipeline/v2/artifacts"
+UPLOADS = "gs://churn-pipelines/root"
 
 PIPELINE = """
 name: library
@@ -209,9 +209,13 @@ def project(tmp_path: Path, source: Source) -> Path:
 
 
 @pytest.fixture(params=["local", "kubeflow", "vertex"])
-def recurring(request: pytest.FixtureRequest, project: Path, tmp_path: Path) -> Recurring:
+def recurring(
+    request: pytest.FixtureRequest, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Recurring:
     if request.param == "local":
         return OnThisMachine(request.getfixturevalue("checkout"), project)
+    # Steps are processes of this machine here, whose folders stay.
+    monkeypatch.setattr("kfp_lifecycle.compilation.pipeline.refuse_lost", lambda target: None)
     return OnACluster(request.param, project, tmp_path / "cluster")
 
 
