@@ -221,7 +221,7 @@ uri, action = sys.argv[1:]
 client = connect(uri)
 if action == "make":
     client.create_registered_model("devices")
-    for _ in range(2):
+    for _ in range(3):
         client.create_model_version("devices", source="file:///nowhere")
     client.set_registered_model_alias("devices", "champion", "2")
 print(champion_version(uri, "devices"))
@@ -236,6 +236,8 @@ def registry(state: Path, action: str) -> str:
     return done.stdout.split()[-1]
 
 
+# Eight processes, each of which imports a great deal: on a busy machine it takes minutes.
+@pytest.mark.timeout(900)
 def test_the_commands_take_a_cut_off_candidate_and_return_from_it_with_the_registry(
     served: Place, models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -254,16 +256,13 @@ def test_the_commands_take_a_cut_off_candidate_and_return_from_it_with_the_regis
     assert registry(state, "make") == "2"
     assert "version 1 has all traffic" in lifecycle("rollback", "devices", "--why", "complaints")
     assert (registry(state, "ask"), answering(served)) == ("1", {"1"})
-    assert "version 2 has all traffic" in lifecycle("rollback")
-    assert (registry(state, "ask"), answering(served)) == ("2", {"2"})
-    killed_release(served, models["1"], "sharing")
+    killed_release(served, models["3"], "sharing")
     assert "its controller, process" in lifecycle("status")
-    assert "version 1 has all traffic" in lifecycle("promote")
-    assert (registry(state, "ask"), answering(served)) == ("1", {"1"})
+    assert "version 3 has all traffic" in lifecycle("promote")
+    assert (registry(state, "ask"), answering(served)) == ("3", {"3"})
     told = lifecycle("releases")
     assert "a person took it, without further judgement" in told
     assert "complaints" in told
-    assert "version 2 has all traffic" in lifecycle("rollback", "--to", "2")
 
 
 @pytest.fixture
