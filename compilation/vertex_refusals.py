@@ -41,8 +41,8 @@ def refuse_lost(target: VertexTarget) -> None:
             )
         if path.startswith(BUCKETS) and name in ("online_store", "tracking_uri"):
             raise ConfigurationError(
-                f"targets.vertex.{name} is {location}, a database file in a bucket, which takes no changes in the midst "
-                "of a file: name a server"
+                f"targets.vertex.{name} is {location}, a database file in a bucket, which takes no changes in the "
+                "midst of a file: name a server"
             )
 
 
