@@ -18,9 +18,10 @@ from kfp_lifecycle.serving.ports import LOOPBACK
 SCORE_TOLERANCE = 1e-5
 
 # Marks a request whose answer nobody acts on: mirrored traffic, and what a release asks itself. A server believes only
-# who sends the token that its front and the release share; this variable names the file that holds it.
+# who sends the token that it shares with its front or with releases; one variable holds it, or one names its file.
 SHADOW_HEADER = "x-shadow"
-SHADOW_TOKEN_VARIABLE = "LIFECYCLE_SHADOW_TOKEN_FILE"
+SHADOW_TOKEN_VARIABLE = "LIFECYCLE_SHADOW_TOKEN"
+SHADOW_TOKEN_FILE_VARIABLE = "LIFECYCLE_SHADOW_TOKEN_FILE"
 
 JSON = {"content-type": "application/json"}
 

@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.secret_manager import resolve_references
-from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE
+from kfp_lifecycle.serving.client import SHADOW_TOKEN_FILE_VARIABLE, SHADOW_TOKEN_VARIABLE
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.grpc_service import start_grpc
@@ -52,8 +52,8 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shadow_token_file",
         type=Path,
-        default=os.environ.get(SHADOW_TOKEN_VARIABLE) or None,
-        help="Holds what the header x-shadow must say to be believed; none: nobody is.",
+        default=os.environ.get(SHADOW_TOKEN_FILE_VARIABLE) or None,
+        help=f"Holds what the header x-shadow must say to be believed; by default {SHADOW_TOKEN_VARIABLE} does.",
     )
     log = parser.add_argument_group("the prediction log")
     log.add_argument("--prediction_log", type=Path, required=True, help="Folder predictions are written to.")
@@ -160,7 +160,7 @@ class Server:
 
 def _shadow_token(file: Path | None) -> str:
     try:
-        return "" if file is None else file.read_text("utf-8").strip()
+        return os.environ.get(SHADOW_TOKEN_VARIABLE, "") if file is None else file.read_text("utf-8").strip()
     except OSError as error:
         raise ContractViolation(f"--shadow_token_file {file} cannot be read: {error.strerror}") from error
 

@@ -123,6 +123,7 @@ def served(training: TrainingRun) -> Iterator[Served]:
         before=None,
         uri="s3://models/churn",
         container=Container(image_of("serving"), volumes={"data": str(data)}),
+        shadow_token="token",
     )
     predictor = client.ApiClient().sanitize_for_serialization(service)["spec"]["predictor"]
     (container,) = predictor["containers"]

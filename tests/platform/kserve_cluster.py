@@ -26,6 +26,7 @@ class Revision:
     name: str
     template: str
     version: str
+    shadow_token: str
     ready: bool = False
 
 
@@ -51,7 +52,9 @@ class InferenceService:
         if not self.revisions or self.revisions[-1].template != template:
             name = f"{self.body['metadata']['name']}-predictor-{len(self.revisions) + 1:05d}"
             arguments = dict(item[2:].split("=", 1) for item in spec["containers"][0]["args"])
-            self.revisions.append(Revision(name, template, arguments["version"]))
+            variables = {item["name"]: item.get("value", "") for item in spec["containers"][0]["env"]}
+            token = variables["LIFECYCLE_SHADOW_TOKEN"]
+            self.revisions.append(Revision(name, template, arguments["version"], token))
         self._route(spec.get("canaryTrafficPercent"))
         self._report()
 
@@ -128,6 +131,8 @@ class Cluster:
         """HTTP methods that the account may not use."""
         self.asked: list[str] = []
         """The version of each inference request, in order."""
+        self.believed: list[bool] = []
+        """Whether the version that was asked knew the request's shadow token."""
 
     def api(self, method: str, path: str, kind: str, body: Any) -> tuple[int, Any]:
         """One call of the Kubernetes API."""
@@ -151,7 +156,7 @@ class Cluster:
         service.reconcile()
         return 200, service.object()
 
-    def infer(self, host: str, path: str) -> tuple[int, Any]:
+    def infer(self, host: str, path: str, shadow_token: str) -> tuple[int, Any]:
         """One request to a server, inside the cluster."""
         match = HOST.match(host)
         assert match is not None, host
@@ -162,6 +167,9 @@ class Cluster:
         if path.endswith("/ready"):
             return 200, {"ready": True}
         self.asked.append(version)
+        assert service is not None
+        known = {revision.version: revision.shadow_token for revision in service.revisions}
+        self.believed.append(shadow_token != "" and shadow_token == known[version])
         return 200, {"outputs": [{"name": "score", "data": [self.scores[version]]}]}
 
 
@@ -190,7 +198,7 @@ def serve(cluster: Cluster) -> ThreadingHTTPServer:
             body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"null")
             host = (self.headers.get("host") or "").partition(":")[0]
             if host.endswith(".svc.cluster.local"):
-                status, content = cluster.infer(host, self.path)
+                status, content = cluster.infer(host, self.path, self.headers.get("x-shadow") or "")
             else:
                 kind = self.headers.get("content-type") or ""
                 status, content = cluster.api(self.command, self.path.partition("?")[0], kind, body)

@@ -46,6 +46,7 @@ def manifest(container: Container, **volumes: str) -> dict[str, Any]:
         before="2",
         uri="minio://bucket/run/model",
         container=replace(container, volumes=volumes, secrets=SECRETS),
+        shadow_token="token",
     )
     found: dict[str, Any] = kubernetes.ApiClient().sanitize_for_serialization(service)
     return found

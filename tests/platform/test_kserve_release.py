@@ -128,6 +128,13 @@ def test_a_first_version_gets_all_traffic_and_a_second_one_by_steps(place: Place
     assert place.cluster.asked.count("1") == 5 + 1 + 5
 
 
+def test_every_version_believes_a_release_that_its_own_requests_are_nobodys(place: Place) -> None:
+    for version in ("1", "2", "3"):
+        place.release(version)
+    assert set(place.cluster.asked) == {"1", "2", "3"}
+    assert all(place.cluster.believed)
+
+
 @pytest.mark.parametrize("strategy", ["canary", "blue_green"])
 def test_a_breach_gives_all_traffic_back(place: Place, strategy: str) -> None:
     place.release("1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from kserve import V1beta1InferenceService, V1beta1InferenceServiceSpec, V1beta1PredictorSpec
@@ -14,7 +15,7 @@ from kfp_lifecycle.config.data import SECRET_REFERENCE
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer, Client
+from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, SHADOW_TOKEN_VARIABLE, Answer, Client
 from kfp_lifecycle.serving.container import USER, Container, serving_container
 from kfp_lifecycle.serving.release.kserve.live_service import READY_SECONDS, VERSION, VERSION_BEFORE, LiveService
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
@@ -56,6 +57,7 @@ def inference_service(
     before: str | None,
     uri: str,
     container: Container,
+    shadow_token: str,
 ) -> V1beta1InferenceService:
     """The manifest of a version, without a canary share.
 
@@ -68,6 +70,8 @@ def inference_service(
         uri: The model folder's artifact URI.
         container: What it runs on, with its volumes, service account and secrets; of these it gets those that the
             online store's location names. Code comes with the model.
+        shadow_token: What marks the release's own requests, which nobody acts on. Whoever may read the service in its
+            namespace can read it, and mark requests too.
     """
     settings = {
         "model_name": deployment.model,
@@ -77,7 +81,12 @@ def inference_service(
         "http_port": "8080",
         "grpc_port": "8081",
     }
-    variables = {"STORAGE_URI": storage_uri(uri), "MODEL_FOLDER": MODEL_FOLDER, **container.variables}
+    variables = {
+        "STORAGE_URI": storage_uri(uri),
+        "MODEL_FOLDER": MODEL_FOLDER,
+        SHADOW_TOKEN_VARIABLE: shadow_token,
+        **container.variables,
+    }
     mounts = [kubernetes.V1VolumeMount(name=claim, mount_path=place) for claim, place in container.volumes.items()]
     sources = [
         kubernetes.V1Volume(
@@ -183,6 +192,8 @@ class InferenceServiceTraffic:
                 "so it is left alone. Choose another deployment.model, or delete it."
             )
         self.champion = self._found.champion if self._found is not None else None
+        # The champion's servers know the token that they were started with.
+        self._shadow_token = (self._found.shadow_token if self._found is not None else "") or token_hex(16)
         self._service = inference_service(
             namespace,
             deployment,
@@ -191,6 +202,7 @@ class InferenceServiceTraffic:
             before=self.champion,
             uri=uri,
             container=serving_container(),
+            shadow_token=self._shadow_token,
         )
         self._revision = ""
 
@@ -233,7 +245,9 @@ class InferenceServiceTraffic:
         """Inside the cluster, to the revision's tag."""
         tag = "latest-" if version == self.candidate else "prev-"
         with Client(80, host_of(self._live, tag if self.champion is not None else ""), timeout=30) as client:
-            return client.post(f"/v2/models/{self._live.name}/infer", request, {**JSON, SHADOW_HEADER: "true"})
+            return client.post(
+                f"/v2/models/{self._live.name}/infer", request, {**JSON, SHADOW_HEADER: self._shadow_token}
+            )
 
     def counts(self, version: str) -> Counts:
         """KServe counts nothing for us: the release's own requests decide."""

@@ -19,6 +19,7 @@ from kserve import KServeClient, V1beta1InferenceService
 from kubernetes import client as kubernetes
 
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE
 
 VERSION = "kfp-lifecycle/version"
 """Annotation: the newest revision's version; absent where it was withdrawn."""
@@ -48,6 +49,8 @@ class State:
     shares: dict[str, int]
     """Percent of the traffic by revision."""
     url: str
+    shadow_token: str
+    """What its servers believe that a request is nobody's; empty where the newest has none."""
     failure: str
     """Why the newest revision does not come up, in KServe's words."""
 
@@ -169,6 +172,8 @@ def state_of(service: dict[str, Any]) -> State:
     annotations = service["metadata"].get("annotations") or {}
     status = service.get("status", {})
     predictor = status.get("components", {}).get("predictor", {})
+    containers = service["spec"].get("predictor", {}).get("containers") or [{}]
+    variables = containers[0].get("env") or []
     shares: Counter[str] = Counter()
     for target in predictor.get("traffic", []):
         shares[target.get("revisionName", "")] += int(target.get("percent", 0))
@@ -181,5 +186,6 @@ def state_of(service: dict[str, Any]) -> State:
         rolled_out_before=predictor.get("previousRolledoutRevision", ""),
         shares=dict(shares),
         url=status.get("url", ""),
+        shadow_token=next((item.get("value", "") for item in variables if item["name"] == SHADOW_TOKEN_VARIABLE), ""),
         failure=status.get("modelStatus", {}).get("lastFailureInfo", {}).get("message", ""),
     )

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE
+from kfp_lifecycle.serving.client import SHADOW_TOKEN_FILE_VARIABLE
 from kfp_lifecycle.serving.ports import LOOPBACK, free_ports
 from kfp_lifecycle.serving.release.local import adoption
 from kfp_lifecycle.serving.release.local.adoption import living
@@ -165,7 +165,7 @@ class Supervisor:
         command = [sys.executable, "-I", "-m", "supervisor.supervisord", "-c", str(self.configuration)]
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
         shadow_token(self.folder)
-        environment[SHADOW_TOKEN_VARIABLE] = str(shadow_token_file(self.folder))
+        environment[SHADOW_TOKEN_FILE_VARIABLE] = str(shadow_token_file(self.folder))
         # A step's own folder for temporary files ends with the step; the servers stay.
         temporary = self.folder / FOLDER / "tmp"
         temporary.mkdir(exist_ok=True)
