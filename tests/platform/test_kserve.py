@@ -96,6 +96,7 @@ def test_the_server_runs_the_code_that_came_with_the_model() -> None:
     assert [item for item in container["env"] if "value" in item] == [
         {"name": "STORAGE_URI", "value": "s3://bucket/run/model"},
         {"name": "MODEL_FOLDER", "value": "/mnt/models"},
+        {"name": "LIFECYCLE_SHADOW_TOKEN", "value": "token"},
     ]
     assert "--version=3" in container["args"]
     assert "runAsUser" not in container["securityContext"]
