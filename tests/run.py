@@ -50,8 +50,8 @@ def run_folder(folder: str, fast: bool, arguments: list[str]) -> Outcome:
     options = ["--durations", "10", "-m", "not slow"] if fast else ["--durations", "10"]
     environment = ENVIRONMENTS.get(folder, folder)
     if folder == "platform":
-        # Most of its tests wait for servers and for steps.
-        options += ["--numprocesses", "2", "--dist", "loadgroup"]
+        # Most of its tests wait for servers and for steps. A file's tests share what it starts.
+        options += ["--numprocesses", "2", "--dist", "loadfile"]
     if environment != "platform":
         variables["PYTHONPATH"] += f":{environment_directory('testing')}"
         options += ["-p", "no:cacheprovider"]

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +83,10 @@ def port_pair() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one file share a process, and so do all that use the one whole run, which begin."""
-    together = "whole_run"
-    for item in items:
-        group = together if together in getattr(item, "fixturenames", ()) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: together not in getattr(item, "fixturenames", ()))
+    """Files whose tests take long come first, so that two processes end at about the same time."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    whole = {item.path for item in items if "whole_run" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (item.path not in whole, -slow[item.path], item.path))
 
 
 @pytest.fixture
