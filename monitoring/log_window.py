@@ -11,11 +11,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 from pyarrow import parquet
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable
+from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # A server's clock may be this far ahead of this machine's.

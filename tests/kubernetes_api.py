@@ -76,10 +76,22 @@ class ApiServer:
         while True:
             found = api.get_cluster_custom_object(*kind, content["metadata"]["name"])
             conditions = {item["type"]: item for item in found.get("status", {}).get("conditions") or []}
-            if conditions.get("Established", {}).get("status") == "True":
+            if conditions.get("Established", {}).get("status") == "True" and self._is_kept(content["spec"]):
                 return
             assert time.monotonic() < end, conditions
             time.sleep(0.1)
+
+    def _is_kept(self, definition: dict[str, Any]) -> bool:
+        """Whether a new kind can be listed: its storage is made when it is first asked for."""
+        (version, *_) = (item["name"] for item in definition["versions"] if item["storage"])
+        api = client.CustomObjectsApi(self.client(ADMIN))
+        try:
+            api.list_cluster_custom_object(definition["group"], version, definition["names"]["plural"])
+        except client.ApiException as error:
+            if error.status in (404, 429, 503):
+                return False
+            raise
+        return True
 
 
 def rights_of_the_docs(docs: Path, namespace: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import google_crc32c
 import pytest
 from google.api_core.client_options import ClientOptions
+from google.auth.compute_engine import _metadata
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import secretmanager_v1
 
@@ -28,7 +30,6 @@ WORDS = "hunter2-not-to-be-seen"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[SecretManager]:
-    # Google's library reads the metadata server's address once.
     with secret_manager() as running, pytest.MonkeyPatch.context() as monkeypatch:
         host = running.url.removeprefix("http://")
         # The account of a machine on Google Cloud, as a step's is on Vertex AI.
@@ -36,7 +37,10 @@ def running() -> Iterator[SecretManager]:
         monkeypatch.setenv("GCE_METADATA_IP", host)
         monkeypatch.setenv("CLOUDSDK_CONFIG", "/nowhere")
         monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        # Google's library reads the metadata server's address once, when it is imported.
+        importlib.reload(_metadata)
         yield running
+    importlib.reload(_metadata)
 
 
 @pytest.fixture

@@ -81,13 +81,9 @@ def decide_promotion(
         )
         verdict.metadata.update(decided)
         approved_model.metadata.update(decided)
+        page = Path(report.path)
         told = write_verdict_page(
-            given,
-            Path(training_set.path),
-            Path(model.path),
-            Path(evaluation.path),
-            Path(verdict.path),
-            Path(report.path),
+            given, Path(training_set.path), Path(model.path), Path(evaluation.path), Path(verdict.path), page
         )
         report.metadata.update(decision=told.decision, summary=told.sentences[0])
     return str(decided["decision"])
