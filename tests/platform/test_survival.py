@@ -46,7 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) -> Iterator[Place]:
-    """Version 2 is the champion and 1 the one before; every test leaves it so."""
+    """Version 2 is the champion; every test leaves it so."""
     with serving_place(tmp_path_factory.mktemp("served")) as found:
         found.release(models["1"])
         found.release(models["2"])
@@ -239,11 +239,14 @@ def registry(state: Path, action: str) -> str:
 # Eight processes, each of which imports a great deal: on a busy machine it takes minutes.
 @pytest.mark.timeout(900)
 def test_the_commands_take_a_cut_off_candidate_and_return_from_it_with_the_registry(
-    served: Place, models: dict[str, Path], tmp_path: Path
+    place: Place, models: dict[str, Path], tmp_path: Path
 ) -> None:
+    place.release(models["1"])
+    place.release(models["2"])
     # MLflow's migrations cannot stand in a folder with a percent sign in its path; what is served can.
-    state = tmp_path
-    (state / "serving").symlink_to(served.serving)
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "serving").symlink_to(place.serving)
     (state / "environments").symlink_to(interpreter("modelling").parents[2])
     environment = {**os.environ, "PYTHONPATH": "src", "LIFECYCLE_STATE": str(state)}
 
@@ -255,11 +258,11 @@ def test_the_commands_take_a_cut_off_candidate_and_return_from_it_with_the_regis
 
     assert registry(state, "make") == "2"
     assert "version 1 has all traffic" in lifecycle("rollback", "devices", "--why", "complaints")
-    assert (registry(state, "ask"), answering(served)) == ("1", {"1"})
-    killed_release(served, models["3"], "sharing")
+    assert (registry(state, "ask"), answering(place)) == ("1", {"1"})
+    killed_release(place, models["3"], "sharing")
     assert "its controller, process" in lifecycle("status")
     assert "version 3 has all traffic" in lifecycle("promote")
-    assert (registry(state, "ask"), answering(served)) == ("3", {"3"})
+    assert (registry(state, "ask"), answering(place)) == ("3", {"3"})
     told = lifecycle("releases")
     assert "a person took it, without further judgement" in told
     assert "complaints" in told
