@@ -1,8 +1,6 @@
 """CSV text, typed by rule: a column is a number or a time only if every one of its values is one and stays what it was.
 
-DuckDB's own detection reads 01-02-2025 as the first of February, 007 as 7 and 12E4 as 120000. Here only ISO 8601 is a
-time, a number has no leading zeros and no more digits than are kept, and what is neither stays the text that it was;
-where the project has a schema of the table, its types hold, and a value that is of another is refused.
+Where the project has a schema of the table, its types hold, and a value that is of another is refused.
 """
 
 from __future__ import annotations
@@ -17,90 +15,23 @@ from pathlib import Path
 import duckdb
 
 from kfp_lifecycle.components.data.ingest_data.delimited_shape import Misshapen, Shape, shape_of, utf_8_copy
+from kfp_lifecycle.components.data.ingest_data.kinds import (
+    ANY,
+    BOOLEAN,
+    MARKS,
+    NOT_AMBIGUOUS,
+    NOT_PROVEN,
+    NUMBER,
+    TYPES,
+    define_kinds,
+    type_of,
+)
 from kfp_lifecycle.components.data.ingest_data.names import check_names_differ, in_small_letters
 from kfp_lifecycle.config.data import Connection
 from kfp_lifecycle.data.checks import shown_value
 from kfp_lifecycle.data.tables import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
-# Bits for what a value can be. A column is the first of TYPES whose bit all its values share; else VARCHAR.
-INTEGER, NUMBER, BOOLEAN, DATE, TIME, ZONED_TIME = (1 << place for place in range(6))
-TYPES = {
-    INTEGER: "BIGINT",
-    NUMBER: "DOUBLE",
-    BOOLEAN: "BOOLEAN",
-    DATE: "DATE",
-    TIME: "TIMESTAMP",
-    ZONED_TIME: "TIMESTAMP WITH TIME ZONE",
-}
-ANY = sum(TYPES)
-# 12E4 is a number, or the name of something. It is a number where another value of its column can be nothing else. Both
-# bits are of what no value is, since bits of a column are those that all its values have.
-NOT_AMBIGUOUS, NOT_PROVEN = 1 << 6, 1 << 7
-_MARKS = NOT_AMBIGUOUS | NOT_PROVEN
-_CLOCK = r"[ T]\d{2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
-_DAY = r"\d{4}-\d{2}-\d{2}"
-# The digits of a number without sign, point, exponent and zeros at either end.
-_DIGITS = "trim(replace(replace(split_part(lower({value}), 'e', 1), '.', ''), '-', ''), '0')"
-# What is kept of any decimal number in a DOUBLE; with more digits it depends on which.
-DOUBLE_DIGITS = 15
-MACROS = (
-    # Whether a DOUBLE gives a decimal number back: the shortest text of it has the same digits. The usual cases first.
-    rf"""
-    CREATE OR REPLACE TEMP MACRO stays_itself(value) AS CASE
-        WHEN length(value) <= {DOUBLE_DIGITS} AND NOT contains(lower(value), 'e')
-            THEN TRY_CAST(value AS DOUBLE) IS NOT NULL
-        WHEN CAST(TRY_CAST(value AS DOUBLE) AS VARCHAR) = value THEN NOT isinf(TRY_CAST(value AS DOUBLE))
-        WHEN TRY_CAST(value AS DOUBLE) IS NULL OR isinf(TRY_CAST(value AS DOUBLE)) THEN false
-        WHEN length({_DIGITS.format(value="value")}) <= {DOUBLE_DIGITS} AND abs(TRY_CAST(value AS DOUBLE)) > 1e-300
-            THEN true
-        ELSE {_DIGITS.format(value="value")} = {_DIGITS.format(value="CAST(TRY_CAST(value AS DOUBLE) AS VARCHAR)")} END
-    """,
-    # An integer that BIGINT cannot hold is an identifier, and stays text rather than lose digits; one that DOUBLE
-    # cannot hold is no number among fractions. What begins with a letter is told apart without a pattern.
-    rf"""
-    CREATE OR REPLACE TEMP MACRO kinds_with_point(value) AS CASE
-        WHEN value IS NULL THEN NULL
-        WHEN ascii(value) > {ord("9")} THEN CASE lower(value)
-            WHEN 'true' THEN {BOOLEAN | _MARKS}
-            WHEN 'false' THEN {BOOLEAN | _MARKS}
-            WHEN 'nan' THEN {NUMBER | NOT_AMBIGUOUS}
-            WHEN 'inf' THEN {NUMBER | NOT_AMBIGUOUS}
-            WHEN 'infinity' THEN {NUMBER | NOT_AMBIGUOUS}
-            ELSE {_MARKS} END
-        WHEN value[5] = '-' AND value[8] = '-' THEN CASE
-            WHEN regexp_full_match(value, '{_DAY}') AND year(TRY_CAST(value AS DATE)) BETWEEN 1 AND 9999
-                THEN {DATE | TIME | _MARKS}
-            WHEN regexp_full_match(value, '{_DAY}{_CLOCK}') AND year(TRY_CAST(value AS TIMESTAMP)) BETWEEN 1 AND 9999
-                THEN {TIME | _MARKS}
-            WHEN regexp_full_match(value, '{_DAY}{_CLOCK} ?(Z|UTC|[-+]\d{{2}}(:?\d{{2}})?)')
-                AND year(timezone('UTC', TRY_CAST(value AS TIMESTAMPTZ))) BETWEEN 1 AND 9999
-                THEN {ZONED_TIME | _MARKS}
-            ELSE {_MARKS} END
-        WHEN regexp_full_match(value, '0|-?[1-9]\d*')
-            THEN CASE WHEN TRY_CAST(value AS BIGINT) IS NULL THEN {_MARKS}
-                WHEN length(value) <= {DOUBLE_DIGITS} OR stays_itself(value) THEN {INTEGER | NUMBER | _MARKS}
-                ELSE {INTEGER | _MARKS} END
-        WHEN regexp_full_match(value, '-?(0|[1-9]\d*)?(\.\d+)?([eE][-+]?\d+)?') AND stays_itself(value)
-            THEN CASE WHEN regexp_full_match(value, '-?\d+[eE]\d+') THEN {NUMBER | NOT_PROVEN}
-                ELSE {NUMBER | NOT_AMBIGUOUS} END
-        WHEN lower(value) IN ('-nan', '+nan', '-inf', '+inf', '-infinity', '+infinity') THEN {NUMBER | NOT_AMBIGUOUS}
-        ELSE {_MARKS} END
-    """,
-)
-# The same where a comma divides a number: a point is then no part of one.
-KINDS_OF = {
-    ".": "CREATE OR REPLACE TEMP MACRO kinds_of(value) AS kinds_with_point(value)",
-    ",": rf"""
-    CREATE OR REPLACE TEMP MACRO kinds_of(value) AS CASE
-        WHEN contains(value, ',') THEN CASE
-            WHEN NOT contains(value, '.') AND kinds_with_point(replace(value, ',', '.')) & {NUMBER} <> 0
-                THEN kinds_with_point(replace(value, ',', '.'))
-            ELSE {_MARKS} END
-        WHEN contains(value, '.') AND kinds_with_point(value) & {NUMBER} <> 0 THEN {_MARKS}
-        ELSE kinds_with_point(value) END
-    """,
-}
 # DuckDB holds thousands of values of each column that is read at once: beyond so many it would take more memory than a
 # step has, and its kinds are found a part of the columns at a time.
 MOST_COLUMNS = 4000
@@ -188,9 +119,10 @@ def select_delimited(
     _check_count(connection, rows, sum(shape.rows for shape in shapes), table.name)
     if table.expected is None:
         _check_header_is_one_line(connection, kinds, rows, first, table.name)
-        _check_no_markers(connection, kinds, rows, first, table.name)
+        texts = _meant(connection, kinds, rows)
+        _check_no_markers(connection, texts, rows, first, table.name)
         if place.decimal == "." and dialect.separator != ",":
-            _check_no_decimal_comma(connection, kinds, rows, first, table.name)
+            _check_no_decimal_comma(texts, first, table.name)
     for column, found in kinds.items():
         if table.expected is not None:
             allowed = table.expected.kinds[column]
@@ -201,12 +133,6 @@ def select_delimited(
             kinds[column] = _key_kind(connection, column, kinds[column], rows, first, table, place.decimal)
     typed = ", ".join(_typed(column, kind, place.decimal) for column, kind in kinds.items())
     return f"SELECT {typed} FROM {rows}"
-
-
-def define_kinds(connection: duckdb.DuckDBPyConnection, decimal: str = ".") -> None:
-    """Give SQL the macro `kinds_of`: the bits of what a text can be."""
-    for macro in (*MACROS, KINDS_OF[decimal]):
-        connection.execute(macro)
 
 
 def text_of(columns: Sequence[str], files: Sequence[Path], delimiter: str = ",", missing: Sequence[str] = ()) -> str:
@@ -301,49 +227,63 @@ def _check_header_is_one_line(
                 )
 
 
+@dataclass(frozen=True)
+class _Meant:
+    """What the first values of a text column look like."""
+
+    column: str
+    values: float
+    """0 to 1: the share of numbers and times."""
+    with_comma: float
+    """0 to 1: the share of numbers, where a comma may divide them."""
+    example: str | None
+    """One with a comma."""
+
+
+def _meant(connection: duckdb.DuckDBPyConnection, kinds: dict[str, int], rows: str) -> list[_Meant]:
+    """The text columns that have values."""
+    found = []
+    for column in [column for column, kind in kinds.items() if not kind & ANY]:
+        value = quoted(column)
+        answer = connection.execute(
+            f"SELECT avg(CAST(kinds_of(value) & {ANY & ~BOOLEAN} <> 0 AS INTEGER)), "
+            r"avg(CAST(regexp_full_match(value, '-?(0|[1-9]\d*)(,\d+)?') AS INTEGER)), "
+            "max(value) FILTER (WHERE contains(value, ',')) FROM "
+            f"(SELECT {value} AS value FROM {rows} WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
+        ).fetchall()[0]
+        found.append(_Meant(column, *answer))
+    return found
+
+
 def _check_no_markers(
-    connection: duckdb.DuckDBPyConnection, kinds: dict[str, int], rows: str, file: str, table: str
+    connection: duckdb.DuckDBPyConnection, texts: Sequence[_Meant], rows: str, file: str, table: str
 ) -> None:
     """Refuse a column of numbers or times that a few marks of missing values would make a text of."""
-    for column in [column for column, found in kinds.items() if not found & ANY]:
+    for column in [each.column for each in texts if each.values >= MOSTLY]:
         value = quoted(column)
-        share = connection.execute(
-            f"SELECT avg(CAST(kinds_of(value) & {ANY & ~BOOLEAN} <> 0 AS INTEGER)) FROM "
-            f"(SELECT {value} AS value FROM {rows} WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
-        ).fetchall()[0][0]
-        if not share or share < MOSTLY:
-            continue
         others = connection.execute(
             f"SELECT {value}, count(*) FROM {rows} WHERE kinds_of({value}) & {ANY} = 0 GROUP BY 1 "
             f"ORDER BY 2 DESC, 1 LIMIT {len(MARKERS) + 1}"
         ).fetchall()
         if others and all(text.strip().lower() in MARKERS for text, _ in others):
             cells = sum(count for _, count in others)
-            texts = [text for text, _ in others]
+            marks = [text for text, _ in others]
             raise ContractViolation(
-                f"table {table}: {file} has {' or '.join(map(repr, texts))} in {cells:,} cells of the column {column}, "
+                f"table {table}: {file} has {' or '.join(map(repr, marks))} in {cells:,} cells of the column {column}, "
                 "whose other values are numbers or times: it would be read as text. Where that means a missing value, "
-                f"say so with source.missing: {json.dumps(texts, ensure_ascii=False)} in pipeline.yaml, or leave the "
+                f"say so with source.missing: {json.dumps(marks, ensure_ascii=False)} in pipeline.yaml, or leave the "
                 f"cells empty; where the column is text, describe the table in {table}.pbtxt."
             )
 
 
-def _check_no_decimal_comma(
-    connection: duckdb.DuckDBPyConnection, kinds: dict[str, int], rows: str, file: str, table: str
-) -> None:
+def _check_no_decimal_comma(texts: Sequence[_Meant], file: str, table: str) -> None:
     """Refuse a column of numbers whose decimal commas would make a text of it."""
-    for column in [column for column, found in kinds.items() if not found & ANY]:
-        value = quoted(column)
-        share, example = connection.execute(
-            rf"SELECT avg(CAST(regexp_full_match(value, '-?(0|[1-9]\d*)(,\d+)?') AS INTEGER)), "
-            "max(value) FILTER (WHERE contains(value, ',')) FROM "
-            f"(SELECT {value} AS value FROM {rows} WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
-        ).fetchall()[0]
-        if example is not None and share >= MOSTLY:
+    for each in texts:
+        if each.example is not None and each.with_comma >= MOSTLY:
             raise ContractViolation(
-                f"table {table}: {file} has numbers with a decimal comma, such as {example!r}, in the column {column}: "
-                'it would be read as text. Say so with source.decimal: "," in pipeline.yaml; where the column is text, '
-                f"describe the table in {table}.pbtxt."
+                f"table {table}: {file} has numbers with a decimal comma, such as {each.example!r}, in the column "
+                f'{each.column}: it would be read as text. Say so with source.decimal: "," in pipeline.yaml; where the '
+                f"column is text, describe the table in {table}.pbtxt."
             )
 
 
@@ -370,7 +310,7 @@ def _check_names(header: Sequence[str], expected: Expected, file: str, table: st
 
 def _kinds(connection: duckdb.DuckDBPyConnection, header: Sequence[str], rows: str) -> list[int]:
     # A column without any value may be anything.
-    kinds = [ANY | _MARKS] * len(header)
+    kinds = [ANY | MARKS] * len(header)
     for start in range(0, len(header), COLUMNS_AT_ONCE):
         # Cells under each other rather than an expression for each column: planning a thousand of those takes seconds.
         part = header[start : start + COLUMNS_AT_ONCE]
@@ -410,7 +350,7 @@ def _key_kind(
     connection: duckdb.DuckDBPyConnection, column: str, kind: int, rows: str, file: str, table: CsvTable, decimal: str
 ) -> int:
     """The kind of a key, whose different texts have to stay different: 1.10 and 1.1 are one number."""
-    sql = _type(kind)
+    sql = type_of(kind)
     if sql in (None, "BIGINT"):
         return kind
     name = quoted(column)
@@ -428,15 +368,8 @@ def _key_kind(
     )
 
 
-def _type(kind: int) -> str | None:
-    """SQL type of a column; None where it stays text."""
-    if kind & ANY == ANY:
-        return None
-    return next((sql for bit, sql in TYPES.items() if kind & bit), None)
-
-
 def _typed(column: str, kind: int, decimal: str) -> str:
-    name, sql = quoted(column), _type(kind)
+    name, sql = quoted(column), type_of(kind)
     return f"{_cast(name, sql, decimal)} AS {name}" if sql else name
 
 

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kfp_lifecycle.components.data.ingest_data.delimited import (
-    ANY,
-    BOOLEAN,
-    DATE,
-    INTEGER,
-    NUMBER,
-    TIME,
-    ZONED_TIME,
-    Expected,
-)
+from kfp_lifecycle.components.data.ingest_data.delimited import Expected
+from kfp_lifecycle.components.data.ingest_data.kinds import ANY, BOOLEAN, DATE, INTEGER, NUMBER, TIME, ZONED_TIME
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 

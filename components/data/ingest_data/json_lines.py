@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from kfp_lifecycle.components.data.ingest_data.delimited import (
+from kfp_lifecycle.components.data.ingest_data.kinds import (
     ANY,
     DOUBLE_DIGITS,
     INTEGER,
