@@ -14,7 +14,7 @@ from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.backends.backend import Backend, BackendError, RunSummary
 from kfp_lifecycle.backends.backfill import AT
 from kfp_lifecycle.backends.uploads import STORE_ERRORS, credentials_of, reason_of, store_of
-from kfp_lifecycle.config.data import Source
+from kfp_lifecycle.config.data import Source, scheme_of
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.data.source_version import local_source, source_path, source_version
 from kfp_lifecycle.runtime.states import RunState
@@ -59,7 +59,7 @@ def version_of(source: Source, project: Path) -> str:
         BackendError: an object store cannot be listed.
     """
     places = {connection.url for connection in source.places().values()}
-    if not any(url.startswith(tuple(f"{scheme}://" for scheme in OBJECT_STORES)) for url in places):
+    if not any(scheme_of(url) in OBJECT_STORES for url in places):
         here = local_source(source, project)
         version = "" if _missing(here) else source_version(here)
         if not version:
@@ -70,7 +70,7 @@ def version_of(source: Source, project: Path) -> str:
         return version
     lines = []
     for url in sorted(places):
-        if not url.startswith(tuple(f"{scheme}://" for scheme in OBJECT_STORES)):
+        if scheme_of(url) not in OBJECT_STORES:
             raise ConfigurationError(
                 f"no version can be told of {_shown(url)} beside an object store: name it with --version"
             )

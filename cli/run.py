@@ -130,14 +130,11 @@ def run(
 
 def _resolved_from_here(setting: str) -> str:
     """A relative file in `--set source.url=…` is meant from where the command is typed."""
-    from kfp_lifecycle.config.data import scheme_of
-    from kfp_lifecycle.data.source_version import source_path
+    from kfp_lifecycle.data.source_version import in_full, source_path
 
     key, _, url = setting.partition("=")
     path = source_path(url) if key.startswith("source.") and key.endswith(".url") else None
-    if path is None or path.is_absolute() or not path.exists():
-        return setting
-    return f"{key}={scheme_of(url)}:///{path.resolve()}"
+    return f"{key}={in_full(url, Path())}" if path is not None and path.exists() else setting
 
 
 def run_on_cluster(

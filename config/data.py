@@ -14,6 +14,7 @@ from kfp_lifecycle.config.section import Name, Section, text
 
 FILE_SCHEMES = ("file", "package", "https", "http", "s3", "gs", "az")
 DATABASE_SCHEMES = ("postgresql", "mysql", "mariadb", "sqlite", "bigquery", "snowflake")
+LOCAL_SCHEMES = ("duckdb", "file", "package", "sqlite")
 SCHEMES = ("duckdb", *FILE_SCHEMES, *DATABASE_SCHEMES)
 
 SECRET_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -78,7 +79,7 @@ def _credentials(url: str, scheme: str, rest: str) -> dict[str, str]:
     """
     parts = urlsplit(url)
     # The port is looked at when it is asked for.
-    _ = parts.port if scheme not in ("duckdb", "file", "package", "sqlite") else None
+    _ = parts.port if scheme not in LOCAL_SCHEMES else None
     authority = rest.rpartition("@")[0] if scheme in DATABASE_SCHEMES else parts.netloc.rpartition("@")[0]
     user, colon, password = authority.partition(":")
     values = {"password": password}

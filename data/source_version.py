@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from kfp_lifecycle.config.data import Source, scheme_of
+from kfp_lifecycle.config.data import LOCAL_SCHEMES, Source, scheme_of
 from kfp_lifecycle.data.locate import locate
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 LOG_SUFFIXES = (".wal", "-wal", "-journal")
-FILE_SCHEMES = ("duckdb", "file", "sqlite")
 
 
 def source_path(url: str) -> Path | None:
-    """The local file or folder behind a source's URL; None where there is none, or the URL leads nowhere."""
-    if scheme_of(url) not in FILE_SCHEMES:
+    """The local file or folder behind a source's URL; None where there is none, or the URL leads nowhere.
+
+    A package's file is none: it is told apart by its content.
+    """
+    scheme = scheme_of(url)
+    if scheme == "package" or scheme not in LOCAL_SCHEMES:
         return None
     try:
         return locate(url)
@@ -23,20 +26,19 @@ def source_path(url: str) -> Path | None:
         return None
 
 
+def in_full(url: str, folder: Path) -> str:
+    """A URL whose relative file is named from a folder; others stay as they are."""
+    path = source_path(url)
+    return url if path is None or path.is_absolute() else f"{scheme_of(url)}:///{folder.resolve() / path}"
+
+
 def local_source(source: Source, project: Path) -> Source:
     """A source whose relative files are named from a project's folder, as its steps on this machine read it."""
-
-    def resolved(url: str) -> str:
-        path = source_path(url)
-        if path is None or path.is_absolute():
-            return url
-        return f"{scheme_of(url)}:///{project.resolve() / path}"
-
     return source.model_copy(
         update={
-            "url": resolved(source.url) if source.url is not None else None,
+            "url": in_full(source.url, project) if source.url is not None else None,
             "connections": {
-                name: place.model_copy(update={"url": resolved(place.url)})
+                name: place.model_copy(update={"url": in_full(place.url, project)})
                 for name, place in source.connections.items()
             },
         }
@@ -56,7 +58,7 @@ def source_version(source: Source) -> str:
         if path is not None and path.exists():
             files = sorted(path.rglob("*")) if path.is_dir() else [path, *_logs(path)]
             stamps += [_stamp(file) for file in files]
-        elif connection.url.startswith("package://"):
+        elif scheme_of(connection.url) == "package":
             try:
                 stamps += [connection.url, _digest(locate(connection.url))]
             except (ContractViolation, OSError):

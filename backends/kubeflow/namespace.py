@@ -95,22 +95,18 @@ def _version(api: Any) -> Finding:
 
 
 def _objects(core: Any, target: KubeflowTarget, namespace: str) -> Iterator[Finding]:
-    for name, keys in target.secrets.items():
-        literals = " ".join(f"--from-literal={key}=…" for key in keys)
-        yield _there(
-            f"secret {name}",
-            partial(ask, core.read_namespaced_secret, name, namespace),
-            partial(_missing_keys, keys),
-            f"kubectl -n {namespace} create secret generic {name} {literals}",
-        )
-    for name, keys in target.config_maps.items():
-        literals = " ".join(f"--from-literal={key}=…" for key in keys)
-        yield _there(
-            f"config map {name}",
-            partial(ask, core.read_namespaced_config_map, name, namespace),
-            partial(_missing_keys, keys),
-            f"kubectl -n {namespace} create configmap {name} {literals}",
-        )
+    for kind, created, read, wanted in (
+        ("secret", "secret generic", core.read_namespaced_secret, target.secrets),
+        ("config map", "configmap", core.read_namespaced_config_map, target.config_maps),
+    ):
+        for name, keys in wanted.items():
+            literals = " ".join(f"--from-literal={key}=…" for key in keys)
+            yield _there(
+                f"{kind} {name}",
+                partial(ask, read, name, namespace),
+                partial(_missing_keys, keys),
+                f"kubectl -n {namespace} create {created} {name} {literals}",
+            )
     for name in target.pull_secrets:
         yield _there(
             f"pull secret {name}",

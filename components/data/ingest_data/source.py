@@ -19,7 +19,7 @@ from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, f
 from kfp_lifecycle.components.data.ingest_data.json_lines import select_json_lines
 from kfp_lifecycle.components.data.ingest_data.names import in_small_letters
 from kfp_lifecycle.components.data.ingest_data.parquet_files import select_parquet
-from kfp_lifecycle.config.data import DATABASE_SCHEMES, Connection, SourceFormat, Table, scheme_of
+from kfp_lifecycle.config.data import DATABASE_SCHEMES, LOCAL_SCHEMES, Connection, SourceFormat, Table, scheme_of
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.secrets import Revealed, reveal
 from kfp_lifecycle.data.locate import locate
@@ -30,7 +30,6 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 MEMORY = "512MB"
 # A whole object of JSON in an error: it may be anybody's data.
 OBJECT = re.compile(r"Object \{.*\}")
-LOCAL_SCHEMES = ("duckdb", "file", "package", "sqlite")
 
 # `\x1f` as the separator is a control character that no line of text holds, so a line stays whole.
 LINES = (
