@@ -142,10 +142,7 @@ class Decoder:
         for tensor in request.inputs:
             name = tensor.name
             datatype, nested = self._checked(name, tensor.datatype, tensor.shape, columns)
-            if rows < 0:
-                rows = self._count(tensor.shape[0], f"input `{name}`")
-            elif tensor.shape[0] != rows:
-                raise InvalidRequest(f"input `{name}` has {tensor.shape[0]} rows, the one before it {rows}")
+            rows = self._same_rows(name, tensor.shape[0], rows)
             if tensor.data is msgspec.UNSET or tensor.parameters:
                 size = _binary_size(tensor)
                 if size is not None:
@@ -187,10 +184,7 @@ class Decoder:
         for position, tensor in enumerate(message.inputs):
             name = tensor.name
             datatype, _ = self._checked(name, tensor.datatype, list(tensor.shape), columns)
-            if rows < 0:
-                rows = self._count(tensor.shape[0], f"input `{name}`")
-            elif tensor.shape[0] != rows:
-                raise InvalidRequest(f"input `{name}` has {tensor.shape[0]} rows, the one before it {rows}")
+            rows = self._same_rows(name, tensor.shape[0], rows)
             if raw:
                 if tensor.HasField("contents") and tensor.contents.ListFields():
                     raise InvalidRequest(f"input `{name}` has contents, and raw_input_contents beside them")
@@ -265,6 +259,14 @@ class Decoder:
         if not shape or (nested and shape[1] != 1) or len(shape) > 2:
             raise InvalidRequest(f"input `{name}` has the shape {shown(list(shape))}; it must be [N] or [N, 1]")
         return DATATYPES[datatype], nested
+
+    def _same_rows(self, name: str, rows: int, before: int) -> int:
+        """How many rows a tensor has: as many as the one before it, or, of the first (-1), as many as may be sent."""
+        if before < 0:
+            return self._count(rows, f"input `{name}`")
+        if rows != before:
+            raise InvalidRequest(f"input `{name}` has {rows} rows, the one before it {before}")
+        return rows
 
     def _known(self, name: str) -> None:
         if name not in self._allowed:
