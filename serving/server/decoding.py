@@ -6,11 +6,7 @@ Whatever is wrong with a request is found here, before anything is looked up or 
 from __future__ import annotations
 
 import difflib
-import json
-import random
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +14,9 @@ import msgspec
 import numpy as np
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
-from kfp_lifecycle.serving.server.errors import InvalidRequest
+from kfp_lifecycle.serving.server.batch import OUTPUTS, Batch, PredictionRequest
+from kfp_lifecycle.serving.server.errors import InvalidRequest, shown
+from kfp_lifecycle.serving.server.identifiers import Key, entity_key, request_id
 from kfp_lifecycle.serving.server.inference_pb2 import ModelInferRequest
 from kfp_lifecycle.serving.server.tensors import (
     DATATYPES,
@@ -26,7 +24,6 @@ from kfp_lifecycle.serving.server.tensors import (
     TEXT,
     WHOLE,
     Datatype,
-    Numbers,
     from_contents,
     from_json,
     from_raw,
@@ -34,44 +31,6 @@ from kfp_lifecycle.serving.server.tensors import (
     numbers,
     texts,
 )
-
-OUTPUTS = {"score": "FP64", "decision": "BOOL"}
-"""What a model answers, with the datatype of each."""
-MOST_ID_CHARACTERS = 256
-# What a key or an id may not hold: it would begin another line of a log, or is half a character.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_PLAIN_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
-
-Key = int | str
-
-
-@dataclass(slots=True)
-class Batch:
-    """Rows as columns."""
-
-    rows: int
-    numbers: Numbers
-    """Of the numeric features, in the model's order, [features, rows]; NaN where a value is missing."""
-    texts: list[list[str]]
-    """Of the categorical features, in the model's order; empty where a value is missing."""
-    keys: Sequence[Key | None] | None
-    """The entity of each row; None where none is named."""
-    absent: dict[str, list[int]] = field(default_factory=dict)
-    """Features that were not sent, with the rows that lack them: to be looked up."""
-
-
-@dataclass(slots=True)
-class PredictionRequest:
-    """What was asked, whatever the protocol."""
-
-    id: str
-    batch: Batch
-    request_time: datetime | None = None
-    """The moment that looked up features are for; None: the present."""
-    outputs: tuple[str, ...] = tuple(OUTPUTS)
-    """What is to be answered, in this order."""
-    binary: frozenset[str] = frozenset()
-    """Which of it as raw bytes."""
 
 
 class _Tensor(msgspec.Struct):  # type: ignore[misc]
@@ -226,7 +185,7 @@ class Decoder:
             if name != self.entity_key and len(positions) < rows:
                 batch.absent[name] = sorted(set(range(rows)) - set(positions))
         return PredictionRequest(
-            _request_id(None, id_header), batch, _time(_parameter(request.parameters, "request_time", str))
+            request_id(None, id_header), batch, _time(_parameter(request.parameters, "request_time", str))
         )
 
     def _v1_column(self, name: str, values: list[Any]) -> tuple[Datatype, list[Any]]:
@@ -293,7 +252,7 @@ class Decoder:
         if not columns:
             raise InvalidRequest("`inputs` is empty: send one tensor for each feature, or the entity key")
         return PredictionRequest(
-            _request_id(identifier, id_header),
+            request_id(identifier, id_header),
             self._batch(columns, rows),
             _time(_parameter(parameters, "request_time", str)),
             tuple(chosen.names) or tuple(OUTPUTS),
@@ -318,29 +277,7 @@ class Decoder:
 
     def _keys(self, datatype: Datatype, values: Iterable[Any]) -> list[Key | None]:
         given = values.tolist() if isinstance(values, np.ndarray) else values
-        return [None if value is None else self.key(value, row) for row, value in enumerate(given)]
-
-    def key(self, value: object, row: int) -> Key:
-        """An entity's key in the one way it is written.
-
-        Raises:
-            InvalidRequest: it names no entity, or names it in another way.
-        """
-        where = f"`{self.entity_key}` in row {row}"
-        if isinstance(value, int) and not isinstance(value, bool):
-            if not -(2**63) <= value < 2**63:
-                raise InvalidRequest(f"{where} is {shown(value)}: a whole number must fit 64 bits")
-            return value
-        if not isinstance(value, str) or not value:
-            raise InvalidRequest(f"{where} must name an entity, not {shown(value)}")
-        if len(value) > MOST_ID_CHARACTERS or _CONTROL.search(value) or value != value.strip():
-            raise InvalidRequest(
-                f"{where} is {shown(value)}: a key is plain text of at most {MOST_ID_CHARACTERS} characters, without "
-                "control characters and without spaces around it"
-            )
-        if not _PLAIN_NUMBER.fullmatch(value) and _is_number(value):
-            raise InvalidRequest(f"{where} is {shown(value)}: write it in plain digits, {int(value)}")
-        return value
+        return [None if value is None else entity_key(value, self.entity_key, row) for row, value in enumerate(given)]
 
 
 class _Chosen:
@@ -389,18 +326,6 @@ def _parameter(parameters: Mapping[str, Any] | None, name: str, kind: type) -> A
     return value
 
 
-def _request_id(identifier: str | None, header: str) -> str:
-    found = identifier or header
-    if not found:
-        return f"{random.getrandbits(128):032x}"
-    if len(found) > MOST_ID_CHARACTERS or _CONTROL.search(found):
-        raise InvalidRequest(
-            f"the id is {shown(found)}: it is plain text of at most {MOST_ID_CHARACTERS} characters, without control "
-            "characters"
-        )
-    return found
-
-
 def _time(value: str | None) -> datetime | None:
     if value is None:
         return None
@@ -411,19 +336,3 @@ def _time(value: str | None) -> datetime | None:
         raise InvalidRequest(
             f"`request_time` must be an ISO 8601 time such as 2026-01-31T12:00:00Z, not {shown(value)}"
         ) from error
-
-
-def _is_number(text: str) -> bool:
-    """Whether Python, or a database, could take it for a whole number."""
-    try:
-        int(text)
-    except ValueError:
-        return False
-    return True
-
-
-def shown(value: object) -> str:
-    """A value as a message shows it: never more of a request than helps."""
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool | list) else str(value)
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kfp_lifecycle.serving.server.decoding import OUTPUTS
+from kfp_lifecycle.serving.server.batch import OUTPUTS
 from kfp_lifecycle.serving.server.predictor import Predictor
 from kfp_lifecycle.serving.server.tensors import DATATYPES
 

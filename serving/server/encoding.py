@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kfp_lifecycle.serving.server.decoding import OUTPUTS
+from kfp_lifecycle.serving.server.batch import OUTPUTS
 from kfp_lifecycle.serving.server.inference_pb2 import InferTensorContents, ModelInferResponse
 from kfp_lifecycle.serving.server.predictor import Prediction
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar
 
 
@@ -81,3 +82,10 @@ class Unavailable(Refusal):
     """It could be answered, but not now."""
 
     status, grpc_code, retry_after = 503, "UNAVAILABLE", 1
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: never more of a request than helps."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool | list) else str(value)
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kfp_lifecycle.serving.client import SHADOW_HEADER
 from kfp_lifecycle.serving.server import inference_pb2 as messages
-from kfp_lifecycle.serving.server.decoding import PredictionRequest
+from kfp_lifecycle.serving.server.batch import PredictionRequest
 from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, outputs
 from kfp_lifecycle.serving.server.encoding import Encoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest, NotPermitted, Refusal

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.modelling.scoring import Feed, decided
-from kfp_lifecycle.serving.server.decoding import Batch, Decoder, PredictionRequest
+from kfp_lifecycle.serving.server.batch import Batch, PredictionRequest
+from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
 from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.metrics import ModelMetrics

@@ -14,7 +14,7 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from kfp_lifecycle.serving.client import SHADOW_HEADER
-from kfp_lifecycle.serving.server.decoding import PredictionRequest
+from kfp_lifecycle.serving.server.batch import PredictionRequest
 from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, openapi, outputs
 from kfp_lifecycle.serving.server.encoding import Encoder, refusal
 from kfp_lifecycle.serving.server.errors import (

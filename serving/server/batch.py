@@ -1,0 +1,42 @@
+"""A request for predictions once it is read: columns of features, and what is to be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kfp_lifecycle.serving.server.identifiers import Key
+from kfp_lifecycle.serving.server.tensors import Numbers
+
+OUTPUTS = {"score": "FP64", "decision": "BOOL"}
+"""What a model answers, with the datatype of each."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows as columns."""
+
+    rows: int
+    numbers: Numbers
+    """Of the numeric features, in the model's order, [features, rows]; NaN where a value is missing."""
+    texts: list[list[str]]
+    """Of the categorical features, in the model's order; empty where a value is missing."""
+    keys: Sequence[Key | None] | None
+    """The entity of each row; None where none is named."""
+    absent: dict[str, list[int]] = field(default_factory=dict)
+    """Features that were not sent, with the rows that lack them: to be looked up."""
+
+
+@dataclass(slots=True)
+class PredictionRequest:
+    """What was asked, whatever the protocol."""
+
+    id: str
+    batch: Batch
+    request_time: datetime | None = None
+    """The moment that looked up features are for; None: the present."""
+    outputs: tuple[str, ...] = tuple(OUTPUTS)
+    """What is to be answered, in this order."""
+    binary: frozenset[str] = frozenset()
+    """Which of it as raw bytes."""

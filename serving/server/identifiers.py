@@ -1,0 +1,69 @@
+"""Names that clients give: the key of an entity and the id of a request, each in the one way it may be written."""
+
+from __future__ import annotations
+
+import random
+import re
+
+from kfp_lifecycle.serving.server.errors import InvalidRequest, shown
+
+MOST_ID_CHARACTERS = 256
+# What a key or an id may not hold: it would begin another line of a log, or is half a character.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
+
+Key = int | str
+
+
+def entity_key(value: object, name: str, row: int) -> Key:
+    """An entity's key.
+
+    Args:
+        value: What was sent.
+        name: Of the key, for messages.
+        row: Where it stood.
+
+    Raises:
+        InvalidRequest: it names no entity, or names it in another way.
+    """
+    where = f"`{name}` in row {row}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not -(2**63) <= value < 2**63:
+            raise InvalidRequest(f"{where} is {shown(value)}: a whole number must fit 64 bits")
+        return value
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{where} must name an entity, not {shown(value)}")
+    if len(value) > MOST_ID_CHARACTERS or _CONTROL.search(value) or value != value.strip():
+        raise InvalidRequest(
+            f"{where} is {shown(value)}: a key is plain text of at most {MOST_ID_CHARACTERS} characters, without "
+            "control characters and without spaces around it"
+        )
+    if not _PLAIN_NUMBER.fullmatch(value) and _is_number(value):
+        raise InvalidRequest(f"{where} is {shown(value)}: write it in plain digits, {int(value)}")
+    return value
+
+
+def request_id(identifier: str | None, header: str) -> str:
+    """A request's id: its own, that of its header, or one made up.
+
+    Raises:
+        InvalidRequest: it is too long, or would not stay on one line of a log.
+    """
+    found = identifier or header
+    if not found:
+        return f"{random.getrandbits(128):032x}"
+    if len(found) > MOST_ID_CHARACTERS or _CONTROL.search(found):
+        raise InvalidRequest(
+            f"the id is {shown(found)}: it is plain text of at most {MOST_ID_CHARACTERS} characters, without control "
+            "characters"
+        )
+    return found
+
+
+def _is_number(text: str) -> bool:
+    """Whether Python, or a database, could take it for a whole number."""
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
