@@ -87,6 +87,8 @@ class Submission:
     use_cache: bool = True
     parameters: Mapping[str, Any] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    once: bool = False
+    """Others may send the same one at the same moment, as triggers do: one run comes of it all the same."""
 
 
 # The first step that a run comes to when its candidate was approved, and only then.

@@ -77,7 +77,7 @@ def _on_cluster(target: TargetName, pipeline: str, compiled: CompiledPipeline, f
             upload(compiled.uploads, compiled.upload_root, say)
         say(f"submitting {name} to {target}")
         return backend.submit(
-            Submission(file, pipeline, compiled.configuration.name, name, parameters=dict(parameters))
+            Submission(file, pipeline, compiled.configuration.name, name, parameters=dict(parameters), once=True)
         )
 
     return Starter(backend, start)

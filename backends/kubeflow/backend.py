@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -43,6 +44,8 @@ from kfp_lifecycle.runtime.contract import outcome_in
 from kfp_lifecycle.runtime.states import RunState, State
 
 PAGE = 100
+# For how long, in seconds, who holds a run's name is waited for; it makes the run at once.
+CLAIM_PATIENCE = 90.0
 LOG_GONE = "its log is gone with its pod"
 WORDLESS = "it ended without a word: out of memory, evicted, or stopped; its pod's events know"
 UNEXPLAINED = "no step says why: the dashboard may know (an image that cannot be pulled, a quota)"
@@ -85,7 +88,27 @@ class KubeflowBackend:
     def submit(self, submission: Submission) -> str:
         """As the protocol says. Pipeline, version and experiment are made where they are not there yet."""
         experiment = self._named.experiment()
+        if submission.once:
+            return self._submit_once(submission, experiment)
         pipeline_id, version_id = self._named.version(f"{self._project}-{submission.pipeline}", submission.file)
+        return self._submit(submission, experiment, pipeline_id, version_id)
+
+    def _submit_once(self, submission: Submission, experiment: str) -> str:
+        """Make a run where others may be at it. The one that holds its name makes it, and the others find it. A holder
+        that made none was interrupted: its claim is withdrawn, and with it what it could make a run of."""
+        name, holder = submission.name, secrets.token_hex(8)
+        seen: dict[str, float] = {}
+        while True:
+            claim = self._named.claim(f"{self._project}-{submission.pipeline}", name, submission.file, holder)
+            if made := self._by_name(name, experiment):
+                return made
+            if claim.holder == holder:
+                return self._submit(submission, experiment, claim.pipeline_id, claim.version_id)
+            if time.monotonic() - seen.setdefault(claim.version_id, time.monotonic()) > CLAIM_PATIENCE:
+                self._named.withdraw(claim)
+            time.sleep(1)
+
+    def _submit(self, submission: Submission, experiment: str, pipeline_id: str, version_id: str) -> str:
         sent = time.monotonic()
         while True:
             try:

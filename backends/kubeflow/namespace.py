@@ -19,7 +19,7 @@ RELEASE_VERBS = ("get", "create", "patch", "delete")
 # What submitting, watching and scheduling ask of a Kubeflow for many users, which looks for these rights in Kubernetes.
 SUBMIT_RIGHTS = {
     "experiments": ("get", "list", "create"),
-    "pipelines": ("get", "list", "create"),
+    "pipelines": ("get", "list", "create", "delete"),
     "runs": ("get", "list", "create", "terminate", "retry", "readArtifact"),
     "jobs": ("get", "list", "create", "enable", "disable", "delete"),
 }

@@ -24,7 +24,7 @@ import httpx
 import pytest
 import yaml
 from kubernetes import client as kubernetes
-from test_recurring_runs import FILES, PIPELINE
+from test_recurring_runs import FILES, PIPELINE, Source
 
 from kfp_lifecycle.backends.backend import RunStatus, RunSummary
 from kfp_lifecycle.backends.kubeflow.namespace import role_to_release
@@ -520,7 +520,7 @@ def said_by(port: int, *commands: str) -> str:
 
 @needs_kubectl
 @pytest.mark.slow
-def test_new_data_submits_a_run_by_the_pods_own_token_and_leaves_it(deployment: Deployment, tmp_path: Path) -> None:
+def test_new_data_is_submitted_once_by_the_pods_own_token_and_left(deployment: Deployment, tmp_path: Path) -> None:
     container = deployment.container("new-data")
     token = tmp_path / "token"
     token.write_text("projected")
@@ -534,7 +534,9 @@ def test_new_data_submits_a_run_by_the_pods_own_token_and_leaves_it(deployment: 
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content)
         target = {"targets": {"kubeflow": {**targets_of_the_docs()["kubeflow"], "endpoint": server.url}}}
-        (project / "pipeline.yaml").write_text(PIPELINE.replace("SOURCE", "/nowhere.duckdb") + yaml.safe_dump(target))
+        source = Source(tmp_path / "library.duckdb")
+        source.grow(5)
+        (project / "pipeline.yaml").write_text(PIPELINE.replace("SOURCE", str(source.file)) + yaml.safe_dump(target))
         secrets = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": PASSWORD}
         environment = variables_of(container, secrets, tmp_path) | {
             "AWS_ENDPOINT_URL": store,
@@ -545,10 +547,18 @@ def test_new_data_submits_a_run_by_the_pods_own_token_and_leaves_it(deployment: 
         }
         assert container["command"] == ["lifecycle"]
         command = [sys.executable, "-m", "kfp_lifecycle.cli", *container["args"]]
-        done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert re.fullmatch(r"[0-9a-f-]{36}\n", done.stdout)
-        assert "submitting training-" in done.stderr
+
+        def look() -> tuple[str, str]:
+            done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return done.stdout, " ".join(done.stderr.split())
+
+        run, said = look()
+        assert re.fullmatch(r"[0-9a-f-]{36}\n", run)
+        assert "submitting training-of-data-" in said
+        started, said = look()
+        assert started == ""
+        assert f"it was run as {run.strip()}" in said
 
 
 def test_the_workflow_is_one_that_github_takes() -> None:

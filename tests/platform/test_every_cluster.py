@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -95,6 +96,17 @@ class TestSubmit:
         cluster.server.order(Fault(method="POST", path=cluster.runs, cut=True))
         run = cluster.backend.submit(submission(compiled, reference))
         assert [each.id for each in cluster.backend.runs(10)] == [run]
+
+    def test_two_that_send_the_same_at_the_same_moment_get_one_run(
+        self, cluster: Cluster, compiled: Path, reference: Path
+    ) -> None:
+        wanted = replace(submission(compiled, reference, "small-of-data-1"), once=True)
+        backends = [cluster.backend_of("shop") for _ in range(3)]
+        # Each has looked for the run before any of them makes it.
+        cluster.server.order(Fault(method="POST", path=cluster.runs, delay=1.0, times=3))
+        with ThreadPoolExecutor() as pool:
+            runs = set(pool.map(lambda backend: backend.submit(wanted), backends))
+        assert [each.id for each in cluster.backend.runs(10)] == list(runs)
 
     @pytest.mark.parametrize("status", [429, 500, 503])
     def test_a_server_that_does_not_answer_for_a_moment_is_asked_again(

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,6 +57,18 @@ class TestSubmit:
     ) -> None:
         run = ended(backend, backend.submit(submission(compiled, reference)))
         assert run.summary.link.endswith(f"/#/runs/details/{run.summary.id}")
+
+    def test_who_claims_a_run_and_makes_none_is_not_waited_for_for_ever(
+        self, backend: KubeflowBackend, compiled: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("kfp_lifecycle.backends.kubeflow.backend.CLAIM_PATIENCE", 0.5)
+        wanted = replace(submission(compiled, reference, "small-of-data-1"), once=True)
+        interrupted = backend._named.claim("shop-small", wanted.name, compiled, "interrupted")
+        run = backend.submit(wanted)
+        assert [each.id for each in backend.runs(10)] == [run]
+        # Nor can it make one any more, should it come to itself.
+        with pytest.raises(BackendError, match="PipelineVersion .* not found"):
+            backend._create(wanted, backend._named.experiment(), interrupted.pipeline_id, interrupted.version_id)
 
     def test_pipeline_and_version_are_made_once(
         self, server: KubeflowStandIn, backend: KubeflowBackend, compiled: Path, reference: Path
