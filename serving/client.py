@@ -23,6 +23,9 @@ SHADOW_HEADER = "x-shadow"
 SHADOW_TOKEN_VARIABLE = "LIFECYCLE_SHADOW_TOKEN"
 SHADOW_TOKEN_FILE_VARIABLE = "LIFECYCLE_SHADOW_TOKEN_FILE"
 
+# Of an answer whose features were looked up: those that had no value, by comma, each as in a URL.
+MISSING_HEADER = "x-missing-features"
+
 JSON = {"content-type": "application/json"}
 
 

@@ -40,3 +40,5 @@ class PredictionRequest:
     """What is to be answered, in this order."""
     binary: frozenset[str] = frozenset()
     """Which of it as raw bytes."""
+    missing: Sequence[str] | None = None
+    """Features that were looked up in vain, for some row; None where nothing was looked up."""

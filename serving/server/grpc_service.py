@@ -12,7 +12,7 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from kfp_lifecycle.serving.client import SHADOW_HEADER
+from kfp_lifecycle.serving.client import MISSING_HEADER, SHADOW_HEADER
 from kfp_lifecycle.serving.server import inference_pb2 as messages
 from kfp_lifecycle.serving.server.batch import PredictionRequest
 from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, outputs
@@ -98,7 +98,7 @@ class GrpcService:
         raise NotPermitted("this server serves one version of one model; a release loads and unloads, nobody else")
 
     async def _infer(self, asked: messages.ModelInferRequest, context: Context) -> messages.ModelInferResponse:
-        began, code = time.perf_counter(), "INTERNAL"
+        began, code, shadow = time.perf_counter(), "INTERNAL", False
         predictor = self._predictor
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         try:
@@ -113,7 +113,10 @@ class GrpcService:
                 prediction = predictor.predict(request, began, shadow)
             else:
                 prediction = await predictor.predict_later(request, began, shadow)
-            context.set_trailing_metadata((*self._version(), ("x-request-id", quote(request.id))))
+            told = [*self._version(), ("x-request-id", quote(request.id))]
+            if request.missing is not None:
+                told.append((MISSING_HEADER, ",".join(map(quote, request.missing))))
+            context.set_trailing_metadata(tuple(told))
             answer = self._encoder.grpc(prediction, raw=bool(asked.raw_input_contents))
             code = "OK"
             return answer
@@ -122,7 +125,7 @@ class GrpcService:
             context.set_trailing_metadata(self._version())
             raise
         finally:
-            predictor.metrics.observe_request("grpc", code, time.perf_counter() - began)
+            predictor.metrics.observe_request("grpc", code, time.perf_counter() - began, shadow)
 
     def _decoded(self, asked: messages.ModelInferRequest, identifier: str) -> PredictionRequest:
         try:

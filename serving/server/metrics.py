@@ -51,23 +51,24 @@ class ModelMetrics(Collector):
     def __init__(self, name: str, version: str) -> None:
         """Begin to count."""
         self._labels = [name, version]
-        self._requests: dict[tuple[str, str], int] = {}
-        self._seconds: dict[str, Distribution] = {}
+        self._requests: dict[tuple[str, str, bool], int] = {}
+        self._seconds: dict[tuple[str, bool], Distribution] = {}
         self._scores: dict[bool, Distribution] = {}
 
-    def observe_request(self, protocol: str, code: str, seconds: float) -> None:
+    def observe_request(self, protocol: str, code: str, seconds: float, shadow: bool) -> None:
         """Count a request for predictions, whatever came of it.
 
         Args:
             protocol: `v1`, `v2` or `grpc`.
             code: HTTP's or gRPC's status code, as it is answered.
             seconds: From when it had arrived until its answer was ready.
+            shadow: Whether nobody acts on the answer.
         """
-        key = (protocol, code)
+        key = (protocol, code, shadow)
         self._requests[key] = self._requests.get(key, 0) + 1
-        spread = self._seconds.get(protocol)
+        spread = self._seconds.get((protocol, shadow))
         if spread is None:
-            spread = self._seconds[protocol] = Distribution(SECONDS_BUCKETS)
+            spread = self._seconds[protocol, shadow] = Distribution(SECONDS_BUCKETS)
         spread.observe(seconds)
 
     def observe_scores(self, scores: NDArray[np.float64], shadow: bool) -> None:
@@ -86,17 +87,17 @@ class ModelMetrics(Collector):
         requests = CounterMetricFamily(
             "inference_requests",
             "Requests for predictions, by what came of them",
-            labels=[*of_model, "protocol", "code"],
+            labels=[*of_model, "protocol", "code", "shadow"],
         )
-        for (protocol, code), count in self._requests.items():
-            requests.add_metric([*self._labels, protocol, code], count)
+        for (protocol, code, shadow), count in self._requests.items():
+            requests.add_metric([*self._labels, protocol, code, str(shadow).lower()], count)
         seconds = HistogramMetricFamily(
             "inference_request_seconds",
             "Time from a request's arrival until its answer, waiting included",
-            labels=[*of_model, "protocol"],
+            labels=[*of_model, "protocol", "shadow"],
         )
-        for protocol, spread in self._seconds.items():
-            spread.add_to(seconds, [*self._labels, protocol])
+        for (protocol, shadow), spread in self._seconds.items():
+            spread.add_to(seconds, [*self._labels, protocol, str(shadow).lower()])
         scores = HistogramMetricFamily(
             "prediction_score", "Scores the model answered with", labels=[*of_model, "shadow"]
         )

@@ -166,6 +166,9 @@ class Predictor:
                 f"nothing is known of {key} {', '.join(repr(entity) for entity in unknown[:3])}"
                 f"{' …' if len(unknown) > 3 else ''}: send its features, or wait until it is in the online store"
             )
+        request.missing = [
+            name for name, rows in batch.absent.items() if any(found[batch.keys[row]].get(name) is None for row in rows)
+        ]
         for name, rows in batch.absent.items():
             values = [(row, found[batch.keys[row]].get(name)) for row in rows]
             if name in self.decoder.categorical:

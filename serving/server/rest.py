@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from kfp_lifecycle.serving.client import SHADOW_HEADER
+from kfp_lifecycle.serving.client import MISSING_HEADER, SHADOW_HEADER
 from kfp_lifecycle.serving.server.batch import PredictionRequest
 from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, openapi, outputs
 from kfp_lifecycle.serving.server.encoding import Encoder, refusal
@@ -32,7 +32,7 @@ from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE, Prediction, Pr
 LOGGER = logging.getLogger(__name__)
 BINARY = b"application/octet-stream"
 JSON_LENGTH = b"inference-header-content-length"
-_SHADOW = SHADOW_HEADER.encode()
+_SHADOW, _MISSING = SHADOW_HEADER.encode(), MISSING_HEADER.encode()
 _ENCODINGS = {b"": None, b"identity": None, b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 
 Answer = HttpResponse | Awaitable[HttpResponse]
@@ -249,7 +249,9 @@ class Rest:
         kind = b"application/json"
         if json_length is not None:
             kind, headers = BINARY, headers + b"inference-header-content-length: %d\r\n" % json_length
-        self.predictor.metrics.observe_request(protocol, "200", time.perf_counter() - request.began)
+        if prediction.request.missing is not None:
+            headers += b"%b: %b\r\n" % (_MISSING, ",".join(map(quote, prediction.request.missing)).encode())
+        self._count(request, protocol, 200)
         return HttpResponse(200, body, kind, headers)
 
     def refused(self, error: Refusal, request: HttpRequest | None) -> HttpResponse:
@@ -264,8 +266,12 @@ class Rest:
         return HttpResponse(error.status, refusal(str(error)), headers=headers, closes=error.closes)
 
     def _counted(self, response: HttpResponse, request: HttpRequest, protocol: str) -> HttpResponse:
-        self.predictor.metrics.observe_request(protocol, str(response.status), time.perf_counter() - request.began)
+        self._count(request, protocol, response.status)
         return response
+
+    def _count(self, request: HttpRequest, protocol: str, status: int) -> None:
+        shadow = self.is_shadow(request.headers.get(_SHADOW))
+        self.predictor.metrics.observe_request(protocol, str(status), time.perf_counter() - request.began, shadow)
 
     def _failed(self, request: HttpRequest, protocol: str) -> HttpResponse:
         LOGGER.exception("a request was not answered")

@@ -20,7 +20,7 @@ from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
 from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
-from kfp_lifecycle.serving.server.predictor import MOST_BATCHES_WAITING, Predictor
+from kfp_lifecycle.serving.server.predictor import MOST_BATCHES_WAITING, Prediction, Predictor
 
 FEATURES = [Feature("temperature", "numeric"), Feature("site", "categorical")]
 SETTINGS = {
@@ -48,7 +48,10 @@ class Store:
 
     async def lookup(self, keys: Sequence[Any], request_time: datetime | None) -> list[dict[str, Any]]:
         self.moments.append(request_time)
-        known = {"d1": {"temperature": 20.0, "site": "north"}}
+        known = {
+            "d1": {"temperature": 20.0, "site": "north"},
+            "d2": {"temperature": None, "site": "north"},
+        }
         return [known.get(key, {"temperature": None, "site": None}) for key in keys]
 
 
@@ -67,10 +70,13 @@ def predictor(tmp_path: Path, store: Store) -> Iterator[Predictor]:
     log.close()
 
 
-def scores(predictor: Predictor, *instances: dict[str, Any], **parameters: Any) -> list[float]:
+def predicted(predictor: Predictor, *instances: dict[str, Any], **parameters: Any) -> Prediction:
     request = predictor.decoder.v1(json.dumps({"instances": list(instances), "parameters": parameters}).encode())
-    prediction = asyncio.run(predictor.predict_later(request, time.perf_counter(), shadow=False))
-    return [round(score, 6) for score in prediction.scores.tolist()]
+    return asyncio.run(predictor.predict_later(request, time.perf_counter(), shadow=False))
+
+
+def scores(predictor: Predictor, *instances: dict[str, Any], **parameters: Any) -> list[float]:
+    return [round(score, 6) for score in predicted(predictor, *instances, **parameters).scores.tolist()]
 
 
 def test_rows_of_all_three_kinds_may_stand_in_one_request(predictor: Predictor) -> None:
@@ -87,6 +93,12 @@ def test_a_request_may_name_its_moment(predictor: Predictor, store: Store) -> No
     scores(predictor, {"device_id": "d1"})
     scores(predictor, {"device_id": "d1"}, request_time="2026-03-01T12:00:00+02:00")
     assert store.moments == [None, datetime(2026, 3, 1, 10, tzinfo=UTC)]
+
+
+def test_a_request_knows_which_of_its_features_were_looked_up_in_vain(predictor: Predictor) -> None:
+    assert predicted(predictor, {"temperature": None, "site": "south"}).request.missing is None
+    assert predicted(predictor, {"device_id": "d1"}).request.missing == []
+    assert predicted(predictor, {"device_id": "d2"}).request.missing == ["temperature"]
 
 
 def test_an_entity_that_nobody_knows_is_named(predictor: Predictor) -> None:
