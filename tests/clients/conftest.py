@@ -56,13 +56,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     process = subprocess.Popen(
         [*command, *(f"--{name}={value}" for name, value in told.items())], cwd=model / "code", env=variables
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            urllib.request.urlopen(f"{served.url}/v2/health/ready", timeout=5).close()
+            urllib.request.urlopen(f"{served.url}/v2/health/ready", timeout=60).close()
             break
         except OSError:
             time.sleep(0.05)
     yield served
     process.terminate()
-    assert process.wait(60) == 0
+    assert process.wait(200) == 0

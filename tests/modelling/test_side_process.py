@@ -19,7 +19,7 @@ def is_there(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 
-def gone(process: int, seconds: float = 10) -> bool:
+def gone(process: int, seconds: float = 100) -> bool:
     end = time.monotonic() + seconds
     while is_there(process) and time.monotonic() < end:
         time.sleep(0.05)

@@ -190,7 +190,7 @@ class Kubeflow:
 
     def finished(self, run: str) -> Any:
         """A run at its end."""
-        return self.client.wait_for_run_completion(run, timeout=60, sleep_duration=0.1)
+        return self.client.wait_for_run_completion(run, timeout=200, sleep_duration=0.1)
 
     def run(self, pipeline: Any, **arguments: Any) -> Any:
         """A run from its beginning to its end."""
@@ -198,7 +198,7 @@ class Kubeflow:
 
     def until(self, run: str, holds: Callable[[Any], bool]) -> Any:
         """A run when something holds of it."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while time.monotonic() < end:
             found = self.client.get_run(run)
             if holds(found):
@@ -248,7 +248,7 @@ def states(run: Any) -> dict[str, str | None]:
 def wait_until_gone(pid: Path) -> None:
     """Wait for the end of the process that left its number in a file; one that goes on fails the test."""
     if psutil.pid_exists(number := int(pid.read_text())):
-        psutil.Process(number).wait(10)
+        psutil.Process(number).wait(100)
 
 
 @pytest.fixture
@@ -774,7 +774,7 @@ class Schedules:
 
     def settled(self, recurring: Any, count: int) -> list[Any]:
         """Its runs, when there are so many and all have ended."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 200
         while time.monotonic() < end:
             runs = self.runs(recurring)
             if len(runs) >= count and all(run.state in ("SUCCEEDED", "FAILED") for run in runs):

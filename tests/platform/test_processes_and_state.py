@@ -23,7 +23,7 @@ SLEEPS = {"name": "Ada", "sleep_after": True}
 GREETS = {"name": "Ada"}
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 200) -> Any:
     """What the condition gives, once it gives anything."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -144,7 +144,7 @@ class TestARunThatIsEnded:
             os.close(theirs)
             step = place.step()
             os.close(ours)
-            assert run.wait(30) == 130
+            assert run.wait(200) == 130
         assert not living(*step)
         (last,) = place.runs()
         assert (last["state"], last["reason"]) == ("interrupted", "stopped by the user")
@@ -281,7 +281,7 @@ class TestDamage:
         place.state.mkdir()
         (place.state / "environments").symlink_to(ROOT / ".lifecycle" / "environments")
         with place.run(greeting=GREETS) as run:
-            run.communicate(timeout=60)
+            run.communicate(timeout=200)
         return place
 
     @pytest.fixture
@@ -401,7 +401,7 @@ class TestDisks:
             step = place.step()
             fill(small_disk)
             os.kill(step[1], signal.SIGKILL)
-            printed, _ = run.communicate(timeout=60)
+            printed, _ = run.communicate(timeout=200)
         assert run.returncode == 1
         assert "Traceback" not in printed
         assert f"there is no room left to write in {place.state}" in printed
@@ -412,7 +412,7 @@ class TestDisks:
     def test_one_that_may_not_be_written_is_one_line_with_the_remedy(self, small_disk: Path) -> None:
         place = Place(small_disk.parent, small_disk / ".lifecycle")
         with place.run(greeting=GREETS) as run:
-            run.communicate(timeout=60)
+            run.communicate(timeout=200)
         subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
         told = place.lifecycle("run", "monitoring", "--project", str(ROOT), expect=1)
         assert told.splitlines() == [
@@ -432,7 +432,7 @@ class TestDisks:
             step = place.step()
             shutil.rmtree(place.state)
             os.kill(step[1], signal.SIGKILL)
-            printed, _ = run.communicate(timeout=60)
+            printed, _ = run.communicate(timeout=200)
         assert run.returncode == 1
         assert "Traceback" not in printed
         assert "the state folder was changed by somebody else" in printed

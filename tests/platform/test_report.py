@@ -543,7 +543,7 @@ def test_in_a_real_browser_the_page_never_scrolls_sideways(
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     command += ["--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'browser'}", "--window-size=1600,900"]
     command += ["--dump-dom", f"file://{tmp_path / 'frame.html'}"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True).stdout
     found = re.search(r"<title>(\d+) of (\d+)</title>", shown)
     assert found, shown[:500]
     assert found[1] == found[2]

@@ -92,7 +92,7 @@ def test_who_waited_for_a_lock_that_was_removed_meanwhile_holds_the_one_that_is_
         lock.say("the first")
         thread = threading.Thread(target=second)
         thread.start()
-        assert waits.wait(10)
+        assert waits.wait(100)
         (folder / "lock").unlink()
     thread.join(10)
     assert told == [f"the first (process {os.getpid()})", f"the second (process {os.getpid()})\n"]

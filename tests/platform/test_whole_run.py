@@ -145,7 +145,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_and_is_resumed(checkout: Check
             break
     run.send_signal(signal.SIGINT)
     rest = run.stdout.read()
-    assert run.wait(30) == 130
+    assert run.wait(200) == 130
     assert "lifecycle run training --resume" in rest
     assert checkout.status()["runs"][0]["state"] == "interrupted"
     time.sleep(0.5)

@@ -79,7 +79,7 @@ def test_a_producer_that_is_left_behind_is_closed() -> None:
     arriving = in_time(produce, Deadline(5))
     assert next(arriving) == 1
     arriving.close()  # type: ignore[attr-defined]
-    assert closed.wait(30)
+    assert closed.wait(200)
 
 
 def test_silence_ends_at_the_deadline() -> None:

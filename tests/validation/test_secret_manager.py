@@ -214,12 +214,12 @@ def test_a_step_is_told_the_secret_and_says_nothing_of_it(
     }
     command = [sys.executable, "-m", "kfp_lifecycle.runtime.executor", "own_step", "--executor_input"]
     command += [json.dumps(executor_input), "--function_to_execute", "told"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out.json").read_text())["parameterValues"] == {"Output": str(len(WORDS))}
     assert WORDS not in done.stdout + done.stderr
     service.denied.add(NAME)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 1
     assert "roles/secretmanager.secretAccessor" in (tmp_path / "last-words").read_text()
     assert "roles/secretmanager.secretAccessor" in done.stderr
