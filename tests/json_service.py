@@ -66,7 +66,7 @@ def json_service(answer: Callable[[Request], Answer | dict[str, Any]]) -> Iterat
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _handle
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -144,6 +144,35 @@ def redis() -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def registry(users: str = "") -> Iterator[str]:
+    """A registry of images as the system has it (Debian: `docker-registry`); its host and port.
+
+    Args:
+        users: Who may ask, as `htpasswd -B` writes them; without it anybody.
+
+    Raises:
+        ServerMissing: the system does not have it.
+    """
+    program = shutil.which("docker-registry")
+    if program is None:
+        raise ServerMissing("there is no docker-registry on this machine (Debian: apt-get install docker-registry)")
+    (port,) = free_ports(1)
+    with _folder() as folder:
+        (folder / "users").write_text(users)
+        settings = [
+            "version: 0.1",
+            f"http: {{addr: '127.0.0.1:{port}'}}",
+            f"storage: {{filesystem: {{rootdirectory: {folder}/images}}}}",
+            *([f"auth: {{htpasswd: {{realm: images, path: {folder}/users}}}}"] if users else []),
+        ]
+        (folder / "config.yml").write_text("\n".join(settings))
+        command = [program, "serve", folder / "config.yml"]
+        with _running(command, folder, signal.SIGTERM) as process:
+            _wait(lambda: _listens(port), process, folder)
+            yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
 def bigtable() -> Iterator[str]:
     """Google's emulator of Bigtable; where it listens, HOST:PORT. It knows all instances.
 

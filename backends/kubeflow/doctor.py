@@ -14,6 +14,7 @@ from kfp_lifecycle.backends.findings import Finding, Found
 from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
 from kfp_lifecycle.backends.kubeflow.cluster import kubernetes_api
 from kfp_lifecycle.backends.kubeflow.namespace import StepRoom, examine_namespace
+from kfp_lifecycle.backends.registries import examine_images, images_of, saved_login
 from kfp_lifecycle.backends.watching import watch
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.compilation.workflow_size import read_pipeline
@@ -57,6 +58,7 @@ def examine_kubeflow(
         yield Finding("runs may be listed", Found.bad, str(error), "log in, or ask for the role that is named")
         return
     yield Finding("runs may be listed", Found.good, f"experiment {target.experiment or configuration.name}")
+    yield from examine_images(images_of(compiled), saved_login)
     try:
         api = kubernetes_api()
     except BackendError as error:

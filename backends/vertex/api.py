@@ -18,11 +18,12 @@ from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
 from google.auth import exceptions as auth_exceptions
 from google.auth.credentials import AnonymousCredentials
-from google.auth.transport.requests import AuthorizedSession
+from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import aiplatform_v1 as api
 
 from kfp_lifecycle.backends.asking import RETRIED, ask_again, root_of
 from kfp_lifecycle.backends.backend import BackendError, NotThere, Unreachable
+from kfp_lifecycle.backends.registries import saved_login
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import VertexServing, serving_place
 from kfp_lifecycle.config.targets import VertexTarget
@@ -32,6 +33,7 @@ T = TypeVar("T")
 CONSOLE = "https://console.cloud.google.com"
 # What asking Vertex AI takes.
 ROLE = "roles/aiplatform.user"
+GOOGLE_REGISTRIES = (".pkg.dev", "gcr.io")
 # Seconds that one answer may take.
 TIMEOUT = 60.0
 # What a connection that cannot be made, or breaks off, raises.
@@ -148,10 +150,21 @@ class VertexApi:
 
     @cached_property
     def _session(self) -> Any:
-        if self._is_anonymous:
-            return requests.Session()
-        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-        return AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+        return requests.Session() if self._is_anonymous else AuthorizedSession(self._credentials)  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def _credentials(self) -> Any:
+        return google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])[0]
+
+    def registry_login(self, host: str) -> tuple[str, str] | None:
+        """Who asks a registry of images: Google's by the same credentials, others as whoever is logged in there."""
+        if self._is_anonymous or not host.endswith(GOOGLE_REGISTRIES):
+            return saved_login(host)
+        try:
+            self._credentials.refresh(Request())
+        except auth_exceptions.GoogleAuthError:
+            return None
+        return "oauth2accesstoken", str(self._credentials.token)
 
     def ask(
         self,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import yaml
 
-from kfp_lifecycle.backends.backend import BackendError, NotThere
-from kfp_lifecycle.backends.findings import Finding, Found
+from kfp_lifecycle.backends.backend import BackendError
+from kfp_lifecycle.backends.findings import Finding, Found, looked_at
+from kfp_lifecycle.backends.registries import examine_images, images_of
 from kfp_lifecycle.backends.vertex.api import CONSOLE, VertexApi
 from kfp_lifecycle.backends.vertex.backend import VertexBackend
+from kfp_lifecycle.backends.vertex.machines import examine_machines
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.steps import cores
 from kfp_lifecycle.config.targets import VertexTarget
@@ -70,6 +72,8 @@ def examine_vertex(configuration: Configuration, target: VertexTarget, compiled:
     if target.persistent_resource:
         yield from _persistent_resource(api, target.persistent_resource)
     yield from _quotas(api, compiled)
+    yield from examine_machines(api, target, compiled)
+    yield from examine_images(images_of(compiled), api.registry_login)
 
 
 def _services(target: VertexTarget) -> list[str]:
@@ -89,16 +93,6 @@ def _roles(target: VertexTarget) -> list[str]:
     return roles
 
 
-def _looked_at(what: str, look: Callable[[], Iterator[Finding]], remedy: str) -> Iterator[Finding]:
-    """Findings; where the question itself is not answered, that it is not known, and what is missing for it."""
-    try:
-        yield from look()
-    except NotThere as error:
-        yield Finding(what, Found.bad, str(error), remedy)
-    except BackendError as error:
-        yield Finding(what, Found.unknown, str(error), "ask who may")
-
-
 def _enabled(api: VertexApi, service: str) -> Iterator[Finding]:
     name = f"{service}.googleapis.com"
     what, remedy = f"the API {name} is enabled", f"gcloud services enable {name} --project={api.project}"
@@ -109,7 +103,7 @@ def _enabled(api: VertexApi, service: str) -> Iterator[Finding]:
         enabled = found.get("state") == "ENABLED"
         yield Finding(what, Found.good if enabled else Found.bad, "", "" if enabled else remedy)
 
-    yield from _looked_at(what, look, remedy)
+    yield from looked_at(what, look, remedy)
 
 
 def _missing(api: VertexApi, what: str, service: str, path: str, wanted: Sequence[str]) -> list[str]:
@@ -133,7 +127,7 @@ def _submitter(api: VertexApi) -> Iterator[Finding]:
             "\n".join(_binding(api.project, role, "user:YOU") for role in roles),
         )
 
-    yield from _looked_at(what, look, "see targets.vertex.project")
+    yield from looked_at(what, look, "see targets.vertex.project")
 
 
 def _binding(project: str, role: str, member: str) -> str:
@@ -167,7 +161,7 @@ def _account(api: VertexApi, account: str, roles: Sequence[str]) -> Iterator[Fin
             remedy if missing else "",
         )
 
-    yield from _looked_at(what, look, f"gcloud iam service-accounts create {account.partition('@')[0]}")
+    yield from looked_at(what, look, f"gcloud iam service-accounts create {account.partition('@')[0]}")
     what = f"{account} may do what steps do"
 
     def look_at_roles() -> Iterator[Finding]:
@@ -184,7 +178,7 @@ def _account(api: VertexApi, account: str, roles: Sequence[str]) -> Iterator[Fin
             "\n".join(_binding(api.project, role, member) for role in missing),
         )
 
-    yield from _looked_at(what, look_at_roles, "see targets.vertex.project")
+    yield from looked_at(what, look_at_roles, "see targets.vertex.project")
 
 
 def _bucket(uri: str) -> str:
@@ -215,7 +209,7 @@ def _bucket_of_runs(api: VertexApi, bucket: str) -> Iterator[Finding]:
             remedy if missing else "",
         )
 
-    yield from _looked_at(what, look, make)
+    yield from looked_at(what, look, make)
 
 
 def _secret(api: VertexApi, variable: str, reference: str) -> Iterator[Finding]:
@@ -238,7 +232,7 @@ def _secret(api: VertexApi, variable: str, reference: str) -> Iterator[Finding]:
             "" if state == "ENABLED" else add,
         )
 
-    yield from _looked_at(what, look, f"gcloud secrets create {name} --project={project} --data-file=FILE")
+    yield from looked_at(what, look, f"gcloud secrets create {name} --project={project} --data-file=FILE")
 
 
 def _key(api: VertexApi, key: str) -> Iterator[Finding]:
@@ -252,7 +246,7 @@ def _key(api: VertexApi, key: str) -> Iterator[Finding]:
         remedy = "enable a version of it, or name another key" if not good else f"name a key of {api.location}"
         yield Finding(what, Found.bad if detail else Found.good, detail, remedy if detail else "")
 
-    yield from _looked_at(what, look, "see targets.vertex.encryption_key")
+    yield from looked_at(what, look, "see targets.vertex.encryption_key")
 
 
 def _persistent_resource(api: VertexApi, name: str) -> Iterator[Finding]:
@@ -268,7 +262,7 @@ def _persistent_resource(api: VertexApi, name: str) -> Iterator[Finding]:
             "" if state == "RUNNING" else "wait for it, or leave targets.vertex.persistent_resource out",
         )
 
-    yield from _looked_at(what, look, f"gcloud ai persistent-resources create --persistent-resource-id={name} …")
+    yield from looked_at(what, look, f"gcloud ai persistent-resources create --persistent-resource-id={name} …")
 
 
 def _quotas(api: VertexApi, compiled: Sequence[Path]) -> Iterator[Finding]:
@@ -315,4 +309,4 @@ def _quota(api: VertexApi, metric: str, needed: int) -> Iterator[Finding]:
             f"have it raised at {CONSOLE}/iam-admin/quotas?project={api.project}" if short else "",
         )
 
-    yield from _looked_at(what, look, f"see {CONSOLE}/iam-admin/quotas?project={api.project}")
+    yield from looked_at(what, look, f"see {CONSOLE}/iam-admin/quotas?project={api.project}")

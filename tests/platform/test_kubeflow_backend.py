@@ -67,7 +67,7 @@ class TestSubmit:
         run = backend.submit(wanted)
         assert [each.id for each in backend.runs(10)] == [run]
         # Nor can it make one any more, should it come to itself.
-        with pytest.raises(BackendError, match="PipelineVersion .* not found"):
+        with pytest.raises(BackendError, match=r"PipelineVersion .* not found"):
             backend._create(wanted, backend._named.experiment(), interrupted.pipeline_id, interrupted.version_id)
 
     def test_pipeline_and_version_are_made_once(

@@ -55,6 +55,8 @@ def server(running: VertexStandIn) -> VertexStandIn:
     project.keys[KEY] = "ENABLED"
     project.persistent_resources[RESOURCE] = "RUNNING"
     project.quotas["custom_model_training_cpus"] = 42
+    project.machines["n1-standard-2"] = {"europe-west4-a", "europe-west4-c"}
+    project.machines["nvidia-tesla-t4"] = {"europe-west4-b"}
     return running
 
 
@@ -88,6 +90,8 @@ def test_nothing_is_in_the_way(server: VertexStandIn, compiled: Path) -> None:
         "the persistent resource warm is running",
         "the quota custom_model_training_cpus in europe-west4",
         "the quota custom_model_training_nvidia_t4_gpus in europe-west4",
+        "europe-west4 has n1-standard-2",
+        "europe-west4 has NVIDIA_TESLA_T4",
     ]
     # It only asks: nothing is made.
     assert not [line for line in server.requests if line.startswith("POST") and ":" not in line.partition(" ")[2]]
@@ -157,6 +161,27 @@ def test_what_cannot_be_looked_at_is_said_to_be_unknown(server: VertexStandIn, c
     assert f"--member=serviceAccount:{ACCOUNT} --role=roles/aiplatform.user" in finding.remedy
     # Without an account of their own steps work as one that may do much.
     assert "targets.vertex.service_account" in wrong(found(server, compiled)).remedy
+
+
+@pytest.mark.parametrize(
+    ("machine", "setting"), [("n1-standard-2", "servers.machine_type"), ("nvidia-tesla-t4", "steps")]
+)
+def test_a_machine_that_only_other_regions_have_is_told_with_its_setting(
+    server: VertexStandIn, compiled: Path, machine: str, setting: str
+) -> None:
+    server.project.machines[machine] = {"us-central1-a", "europe-west40-a"}
+    finding = wrong(found(server, compiled, *NEEDS))
+    assert (finding.found, finding.detail) == (Found.bad, "none of its zones does")
+    assert finding.remedy.startswith(f"choose another for targets.vertex.{setting}: gcloud compute ")
+
+
+def test_machines_that_may_not_be_listed_are_unknown_with_the_role_that_it_takes(
+    server: VertexStandIn, compiled: Path
+) -> None:
+    server.project.denied.add("compute.machineTypes.list")
+    finding = wrong(found(server, compiled, *NEEDS))
+    assert (finding.found, finding.what) == (Found.unknown, "europe-west4 has n1-standard-2")
+    assert "ask for the role roles/compute.viewer" in finding.detail
 
 
 def test_stores_of_google_s_need_their_apis_and_roles(server: VertexStandIn, compiled: Path) -> None:

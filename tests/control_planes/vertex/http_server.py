@@ -102,6 +102,11 @@ class Api:
                 "/v1beta1/projects/[^/]+/services/aiplatform.googleapis.com/consumerQuotaMetrics/(.+)",
                 lambda request, metric: project.quota(metric),
             ),
+            (
+                "GET",
+                "/compute/v1/projects/[^/]+/aggregated/(machineTypes|acceleratorTypes)",
+                lambda request, collection: project.types(collection, request.query["filter"]),
+            ),
             ("POST", "/v1/projects/[^/]+:testIamPermissions", lambda request: project.granted(request.body())),
             ("POST", "/v1/projects/[^/]+:getIamPolicy", lambda request: project.policy()),
             (

@@ -32,6 +32,8 @@ class Project:
         self.quotas: dict[str, int] = {}
         """Limits by metric; what is not there has none."""
         self.region = "europe-west4"
+        self.machines: dict[str, set[str]] = {}
+        """Types of machines and of accelerators, as Compute Engine names them, and the zones that have each."""
 
     def service(self, name: str) -> Document:
         """Service Usage: whether an API is enabled."""
@@ -45,6 +47,17 @@ class Project:
             buckets.append({"effectiveLimit": str(self.quotas[name]), "dimensions": {"region": self.region}})
         limits = [{"metric": unquote(metric), "unit": "1/{project}/{region}", "quotaBuckets": buckets}]
         return {"metric": unquote(metric), "consumerQuotaLimits": limits}
+
+    def types(self, collection: str, asked: str) -> Document:
+        """Compute Engine: machine types or accelerators of a name, by zone."""
+        if f"compute.{collection}.list" in self.denied:
+            raise GoogleError(Code.permission_denied, f"Required 'compute.{collection}.list' permission")
+        name = unquote(asked).removeprefix("name=")
+        zones: Document = {
+            f"zones/{zone}": {collection: [{"name": name, "zone": zone}]} for zone in self.machines.get(name, ())
+        }
+        elsewhere = {"zones/us-central1-f": {"warning": {"code": "NO_RESULTS_ON_PAGE"}}}
+        return {"items": {**elsewhere, **zones}}
 
     def granted(self, body: Mapping[str, Any]) -> Document:
         """Resource Manager: of permissions those that whoever asks has."""
