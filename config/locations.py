@@ -97,9 +97,10 @@ OfflineStore = Annotated[
 ]
 PredictionLog = Annotated[
     str,
-    folder(
-        "the prediction log is a folder that servers append to, and an object store cannot be appended to; "
-        "mount a volume or a bucket, and name the folder that it is mounted on (on Vertex AI /gcs/BUCKET)"
+    located(
+        r"(?!.*://).*|(s3|gs|minio)://[^/].*[^/]",
+        "the prediction log is a folder that servers and steps share, here or mounted (on Vertex AI /gcs/BUCKET), or a "
+        "folder of an object store, s3://, gs:// or minio://, without a slash at the end; choose one of these",
     ),
 ]
 StudyStore = Annotated[
@@ -175,7 +176,8 @@ class Locations(Section):
     `bigtable://PROJECT/INSTANCE`, or `feast://TYPE?SETTING=VALUE&…` for another one of Feast's, where its client is
     installed. A password is the name of a variable (`${NAME}`) that steps and servers find in their environment."""
     prediction_log: PredictionLog
-    """Folder the servers write predictions to."""
+    """Where servers write predictions: a folder, here or mounted, or one of an object store (`s3://`, `gs://`,
+    `minio://`), which gets them once a minute."""
     serving: Serving
     """Where models are released: `local:FOLDER`, `kserve:NAMESPACE` or `vertex:PROJECT/LOCATION`."""
     offline_store: OfflineStore = "duckdb"

@@ -5,6 +5,7 @@ The log's files are Parquet, and Arrow streams while their server still writes t
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -14,13 +15,15 @@ import duckdb
 from pyarrow import parquet
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
+from kfp_lifecycle.artifacts.prediction_log import FINISHED, GROWING
 from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable
 from kfp_lifecycle.connections.arrow import pa
+from kfp_lifecycle.connections.errors import first_line
+from kfp_lifecycle.connections.object_store import file_system, is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # A server's clock may be this far ahead of this machine's.
 CLOCK_TOLERANCE = timedelta(minutes=1)
-GROWING, FINISHED = ".arrows", ".parquet"
 COLUMNS = {
     "time": "TIMESTAMPTZ",
     "request_id": "VARCHAR",
@@ -76,22 +79,57 @@ def window_ending(as_of: str, days: int, now: datetime) -> Window:
     return Window(end - timedelta(days=days), end, now.astimezone(UTC))
 
 
-def log_files(prediction_log: str, model: str, window: Window) -> list[Path]:
+def log_files(prediction_log: str, model: str, window: Window, scratch: Path) -> list[Path]:
     """The files of the log that may hold predictions of the window; none where nothing was served yet.
+
+    Args:
+        prediction_log: The log of all models: a folder, or one of an object store.
+        model: The model's name.
+        window: Which predictions are wanted.
+        scratch: Folder that objects are brought to.
 
     Raises:
         ContractViolation: the log cannot be read.
     """
-    place = Path(prediction_log) / model
     try:
-        days = window.days(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
-        found = {file for day in days for file in day.iterdir() if file.suffix in (GROWING, FINISHED)}
-        # A growing file of which there is a finished one is about to go: both hold the same.
-        return sorted(file for file in found if file.suffix == FINISHED or file.with_suffix(FINISHED) not in found)
-    except OSError as error:
+        if is_object_store(prediction_log):
+            found = _brought(f"{prediction_log.rstrip('/')}/{model}", window, scratch)
+        else:
+            place = Path(prediction_log) / model
+            days = window.days(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+            found = {file for day in days for file in day.iterdir() if file.suffix in (GROWING, FINISHED)}
+    except (OSError, pa.ArrowException) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
         raise ContractViolation(
-            f"The prediction log {place} cannot be read: {error.strerror} ({error.filename}). Let this step read it."
+            f"The prediction log {prediction_log} of {model} cannot be read: {why:.300}. Let this step read it."
         ) from error
+    # A growing file of which there is a finished one is about to go: both hold the same.
+    return sorted(file for file in found if file.suffix == FINISHED or file.with_suffix(FINISHED) not in found)
+
+
+def _brought(log: str, window: Window, scratch: Path) -> set[Path]:
+    """The objects of the window's days, as files."""
+    # It takes a while to import, and most logs are folders.
+    from pyarrow import fs
+
+    store, root = file_system(log)
+    entries = store.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    paths = [Path(item.path) for item in entries if item.is_file and Path(item.path).suffix in (GROWING, FINISHED)]
+    days = {day.name for day in window.days({path.parent for path in paths})}
+    found = set()
+    for path in paths:
+        if path.parent.name in days:
+            file = scratch / "log" / path.parent.name / path.name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with store.open_input_stream(str(path)) as content, file.open("wb") as copy:
+                    shutil.copyfileobj(content, copy)
+            except FileNotFoundError:
+                # Its age or size had it removed meanwhile.
+                file.unlink(missing_ok=True)
+                continue
+            found.add(file)
+    return found
 
 
 def write_table(

@@ -12,7 +12,6 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import socket
 from datetime import UTC, datetime
 from io import FileIO
@@ -20,7 +19,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-GROWING, FINISHED = ".arrows", ".parquet"
+from kfp_lifecycle.artifacts.prediction_log import FINISHED, GROWING, day_folder
+from kfp_lifecycle.serving.server.log_storage import UNFINISHED
 
 
 class Segment:
@@ -32,7 +32,7 @@ class Segment:
         Raises:
             OSError: it cannot be begun.
         """
-        place = folder / f"{hour:%Y-%m-%d}"
+        place = folder / day_folder(hour)
         place.mkdir(parents=True, exist_ok=True)
         self.hour = hour
         self.path = place / f"{hour:%H}-{writer_name(version)}{GROWING}"
@@ -71,8 +71,7 @@ class Segment:
 
         self._file.close()
         finished = self.path.with_suffix(FINISHED)
-        # A name that no reader looks for, until it is whole.
-        unfinished = finished.with_suffix(".unfinished")
+        unfinished = finished.with_suffix(UNFINISHED)
         try:
             with pa.memory_map(str(self.path)) as source:
                 table = pa.ipc.open_stream(source).read_all()
@@ -101,60 +100,6 @@ def writer_name(version: str) -> str:
     return "-".join(re.sub(r"[^A-Za-z0-9._]+", "_", part) or "none" for part in parts)
 
 
-def move(file: Path, folder: Path) -> None:
-    """Bring a finished segment to the folder of its day elsewhere; it appears there whole.
-
-    Raises:
-        OSError: it cannot be brought; it stays where it is.
-    """
-    place = folder / file.parent.name
-    place.mkdir(parents=True, exist_ok=True)
-    coming = place / f"{file.stem}.unfinished"
-    try:
-        shutil.copyfile(file, coming)
-        coming.replace(place / file.name)
-    except OSError:
-        with contextlib.suppress(OSError):
-            coming.unlink()
-        raise
-    file.unlink()
-
-
 def hour_of(seconds: float) -> datetime:
     """The hour of a Unix time."""
     return datetime.fromtimestamp(seconds, UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def prune(folder: Path, oldest: str, most_bytes: int) -> list[Path]:
-    """Remove segments of days before one and, the oldest first, what is more than a log may hold.
-
-    Args:
-        folder: The log of one model.
-        oldest: The first day that is kept, as its folder is called.
-        most_bytes: How much it may hold. What still grows is counted and not removed.
-
-    Returns:
-        The files that were removed.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    found = sorted(
-        (file.parent.name, file.name, file, file.stat().st_size)
-        for file in folder.glob("????-??-??/*")
-        if file.suffix in (GROWING, FINISHED)
-    )
-    total = sum(size for *_, size in found)
-    removed = []
-    for day, _, file, size in found:
-        if day >= oldest and (total <= most_bytes or file.suffix == GROWING):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            file.unlink()
-            removed.append(file)
-        total -= size
-    for place in {file.parent for file in removed}:
-        # Another writer may have begun a file in it, or removed it too.
-        with contextlib.suppress(OSError):
-            place.rmdir()
-    return removed

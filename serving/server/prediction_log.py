@@ -2,7 +2,9 @@
 
 A request hands its columns over and goes on; nobody is woken. Once a second the thread makes one batch of what has
 come and appends it to the hour's segment, so a server that is killed loses a second at the most. Where the log's folder
-is full, gone or slow, batches go to a folder of this machine, are counted, and are brought over when it is well again.
+is full, gone or slow, batches go to a spool on this machine's disk, are counted, and are brought over when it is well
+again. An object store takes whole files only: there the spool is where segments grow, and they are brought once a
+minute. What a killed server left in its spool the next one on the machine brings.
 """
 
 from __future__ import annotations
@@ -11,20 +13,20 @@ import hashlib
 import hmac
 import logging
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Counter
 
+from kfp_lifecycle.artifacts.prediction_log import day_folder
+from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.server.log_storage import Spool, storage_of, waiting_bytes
 from kfp_lifecycle.serving.server.served import Served
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ DROPPED = Counter(
 )
 SPILLED = Counter(
     "prediction_log_spilled",
-    "Predictions kept on the server's own disk, since the log's folder refused them",
+    "Predictions kept on the server's own disk, since the log's folder or store refused them",
     _OF_MODEL,
 )
 DEATHS = Counter("prediction_log_thread_deaths", "How often the thread that writes the log has died", _OF_MODEL)
@@ -55,29 +57,11 @@ SPILL_BYTES = 256 * 2**20
 # A folder that takes longer for one batch is slow; it is tried again after a while.
 SLOW_SECONDS = 5.0
 TRY_AGAIN_SECONDS = 10.0
+# How long an object store waits for what was logged.
+UPLOAD_SECONDS = 60.0
 CLOSE_SECONDS = 20.0
 DEATHS_TOO_MANY = 3
 SECRET_VARIABLE = "LIFECYCLE_LOG_SECRET"
-
-
-class LoggedKey(StrEnum):
-    """What the log says of the entity that a request names."""
-
-    plain = "plain"
-    hashed = "hashed"
-    """By HMAC-SHA256 with the secret of LIFECYCLE_LOG_SECRET: the same entity is the same, and nobody is named."""
-    none = "none"
-
-
-@dataclass(frozen=True)
-class LogSettings:
-    """What is logged, and how long it is kept."""
-
-    features: bool = True
-    key: LoggedKey = LoggedKey.plain
-    retention_days: int = 90
-    most_bytes: int = 50 * 2**30
-    """Of all servers of the model together."""
 
 
 class PredictionLog:
@@ -85,7 +69,7 @@ class PredictionLog:
 
     def __init__(
         self,
-        folder: Path,
+        location: str | Path,
         model: str,
         version: str,
         numeric: Sequence[str],
@@ -93,10 +77,10 @@ class PredictionLog:
         settings: LogSettings | None = None,
         capacity: int = CAPACITY,
     ) -> None:
-        """Start writing below `<folder>/<model>/`.
+        """Start writing below `<location>/<model>/`.
 
         Args:
-            folder: The log of all models.
+            location: The log of all models: a folder, or one of an object store (`s3://`, `gs://`, `minio://`).
             model: The model's name.
             version: Its version.
             numeric: Names of its numeric features, in the order of `Served.numbers`.
@@ -106,9 +90,10 @@ class PredictionLog:
 
         Raises:
             OSError: the folder cannot be made.
+            ContractViolation: keys are to be hashed, and there is no secret.
         """
-        self.folder = folder / model
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._storage = storage_of(str(location), model)
+        self.name = self._storage.name
         self.model, self.version = model, version
         self.settings = settings or LogSettings()
         self._features = (list(numeric), list(categorical)) if self.settings.features else ([], [])
@@ -122,14 +107,23 @@ class PredictionLog:
         self._in_hand = self._died = 0
         self._wake, self._closed = threading.Event(), False
         self._segment: Segment | None = None
-        self._spill: Path | None = None
-        self._storage_again = 0.0
+        self._spool: Spool | None = None
+        self._left: list[Spool] = []
+        # Whether the log refuses what it is given, and when it is given the next.
+        self._refuses, self._bring_at = False, 0.0
         self._batches: BatchMaker | None = None
-        self._secret = os.environ.get(SECRET_VARIABLE, "").encode() or model.encode()
+        self._secret = os.environ.get(SECRET_VARIABLE, "").encode()
+        if self.settings.key is LoggedKey.hashed and not self._secret:
+            raise ContractViolation(
+                f"keys are to be logged hashed, and the secret to hash them with is not there: set {SECRET_VARIABLE} "
+                "(on a cluster, name a secret with this variable in the target), or log them plain or not at all"
+            )
         self._start()
 
     def write(self, served: Served) -> None:
         """Hand predictions over; returns at once."""
+        if not self.settings.enabled:
+            return
         rows = len(served.scores)
         if self._accepted - self._taken + rows > self._capacity:
             self.dropped.inc(rows)
@@ -152,7 +146,7 @@ class PredictionLog:
         self.deaths.inc()
         self.dropped.inc(self._in_hand)
         self._taken, self._in_hand, self._segment = self._taken + self._in_hand, 0, None
-        LOGGER.error("the thread of the prediction log %s died; it is started again", self.folder)
+        LOGGER.error("the thread of the prediction log %s died; it is started again", self.name)
         self._start()
 
     def close(self) -> None:
@@ -163,9 +157,10 @@ class PredictionLog:
         if self._thread.is_alive():
             rows = self._accepted - self._taken
             self.dropped.inc(rows)
-            LOGGER.error("the prediction log %s does not take what is written; %d are lost", self.folder, rows)
-        elif self._spill is not None:
-            shutil.rmtree(self._spill, ignore_errors=True)
+            LOGGER.error("the prediction log %s does not take what is written; %d are lost", self.name, rows)
+        for spool in self._spools():
+            spool.release()
+        self._left, self._spool = [], None
 
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._write_until_closed, name="prediction-log", daemon=True)
@@ -176,7 +171,7 @@ class PredictionLog:
         from kfp_lifecycle.serving.server.log_batch import BatchMaker
 
         self._batches = BatchMaker(self.model, self.version, *self._features)
-        self._prune()
+        self._look_after()
         while not self._closed:
             self._wake.wait(FLUSH_SECONDS)
             self._wake.clear()
@@ -200,9 +195,10 @@ class PredictionLog:
             self._taken, self._in_hand = self._taken + rows, self._in_hand - rows
         if self._segment is not None and self._segment.hour != hour_of(time.time()):
             self._finish()
-            self._prune()
-        if self._spill is not None and time.monotonic() >= self._storage_again:
-            self._finish()
+            self._look_after()
+        if self._spools() and time.monotonic() >= self._bring_at:
+            if self._spool is not None:
+                self._finish()
             self._bring_over()
 
     def _write(self, hour: Any, found: list[Served]) -> None:
@@ -217,14 +213,14 @@ class PredictionLog:
                     self._write(hour, [served])
                 return
             self.dropped.inc(rows)
-            LOGGER.exception("%d predictions cannot be written to the log %s", rows, self.folder)
+            LOGGER.exception("%d predictions cannot be written to the log %s", rows, self.name)
             return
         try:
             self._append(hour, message)
         except OSError as error:
-            self._spill_over(hour, message, rows, error)
+            self._spill(hour, message, rows, error)
         else:
-            self.written.inc(rows)
+            (self.spilled if self._refuses else self.written).inc(rows)
 
     def _append(self, hour: Any, message: Any) -> None:
         from kfp_lifecycle.serving.server.log_segment import Segment
@@ -233,36 +229,36 @@ class PredictionLog:
         if self._segment is not None and (self._segment.hour != hour or self._segment.size > SEGMENT_BYTES):
             self._finish()
         if self._segment is None:
-            folder = self.folder if self._spill is None else self._spill
+            folder = self._storage.folder
+            if folder is None or self._refuses:
+                self._spool = self._spool or Spool.begin(self.name)
+                if waiting_bytes(self._spools()) > SPILL_BYTES:
+                    raise OSError(f"{self._spool.folder} holds as much as it may")
+                folder = self._spool.folder
             self._segment = Segment(folder, hour, self.version, self._batches.schema)
         began = time.monotonic()
         self._segment.append(message)
-        if self._spill is not None:
-            return
-        if time.monotonic() - began > SLOW_SECONDS:
-            self._leave_storage(TimeoutError(f"a batch took {time.monotonic() - began:.0f} s"))
+        if self._spool is None and time.monotonic() - began > SLOW_SECONDS:
+            self._leave(TimeoutError(f"a batch took {time.monotonic() - began:.0f} s"))
 
-    def _spill_over(self, hour: Any, message: Any, rows: int, error: OSError) -> None:
-        """Keep a batch on this machine's own disk."""
-        if self._spill is None:
-            self._leave_storage(error)
+    def _spill(self, hour: Any, message: Any, rows: int, error: OSError) -> None:
+        """Keep a batch that the log's folder refuses on this machine's own disk."""
         try:
-            assert self._spill is not None
-            if _size(self._spill) > SPILL_BYTES:
-                raise OSError(f"{self._spill} holds as much as it may")
+            if self._spool is not None:
+                raise error
+            self._leave(error)
             self._append(hour, message)
         except OSError as refused:
             self._segment = None
             self.dropped.inc(rows)
-            LOGGER.error("%d predictions are in no log, neither %s nor here: %s", rows, self.folder, refused)
+            LOGGER.error("%d predictions are in no log, neither %s nor here: %s", rows, self.name, refused)
         else:
             self.spilled.inc(rows)
 
-    def _leave_storage(self, error: OSError) -> None:
-        LOGGER.error("the prediction log %s cannot be written (%s); it is kept here meanwhile", self.folder, error)
+    def _leave(self, error: OSError) -> None:
+        LOGGER.error("the prediction log %s cannot be written (%s); it is kept here meanwhile", self.name, error)
         self._finish()
-        self._spill = Path(tempfile.mkdtemp(prefix="prediction-log-"))
-        self._storage_again = time.monotonic() + TRY_AGAIN_SECONDS
+        self._refuses, self._bring_at = True, time.monotonic() + TRY_AGAIN_SECONDS
 
     def _finish(self) -> None:
         """Turn the segment into Parquet; where that cannot be, it stays as it is, and can be read."""
@@ -274,36 +270,37 @@ class PredictionLog:
         except Exception as error:
             LOGGER.warning("%s stays as it is: %s", segment.path, error)
 
+    def _spools(self) -> list[Spool]:
+        return [*self._left, *([self._spool] if self._spool is not None else [])]
+
     def _bring_over(self) -> None:
-        """Bring what is kept here to the log's folder, if that takes it now."""
-        from kfp_lifecycle.serving.server.log_segment import move
-
-        if self._spill is None:
-            return
+        """Bring what is kept here to the log, if that takes it now."""
         try:
-            for file in sorted(self._spill.rglob("*")):
-                if file.is_file():
-                    move(file, self.folder)
+            for spool in self._spools():
+                for file in spool.files():
+                    self._storage.bring(file)
         except OSError as error:
-            LOGGER.warning("the prediction log %s still cannot be written: %s", self.folder, error)
-            self._storage_again = time.monotonic() + TRY_AGAIN_SECONDS
+            LOGGER.warning("the prediction log %s cannot be written: %s", self.name, error)
+            self._refuses, self._bring_at = self._spool is not None, time.monotonic() + TRY_AGAIN_SECONDS
             return
-        shutil.rmtree(self._spill, ignore_errors=True)
-        self._spill = None
+        for spool in self._spools():
+            spool.release()
+        self._left, self._spool, self._refuses = [], None, False
+        self._bring_at = time.monotonic() + (UPLOAD_SECONDS if self._storage.folder is None else 0.0)
 
-    def _prune(self) -> None:
-        from kfp_lifecycle.serving.server.log_segment import hour_of, prune
+    def _look_after(self) -> None:
+        """Adopt what killed servers left, and remove what is too old or too much."""
+        from kfp_lifecycle.serving.server.log_segment import hour_of
 
         oldest = hour_of(time.time()) - timedelta(days=self.settings.retention_days)
         try:
-            removed = prune(self.folder, f"{oldest:%Y-%m-%d}", self.settings.most_bytes)
+            self._left += Spool.left(self.name)
+            removed = self._storage.prune(day_folder(oldest), self.settings.max_mb * 2**20)
         except OSError as error:
-            LOGGER.warning("the prediction log %s cannot be pruned: %s", self.folder, error)
+            LOGGER.warning("the prediction log %s cannot be looked after: %s", self.name, error)
         else:
             if removed:
-                LOGGER.info(
-                    "%d files of the prediction log %s were removed for their age or size", len(removed), self.folder
-                )
+                LOGGER.info("%d files of the prediction log %s were removed for age or size", removed, self.name)
 
     def _named(self, key: int | str | None) -> str | None:
         """An entity as the log names it."""
@@ -312,7 +309,3 @@ class PredictionLog:
         if self.settings.key is LoggedKey.hashed:
             return hmac.new(self._secret, str(key).encode(), hashlib.sha256).hexdigest()[:32]
         return str(key)
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

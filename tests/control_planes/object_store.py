@@ -28,9 +28,13 @@ def object_store(folder: Path) -> Iterator[str]:
         protocol_version = "HTTP/1.1"
 
         def do_PUT(self) -> None:
-            place = self._place()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(self.rfile.read(int(self.headers["Content-Length"])))
+            place, content = self._place(), self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path.endswith("/"):
+                # Some clients mark a folder by an empty object of its name.
+                place.mkdir(parents=True, exist_ok=True)
+            else:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
             self._answer(200)
 
         def do_GET(self) -> None:

@@ -23,6 +23,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.control_planes.object_store import object_store
 from tests.prediction_logs import logged
 from tests.prediction_logs import write_log as write_predictions
 from tests.registered import make_champion
@@ -251,6 +252,22 @@ def test_asking_often_about_one_entity_is_no_evidence(project: Project) -> None:
 def test_the_newest_prediction_of_an_entity_counts() -> None:
     frame = pd.DataFrame({"entity": ["a", None, "a", None, "b"], "score": [0.1, 0.2, 0.3, 0.4, 0.5]})
     assert independent(frame, seed=0)["score"].tolist() == [0.2, 0.3, 0.4, 0.5]
+
+
+def test_a_log_in_an_object_store_is_read_as_one_in_a_folder(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_log(project, [line(row) for row in served(20)])
+    (project.place / "log" / "devices" / "2020-01-01").mkdir()
+    (project.place / "log" / "devices" / "2020-01-01" / "10-1.parquet").write_bytes(b"of another window")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "somebody")
+    with object_store(project.place) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        stored = project.locations.model_copy(update={"prediction_log": "minio://log"})
+        found = collect_predictions(project.settings, stored, project.place / "predictions", now=NOW)
+    assert (found["rows"], found["broken"]["rows"], found["broken"]["examples"]) == (20, 0, [])
+    # No store answers there any more.
+    with pytest.raises(ContractViolation, match="The prediction log minio://log of devices cannot be read"):
+        collect_predictions(project.settings, stored, project.place / "none", now=NOW)
 
 
 def test_predictions_of_another_version_are_not_compared(project: Project) -> None:

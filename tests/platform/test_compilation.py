@@ -201,7 +201,7 @@ def test_a_definition_that_a_warehouse_might_read_otherwise_is_refused_when_comp
         ("vertex", "deployment.strategy=shadow", "cannot mirror requests: choose canary or blue_green"),
         ("kubeflow", "targets.kubeflow.serving=local:/srv", "can keep no server: name kserve:NAMESPACE"),
         ("vertex", "targets.vertex.serving=kserve:churn", "no account in a Kubernetes cluster: name vertex:PROJECT"),
-        ("kubeflow", "targets.kubeflow.prediction_log=s3://log", "mount a volume or a bucket"),
+        ("kubeflow", "targets.kubeflow.prediction_log=az://log", "a folder of an object store"),
     ],
 )
 def test_what_no_step_could_do_on_a_target_is_refused_when_compiling(

@@ -95,7 +95,7 @@ def test_a_wrong_setting_is_refused_with_key_rule_and_remedy(project: Path, sett
 @pytest.mark.parametrize(
     ("store", "location", "remedy"),
     [
-        ("prediction_log", "s3://predictions", "mount a volume or a bucket, and name the folder"),
+        ("prediction_log", "az://predictions", "a folder of an object store, s3://, gs:// or minio://"),
         ("online_store", "bigtable://features", "bigtable://PROJECT/INSTANCE"),
         ("online_store", "redis://:hidden@redis", "a SQLite file, redis://HOST:PORT"),
         ("online_store", "postgresql://me:hidden@host", "postgresql://USER:${PASSWORD}@HOST/DATABASE"),
@@ -125,7 +125,7 @@ def test_a_store_that_nothing_here_can_use_is_refused_without_repeating_a_passwo
 
 
 def test_a_location_that_a_step_cannot_use_is_refused_by_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIFECYCLE_PREDICTION_LOG", "gs://log")
+    monkeypatch.setenv("LIFECYCLE_PREDICTION_LOG", "az://log")
     with pytest.raises(ConfigurationError, match="LIFECYCLE_PREDICTION_LOG cannot be used: the prediction log is a"):
         Locations.from_environment(["prediction_log"], "collect_predictions")
     monkeypatch.delenv("LIFECYCLE_PREDICTION_LOG")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import math
 import os
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +19,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
+from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server import log_segment, prediction_log
-from kfp_lifecycle.serving.server.log_segment import Segment, prune
-from kfp_lifecycle.serving.server.prediction_log import LoggedKey, LogSettings, PredictionLog
+from kfp_lifecycle.serving.server.log_segment import Segment
+from kfp_lifecycle.serving.server.log_storage import FolderStorage, ObjectStorage, Spool
+from kfp_lifecycle.serving.server.prediction_log import PredictionLog
 from kfp_lifecycle.serving.server.served import Served
+from tests.control_planes.object_store import object_store
 from tests.prediction_logs import read_log
 
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -30,6 +37,12 @@ def served(request: str, at: datetime = AT, keys: list[Any] | None = None, rows:
         at.timestamp(), request, keys, np.full((1, rows), 20.5), [["north"] * rows], np.full(rows, 0.5),
         np.full(rows, True), 1.25, False,
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_disk(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spools are in a folder of the test's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("disk")))
 
 
 @pytest.fixture
@@ -54,7 +67,7 @@ def requests_in(folder: Path) -> list[str]:
 
 
 def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -196,6 +209,100 @@ def test_a_folder_that_stays_full_keeps_no_server_from_ending(
     assert log.dropped._value.get() == 1
 
 
+SERVER = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from tests.serving.test_prediction_log import served
+from kfp_lifecycle.serving.server.prediction_log import PredictionLog
+PredictionLog(Path(sys.argv[1]), "devices", "killed", ["temperature"], ["site"]).write(served("of the killed"))
+time.sleep(600)
+"""
+
+
+def test_what_a_killed_server_kept_on_its_own_disk_is_brought_by_the_next(
+    tmp_path: Path, opened: Callable[..., PredictionLog]
+) -> None:
+    # Where the day's folder should be is a file: the disk refuses.
+    obstacle = tmp_path / "devices" / "2026-03-01"
+    obstacle.parent.mkdir()
+    obstacle.write_bytes(b"")
+    disk = Path(tempfile.gettempdir())
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path), *sys.path], env={**os.environ, "TMPDIR": str(disk)}
+    ) as server:
+        try:
+            until(lambda: len(requests_in(disk)) == 1)
+        finally:
+            server.kill()
+    obstacle.unlink()
+    log = opened(version="living")
+    until(lambda: requests_in(tmp_path) == ["of the killed"])
+    until(lambda: log._spools() == [])
+    assert requests_in(disk) == []
+    assert list(disk.rglob("*.lock")) == []
+
+
+def test_a_server_that_lives_keeps_what_is_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., PredictionLog]
+) -> None:
+    Full(monkeypatch, tmp_path)
+    log = opened(version="lives")
+    log.write(served("mine"))
+    until(lambda: log.spilled._value.get() == 1)
+    assert Spool.left(log.name) == []
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An object store, whose bucket `logs` is a folder of the test's."""
+    (tmp_path / "logs").mkdir()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "somebody")
+    with object_store(tmp_path) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        yield "minio://logs/predictions"
+
+
+def test_an_object_store_gets_whole_files_and_old_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    monkeypatch.setattr(prediction_log, "UPLOAD_SECONDS", 0.0)
+    place = tmp_path / "logs" / "predictions" / "devices"
+    log = PredictionLog(store, "devices", "stored", ["temperature"], ["site"], LogSettings(retention_days=100_000))
+    log.write(served("first"))
+    until(lambda: requests_in(place) == ["first"])
+    log.write(served("last"))
+    log.close()
+    assert requests_in(place) == ["first", "last"]
+    assert {file.suffix for file in place.glob("*/*")} == {".parquet"}
+    assert (log.written._value.get(), log.spilled._value.get()) == (2, 0)
+    assert list(Path(tempfile.gettempdir()).rglob("*.lock")) == []
+    (place / "2026-02-28").mkdir()
+    (place / "2026-02-28" / "10-1.parquet").write_bytes(b"old")
+    assert ObjectStorage(f"{store}/devices").prune(oldest="2026-03-01", most_bytes=2**30) == 1
+    assert requests_in(place) == ["first", "last"]
+
+
+def test_while_an_object_store_is_away_what_is_logged_waits_on_the_own_disk_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+) -> None:
+    monkeypatch.setattr(prediction_log, "UPLOAD_SECONDS", 0.0)
+    monkeypatch.setattr(prediction_log, "TRY_AGAIN_SECONDS", 0.0)
+    # The bucket's name is that of a file: whatever is put there fails.
+    (tmp_path / "logs").rmdir()
+    (tmp_path / "logs").write_bytes(b"")
+    log = PredictionLog(store, "devices", "away", ["temperature"], ["site"], LogSettings(retention_days=100_000))
+    log.write(served("first"))
+    until(lambda: log._refuses)
+    log.write(served("second"))
+    until(lambda: log.spilled._value.get() == 1)
+    assert (log.written._value.get(), log.dropped._value.get()) == (1, 0)
+    (tmp_path / "logs").unlink()
+    until(lambda: requests_in(tmp_path / "logs") == ["first", "second"])
+    log.close()
+
+
 def test_a_disk_that_hangs_keeps_no_server_from_ending(
     monkeypatch: pytest.MonkeyPatch, opened: Callable[..., PredictionLog]
 ) -> None:
@@ -275,15 +382,10 @@ def test_old_days_and_what_is_too_much_are_removed_the_oldest_first(tmp_path: Pa
             (place / f"{hour}-1.parquet").write_bytes(b"x" * 100)
     (tmp_path / "2026-03-02" / "09-other.arrows").write_bytes(b"x" * 100)
     (tmp_path / "2026-03-02" / "notes.txt").write_bytes(b"of somebody")
-    removed = prune(tmp_path, oldest="2026-03-02", most_bytes=350)
-    assert [f"{file.parent.name}/{file.name}" for file in removed] == [
-        "2026-03-01/10-1.parquet",
-        "2026-03-01/11-1.parquet",
-        "2026-03-02/10-1.parquet",
-        "2026-03-02/11-1.parquet",
-    ]
+    assert FolderStorage(tmp_path).prune(oldest="2026-03-02", most_bytes=350) == 4
     assert not (tmp_path / "2026-03-01").exists()
     assert sorted(file.name for file in (tmp_path / "2026-03-02").iterdir()) == ["09-other.arrows", "notes.txt"]
+    assert sorted(file.name for file in (tmp_path / "2026-03-03").iterdir()) == ["10-1.parquet", "11-1.parquet"]
 
 
 @pytest.mark.parametrize(
@@ -311,6 +413,21 @@ def test_a_hashed_key_is_the_same_for_the_same_entity_and_needs_the_secret(
     assert found[0] == found[1]
     assert len(set(found)) == 4
     assert all(len(name) == 32 for name in found)
+
+
+def test_keys_are_not_hashed_without_a_secret(
+    opened: Callable[..., PredictionLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LIFECYCLE_LOG_SECRET", raising=False)
+    with pytest.raises(ContractViolation, match="set LIFECYCLE_LOG_SECRET"):
+        opened(key=LoggedKey.hashed)
+
+
+def test_nothing_is_logged_where_nothing_is_to_be(tmp_path: Path, opened: Callable[..., PredictionLog]) -> None:
+    log = opened(version="silent", enabled=False)
+    log.write(served("r"))
+    log.close()
+    assert (read_log(tmp_path), log.dropped._value.get()) == ([], 0)
 
 
 def test_features_can_be_left_out(tmp_path: Path, opened: Callable[..., PredictionLog]) -> None:

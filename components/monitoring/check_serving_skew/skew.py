@@ -46,7 +46,7 @@ def compare_with_production(
     features = TrainingSetDescription.read(training_set).features
     with tempfile.TemporaryDirectory(prefix="skew-") as name:
         folder = Path(name)
-        files = log_files(locations.prediction_log, settings.deployment.model, window)
+        files = log_files(locations.prediction_log, settings.deployment.model, window, folder)
         predictions = folder / "predictions.parquet"
         served = write_table(files, features, window, predictions, folder).rows if files else 0
         enough = served >= monitoring.min_window

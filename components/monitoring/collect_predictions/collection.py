@@ -39,8 +39,8 @@ def collect_predictions(
     """
     window = window_ending(as_of, settings.monitoring.window_days, now or datetime.now(UTC))
     champion = require_champion(locations.tracking_uri, settings.deployment.model)
-    files = log_files(locations.prediction_log, settings.deployment.model, window)
     with complete_folder(destination) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        files = log_files(locations.prediction_log, settings.deployment.model, window, Path(scratch))
         inputs = champion.description(Path(scratch)).inputs
         found = write_table(files, inputs, window, folder / TABLE_FILE, Path(scratch))
         predictions = Predictions(

@@ -61,7 +61,8 @@ def check(store: str, location: str, variables: Mapping[str, str] = os.environ) 
 
 
 def _ask(place: SplitResult, location: str, variables: Mapping[str, str]) -> str:
-    scheme = place.scheme.partition("+")[0]
+    # A store of one's own speaks S3.
+    scheme = place.scheme.partition("+")[0].replace("minio", "s3")
     if scheme in ("http", "https"):
         return _ask_http(location)
     if scheme in ("redis", "rediss"):

@@ -83,6 +83,7 @@ def _server(folder: Path, release: Release, server: ServedVersion) -> Program:
         "http_port": str(server.http_port),
         "grpc_port": str(server.grpc_port),
         "host": LOOPBACK,
+        **server.log_settings,
     }
     command = [server.python, "-s", "-m", "kfp_lifecycle.serving.server.server"]
     for name, value in settings.items():

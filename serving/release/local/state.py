@@ -33,6 +33,8 @@ class ServedVersion(Server):
     """Interpreter of the serving environment."""
     online_store: str
     prediction_log: str
+    log_settings: Mapping[str, str] = field(default_factory=dict)
+    """What it logs, as its arguments say it."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,11 @@ class LocalTraffic:
         self.model = deployment.model
         self.candidate = version
         self._deployment = deployment
-        self._settings = {"online_store": online_store, "prediction_log": prediction_log}
+        self._settings: dict[str, Any] = {
+            "online_store": online_store,
+            "prediction_log": prediction_log,
+            "log_settings": deployment.prediction_log.arguments(),
+        }
         releases = {item.model: item for item in read_releases(self.folder)}
         recorded = releases.pop(self.model, None)
         # Of a release that is resumed, the record of before is meant.

@@ -1,0 +1,19 @@
+"""Layout of the prediction log: `<model>/<day>/<hour>-<writer>`, with a suffix that says whether the file still grows.
+
+Servers write by it and monitoring reads by it, in environments that share nothing but this.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+GROWING = ".arrows"
+"""An Arrow stream that its server still appends to, or that a killed one left."""
+FINISHED = ".parquet"
+DAYS = "????-??-??"
+"""What a day's folder looks like."""
+
+
+def day_folder(hour: datetime) -> str:
+    """The folder of an hour, by its day."""
+    return f"{hour:%Y-%m-%d}"
