@@ -13,7 +13,7 @@ class Refusal(Exception):
     """HTTP's status code."""
     grpc_code: ClassVar[str] = "INTERNAL"
     """Name of gRPC's status code."""
-    retry_after: ClassVar[int | None] = None
+    retry_after: int | None = None
     """Seconds after which it may be worth to ask again."""
     closes: ClassVar[bool] = False
     """Whether the connection ends with it, since what follows on it cannot be told apart."""
@@ -23,6 +23,12 @@ class InvalidRequest(Refusal):
     """The request cannot be answered, now or later."""
 
     status, grpc_code = 400, "INVALID_ARGUMENT"
+
+
+class Unauthenticated(Refusal):
+    """Who asks is not known."""
+
+    status, grpc_code = 401, "UNAUTHENTICATED"
 
 
 class NotPermitted(Refusal):
@@ -69,7 +75,17 @@ class UnsupportedEncoding(Refusal):
 class TooManyRequests(Refusal):
     """As many are waiting as may wait."""
 
-    status, grpc_code, retry_after = 429, "RESOURCE_EXHAUSTED", 1
+    status, grpc_code = 429, "RESOURCE_EXHAUSTED"
+    retry_after: int | None = 1
+
+
+class RateLimited(TooManyRequests):
+    """The client has asked as much as it may."""
+
+    def __init__(self, retry_after: int, per_second: float) -> None:
+        """Say when it may ask again, in seconds, and how much."""
+        super().__init__(f"one client may ask {per_second:g} times a second; ask again in {retry_after} s")
+        self.retry_after = retry_after
 
 
 class HeadersTooLarge(Refusal):
@@ -81,7 +97,8 @@ class HeadersTooLarge(Refusal):
 class Unavailable(Refusal):
     """It could be answered, but not now."""
 
-    status, grpc_code, retry_after = 503, "UNAVAILABLE", 1
+    status, grpc_code = 503, "UNAVAILABLE"
+    retry_after: int | None = 1
 
 
 def shown(value: object) -> str:

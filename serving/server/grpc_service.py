@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import grpc
 from grpc import aio
@@ -19,12 +20,19 @@ from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVE
 from kfp_lifecycle.serving.server.encoding import Encoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest, NotPermitted, Refusal
 from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE
-from kfp_lifecycle.serving.server.rest import Rest
+from kfp_lifecycle.serving.server.request_watch import Answered
+from kfp_lifecycle.serving.server.rest import RELEASE, TRACEPARENT, Rest
+from kfp_lifecycle.serving.server.tls import Tls
 
 LOGGER = logging.getLogger(__name__)
 SERVICE = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 MESSAGE_BYTES = 8 * 2**20
 MOST_CALLS = 1_000
+
+# What probes ask, and what describes the protocol: whoever may not ask the model may ask these.
+OPEN = frozenset({"ServerLive", "ServerReady", "ModelReady"})
+# Who asks, in the task of a call.
+CLIENT: ContextVar[str] = ContextVar("client", default="")
 
 Context = aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Any]]
@@ -58,7 +66,7 @@ class GrpcService:
             SERVICE.full_name,
             {
                 name: grpc.unary_unary_rpc_method_handler(
-                    _refusing(method),
+                    _refusing(method if name in OPEN else self._admitted(method)),
                     request_deserializer=getattr(messages, SERVICE.methods_by_name[name].input_type.name).FromString,
                     response_serializer=getattr(
                         messages, SERVICE.methods_by_name[name].output_type.name
@@ -67,6 +75,28 @@ class GrpcService:
                 for name, method in methods.items()
             },
         )
+
+    def _admitted(self, method: Method) -> Method:
+        """A method that only those may ask who have access. A release, which shares the shadow token, has."""
+        access = self._rest.access
+        if access is None:
+            return method
+
+        async def answer(request: Any, context: Context) -> Any:
+            began, headers, client = time.perf_counter(), _headers(context), ""
+            try:
+                if self._rest.is_shadow(headers.get(SHADOW_HEADER.encode())):
+                    client = RELEASE
+                else:
+                    client = access.admit(headers, _address(context)) or await access.admit_later(headers)
+            except Refusal as error:
+                if method == self._infer:
+                    self._count(context, error.grpc_code, began, False)
+                raise
+            CLIENT.set(client)
+            return await method(request, context)
+
+        return answer
 
     async def _live(self, _: object, context: Context) -> messages.ServerLiveResponse:
         return messages.ServerLiveResponse(live=self._predictor.log.is_alive)
@@ -99,7 +129,7 @@ class GrpcService:
 
     async def _infer(self, asked: messages.ModelInferRequest, context: Context) -> messages.ModelInferResponse:
         began, code, shadow = time.perf_counter(), "INTERNAL", False
-        predictor = self._predictor
+        predictor, identifier, rows = self._predictor, "", 0
         metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
         try:
             self._rest.check_model(asked.model_name, asked.model_version)
@@ -109,6 +139,7 @@ class GrpcService:
                 request = await predictor.elsewhere(lambda: self._decoded(asked, identifier))
             else:
                 request = self._decoded(asked, identifier)
+            identifier, rows = request.id, request.batch.rows
             if predictor.is_quick(request):
                 prediction = predictor.predict(request, began, shadow)
             else:
@@ -125,7 +156,19 @@ class GrpcService:
             context.set_trailing_metadata(self._version())
             raise
         finally:
-            predictor.metrics.observe_request("grpc", code, time.perf_counter() - began, shadow)
+            self._count(context, code, began, shadow, identifier, rows)
+
+    def _count(
+        self, context: Context, code: str, began: float, shadow: bool, identifier: str = "", rows: int = 0
+    ) -> None:
+        seconds = time.perf_counter() - began
+        self._predictor.metrics.observe_request("grpc", code, seconds, shadow)
+        if self._rest.watches is not None:
+            traceparent = _headers(context).get(TRACEPARENT, b"").decode("latin-1")
+            client = CLIENT.get() or _address(context)
+            self._rest.watches.answered(
+                Answered("grpc", code, code == "INTERNAL", seconds, identifier, client, rows, traceparent)
+            )
 
     def _decoded(self, asked: messages.ModelInferRequest, identifier: str) -> PredictionRequest:
         try:
@@ -181,6 +224,19 @@ class Reflection(grpc.GenericRpcHandler):
         return self._handler
 
 
+def _headers(context: Context) -> dict[bytes, bytes]:
+    """A call's metadata, as headers are."""
+    return {
+        name.encode(): value if isinstance(value, bytes) else value.encode()
+        for name, value in context.invocation_metadata() or ()
+    }
+
+
+def _address(context: Context) -> str:
+    """Where a call comes from, without the port: gRPC says `ipv4:192.0.2.1:50000`, `ipv6:%5B::1%5D:50000`."""
+    return unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
+
+
 def _refusing(method: Method) -> Method:
     """A method whose refusals are gRPC's."""
 
@@ -200,8 +256,13 @@ def _refusing(method: Method) -> Method:
     return answer
 
 
-async def start_grpc(address: str, rest: Rest) -> aio.Server:
+async def start_grpc(address: str, rest: Rest, tls: Tls | None) -> aio.Server:
     """Listen.
+
+    Args:
+        address: Host and port.
+        rest: The same model over REST.
+        tls: The server's certificate; None: connections are in the clear.
 
     Raises:
         OSError: the address cannot be had.
@@ -219,7 +280,10 @@ async def start_grpc(address: str, rest: Rest) -> aio.Server:
     health_pb2_grpc.add_HealthServicer_to_server(Health(rest), server)
     server.add_generic_rpc_handlers((Reflection(),))
     try:
-        server.add_insecure_port(address)
+        if tls is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, tls.grpc_credentials())
     except RuntimeError as error:
         await server.stop(None)
         raise OSError(f"gRPC cannot listen on {address}: is the port taken?") from error

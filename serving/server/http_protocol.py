@@ -31,6 +31,9 @@ from kfp_lifecycle.serving.server.errors import (
 )
 
 MOST_HEAD_BYTES = 32_768
+# What is read of one connection before others have their turn: so many requests, seen in pieces of so many bytes.
+PIECE_BYTES = 4_096
+REQUESTS_A_TURN = 16
 LINGER_SECONDS = 2.0
 JSON = b"application/json"
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -48,6 +51,10 @@ class HttpRequest:
     body: bytes
     began: float
     """When it began to arrive, by `time.perf_counter`."""
+    address: str = ""
+    """Where its connection comes from."""
+    client: str = ""
+    """Who asks, once that is known."""
 
 
 @dataclass(slots=True)
@@ -61,6 +68,8 @@ class HttpResponse:
     """Further header lines, each with its end."""
     closes: bool = False
     """Whether it is the last one on its connection."""
+    request_id: str = ""
+    """Of a request that was refused: its header says it, too."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,7 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
         self._answering: asyncio.Task[None] | None = None
         self._writable, self._ended, self._receiving = True, False, False
+        self._unread, self._completed = b"", 0
         self._begin()
 
     def _begin(self) -> None:
@@ -155,6 +165,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
         self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self._address = str(peer[0]) if peer else ""
         self.deadline = time.monotonic() + self._all.limits.receive_seconds
         if len(self._all.open) >= self._all.limits.connections:
             self._refuse(Unavailable("as many connections are open as may be; use those that are, or ask again later"))
@@ -186,6 +198,29 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Something came."""
+        if self._unread:
+            self._unread += data
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Parse it, but let other connections have their turn after some requests."""
+        self._completed = 0
+        for start in range(0, len(data), PIECE_BYTES):
+            if self._completed >= REQUESTS_A_TURN:
+                self._unread = data[start:]
+                self.transport.pause_reading()
+                asyncio.get_running_loop().call_soon(self._read_on)
+                return
+            self._parse(data if len(data) <= PIECE_BYTES else data[start : start + PIECE_BYTES])
+
+    def _read_on(self) -> None:
+        unread, self._unread = self._unread, b""
+        self._read(unread)
+        if not self._unread:
+            self._answer_next()
+
+    def _parse(self, data: bytes) -> None:
         if self._ended:
             return
         try:
@@ -240,7 +275,8 @@ class Connection(asyncio.Protocol):
         """It is whole."""
         self._receiving = False
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        request = HttpRequest(self._parser.get_method(), self._target, self._headers, body, self._began)
+        request = HttpRequest(self._parser.get_method(), self._target, self._headers, body, self._began, self._address)
+        self._completed += 1
         self._waiting.append((request, self._parser.should_keep_alive()))
         if self._answering is None and self._writable:
             self._answer_next()
@@ -266,7 +302,7 @@ class Connection(asyncio.Protocol):
                 self._send(answer, request, keep_alive)
             else:
                 self._answering = asyncio.ensure_future(self._answer_later(answer, request, keep_alive))
-        if not self._waiting and self._answering is None and not self.transport.is_closing():
+        if not (self._waiting or self._unread or self._answering or self.transport.is_closing()):
             self.transport.resume_reading()
 
     async def _answer_later(self, answer: Awaitable[HttpResponse], request: HttpRequest, keep_alive: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.modelling.scoring import Feed, decided
+from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.batch import Batch, PredictionRequest
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
@@ -22,6 +24,7 @@ from kfp_lifecycle.serving.server.metrics import ModelMetrics
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
 from kfp_lifecycle.serving.server.served import Served
 
+LOGGER = logging.getLogger(__name__)
 # What takes longer than about a millisecond goes to a thread, so that the event loop waits for nothing.
 ROWS_AT_ONCE = 250
 BYTES_AT_ONCE = 64 * 1024
@@ -85,9 +88,29 @@ class Predictor:
         self._batches_waiting = 0
 
     def warm_up(self) -> None:
-        """Score once, so that the first request finds everything in place."""
+        """Score once, so that the first request finds everything in place.
+
+        A model may refuse this row, which is nobody's.
+
+        Raises:
+            ContractViolation: what it gives are no scores.
+        """
         numbers = np.zeros((len(self._numeric), 1))
-        self._scored(Batch(1, numbers, [[""] for _ in self._categorical], None))
+        try:
+            scores = self._scored(Batch(1, numbers, [[""] for _ in self._categorical], None))
+        except (IndexError, ValueError) as error:
+            raise ContractViolation(
+                f"model.onnx gives no probabilities [N, 2] ({error}). Train and register the model again."
+            ) from error
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            LOGGER.warning(
+                "the model refuses a row of zeros and empty texts, so the first request warms it up: %s", error
+            )
+            return
+        if scores.shape != (1,):
+            raise ContractViolation(
+                f"model.onnx gives {len(scores)} scores for one row. Train and register the model again."
+            )
 
     def is_quick(self, request: PredictionRequest) -> bool:
         """Whether the request can be answered without looking anything up, in no time."""

@@ -14,6 +14,7 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from kfp_lifecycle.serving.client import MISSING_HEADER, SHADOW_HEADER
+from kfp_lifecycle.serving.server.access import Access
 from kfp_lifecycle.serving.server.batch import PredictionRequest
 from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, openapi, outputs
 from kfp_lifecycle.serving.server.encoding import Encoder, refusal
@@ -24,14 +25,19 @@ from kfp_lifecycle.serving.server.errors import (
     NotPermitted,
     Refusal,
     TooLarge,
+    Unauthenticated,
     UnsupportedEncoding,
 )
 from kfp_lifecycle.serving.server.http_protocol import HttpRequest, HttpResponse
 from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE, Prediction, Predictor
+from kfp_lifecycle.serving.server.request_watch import Answered, Watches
 
 LOGGER = logging.getLogger(__name__)
 BINARY = b"application/octet-stream"
 JSON_LENGTH = b"inference-header-content-length"
+TRACEPARENT = b"traceparent"
+# Whom the log calls who knows the shadow token.
+RELEASE = "release"
 _SHADOW, _MISSING = SHADOW_HEADER.encode(), MISSING_HEADER.encode()
 _ENCODINGS = {b"": None, b"identity": None, b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 
@@ -42,7 +48,14 @@ _json = msgspec.json.encode
 class Rest:
     """Answers HTTP requests for one model."""
 
-    def __init__(self, predictor: Predictor, most_body_bytes: int, shadow_token: str) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        most_body_bytes: int,
+        shadow_token: str,
+        access: Access | None = None,
+        watches: Watches | None = None,
+    ) -> None:
         """Set up the routes.
 
         Args:
@@ -50,8 +63,10 @@ class Rest:
             most_body_bytes: What a body may hold when it is unpacked.
             shadow_token: What the header x-shadow must say for an answer to count as one that nobody acts on; empty:
                 whatever it says, it is not believed.
+            access: Who may ask, and how much; None: anybody, as much as there is.
+            watches: Who is told of each request; None: nobody.
         """
-        self.predictor = predictor
+        self.predictor, self.access, self.watches = predictor, access, watches
         self.is_ready = True
         self._most, self._shadow_token = most_body_bytes, shadow_token.encode()
         self._encoder = Encoder(predictor.name, predictor.version)
@@ -63,6 +78,10 @@ class Rest:
             f"/v2/models/{name}/versions/{quote(predictor.version, safe='')}/infer".encode(): "v2",
             f"/v1/models/{name}:predict".encode(): "v1",
         }
+        # What probes ask, by this spelling alone: any other one of these paths needs what all others need.
+        version = quote(predictor.version, safe="")
+        states = (f"/v2/models/{name}/ready", f"/v2/models/{name}/versions/{version}/ready", f"/v1/models/{name}")
+        self._open = {path.encode() for path in ("/", "/v2/health/live", "/v2/health/ready", "/metrics", *states)}
         self._metadata = _json(
             {
                 "name": predictor.name,
@@ -87,6 +106,41 @@ class Rest:
 
     def __call__(self, request: HttpRequest) -> Answer:
         """Answer a request."""
+        if self.access is not None and request.target not in self._open:
+            return self._admitted(request, self.access)
+        return self._answer(request)
+
+    def _admitted(self, request: HttpRequest, access: Access) -> Answer:
+        """Answer it where its client may ask. A release, which shares the shadow token, may."""
+        try:
+            if self.is_shadow(request.headers.get(_SHADOW)):
+                client: str | None = RELEASE
+            else:
+                client = access.admit(request.headers, request.address)
+            if client is None:
+                return self._admitted_later(request, access)
+        except Refusal as error:
+            return self._not_admitted(error, request)
+        request.client = client
+        return self._answer(request)
+
+    async def _admitted_later(self, request: HttpRequest, access: Access) -> HttpResponse:
+        try:
+            request.client = await access.admit_later(request.headers)
+        except Refusal as error:
+            return self._not_admitted(error, request)
+        except Exception:
+            LOGGER.exception("whether %s may ask is not known", request.address)
+            return self._not_admitted(_Failure("the server failed; its log says why"), request)
+        answer = self._answer(request)
+        return answer if isinstance(answer, HttpResponse) else await answer
+
+    def _not_admitted(self, error: Refusal, request: HttpRequest) -> HttpResponse:
+        protocol = self._hot.get(request.target)
+        response = self.refused(error, request)
+        return response if protocol is None else self._counted(response, request, protocol)
+
+    def _answer(self, request: HttpRequest) -> Answer:
         protocol = self._hot.get(request.target)
         if protocol is not None and request.method == b"POST":
             return self._infer(request, protocol)
@@ -251,7 +305,7 @@ class Rest:
             kind, headers = BINARY, headers + b"inference-header-content-length: %d\r\n" % json_length
         if prediction.request.missing is not None:
             headers += b"%b: %b\r\n" % (_MISSING, ",".join(map(quote, prediction.request.missing)).encode())
-        self._count(request, protocol, 200)
+        self._count(request, protocol, 200, prediction.request.id, prediction.request.batch.rows)
         return HttpResponse(200, body, kind, headers)
 
     def refused(self, error: Refusal, request: HttpRequest | None) -> HttpResponse:
@@ -263,15 +317,25 @@ class Rest:
             headers += b"retry-after: %d\r\n" % error.retry_after
         if isinstance(error, MethodNotAllowed):
             headers += b"allow: %b\r\n" % error.allowed.encode()
-        return HttpResponse(error.status, refusal(str(error)), headers=headers, closes=error.closes)
+        elif isinstance(error, Unauthenticated):
+            headers += b"www-authenticate: Bearer\r\n"
+        return HttpResponse(
+            error.status, refusal(str(error)), headers=headers, closes=error.closes, request_id=identifier
+        )
 
     def _counted(self, response: HttpResponse, request: HttpRequest, protocol: str) -> HttpResponse:
-        self._count(request, protocol, response.status)
+        self._count(request, protocol, response.status, response.request_id, 0)
         return response
 
-    def _count(self, request: HttpRequest, protocol: str, status: int) -> None:
-        shadow = self.is_shadow(request.headers.get(_SHADOW))
-        self.predictor.metrics.observe_request(protocol, str(status), time.perf_counter() - request.began, shadow)
+    def _count(self, request: HttpRequest, protocol: str, status: int, identifier: str, rows: int) -> None:
+        shadow, seconds = self.is_shadow(request.headers.get(_SHADOW)), time.perf_counter() - request.began
+        self.predictor.metrics.observe_request(protocol, str(status), seconds, shadow)
+        if self.watches is not None:
+            traceparent = request.headers.get(TRACEPARENT, b"").decode("latin-1")
+            client = request.client or request.address
+            self.watches.answered(
+                Answered(protocol, str(status), status >= 500, seconds, identifier, client, rows, traceparent)
+            )
 
     def _failed(self, request: HttpRequest, protocol: str) -> HttpResponse:
         LOGGER.exception("a request was not answered")

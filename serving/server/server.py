@@ -15,22 +15,34 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvloop
 from prometheus_client import REGISTRY
 
-from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
+from kfp_lifecycle.config.model_server import LogFormat
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.secret_manager import resolve_references
 from kfp_lifecycle.serving.client import SHADOW_TOKEN_FILE_VARIABLE, SHADOW_TOKEN_VARIABLE
+from kfp_lifecycle.serving.server.access import Access
+from kfp_lifecycle.serving.server.api_keys import ApiKeys
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.grpc_service import start_grpc
 from kfp_lifecycle.serving.server.http_protocol import Connections, Limits
-from kfp_lifecycle.serving.server.prediction_log import PredictionLog
+from kfp_lifecycle.serving.server.logs import start_logging
+from kfp_lifecycle.serving.server.prediction_log import LoggedKey, LogSettings, PredictionLog
 from kfp_lifecycle.serving.server.predictor import Predictor
+from kfp_lifecycle.serving.server.rate_limit import RateLimit
+from kfp_lifecycle.serving.server.request_watch import RequestLog, Watch, Watches
 from kfp_lifecycle.serving.server.rest import Rest
+from kfp_lifecycle.serving.server.tls import Tls
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.serving.server.traces import Traces
+
+LOGGER = logging.getLogger(__name__)
 
 EVERY_ADDRESS = "0.0.0.0"
 # Seconds a request may still take when the server is told to stop.
@@ -56,13 +68,26 @@ def arguments() -> argparse.ArgumentParser:
         default=os.environ.get(SHADOW_TOKEN_FILE_VARIABLE) or None,
         help=f"Holds what the header x-shadow must say to be believed; by default {SHADOW_TOKEN_VARIABLE} does.",
     )
+    parser.add_argument("--tls_certificate", type=Path, help="Chain of certificates in PEM; read again when renewed.")
+    parser.add_argument("--tls_key", type=Path, help="Its private key in PEM.")
+    access = parser.add_argument_group("access")
+    access.add_argument("--api_keys", default="", help="File, or ${VARIABLE}, with a line client:key for each client.")
+    access.add_argument("--oidc_issuer", default="", help="Issuer whose tokens are taken (OpenID Connect).")
+    access.add_argument("--oidc_audience", default="", help="What such a token must be for.")
+    access.add_argument("--oidc_keys", help="Address of its keys (JWKS); by default its discovery document says.")
+    access.add_argument("--requests_per_second", type=float, help="Of one client, on average.")
+    access.add_argument("--burst", type=int, default=20, help="Requests of one client that may come at once.")
+    access.add_argument("--trusted_proxies", type=int, default=0, help="Proxies that add to x-forwarded-for.")
+    told = parser.add_argument_group("log and traces")
+    told.add_argument("--log_format", type=LogFormat, choices=list(LogFormat), default=LogFormat.text)
+    told.add_argument("--log_requests", choices=("yes", "no"), default="no", help="Whether each request is a line.")
+    told.add_argument("--traces", default="", help="OpenTelemetry collector that takes OTLP over HTTP.")
     log = parser.add_argument_group("the prediction log")
-    log.add_argument("--prediction_log", required=True, help="Folder, or s3://, gs://, minio://, to write them to.")
-    log.add_argument("--log", choices=("yes", "no"), default="yes", help="Whether anything is logged.")
+    log.add_argument("--prediction_log", type=Path, required=True, help="Folder predictions are written to.")
     log.add_argument("--log_key", type=LoggedKey, choices=list(LoggedKey), default=LoggedKey.plain)
     log.add_argument("--log_features", choices=("yes", "no"), default="yes", help="Whether values are logged.")
-    log.add_argument("--log_retention_days", type=int, default=LogSettings().retention_days)
-    log.add_argument("--log_max_mb", type=int, default=LogSettings().max_mb)
+    log.add_argument("--log_retention_days", type=int, default=LogSettings.retention_days)
+    log.add_argument("--log_max_mb", type=int, default=LogSettings.most_bytes // 2**20)
     return parser
 
 
@@ -76,6 +101,7 @@ class Server:
             ContractViolation: the folder holds no model that can be served, or the log's folder cannot be made.
         """
         self._asked = asked
+        self._tls, self._access = _tls(asked), _access(asked)
         model = ModelFolder(asked.model_dir)
         # A row takes microseconds: threads inside one request only get in the way of other requests.
         scorer = model.scorer(threads=1)
@@ -92,11 +118,10 @@ class Server:
                 decoder.numeric,
                 decoder.categorical,
                 LogSettings(
-                    enabled=asked.log == "yes",
                     features=asked.log_features == "yes",
                     key=asked.log_key,
                     retention_days=asked.log_retention_days,
-                    max_mb=asked.log_max_mb,
+                    most_bytes=asked.log_max_mb * 2**20,
                 ),
             )
         except OSError as error:
@@ -116,7 +141,14 @@ class Server:
         self._predictor.warm_up()
         REGISTRY.register(self._predictor.metrics)
         limits = Limits(body_bytes=asked.max_body_mb * 2**20)
-        self._rest = Rest(self._predictor, limits.body_bytes, _shadow_token(asked.shadow_token_file))
+        self._traces = _traces(asked)
+        self._rest = Rest(
+            self._predictor,
+            limits.body_bytes,
+            _shadow_token(asked.shadow_token_file),
+            self._access,
+            _watches(asked, self._traces),
+        )
         self._connections = Connections(self._rest, self._rest.refused, limits)
 
     async def serve(self) -> None:
@@ -131,9 +163,14 @@ class Server:
             loop.add_signal_handler(name, stop.set)
         try:
             rest = await loop.create_server(
-                self._connections, asked.host, asked.http_port, backlog=2_048, start_serving=False
+                self._connections,
+                asked.host,
+                asked.http_port,
+                backlog=2_048,
+                start_serving=False,
+                ssl=None if self._tls is None else self._tls.context,
             )
-            grpc = await start_grpc(f"{asked.host}:{asked.grpc_port}", self._rest)
+            grpc = await start_grpc(f"{asked.host}:{asked.grpc_port}", self._rest, self._tls)
             await rest.start_serving()
         except OSError as error:
             raise ContractViolation(
@@ -143,12 +180,22 @@ class Server:
         # What stands now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        print(f"{asked.model_name} version {asked.version} answers on ports {asked.http_port} and {asked.grpc_port}")
+        LOGGER.info(
+            "%s version %s answers on ports %d and %d",
+            asked.model_name,
+            asked.version,
+            asked.http_port,
+            asked.grpc_port,
+        )
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1.0)
             self._connections.tick()
             self._log.revive()
+            if self._access is not None:
+                self._access.renew()
+            if self._tls is not None:
+                self._tls.renew()
         self._rest.is_ready = False
         rest.close()
         await asyncio.gather(self._connections.drain(GRACE_SECONDS), grpc.stop(GRACE_SECONDS))
@@ -158,7 +205,11 @@ class Server:
         self._predictor.close()
         if self._features is not None:
             self._features.close()
+        if self._access is not None:
+            self._access.close()
         self._log.close()
+        if self._traces is not None:
+            self._traces.close()
 
 
 def _shadow_token(file: Path | None) -> str:
@@ -166,6 +217,46 @@ def _shadow_token(file: Path | None) -> str:
         return os.environ.get(SHADOW_TOKEN_VARIABLE, "") if file is None else file.read_text("utf-8").strip()
     except OSError as error:
         raise ContractViolation(f"--shadow_token_file {file} cannot be read: {error.strerror}") from error
+
+
+def _tls(asked: argparse.Namespace) -> Tls | None:
+    if asked.tls_certificate is None and asked.tls_key is None:
+        return None
+    if asked.tls_certificate is None or asked.tls_key is None:
+        raise ContractViolation("--tls_certificate and --tls_key are given together, or not at all")
+    return Tls(asked.tls_certificate, asked.tls_key)
+
+
+def _access(asked: argparse.Namespace) -> Access | None:
+    keys = ApiKeys(asked.api_keys) if asked.api_keys else None
+    limit = RateLimit(asked.requests_per_second, asked.burst) if asked.requests_per_second else None
+    tokens = None
+    if asked.oidc_issuer:
+        if not asked.oidc_audience:
+            raise ContractViolation("--oidc_issuer needs --oidc_audience: a token for somebody else is no key to this")
+        # Few servers need it, and it takes as long to import as a third of the server.
+        from kfp_lifecycle.serving.server.tokens import Tokens
+
+        tokens = Tokens(asked.oidc_issuer, asked.oidc_audience, asked.oidc_keys)
+    if keys is None and tokens is None and limit is None:
+        return None
+    return Access(keys, tokens, limit, asked.trusted_proxies)
+
+
+def _traces(asked: argparse.Namespace) -> Traces | None:
+    if not asked.traces:
+        return None
+    from kfp_lifecycle.serving.server.traces import Traces
+
+    return Traces(asked.traces, asked.model_name, asked.version)
+
+
+def _watches(asked: argparse.Namespace, traces: Traces | None) -> Watches | None:
+    # The log names the trace, so it comes after.
+    told: list[Watch] = [] if traces is None else [traces]
+    if asked.log_requests == "yes":
+        told.append(RequestLog())
+    return Watches(told) if told else None
 
 
 def serve(asked: argparse.Namespace) -> None:
@@ -185,12 +276,16 @@ def serve(asked: argparse.Namespace) -> None:
 
 def main() -> None:
     """Serve what the command line says."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asked = arguments().parse_args()
+    log = start_logging(asked.log_format is LogFormat.json, asked.model_name, asked.version)
     try:
         resolve_references()
-        serve(arguments().parse_args())
+        serve(asked)
     except ContractViolation as error:
-        sys.exit(f"The server cannot start: {error}")
+        LOGGER.critical("The server cannot start: %s", error)
+        sys.exit(1)
+    finally:
+        log.stop()
 
 
 if __name__ == "__main__":

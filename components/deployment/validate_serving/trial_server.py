@@ -18,6 +18,7 @@ from kfp_lifecycle.serving.ports import LOOPBACK, free_ports
 READY_SECONDS = 120.0
 # What its log may take to be written on a busy machine, and what it is answering.
 STOP_SECONDS = 40.0
+MOST_OUTPUT_BYTES = 2**20
 
 
 class TrialServer:
@@ -79,6 +80,10 @@ class TrialServer:
     def pid(self) -> int:
         """Its process."""
         return self._process.pid
+
+    def output(self) -> str:
+        """What it has said so far."""
+        return os.pread(self._output.fileno(), MOST_OUTPUT_BYTES, 0).decode(errors="replace")
 
     def peak_memory_mb(self) -> float | None:
         """The most memory that the running server has held; None where the system does not tell."""
