@@ -27,6 +27,38 @@ class Inconclusive(StrEnum):
     rollback = "rollback"
 
 
+class LoggedKey(StrEnum):
+    """What the prediction log says of the entity that a request names."""
+
+    plain = "plain"
+    hashed = "hashed"
+    none = "none"
+
+
+class LogSettings(Section):
+    """What servers log of each prediction, and how long it is kept."""
+
+    enabled: bool = True
+    """Without, nothing is logged, and monitoring has nothing to compare; what was logged still goes by its age."""
+    features: bool = True
+    """Whether the values of features are logged; without, monitoring sees scores alone."""
+    key: LoggedKey = LoggedKey.plain
+    """The entity: `plain`, as it is; `hashed`, by HMAC-SHA256 with the secret of the servers' variable
+    `LIFECYCLE_LOG_SECRET`, so that the same one is the same and nobody is named; `none`, not at all."""
+    retention_days: int = Field(default=90, gt=0)
+    """Older days are removed."""
+    max_mb: int = Field(default=51_200, gt=0)
+    """Most of all servers of the model together; the oldest files of what is more are removed."""
+
+    def arguments(self) -> dict[str, str]:
+        """What a server is told of it, by the names of its arguments; what is as usual is left out."""
+        names = {"enabled": "log", "features": "log_features", "key": "log_key"}
+        return {
+            names.get(name, f"log_{name}"): {True: "yes", False: "no"}.get(value, str(value))
+            for name, value in self.model_dump(mode="json", exclude_defaults=True).items()
+        }
+
+
 class Deployment(Section):
     """How an approved model is served."""
 
@@ -62,6 +94,8 @@ class Deployment(Section):
     inconclusive: Inconclusive = Inconclusive.pause
     """What becomes of a release whose evidence is no proof and yet too much to go on with: `pause` keeps the shares
     until a person decides, `promote` goes on, `rollback` returns all traffic."""
+    prediction_log: LogSettings = LogSettings()
+    """What servers log of each prediction, and how long it is kept."""
     http_port: int = Field(default=8080, ge=1024, le=65535)
     """Port of the endpoint on one machine; gRPC takes the next."""
     max_replicas: int = Field(default=3, gt=0)

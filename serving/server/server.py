@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import uvloop
 from prometheus_client import REGISTRY
 
+from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
 from kfp_lifecycle.config.model_server import LogFormat
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -32,7 +33,7 @@ from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.grpc_service import start_grpc
 from kfp_lifecycle.serving.server.http_protocol import Connections, Limits
 from kfp_lifecycle.serving.server.logs import start_logging
-from kfp_lifecycle.serving.server.prediction_log import LoggedKey, LogSettings, PredictionLog
+from kfp_lifecycle.serving.server.prediction_log import PredictionLog
 from kfp_lifecycle.serving.server.predictor import Predictor
 from kfp_lifecycle.serving.server.rate_limit import RateLimit
 from kfp_lifecycle.serving.server.request_watch import RequestLog, Watch, Watches
@@ -83,11 +84,12 @@ def arguments() -> argparse.ArgumentParser:
     told.add_argument("--log_requests", choices=("yes", "no"), default="no", help="Whether each request is a line.")
     told.add_argument("--traces", default="", help="OpenTelemetry collector that takes OTLP over HTTP.")
     log = parser.add_argument_group("the prediction log")
-    log.add_argument("--prediction_log", type=Path, required=True, help="Folder predictions are written to.")
+    log.add_argument("--prediction_log", required=True, help="Folder, or s3://, gs://, minio://, to write them to.")
+    log.add_argument("--log", choices=("yes", "no"), default="yes", help="Whether anything is logged.")
     log.add_argument("--log_key", type=LoggedKey, choices=list(LoggedKey), default=LoggedKey.plain)
     log.add_argument("--log_features", choices=("yes", "no"), default="yes", help="Whether values are logged.")
-    log.add_argument("--log_retention_days", type=int, default=LogSettings.retention_days)
-    log.add_argument("--log_max_mb", type=int, default=LogSettings.most_bytes // 2**20)
+    log.add_argument("--log_retention_days", type=int, default=LogSettings().retention_days)
+    log.add_argument("--log_max_mb", type=int, default=LogSettings().max_mb)
     return parser
 
 
@@ -118,10 +120,11 @@ class Server:
                 decoder.numeric,
                 decoder.categorical,
                 LogSettings(
+                    enabled=asked.log == "yes",
                     features=asked.log_features == "yes",
                     key=asked.log_key,
                     retention_days=asked.log_retention_days,
-                    most_bytes=asked.log_max_mb * 2**20,
+                    max_mb=asked.log_max_mb,
                 ),
             )
         except OSError as error:
