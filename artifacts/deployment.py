@@ -24,6 +24,8 @@ class ReleaseStep(Part):
     """99th percentile of the latency of the release's own requests."""
     real_requests: int = 0
     """Of people, among the requests; the others are the release's own and stand in for them."""
+    replayed_requests: int = 0
+    """Of the release's own, those that people asked before: rows of the prediction log."""
     evidence: dict[str, float] = Field(default={})
     """By kind the odds against the new version that all requests so far give, and the shift of its scores in standard
     deviations of the champion's; none where there was no champion to compare with."""

@@ -44,9 +44,10 @@ def releases(model: Annotated[str | None, MODEL_OPTION] = None, as_json: AsJson 
         if event.why:
             out.print(f"    {event.why}", markup=False, soft_wrap=True)
         for stage in event.evidence:
-            asked, errors = stage["requests"], stage["errors"]
-            share = f"    {stage['percent']:3d}%: {asked} requests, {errors} errors, p99 {stage['p99_ms']:.1f} ms"
-            out.print(f"{share}{stage.get('sentence', '')}", markup=False, soft_wrap=True)
+            real, earlier = stage["real_requests"], stage.get("replayed_requests", 0)
+            asked = f"{stage['requests']} requests ({real} of people, {earlier} that people asked before)"
+            line = f"    {stage['percent']:3d}%: {asked}, {stage['errors']} errors, p99 {stage['p99_ms']:.1f} ms"
+            out.print(line, markup=False, soft_wrap=True)
 
 
 def release(

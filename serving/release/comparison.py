@@ -1,8 +1,9 @@
 """Candidate against champion on the same moments: what both were asked, how each answered, and what that proves.
 
-Requests of the release itself are given to both in turn. Of people's requests each gets its share, at random, so that
-what happens in a moment happens to both; a mirrored candidate sees a copy of all. Evidence is kept over all stages of a
-release, and may be looked at after every request (`uncertainty/sequential.py`).
+Requests of the release itself, and those that people asked before, are given to both in turn. Of people's requests now
+each gets its share, at random, so that what happens in a moment happens to both; a mirrored candidate sees a copy of
+all. Evidence is kept over all stages of a release, and may be looked at after every request
+(`uncertainty/sequential.py`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import math
 import statistics
 from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import unquote
 
 from kfp_lifecycle.config.deployment import Deployment
-from kfp_lifecycle.serving.client import Answer, quantile, scores_in
+from kfp_lifecycle.serving.client import MISSING_HEADER, Answer, quantile, scores_in
+from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Counts
 from kfp_lifecycle.uncertainty.sequential import EventTest, MeanTest
 
@@ -30,6 +33,7 @@ class Kind(StrEnum):
 
     server_errors = "server errors"
     client_errors = "refused requests"
+    misses = "missing features"
     latency = "latency"
     slowest = "latency of the slowest answers"
 
@@ -45,10 +49,14 @@ class Comparison:
     tests: dict[Kind, EventTest] = field(default_factory=lambda: {kind: EventTest() for kind in Kind})
     real_times: dict[Kind, EventTest] = field(default_factory=lambda: {kind: EventTest() for kind in TIMES})
     """Of people's requests times are counted more coarsely: what that hides must not speak for the candidate."""
+    missing: dict[str, EventTest] = field(default_factory=dict)
+    """By feature that both look up: of the same entities, how often a value is missing."""
     shift: MeanTest = field(default_factory=MeanTest)
     """Differences of the scores of the same rows."""
     pairs: int = 0
     """Requests that the release gave to both, and that the champion answered well."""
+    replayed: int = 0
+    """Of these, requests that people asked before."""
     real: int = 0
     """Requests of people that the candidate got."""
     _rows: set[int] = field(default_factory=set)
@@ -61,13 +69,14 @@ class Comparison:
         """For each test its part of the false alarms that a release may have."""
         return self.deployment.false_alarm_rate / (len(Kind) + 1)
 
-    def add_pair(self, row: int, candidate: Answer, champion: Answer) -> None:
+    def add_pair(self, row: int, candidate: Answer, champion: Answer, replayed: Replayed | None = None) -> None:
         """The same request, asked of both.
 
         Args:
-            row: Which of the examples it is: the same scores again would prove nothing.
+            row: Which of the requests it is: the same scores again would prove nothing.
             candidate: The candidate's answer.
             champion: The champion's.
+            replayed: Where people asked it before.
         """
         ours, theirs = score_in(candidate), score_in(champion)
         refused, champion_refused = is_refused(candidate), is_refused(champion)
@@ -77,13 +86,23 @@ class Comparison:
         if theirs is None:
             return
         self.pairs += 1
+        self.replayed += replayed is not None
         if ours is None:
             return
+        self._add_misses(candidate, champion, frozenset() if replayed is None else replayed.inputs)
         self._add_times(candidate.seconds * 1000, champion.seconds * 1000)
         if row not in self._rows:
             self._rows.add(row)
             self.shift.add([ours - theirs])
             self._champion_scores.append(theirs)
+
+    def _add_misses(self, candidate: Answer, champion: Answer, inputs: frozenset[str]) -> None:
+        ours, theirs = (missing_in(answer) for answer in (candidate, champion))
+        if ours is None or theirs is None:
+            return
+        # A feature that only the candidate has is no regression where nobody knows a value of it.
+        for name in inputs:
+            self.missing.setdefault(name, EventTest()).add(name in ours, name in theirs, share=0.5)
 
     def _add_times(self, candidate: float, champion: float) -> None:
         # In units of the champion's: what is left is slower by more than the ratio that is allowed.
@@ -114,7 +133,9 @@ class Comparison:
         self._real_times = self._real_times.plus(champion)
 
     def odds(self, kind: Kind) -> float:
-        """Against the candidate: the mean of two e-processes is one."""
+        """Against the candidate: the mean of several e-processes is one, however they depend on each other."""
+        if kind is Kind.misses:
+            return statistics.fmean(test.evidence for test in self.missing.values()) if self.missing else 1.0
         if kind not in TIMES:
             return self.tests[kind].evidence
         return (self.tests[kind].evidence + self.real_times[kind].evidence) / 2
@@ -139,6 +160,12 @@ class Comparison:
         odds = f"odds of {min(self.odds(kind), 1e9):,.0f} to 1 against it by {asked}"
         if kind in (Kind.server_errors, Kind.client_errors):
             return f"more {kind} than the champion's in the same moments, {test.candidates} to {test.champions}; {odds}"
+        if kind is Kind.misses:
+            name, worst = max(self.missing.items(), key=lambda item: item[1].evidence)
+            return (
+                f"more {kind} than the champion's of the same entities, such as {name}, {worst.candidates} to "
+                f"{worst.champions}; {odds}"
+            )
         ratio = self.deployment.max_latency_ratio
         return (
             f"worse {kind} than the champion's in the same moments by more than a factor of {ratio:g} "
@@ -167,6 +194,12 @@ def score_in(answer: Answer) -> float | None:
     """The score that an answer gives; None where it gives none: an error, or no finite number."""
     scores = scores_in(answer)
     return scores[0] if len(scores) == 1 and math.isfinite(scores[0]) else None
+
+
+def missing_in(answer: Answer) -> frozenset[str] | None:
+    """The features that had no value when they were looked up; None where nothing was, or the server does not say."""
+    told = answer.headers.get(MISSING_HEADER)
+    return None if told is None else frozenset(unquote(name) for name in told.split(",") if name)
 
 
 def is_refused(answer: Answer) -> bool:

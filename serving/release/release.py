@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kfp_lifecycle.artifacts.deployment import Deployment as Record
 from kfp_lifecycle.artifacts.deployment import ReleaseStep
@@ -16,6 +17,7 @@ from kfp_lifecycle.config.deployment import Deployment, Inconclusive, Strategy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SCORE_TOLERANCE, Answer, quantile, scores_in, v2_request
 from kfp_lifecycle.serving.release.comparison import SUSPICION, Comparison
+from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Stage, Traffic
 
 WARM_UP_REQUESTS = 10
@@ -69,6 +71,7 @@ def release(
     inputs: Sequence[Feature],
     examples: Sequence[Example],
     first: Stage | None = None,
+    replayed: Sequence[Replayed] = (),
 ) -> list[ReleaseStep]:
     """Move all traffic to the candidate, stage by stage, or none of it.
 
@@ -78,6 +81,7 @@ def release(
         inputs: The model's inputs.
         examples: What is asked at each stage; the candidate must give these scores.
         first: The stage to begin with, where earlier ones are done.
+        replayed: What people asked before; candidate and champion are asked it too.
 
     Returns:
         What each stage came to.
@@ -91,13 +95,15 @@ def release(
     try:
         traffic.start_candidate()
         if traffic.addressable:
-            warm_up(traffic, inputs, examples)
+            warm_up(traffic, inputs, examples, replayed)
         stages = plan(deployment, has_champion=traffic.champion is not None, addressable=traffic.addressable)
         for stage in stages[stages.index(first) if first in stages else 0 :]:
             traffic.shift(stage)
             compared = traffic.champion if stage.percent < 100 or traffic.champion_stays else None
-            watch = Watch(traffic, compared, deployment, inputs, examples, comparison)
+            watch = Watch(traffic, compared, deployment, asked(inputs, examples, replayed), comparison)
             watch.observe()
+            if stage.percent > 0 or stage.mirror:
+                watch.wait_for_people()
             candidate, champion = watch.observation(traffic.candidate), watch.observation(compared)
             assert candidate is not None
             steps.append(
@@ -107,6 +113,7 @@ def release(
                     errors=candidate.errors,
                     p99_ms=candidate.p99_ms,
                     real_requests=watch.real,
+                    replayed_requests=watch.replayed,
                     evidence=comparison.evidence() if compared is not None else {},
                 )
             )
@@ -129,10 +136,34 @@ def release(
     return steps
 
 
-def warm_up(traffic: Traffic, inputs: Sequence[Feature], examples: Sequence[Example]) -> None:
+def warm_up(
+    traffic: Traffic, inputs: Sequence[Feature], examples: Sequence[Example], replayed: Sequence[Replayed]
+) -> None:
     """Let a server that was just started give its first answers, slow by nature, to nobody."""
     for example in examples[:WARM_UP_REQUESTS]:
         traffic.ask(traffic.candidate, v2_request(inputs, [example.features]))
+    for earlier in replayed[:WARM_UP_REQUESTS]:
+        traffic.ask(traffic.candidate, earlier.request)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request of the release's own."""
+
+    row: int
+    """Which one it is."""
+    request: dict[str, Any]
+    score: float | None
+    """What the candidate must answer; None where nobody knows."""
+    replayed: Replayed | None = None
+    """Where people asked it before."""
+
+
+def asked(inputs: Sequence[Feature], examples: Sequence[Example], replayed: Sequence[Replayed]) -> list[list[Asked]]:
+    """What a release asks, by where it comes from: the examples of the trial, and what people asked before."""
+    invented = [Asked(row, v2_request(inputs, [item.features]), item.score) for row, item in enumerate(examples)]
+    earlier = [Asked(row, item.request, None, item) for row, item in enumerate(replayed, start=len(examples))]
+    return [invented, earlier]
 
 
 class Watch:
@@ -143,8 +174,7 @@ class Watch:
         traffic: Traffic,
         champion: str | None,
         deployment: Deployment,
-        inputs: Sequence[Feature],
-        examples: Sequence[Example],
+        requests: Sequence[Sequence[Asked]],
         comparison: Comparison,
     ) -> None:
         """Begin to count.
@@ -153,63 +183,69 @@ class Watch:
             traffic: The place.
             champion: The version to compare with, where there is one to be asked.
             deployment: How many requests, and the limits.
-            inputs: The model's inputs.
-            examples: What is asked, again and again.
+            requests: What is asked, of each kind in turn, again and again. What nobody knows the answer of is asked
+                only where there is a champion to compare with.
             comparison: What is known from earlier stages, and is added to.
         """
         self.traffic = traffic
         self.champion = champion
         self.deployment = deployment
         self.comparison = comparison
-        self._rows = itertools.cycle([(row, v2_request(inputs, [e.features]), e) for row, e in enumerate(examples)])
+        known, earlier = requests
+        kinds = [known, earlier] if champion is not None and earlier else [known]
+        self._requests = itertools.chain.from_iterable(zip(*map(itertools.cycle, kinds), strict=False))
         self._versions = [traffic.candidate] + ([champion] if champion is not None else [])
         self._times: dict[str, list[float]] = {version: [] for version in self._versions}
         self._failures = dict.fromkeys(self._versions, 0)
         self._wrong = 0
         self._begun = {version: traffic.counts(version) for version in self._versions}
         self._seen = dict(self._begun)
-        self._pairs_before = comparison.pairs
+        self._pairs_before, self._replayed_before = comparison.pairs, comparison.replayed
 
     @property
     def real(self) -> int:
         """People's requests to the candidate in this stage."""
         return self._seen[self.traffic.candidate].since(self._begun[self.traffic.candidate]).requests
 
+    @property
+    def replayed(self) -> int:
+        """Requests of this stage that people asked before."""
+        return self.comparison.replayed - self._replayed_before
+
     def observe(self) -> None:
         """Ask until nothing speaks against the candidate, or something is proven, or the patience ends."""
         least = self.deployment.requests_per_step
-        for asked in range(1, least * self.deployment.max_requests_factor + 1):
+        for number in range(1, least * self.deployment.max_requests_factor + 1):
             self._ask()
-            if (asked == least or asked % LOOK_EVERY == 0) and self._look():
+            if (number == least or number % LOOK_EVERY == 0) and self._look():
                 return
-            if asked >= least and self.comparison.suspicion(1.0) is None:
+            if number >= least and self.comparison.suspicion(1.0) is None:
                 break
         self._look()
-        self._wait_for_people()
 
-    def _wait_for_people(self) -> None:
-        """Where people ask, wait until the candidate has answered some of them."""
+    def wait_for_people(self) -> None:
+        """Where people ask, wait until the candidate has answered some of them, or something is proven."""
         deadline = time.monotonic() + self.deployment.max_wait_seconds
-        while self.champion is not None and time.monotonic() < deadline:
+        while self.champion is not None and self.comparison.proof() is None and time.monotonic() < deadline:
             others = self._seen[self.champion].since(self._begun[self.champion]).requests
             if self.real >= self.deployment.min_real_requests or self.real + others == 0:
                 return
             time.sleep(LOOK_SECONDS)
-            if self._look():
-                return
+            self._look()
 
     def _ask(self) -> None:
-        row, request, example = next(self._rows)
+        asked = next(self._requests)
         # Who is asked first finds the caches colder, or the machine busier.
         order = self._versions if len(self._times[self.traffic.candidate]) % 2 == 0 else self._versions[::-1]
-        answers = {version: self.traffic.ask(version, request) for version in order}
+        answers = {version: self.traffic.ask(version, asked.request) for version in order}
         for version, answer in answers.items():
             self._times[version].append(answer.seconds * 1000)
-            expected = example.score if version == self.traffic.candidate else None
+            expected = asked.score if version == self.traffic.candidate else None
             self._failures[version] += not answered_well(answer, expected)
             self._wrong += answered_well(answer, None) and not answered_well(answer, expected)
         if self.champion is not None:
-            self.comparison.add_pair(row, answers[self.traffic.candidate], answers[self.champion])
+            ours, theirs = answers[self.traffic.candidate], answers[self.champion]
+            self.comparison.add_pair(asked.row, ours, theirs, asked.replayed)
 
     def _look(self) -> bool:
         """Take in what people asked; returns whether something is proven."""
@@ -230,13 +266,13 @@ class Watch:
         """What a version did in this stage."""
         if version is None:
             return None
-        asked, real = len(self._times[version]), self._seen[version].since(self._begun[version])
+        own, real = len(self._times[version]), self._seen[version].since(self._begun[version])
         return Observation(
-            requests=asked + real.requests,
+            requests=own + real.requests,
             errors=self._failures[version] + real.server_errors,
-            error_rate=max(self._failures[version] / asked, real.server_errors / max(real.requests, 1)),
+            error_rate=max(self._failures[version] / own, real.server_errors / max(real.requests, 1)),
             p99_ms=round(quantile(self._times[version], 0.99), 3),
-            wrong_rate=self._wrong / asked if version == self.traffic.candidate else 0.0,
+            wrong_rate=self._wrong / own if version == self.traffic.candidate else 0.0,
         )
 
 

@@ -41,6 +41,8 @@ BROKEN = {
     "slow": "import time; time.sleep(0.25)",
     "slower": "import time; time.sleep(0.1)",
     "shifted": "return np.asarray(self.session.run([OUTPUT], feed)[0])[:, 1] + np.float32(0.15)",
+    "choosy": "from kfp_lifecycle.serving.server.errors import InvalidRequest\n        "
+    "if (feed['temperature'] > 100).any(): raise InvalidRequest('too hot')",
     "sometimes failing": "type(self).asked = getattr(type(self), 'asked', 0) + 1; 1 / (type(self).asked % 50)",
 }
 
@@ -127,6 +129,19 @@ def test_a_breach_returns_all_traffic_to_the_champion_before_half_of_it_was_give
     event = read_history(served.serving)[-1]
     assert (event.outcome, [stage["percent"] for stage in event.evidence]) == ("rolled back", [10])
     assert event.why.startswith("The release of devices version")
+
+
+def test_a_candidate_that_refuses_what_people_ask_is_caught_where_nobody_asks_now(
+    served: Place, models: dict[str, Path]
+) -> None:
+    # Hotter than any example that a release invents.
+    hot = v2_request(INPUTS, [{"temperature": 300.0, "site": "north"}])
+    assert {served.ask(hot if number % 4 else REQUEST).status for number in range(40)} == {200}
+    served.logged()
+    with pytest.raises(ContractViolation, match=r"(?s)with 10% of the traffic, more refused requests"):
+        served.release(models["choosy"], requests_per_step=40)
+    [stage] = read_history(served.serving)[-1].evidence
+    assert (stage["real_requests"], stage["replayed_requests"] > 10) == (0, True)
 
 
 def test_a_shadow_sees_a_copy_of_the_traffic_and_answers_nobody(place: Place, models: dict[str, Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -14,10 +15,16 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, quantile
 from kfp_lifecycle.serving.release import release as controller
 from kfp_lifecycle.serving.release.release import Observation, RolledBack, Undecided, judge, plan, release
+from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Counts, Stage
 
-INPUTS = [Feature("temperature", "numeric")]
+INPUT = ["temperature"]
+INPUTS = [Feature(name, "numeric") for name in INPUT]
 EXAMPLES = [Example(features={"temperature": 1.0}, score=0.5)]
+REPLAYED = [
+    Replayed({"inputs": [{"name": "device_id", "datatype": "BYTES", "shape": [1], "data": [key]}]}, frozenset(INPUT))
+    for key in ("7", "8")
+]
 
 
 class Recorded:
@@ -35,6 +42,8 @@ class Recorded:
         people: dict[str, Counts] | None = None,
         status: int = 200,
         champion_status: int = 200,
+        refuses_replayed: bool = False,
+        misses: str = "",
     ) -> None:
         """Invent a candidate.
 
@@ -45,10 +54,13 @@ class Recorded:
             people: What each look finds that people asked of each version since the one before.
             status: Of the candidate's answers.
             champion_status: Of the champion's.
+            refuses_replayed: Whether the candidate refuses what people asked before.
+            misses: Features that the candidate finds no values of, where it looks them up.
         """
         self.champion = champion
         self.score, self.seconds, self.people = score, seconds, people or {}
         self.statuses = {self.candidate: status, "1": champion_status}
+        self.refuses_replayed, self.misses = refuses_replayed, misses
         self.told: list[Any] = []
         self._counted: dict[str, Counts] = {}
 
@@ -62,7 +74,10 @@ class Recorded:
         score = self.score if version == self.candidate else 0.1
         seconds = self.seconds if version == self.candidate else 0.001
         body = json.dumps({"outputs": [{"name": "score", "data": [score]}]})
-        return Answer(self.statuses[version], body, seconds, {})
+        before = request in [item.request for item in REPLAYED]
+        refused = self.refuses_replayed and before and version == self.candidate
+        headers = {"x-missing-features": self.misses if version == self.candidate else ""} if before else {}
+        return Answer(400 if refused else self.statuses[version], body, seconds, headers)
 
     def counts(self, version: str) -> Counts:
         before = self._counted.get(version, Counts())
@@ -139,6 +154,41 @@ def test_where_people_ask_a_stage_waits_for_some_of_them_and_says_how_many(monke
     steps = release(traffic, deployment(steps=[10, 100], min_real_requests=15), INPUTS, EXAMPLES)
     assert [(step.percent, step.real_requests) for step in steps] == [(10, 15), (100, 15)]
     assert steps[0].requests == 10 + 15
+
+
+def test_a_stage_without_traffic_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    traffic = Recorded()
+
+    def shift(stage: Stage) -> None:
+        traffic.people = {"1": Counts(10)} if stage.percent == 0 else {"2": Counts(10)}
+
+    monkeypatch.setattr(traffic, "shift", shift)
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
+    steps = release(traffic, deployment(strategy="blue_green", min_real_requests=5), INPUTS, EXAMPLES)
+    assert [(step.percent, step.real_requests > 0) for step in steps] == [(0, False), (100, True)]
+
+
+def test_where_nobody_asks_what_people_asked_before_stands_in_and_the_record_says_so() -> None:
+    refusing = Recorded(refuses_replayed=True)
+    with pytest.raises(RolledBack, match=r"with 10% of the traffic, more refused requests than the champion") as back:
+        release(refusing, deployment(requests_per_step=20), INPUTS, EXAMPLES, replayed=REPLAYED)
+    # Half of the release's own requests: the first twenty were no proof yet.
+    assert [(step.real_requests, step.replayed_requests) for step in back.value.steps] == [(0, 20)]
+    [first, _] = release(Recorded(), deployment(steps=[10, 100]), INPUTS, EXAMPLES, replayed=REPLAYED)
+    assert (first.requests, first.real_requests, first.replayed_requests) == (10, 0, 5)
+
+
+def test_features_that_the_candidate_alone_lacks_speak_against_it() -> None:
+    lacking = Recorded(misses="temperature")
+    with pytest.raises(RolledBack, match=r"missing features .* same entities, such as temperature, 20 to 0"):
+        release(lacking, deployment(requests_per_step=40), INPUTS, EXAMPLES, replayed=REPLAYED)
+    # A feature that the champion does not look up is no regression.
+    release(Recorded(misses="pressure"), deployment(requests_per_step=40), INPUTS, EXAMPLES, replayed=REPLAYED)
+
+
+def test_without_a_champion_nothing_is_replayed_since_nobody_knows_the_answers() -> None:
+    [only] = release(Recorded(champion=None, refuses_replayed=True), deployment(), INPUTS, EXAMPLES, replayed=REPLAYED)
+    assert only.replayed_requests == 0
 
 
 def test_what_is_no_proof_and_too_much_to_go_on_with_ends_as_it_was_set() -> None:

@@ -19,11 +19,12 @@ from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.serving import Example, ServingTrial
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.config.deployment import Deployment, LoggedKey
 from kfp_lifecycle.config.locations import KServeServing, LocalServing, Locations, VertexServing, serving_place
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import v2_request
 from kfp_lifecycle.serving.release.release import RolledBack, Undecided, deployment_record, release
+from kfp_lifecycle.serving.release.replay import Replayed, replayed_requests
 from kfp_lifecycle.serving.release.traffic import Stage
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ class Candidate:
     version: str
     inputs: list[Feature]
     examples: list[Example]
+    entity_key: str
+    """The name under which a request names its entity; empty where the model does not say."""
+
+    def asked_before(self, prediction_log: str, deployment: Deployment) -> list[Replayed]:
+        """What people asked the model, out of the prediction log."""
+        key = self.entity_key if deployment.prediction_log.key is LoggedKey.plain else ""
+        return replayed_requests(Path(prediction_log), deployment.model, self.inputs, key)
 
 
 def release_to_target(
@@ -106,7 +114,8 @@ def read_candidate(servable: Path, uri: str) -> Candidate:
             f"{servable} cannot be released: its version is {model.version!r}; it needs one of letters, digits, dots "
             "and dashes. Take the output of validate_serving."
         )
-    return Candidate(servable, uri, str(model.version), model.inputs, trial.examples)
+    key = model.settings.get("entity", {}).get("key", "")
+    return Candidate(servable, uri, str(model.version), model.inputs, trial.examples, key)
 
 
 def release_locally(deployment: Deployment, locations: Locations, candidate: Candidate, place: LocalServing) -> Record:
@@ -191,8 +200,9 @@ def released_locally(
     """A release from its first stage, or the one named, and its lines in the history."""
     strategy = deployment.strategy.value
     traffic.note("begun", strategy, why="" if first is None else f"resumed at {first.percent}%")
+    replayed = candidate.asked_before(traffic.prediction_log, deployment)
     try:
-        steps = release(traffic, deployment, candidate.inputs, candidate.examples, first)
+        steps = release(traffic, deployment, candidate.inputs, candidate.examples, first, replayed)
     except Undecided as undecided:
         traffic.pause(str(undecided))
         traffic.note("paused", strategy, str(undecided), undecided.steps)
@@ -220,7 +230,8 @@ def release_to_kserve(
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:
-        steps = release(traffic, deployment, candidate.inputs, candidate.examples)
+        replayed = candidate.asked_before(locations.prediction_log, deployment)
+        steps = release(traffic, deployment, candidate.inputs, candidate.examples, replayed=replayed)
         previous = traffic.champion
     return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps, previous)
 
@@ -239,7 +250,8 @@ def release_to_vertex(
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:
-        steps = release(traffic, deployment, candidate.inputs, candidate.examples)
+        replayed = candidate.asked_before(locations.prediction_log, deployment)
+        steps = release(traffic, deployment, candidate.inputs, candidate.examples, replayed=replayed)
         previous = traffic.champion
     return deployment_record(traffic.url(), "", traffic, deployment, steps, previous)
 

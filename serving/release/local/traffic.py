@@ -69,7 +69,7 @@ class LocalTraffic:
         self._settings: dict[str, Any] = {
             "online_store": online_store,
             "prediction_log": prediction_log,
-            "log_settings": deployment.prediction_log.arguments(),
+            "settings": deployment.server_arguments(),
         }
         releases = {item.model: item for item in read_releases(self.folder)}
         recorded = releases.pop(self.model, None)
@@ -93,6 +93,13 @@ class LocalTraffic:
         if self._before is not None:
             return replace(self._before, listener=listener)
         return Release(self.model, self.candidate, None, listener, ())
+
+    @property
+    def prediction_log(self) -> str:
+        """Where the champion's server writes; the candidate's, where there is none."""
+        versions = [version for version in (self.champion, self.candidate) if version is not None]
+        written = {server.version: server.prediction_log for server in self.release.servers}
+        return next((written[version] for version in versions if version in written), self._settings["prediction_log"])
 
     def is_champion(self, model_folder: Path) -> bool:
         """Whether this very version serves already.
