@@ -29,8 +29,8 @@ def refuse_unbuilt(configuration: Configuration, locations: Locations, target: T
     """Refuse a release that nothing does on a cluster.
 
     Raises:
-        ConfigurationError: a release goes to a place that the target's steps do not reach, or by a strategy that the
-            place does not know.
+        ConfigurationError: a release goes to a place that the target's steps do not reach, or by a strategy or with
+            settings of the server that the place does not know.
     """
     kind = locations.serving.partition(":")[0]
     key = f"targets.{target}.serving"
@@ -43,6 +43,12 @@ def refuse_unbuilt(configuration: Configuration, locations: Locations, target: T
         raise ConfigurationError(
             f"{key} is {locations.serving}, but a step on Vertex AI has no account in a Kubernetes cluster: "
             "name vertex:PROJECT/LOCATION, or compile for kubeflow"
+        )
+    server = configuration.deployment.server
+    if kind == "vertex" and (server.api_keys or server.oidc or server.rate_limit):
+        raise ConfigurationError(
+            f"deployment.server says who may ask, but {locations.serving} hands no header on by which a server would "
+            "know: leave out api_keys, oidc and rate_limit; Vertex AI lets in whom its IAM lets in"
         )
     if configuration.deployment.strategy is Strategy.shadow:
         raise ConfigurationError(

@@ -105,6 +105,10 @@ class Deployment(Section):
     server: ModelServer = ModelServer()
     """Who may ask the model, how much, and what its server tells."""
 
+    def server_arguments(self) -> dict[str, str]:
+        """What each version's server is told of this, by the names of its arguments, wherever it runs."""
+        return {**self.prediction_log.arguments(), **self.server.arguments()}
+
     @model_validator(mode="after")
     def _steps_rise(self) -> Deployment:
         if not self.steps or self.steps[-1] != 100 or sorted(set(self.steps)) != self.steps:

@@ -199,6 +199,8 @@ def test_a_definition_that_a_warehouse_might_read_otherwise_is_refused_when_comp
     [
         ("kubeflow", "deployment.strategy=shadow", "kserve:churn cannot mirror requests: choose canary or blue_green"),
         ("vertex", "deployment.strategy=shadow", "cannot mirror requests: choose canary or blue_green"),
+        ("vertex", "deployment.server.api_keys=/keys", "hands no header on by which a server would know"),
+        ("kubeflow", "deployment.server.api_keys=s3cret", "a secret is never written here"),
         ("kubeflow", "targets.kubeflow.serving=local:/srv", "can keep no server: name kserve:NAMESPACE"),
         ("vertex", "targets.vertex.serving=kserve:churn", "no account in a Kubernetes cluster: name vertex:PROJECT"),
         ("kubeflow", "targets.kubeflow.prediction_log=az://log", "a folder of an object store"),

@@ -37,10 +37,10 @@ LOCATIONS = Locations(
 SECRETS = {"redis": {"password": "REDIS_PASSWORD"}, "mlflow": {"password": "MLFLOW_TRACKING_PASSWORD"}}
 
 
-def manifest(container: Container, **volumes: str) -> dict[str, Any]:
+def manifest(container: Container, deployment: Deployment | None = None, **volumes: str) -> dict[str, Any]:
     service = inference_service(
         "models",
-        Deployment(model="churn"),
+        deployment or Deployment(model="churn"),
         LOCATIONS,
         version="3",
         before="2",
@@ -161,6 +161,18 @@ def test_a_cluster_release_that_was_compiled_for_none_says_so(monkeypatch: pytes
     monkeypatch.delenv(IMAGE_VARIABLE, raising=False)
     with pytest.raises(ContractViolation, match="Compile the pipeline for a cluster"):
         serving_container()
+
+
+def test_a_server_is_told_who_may_ask_and_gets_the_keys_out_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SECRETS, "keys", {"api": "API_KEYS"})
+    asked = {"api_keys": "${API_KEYS}", "rate_limit": {"per_second": 50}, "log_format": "json"}
+    deployment = Deployment.model_validate({"model": "churn", "server": asked})
+    [server] = manifest(BUILT, deployment)["spec"]["predictor"]["containers"]
+    assert {"--api_keys=${API_KEYS}", "--requests_per_second=50", "--burst=20", "--log_format=json"} <= {
+        *server["args"]
+    }
+    taken = {item["name"]: item["valueFrom"]["secretKeyRef"] for item in server["env"] if "valueFrom" in item}
+    assert taken["API_KEYS"] == {"name": "keys", "key": "api"}
 
 
 def test_a_step_learns_from_its_variables_which_secrets_and_volumes_servers_get(

@@ -69,7 +69,7 @@ def inference_service(
         before: The version that has the traffic so far.
         uri: The model folder's artifact URI.
         container: What it runs on, with its volumes, service account and secrets; of these it gets those that the
-            online store's location names. Code comes with the model.
+            online store's location and the server's settings name. Code comes with the model.
         shadow_token: What marks the release's own requests, which nobody acts on. Whoever may read the service in its
             namespace can read it, and mark requests too.
     """
@@ -80,6 +80,7 @@ def inference_service(
         "prediction_log": locations.prediction_log,
         "http_port": "8080",
         "grpc_port": "8081",
+        **deployment.server_arguments(),
     }
     variables = {
         "STORAGE_URI": storage_uri(uri),
@@ -87,6 +88,7 @@ def inference_service(
         SHADOW_TOKEN_VARIABLE: shadow_token,
         **container.variables,
     }
+    secrets = [*SECRET_REFERENCE.findall(locations.online_store), *deployment.server.variables()]
     mounts = [kubernetes.V1VolumeMount(name=claim, mount_path=place) for claim, place in container.volumes.items()]
     sources = [
         kubernetes.V1Volume(
@@ -107,7 +109,7 @@ def inference_service(
         args=[f"--{name}={value}" for name, value in settings.items()],
         env=[
             *(kubernetes.V1EnvVar(name=name, value=value) for name, value in variables.items()),
-            *_of_secrets(SECRET_REFERENCE.findall(locations.online_store), container.secrets),
+            *_of_secrets(secrets, container.secrets),
         ],
         volume_mounts=mounts,
         ports=[kubernetes.V1ContainerPort(container_port=8080, protocol="TCP")],

@@ -185,6 +185,7 @@ def routes(protocol: str, servers: Sequence[Server], split: Split, shadow_token:
         "name": protocol,
         "domains": ["*"],
         "routes": [forbidden, *named, everyone],
+        "request_headers_to_add": [asked_from()],
         "response_headers_to_add": [answered_by()],
     }
     return {
@@ -192,6 +193,12 @@ def routes(protocol: str, servers: Sequence[Server], split: Split, shadow_token:
         "name": protocol,
         "virtual_hosts": [host],
     }
+
+
+def asked_from() -> dict[str, Any]:
+    """The header by which servers tell clients apart; what a client says of itself is not believed."""
+    address = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
+    return {"header": {"key": "x-forwarded-for", "value": address}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def retries() -> dict[str, Any]:

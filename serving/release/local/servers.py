@@ -83,8 +83,11 @@ def _server(folder: Path, release: Release, server: ServedVersion) -> Program:
         "http_port": str(server.http_port),
         "grpc_port": str(server.grpc_port),
         "host": LOOPBACK,
-        **server.log_settings,
+        **server.settings,
     }
+    if "requests_per_second" in server.settings:
+        # Envoy says where a request comes from.
+        settings["trusted_proxies"] = "1"
     command = [server.python, "-s", "-m", "kfp_lifecycle.serving.server.server"]
     for name, value in settings.items():
         command += [f"--{name}", value]

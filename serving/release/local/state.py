@@ -33,8 +33,8 @@ class ServedVersion(Server):
     """Interpreter of the serving environment."""
     online_store: str
     prediction_log: str
-    log_settings: Mapping[str, str] = field(default_factory=dict)
-    """What it logs, as its arguments say it."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What else it is told, by the names of its arguments."""
 
 
 @dataclass(frozen=True)

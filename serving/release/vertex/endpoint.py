@@ -129,6 +129,7 @@ class VertexTraffic:
             "online_store": self._locations.online_store,
             "prediction_log": PREDICTION_LOG,
             "http_port": str(HTTP_PORT),
+            **self._deployment.server_arguments(),
         }
         return {
             "artifact_uri": self._uri,
