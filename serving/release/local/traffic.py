@@ -94,6 +94,13 @@ class LocalTraffic:
             return replace(self._before, listener=listener)
         return Release(self.model, self.candidate, None, listener, ())
 
+    @property
+    def prediction_log(self) -> str:
+        """Where the champion's server writes; the candidate's, where there is none."""
+        versions = [version for version in (self.champion, self.candidate) if version is not None]
+        written = {server.version: server.prediction_log for server in self.release.servers}
+        return next((written[version] for version in versions if version in written), self._settings["prediction_log"])
+
     def is_champion(self, model_folder: Path) -> bool:
         """Whether this very version serves already.
 
