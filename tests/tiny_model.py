@@ -86,6 +86,18 @@ def make(folder: Path, version: str = "1", slope: float = 1.0) -> None:
     reference = pd.DataFrame({"temperature": temperature, "site": site, "score": 1 / (1 + np.exp(-logit))})
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
     rows = json.loads(reference.to_json(orient="records"))
+    # The formula once more, as what explains it: a usual device has 20 degrees and either site.
+    np.savez_compressed(
+        folder / "explainer.npz",
+        imputed=np.array([20.0]),
+        mean=np.zeros(1),
+        scale=np.ones(1),
+        categories=np.array(json.dumps([list(SITES)])),
+        coefficient=slope * np.array([0.04, *SITES.values()]),
+        typical=np.array([20.0, 0.5, 0.5, 0.0]),
+        base=np.array(slope * (0.04 * 20 - 1.5)),
+        unit=np.array("log-odds"),
+    )
     latency = Latency(p50_ms=1, p95_ms=1, p99_ms=1, requests=1, clients=1)
     ServingTrial(
         latency=latency,

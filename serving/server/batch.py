@@ -11,6 +11,8 @@ from kfp_lifecycle.serving.server.tensors import Numbers
 
 OUTPUTS = {"score": "FP64", "decision": "BOOL"}
 """What a model answers, with the datatype of each."""
+CONTRIBUTIONS = "contributions"
+"""What each feature adds to the score, [N, features], FP64: only where it is asked for."""
 
 
 @dataclass(slots=True)
@@ -40,5 +42,11 @@ class PredictionRequest:
     """What is to be answered, in this order."""
     binary: frozenset[str] = frozenset()
     """Which of it as raw bytes."""
+
     missing: Sequence[str] | None = None
     """Features that were looked up in vain, for some row; None where nothing was looked up."""
+
+    @property
+    def explained(self) -> bool:
+        """Whether the score's reasons are asked for."""
+        return CONTRIBUTIONS in self.outputs

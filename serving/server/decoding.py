@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
-from kfp_lifecycle.serving.server.batch import OUTPUTS, Batch, PredictionRequest
+from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, OUTPUTS, Batch, PredictionRequest
 from kfp_lifecycle.serving.server.errors import InvalidRequest, shown
 from kfp_lifecycle.serving.server.identifiers import Key, entity_key, request_id
 from kfp_lifecycle.serving.server.inference_pb2 import ModelInferRequest
@@ -31,6 +31,9 @@ from kfp_lifecycle.serving.server.tensors import (
     numbers,
     texts,
 )
+
+# A row takes milliseconds of a thread.
+MOST_EXPLAINED_ROWS = 100
 
 
 class _Tensor(msgspec.Struct):  # type: ignore[misc]
@@ -64,16 +67,18 @@ _V1, _V2 = msgspec.json.Decoder(_V1Request), msgspec.json.Decoder(_V2Request)
 class Decoder:
     """Reads requests for one model."""
 
-    def __init__(self, features: Sequence[Feature], entity_key: str, max_rows: int) -> None:
+    def __init__(self, features: Sequence[Feature], entity_key: str, max_rows: int, explains: bool = False) -> None:
         """Set up for a model.
 
         Args:
             features: The model's inputs.
             entity_key: Name under which a request may name an entity instead of, or beside, features.
             max_rows: Most rows one request may hold.
+            explains: Whether contributions of features may be asked for.
         """
         self.entity_key = entity_key
         self.max_rows = max_rows
+        self.outputs = (*OUTPUTS, CONTRIBUTIONS) if explains else tuple(OUTPUTS)
         self.numeric = [feature.name for feature in features if feature.type == "numeric"]
         self.categorical = [feature.name for feature in features if feature.type == "categorical"]
         self._allowed = dict.fromkeys(self.numeric, NUMERIC) | dict.fromkeys(self.categorical, (TEXT,))
@@ -119,7 +124,7 @@ class Decoder:
             raise InvalidRequest(f"{len(rest):,} bytes follow the last tensor; no input's binary_data_size claims them")
         binary = _parameter(request.parameters, "binary_data_output", bool) is True
         outputs = request.outputs or [_Output(name) for name in OUTPUTS]
-        chosen = _Chosen()
+        chosen = _Chosen(self.outputs)
         for output in outputs:
             own = _parameter(output.parameters, "binary_data", bool)
             chosen.add(output.name, binary if own is None else own)
@@ -153,7 +158,7 @@ class Decoder:
             if len(values) != rows:
                 raise InvalidRequest(f"input `{name}` has the shape {list(tensor.shape)} but {len(values)} values")
             columns[name] = datatype, values
-        chosen = _Chosen()
+        chosen = _Chosen(self.outputs)
         for output in message.outputs or ():
             chosen.add(output.name, binary=True)
         parameters = {
@@ -162,8 +167,13 @@ class Decoder:
         }
         return self._request(message.id, id_metadata, columns, rows, parameters, chosen)
 
-    def v1(self, body: bytes, id_header: str = "") -> PredictionRequest:
+    def v1(self, body: bytes, id_header: str = "", explain: bool = False) -> PredictionRequest:
         """Read a v1 request: rows of named values, of which each may lack others.
+
+        Args:
+            body: JSON.
+            id_header: The request's id.
+            explain: Whether the scores' reasons are asked for, too.
 
         Raises:
             InvalidRequest: as `v2`.
@@ -184,9 +194,11 @@ class Decoder:
         for name, positions in holders.items():
             if name != self.entity_key and len(positions) < rows:
                 batch.absent[name] = sorted(set(range(rows)) - set(positions))
-        return PredictionRequest(
-            request_id(None, id_header), batch, _time(_parameter(request.parameters, "request_time", str))
-        )
+        chosen = _Chosen(self.outputs)
+        for name in (*OUTPUTS, CONTRIBUTIONS) if explain else OUTPUTS:
+            chosen.add(name, binary=False)
+        moment = _time(_parameter(request.parameters, "request_time", str))
+        return self._bounded(PredictionRequest(request_id(None, id_header), batch, moment, tuple(chosen.names)))
 
     def _v1_column(self, name: str, values: list[Any]) -> tuple[Datatype, list[Any]]:
         """A column of values that say no datatype."""
@@ -251,13 +263,23 @@ class Decoder:
     ) -> PredictionRequest:
         if not columns:
             raise InvalidRequest("`inputs` is empty: send one tensor for each feature, or the entity key")
-        return PredictionRequest(
-            request_id(identifier, id_header),
-            self._batch(columns, rows),
-            _time(_parameter(parameters, "request_time", str)),
-            tuple(chosen.names) or tuple(OUTPUTS),
-            frozenset(chosen.binary),
+        return self._bounded(
+            PredictionRequest(
+                request_id(identifier, id_header),
+                self._batch(columns, rows),
+                _time(_parameter(parameters, "request_time", str)),
+                tuple(chosen.names) or tuple(OUTPUTS),
+                frozenset(chosen.binary),
+            )
         )
+
+    def _bounded(self, request: PredictionRequest) -> PredictionRequest:
+        if request.explained and request.batch.rows > MOST_EXPLAINED_ROWS:
+            raise InvalidRequest(
+                f"contributions are computed for {MOST_EXPLAINED_ROWS} rows at the most, not {request.batch.rows:,}: "
+                "send several requests"
+            )
+        return request
 
     def _batch(self, columns: Mapping[str, tuple[Datatype, Any]], rows: int) -> Batch:
         sent = [(name, *columns[name]) for name in self.numeric if name in columns]
@@ -283,13 +305,16 @@ class Decoder:
 class _Chosen:
     """The outputs that a request wants."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = known
         self.names: list[str] = []
         self.binary: list[str] = []
 
     def add(self, name: str, binary: bool) -> None:
-        if name not in OUTPUTS:
-            raise InvalidRequest(f"{shown(name)} is no output of this model; there are {', '.join(OUTPUTS)}")
+        if name == CONTRIBUTIONS and name not in self._known:
+            raise InvalidRequest("this model brings nothing that explains its scores: its estimator has no such form")
+        if name not in self._known:
+            raise InvalidRequest(f"{shown(name)} is no output of this model; there are {', '.join(self._known)}")
         if name in self.names:
             raise InvalidRequest(f"output `{name}` is asked for twice")
         self.names.append(name)

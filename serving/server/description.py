@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kfp_lifecycle.serving.server.batch import OUTPUTS
+from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, OUTPUTS
 from kfp_lifecycle.serving.server.predictor import Predictor
 from kfp_lifecycle.serving.server.tensors import DATATYPES
 
@@ -24,9 +24,23 @@ def inputs_of(predictor: Predictor) -> list[dict[str, Any]]:
     ]
 
 
-def outputs() -> list[dict[str, Any]]:
-    """The outputs."""
-    return [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()]
+def outputs(predictor: Predictor) -> list[dict[str, Any]]:
+    """The outputs; contributions are answered only where they are asked for."""
+    found = [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()]
+    if predictor.explainer is not None:
+        found.append({"name": CONTRIBUTIONS, "datatype": "FP64", "shape": [-1, len(predictor.model.features)]})
+    return found
+
+
+def parameters_of(predictor: Predictor) -> dict[str, Any]:
+    """What a client may want to know beside the tensors: how an entity is named, and how contributions are read."""
+    explainer = predictor.explainer
+    return {
+        "entity_key": predictor.decoder.entity_key,
+        "features": [feature.name for feature in predictor.model.features],
+        "threshold": predictor.threshold,
+        **({} if explainer is None else {"contributions": {"scale": explainer.scale, "base": explainer.base}}),
+    }
 
 
 def openapi(predictor: Predictor) -> dict[str, Any]:
@@ -35,6 +49,7 @@ def openapi(predictor: Predictor) -> dict[str, Any]:
     model, version = predictor.name, predictor.version
     infer = _operation("Predict (v2)", _reference("InferRequest"), _reference("InferResponse"))
     predict = _operation("Predict (v1)", _reference("PredictRequest"), _reference("PredictResponse"))
+    explain = _operation("Predict and explain (v1)", _reference("PredictRequest"), _reference("ExplainResponse"))
     state = {"get": _operation("Whether it may be asked", None, {"type": "object"}, unavailable=True)}
     plain = {"get": _operation("Description", None, {"type": "object"})}
     return {
@@ -52,12 +67,13 @@ def openapi(predictor: Predictor) -> dict[str, Any]:
             f"/v2/models/{model}/versions/{version}/infer": {"post": infer},
             f"/v1/models/{model}": plain,
             f"/v1/models/{model}:predict": {"post": predict},
+            **({} if predictor.explainer is None else {f"/v1/models/{model}:explain": {"post": explain}}),
         },
-        "components": {"schemas": _schemas(names, predictor.decoder.max_rows)},
+        "components": {"schemas": _schemas(names, list(predictor.decoder.outputs), predictor.decoder.max_rows)},
     }
 
 
-def _schemas(names: list[str], max_rows: int) -> dict[str, Any]:
+def _schemas(names: list[str], wanted: list[str], max_rows: int) -> dict[str, Any]:
     value = {"type": ["number", "boolean", "string", "null"]}
     parameters = {"type": ["object", "null"]}
     tensor = {
@@ -71,7 +87,7 @@ def _schemas(names: list[str], max_rows: int) -> dict[str, Any]:
             "parameters": parameters,
         },
     }
-    requested = {"type": "object", "required": ["name"], "properties": {"name": {"enum": list(OUTPUTS)}}}
+    requested = {"type": "object", "required": ["name"], "properties": {"name": {"enum": wanted}}}
     request = {
         "id": {"type": ["string", "null"], "maxLength": 256},
         "parameters": parameters,
@@ -97,6 +113,16 @@ def _schemas(names: list[str], max_rows: int) -> dict[str, Any]:
             "required": [*answered, "predictions"],
             "properties": {**answered, "predictions": {"type": "array", "items": {"type": "object"}}},
         },
+        "ExplainResponse": {
+            "type": "object",
+            "required": [*answered, "scale", "base", "explanations"],
+            "properties": {
+                **answered,
+                "scale": {"enum": ["log-odds", "probability"]},
+                "base": {"type": "number"},
+                "explanations": {"type": "array", "items": {"type": "object"}},
+            },
+        },
         "Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
     }
 
@@ -109,7 +135,7 @@ def _operation(
         "200": {"description": "The answer", "content": {"application/json": {"schema": answer}}}
     }
     if body is not None:
-        responses |= dict.fromkeys(("400", "408", "413", "415", "429", "431", "503"), error)
+        responses |= dict.fromkeys(("400", "401", "408", "413", "415", "429", "431", "503"), error)
     if unavailable:
         responses["503"] = {"description": "Not now", "content": {"application/json": {"schema": answer}}}
     operation: dict[str, Any] = {"summary": summary, "responses": responses}

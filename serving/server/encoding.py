@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from kfp_lifecycle.serving.server.batch import OUTPUTS
+from kfp_lifecycle.modelling.attribution import Explainer
+from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, OUTPUTS
 from kfp_lifecycle.serving.server.inference_pb2 import InferTensorContents, ModelInferResponse
 from kfp_lifecycle.serving.server.predictor import Prediction
 
-_RAW_KINDS = {"score": "<f8", "decision": "|u1"}
+_DATATYPES = {**OUTPUTS, CONTRIBUTIONS: "FP64"}
+_RAW_KINDS = {"score": "<f8", "decision": "|u1", CONTRIBUTIONS: "<f8"}
 _json: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
@@ -31,17 +33,17 @@ class Encoder:
         outputs, raw = [], []
         for name in request.outputs:
             values = values_of(prediction, name)
-            head = b'{"name":"%b","datatype":"%b","shape":[%d],' % (
+            head = b'{"name":"%b","datatype":"%b","shape":%b,' % (
                 name.encode(),
-                OUTPUTS[name].encode(),
-                len(values),
+                _DATATYPES[name].encode(),
+                _json(values.shape),
             )
             if name in request.binary:
                 content = values.astype(_RAW_KINDS[name]).tobytes()
                 raw.append(content)
                 outputs.append(head + b'"parameters":{"binary_data_size":%d}}' % len(content))
             else:
-                outputs.append(head + b'"data":' + _json(values.tolist()) + b"}")
+                outputs.append(head + b'"data":' + _json(values.ravel().tolist()) + b"}")
         body = self._head + _json(request.id) + b',"outputs":[' + b",".join(outputs) + b"]}"
         return (body + b"".join(raw), len(body)) if raw else (body, None)
 
@@ -59,6 +61,40 @@ class Encoder:
             }
         )
 
+    def explanations(self, prediction: Prediction, features: Sequence[str], explainer: Explainer) -> bytes:
+        """A v1 answer with reasons: what each feature adds to the score, the strongest first.
+
+        Args:
+            prediction: What to answer.
+            features: Names, in the order of the contributions.
+            explainer: What explained it.
+        """
+        assert prediction.contributions is not None
+        return _json(
+            {
+                "id": prediction.request.id,
+                "model_name": self._name,
+                "model_version": self._version,
+                "scale": explainer.scale,
+                "base": explainer.base,
+                "explanations": [
+                    {
+                        "score": score,
+                        "decision": decision,
+                        "contributions": {
+                            features[at]: float(row[at]) for at in np.argsort(-np.abs(row), kind="stable")
+                        },
+                    }
+                    for score, decision, row in zip(
+                        prediction.scores.tolist(),
+                        prediction.decisions.tolist(),
+                        prediction.contributions,
+                        strict=True,
+                    )
+                ],
+            }
+        )
+
     def grpc(self, prediction: Prediction, raw: bool) -> ModelInferResponse:
         """A v2 answer over gRPC.
 
@@ -69,17 +105,19 @@ class Encoder:
         answer = ModelInferResponse(model_name=self._name, model_version=self._version, id=prediction.request.id)
         for name in prediction.request.outputs:
             values = values_of(prediction, name)
-            output = answer.outputs.add(name=name, datatype=OUTPUTS[name], shape=[len(values)])
+            output = answer.outputs.add(name=name, datatype=_DATATYPES[name], shape=values.shape)
             if raw:
                 answer.raw_output_contents.append(values.astype(_RAW_KINDS[name]).tobytes())
             else:
-                field = "fp64_contents" if name == "score" else "bool_contents"
-                output.contents.CopyFrom(InferTensorContents(**{field: values.tolist()}))
+                field = "bool_contents" if name == "decision" else "fp64_contents"
+                output.contents.CopyFrom(InferTensorContents(**{field: values.ravel().tolist()}))
         return answer
 
 
 def values_of(prediction: Prediction, output: str) -> NDArray[Any]:
     """The values of an output."""
+    if output == CONTRIBUTIONS:
+        return np.asarray(prediction.contributions)
     return np.asarray(prediction.scores if output == "score" else prediction.decisions)
 
 

@@ -121,7 +121,7 @@ class GrpcService:
             versions=[self._predictor.version],
             platform=PLATFORM,
             inputs=[tensor(**item) for item in inputs_of(self._predictor)],
-            outputs=[tensor(**item) for item in outputs()],
+            outputs=[tensor(**item) for item in outputs(self._predictor)],
         )
 
     async def _repository(self, _: object, context: Context) -> None:

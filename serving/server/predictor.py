@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.modelling.attribution import Explainer
 from kfp_lifecycle.modelling.scoring import Feed, decided
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.batch import Batch, PredictionRequest
@@ -52,6 +53,8 @@ class Prediction:
     request: PredictionRequest
     scores: NDArray[np.float64]
     decisions: NDArray[np.bool_]
+    contributions: NDArray[np.float64] | None = None
+    """Of each feature to each score, [rows, features], in the model's order; None where nobody asked."""
 
 
 class Predictor:
@@ -67,6 +70,7 @@ class Predictor:
         decoder: Decoder,
         log: PredictionLog,
         features: FeatureLookup | None,
+        explainer: Explainer | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -78,9 +82,11 @@ class Predictor:
             decoder: What reads requests.
             log: Where predictions go.
             features: Where the features of an entity come from; None where there is no online store.
+            explainer: What explains scores; None where the model brings nothing that does.
         """
         self.name, self.version, self.threshold = name, version, threshold
         self.model, self.decoder, self.log, self.features = model, decoder, log, features
+        self.explainer = explainer
         self.metrics = ModelMetrics(name, version)
         self._numeric = list(enumerate(decoder.numeric))
         self._categorical = list(enumerate(decoder.categorical))
@@ -114,7 +120,7 @@ class Predictor:
 
     def is_quick(self, request: PredictionRequest) -> bool:
         """Whether the request can be answered without looking anything up, in no time."""
-        return not request.batch.absent and request.batch.rows <= ROWS_AT_ONCE
+        return not request.batch.absent and request.batch.rows <= ROWS_AT_ONCE and not request.explained
 
     def predict(self, request: PredictionRequest, began: float, shadow: bool) -> Prediction:
         """Answer a quick request."""
@@ -134,7 +140,10 @@ class Predictor:
             scores = self._scored(request.batch)
         else:
             scores = await self.elsewhere(lambda: self._scored(request.batch))
-        return self._record(request, scores, began, shadow)
+        contributions = await self.elsewhere(lambda: self._explained(request.batch)) if request.explained else None
+        prediction = self._record(request, scores, began, shadow)
+        prediction.contributions = contributions
+        return prediction
 
     async def elsewhere(self, work: Callable[[], Result]) -> Result:
         """Do what takes a while on a thread.
@@ -164,6 +173,13 @@ class Predictor:
         for position, name in self._categorical:
             feed[name] = np.array(batch.texts[position], object)[:, np.newaxis]
         return self.model.run(feed).astype(np.float64)
+
+    def _explained(self, batch: Batch) -> NDArray[np.float64]:
+        assert self.explainer is not None
+        found = self.explainer.contributions(batch.numbers, batch.texts)
+        # Numbers come first there.
+        names = [*self.decoder.numeric, *self.decoder.categorical]
+        return found[:, [names.index(feature.name) for feature in self.model.features]]
 
     async def _complete(self, request: PredictionRequest) -> None:
         """Fill in what was not sent by what the online store knows of the entity."""

@@ -16,7 +16,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from kfp_lifecycle.serving.client import MISSING_HEADER, SHADOW_HEADER
 from kfp_lifecycle.serving.server.access import Access
 from kfp_lifecycle.serving.server.batch import PredictionRequest
-from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, openapi, outputs
+from kfp_lifecycle.serving.server.description import (
+    EXTENSIONS,
+    PLATFORM,
+    SERVER,
+    inputs_of,
+    openapi,
+    outputs,
+    parameters_of,
+)
 from kfp_lifecycle.serving.server.encoding import Encoder, refusal
 from kfp_lifecycle.serving.server.errors import (
     InvalidRequest,
@@ -39,6 +47,8 @@ TRACEPARENT = b"traceparent"
 # Whom the log calls who knows the shadow token.
 RELEASE = "release"
 _SHADOW, _MISSING = SHADOW_HEADER.encode(), MISSING_HEADER.encode()
+# Of v1, and as which protocol each is counted.
+_VERBS = {"predict": "v1", "explain": "explain"}
 _ENCODINGS = {b"": None, b"identity": None, b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 
 Answer = HttpResponse | Awaitable[HttpResponse]
@@ -77,6 +87,7 @@ class Rest:
             f"/v2/models/{name}/infer".encode(): "v2",
             f"/v2/models/{name}/versions/{quote(predictor.version, safe='')}/infer".encode(): "v2",
             f"/v1/models/{name}:predict".encode(): "v1",
+            f"/v1/models/{name}:explain".encode(): "explain",
         }
         # What probes ask, by this spelling alone: any other one of these paths needs what all others need.
         version = quote(predictor.version, safe="")
@@ -88,7 +99,8 @@ class Rest:
                 "versions": [predictor.version],
                 "platform": PLATFORM,
                 "inputs": inputs_of(predictor),
-                "outputs": outputs(),
+                "outputs": outputs(predictor),
+                "parameters": parameters_of(predictor),
             }
         )
         described = _json(openapi(predictor))
@@ -178,10 +190,13 @@ class Rest:
         raise NotFound("there is no such path; GET /openapi.json lists what there is")
 
     def _v1_model(self, request: HttpRequest, name: str) -> Answer:
-        self.check_model(name.removesuffix(":predict"))
-        if name.endswith(":predict"):
+        model, _, verb = name.partition(":")
+        self.check_model(model)
+        if verb in _VERBS:
             _expect(request, b"POST")
-            return self._infer(request, "v1")
+            return self._infer(request, _VERBS[verb])
+        if verb:
+            raise NotFound("a model of v1 has the verbs :predict and :explain")
         _expect(request, b"GET", b"HEAD")
         return _plain({"name": self.predictor.name, "ready": self.is_ready})
 
@@ -257,8 +272,8 @@ class Rest:
         try:
             body = self._unpacked(request)
             identifier = request.headers.get(b"x-request-id", b"").decode("utf-8", "backslashreplace")
-            if protocol == "v1":
-                return self.predictor.decoder.v1(body, identifier)
+            if protocol != "v2":
+                return self.predictor.decoder.v1(body, identifier, explain=protocol == "explain")
             length = request.headers.get(JSON_LENGTH)
             if length is not None and not (length.isdigit() and len(length) < 12):
                 raise InvalidRequest("inference-header-content-length must be a number of bytes")
@@ -293,7 +308,13 @@ class Rest:
         return header is not None and self._shadow_token != b"" and compare_digest(header, self._shadow_token)
 
     def _encoded(self, protocol: str, prediction: Prediction) -> tuple[bytes, int | None]:
-        return (self._encoder.v1(prediction), None) if protocol == "v1" else self._encoder.v2(prediction)
+        if protocol == "v2":
+            return self._encoder.v2(prediction)
+        if protocol == "v1":
+            return self._encoder.v1(prediction), None
+        assert self.predictor.explainer is not None
+        names = [feature.name for feature in self.predictor.model.features]
+        return self._encoder.explanations(prediction, names, self.predictor.explainer), None
 
     def _answered(
         self, request: HttpRequest, protocol: str, prediction: Prediction, encoded: tuple[bytes, int | None]

@@ -22,6 +22,7 @@ from prometheus_client import REGISTRY
 
 from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
 from kfp_lifecycle.config.model_server import LogFormat
+from kfp_lifecycle.modelling.attribution import Explainer
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.secret_manager import resolve_references
@@ -107,7 +108,8 @@ class Server:
         model = ModelFolder(asked.model_dir)
         # A row takes microseconds: threads inside one request only get in the way of other requests.
         scorer = model.scorer(threads=1)
-        decoder = Decoder(model.features, model.entity_key, asked.max_rows)
+        explainer = Explainer.of(asked.model_dir)
+        decoder = Decoder(model.features, model.entity_key, asked.max_rows, explainer is not None)
         self._features = None
         if asked.online_store:
             kept = model.description.settings
@@ -140,6 +142,7 @@ class Server:
             decoder=decoder,
             log=self._log,
             features=self._features,
+            explainer=explainer,
         )
         self._predictor.warm_up()
         REGISTRY.register(self._predictor.metrics)

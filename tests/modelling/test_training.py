@@ -27,6 +27,7 @@ from kfp_lifecycle.components.training.train_model.importance import feature_imp
 from kfp_lifecycle.components.training.train_model.parity import LARGEST_DIFFERENCE, check_parity, damage
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import Costs, ThresholdRule, Training
+from kfp_lifecycle.modelling.attribution import Explainer
 from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.decisions import best_threshold, decision_values
@@ -342,6 +343,7 @@ def test_a_model_folder_holds_all_that_serving_and_monitoring_need(tmp_path: Pat
     reference = pd.read_parquet(tmp_path / "model" / "baseline" / "reference.parquet")
     assert np.allclose(model.scorer().score(reference), reference.score)
     assert (tmp_path / "model" / "feature_repo" / "features.py").is_file()
+    assert Explainer.of(tmp_path / "model") is not None
     assert model.settings.entity.key == "account"
     assert model.settings.training.weight is None
     assert not (tmp_path / "model" / "pipeline.yaml").exists()

@@ -65,7 +65,14 @@ def test_the_server_and_the_model_say_what_they_are(client: Client) -> None:
         "outputs": [
             {"name": "score", "datatype": "FP64", "shape": [-1]},
             {"name": "decision", "datatype": "BOOL", "shape": [-1]},
+            {"name": "contributions", "datatype": "FP64", "shape": [-1, 2]},
         ],
+        "parameters": {
+            "entity_key": "device_id",
+            "features": ["temperature", "site"],
+            "threshold": 0.3,
+            "contributions": {"scale": "log-odds", "base": -0.7},
+        },
     }
 
 

@@ -17,6 +17,7 @@ from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.modelling.attribution_export import typical_rows
 from kfp_lifecycle.modelling.calibration import Calibration
 from kfp_lifecycle.modelling.estimator import encoded_columns
 from kfp_lifecycle.uncertainty.bootstrap import interval
@@ -24,8 +25,6 @@ from kfp_lifecycle.uncertainty.contributions import NORMAL_95
 
 Floats = NDArray[np.float64]
 
-# Rows of the background of an explainer that compares with typical customers.
-BACKGROUND_ROWS = 50
 # Rows whose reasons are told, those with the highest scores.
 TOLD_ROWS = 3
 REPLICATES = 200
@@ -75,8 +74,7 @@ def explain(
     """
     encoder, estimator = pipeline[0], pipeline[-1]
     matrix = np.asarray(encoder.transform(inputs), dtype=np.float64)
-    sample = background.sample(min(BACKGROUND_ROWS, len(background)), random_state=seed)
-    typical = np.asarray(encoder.transform(sample), dtype=np.float64)
+    typical = np.asarray(encoder.transform(typical_rows(background, seed)), dtype=np.float64)
     scale = "probability"
     output = estimator.predict_proba(matrix)[:, 1]
     if shap.explainers.Tree.supports_model_with_masker(estimator, None):

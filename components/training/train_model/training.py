@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.model import CurvePoint, DataOrigin, Importance, Model, Origin
 from kfp_lifecycle.artifacts.parameters import Parameters
@@ -34,6 +36,8 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.features.settings import DEFINITION_SETTINGS, FEATURE_REPOSITORY, LABEL_QUERY
+from kfp_lifecycle.modelling import attribution
+from kfp_lifecycle.modelling.attribution_export import explainer_arrays, typical_rows
 from kfp_lifecycle.modelling.dataset import Part, TrainingSet
 from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors, refuse_unreachable, tracked_run
@@ -93,6 +97,8 @@ def train_model(
         print(note, flush=True)
     shuffled = importance_sample(validation, training.seed)
     ranking = beside.submit(measured, feature_importance, model.pipeline, features, shuffled, training.seed)
+    typical = typical_rows(parts["train"].features, training.seed)
+    explaining = beside.submit(explainer_arrays, model.pipeline, features, typical)
     # MLflow is imported here, while the other process shuffles.
     client = connect(tracking_uri)
     auc = model.validation_auc()
@@ -123,6 +129,7 @@ def train_model(
             log_training(client, settings, description, auc, seconds)
         with room_on_disk(destination):
             write_model(folder, training_set, model, description, training.seed)
+            write_explainer(folder, explaining.result())
             write_model_card(folder, settings, training_set, model, description, plots.result())
         with mlflow_errors(tracking_uri):
             client.log_artifacts(run.info.run_id, str(folder), MODEL_PATH)
@@ -192,6 +199,12 @@ def write_model(
     if change:
         (folder / "code.diff").write_text(change, "utf-8")
     write_mlflow_model(folder, training_set, model.parts["validation"], description)
+
+
+def write_explainer(folder: Path, arrays: Mapping[str, NDArray[Any]] | None) -> None:
+    """Write what explains scores beside the served model; the same arrays give the same bytes."""
+    if arrays is not None:
+        np.savez_compressed(folder / attribution.FILE, **arrays)
 
 
 def _reference(train: Part, scorer: Scorer, seed: int) -> pd.DataFrame:
