@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
-import io
-import tokenize
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -16,17 +15,20 @@ PACKAGE = "kfp_lifecycle"
 DATA_SUFFIXES = (".j2", ".css")
 
 
+# A string, which may hold what looks like a comment, or a comment.
+STRING_OR_COMMENT = re.compile(
+    rb"""(?s:'''(?:[^\\]|\\.)*?'''|\"{3}(?:[^\\]|\\.)*?\"{3}|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
+    rb"""|(?P<comment>[ \t]*\#[^\n]*)"""
+)
+
+
 def imported_names(tree: ast.AST) -> set[str]:
     """Dotted names that code imports anywhere in it: `import a.b` gives `a.b`, `from a import b` gives `a.b`.
 
     What is imported for type checkers only is imported by nothing that runs.
     """
     names: set[str] = set()
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        unseen = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        waiting += node.orelse if unseen else ast.iter_child_nodes(node)  # type: ignore[attr-defined]
+    for node in _statements(tree, for_type_checkers=False):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -34,35 +36,49 @@ def imported_names(tree: ast.AST) -> set[str]:
     return names
 
 
-@functools.cache
-def _imported_by(content: bytes) -> frozenset[str]:
-    """Most modules travel with several components: each is read once."""
-    return frozenset(imported_names(ast.parse(content)))
+def _statements(tree: ast.AST, *, for_type_checkers: bool) -> Iterator[ast.AST]:
+    """The statements of a module at every depth, and none of their expressions, which are nine of ten nodes."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        typing = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        parts = (
+            ("orelse",) if typing and not for_type_checkers else ("body", "orelse", "finalbody", "handlers", "cases")
+        )
+        for part in parts:
+            below = getattr(node, part, None)
+            if isinstance(below, list):
+                waiting += below
 
 
-@functools.cache
 def bare(content: bytes) -> bytes:
     """A module without its comments and docstrings, which are for readers of the repository; every line keeps its
     number.
 
     So a digest of code changes when the code does.
     """
-    lines = content.decode("utf-8").splitlines(keepends=True)
-    for token in tokenize.generate_tokens(io.StringIO(content.decode("utf-8")).readline):
-        if token.type == tokenize.COMMENT:
-            number, column = token.start
-            lines[number - 1] = lines[number - 1][:column].rstrip() + "\n"
-    for node in ast.walk(ast.parse(content)):
+    return _read(content)[0]
+
+
+@functools.cache
+def _read(content: bytes) -> tuple[bytes, frozenset[str]]:
+    """A module without comments and docstrings, and what it imports. Most travel with several components: each is read
+    once."""
+    content = STRING_OR_COMMENT.sub(lambda found: b"" if found["comment"] else found[0], content)
+    lines = content.splitlines(keepends=True)
+    tree = ast.parse(content)
+    for node in _statements(tree, for_type_checkers=True):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
             # Columns are counted in bytes.
-            before = lines[first].encode("utf-8")[: node.col_offset].decode("utf-8")
-            after = lines[last].encode("utf-8")[node.end_col_offset :].decode("utf-8")
+            before, after = lines[first][: node.col_offset], lines[last][node.end_col_offset :]
             # An empty string remains, so that a body of nothing else is still one.
-            lines[first : last + 1] = [f'{before}""{after}', *["\n"] * (last - first)]
-    return "".join(lines).encode("utf-8")
+            lines[first : last + 1] = [before + b'""' + after, *[b"\n"] * (last - first)]
+    return b"".join(lines), frozenset(imported_names(tree))
 
 
+@functools.cache
 def module_file(name: str, root: Path = ROOT) -> Path | None:
     """The file of a first-party module; for `package.module.attribute` that of the module; None for a library."""
     package, *parts = name.split(".")
@@ -90,25 +106,27 @@ def module_closure(names: Iterable[str], root: Path = ROOT) -> dict[str, bytes]:
     Returns:
         Each file's content by its path as it is imported, `kfp_lifecycle/…`, sorted by path.
     """
-    files: dict[str, bytes] = {}
+    found: dict[Path, bytes] = {}
     waiting = list(names)
     while waiting:
         file = module_file(waiting.pop(), root)
-        if file is None or _place(file, root) in files:
+        if file is None or file in found:
             continue
-        content = bare(file.read_bytes())
-        files[_place(file, root)] = content
-        waiting += _imported_by(content)
-        for beside in file.parent.iterdir():
-            if beside.suffix in DATA_SUFFIXES:
-                files[_place(beside, root)] = beside.read_bytes()
-        for package in file.relative_to(root).parents:
-            initial = root / package / "__init__.py"
-            if initial.is_file():
-                files[_place(initial, root)] = initial.read_bytes()
-    return dict(sorted(files.items()))
+        found[file], imported = _read(file.read_bytes())
+        waiting += imported
+        found |= {beside: beside.read_bytes() for beside in _beside(file.parent, root) if beside not in found}
+    return dict(sorted((_place(file, root), content) for file, content in found.items()))
 
 
+@functools.cache
+def _beside(folder: Path, root: Path) -> list[Path]:
+    """What travels with each module of a package: its templates, and what makes it and those above it packages."""
+    initials = [place / "__init__.py" for place in (folder, *folder.parents) if place.is_relative_to(root)]
+    data = [file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES]
+    return [*data, *(initial for initial in initials if initial.is_file())]
+
+
+@functools.cache
 def _place(file: Path, root: Path) -> str:
     """Where a file of the library stands in what is imported."""
     return f"{PACKAGE}/{file.relative_to(root).as_posix()}"
