@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -47,6 +47,25 @@ class Counts:
             self.client_errors + other.client_errors,
             {bound: self.slower.get(bound, 0) + other.slower.get(bound, 0) for bound in bounds},
         )
+
+
+@dataclass
+class Tally:
+    """What several sources count of one version, as one count that only grows: each may begin anew, or be gone."""
+
+    total: Counts = field(default_factory=Counts)
+    _seen: dict[Hashable, Counts] = field(default_factory=dict)
+
+    def take(self, found: Mapping[Any, Counts]) -> Counts:
+        """Add what each source has counted since it was looked at last.
+
+        Args:
+            found: What each says now; one that does not answer is left out.
+        """
+        for source, counts in found.items():
+            self.total = self.total.plus(counts.since(self._seen.get(source, Counts())))
+            self._seen[source] = counts
+        return self.total
 
 
 class Traffic(Protocol):

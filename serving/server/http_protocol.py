@@ -55,6 +55,8 @@ class HttpRequest:
     """Where its connection comes from."""
     client: str = ""
     """Who asks, once that is known."""
+    is_copy: bool = False
+    """Whether it came to the port for copies of another version's requests."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,9 @@ class Limits:
     idle_seconds: float = 75.0
     """Between two requests: longer than Envoy keeps an idle connection, so that it is always the one to close."""
 
+
+# Longer than between two looks of a front at a server's readiness.
+LINGER_SECONDS = 1.5
 
 Handler = Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
 Refuser = Callable[[Refusal, HttpRequest | None], HttpResponse]
@@ -131,12 +136,17 @@ class Connections:
             connection.time_out()
 
     async def drain(self, seconds: float) -> None:
-        """Let what is being answered come to its end, then close every connection."""
+        """Answer what still comes, on each connection as its last, then close those that nobody asks on.
+
+        A proxy may ask on a connection in the very moment that the server closes it; one that looks at readiness asks
+        no more after LINGER_SECONDS.
+        """
         self.draining = True
-        until = time.monotonic() + seconds
-        for connection in list(self.open):
-            connection.close_when_idle()
-        while self.open and time.monotonic() < until:
+        began = time.monotonic()
+        while self.open and (passed := time.monotonic() - began) < seconds:
+            if passed > LINGER_SECONDS:
+                for connection in list(self.open):
+                    connection.close_when_idle()
             await asyncio.sleep(0.02)
         for connection in list(self.open):
             connection.transport.abort()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from local_release import Load, Place, make_model
 from served_place import processes, server_process, serving_place
@@ -16,8 +17,12 @@ from served_place import processes, server_process, serving_place
 from kfp_lifecycle.components.deployment.release_model.targets import resume_locally
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.release.local.adoption import living
 from kfp_lifecycle.serving.release.local.history import read_history
-from kfp_lifecycle.serving.release.local.operations import Endpoint, endpoints, rollback, start, stop
+from kfp_lifecycle.serving.release.local.log_rotation import rotate
+from kfp_lifecycle.serving.release.local.operations import Endpoint, endpoints, release_of, rollback, start, stop
+from kfp_lifecycle.serving.release.local.servers import envoy_of
+from kfp_lifecycle.serving.release.local.supervisor import Program, Supervisor
 
 pytestmark = [
     pytest.mark.slow,
@@ -160,6 +165,71 @@ def test_a_candidate_that_crashes_with_half_of_the_traffic_costs_nobody_an_answe
     assert failed <= 4
     assert load.answers[200, "3"] > 0
     assert answering(served) == {"2"}
+
+
+def test_where_one_process_of_the_front_is_killed_the_other_answers_until_it_is_back(served: Place) -> None:
+    envoy = envoy_of(served.serving.resolve(), release_of(served.serving, "devices"))
+    front = next(p for p in processes(served) if any("bootstrap-1.json" in part for part in p.cmdline()))
+    with Load(served.port, clients=4) as load:
+        time.sleep(0.3)
+        front.kill()
+        psutil.wait_procs([front], timeout=60)
+        # New connections meet the one that lives.
+        assert {served.ask().status for _ in range(20)} == {200}
+        deadline = time.monotonic() + 60
+        while not envoy.is_whole() and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert envoy.is_whole()
+    failed = sum(count for (status, _), count in load.answers.items() if status != 200)
+    assert failed <= 4
+
+
+def test_a_server_that_is_told_to_end_answers_first_and_another_one_after_it(served: Place) -> None:
+    with Load(served.port, clients=4) as load:
+        time.sleep(0.3)
+        server_process(served, "2").terminate()
+        deadline = time.monotonic() + 60
+        while "1" not in {version for _, version in load.answers} and time.monotonic() < deadline:
+            time.sleep(0.05)
+        while endpoint(served).remarks and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert {status for status, _ in load.answers} == {200}
+    assert {version for _, version in load.answers} == {"1", "2"}
+
+
+def test_what_a_program_says_is_kept_though_its_process_manager_was_killed(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"while :; do echo {os.getpid()} speaks; sleep 0.1; done"]
+    program = Program("speaker", command, ".")
+    supervisor, log = Supervisor(tmp_path), tmp_path / "supervisor" / "logs" / "speaker.log"
+
+    def grows() -> bool:
+        size, deadline = log.stat().st_size if log.exists() else 0, time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if log.exists() and log.stat().st_size > size:
+                return True
+            time.sleep(0.05)
+        return False
+
+    try:
+        supervisor.apply([program])
+        assert grows()
+        speaker = living(command)
+        assert speaker is not None
+        psutil.Process(int((tmp_path / "supervisor" / "supervisord.pid").read_text())).kill()
+        assert grows()
+        supervisor.apply([program])
+        assert grows()
+        assert speaker.is_running()
+        # What has grown too large is begun anew under its writer's hand.
+        rotate(log.parent, most_bytes=10)
+        assert log.with_suffix(".log.1").stat().st_size > 10
+        assert grows()
+        assert "\0" not in log.read_text()
+    finally:
+        supervisor.stop()
+        for process in [living(command)]:
+            if process is not None:
+                process.kill()
 
 
 def test_servers_outlive_their_process_manager_and_the_next_one_looks_after_them(served: Place) -> None:

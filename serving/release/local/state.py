@@ -141,7 +141,8 @@ def read_release(file: Path) -> Release:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         servers = tuple(ServedVersion(**server) for server in content.pop("servers"))
-        listener, change = Listener(**content.pop("listener")), content.pop("change", None)
+        at, change = content.pop("listener"), content.pop("change", None)
+        listener = Listener(at["http_port"], at["grpc_port"], tuple(at["admin_ports"]))
         return Release(listener=listener, servers=servers, change=Change(**change) if change else None, **content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ContractViolation(

@@ -27,7 +27,7 @@ import psutil
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SHADOW_TOKEN_FILE_VARIABLE
 from kfp_lifecycle.serving.ports import LOOPBACK, free_ports
-from kfp_lifecycle.serving.release.local import adoption
+from kfp_lifecycle.serving.release.local import adoption, log_rotation
 from kfp_lifecycle.serving.release.local.adoption import living
 from kfp_lifecycle.serving.release.local.shadow import shadow_token, shadow_token_file
 
@@ -35,6 +35,7 @@ FOLDER = "supervisor"
 # A server finishes what it is answering within 10 seconds.
 STOP_SECONDS = 15
 START_SECONDS = 20.0
+ROTATION = "log-rotation"
 UP = ("STARTING", "RUNNING")
 GIVEN_UP = ("BACKOFF", "FATAL", "EXITED", "UNKNOWN")
 # Each program starts through it. `-I`: the modules beside it are nobody's to import.
@@ -89,7 +90,8 @@ class Supervisor:
     def states(self) -> dict[str, str]:
         """Each program's state in supervisord's words; empty when it is not running."""
         with contextlib.suppress(OSError, http.client.HTTPException, configparser.Error, xmlrpc.client.Error):
-            return {item["name"]: item["statename"] for item in self._remote().supervisor.getAllProcessInfo()}
+            found = self._remote().supervisor.getAllProcessInfo()
+            return {item["name"]: item["statename"] for item in found if item["name"] != ROTATION}
         return {}
 
     def is_running(self) -> bool:
@@ -206,7 +208,7 @@ class Supervisor:
 
     def _write(self, programs: Sequence[Program], port: int, password: str) -> None:
         parser = configparser.RawConfigParser()
-        parser.read_dict(sections(programs, port, password))
+        parser.read_dict(sections(programs, port, password, self.folder / FOLDER / "logs"))
         temporary = self.configuration.with_suffix(".new")
         temporary.unlink(missing_ok=True)
         with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
@@ -233,7 +235,7 @@ class Timely(xmlrpc.client.Transport):
         return connection
 
 
-def sections(programs: Sequence[Program], port: int, password: str) -> Mapping[str, Mapping[str, str]]:
+def sections(programs: Sequence[Program], port: int, password: str, logs: Path) -> Mapping[str, Mapping[str, str]]:
     """supervisord's configuration."""
     found: dict[str, dict[str, str]] = {
         "supervisord": {
@@ -249,9 +251,17 @@ def sections(programs: Sequence[Program], port: int, password: str) -> Mapping[s
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         },
     }
+    rotation = [sys.executable, "-I", log_rotation.__file__, str(logs)]
+    found[f"eventlistener:{ROTATION}"] = {
+        "command": " ".join(map(quoted, rotation)),
+        "events": "TICK_60",
+        "stderr_logfile": f"{FOLDER}/{ROTATION}.log",
+        "stderr_logfile_maxbytes": "1MB",
+    }
     for program in programs:
+        log = str(logs / f"{program.name}.log")
         found[f"program:{program.name}"] = {
-            "command": " ".join(quoted(argument) for argument in [*ADOPTION, *program.command]),
+            "command": " ".join(quoted(argument) for argument in [*ADOPTION, log, *program.command]),
             "directory": program.directory,
             "autorestart": "true",
             "startsecs": "3",
@@ -259,10 +269,8 @@ def sections(programs: Sequence[Program], port: int, password: str) -> Mapping[s
             "stopwaitsecs": str(STOP_SECONDS),
             "stopasgroup": "true",
             "killasgroup": "true",
-            "redirect_stderr": "true",
-            "stdout_logfile": f"{FOLDER}/logs/{program.name}.log",
-            "stdout_logfile_maxbytes": "10MB",
-            "stdout_logfile_backups": "1",
+            "stdout_logfile": "NONE",
+            "stderr_logfile": "NONE",
         }
     return found
 

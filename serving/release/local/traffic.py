@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import shutil
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer, Client
 from kfp_lifecycle.serving.ports import free_ports
-from kfp_lifecycle.serving.release.local.envoy import Listener
+from kfp_lifecycle.serving.release.local.envoy import FRONTS, Listener
 from kfp_lifecycle.serving.release.local.history import Event, Outcome, record
 from kfp_lifecycle.serving.release.local.operations import DRAIN_SECONDS, Endpoint, endpoint_of
 from kfp_lifecycle.serving.release.local.routing import VERSION_HEADER
@@ -38,7 +39,7 @@ from kfp_lifecycle.serving.release.local.state import (
     write_release,
 )
 from kfp_lifecycle.serving.release.local.supervisor import Supervisor
-from kfp_lifecycle.serving.release.traffic import Counts, Stage
+from kfp_lifecycle.serving.release.traffic import Counts, Stage, Tally
 
 # What a server reads. The pickled estimator stays behind: a server never loads one.
 NOT_SERVED = shutil.ignore_patterns("*.joblib", "__pycache__")
@@ -66,6 +67,7 @@ class LocalTraffic:
         self.model = deployment.model
         self.candidate = version
         self._deployment = deployment
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._settings: dict[str, Any] = {
             "online_store": online_store,
             "prediction_log": prediction_log,
@@ -89,7 +91,7 @@ class LocalTraffic:
     def _with_address(self, http_port: int) -> Release:
         if self._before is not None and self._before.listener.http_port == http_port:
             return self._before
-        listener = Listener(http_port, http_port + 1, *free_ports(1))
+        listener = Listener(http_port, http_port + 1, tuple(free_ports(FRONTS)))
         if self._before is not None:
             return replace(self._before, listener=listener)
         return Release(self.model, self.candidate, None, listener, ())
@@ -187,8 +189,8 @@ class LocalTraffic:
         return self._client.post(f"/v2/models/{self.model}/infer", request, headers)
 
     def counts(self, version: str) -> Counts:
-        """What Envoy counted."""
-        return self.envoy.counts(version)
+        """What the Envoys counted."""
+        return self._tallies[version].take(self.envoy.counts(version))
 
     def promote(self) -> None:
         """Record the new champion, keep the old one running, and let older versions go."""
