@@ -107,8 +107,8 @@ def variables_of(component: LifecycleComponent, target: Target) -> dict[str, str
             "LIFECYCLE_SERVING_SECRETS": json.dumps(pods.secrets if pods else {}, sort_keys=True),
             "LIFECYCLE_SERVING_VOLUMES": json.dumps(pods.volumes if pods else {}, sort_keys=True),
         }
-        if pods and pods.serving_service_account:
-            variables["LIFECYCLE_SERVING_ACCOUNT"] = pods.serving_service_account
+        if pods:
+            variables["LIFECYCLE_SERVING_KSERVE"] = pods.servers.model_dump_json(exclude_defaults=True)
         if target.vertex:
             # As JSON they are no references to whoever starts the step: servers resolve their own.
             variables["LIFECYCLE_SERVING_REFERENCES"] = json.dumps(target.vertex.secrets, sort_keys=True)

@@ -10,9 +10,10 @@ from kfp_lifecycle.compilation.step_pods import DEFAULT
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Strategy
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.steps import StepSettings
-from kfp_lifecycle.config.targets import TargetName
+from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
 from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -50,10 +51,11 @@ def refuse_unbuilt(configuration: Configuration, locations: Locations, target: T
             f"deployment.server says who may ask, but {locations.serving} hands no header on by which a server would "
             "know: leave out api_keys, oidc and rate_limit; Vertex AI lets in whom its IAM lets in"
         )
-    if configuration.deployment.strategy is Strategy.shadow:
+    mirrors = kind == "kserve" and isinstance(locations, KubeflowTarget) and locations.servers.mode is Mode.standard
+    if configuration.deployment.strategy is Strategy.shadow and not mirrors:
         raise ConfigurationError(
-            f"deployment.strategy is shadow, but {locations.serving} cannot mirror requests: "
-            "choose canary or blue_green (only servers on one machine mirror)"
+            f"deployment.strategy is shadow, but {locations.serving} cannot mirror requests: choose canary or "
+            "blue_green (servers on one machine mirror, and KServe's with targets.kubeflow.servers.mode standard)"
         )
 
 

@@ -100,14 +100,20 @@ class Deployment(Section):
     """Port of the endpoint on one machine; gRPC takes the next."""
     max_replicas: int = Field(default=3, gt=0)
     """Pods at the most, on a cluster."""
-    min_replicas: int = Field(default=1, ge=0)
-    """Pods at the least, on a cluster; 0 scales to zero where the cluster can."""
+    min_replicas: int = Field(default=2, ge=0)
+    """Pods at the least, on a cluster: with two, one may go with its node; 0 scales to zero where the cluster can."""
     server: ModelServer = ModelServer()
     """Who may ask the model, how much, and what its server tells."""
 
     def server_arguments(self) -> dict[str, str]:
         """What each version's server is told of this, by the names of its arguments, wherever it runs."""
         return {**self.prediction_log.arguments(), **self.server.arguments()}
+
+    @model_validator(mode="after")
+    def _replicas_rise(self) -> Deployment:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas ({self.min_replicas}) is above max_replicas ({self.max_replicas})")
+        return self
 
     @model_validator(mode="after")
     def _steps_rise(self) -> Deployment:

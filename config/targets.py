@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 from pydantic_core import PydanticCustomError
 
+from kfp_lifecycle.config.kserve_servers import KServeServers
 from kfp_lifecycle.config.locations import Locations, located
 from kfp_lifecycle.config.section import Section, text
 from kfp_lifecycle.config.steps import Accelerator, LabelKey, LabelValue, StepSettings
@@ -16,7 +17,6 @@ from kfp_lifecycle.config.steps import Accelerator, LabelKey, LabelValue, StepSe
 _OBJECT = "Kubernetes names it in small letters, digits and hyphens, with a letter or digit first and last"
 ClaimName = Annotated[str, text(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", f"{_OBJECT}, at most 63")]
 SecretName = Annotated[str, text(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$", f"{_OBJECT}; dots are allowed")]
-AccountName = Annotated[str, text(r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$", f"{_OBJECT}; dots are allowed")]
 StepName = Annotated[str, text(r"^[A-Za-z0-9_-]{1,63}$", "a step is named as its component, such as train_model")]
 SecretKey = Annotated[
     str, text(r"^[A-Za-z0-9._-]{1,253}$", "the key of a secret has letters, digits, dots, hyphens and underscores")
@@ -115,9 +115,8 @@ class KubeflowTarget(ClusterTarget):
     workflow_ttl_seconds: PositiveInt | None = None
     """How long a run's Workflow and its pods, with their logs, are kept when it has ended; by default as long as the
     Kubeflow keeps them, an hour as it is installed. The run itself, and what it made, stay."""
-    serving_service_account: AccountName = ""
-    """The account that servers on KServe work as: the storage initializer takes the object store's endpoint and keys
-    from its secrets (docs/cluster-releases.md). By default the namespace's `default`."""
+    servers: KServeServers = KServeServers()
+    """What models are served on."""
 
     @model_validator(mode="after")
     def _each_variable_has_one_source(self) -> Self:
@@ -215,7 +214,6 @@ UNKNOWN_TO_VERTEX = {
     "pod_annotations": "its jobs have labels: targets.vertex.labels",
     "namespace": "its runs belong to a project: targets.vertex.project",
     "workflow_ttl_seconds": "it keeps runs until they are deleted",
-    "serving_service_account": "servers there work as targets.vertex.service_account",
 }
 """Settings of `targets.kubeflow` that Vertex AI has no place for, and what to do instead."""
 

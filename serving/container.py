@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from kfp_lifecycle.config.kserve_servers import KServeServers
 from kfp_lifecycle.config.targets import VertexServers
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving import start_server
@@ -18,8 +19,8 @@ from kfp_lifecycle.serving import start_server
 IMAGE_VARIABLE = "LIFECYCLE_SERVING_IMAGE"
 SECRETS_VARIABLE = "LIFECYCLE_SERVING_SECRETS"
 VOLUMES_VARIABLE = "LIFECYCLE_SERVING_VOLUMES"
-ACCOUNT_VARIABLE = "LIFECYCLE_SERVING_ACCOUNT"
 REFERENCES_VARIABLE = "LIFECYCLE_SERVING_REFERENCES"
+KSERVE_VARIABLE = "LIFECYCLE_SERVING_KSERVE"
 VERTEX_VARIABLE = "LIFECYCLE_SERVING_VERTEX"
 Value = TypeVar("Value")
 # The image's own user; a stock image has none but root, whom clusters refuse.
@@ -35,10 +36,10 @@ class Container:
     """Kubernetes secrets of the namespace: by name the variable that each key becomes."""
     volumes: Mapping[str, str] = field(default_factory=dict)
     """PersistentVolumeClaims of the namespace that it mounts: where, by name."""
-    service_account: str = ""
-    """The service account of the namespace that its pods work as; empty for the namespace's own."""
     references: Mapping[str, str] = field(default_factory=dict)
     """Secrets of Secret Manager: by variable the reference that the server resolves."""
+    kserve: KServeServers = field(default_factory=KServeServers)
+    """What it runs on at KServe."""
     vertex: VertexServers = field(default_factory=VertexServers)
     """What it runs on at Vertex AI."""
 
@@ -70,12 +71,13 @@ def serving_container() -> Container:
             f"this step does not know what a cluster serves from: {IMAGE_VARIABLE} is not set. Compile the pipeline "
             "for a cluster (compile.py --target kubeflow or vertex)."
         )
+    kserve = _variable(KSERVE_VARIABLE, KServeServers)
     return Container(
-        image,
+        kserve.image or image,
         _variable(SECRETS_VARIABLE, dict[str, dict[str, str]]),
         _variable(VOLUMES_VARIABLE, dict[str, str]),
-        os.environ.get(ACCOUNT_VARIABLE, ""),
         _variable(REFERENCES_VARIABLE, dict[str, str]),
+        kserve,
         _variable(VERTEX_VARIABLE, VertexServers),
     )
 

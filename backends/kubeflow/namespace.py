@@ -14,8 +14,12 @@ from kfp_lifecycle.backends.kubeflow.cluster import Absent, ask
 from kfp_lifecycle.config.locations import KServeServing, serving_place
 from kfp_lifecycle.config.targets import KubeflowTarget
 
-# What a release asks of KServe (docs/cluster-releases.md).
-RELEASE_VERBS = ("get", "create", "patch", "delete")
+# What a release asks of KServe, and what it keeps beside its service (docs/cluster-releases.md).
+RELEASE_RIGHTS = {
+    ("serving.kserve.io", "inferenceservices"): ("get", "create", "patch", "delete"),
+    ("policy", "poddisruptionbudgets"): ("get", "create", "patch"),
+    ("gateway.networking.k8s.io", "httproutes"): ("get", "create", "patch", "delete"),
+}
 # What submitting, watching and scheduling ask of a Kubeflow for many users, which looks for these rights in Kubernetes.
 SUBMIT_RIGHTS = {
     "experiments": ("get", "list", "create"),
@@ -221,14 +225,18 @@ def _account_rights(api: Any, namespace: str, account: str, own: str) -> Finding
     """Whether the steps' account may release, verb by verb; with the role to bind where it may not."""
     what = f"the account {account} may release"
     user = f"system:serviceaccount:{own}:{account}"
-    group, resource = "serving.kserve.io", "inferenceservices"
     try:
-        denied = [verb for verb in RELEASE_VERBS if not _may(api, group, resource, verb, namespace, user)]
+        denied = [
+            f"{verb} {resource}"
+            for (group, resource), verbs in RELEASE_RIGHTS.items()
+            for verb in verbs
+            if not _may(api, group, resource, verb, namespace, user)
+        ]
     except BackendError as error:
         return Finding(what, Found.unknown, str(error), "ask somebody who may make SubjectAccessReviews")
     if not denied:
         return Finding(what, Found.good)
-    detail = f"it may not {', '.join(denied)} InferenceServices in {namespace}"
+    detail = f"it may not {', '.join(denied)} in {namespace}"
     return Finding(what, Found.bad, detail, role_to_release(namespace, account, own))
 
 
@@ -242,7 +250,10 @@ def _may(api: Any, group: str, resource: str, verb: str, namespace: str, user: s
 
 def role_to_release(namespace: str, account: str, own: str) -> str:
     """The role that releases need, and its binding, as YAML for kubectl apply."""
-    rules = f"- {{apiGroups: [serving.kserve.io], resources: [inferenceservices], verbs: [{', '.join(RELEASE_VERBS)}]}}"
+    rules = "\n".join(
+        f"- {{apiGroups: [{group}], resources: [{resource}], verbs: [{', '.join(verbs)}]}}"
+        for (group, resource), verbs in RELEASE_RIGHTS.items()
+    )
     subject = f"{{kind: ServiceAccount, name: {account}, namespace: {own}}}"
     return _role("lifecycle-release", namespace, rules, subject)
 

@@ -122,6 +122,11 @@ class Rest:
             return self._admitted(request, self.access)
         return self._answer(request)
 
+    def copy(self, request: HttpRequest) -> Answer:
+        """Answer a request that a front gives to this version too, and whose answer goes nowhere."""
+        request.is_copy = True
+        return self(request)
+
     def _admitted(self, request: HttpRequest, access: Access) -> Answer:
         """Answer it where its client may ask. A release, which shares the shadow token, may."""
         try:
@@ -242,7 +247,7 @@ class Rest:
             asked = self._decoded(request, protocol)
             if not self.predictor.is_quick(asked):
                 return self._infer_later(request, protocol, asked)
-            prediction = self.predictor.predict(asked, request.began, self.is_shadow(request.headers.get(_SHADOW)))
+            prediction = self.predictor.predict(asked, request.began, self._is_shadow(request))
             return self._answered(request, protocol, prediction, self._encoded(protocol, prediction))
         except Refusal as error:
             return self._counted(self.refused(error, request), request, protocol)
@@ -255,9 +260,7 @@ class Rest:
             large = asked is None
             if asked is None:
                 asked = await self.predictor.elsewhere(lambda: self._decoded(request, protocol))
-            prediction = await self.predictor.predict_later(
-                asked, request.began, self.is_shadow(request.headers.get(_SHADOW))
-            )
+            prediction = await self.predictor.predict_later(asked, request.began, self._is_shadow(request))
             if large:
                 encoded = await self.predictor.elsewhere(lambda: self._encoded(protocol, prediction))
             else:
@@ -302,6 +305,9 @@ class Rest:
         if not unpacker.eof or unpacker.unused_data:
             raise InvalidRequest("the packed body is cut off, or something follows it")
         return body
+
+    def _is_shadow(self, request: HttpRequest) -> bool:
+        return request.is_copy or self.is_shadow(request.headers.get(_SHADOW))
 
     def is_shadow(self, header: bytes | None) -> bool:
         """Whether nobody acts on the answer: only who knows the token can say so."""
@@ -349,7 +355,7 @@ class Rest:
         return response
 
     def _count(self, request: HttpRequest, protocol: str, status: int, identifier: str, rows: int) -> None:
-        shadow, seconds = self.is_shadow(request.headers.get(_SHADOW)), time.perf_counter() - request.began
+        shadow, seconds = self._is_shadow(request), time.perf_counter() - request.began
         self.predictor.metrics.observe_request(protocol, str(status), seconds, shadow)
         if self.watches is not None:
             traceparent = request.headers.get(TRACEPARENT, b"").decode("latin-1")

@@ -62,6 +62,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--host", default=EVERY_ADDRESS, help="Address to listen on.")
     parser.add_argument("--http_port", type=int, default=8080, help="Port for REST.")
     parser.add_argument("--grpc_port", type=int, default=8081, help="Port for gRPC.")
+    parser.add_argument("--shadow_port", type=int, help="Port for copies of another version's REST requests.")
     parser.add_argument("--max_rows", type=int, default=10_000, help="Most rows in one request.")
     parser.add_argument("--max_body_mb", type=int, default=16, help="Largest body of a REST request.")
     parser.add_argument(
@@ -155,7 +156,9 @@ class Server:
             self._access,
             _watches(asked, self._traces),
         )
-        self._connections = Connections(self._rest, self._rest.refused, limits)
+        self._doors = {asked.http_port: Connections(self._rest, self._rest.refused, limits)}
+        if asked.shadow_port is not None:
+            self._doors[asked.shadow_port] = Connections(self._rest.copy, self._rest.refused, limits)
 
     async def serve(self) -> None:
         """Answer requests until told to stop, then what has begun.
@@ -168,16 +171,20 @@ class Server:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, stop.set)
         try:
-            rest = await loop.create_server(
-                self._connections,
-                asked.host,
-                asked.http_port,
-                backlog=2_048,
-                start_serving=False,
-                ssl=None if self._tls is None else self._tls.context,
-            )
+            rest = [
+                await loop.create_server(
+                    connections,
+                    asked.host,
+                    port,
+                    backlog=2_048,
+                    start_serving=False,
+                    ssl=None if self._tls is None else self._tls.context,
+                )
+                for port, connections in self._doors.items()
+            ]
             grpc = await start_grpc(f"{asked.host}:{asked.grpc_port}", self._rest, self._tls)
-            await rest.start_serving()
+            for listening in rest:
+                await listening.start_serving()
         except OSError as error:
             raise ContractViolation(
                 f"the server cannot listen on {asked.host}, ports {asked.http_port} (REST) and {asked.grpc_port} "
@@ -196,15 +203,18 @@ class Server:
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), 1.0)
-            self._connections.tick()
+            for connections in self._doors.values():
+                connections.tick()
             self._log.revive()
             if self._access is not None:
                 self._access.renew()
             if self._tls is not None:
                 self._tls.renew()
         self._rest.is_ready = False
-        rest.close()
-        await asyncio.gather(self._connections.drain(GRACE_SECONDS), grpc.stop(GRACE_SECONDS))
+        for listening in rest:
+            listening.close()
+        draining = [connections.drain(GRACE_SECONDS) for connections in self._doors.values()]
+        await asyncio.gather(*draining, grpc.stop(GRACE_SECONDS))
 
     def close(self) -> None:
         """End the threads; the log writes what is waiting."""

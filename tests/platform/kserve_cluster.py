@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+# What stands beside a service.
+BUDGETS = re.compile(r"/apis/policy/v1/namespaces/[^/]+/poddisruptionbudgets(/[^/]+)?$")
 OBJECTS = re.compile(r"/apis/serving\.kserve\.io/v1beta1/namespaces/([^/]+)/inferenceservices(?:/([^/]+))?$")
 HOST = re.compile(r"(?:(latest|prev)-)?(.+)-predictor\.([^.]+)\.svc\.cluster\.local$")
 
@@ -129,6 +131,8 @@ class Cluster:
         """Versions that never get ready."""
         self.forbidden: set[str] = set()
         """HTTP methods that the account may not use."""
+        self.budgets: dict[str, Any] = {}
+        """Disruption budgets by name."""
         self.asked: list[str] = []
         """The version of each inference request, in order."""
         self.believed: list[bool] = []
@@ -136,6 +140,8 @@ class Cluster:
 
     def api(self, method: str, path: str, kind: str, body: Any) -> tuple[int, Any]:
         """One call of the Kubernetes API."""
+        if BUDGETS.match(path):
+            return self._budget(method, path.rpartition("/")[2], body)
         match = OBJECTS.match(path)
         assert match is not None, path
         namespace, name = match[1], match[2] or (body or {}).get("metadata", {}).get("name")
@@ -155,6 +161,13 @@ class Cluster:
             service.body = merged(service.body, body)
         service.reconcile()
         return 200, service.object()
+
+    def _budget(self, method: str, name: str, body: Any) -> tuple[int, Any]:
+        if method == "PATCH" and name not in self.budgets:
+            return 404, {"message": "not found"}
+        name = body["metadata"]["name"]
+        self.budgets[name] = merged(self.budgets.get(name), body)
+        return 200, self.budgets[name]
 
     def infer(self, host: str, path: str, shadow_token: str) -> tuple[int, Any]:
         """One request to a server, inside the cluster."""

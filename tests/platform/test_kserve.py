@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,23 @@ import jsonschema
 import pytest
 import yaml
 from kubernetes import client as kubernetes
+from pydantic import ValidationError
 
 from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.config.kserve_servers import KServeServers
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.container import (
-    ACCOUNT_VARIABLE,
     IMAGE_VARIABLE,
+    KSERVE_VARIABLE,
     SECRETS_VARIABLE,
     VOLUMES_VARIABLE,
     Container,
     serving_container,
 )
-from kfp_lifecycle.serving.release.kserve.inference_service import inference_service, storage_uri
+from kfp_lifecycle.serving.release.kserve.inference_service import inference_service
 from kfp_lifecycle.serving.release.kserve.live_service import VERSION, VERSION_BEFORE
+from kfp_lifecycle.serving.release.kserve.predictor import predictor, storage_uri
 
 DEFINITION = Path(__file__).resolve().parents[3] / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
 LOCATIONS = Locations(
@@ -52,7 +56,8 @@ def manifest(container: Container, deployment: Deployment | None = None, **volum
     return found
 
 
-BUILT, STOCK = Container("registry/serving:1", service_account="models"), Container("python:3.11-slim")
+BUILT = Container("registry/serving:1", kserve=KServeServers(service_account="models"))
+STOCK = Container("python:3.11-slim")
 
 
 @pytest.fixture(scope="module")
@@ -144,12 +149,96 @@ def test_a_server_gets_the_password_of_the_online_store_and_no_other_secret() ->
 
 
 def test_the_prediction_log_is_kept_where_a_claim_is_mounted_and_can_be_written_without() -> None:
+    scratch = {"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}
     kept = manifest(BUILT, predictions="/predictions")["spec"]["predictor"]
-    assert kept["volumes"] == [{"name": "predictions", "persistentVolumeClaim": {"claimName": "predictions"}}]
-    assert kept["containers"][0]["volumeMounts"] == [{"name": "predictions", "mountPath": "/predictions"}]
+    claim = {"name": "predictions", "persistentVolumeClaim": {"claimName": "predictions"}}
+    assert kept["volumes"] == [claim, scratch]
+    assert kept["containers"][0]["volumeMounts"] == [
+        {"name": "predictions", "mountPath": "/predictions"},
+        {"name": "scratch", "mountPath": "/tmp"},
+    ]
     lost = manifest(BUILT)["spec"]["predictor"]
-    assert lost["volumes"] == [{"name": "prediction-log", "emptyDir": {}}]
-    assert lost["containers"][0]["volumeMounts"] == [{"name": "prediction-log", "mountPath": "/predictions"}]
+    assert lost["volumes"] == [scratch, {"name": "prediction-log", "emptyDir": {"sizeLimit": "2Gi"}}]
+    assert {"name": "prediction-log", "mountPath": "/predictions"} in lost["containers"][0]["volumeMounts"]
+
+
+def test_a_log_in_an_object_store_takes_no_volume_but_the_stores_keys() -> None:
+    deployment = Deployment.model_validate({"model": "churn", "prediction_log": {"key": "hashed"}})
+    secrets = {"store": {"key": "AWS_SECRET_ACCESS_KEY", "other": "OTHER"}, "log": {"secret": "LIFECYCLE_LOG_SECRET"}}
+    pods = predictor(
+        deployment,
+        LOCATIONS.model_copy(update={"prediction_log": "s3://logs/predictions"}),
+        version="3",
+        uri="s3://bucket/run/model",
+        container=replace(BUILT, secrets=secrets),
+        shadow_token="token",
+    )
+    (server,) = pods.containers
+    assert [volume.name for volume in pods.volumes] == ["scratch"]
+    given = {variable.name for variable in server.env if variable.value_from is not None}
+    assert given == {"AWS_SECRET_ACCESS_KEY", "LIFECYCLE_LOG_SECRET"}
+    assert {"--prediction_log=s3://logs/predictions", "--log_key=hashed"} <= set(server.args)
+
+
+def test_resources_concurrency_time_outs_and_scaling_are_settings() -> None:
+    servers = KServeServers.model_validate(
+        {
+            "cpu": 2,
+            "cpu_limit": None,
+            "memory": "2Gi",
+            "memory_limit": "4Gi",
+            "concurrency": 16,
+            "timeout_seconds": 5,
+            "scaling": {"metric": "rps", "target": 100},
+        }
+    )
+    pods = manifest(replace(BUILT, kserve=servers))["spec"]["predictor"]
+    (server,) = pods["containers"]
+    assert server["resources"] == {"requests": {"cpu": "2", "memory": "2Gi"}, "limits": {"memory": "4Gi"}}
+    assert (pods["containerConcurrency"], pods["timeout"]) == (16, 5)
+    assert (pods["scaleMetric"], pods["scaleTarget"]) == ("rps", 100)
+    assert (pods["minReplicas"], pods["maxReplicas"]) == (2, 3)
+
+
+def test_life_is_asked_apart_from_readiness_and_not_while_packages_are_installed() -> None:
+    for container, delay in ((BUILT, 30), (STOCK, 600)):
+        (server,) = manifest(container)["spec"]["predictor"]["containers"]
+        assert server["readinessProbe"]["httpGet"]["path"] == "/v2/models/churn/ready"
+        assert server["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+        assert server["livenessProbe"]["initialDelaySeconds"] == delay
+        # Knative takes one port, and no startup probe in every version.
+        assert [port["name"] for port in server["ports"]] == ["http1"]
+        assert "startupProbe" not in server
+
+
+def test_labels_and_annotations_are_those_that_tools_look_for() -> None:
+    service = manifest(BUILT)
+    assert service["metadata"]["labels"] == {
+        "app.kubernetes.io/name": "churn",
+        "app.kubernetes.io/component": "model-server",
+        "app.kubernetes.io/managed-by": "kfp-lifecycle",
+    }
+    pods = service["spec"]["predictor"]
+    assert pods["labels"] == {"app.kubernetes.io/version": "3"}
+    assert pods["annotations"] == {
+        "prometheus.io/scrape": "true", "prometheus.io/port": "8080", "prometheus.io/path": "/metrics"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("servers", "rule"),
+    [
+        ({"image": "registry/serving:latest"}, "@sha256:[0-9a-f]{64}"),
+        ({"mode": "standard", "concurrency": 4}, "concurrency is Knative's"),
+        ({"mode": "standard", "scaling": {"metric": "rps", "target": 5}}, "choose cpu or memory"),
+        ({"scaling": {"metric": "cpu", "target": 80, "autoscaler": "keda"}}, "takes the mode standard"),
+        ({"cpu": 2}, "cpu_limit (1) is below cpu (2)"),
+        ({"memory": "2Gi"}, "memory_limit (1Gi) is below memory (2Gi)"),
+    ],
+)
+def test_servers_that_no_cluster_could_run_are_refused(servers: dict[str, Any], rule: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(rule)):
+        KServeServers.model_validate(servers)
 
 
 def test_a_model_that_no_pod_can_read_is_refused() -> None:
@@ -179,12 +268,13 @@ def test_a_step_learns_from_its_variables_which_secrets_and_volumes_servers_get(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
-    for name in (SECRETS_VARIABLE, VOLUMES_VARIABLE, ACCOUNT_VARIABLE):
+    for name in (SECRETS_VARIABLE, VOLUMES_VARIABLE, KSERVE_VARIABLE):
         monkeypatch.delenv(name, raising=False)
     assert (serving_container().secrets, serving_container().volumes) == ({}, {})
-    assert serving_container().service_account == ""
-    monkeypatch.setenv(ACCOUNT_VARIABLE, "models")
-    assert serving_container().service_account == "models"
+    assert serving_container().kserve == KServeServers()
+    pinned = f"registry/serving@sha256:{'0' * 64}"
+    monkeypatch.setenv(KSERVE_VARIABLE, json.dumps({"service_account": "models", "image": pinned}))
+    assert (serving_container().kserve.service_account, serving_container().image) == ("models", pinned)
     monkeypatch.setenv(SECRETS_VARIABLE, json.dumps(SECRETS))
     monkeypatch.setenv(VOLUMES_VARIABLE, '{"predictions": "/predictions"}')
     assert (serving_container().secrets, serving_container().volumes) == (SECRETS, {"predictions": "/predictions"})

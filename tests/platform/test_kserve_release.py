@@ -147,7 +147,7 @@ def test_a_breach_gives_all_traffic_back(place: Place, strategy: str) -> None:
     # The next candidate starts from the champion.
     third = place.release("3")
     assert (third["version"], third["previous_version"]) == ("3", "1")
-    assert place.service.body["spec"]["predictor"]["minReplicas"] == 1
+    assert place.service.body["spec"]["predictor"]["minReplicas"] == 2
 
 
 def test_a_breach_with_all_traffic_gives_it_back_too(place: Place) -> None:

@@ -5,24 +5,34 @@ Its controllers are the stand-in's: there are no nodes, so the revisions' server
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from kserve_cluster import Cluster, InferenceService, serve
+from kserve_standard_cluster import StandardCluster, StandardControllers
 from kubernetes import client as kubernetes
 from kubernetes.config import kube_config
-from test_kserve import BUILT, DEFINITION, STOCK, manifest
+from test_kserve import BUILT, DEFINITION, LOCATIONS, STOCK, manifest
 from test_kserve_release import Place, resolving
 
+from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.container import IMAGE_VARIABLE
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE, KSERVE_VARIABLE, Container
 from kfp_lifecycle.serving.release.kserve import live_service
+from kfp_lifecycle.serving.release.kserve.predictor import disruption_budget, predictor
+from kfp_lifecycle.serving.release.kserve.standard import StandardTraffic
+from kfp_lifecycle.serving.release.kserve.standard_service import OF_THE_STABLE, shares_of
+from kfp_lifecycle.serving.release.traffic import Stage
 from tests.kubernetes_api import ACCOUNT, ADMIN, ApiServer, kubernetes_api, repeated, rights_of_the_docs
-from tests.servers import running
+from tests.servers import GO_PROGRAMS, running
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,6 +41,8 @@ pytestmark = [
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "cluster-releases.md"
 NAMESPACE = "models"
+ROUTES = ("gateway.networking.k8s.io", "v1", NAMESPACE, "httproutes")
+BUDGETS = ("policy", "v1", NAMESPACE, "poddisruptionbudgets")
 KIND = ("serving.kserve.io", "v1beta1", NAMESPACE, "inferenceservices")
 
 
@@ -38,6 +50,7 @@ KIND = ("serving.kserve.io", "v1beta1", NAMESPACE, "inferenceservices")
 def api() -> Iterator[ApiServer]:
     for server in running(kubernetes_api()):
         server.define(DEFINITION)
+        server.define(GO_PROGRAMS / "gateway.networking.k8s.io_httproutes.yaml")
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         server.apply(namespace, *rights_of_the_docs(DOCS, NAMESPACE))
         yield server
@@ -84,7 +97,8 @@ def place(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
         yield Place(cluster, tmp_path)
     servers.shutdown()
     servers.server_close()
-    kubernetes.CustomObjectsApi(api.client(ADMIN)).delete_collection_namespaced_custom_object(*KIND)
+    for kind in (KIND, BUDGETS):
+        kubernetes.CustomObjectsApi(api.client(ADMIN)).delete_collection_namespaced_custom_object(*kind)
 
 
 @pytest.mark.parametrize("volumes", [{}, {"predictions": "/predictions"}], ids=["no volume", "a volume"])
@@ -177,6 +191,211 @@ def test_a_first_version_that_fails_leaves_nothing_behind(api: ApiServer, place:
     with pytest.raises(ContractViolation, match="no champion to return to"):
         place.release("1", served=0.9)
     assert kubernetes.CustomObjectsApi(api.client(ADMIN)).list_namespaced_custom_object(*KIND)["items"] == []
+
+
+@pytest.fixture
+def standard(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandardPlace]:
+    cluster = StandardCluster()
+    servers = serve(cluster)
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(api.kubeconfig(ACCOUNT)))
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(live_service, "POLL_SECONDS", 0.05)
+    monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
+    monkeypatch.setenv(KSERVE_VARIABLE, json.dumps({"mode": "standard", "service_account": "models"}))
+    resolving(servers.server_port, monkeypatch)
+    place = StandardPlace(cluster, tmp_path, kubernetes.CustomObjectsApi(api.client(ADMIN)))
+    with repeated(StandardControllers(api.client(ADMIN), NAMESPACE, cluster).reconcile, pause=0.02):
+        yield place
+    servers.shutdown()
+    servers.server_close()
+    for kind in (KIND, ROUTES, BUDGETS):
+        place.objects.delete_collection_namespaced_custom_object(*kind)
+    assert cluster.refused == []
+
+
+class StandardPlace(Place):
+    """A place whose models are released in Standard mode."""
+
+    cluster: StandardCluster
+
+    def __init__(self, cluster: StandardCluster, folder: Path, objects: kubernetes.CustomObjectsApi) -> None:
+        super().__init__(cluster, folder)
+        self.objects = objects
+
+    def shares(self) -> dict[str, int]:
+        """Percent of the traffic by version, as the gateway has it."""
+        route = self.objects.get_namespaced_custom_object(*ROUTES, "devices")
+        versions = {name: deployment["version"] for name, deployment in self.cluster.deployments.items()}
+        return {versions[service]: share for service, share in shares_of(route).items()}
+
+    def comes_to(self, shares: dict[str, int], *versions: str) -> None:
+        """Wait until the gateway has these shares, and these versions have pods: the last look may be still to come."""
+        wanted = sorted(f"devices-v{version}-predictor" for version in versions)
+        wait_until(lambda: self.shares() == shares and sorted(self.cluster.deployments) == wanted)
+
+
+def test_in_standard_mode_versions_are_canaries_that_change_places_and_keep_their_pods(
+    standard: StandardPlace,
+) -> None:
+    first = standard.release("1")
+    assert (first["version"], first["previous_version"]) == ("1", None)
+    # By its content type the gateway knows gRPC behind the same address.
+    assert (first["url"], first["grpc"]) == ("http://devices.models.example.com", "devices.models.example.com:80")
+    second = standard.release("2")
+    assert (second["version"], second["previous_version"]) == ("2", "1")
+    assert [step["percent"] for step in second["steps"]] == [20, 100]
+    standard.comes_to({"2": 100}, "1", "2")
+    # Promotion is no change of the pods: those that were watched serve.
+    assert standard.cluster.made == ["devices-v1-predictor", "devices-v2-predictor"]
+    # KServe takes those of ready canaries off the stable predictor's, so that two are left.
+    wanted = {"devices-v1-predictor": 1, "devices-v2-predictor": 3}
+    wait_until(lambda: {name: item["replicas"] for name, item in standard.cluster.deployments.items()} == wanted)
+    assert all(standard.cluster.believed)
+    back = standard.back()
+    assert (back["version"], back["previous_version"]) == ("1", "2")
+    standard.comes_to({"1": 100}, "1", "2")
+    again = standard.back()
+    assert (again["version"], again["previous_version"]) == ("2", "1")
+    third = standard.release("3")
+    assert (third["version"], third["previous_version"]) == ("3", "2")
+    standard.comes_to({"3": 100}, "2", "3")
+    assert len(standard.cluster.made) == 3
+
+
+def test_in_standard_mode_a_breach_gives_all_traffic_back_and_the_way_back_stays(standard: StandardPlace) -> None:
+    standard.release("1")
+    standard.release("2")
+    with pytest.raises(ContractViolation, match="All traffic is back with the champion, version 2"):
+        standard.release("3", served=0.9)
+    standard.comes_to({"2": 100}, "1", "2")
+    assert standard.back()["version"] == "1"
+
+
+def test_in_standard_mode_a_first_version_that_fails_leaves_nothing_behind(standard: StandardPlace) -> None:
+    with pytest.raises(ContractViolation, match="no champion to return to"):
+        standard.release("1", served=0.9)
+    assert standard.objects.list_namespaced_custom_object(*KIND)["items"] == []
+
+
+def test_in_standard_mode_a_version_that_does_not_come_up_gets_no_traffic(
+    standard: StandardPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standard.release("1")
+    standard.cluster.broken.add("2")
+    with monkeypatch.context() as patched:
+        patched.setattr(live_service, "READY_SECONDS", 0.2)
+        with pytest.raises(ContractViolation, match="the pods of devices-v2-predictor are not ready: no module named"):
+            standard.release("2")
+    standard.comes_to({"1": 100}, "1")
+
+
+def test_in_standard_mode_a_release_that_was_cut_off_is_rolled_back_to_its_champion(
+    standard: StandardPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standard.release("1")
+    with monkeypatch.context() as patched:
+        # As if the step's node were lost: nothing is taken back.
+        patched.setattr(StandardTraffic, "promote", lambda _: exec("raise KeyboardInterrupt"))
+        patched.setattr(StandardTraffic, "withdraw", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            standard.release("2")
+    standard.comes_to({"2": 100}, "1", "2")
+    back = standard.back()
+    assert (back["version"], back["previous_version"]) == ("1", "2")
+    standard.comes_to({"1": 100}, "1")
+    with pytest.raises(ContractViolation, match="no version to return to"):
+        standard.back()
+
+
+def test_in_standard_mode_shadow_is_a_mirror_of_predictions_by_a_route_of_its_own(
+    standard: StandardPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standard.release("1")
+    seen: list[dict[str, Any]] = []
+    shift = StandardTraffic.shift
+
+    def watched(traffic: StandardTraffic, stage: Stage) -> None:
+        shift(traffic, stage)
+        if stage.mirror:
+            seen.append(standard.objects.get_namespaced_custom_object(*ROUTES, "devices-shadow"))
+            standard.comes_to({"1": 100}, "1", "2")
+
+    monkeypatch.setattr(StandardTraffic, "shift", watched)
+    record = standard.release("2", strategy="shadow")
+    assert [step["percent"] for step in record["steps"]] == [0, 100]
+    standard.comes_to({"2": 100}, "1", "2")
+    (mirror,) = seen
+    own = standard.objects.get_namespaced_custom_object(*ROUTES, "devices")
+    assert (mirror["spec"]["hostnames"], mirror["spec"]["parentRefs"][0]["name"]) == (
+        own["spec"]["hostnames"], "kserve-ingress-gateway"
+    )  # fmt: skip
+    (rule,) = mirror["spec"]["rules"]
+    # An exact path goes before KServe's regular expression (Gateway API, precedence of matches).
+    assert [match["path"] for match in rule["matches"]] == [
+        {"type": "Exact", "value": "/v2/models/devices/infer"},
+        {"type": "Exact", "value": "/v1/models/devices:predict"},
+    ]
+    assert rule["backendRefs"][0]["name"] == "devices-v1-predictor"
+    copy = rule["filters"][0]["requestMirror"]["backendRef"]
+    assert (copy["name"], copy["port"]) == ("devices-v2-predictor", 8082)
+    with pytest.raises(kubernetes.ApiException, match="404"):
+        standard.objects.get_namespaced_custom_object(*ROUTES, "devices-shadow")
+
+
+def test_a_service_keeps_its_mode(standard: StandardPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+    standard.release("1")
+    monkeypatch.delenv(KSERVE_VARIABLE)
+    with pytest.raises(ContractViolation, match=r"is of the mode Standard, and targets.kubeflow.servers.mode asks for"):
+        standard.release("2")
+
+
+@pytest.mark.parametrize("container", [BUILT, STOCK], ids=["built image", "stock image"])
+def test_in_standard_mode_a_manifest_is_admitted_and_a_pod_of_it_is_restricted(
+    api: ApiServer, restricted: str, container: Container
+) -> None:
+    servers = container.kserve.model_copy(update={"mode": Mode.standard})
+    pods = predictor(
+        Deployment(model="churn"),
+        LOCATIONS,
+        version="3",
+        uri="s3://bucket/model",
+        container=replace(container, kserve=servers),
+        shadow_token="token",
+    )
+    pods.name = "v3"
+    sent = kubernetes.ApiClient().sanitize_for_serialization(pods)
+    canary = {key: value for key, value in sent.items() if key not in OF_THE_STABLE} | {"name": "v4", "minReplicas": 1}
+    service = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "churn", "annotations": {"serving.kserve.io/deploymentMode": "Standard"}},
+        "spec": {"predictor": sent, "canary": [{"trafficPercent": 10, "predictor": canary}]},
+    }
+    objects = kubernetes.CustomObjectsApi(api.client(ACCOUNT))
+    kept = objects.create_namespaced_custom_object(*KIND, service, field_validation="Strict", dry_run="All")
+    assert kept["spec"] == service["spec"]
+    (server,) = sent["containers"]
+    assert [port["name"] for port in server["ports"]] == ["http1", "h2c-grpc", "http1-shadow"]
+    assert server["startupProbe"]["failureThreshold"] * server["startupProbe"]["periodSeconds"] == 600
+    specification = {key: sent[key] for key in ("containers", "volumes", "topologySpreadConstraints")}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "server"}, "spec": specification}
+    kubernetes.CoreV1Api(api.client(ADMIN)).create_namespaced_pod(
+        restricted, pod, dry_run="All", field_validation="Strict"
+    )
+
+
+def test_the_disruption_budget_is_admitted(api: ApiServer) -> None:
+    budget = disruption_budget(NAMESPACE, "devices", 1)
+    kubernetes.PolicyV1Api(api.client(ADMIN)).create_namespaced_pod_disruption_budget(
+        NAMESPACE, budget, dry_run="All", field_validation="Strict"
+    )
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_an_account_without_the_rights_is_told_which_it_needs(api: ApiServer, place: Place) -> None:

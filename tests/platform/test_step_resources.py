@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -257,10 +258,11 @@ def test_a_workflow_goes_when_it_is_told_to(tmp_path: Path) -> None:
     }
 
 
-def test_a_release_is_told_which_account_its_servers_work_as(tmp_path: Path) -> None:
-    pipeline = compiled(tmp_path, "targets.kubeflow.serving_service_account=models")
+def test_a_release_is_told_what_its_servers_run_on(tmp_path: Path) -> None:
+    pipeline = compiled(tmp_path, "targets.kubeflow.servers={service_account: models, mode: standard}")
     variables = {item["name"]: item.get("value") for item in pipeline.containers["release-model"]["env"]}
-    assert variables["LIFECYCLE_SERVING_ACCOUNT"] == "models"
+    said = {"service_account": "models", "mode": "standard"}
+    assert json.loads(variables["LIFECYCLE_SERVING_KSERVE"]) == said
 
 
 # Refusals.
@@ -293,7 +295,7 @@ def test_a_release_is_told_which_account_its_servers_work_as(tmp_path: Path) -> 
         ("pod_labels={lifecycle.project: mine}", "the library sets labels that begin with lifecycle."),
         ('pod_labels={team: "a b"}', "pod_labels.team"),
         ("pull_secrets=[Registry]", "pull_secrets.0"),
-        ("serving_service_account=My Account", "serving_service_account"),
+        ("servers={service_account: My Account}", "servers.service_account"),
     ],
 )
 def test_a_wrong_setting_is_refused_with_the_rule(setting: str, message: str, tmp_path: Path) -> None:

@@ -90,6 +90,19 @@ def test_the_metrics_show_requests_scores_and_the_state_of_the_log(client: Clien
         assert line in metrics
 
 
+def test_what_comes_to_the_port_for_copies_is_logged_as_nobodys(model: Path, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    body = v2_request(INPUTS, [{"temperature": 1.0, "site": "north"}])
+    with TrialServer(model, "devices", "1", tmp_path / "log", shadow_port=port) as running:
+        for door, said in ((running.http_port, "asked"), (port, "copied")):
+            with Client(door) as connection:
+                assert connection.post(INFER, body, {"x-request-id": said}).status == 200
+    assert {row["request_id"]: row["shadow"] for row in read_log(tmp_path / "log")} == {
+        "asked": False,
+        "copied": True,
+    }
+
+
 def test_every_prediction_is_logged_when_the_server_ends_and_only_who_knows_the_token_marks_shadows(
     model: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.serving import Example, ServingTrial
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Deployment, LoggedKey
+from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import KServeServing, LocalServing, Locations, VertexServing, serving_place
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import v2_request
@@ -224,9 +225,13 @@ def release_to_kserve(
     Raises:
         ContractViolation: as `release_to_target`.
     """
+    from kfp_lifecycle.serving.container import serving_container
     from kfp_lifecycle.serving.release.kserve.inference_service import InferenceServiceTraffic
+    from kfp_lifecycle.serving.release.kserve.standard import StandardTraffic
 
-    traffic = InferenceServiceTraffic(place.namespace, deployment, locations, candidate.version, candidate.uri)
+    standard = serving_container().kserve.mode is Mode.standard
+    begin = StandardTraffic if standard else InferenceServiceTraffic
+    traffic = begin(place.namespace, deployment, locations, candidate.version, candidate.uri)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:

@@ -27,7 +27,7 @@ def roll_back(settings: Configuration, locations: Locations, destination: Path) 
     if isinstance(place, LocalServing):
         back = return_locally(place.folder, model)
     elif isinstance(place, KServeServing):
-        from kfp_lifecycle.serving.release.kserve.inference_service import return_traffic
+        from kfp_lifecycle.serving.release.kserve.rollback import return_traffic
 
         back = return_traffic(place.namespace, model)
     else:

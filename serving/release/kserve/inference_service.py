@@ -2,50 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from kserve import V1beta1InferenceService, V1beta1InferenceServiceSpec, V1beta1PredictorSpec
+from kserve import V1beta1InferenceService, V1beta1InferenceServiceSpec
 from kubernetes import client as kubernetes
 
-from kfp_lifecycle.config.data import SECRET_REFERENCE
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, SHADOW_TOKEN_VARIABLE, Answer, Client
-from kfp_lifecycle.serving.container import USER, Container, serving_container
-from kfp_lifecycle.serving.release.kserve.live_service import READY_SECONDS, VERSION, VERSION_BEFORE, LiveService
+from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer, Client
+from kfp_lifecycle.serving.container import Container, serving_container
+from kfp_lifecycle.serving.release.kserve.live_service import (
+    KNATIVE,
+    MODE,
+    READY_SECONDS,
+    VERSION,
+    VERSION_BEFORE,
+    LiveService,
+)
+from kfp_lifecycle.serving.release.kserve.predictor import disruption_budget, labels, predictor
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
 
 RELEASED_AT = "kfp-lifecycle/released-at"
-# KServe puts the model folder here.
-MODEL_FOLDER = "/mnt/models"
 ANNOTATIONS = {
-    # Where KServe's default is another mode, it would pass over the canary's share without a word. By this older name
-    # every version of it knows the mode.
-    "serving.kserve.io/deploymentMode": "Serverless",
+    # Where KServe's default is another mode, it would pass over the canary's share without a word.
+    MODE: KNATIVE,
     # Tags of the newest revision and of the one before, by which each is reached whatever the split.
     "serving.kserve.io/enable-tag-routing": "true",
 }
-
-
-def storage_uri(uri: str) -> str:
-    """A model's artifact URI as KServe's storage initializer reads it.
-
-    Raises:
-        ContractViolation: a pod cannot read from there.
-    """
-    # Kubeflow's own object store speaks S3 under another name.
-    uri = uri.replace("minio://", "s3://", 1) if uri.startswith("minio://") else uri
-    if not uri.startswith(("s3://", "gs://", "pvc://", "https://", "hdfs://")):
-        raise ContractViolation(
-            f"KServe cannot load a model from {uri}: it must be in an object store (s3://, gs://) or on a volume "
-            "(pvc://). Run the pipeline on the cluster, so that its artifacts are kept there."
-        )
-    return uri
 
 
 def inference_service(
@@ -63,101 +49,32 @@ def inference_service(
 
     Args:
         namespace: Where it runs.
-        deployment: Name and replicas.
+        deployment: Name, replicas and what is logged.
         locations: Online store and prediction log of the cluster.
         version: The model's version.
         before: The version that has the traffic so far.
         uri: The model folder's artifact URI.
-        container: What it runs on, with its volumes, service account and secrets; of these it gets those that the
-            online store's location and the server's settings name. Code comes with the model.
-        shadow_token: What marks the release's own requests, which nobody acts on. Whoever may read the service in its
-            namespace can read it, and mark requests too.
+        container: What it runs on.
+        shadow_token: What marks the release's own requests.
     """
-    settings = {
-        "model_name": deployment.model,
-        "version": version,
-        "online_store": locations.online_store,
-        "prediction_log": locations.prediction_log,
-        "http_port": "8080",
-        "grpc_port": "8081",
-        **deployment.server_arguments(),
-    }
-    variables = {
-        "STORAGE_URI": storage_uri(uri),
-        "MODEL_FOLDER": MODEL_FOLDER,
-        SHADOW_TOKEN_VARIABLE: shadow_token,
-        **container.variables,
-    }
-    secrets = [*SECRET_REFERENCE.findall(locations.online_store), *deployment.server.variables()]
-    mounts = [kubernetes.V1VolumeMount(name=claim, mount_path=place) for claim, place in container.volumes.items()]
-    sources = [
-        kubernetes.V1Volume(
-            name=claim,
-            persistent_volume_claim=kubernetes.V1PersistentVolumeClaimVolumeSource(claim_name=claim),
-        )
-        for claim in container.volumes
-    ]
-    if not any(Path(locations.prediction_log).is_relative_to(place) for place in container.volumes.values()):
-        # The server's user may write nowhere else but to /tmp.
-        mounts.append(kubernetes.V1VolumeMount(name="prediction-log", mount_path=locations.prediction_log))
-        sources.append(kubernetes.V1Volume(name="prediction-log", empty_dir=kubernetes.V1EmptyDirVolumeSource()))
-    probe = kubernetes.V1HTTPGetAction(path=f"/v2/models/{deployment.model}/ready", port=8080)
-    server = kubernetes.V1Container(
-        name="kserve-container",
-        image=container.image,
-        command=container.command,
-        args=[f"--{name}={value}" for name, value in settings.items()],
-        env=[
-            *(kubernetes.V1EnvVar(name=name, value=value) for name, value in variables.items()),
-            *_of_secrets(secrets, container.secrets),
-        ],
-        volume_mounts=mounts,
-        ports=[kubernetes.V1ContainerPort(container_port=8080, protocol="TCP")],
-        # Not answering is not failing: a container that installs its packages first takes a minute or two.
-        readiness_probe=kubernetes.V1Probe(http_get=probe, period_seconds=5),
-        resources=kubernetes.V1ResourceRequirements(
-            requests={"cpu": "250m", "memory": "512Mi"}, limits={"cpu": "1", "memory": "1Gi"}
-        ),
-        # What the Restricted standard asks, all of it here: Knative takes no security context of a pod by default.
-        security_context=kubernetes.V1SecurityContext(
-            allow_privilege_escalation=False,
-            run_as_non_root=True,
-            # An image of our own has its user; a cluster may insist on choosing another.
-            run_as_user=USER if container.is_stock else None,
-            capabilities=kubernetes.V1Capabilities(drop=["ALL"]),
-            seccomp_profile=kubernetes.V1SeccompProfile(type="RuntimeDefault"),
-        ),
-    )
+    pods = predictor(deployment, locations, version=version, uri=uri, container=container, shadow_token=shadow_token)
     # The time makes each release a revision, be it of a version that was there before.
     release = {VERSION: version, VERSION_BEFORE: before, RELEASED_AT: datetime.now(UTC).isoformat()}
     return V1beta1InferenceService(
         api_version="serving.kserve.io/v1beta1",
         kind="InferenceService",
         metadata=kubernetes.V1ObjectMeta(
-            name=deployment.model, namespace=namespace, annotations={**ANNOTATIONS, **release}
+            name=deployment.model,
+            namespace=namespace,
+            labels=labels(deployment.model),
+            annotations={**ANNOTATIONS, **release},
         ),
-        spec=V1beta1InferenceServiceSpec(
-            predictor=V1beta1PredictorSpec(
-                min_replicas=deployment.min_replicas,
-                max_replicas=deployment.max_replicas,
-                service_account_name=container.service_account or None,
-                containers=[server],
-                volumes=sources,
-            )
-        ),
+        spec=V1beta1InferenceServiceSpec(predictor=pods),
     )
 
 
-def _of_secrets(variables: Collection[str], secrets: Mapping[str, Mapping[str, str]]) -> Iterator[kubernetes.V1EnvVar]:
-    for secret, keys in secrets.items():
-        for key, variable in keys.items():
-            if variable in variables:
-                source = kubernetes.V1SecretKeySelector(name=secret, key=key)
-                yield kubernetes.V1EnvVar(name=variable, value_from=kubernetes.V1EnvVarSource(secret_key_ref=source))
-
-
 class InferenceServiceTraffic:
-    """A release of one version to an InferenceService."""
+    """A release of one version to an InferenceService in Knative mode."""
 
     addressable = True
     champion_stays = False
@@ -187,6 +104,7 @@ class InferenceServiceTraffic:
         """
         self.candidate = version
         self._live = LiveService(namespace, deployment.model, **connection)
+        self._live.expect_mode(KNATIVE)
         self._found = self._live.state()
         if self._found is not None and self._found.newest is None and self._found.before is None:
             raise ContractViolation(
@@ -196,6 +114,8 @@ class InferenceServiceTraffic:
         self.champion = self._found.champion if self._found is not None else None
         # The champion's servers know the token that they were started with.
         self._shadow_token = (self._found.shadow_token if self._found is not None else "") or token_hex(16)
+        container = serving_container()
+        self._budget = disruption_budget(namespace, deployment.model, container.kserve.max_unavailable)
         self._service = inference_service(
             namespace,
             deployment,
@@ -203,7 +123,7 @@ class InferenceServiceTraffic:
             version=version,
             before=self.champion,
             uri=uri,
-            container=serving_container(),
+            container=container,
             shadow_token=self._shadow_token,
         )
         self._revision = ""
@@ -230,10 +150,12 @@ class InferenceServiceTraffic:
             change = kubernetes.ApiClient().sanitize_for_serialization(self._service)
             # What is left out stays as it was, so what has to go is said.
             change["metadata"]["annotations"][VERSION_BEFORE] = self.champion
-            predictor = change["spec"]["predictor"]
-            predictor["canaryTrafficPercent"] = 0 if self.champion is not None else None
-            predictor.setdefault("serviceAccountName", None)
+            pods = change["spec"]["predictor"]
+            pods["canaryTrafficPercent"] = 0 if self.champion is not None else None
+            for name in ("serviceAccountName", "containerConcurrency", "scaleMetric", "scaleTarget"):
+                pods.setdefault(name, None)
             self._live.patch(change)
+        self._live.keep("poddisruptionbudgets", self._budget)
         before = self._found.created if self._found is not None else ""
         self._revision = self._live.wait(lambda now: now.created not in ("", before) and now.ready == now.created).ready
 
@@ -276,28 +198,19 @@ class InferenceServiceTraffic:
         return url_of(self._live)
 
     def grpc(self) -> str:
-        """gRPC's host and port."""
-        return grpc_of(self.url())
+        """Knative takes one port of a container, and that is REST's."""
+        return ""
 
 
-def return_traffic(namespace: str, model: str, **connection: Any) -> Return:
+def return_traffic(live: LiveService) -> Return:
     """Give all traffic to the version before this one; the two change places, so a second rollback undoes the first.
 
-    Args:
-        namespace: Where the model is served.
-        model: Its name.
-        connection: More for `KServeClient`, such as `config_file`.
-
     Raises:
-        ContractViolation: it is not served there, KServe has no version to return to, or the traffic does not move.
+        ContractViolation: KServe has no version to return to, or the traffic does not move.
     """
-    live = LiveService(namespace, model, **connection)
+    model, namespace = live.name, live.namespace
     state = live.state()
-    if state is None:
-        raise ContractViolation(
-            f"{model} is not released in the namespace {namespace}. Look for it with "
-            "`kubectl get inferenceservices --all-namespaces`."
-        )
+    assert state is not None
     version, leaving = state.returnable, state.champion if state.share in (0, 100) else state.newest
     if version is None or leaving is None:
         raise ContractViolation(
@@ -321,8 +234,7 @@ def return_traffic(namespace: str, model: str, **connection: Any) -> Return:
             f"{answer.body[:200]}). See `kubectl logs -n {namespace} -l serving.knative.dev/revision={revision} "
             "-c kserve-container`."
         )
-    url = url_of(live)
-    return Return(url, grpc_of(url), version, leaving)
+    return Return(url_of(live), "", version, leaving)
 
 
 def host_of(live: LiveService, tag: str = "") -> str:
@@ -334,8 +246,3 @@ def url_of(live: LiveService) -> str:
     """The address that people use, as the cluster says."""
     state = live.state()
     return state.url if state is not None else ""
-
-
-def grpc_of(url: str) -> str:
-    """gRPC's host and port: the same host through the cluster's gateway."""
-    return f"{url.partition('://')[2]}:80"

@@ -1,0 +1,93 @@
+"""Configuration of a model's servers on a cluster with KServe."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from kfp_lifecycle.config.section import Section, text
+from kfp_lifecycle.config.steps import Cpu, Memory, cores, memory_bytes
+
+AccountName = Annotated[
+    str,
+    text(
+        r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$",
+        "Kubernetes names it in small letters, digits and hyphens, with a letter or digit first and last; dots are "
+        "allowed",
+    ),
+]
+PinnedImage = Annotated[
+    str,
+    text(
+        r"^([^\s@]+@sha256:[0-9a-f]{64})?$",
+        "it ends with the image's digest, @sha256:…, so that every pod runs the same; `crane digest IMAGE` prints it",
+    ),
+]
+
+
+class Mode(StrEnum):
+    """What KServe makes of a service."""
+
+    knative = "knative"
+    standard = "standard"
+
+
+class Scaling(Section):
+    """By what the number of pods is chosen."""
+
+    metric: Literal["concurrency", "rps", "cpu", "memory"]
+    """`concurrency` (requests at once) and `rps` (requests per second) are Knative's; `cpu` and `memory` are counted in
+    percent of what a pod requests."""
+    target: PositiveInt
+    """How much of it each pod is to have."""
+    autoscaler: Literal["hpa", "keda"] = "hpa"
+    """What does it in the mode `standard`; KEDA has to be installed."""
+
+
+class KServeServers(Section):
+    """What models are served on, on a cluster with KServe. How many pods there are says `deployment`."""
+
+    mode: Mode = Mode.knative
+    """`knative`: revisions, and pods that can go to zero; REST only, since Knative takes one port. `standard`:
+    Deployments behind a Gateway (KServe after 0.20, with the Gateway API), REST and gRPC, and shadow releases."""
+    image: PinnedImage = ""
+    """The image that servers run on, by its digest; by default the one that the pipeline was compiled with."""
+    cpu: Cpu = "250m"
+    """The cores that are kept for each pod."""
+    cpu_limit: Cpu | None = "1"
+    """The most that it may use."""
+    memory: Memory = "512Mi"
+    """The memory that is kept for it."""
+    memory_limit: Memory = "1Gi"
+    """The most that it may use, above which it is ended."""
+    concurrency: PositiveInt | None = None
+    """Requests that a pod may have at once, the others wait; by default as many as come. Knative's."""
+    timeout_seconds: PositiveInt = 60
+    """What takes longer is ended by the cluster."""
+    service_account: AccountName = ""
+    """The account that pods work as: the storage initializer takes the object store's endpoint and keys from its
+    secrets (docs/cluster-releases.md). By default the namespace's `default`."""
+    scaling: Scaling | None = None
+    """By what the number of pods is chosen; by default what the cluster is set to, CPU in the mode `standard`."""
+    max_unavailable: int = Field(default=1, ge=1)
+    """Pods that may be away at once while nodes are drained (a PodDisruptionBudget)."""
+
+    @model_validator(mode="after")
+    def _limits_are_no_less_than_requests(self) -> Self:
+        if self.cpu_limit and cores(self.cpu_limit) < cores(self.cpu):
+            raise ValueError(f"cpu_limit ({self.cpu_limit}) is below cpu ({self.cpu}); raise it, or leave it out")
+        if memory_bytes(self.memory_limit) < memory_bytes(self.memory):
+            raise ValueError(f"memory_limit ({self.memory_limit}) is below memory ({self.memory}); raise it")
+        return self
+
+    @model_validator(mode="after")
+    def _what_the_mode_has(self) -> Self:
+        if self.mode is Mode.standard and self.concurrency:
+            raise ValueError("concurrency is Knative's: leave it out, or choose the mode knative")
+        if self.mode is Mode.standard and self.scaling and self.scaling.metric in ("concurrency", "rps"):
+            raise ValueError(f"scaling.metric {self.scaling.metric} is Knative's: choose cpu or memory")
+        if self.mode is Mode.knative and self.scaling and self.scaling.autoscaler == "keda":
+            raise ValueError("scaling.autoscaler keda takes the mode standard: Knative scales by itself")
+        return self
