@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -29,49 +29,16 @@ from kfp_lifecycle.serving.server.errors import (
     TooSlow,
     Unavailable,
 )
+from kfp_lifecycle.serving.server.http_message import HttpRequest, HttpResponse
 
 MOST_HEAD_BYTES = 32_768
 # What is read of one connection before others have their turn: so many requests, seen in pieces of so many bytes.
 PIECE_BYTES = 4_096
 REQUESTS_A_TURN = 16
 LINGER_SECONDS = 2.0
-JSON = b"application/json"
+# Where all connections are taken, one that has asked nothing whole for so long makes room for another client.
+STALL_SECONDS = 1.0
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-
-
-@dataclass(slots=True)
-class HttpRequest:
-    """What came."""
-
-    method: bytes
-    target: bytes
-    """Path and query, as sent."""
-    headers: Mapping[bytes, bytes]
-    """By name in small letters; of several of one name the last."""
-    body: bytes
-    began: float
-    """When it began to arrive, by `time.perf_counter`."""
-    address: str = ""
-    """Where its connection comes from."""
-    client: str = ""
-    """Who asks, once that is known."""
-    is_copy: bool = False
-    """Whether it came to the port for copies of another version's requests."""
-
-
-@dataclass(slots=True)
-class HttpResponse:
-    """What goes."""
-
-    status: int
-    body: bytes = b""
-    content_type: bytes = JSON
-    headers: bytes = b""
-    """Further header lines, each with its end."""
-    closes: bool = False
-    """Whether it is the last one on its connection."""
-    request_id: str = ""
-    """Of a request that was refused: its header says it, too."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +102,19 @@ class Connections:
         for connection in [one for one in self.open if one.deadline < now]:
             connection.time_out()
 
+    def make_room(self) -> bool:
+        """Whether another connection may be had; if need be, by ending the one that has kept its place for the longest
+        without a whole request, so that nobody can hold all places by saying nothing."""
+        if len(self.open) < self.limits.connections:
+            return True
+        until = time.monotonic() + self.limits.receive_seconds - STALL_SECONDS
+        stalled = [one for one in self.open if one.is_unasked and one.deadline <= until]
+        if stalled:
+            longest = min(stalled, key=lambda one: one.deadline)
+            self.open.discard(longest)
+            longest.transport.abort()
+        return bool(stalled)
+
     async def drain(self, seconds: float) -> None:
         """Answer what still comes, on each connection as its last, then close those that nobody asks on.
 
@@ -162,7 +142,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
         self._answering: asyncio.Task[None] | None = None
-        self._writable, self._ended, self._receiving = True, False, False
+        self._writable, self._ended, self._receiving, self._asked = True, False, False, False
         self._unread, self._completed = b"", 0
         self._begin()
 
@@ -178,11 +158,16 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if peer else ""
         self.deadline = time.monotonic() + self._all.limits.receive_seconds
-        if len(self._all.open) >= self._all.limits.connections:
+        if not self._all.make_room():
             self._refuse(Unavailable("as many connections are open as may be; use those that are, or ask again later"))
             transport.close()
             return
         self._all.open.add(self)
+
+    @property
+    def is_unasked(self) -> bool:
+        """Whether its client has yet to send its first request, or the rest of one."""
+        return self._receiving or not self._asked
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; what is being answered is answered to nobody."""
@@ -283,7 +268,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """It is whole."""
-        self._receiving = False
+        self._receiving, self._asked = False, True
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request = HttpRequest(self._parser.get_method(), self._target, self._headers, body, self._began, self._address)
         self._completed += 1

@@ -36,7 +36,7 @@ from kfp_lifecycle.serving.server.errors import (
     Unauthenticated,
     UnsupportedEncoding,
 )
-from kfp_lifecycle.serving.server.http_protocol import HttpRequest, HttpResponse
+from kfp_lifecycle.serving.server.http_message import HttpRequest, HttpResponse
 from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE, Prediction, Predictor
 from kfp_lifecycle.serving.server.request_watch import Answered, Watches
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
@@ -9,6 +10,11 @@ import socket
 import pytest
 
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
+from kfp_lifecycle.serving.server import http_protocol
+from kfp_lifecycle.serving.server.encoding import refusal
+from kfp_lifecycle.serving.server.errors import Refusal
+from kfp_lifecycle.serving.server.http_message import HttpRequest, HttpResponse
+from kfp_lifecycle.serving.server.http_protocol import Connections, Limits
 from tests.devices import GOOD, INFER
 
 
@@ -71,3 +77,41 @@ def test_a_client_that_waits_to_be_told_to_go_on_is_told(server: TrialServer) ->
         assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_who_holds_all_places_and_asks_nothing_makes_room_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "STALL_SECONDS", 0.0)
+
+    async def first_line(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        line = await reader.readline()
+        await reader.readuntil(b"\r\n\r\n")
+        return line
+
+    async def scenario() -> tuple[list[bytes], list[bytes], bytes]:
+        connections = Connections(lambda _: HttpResponse(200), refused, Limits(connections=3))
+        server = await asyncio.get_running_loop().create_server(connections, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        silent[0][1].write(b"GET / HTT")
+        kept, asked = [], []
+        for _ in silent:
+            kept.append(await asyncio.open_connection("127.0.0.1", port))
+            asked.append(await first_line(*kept[-1]))
+        # Those who have asked keep their places.
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        turned_away = await reader.readline()
+        again = [await first_line(*one) for one in kept]
+        for _, other in (*silent, *kept, (reader, writer)):
+            other.close()
+        server.close()
+        await connections.drain(0)
+        return asked, again, turned_away
+
+    asked, again, turned_away = asyncio.run(scenario())
+    assert asked == again == [b"HTTP/1.1 200 OK\r\n"] * 3
+    assert turned_away == b"HTTP/1.1 503 Service Unavailable\r\n"
+
+
+def refused(error: Refusal, _: HttpRequest | None) -> HttpResponse:
+    return HttpResponse(error.status, refusal(str(error)))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server import feature_lookup
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
@@ -68,6 +69,34 @@ def predictor(tmp_path: Path, store: Store) -> Iterator[Predictor]:
     yield made
     made.close()
     log.close()
+
+
+class Refusing(Sum):
+    """A model that cannot score a row of zeros."""
+
+    def run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
+        if not feed["temperature"].any():
+            raise RuntimeError("division by zero")
+        return super().run(feed)
+
+
+class Double(Sum):
+    """A model that gives two scores for each row."""
+
+    def run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
+        return np.repeat(super().run(feed), 2)
+
+
+def test_a_model_that_refuses_a_row_of_zeros_is_served_all_the_same(predictor: Predictor) -> None:
+    predictor.model = Refusing()
+    predictor.warm_up()
+    assert predicted(predictor, {"temperature": 30, "site": "north"}).scores == pytest.approx([0.3])
+
+
+def test_a_model_that_gives_no_score_for_each_row_is_not_served(predictor: Predictor) -> None:
+    predictor.model = Double()
+    with pytest.raises(ContractViolation, match="gives 2 scores for one row"):
+        predictor.warm_up()
 
 
 def predicted(predictor: Predictor, *instances: dict[str, Any], **parameters: Any) -> Prediction:

@@ -21,7 +21,8 @@ from kfp_lifecycle.components.deployment.validate_serving.protocols import grpc_
 from kfp_lifecycle.components.deployment.validate_serving.trial import try_serving
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
 from kfp_lifecycle.config.settings import given_settings
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Client, scores_in, v2_request
 from kfp_lifecycle.serving.ports import free_ports
@@ -198,6 +199,27 @@ def test_a_folder_that_is_no_model_ends_the_server_with_the_reason(model: Path, 
     (broken / "model.onnx").write_bytes(b"no model")
     with pytest.raises(ContractViolation, match=r"(?s)exit code 1.*model\.onnx cannot be loaded"):
         try_serving(ASKED, broken, tmp_path / "out")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_model_that_was_cut_off_is_not_loaded(model: Path, share: float) -> None:
+    whole = (model / "model.onnx").read_bytes()
+    with pytest.raises(ContractViolation, match=r"model\.onnx (cannot be loaded|does not fit)"):
+        Scorer(whole[: int(len(whole) * share)], INPUTS)
+
+
+def test_a_model_that_asks_for_a_file_of_this_machine_is_not_loaded(model: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys, onnx; model = onnx.load(sys.argv[1]); weight = model.graph.initializer[1]; "
+        "weight.ClearField('float_data'); weight.data_location = onnx.TensorProto.EXTERNAL; "
+        "weight.external_data.add(key='location', value=sys.argv[2]); open(sys.argv[3], 'wb').write("
+        "model.SerializeToString())"
+    )
+    for number, place in enumerate(("/etc/passwd", "../../../../../etc/passwd")):
+        hostile = tmp_path / f"{number}.onnx"
+        subprocess.run([interpreter("modelling"), "-c", script, model / "model.onnx", place, hostile], check=True)
+        with pytest.raises(ContractViolation, match=r"model\.onnx cannot be loaded"):
+            Scorer(hostile.read_bytes(), INPUTS)
 
 
 def test_a_model_without_a_threshold_is_refused_by_the_name_of_the_field(model: Path, tmp_path: Path) -> None:
