@@ -81,16 +81,18 @@ class ModelServer(Section):
         """What a server is told of it, by the names of its arguments; nothing of what is not set."""
         told: dict[str, str | None] = {
             "api_keys": self.api_keys,
-            "oidc_issuer": self.oidc and self.oidc.issuer,
-            "oidc_audience": self.oidc and self.oidc.audience,
-            "oidc_keys": self.oidc and self.oidc.keys,
-            "requests_per_second": self.rate_limit and f"{self.rate_limit.per_second:g}",
-            "burst": self.rate_limit and str(self.rate_limit.burst),
             "trusted_proxies": str(self.trusted_proxies) if self.trusted_proxies else None,
             "log_format": self.log_format.value if self.log_format is not LogFormat.text else None,
             "log_requests": "yes" if self.log_requests else None,
             "traces": self.traces,
         }
+        if self.oidc is not None:
+            told |= {"oidc_issuer": self.oidc.issuer, "oidc_audience": self.oidc.audience, "oidc_keys": self.oidc.keys}
+        if self.rate_limit is not None:
+            told |= {
+                "requests_per_second": f"{self.rate_limit.per_second:g}",
+                "burst": str(self.rate_limit.burst),
+            }
         return {name: value for name, value in told.items() if value}
 
     def variables(self) -> list[str]:

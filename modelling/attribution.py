@@ -101,10 +101,10 @@ class Trees:
         left = np.where(np.isnan(asked), self._missing_left, asked <= self._threshold)
         taken = left[:, self._edge_node] == self._edge_left
         # Padding has a share of 1 and is taken: it changes no product, and gets nothing.
-        follows = np.ones((rows, self._column.size))
+        flat = np.ones((rows, self._column.size))
         if len(self._slots):
-            follows[:, self._slots] = np.logical_and.reduceat(taken, self._first_edge, axis=1)
-        follows = follows.reshape(rows, leaves, -1)
+            flat[:, self._slots] = np.logical_and.reduceat(taken, self._first_edge, axis=1)
+        follows = flat.reshape(rows, leaves, -1)
         inner = np.zeros_like(follows)
         for point, weight in zip(self._points, self._weights, strict=True):
             # No factor is 0: a point lies between 0 and 1, and no path is one that no training row took.

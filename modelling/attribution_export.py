@@ -77,7 +77,9 @@ def _encoding_arrays(encoder: ColumnTransformer, features: Sequence[Feature]) ->
 def _tree_arrays(ensemble: Any) -> Arrays:
     """Leaves and paths of shap's form of a tree ensemble, as `attribution.Trees` reads them."""
     nodes: dict[tuple[int, int], int] = {}
-    node_column, threshold, missing_left = [], [], []
+    node_column: list[int] = []
+    threshold: list[float] = []
+    missing_left: list[bool] = []
     leaves: list[tuple[float, dict[int, float], list[tuple[int, int, bool]]]] = []
     for tree in range(len(ensemble.children_left)):
         left, right, default = (
@@ -101,17 +103,17 @@ def _tree_arrays(ensemble: Any) -> Arrays:
                     share = shares.get(column, 1.0) * float(cover[child] / cover[node])
                     waiting.append((child, {**shares, column: share}, [*decisions, (column, number, goes_left)]))
     longest = max((len(shares) for _, shares, _ in leaves), default=0) or 1
-    columns, share = np.full((len(leaves), longest), -1), np.ones((len(leaves), longest))
+    columns, parts = np.full((len(leaves), longest), -1), np.ones((len(leaves), longest))
     edges: list[tuple[int, int, bool]] = []
     for leaf, (_, shares, decisions) in enumerate(leaves):
         places = {column: place for place, column in enumerate(shares)}
-        columns[leaf, : len(shares)], share[leaf, : len(shares)] = list(shares), list(shares.values())
+        columns[leaf, : len(shares)], parts[leaf, : len(shares)] = list(shares), list(shares.values())
         edges += [(leaf * longest + places[column], number, goes_left) for column, number, goes_left in decisions]
     edges.sort()
     slots, numbers, lefts = zip(*edges, strict=True) if edges else ((), (), ())
     return {
         "column": columns,
-        "share": share,
+        "share": parts,
         "value": np.array([value for value, _, _ in leaves]),
         "edge_slot": np.array(slots, dtype=np.int64),
         "edge_node": np.array(numbers, dtype=np.int64),

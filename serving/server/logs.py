@@ -36,7 +36,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             content["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(content).decode()
+        return str(msgspec.json.encode(content), "utf-8")
 
 
 class _Handler(QueueHandler):

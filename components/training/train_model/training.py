@@ -204,7 +204,7 @@ def write_model(
 def write_explainer(folder: Path, arrays: Mapping[str, NDArray[Any]] | None) -> None:
     """Write what explains scores beside the served model; the same arrays give the same bytes."""
     if arrays is not None:
-        np.savez_compressed(folder / attribution.FILE, **arrays)
+        np.savez_compressed(folder / attribution.FILE, allow_pickle=False, **arrays)
 
 
 def _reference(train: Part, scorer: Scorer, seed: int) -> pd.DataFrame:
