@@ -5,13 +5,15 @@
 Both versions are invented, the controller is the real one: by default settings it asks them, looks at what people ask
 of them, and decides. An answer takes 5 ms, spread log-normally (sigma 0.3), one in a hundred ten times as long. Scores
 are spread by 0.2 around 0.4, and the versions differ in them by 0.05 a row. One request in a thousand fails, and one in
-a hundred of people's is refused, by both. People ask 60 requests between two looks, or none. The candidates: as good;
+a hundred of people's is refused, by both. People ask 60 requests between two looks, or none; what they asked before is
+in the prediction log, 100 requests that the champion answered. The candidates: as good;
 errors of some points more; latency of some percent more; every score shifted by some standard deviations; and one that
-is 100 ms slower, and one that refuses 73% of people's requests.
+is 100 ms slower, and one that refuses 73% of people's requests, be it now or before.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
@@ -25,13 +27,16 @@ from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.serving import Example
 from kfp_lifecycle.config.deployment import Deployment
-from kfp_lifecycle.serving.client import Answer
+from kfp_lifecycle.serving.client import Answer, v2_request
 from kfp_lifecycle.serving.release import release as controller
 from kfp_lifecycle.serving.release.local.envoy import LATENCY_BOUNDS_MS
 from kfp_lifecycle.serving.release.release import RolledBack, Undecided, release
+from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Counts, Stage
 
-ROWS = 50
+ROWS, LOGGED_ROWS = 50, 100
+# Numbers of rows from here on are those that people asked before.
+LOGGED_FROM = 10**9
 SPREAD = 0.2
 USUAL_FAILURES, USUAL_REFUSALS = 0.001, 0.01
 AT_ONCE = 60
@@ -46,7 +51,7 @@ class Behaviour:
     failures: float = 0.0
     """Added to the usual share of failing requests."""
     refusals: float = 0.0
-    """Added to the usual share of people's requests that are refused; the release's own are well formed."""
+    """Added to the usual share of people's requests that are refused; the examples of a release are well formed."""
     slower: float = 0.0
     """Added to its latency, as a share of it."""
     milliseconds: float = 0.0
@@ -111,6 +116,8 @@ class Invented:
         self.asked += version == self.candidate
         if self.chance.random() < USUAL_FAILURES + behaviour.failures:
             return Answer(500, "", 0.005, {})
+        if row >= LOGGED_FROM and random.Random(row).random() < behaviour.refusals:
+            return Answer(400, "", 0.005, {})
         body = json.dumps({"outputs": [{"name": "score", "data": [score_of(version, row, behaviour)]}]})
         return Answer(200, body, self._milliseconds(behaviour) / 1000, {})
 
@@ -140,6 +147,7 @@ class Invented:
         self.ended = f"rolled back at {self.stage.percent}%"
 
 
+@functools.cache
 def score_of(version: str, row: int, behaviour: Behaviour) -> float:
     """The score of a row, the same at each request."""
     usual = random.Random(row).gauss(0.4, SPREAD)
@@ -151,8 +159,13 @@ def simulate(behaviour: Behaviour, people: int, seed: int) -> tuple[str, int]:
     traffic = Invented(behaviour, people, random.Random(seed))
     rows = [Example(features={"row": row + seed * ROWS}, score=0.0) for row in range(ROWS)]
     examples = [row.model_copy(update={"score": score_of("2", row.features["row"], behaviour)}) for row in rows]
+    inputs, first = [Feature("row", "numeric")], LOGGED_FROM + seed * LOGGED_ROWS
+    logged = [
+        Replayed(v2_request(inputs, [{"row": row}]), frozenset({"row"})) for row in range(first, first + LOGGED_ROWS)
+    ]
+    score_of.cache_clear()
     try:
-        release(traffic, Deployment(model="invented"), [Feature("row", "numeric")], examples)
+        release(traffic, Deployment(model="invented"), inputs, examples, replayed=logged)
     except RolledBack:
         pass
     except Undecided:

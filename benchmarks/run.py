@@ -42,6 +42,7 @@ BENCHMARKS = {
     "materialization": "modelling",
     "features": "modelling",
     "serving": "platform",
+    "zero_lost": "platform",
     "scale": "platform",
 }
 
