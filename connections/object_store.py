@@ -41,7 +41,12 @@ def file_system(location: str, *, writing: bool = False) -> tuple[fs.FileSystem,
 
     scheme, _, path = location.partition("://")
     if scheme == "gs":
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=REQUEST_SECONDS)), path.rstrip("/")
+        patience = timedelta(seconds=REQUEST_SECONDS)
+        if emulator := os.environ.get("STORAGE_EMULATOR_HOST"):
+            kind, _, address = emulator.partition("://")
+            there = fs.GcsFileSystem(anonymous=True, scheme=kind, endpoint_override=address, retry_time_limit=patience)
+            return there, path.rstrip("/")
+        return fs.GcsFileSystem(retry_time_limit=patience), path.rstrip("/")
     given: dict[str, Any] = {"allow_delayed_open": True} if writing else {}
     if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
         given["endpoint_override"] = endpoint

@@ -20,6 +20,14 @@ def etag(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+def put_whole(folder: Path, place: Path, content: bytes) -> None:
+    """An object that is there at once, and never in part, below a folder of buckets."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    coming = folder.with_name(f"{folder.name}-{threading.get_ident()}.coming")
+    coming.write_bytes(content)
+    coming.replace(place)
+
+
 @contextmanager
 def object_store(folder: Path) -> Iterator[str]:
     """Serve a folder, whose folders are the buckets. Gives the address."""
@@ -33,8 +41,7 @@ def object_store(folder: Path) -> Iterator[str]:
                 # Some clients mark a folder by an empty object of its name.
                 place.mkdir(parents=True, exist_ok=True)
             else:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(content)
+                put_whole(folder, place, content)
             self._answer(200)
 
         def do_GET(self) -> None:

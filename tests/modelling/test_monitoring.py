@@ -23,6 +23,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.control_planes.cloud_storage import cloud_storage
 from tests.control_planes.object_store import object_store
 from tests.prediction_logs import logged
 from tests.prediction_logs import write_log as write_predictions
@@ -260,11 +261,13 @@ def test_a_log_in_an_object_store_is_read_as_one_in_a_folder(project: Project, m
     (project.place / "log" / "devices" / "2020-01-01" / "10-1.parquet").write_bytes(b"of another window")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "somebody")
-    with object_store(project.place) as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        stored = project.locations.model_copy(update={"prediction_log": "minio://log"})
-        found = collect_predictions(project.settings, stored, project.place / "predictions", now=NOW)
-    assert (found["rows"], found["broken"]["rows"], found["broken"]["examples"]) == (20, 0, [])
+    with object_store(project.place) as s3, cloud_storage(project.place) as gs:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gs)
+        for scheme in ("gs", "minio"):
+            stored = project.locations.model_copy(update={"prediction_log": f"{scheme}://log"})
+            found = collect_predictions(project.settings, stored, project.place / scheme, now=NOW)
+            assert (found["rows"], found["broken"]["rows"], found["broken"]["examples"]) == (20, 0, [])
     # No store answers there any more.
     with pytest.raises(ContractViolation, match="The prediction log minio://log of devices cannot be read"):
         collect_predictions(project.settings, stored, project.place / "none", now=NOW)

@@ -26,6 +26,7 @@ from kfp_lifecycle.serving.server.log_segment import Segment
 from kfp_lifecycle.serving.server.log_storage import FolderStorage, ObjectStorage, Spool
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
 from kfp_lifecycle.serving.server.served import Served
+from tests.control_planes.cloud_storage import cloud_storage
 from tests.control_planes.object_store import object_store
 from tests.prediction_logs import read_log
 
@@ -254,22 +255,26 @@ def test_a_server_that_lives_keeps_what_is_its_own(
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An object store, whose bucket `logs` is a folder of the test's."""
+def stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """S3 and Cloud Storage, whose bucket `logs` is a folder of the test's."""
     (tmp_path / "logs").mkdir()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "somebody")
-    with object_store(tmp_path) as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        yield "minio://logs/predictions"
+    with object_store(tmp_path) as s3, cloud_storage(tmp_path) as gs:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", gs)
+        yield
 
 
+@pytest.mark.usefixtures("stores")
+@pytest.mark.parametrize("store", ["minio://logs/predictions", "gs://logs/predictions"])
 def test_an_object_store_gets_whole_files_and_old_ones_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
     monkeypatch.setattr(prediction_log, "UPLOAD_SECONDS", 0.0)
     place = tmp_path / "logs" / "predictions" / "devices"
-    log = PredictionLog(store, "devices", "stored", ["temperature"], ["site"], LogSettings(retention_days=100_000))
+    version = f"stored-{store[:2]}"
+    log = PredictionLog(store, "devices", version, ["temperature"], ["site"], LogSettings(retention_days=100_000))
     log.write(served("first"))
     until(lambda: requests_in(place) == ["first"])
     log.write(served("last"))
@@ -284,15 +289,16 @@ def test_an_object_store_gets_whole_files_and_old_ones_go(
     assert requests_in(place) == ["first", "last"]
 
 
+@pytest.mark.usefixtures("stores")
 def test_while_an_object_store_is_away_what_is_logged_waits_on_the_own_disk_and_is_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction_log, "UPLOAD_SECONDS", 0.0)
     monkeypatch.setattr(prediction_log, "TRY_AGAIN_SECONDS", 0.0)
     # The bucket's name is that of a file: whatever is put there fails.
     (tmp_path / "logs").rmdir()
     (tmp_path / "logs").write_bytes(b"")
-    log = PredictionLog(store, "devices", "away", ["temperature"], ["site"], LogSettings(retention_days=100_000))
+    log = PredictionLog("s3://logs", "devices", "away", ["temperature"], ["site"], LogSettings(retention_days=100_000))
     log.write(served("first"))
     until(lambda: log._refuses)
     log.write(served("second"))
