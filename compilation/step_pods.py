@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from kfp import dsl, kubernetes
+from kfp.dsl.structures import ResourceSpec
 
 from kfp_lifecycle.compilation.target import Target
 from kfp_lifecycle.config.steps import StepSettings
@@ -77,16 +78,17 @@ def settle(task: dsl.PipelineTask, component: LifecycleComponent, target: Target
 
 
 def _give_resources(task: dsl.PipelineTask, settings: StepSettings) -> None:
-    if settings.cpu:
-        task.set_cpu_request(settings.cpu)
-    if settings.cpu_limit:
-        task.set_cpu_limit(settings.cpu_limit)
-    if settings.memory:
-        task.set_memory_request(settings.memory)
-    if settings.memory_limit:
-        task.set_memory_limit(settings.memory_limit)
-    if settings.accelerator:
-        task.set_accelerator_type(settings.accelerator.type).set_accelerator_limit(settings.accelerator.count)
+    """Set all at once. Each of the task's own setters reads the whole call stack for its caller's name: half of the
+    time that compiling took."""
+    accelerator = settings.accelerator
+    task.container_spec.resources = ResourceSpec(
+        cpu_request=settings.cpu,
+        cpu_limit=settings.cpu_limit,
+        memory_request=settings.memory,
+        memory_limit=settings.memory_limit,
+        accelerator_type=accelerator.type if accelerator else None,
+        accelerator_count=str(accelerator.count) if accelerator else None,
+    )
 
 
 def _place(task: dsl.PipelineTask, settings: StepSettings) -> None:
