@@ -90,6 +90,7 @@ class Invented:
     champion: str | None = "1"
     addressable: bool = True
     champion_stays: bool = True
+    counts_come_late: bool = False
     asked: int = 0
     """Requests that the candidate has had."""
     stage: Stage = field(default_factory=lambda: Stage(0))

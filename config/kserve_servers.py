@@ -26,6 +26,8 @@ PinnedImage = Annotated[
     ),
 ]
 
+PrometheusAddress = Annotated[str, text(r"^(https?://[^\s?#]+)?$", "Prometheus is at http://HOST:PORT, or at https://")]
+
 
 class Mode(StrEnum):
     """What KServe makes of a service."""
@@ -71,6 +73,9 @@ class KServeServers(Section):
     secrets (docs/cluster-releases.md). By default the namespace's `default`."""
     scaling: Scaling | None = None
     """By what the number of pods is chosen; by default what the cluster is set to, CPU in the mode `standard`."""
+    prometheus: PrometheusAddress = ""
+    """Prometheus that scrapes the servers, as the release's pod reaches it: what people ask of candidate and champion
+    decides a release too. Without it only the release's own requests do, and rows of the prediction log."""
     max_unavailable: int = Field(default=1, ge=1)
     """Pods that may be away at once while nodes are drained (a PodDisruptionBudget)."""
 

@@ -26,6 +26,7 @@ from benchmarks.zero_lost.scenarios import (
     FLUSH_SECONDS,
     KILLS,
     RELEASES,
+    Kill,
     Report,
     broken_models,
     lost_of_log,
@@ -87,9 +88,12 @@ def tell(report: Report) -> None:
         print(f"    {outcome.kind} {outcome.status} {outcome.detail} after {outcome.ended - outcome.sent:.2f} s")
 
 
-def told_late(lost: list[Outcome], killed: list[float]) -> float:
+def told_late(lost: list[Outcome], killed: list[Kill]) -> float:
     """How long before the kill that took it the oldest lost answer was given, in seconds; 0 where none was lost."""
-    before = [min((at - outcome.ended for at in killed if at > outcome.sent), default=math.inf) for outcome in lost]
+    before = [
+        min((kill.at - outcome.ended for kill in killed if kill.gone > outcome.sent), default=math.inf)
+        for outcome in lost
+    ]
     return max(before, default=0.0)
 
 
@@ -122,7 +126,7 @@ def main() -> None:
         finally:
             stop(place.serving)
         outcomes = [outcome for report in reports for outcome in report.outcomes]
-        lost, killed = lost_of_log(place, outcomes), [at for report in reports for at in report.killed]
+        lost, killed = lost_of_log(place, outcomes), [kill for report in reports for kill in report.killed]
         oldest = told_late(lost, killed)
     print(f"\n{len(outcomes)} requests; the reckless client: {dict(reckless)}")
     print(f"{len(lost)} answers are not in the prediction log; the oldest was given {oldest:.2f} s before a kill")

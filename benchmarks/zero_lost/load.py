@@ -14,6 +14,7 @@ import contextlib
 import csv
 import itertools
 import json
+import secrets
 import subprocess
 import sys
 import time
@@ -152,6 +153,8 @@ async def asking(client: Client, name: str, end: asyncio.Event) -> AsyncIterator
 
 async def load(http_port: int, grpc_port: int, clients: int, end: asyncio.Event) -> list[Outcome]:
     """Let clients of the four kinds ask until the end."""
+    # No other load's requests have these names.
+    run = secrets.token_hex(4)
     found: list[Outcome] = []
 
     async def one(client: Client, name: str) -> None:
@@ -163,7 +166,7 @@ async def load(http_port: int, grpc_port: int, clients: int, end: asyncio.Event)
         RestClient(http_port, number % 4 > 1) if number % 2 else GrpcClient(grpc_port, number % 8 > 1)
         for number in range(clients)
     ]
-    await asyncio.gather(*(one(client, f"c{number}") for number, client in enumerate(made)))
+    await asyncio.gather(*(one(client, f"{run}-{number}") for number, client in enumerate(made)))
     return found
 
 

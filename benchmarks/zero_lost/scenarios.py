@@ -36,12 +36,21 @@ csv.writer(sys.stdout).writerows((row["request_id"], row["version"]) for row in 
 
 
 @dataclass(frozen=True)
+class Kill:
+    """The end of a process, in Unix times."""
+
+    at: float
+    gone: float
+    """From when on nothing can have reached it: all of its threads have ended."""
+
+
+@dataclass(frozen=True)
 class Happening:
     """One scenario."""
 
     what: str
-    happen: Callable[[Place, Mapping[str, Path]], list[float]]
-    """Lets it happen; returns when processes that were killed had gone (Unix times)."""
+    happen: Callable[[Place, Mapping[str, Path]], list[Kill]]
+    """Lets it happen; returns when processes were killed."""
     planned: bool
 
 
@@ -55,12 +64,12 @@ class Report:
     """How many may have failed."""
     failures: list[Outcome]
     outcomes: list[Outcome]
-    killed: list[float] = field(default_factory=list)
+    killed: list[Kill] = field(default_factory=list)
 
     @property
     def unexplained(self) -> list[Outcome]:
         """Failures of requests that no process that was killed can have been answering."""
-        return [outcome for outcome in self.failures if not any(outcome.sent <= at for at in self.killed)]
+        return [outcome for outcome in self.failures if not any(outcome.sent <= kill.gone for kill in self.killed)]
 
 
 def observed(happening: Happening, place: Place, models: Mapping[str, Path], clients: int) -> Report:
@@ -142,10 +151,10 @@ def server_of(place: Place, version: str) -> psutil.Process:
     )
 
 
-def releases_by(strategy: str, name: str) -> Callable[[Place, Mapping[str, Path]], list[float]]:
+def releases_by(strategy: str, name: str) -> Callable[[Place, Mapping[str, Path]], list[Kill]]:
     """A release that goes well."""
 
-    def happen(place: Place, models: Mapping[str, Path]) -> list[float]:
+    def happen(place: Place, models: Mapping[str, Path]) -> list[Kill]:
         steps = [10, 50, 100] if strategy == "canary" else [100]
         place.release(models[name], strategy=strategy, steps=steps, max_latency_p99_ms=5_000, max_latency_ratio=10)
         return []
@@ -153,13 +162,13 @@ def releases_by(strategy: str, name: str) -> Callable[[Place, Mapping[str, Path]
     return happen
 
 
-def returns(place: Place, _: Mapping[str, Path]) -> list[float]:
+def returns(place: Place, _: Mapping[str, Path]) -> list[Kill]:
     """A rollback."""
     rollback(place.serving, MODEL)
     return []
 
 
-def refuses(place: Place, models: Mapping[str, Path]) -> list[float]:
+def refuses(place: Place, models: Mapping[str, Path]) -> list[Kill]:
     """A candidate that refuses what people ask is found out before it has traffic."""
     with contextlib.suppress(ContractViolation):
         place.release(models["refusing"], strategy="blue_green", requests_per_step=40, max_latency_p99_ms=5_000)
@@ -167,7 +176,7 @@ def refuses(place: Place, models: Mapping[str, Path]) -> list[float]:
     return []
 
 
-def turns_slow(place: Place, models: Mapping[str, Path]) -> list[float]:
+def turns_slow(place: Place, models: Mapping[str, Path]) -> list[Kill]:
     """A candidate turns slow when it has half of the traffic."""
     flag = models["slow"].parent / "slow"
     with at_half(place, flag.touch), contextlib.suppress(ContractViolation):
@@ -177,9 +186,9 @@ def turns_slow(place: Place, models: Mapping[str, Path]) -> list[float]:
     return []
 
 
-def crashes(place: Place, models: Mapping[str, Path]) -> list[float]:
+def crashes(place: Place, models: Mapping[str, Path]) -> list[Kill]:
     """A candidate crashes when it has half of the traffic."""
-    killed: list[float] = []
+    killed: list[Kill] = []
 
     def crash() -> None:
         change = release_of(place.serving, MODEL).change
@@ -216,41 +225,39 @@ def at_half(place: Place, act: Callable[[], object]) -> Iterator[None]:
         watching.join()
 
 
-def kill(found: list[psutil.Process], killed: list[float]) -> None:
-    """Kill processes, and note when they were gone: until then a request may have reached them."""
+def kill(found: list[psutil.Process], killed: list[Kill]) -> None:
+    """Kill processes, and note when."""
+    at = time.time()
     for process in found:
         process.kill()
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for process in found:
-            while process.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(0.001)
-    killed.append(time.time())
+    psutil.wait_procs(found, timeout=SETTLED_SECONDS)
+    killed.append(Kill(at, time.time()))
 
 
-def champion_killed(place: Place, _: Mapping[str, Path]) -> list[float]:
+def champion_killed(place: Place, _: Mapping[str, Path]) -> list[Kill]:
     """The server that answers everyone is killed."""
-    killed: list[float] = []
+    killed: list[Kill] = []
     kill([server_of(place, endpoints(place.serving)[0].version)], killed)
     time.sleep(1.0)
     return killed
 
 
-def champion_ended(place: Place, _: Mapping[str, Path]) -> list[float]:
+def champion_ended(place: Place, _: Mapping[str, Path]) -> list[Kill]:
     """The server that answers everyone is told to end."""
     server_of(place, endpoints(place.serving)[0].version).terminate()
     time.sleep(1.0)
     return []
 
 
-def front_killed(place: Place, _: Mapping[str, Path]) -> list[float]:
+def front_killed(place: Place, _: Mapping[str, Path]) -> list[Kill]:
     """One of the two processes before the servers is killed."""
-    killed: list[float] = []
+    killed: list[Kill] = []
     kill(processes(place, "bootstrap-1.json"), killed)
     time.sleep(1.0)
     return killed
 
 
-def supervisor_killed(place: Place, _: Mapping[str, Path]) -> list[float]:
+def supervisor_killed(place: Place, _: Mapping[str, Path]) -> list[Kill]:
     """The process manager is killed, and another one adopts what it left."""
     kill(processes(place, "supervisor.supervisord"), [])
     time.sleep(0.5)

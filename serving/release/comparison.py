@@ -63,6 +63,8 @@ class Comparison:
     _champion_scores: list[float] = field(default_factory=list)
     _champion_ms: list[float] = field(default_factory=list)
     _real_times: Counts = field(default_factory=Counts)
+    _pending: tuple[Counts, Counts] = (Counts(), Counts())
+    """What people asked of one of them since both were last seen to be asked."""
 
     @property
     def alpha(self) -> float:
@@ -115,12 +117,22 @@ class Comparison:
             self.tests[Kind.slowest].add(int(scaled > bound), int(champion > bound), share=0.5)
         self._champion_ms.append(champion)
 
+    def begin_stage(self) -> None:
+        """Shares change: what one was asked before is not of the moments in which the other is asked."""
+        self._pending = (Counts(), Counts())
+
     def add_real(self, candidate: Counts, champion: Counts) -> None:
         """What people asked of each since the last look."""
-        everyone = candidate.requests + champion.requests
         self.real += candidate.requests
+        candidate, champion = (
+            before.plus(now) for before, now in zip(self._pending, (candidate, champion), strict=True)
+        )
         if not candidate.requests or not champion.requests:
+            # Counted at different times: what one was asked waits for what the other was.
+            self._pending = (candidate, champion)
             return
+        self._pending = (Counts(), Counts())
+        everyone = candidate.requests + champion.requests
         share = candidate.requests / everyone
         self.tests[Kind.server_errors].add(candidate.server_errors, champion.server_errors, share)
         self.tests[Kind.client_errors].add(candidate.client_errors, champion.client_errors, share)

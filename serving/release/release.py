@@ -200,6 +200,7 @@ class Watch:
         self._wrong = 0
         self._begun = {version: traffic.counts(version) for version in self._versions}
         self._seen = dict(self._begun)
+        comparison.begin_stage()
         self._pairs_before, self._replayed_before = comparison.pairs, comparison.replayed
 
     @property
@@ -228,7 +229,8 @@ class Watch:
         deadline = time.monotonic() + self.deployment.max_wait_seconds
         while self.champion is not None and self.comparison.proof() is None and time.monotonic() < deadline:
             others = self._seen[self.champion].since(self._begun[self.champion]).requests
-            if self.real >= self.deployment.min_real_requests or self.real + others == 0:
+            nobody = self.real + others == 0 and not self.traffic.counts_come_late
+            if self.real >= self.deployment.min_real_requests or nobody:
                 return
             time.sleep(LOOK_SECONDS)
             self._look()

@@ -77,6 +77,8 @@ class Traffic(Protocol):
     """Whether a version can be asked that has no traffic."""
     champion_stays: bool
     """Whether the champion can still be asked when the candidate has all traffic."""
+    counts_come_late: bool
+    """Whether what people ask is known after a while only."""
 
     def start_candidate(self) -> None:
         """Make the candidate answer, without traffic."""

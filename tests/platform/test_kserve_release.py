@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import socket
+import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,7 @@ import pytest
 import yaml
 from kserve_cluster import Cluster, InferenceService, serve
 from kubernetes.config import kube_config
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.model import Model
@@ -23,8 +30,11 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.container import IMAGE_VARIABLE
+from kfp_lifecycle.serving.client import Client
+from kfp_lifecycle.serving.container import IMAGE_VARIABLE, KSERVE_VARIABLE
+from kfp_lifecycle.serving.ports import free_ports
 from kfp_lifecycle.serving.release.kserve import live_service
+from kfp_lifecycle.serving.server.metrics import ModelMetrics
 
 LOCATIONS = Locations(
     tracking_uri="http://mlflow",
@@ -111,6 +121,102 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     yield Place(cluster, tmp_path)
     server.shutdown()
     server.server_close()
+
+
+class People:
+    """What people ask of two versions, as their servers would count it, and a Prometheus that scrapes them."""
+
+    def __init__(self, folder: Path, broken: str = "") -> None:
+        """Scrape versions 1 and 2.
+
+        Args:
+            folder: Prometheus's.
+            broken: The version that fails for every other request.
+        """
+        (self.port,) = free_ports(1)
+        self._folder = folder
+        self._broken = broken
+        self._registries = {version: CollectorRegistry() for version in "12"}
+        self._metrics = {version: ModelMetrics("devices", version) for version in "12"}
+        for version, metrics in self._metrics.items():
+            self._registries[version].register(metrics)
+
+    def scraped(self, version: str) -> bytes:
+        """The version's metrics; at each look people have asked 40 times more, and a release as often."""
+        for number in range(40):
+            fails = version == self._broken and number % 2
+            self._metrics[version].observe_request("v2", "500" if fails else "200", 0.004, shadow=False)
+            self._metrics[version].observe_request("v2", "500", 9.0, shadow=True)
+        return generate_latest(self._registries[version])
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[str]:
+        """The address of a real Prometheus."""
+        people = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = people.scraped(self.path.rpartition("/")[2])
+                self.send_response(200)
+                self.send_header("content-type", CONTENT_TYPE_LATEST)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=servers.serve_forever, args=(0.01,), daemon=True).start()
+        target = {"targets": [f"127.0.0.1:{servers.server_port}"], "labels": {"namespace": "models"}}
+        jobs = [
+            {"job_name": version, "metrics_path": f"/{version}", "static_configs": [target]}
+            for version in self._metrics
+        ]
+        told = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": jobs}
+        (self._folder / "prometheus.yaml").write_text(yaml.safe_dump(told))
+        command = ["prometheus", f"--config.file={self._folder / 'prometheus.yaml'}", "--log.level=error"]
+        command += [f"--storage.tsdb.path={self._folder / 'series'}", f"--web.listen-address=127.0.0.1:{self.port}"]
+        running = subprocess.Popen(command, cwd=self._folder)
+        try:
+            deadline = time.monotonic() + 60
+            with Client(self.port) as client:
+                while client.get("/-/ready").status != 200 and time.monotonic() < deadline:
+                    time.sleep(0.1)
+            yield f"http://127.0.0.1:{self.port}"
+        finally:
+            running.terminate()
+            running.wait()
+            servers.shutdown()
+            servers.server_close()
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs prometheus: apt-get install prometheus")
+@pytest.mark.parametrize("broken", ["", "2"])
+def test_what_prometheus_counts_of_people_s_requests_decides_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    place.release("1")
+    with People(place.folder, broken).counted() as address:
+        monkeypatch.setenv(KSERVE_VARIABLE, json.dumps({"prometheus": address}))
+        if broken:
+            with pytest.raises(ContractViolation, match=r"(?s)with 20% .* more server errors than the champion's"):
+                place.release("2", min_real_requests=40)
+            assert place.service.shares() == {"1": 100}
+        else:
+            steps = place.release("2", min_real_requests=40)["steps"]
+            assert steps[0]["real_requests"] >= 40
+            assert steps[0]["errors"] == 0
+
+
+def test_a_prometheus_that_does_not_answer_ends_the_release_and_the_champion_keeps_all_traffic(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.release("1")
+    (nobody,) = free_ports(1)
+    monkeypatch.setenv(KSERVE_VARIABLE, json.dumps({"prometheus": f"http://127.0.0.1:{nobody}"}))
+    with pytest.raises(ContractViolation, match=r"leave targets\.kubeflow\.servers\.prometheus out"):
+        place.release("2")
+    assert place.service.shares() == {"1": 100}
 
 
 def test_a_first_version_gets_all_traffic_and_a_second_one_by_steps(place: Place) -> None:

@@ -32,6 +32,7 @@ class Recorded:
 
     addressable = True
     champion_stays = True
+    counts_come_late = False
     candidate = "2"
 
     def __init__(

@@ -23,6 +23,7 @@ from kfp_lifecycle.serving.release.kserve.live_service import (
     LiveService,
 )
 from kfp_lifecycle.serving.release.kserve.predictor import disruption_budget, labels, predictor
+from kfp_lifecycle.serving.release.prometheus import Prometheus
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
 
 RELEASED_AT = "kfp-lifecycle/released-at"
@@ -115,6 +116,8 @@ class InferenceServiceTraffic:
         # The champion's servers know the token that they were started with.
         self._shadow_token = (self._found.shadow_token if self._found is not None else "") or token_hex(16)
         container = serving_container()
+        self.counts_come_late = container.kserve.prometheus != ""
+        self._prometheus = Prometheus(container.kserve.prometheus, namespace, deployment.model)
         self._budget = disruption_budget(namespace, deployment.model, container.kserve.max_unavailable)
         self._service = inference_service(
             namespace,
@@ -174,8 +177,8 @@ class InferenceServiceTraffic:
             )
 
     def counts(self, version: str) -> Counts:
-        """KServe counts nothing for us: the release's own requests decide."""
-        return Counts()
+        """What Prometheus counted; KServe counts nothing for us."""
+        return self._prometheus.counts(version)
 
     def promote(self) -> None:
         """All traffic, and no canary any more."""

@@ -26,6 +26,7 @@ from kfp_lifecycle.serving.release.kserve.standard_service import (
     predictor_name,
     service_name,
 )
+from kfp_lifecycle.serving.release.prometheus import Prometheus
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
 
 AUTOSCALER = "serving.kserve.io/autoscalerClass"
@@ -63,6 +64,8 @@ class StandardTraffic:
         self.candidate = version
         self.model, self.namespace = deployment.model, namespace
         container = serving_container()
+        self.counts_come_late = container.kserve.prometheus != ""
+        self._prometheus = Prometheus(container.kserve.prometheus, namespace, deployment.model)
         self._replicas = max(1, deployment.min_replicas)
         self._name = predictor_name(self.model, version)
         self._live = LiveService(namespace, self.model, **connection)
@@ -139,8 +142,8 @@ class StandardTraffic:
             return client.post(f"/v2/models/{self.model}/infer", request, {**JSON, SHADOW_HEADER: self._shadow_token})
 
     def counts(self, version: str) -> Counts:
-        """KServe counts nothing for us: the release's own requests decide."""
-        return Counts()
+        """What Prometheus counted; KServe counts nothing for us."""
+        return self._prometheus.counts(version)
 
     def promote(self) -> None:
         """Champion and candidate change places; the pods of both stay, and the champion is what can be returned to."""

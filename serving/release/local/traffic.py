@@ -50,6 +50,7 @@ class LocalTraffic:
 
     addressable = True
     champion_stays = True
+    counts_come_late = False
 
     def __init__(
         self, folder: Path, deployment: Deployment, version: str, *, online_store: str, prediction_log: str

@@ -30,6 +30,7 @@ class VertexTraffic:
 
     addressable = False
     champion_stays = False
+    counts_come_late = False
 
     def __init__(
         self,
