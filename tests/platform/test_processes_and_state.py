@@ -74,7 +74,7 @@ class Place:
     def lifecycle(self, *arguments: str, expect: int = 0, **options: Any) -> str:
         """What `lifecycle …` prints."""
         with self.start(*arguments, **options) as process:
-            printed, _ = process.communicate(timeout=120)
+            printed, _ = process.communicate(timeout=300)
         assert process.returncode == expect, printed
         assert "Traceback" not in printed
         return str(printed)
@@ -120,7 +120,7 @@ class TestARunThatIsEnded:
         with place.run() as run:
             step = place.step()
             run.send_signal(ending)
-        wait_for(lambda: not living(*step), 10)
+        wait_for(lambda: not living(*step), 100)
         assert run.returncode == (-signal.SIGKILL if ending is signal.SIGKILL else 130)
         (last,) = place.runs()
         assert (last["state"], last["failed_step"]) == ("interrupted", "sleep")
