@@ -198,6 +198,9 @@ class VertexServers(Section):
     is chosen when the endpoint is made."""
     request_log_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The share of the requests that is logged."""
+    explanation_paths: PositiveInt | None = None
+    """By how many paths of Sampled Shapley `explain` attributes a score to the features; by default there are no
+    explanations. Each asks the model for as many times as it has features."""
     keep_versions: PositiveInt = 10
     """How many versions of a model the Model Registry keeps: those that are released count, and stay in any case."""
     labels: dict[CloudLabelKey, CloudLabelValue] = Field(default={}, max_length=60)

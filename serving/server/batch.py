@@ -43,6 +43,8 @@ class PredictionRequest:
     binary: frozenset[str] = frozenset()
     """Which of it as raw bytes."""
 
+    shadow: str = ""
+    """What it says to be believed that nobody acts on the answer, where no header can say it."""
     missing: Sequence[str] | None = None
     """Features that were looked up in vain, for some row; None where nothing was looked up."""
 

@@ -198,7 +198,10 @@ class Decoder:
         for name in (*OUTPUTS, CONTRIBUTIONS) if explain else OUTPUTS:
             chosen.add(name, binary=False)
         moment = _time(_parameter(request.parameters, "request_time", str))
-        return self._bounded(PredictionRequest(request_id(None, id_header), batch, moment, tuple(chosen.names)))
+        found = PredictionRequest(request_id(None, id_header), batch, moment, tuple(chosen.names))
+        said = (request.parameters or {}).get("shadow")
+        found.shadow = said if isinstance(said, str) else ""
+        return self._bounded(found)
 
     def _v1_column(self, name: str, values: list[Any]) -> tuple[Datatype, list[Any]]:
         """A column of values that say no datatype."""

@@ -24,8 +24,8 @@ class HttpRequest:
     """Where its connection comes from."""
     client: str = ""
     """Who asks, once that is known."""
-    is_copy: bool = False
-    """Whether it came to the port for copies of another version's requests."""
+    is_shadow: bool = False
+    """Whether it is known that nobody acts on the answer, by more than a header."""
 
 
 @dataclass(slots=True)

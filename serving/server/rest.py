@@ -124,7 +124,7 @@ class Rest:
 
     def copy(self, request: HttpRequest) -> Answer:
         """Answer a request that a front gives to this version too, and whose answer goes nowhere."""
-        request.is_copy = True
+        request.is_shadow = True
         return self(request)
 
     def _admitted(self, request: HttpRequest, access: Access) -> Answer:
@@ -276,7 +276,9 @@ class Rest:
             body = self._unpacked(request)
             identifier = request.headers.get(b"x-request-id", b"").decode("utf-8", "backslashreplace")
             if protocol != "v2":
-                return self.predictor.decoder.v1(body, identifier, explain=protocol == "explain")
+                asked = self.predictor.decoder.v1(body, identifier, explain=protocol == "explain")
+                request.is_shadow |= self.is_shadow(asked.shadow.encode())
+                return asked
             length = request.headers.get(JSON_LENGTH)
             if length is not None and not (length.isdigit() and len(length) < 12):
                 raise InvalidRequest("inference-header-content-length must be a number of bytes")
@@ -307,7 +309,7 @@ class Rest:
         return body
 
     def _is_shadow(self, request: HttpRequest) -> bool:
-        return request.is_copy or self.is_shadow(request.headers.get(_SHADOW))
+        return request.is_shadow or self.is_shadow(request.headers.get(_SHADOW))
 
     def is_shadow(self, header: bytes | None) -> bool:
         """Whether nobody acts on the answer: only who knows the token can say so."""

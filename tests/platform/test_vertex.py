@@ -49,6 +49,8 @@ class Vertex:
         self.random = random.Random(1)
         self.deployed = 0
         self.predictions = 0
+        self.asked: list[dict[str, Any]] = []
+        """The parameters of each prediction."""
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> Any:  # noqa: PLR0911
         """One call of the REST protocol."""
@@ -80,6 +82,7 @@ class Vertex:
         if path.endswith(":predict"):
             split = endpoint["trafficSplit"]
             self.predictions += 1
+            self.asked.append(body["parameters"])
             chosen = self.random.choices(list(split), [int(share) for share in split.values()])[0]
             model = next(m["displayName"] for m in endpoint["deployedModels"] if m["id"] == chosen)
             return {"predictions": [{"score": self.scores[model]}], "deployedModelId": chosen}
@@ -183,7 +186,7 @@ def connection(url: str) -> dict[str, Any]:
 
 def traffic(url: str, version: str, uri: str = "gs://bucket/model", **settings: Any) -> VertexTraffic:
     deployment = Deployment(model="devices", requests_per_step=5, **settings)
-    return VertexTraffic("p", "europe-west1", deployment, STORES, version, uri, **connection(url))
+    return VertexTraffic("p", "europe-west1", deployment, STORES, version, uri, INPUTS, **connection(url))
 
 
 def released(vertex: tuple[Vertex, str], *versions: str) -> dict[str, Any]:
@@ -222,7 +225,7 @@ def test_versions_follow_each_other_by_the_endpoint_s_split(vertex: tuple[Vertex
     container = service.models["devices"]["1"]["containerSpec"]
     assert container["predictRoute"] == "/v1/models/devices:predict"
     assert "--version=1" in container["args"]
-    assert "env" not in container
+    assert [item["name"] for item in container["env"]] == ["LIFECYCLE_SHADOW_TOKEN"]
 
 
 def test_versions_of_a_model_are_under_one_model_of_the_registry(vertex: tuple[Vertex, str]) -> None:
@@ -340,7 +343,41 @@ def test_a_server_is_told_where_the_secret_of_its_online_store_is(
     release_of = VertexTraffic(
         "p", "europe-west1", Deployment(model="m"), store, "1", "gs://b/m", **connection(vertex[1])
     )
-    assert release_of.container()["serving_container_environment_variables"] == {"PASSWORD": reference}
+    told = release_of.container()["serving_container_environment_variables"]
+    assert {name for name, value in told.items() if value.startswith("secretmanager:")} == {"PASSWORD"}
+
+
+def test_every_version_is_told_the_same_token_by_which_a_release_marks_its_requests(
+    vertex: tuple[Vertex, str],
+) -> None:
+    released(vertex, "1", "2", "3")
+    tokens = {
+        item["value"]
+        for version in vertex[0].models["devices"].values()
+        for item in version["containerSpec"]["env"]
+        if item["name"] == "LIFECYCLE_SHADOW_TOKEN"
+    }
+    assert len(tokens) == 1
+    assert vertex[0].asked == [{"shadow": token} for token in tokens] * vertex[0].predictions
+
+
+def test_the_prediction_log_is_written_to_the_bucket_that_steps_read_it_from(vertex: tuple[Vertex, str]) -> None:
+    stores = STORES.model_copy(update={"prediction_log": "/gcs/logs/predictions"})
+    one = VertexTraffic("p", "europe-west1", Deployment(model="m"), stores, "1", "gs://b/m", **connection(vertex[1]))
+    assert "--prediction_log=gs://logs/predictions" in one.container()["serving_container_args"]
+
+
+def test_scores_are_explained_where_the_target_says_so(
+    vertex: tuple[Vertex, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released(vertex, "1")
+    assert "explanationSpec" not in vertex[0].models["devices"]["1"]
+    monkeypatch.setenv(VERTEX_VARIABLE, json.dumps({"explanation_paths": 10}))
+    released(vertex, "2")
+    assert vertex[0].models["devices"]["2"]["explanationSpec"] == {
+        "metadata": {"inputs": {"temperature": {}}, "outputs": {"score": {}}},
+        "parameters": {"sampledShapleyAttribution": {"pathCount": 10}},
+    }
 
 
 def test_a_model_outside_cloud_storage_is_refused_before_anything_is_uploaded(vertex: tuple[Vertex, str]) -> None:

@@ -91,16 +91,24 @@ def test_the_metrics_show_requests_scores_and_the_state_of_the_log(client: Clien
         assert line in metrics
 
 
-def test_what_comes_to_the_port_for_copies_is_logged_as_nobodys(model: Path, tmp_path: Path) -> None:
+def test_copies_at_their_port_and_who_says_the_token_as_a_parameter_are_logged_as_nobodys(
+    model: Path, tmp_path: Path
+) -> None:
     (port,) = free_ports(1)
-    body = v2_request(INPUTS, [{"temperature": 1.0, "site": "north"}])
-    with TrialServer(model, "devices", "1", tmp_path / "log", shadow_port=port) as running:
-        for door, said in ((running.http_port, "asked"), (port, "copied")):
-            with Client(door) as connection:
-                assert connection.post(INFER, body, {"x-request-id": said}).status == 200
+    token = tmp_path / "token"
+    token.write_text("hush\n")
+    row = {"temperature": 1.0, "site": "north"}
+    said = {"asked": "of people", "copied": "of people", "by a release": "hush"}
+    with TrialServer(model, "devices", "1", tmp_path / "log", shadow_port=port, shadow_token_file=token) as running:
+        for name, parameter in said.items():
+            with Client(port if name == "copied" else running.http_port) as connection:
+                body = {"instances": [row], "parameters": {"shadow": parameter}}
+                assert connection.post(PREDICT, body, {"x-request-id": name}).status == 200
     assert {row["request_id"]: row["shadow"] for row in read_log(tmp_path / "log")} == {
         "asked": False,
         "copied": True,
+        # Where no header is handed on, as on Vertex AI.
+        "by a release": True,
     }
 
 

@@ -251,7 +251,9 @@ def release_to_vertex(
     """
     from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic
 
-    traffic = VertexTraffic(place.project, place.location, deployment, locations, candidate.version, candidate.uri)
+    traffic = VertexTraffic(
+        place.project, place.location, deployment, locations, candidate.version, candidate.uri, candidate.inputs
+    )
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:

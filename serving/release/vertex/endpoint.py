@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
+from secrets import token_hex
 from typing import Any
 
 from google.cloud import aiplatform
+from google.cloud.aiplatform.explain import ExplanationMetadata, ExplanationParameters
 from google.cloud.aiplatform_v1.types import DeployedModel
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.data import SECRET_REFERENCE
-from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.config.deployment import Deployment, LoggedKey
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.connections.object_store import CREDENTIALS, is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import Answer
+from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE, Answer
 from kfp_lifecycle.serving.container import serving_container
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
-from kfp_lifecycle.serving.release.vertex.registry import crown, remove_old, upload_version
+from kfp_lifecycle.serving.release.vertex.registry import crown, newest_variable, remove_old, upload_version
+from kfp_lifecycle.serving.server.prediction_log import SECRET_VARIABLE
 
 HTTP_PORT = 8080
-# Vertex AI mounts a bucket into a pipeline's steps but not into what serves: the log ends with its container.
-PREDICTION_LOG = "/tmp/predictions"
+# Where steps find every bucket as a folder. Nothing is mounted into what serves: there a bucket is reached by its API.
+MOUNTED_BUCKETS = "/gcs/"
 # At 10% of the traffic a version is missed by so many requests in a row once in 40,000 times.
 TRIES = 100
 
@@ -40,6 +46,7 @@ class VertexTraffic:
         locations: Locations,
         version: str,
         uri: str,
+        inputs: Sequence[Feature] = (),
         **connection: Any,
     ) -> None:
         """Find what is released now.
@@ -48,9 +55,10 @@ class VertexTraffic:
             project: Google Cloud project.
             location: Its region.
             deployment: Name, strategy and replicas.
-            locations: Online store.
+            locations: Online store and prediction log.
             version: The model's version.
             uri: The model folder in Cloud Storage.
+            inputs: What its explanations are about.
             connection: More for `aiplatform.init`, such as credentials.
 
         Raises:
@@ -63,12 +71,14 @@ class VertexTraffic:
             )
         self.model = deployment.model
         self.candidate = version
-        self._deployment, self._locations, self._uri = deployment, locations, uri
+        self._deployment, self._locations, self._uri, self._inputs = deployment, locations, uri, inputs
         self._container = serving_container()
         self._endpoint = find_endpoint(project, location, self.model, **connection)
         self._deployed = deployed_models(self._endpoint)
         self._champion, self._before = champion_and_before(self._endpoint)
         self._new: DeployedModel | None = None
+        # The champion's servers know the token that they were started with.
+        self._shadow_token = newest_variable(self.model, SHADOW_TOKEN_VARIABLE) or token_hex(16)
         self.champion = version_of(self._champion, self.model)
 
     def keep_champion(self) -> str | None:
@@ -128,7 +138,7 @@ class VertexTraffic:
             "model_name": self.model,
             "version": self.candidate,
             "online_store": self._locations.online_store,
-            "prediction_log": PREDICTION_LOG,
+            "prediction_log": log_location(self._locations.prediction_log),
             "http_port": str(HTTP_PORT),
             **self._deployment.server_arguments(),
         }
@@ -136,21 +146,38 @@ class VertexTraffic:
             "artifact_uri": self._uri,
             "serving_container_image_uri": self._container.image,
             "serving_container_command": self._container.command,
-            "serving_container_environment_variables": self._container.variables
-            | {name: self._container.references[name] for name in self._secrets()},
+            "serving_container_environment_variables": {
+                SHADOW_TOKEN_VARIABLE: self._shadow_token,
+                **self._container.variables,
+                **{name: self._container.references[name] for name in self._secrets()},
+            },
             "serving_container_args": [f"--{name}={value}" for name, value in settings.items()],
             "serving_container_predict_route": f"/v1/models/{self.model}:predict",
             "serving_container_health_route": f"/v2/models/{self.model}/ready",
             "serving_container_ports": [HTTP_PORT],
+            **self._explanations(),
+        }
+
+    def _explanations(self) -> dict[str, Any]:
+        """What Vertex AI has to know of the model to explain its scores; nothing where it is not to."""
+        paths = self._container.vertex.explanation_paths
+        if paths is None:
+            return {}
+        return {
+            "explanation_metadata": ExplanationMetadata(
+                inputs={item.name: {} for item in self._inputs}, outputs={"score": {}}
+            ),
+            "explanation_parameters": ExplanationParameters({"sampled_shapley_attribution": {"path_count": paths}}),
         }
 
     def _secrets(self) -> list[str]:
-        """Variables that the server needs for its online store, of those that are references to secrets."""
-        return [
-            name
-            for name in SECRET_REFERENCE.findall(self._locations.online_store)
-            if name in self._container.references
+        """Variables that the server needs for its stores, of those that are references to secrets."""
+        wanted = [
+            *SECRET_REFERENCE.findall(self._locations.online_store),
+            *(CREDENTIALS if is_object_store(self._locations.prediction_log) else ()),
+            *([SECRET_VARIABLE] if self._deployment.prediction_log.key is LoggedKey.hashed else []),
         ]
+        return [name for name in wanted if name in self._container.references]
 
     def shift(self, stage: Stage) -> None:
         """Change the endpoint's split."""
@@ -167,7 +194,7 @@ class VertexTraffic:
         for _ in range(TRIES):
             started = time.perf_counter()
             try:
-                answer = self._endpoint.predict(instances, parameters={"shadow": True})
+                answer = self._endpoint.predict(instances, parameters={"shadow": self._shadow_token})
             except Exception as error:  # the client's errors share no base class with those of its transport
                 return Answer(0, f"{type(error).__name__}: {error}", time.perf_counter() - started, {})
             if answer.deployed_model_id == wanted:
@@ -247,6 +274,12 @@ def return_traffic(project: str, location: str, model: str, **connection: Any) -
     give_traffic(endpoint, {target.id: 100})
     crown(model, target.model_version_id)
     return Return(url_of(endpoint), "", version, left)
+
+
+def log_location(location: str) -> str:
+    """The prediction log as a server finds it."""
+    inside = location.removeprefix(MOUNTED_BUCKETS)
+    return f"gs://{inside}" if inside != location else location
 
 
 def find_endpoint(project: str, location: str, model: str, **connection: Any) -> aiplatform.Endpoint | None:

@@ -15,8 +15,10 @@ CHAMPION, DEFAULT = "champion", "default"
 
 
 def model_id(model: str) -> str:
-    """The id that a model of a name has in the registry: small letters, digits, `-` and `_`, a letter first."""
-    return re.sub(r"^[^a-z]+", "", re.sub(r"[^a-z0-9_-]", "-", model.lower()))[:63] or "model"
+    """The id that a model of a name has in the registry: small letters, digits, `-` and `_`, a letter first, two at the
+    least."""
+    name = re.sub(r"^[^a-z]+", "", re.sub(r"[^a-z0-9_-]", "-", model.lower()))[:63]
+    return name if len(name) > 1 else f"model-{name}".rstrip("-")
 
 
 def alias_of(version: str) -> str:
@@ -66,6 +68,15 @@ def upload_version(
         **container,
     )
     return uploaded
+
+
+def newest_variable(model: str, name: str) -> str:
+    """What the newest version's servers are told by a variable; empty where there is no version, or they are not."""
+    there = versions_of(model)
+    if not there:
+        return ""
+    container = ModelRegistry(model_id(model)).get_model(there[-1].version_id).container_spec
+    return next((item.value for item in container.env if item.name == name), "") if container else ""
 
 
 def crown(model: str, version_id: str) -> None:
