@@ -20,9 +20,9 @@ STEP_ENVIRONMENTS = ("validation", "modelling", "serving")
 CLUSTER_ENVIRONMENTS = ("katib",)
 # Of no step: servers that tests start.
 SERVER_ENVIRONMENTS = ("warehouses",)
-# Of no step: clients of the model server that others wrote. `mlserver` is of its benchmark alone.
+# Of no step: clients of the model server that others wrote; `mlserver` and `bentoml` are of its benchmark alone.
 CLIENT_ENVIRONMENTS = ("clients",)
-BENCHMARK_ENVIRONMENTS = ("mlserver",)
+BENCHMARK_ENVIRONMENTS = ("mlserver", "bentoml")
 
 # Written into an environment's folder when it is complete.
 STAMP = ".lock-digest"

@@ -35,7 +35,12 @@ INFER, READY = "/v2/models/benchmark/infer", "/v2/models/benchmark/ready"
 READY_SECONDS = 60.0
 CLIENTS = (1, 8, 64)
 PROBE_SECONDS = 10.0
-PEERS = {"KServe": ("clients", "kserve_peer"), "MLServer": ("mlserver", "mlserver_peer")}
+MANY_REQUESTS = 200_000
+PEERS = {
+    "KServe": ("clients", "kserve_peer", READY),
+    "MLServer": ("mlserver", "mlserver_peer", READY),
+    "BentoML": ("bentoml", "bentoml_peer", "/readyz"),
+}
 
 
 @dataclass
@@ -45,6 +50,8 @@ class Server:
     name: str
     python: Path
     arguments: list[str]
+    ready: str = READY
+    """Path of its probe of readiness."""
     ready_seconds: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
     found: dict[str, list[Found]] = field(default_factory=dict)
@@ -64,7 +71,7 @@ class Server:
                 cwd=folder,
             )
         try:
-            while not answers(port, READY):
+            while not answers(port, self.ready):
                 if process.poll() is not None or time.perf_counter() - began > READY_SECONDS:
                     raise SystemExit(
                         f"{self.name} does not start:\n{(folder / f'{self.name}.log').read_text()[-2000:]}"
@@ -121,10 +128,10 @@ def servers(folder: Path) -> list[Server]:
         Server("bare", interpreter("clients"), ["-m", "benchmarks.serving.bare", model, "{port}"]),
         ours(folder),
     ]
-    for name, (environment, module) in PEERS.items():
+    for name, (environment, module, ready) in PEERS.items():
         if is_built(environment):
             arguments = ["-m", f"benchmarks.serving.{module}", model, "{port}"]
-            found.append(Server(name, interpreter(environment), arguments))
+            found.append(Server(name, interpreter(environment), arguments, ready))
         else:
             builder = f"python -m kfp_lifecycle.environments.checkout {environment}"
             print(f"{name} is not measured: {builder} builds what it needs")
@@ -168,6 +175,17 @@ def probe_beside(server: Server, idle: Server, folder: Path, first: bytes, reque
                 slowest[position] = max(slowest[position], time.perf_counter() - began)
             time.sleep(0.01)
         return slowest[0] * 1000, slowest[1] * 1000
+
+
+def growth(server: Server, folder: Path, request: bytes) -> tuple[float, float]:
+    """Its memory after a tenth of many requests, and after all of them, in megabytes."""
+    with server.running(folder) as (port, pid):
+        asked, early = 0, 0.0
+        while asked < MANY_REQUESTS:
+            asked += load(port, pid, request, 8, 1.0).requests
+            if not early and asked >= MANY_REQUESTS / 10:
+                early = memory_mb(pid)
+        return early, memory_mb(pid)
 
 
 def table(measured: list[Server], requests: dict[str, tuple[bytes, int]]) -> None:
@@ -217,12 +235,17 @@ def main() -> None:
         print("  " + "; ".join(f"{slowest:.0f} and {machine:.0f} ms" for slowest, machine in beside))
         # Others' work only adds.
         delay = max(0.0, min(slowest - machine for slowest, machine in beside))
+        early, late = growth(own, folder, requests["1 row, 8 clients"][0])
+        print(
+            f"memory after {MANY_REQUESTS // 10:,} requests and after {MANY_REQUESTS:,}: {early:.0f} and {late:.0f} MB"
+        )
     one, hundred = "1 row, 1 clients", "100 rows"
     ratios = [
         Ratio("a row over the bare limit's", own.processor_us(one) / bare.processor_us(one), "≤ 1.5"),
         Ratio("100 rows over the bare limit's", own.processor_us(hundred) / bare.processor_us(hundred), "≤ 1.5"),
         Ratio("an entity over a row", own.processor_us("entity") / own.processor_us(one), "≤ 2"),
         Ratio("ready over the bare limit's", min(own.ready_seconds) / min(bare.ready_seconds), "≤ 1.5"),
+        Ratio("memory after 200,000 requests over that after 20,000", late / early, "≤ 1.1"),
         Ratio("what 10,000 rows add to the slowest probe, over 50 ms", delay / 50, "≤ 1"),
     ]
     for peer in peers:
