@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,9 @@ from kfp_lifecycle.tuning.trial_settings import METRIC, PARAMETERS_VARIABLE, SET
 # All of a training set that a trial reads.
 FILES = (DESCRIPTION_FILE, "train.parquet")
 BLOCK_BYTES = 1 << 20
+# Katib's collector reads the first report, and stops the trial where that is bad. A trial that came to its end before
+# it was stopped has failed to Katib.
+SECONDS_TO_STOP = 2.0
 
 
 def main() -> None:
@@ -36,6 +40,8 @@ def main() -> None:
 
 def run_trial(settings: TrialSettings, assigned: Mapping[str, str]) -> None:
     """Judge one setting and print a line for each fold: the time, and the mean ROC AUC of the folds so far.
+
+    After the first of several a trial that may be stopped waits for that.
 
     Args:
         settings: The data and how settings are judged.
@@ -55,6 +61,8 @@ def run_trial(settings: TrialSettings, assigned: Mapping[str, str]) -> None:
         # Katib takes the latest line by its time, and asks for RFC 3339.
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         print(f"{now} {METRIC}={np.mean(scores):.10f}", flush=True)
+        if settings.stopping and len(scores) == 1 < len(folds):
+            time.sleep(SECONDS_TO_STOP)
 
 
 def fetch(settings: TrialSettings, folder: Path) -> None:
@@ -74,7 +82,7 @@ def fetch(settings: TrialSettings, folder: Path) -> None:
                     copy.write(block)
     except (OSError, ValueError) as error:
         raise ContractViolation(
-            f"The trial cannot read the training set at {settings.training_set}: {error} Check "
+            f"The trial cannot read the training set at {settings.training_set}: {str(error).rstrip('.')}. Check "
             "tuning.katib.object_store, object_store_secret and service_account."
         ) from error
 

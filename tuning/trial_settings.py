@@ -26,3 +26,5 @@ class TrialSettings(Section):
     """Folds at the most."""
     horizon_days: int
     """Days until a label is known."""
+    stopping: bool = False
+    """Whether Katib may stop the trial after its first fold."""

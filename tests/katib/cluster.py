@@ -4,7 +4,7 @@ What Katib does with an experiment is restated from version 0.19:
 `pkg/webhook/v1beta1/experiment/validator` (what it refuses), `pkg/controller.v1beta1/experiment/manifest` (how a trial
 is made of its template), `pkg/webhook/v1beta1/pod` (how a container's command is wrapped),
 `cmd/metricscollector/v1beta1/file-metricscollector` (when a trial is stopped) and
-`pkg/earlystopping/v1beta1/medianstop` (the median).
+`pkg/earlystopping/v1beta1/medianstop` (the median, which is a mean there). Katib's own controllers run in `tests/node`.
 """
 
 from __future__ import annotations
@@ -122,6 +122,9 @@ class Cluster:
     reports: dict[str, list[float]] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
+    ended: dict[str, str] = field(default_factory=dict)
+    """How each trial ended, in the order in which they did."""
+    deleted_jobs: list[str] = field(default_factory=list)
     failing: list[int] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -268,7 +271,7 @@ class Cluster:
             return []
         averages = [statistics.fmean(self.reports[key][: settings["start_step"]]) for key in succeeded]
         metric = experiment["spec"]["objective"]["objectiveMetricName"]
-        return [{"name": metric, "value": str(statistics.median(averages)), "comparison": "less", "startStep": 1}]
+        return [{"name": metric, "value": str(statistics.fmean(averages)), "comparison": "less", "startStep": 1}]
 
     def _collect(self, experiment: Json, name: str, rules: list[Json]) -> None:
         """Read a trial's output while it runs, stop it when its rule says so, and write how it ended."""
@@ -302,6 +305,7 @@ class Cluster:
             else:
                 ended = condition("Succeeded" if reports else "MetricsUnavailable")
             trial["status"]["conditions"] += [condition("Running", "False"), ended]
+            self.ended[name] = ended["type"]
             said = self.folder / name / "termination-log"
             message = said.read_text("utf-8") if said.exists() else ""
             state = {"terminated": {"exitCode": process.returncode, "reason": "Error", "message": message}}
@@ -358,6 +362,10 @@ def serve(cluster: Cluster) -> ThreadingHTTPServer:
                 elif parts[:2] == ["api", "v1"]:
                     wanted = query.get("labelSelector", [""])[0].partition("=")[2]
                     self._answer(200, {"items": [pod for key, pod in cluster.pods.items() if key == wanted]})
+                elif parts[:2] == ["apis", "batch"]:
+                    assert (self.command, parts[5]) == ("DELETE", "jobs")
+                    cluster.deleted_jobs.append(parts[6])
+                    self._answer(200, {"kind": "Status", "status": "Success"})
                 else:
                     assert parts[:4] == ["apis", "kubeflow.org", "v1beta1", "namespaces"], parts
                     assert parts[4] == NAMESPACE

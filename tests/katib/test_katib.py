@@ -99,8 +99,9 @@ def manifest(folds: int = 2, training: dict[str, Any] | None = None, **tuning: A
         space=made.space,
         folds=made.folds,
         horizon_days=30,
+        stopping=made.pruning and folds > 1,
     )
-    experiment = build_experiment("a_project", NAMESPACE, "image:1", settings, made, folds)
+    experiment = build_experiment("a_project", NAMESPACE, "image:1", settings, made)
     written: dict[str, Any] = ApiClient().sanitize_for_serialization(experiment)
     return written
 
@@ -202,6 +203,10 @@ class TestTheStep:
         # After the first fold each trial looks better by 0.5 than it is.
         assert place.parameters["best_value"] < 1
         assert "given up" in (place.folder / "study.html").read_text("utf-8")
+        # Their pods would keep what they asked for.
+        stopped = [name for name, state in place.cluster.ended.items() if state == "EarlyStopped"]
+        assert stopped
+        assert sorted(place.cluster.deleted_jobs) == sorted(stopped)
 
     def test_a_failed_trial_is_passed_over_with_its_reason(
         self, place: Place, capsys: pytest.CaptureFixture[str]
@@ -319,8 +324,9 @@ def manifest_name(place: Place) -> str:
         space=tuning.space,
         folds=tuning.folds,
         horizon_days=configuration["label"]["horizon_days"],
+        stopping=True,
     )
-    name: str = build_experiment(configuration["name"], NAMESPACE, "image:1", settings, tuning, 2).metadata.name
+    name: str = build_experiment(configuration["name"], NAMESPACE, "image:1", settings, tuning).metadata.name
     return name
 
 

@@ -136,3 +136,15 @@ def test_parameters_that_the_estimator_refuses_are_the_pods_last_words(
     with pytest.raises(SystemExit):
         trial.main()
     assert "max_bins" in (tmp_path / "termination-log").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("stopping", "folds", "pauses"), [(True, 2, [trial.SECONDS_TO_STOP]), (True, 1, []), (False, 2, [])]
+)
+def test_a_trial_that_may_be_stopped_waits_for_it_after_the_first_of_several_folds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, stopping: bool, folds: int, pauses: list[float]
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(trial.time, "sleep", slept.append)
+    trial.run_trial(told(str(folder), stopping=stopping, folds=folds), ASSIGNED)
+    assert slept == pauses

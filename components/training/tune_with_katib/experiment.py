@@ -37,12 +37,21 @@ TRIALS_BEHIND_A_MEDIAN = 3
 # Katib runs the words after `sh -c` unquoted and adds its own to them, so that they are one simple command, and
 # everything that could need quotes is in environment variables. The image holds the library.
 COMMAND = "python -m kfp_lifecycle.tuning.trial"
+# What the Restricted standard asks of a container. The user is the image's; named, it is also the collector's where
+# Katib gives that the container's own context (`injectSecurityContext`).
+SECURITY_CONTEXT = {
+    "runAsNonRoot": True,
+    "runAsUser": 1000,
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 # Characters that would change the JSON text or the variable that a value is put into.
 UNSAFE = frozenset('"\\$') | {chr(code) for code in range(32)}
 
 
 def build_experiment(
-    project: str, namespace: str, image: str, settings: TrialSettings, tuning: Tuning, folds: int
+    project: str, namespace: str, image: str, settings: TrialSettings, tuning: Tuning
 ) -> V1beta1Experiment:
     """The search that `tuning` asks for.
 
@@ -51,8 +60,7 @@ def build_experiment(
         namespace: Kubernetes namespace of the experiment and its trials.
         image: Image of the environment `modelling`, which holds this library, tagged by its digest.
         settings: What trials are told.
-        tuning: Space, number of trials, pruning, and how trials run.
-        folds: Folds there are: after the first of several a trial may be stopped.
+        tuning: Space, number of trials, and how trials run.
 
     Raises:
         ContractViolation: a choice cannot be written into a trial's manifest, or two read the same.
@@ -62,7 +70,7 @@ def build_experiment(
             _refuse_unwritable(name, dimension)
     # The default was tried by the step before.
     trials = tuning.trials - 1
-    identity = json.dumps([settings.model_dump(mode="json"), folds, image, tuning.pruning])
+    identity = json.dumps([settings.model_dump(mode="json"), image])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     metadata = V1ObjectMeta(
         name=f"{project.replace('_', '-')[:LONGEST_PROJECT_NAME].rstrip('-')}-{digest}", namespace=namespace
@@ -90,7 +98,7 @@ def build_experiment(
                 algorithm_name="tpe",
                 algorithm_settings=[V1beta1AlgorithmSetting(name="random_state", value=str(settings.training.seed))],
             ),
-            early_stopping=early_stopping if tuning.pruning and folds > 1 else None,
+            early_stopping=early_stopping if settings.stopping else None,
             max_trial_count=trials,
             parallel_trial_count=min(tuning.parallel_trials, trials),
             max_failed_trial_count=min(tuning.katib.max_failed_trials, trials),
@@ -161,6 +169,7 @@ def _job(image: str, settings: TrialSettings, tuning: Tuning) -> dict[str, Any]:
         "args": [COMMAND],
         "env": variables,
         "resources": {"requests": resources, "limits": resources},
+        "securityContext": SECURITY_CONTEXT,
     }
     # A mesh's sidecar would outlive the training, and the Job never end.
     labels = {"sidecar.istio.io/inject": "false"}

@@ -7,12 +7,13 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 from kubeflow.katib import KatibClient, V1beta1Experiment, V1beta1Trial
-from kubernetes.client import ApiException
+from kubernetes.client import ApiException, BatchV1Api, V1ContainerStateTerminated
 
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_with_katib.experiment import CONTAINER, build_experiment
@@ -29,7 +30,9 @@ POLL_SECONDS = 5.0
 # The API server may be away for a moment; so many times in a row it is gone.
 FAILED_POLLS = 6
 TRIAL_LABEL = "katib.kubeflow.org/trial"
-ENDED = ("Succeeded", "Failed", "EarlyStopped", "Killed", "MetricsUnavailable")
+STOPPED = "EarlyStopped"
+ENDED = ("Succeeded", "Failed", STOPPED, "Killed", "MetricsUnavailable")
+OUT_OF_MEMORY = "OOMKilled"
 
 
 def search(
@@ -71,8 +74,9 @@ def search(
             space=tuning.space,
             folds=tuning.folds,
             horizon_days=settings.label.horizon_days,
+            stopping=tuning.pruning and len(known.folds) > 1,
         )
-        experiment = build_experiment(settings.name, client.namespace, image, trial_settings, tuning, len(known.folds))
+        experiment = build_experiment(settings.name, client.namespace, image, trial_settings, tuning)
         name = experiment.metadata.name
         trials += run_experiment(client, experiment, tuning, trials[0])
     study = Study(trials, training.parameters, known.folds)
@@ -161,10 +165,12 @@ def _follow(client: KatibClient, name: str, tuning: Tuning, default: Trial) -> t
             if item.metadata.name not in shown:
                 shown.add(item.metadata.name)
                 _report(trial, len(shown), tuning.trials - 1, [default, *trials])
+                if _state(item) == STOPPED:
+                    _free(client, item.metadata.name)
         if _has(experiment, "Failed"):
             reasons = [f"- {show_all(trial.parameters)}: {trial.reason}" for trial in trials if trial.reason]
             raise ContractViolation(
-                f"Katib gave the experiment {name} up after {len(reasons)} failed trials "
+                f"Katib gave the experiment {name} up after {len(reasons)} failed trial{'s' * (len(reasons) != 1)} "
                 f"(tuning.katib.max_failed_trials is {tuning.katib.max_failed_trials}):\n"
                 + ("\n".join(reasons) or _message(experiment))
             )
@@ -184,11 +190,28 @@ def _as_trial(client: KatibClient, trial: V1beta1Trial, number: int, space: Spac
     if state == "Succeeded":
         # Only a trial that came to all folds is comparable; one that was stopped has the mean of those before.
         value = next(float(metric.latest) for metric in trial.status.observation.metrics if metric.name == METRIC)
-    elif state != "EarlyStopped":
+    elif state != STOPPED:
         reason = _failure(client, trial, state)
-    started, ended = trial.status.start_time, trial.status.completion_time
+    # Katib notes no end of a trial that it stopped.
+    stopped = next((item.last_transition_time for item in trial.status.conditions if item.type == STOPPED), None)
+    started, ended = trial.status.start_time, trial.status.completion_time or stopped
     seconds = (ended - started).total_seconds() if started and ended else 0.0
     return Trial(number, parameters, [], value, seconds, reason)
+
+
+def _free(client: KatibClient, trial: str) -> None:
+    """Delete the Job of a trial that was stopped.
+
+    In its pod the collector waits for a mark that the training could not make, so that the pod keeps its processor and
+    memory from the trials to come.
+    """
+    try:
+        BatchV1Api(client.core_api.api_client).delete_namespaced_job(
+            trial, client.namespace, propagation_policy="Background"
+        )
+    except ApiException as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            print(_explain(f"delete the Job of the trial {trial}, which was stopped", error), flush=True)
 
 
 def _failure(client: KatibClient, trial: V1beta1Trial, state: str) -> str:
@@ -200,12 +223,19 @@ def _failure(client: KatibClient, trial: V1beta1Trial, state: str) -> str:
         for pod in pods.items:
             for container in pod.status.container_statuses or []:
                 ended = container.state.terminated
-                if container.name == CONTAINER and ended and (ended.message or ended.reason):
-                    return str(ended.message or ended.reason)
+                if container.name == CONTAINER and ended and ended.exit_code:
+                    return _last_words(ended)
     if state == "MetricsUnavailable":
         return f"it ended without a line {METRIC}=VALUE"
     conditions = [item for item in trial.status.conditions if item.type == state]
     return conditions[-1].message or conditions[-1].reason or state
+
+
+def _last_words(ended: V1ContainerStateTerminated) -> str:
+    """What is known of a container that failed: its own reason, else how it ended."""
+    if ended.reason == OUT_OF_MEMORY:
+        return "it was out of memory (OOMKilled): raise tuning.katib.memory"
+    return ended.message or f"its container ended with exit code {ended.exit_code} ({ended.reason}) and without a word"
 
 
 def _report(trial: Trial, ended: int, wanted: int, all_trials: list[Trial]) -> None:
@@ -251,7 +281,7 @@ def _explain(doing: str, error: Exception) -> str:
             said = cause.reason
         return (
             f"Katib: could not {doing}: {said} ({cause.status}). Check that Katib is installed and that the step's "
-            "service account may work with experiments and trials in this namespace."
+            "service account may do this in its namespace (docs/tuning.md has the role)."
         )
     return f"Katib: could not {doing}: {cause}. Check that the cluster's API server can be reached from this step."
 
