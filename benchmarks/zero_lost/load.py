@@ -35,7 +35,7 @@ INPUTS: list[dict[str, Any]] = [
 ]
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 # Longer than anything here takes: what is not answered by then never is.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 90.0
 HEADER_END = b"\r\n\r\n"
 
 

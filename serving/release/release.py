@@ -21,8 +21,9 @@ from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Stage, Traffic
 
 WARM_UP_REQUESTS = 10
-# Of its own requests between two looks at what people asked; and the time between two, where it only waits.
-LOOK_EVERY, LOOK_SECONDS = 20, 0.25
+# Of its own requests between two looks at what people asked, or, where these take long, seconds; and the time between
+# two where it only waits.
+LOOK_EVERY, LOOK_AFTER_SECONDS, LOOK_SECONDS = 20, 1.0, 0.25
 
 
 class RolledBack(ContractViolation):
@@ -199,7 +200,7 @@ class Watch:
         self._failures = dict.fromkeys(self._versions, 0)
         self._wrong = 0
         self._begun = {version: traffic.counts(version) for version in self._versions}
-        self._seen = dict(self._begun)
+        self._seen, self._looked = dict(self._begun), time.monotonic()
         comparison.begin_stage()
         self._pairs_before, self._replayed_before = comparison.pairs, comparison.replayed
 
@@ -218,7 +219,8 @@ class Watch:
         least = self.deployment.requests_per_step
         for number in range(1, least * self.deployment.max_requests_factor + 1):
             self._ask()
-            if (number == least or number % LOOK_EVERY == 0) and self._look():
+            late = time.monotonic() - self._looked >= LOOK_AFTER_SECONDS
+            if (number == least or number % LOOK_EVERY == 0 or late) and self._look():
                 return
             if number >= least and self.comparison.suspicion(1.0) is None:
                 break
@@ -255,7 +257,7 @@ class Watch:
         if self.champion is not None:
             fresh = [now[version].since(self._seen[version]) for version in self._versions]
             self.comparison.add_real(*fresh)
-        self._seen = now
+        self._seen, self._looked = now, time.monotonic()
         return self.champion is not None and self.comparison.proof() is not None
 
     def doubt(self) -> str | None:

@@ -1,6 +1,6 @@
 """Prediction log: every served prediction, in Arrow batches, written off the request path by a thread of its own.
 
-A request hands its columns over and goes on; nobody is woken. Once a second the thread makes one batch of what has
+A request hands its columns over and goes on; nobody is woken. Twice a second the thread makes one batch of what has
 come and appends it to the hour's segment, so a server that is killed loses a second at the most. Where the log's folder
 is full, gone or slow, batches go to a spool on this machine's disk, are counted, and are brought over when it is well
 again. An object store takes whole files only: there the spool is where segments grow, and they are brought once a
@@ -51,7 +51,7 @@ DEATHS = Counter("prediction_log_thread_deaths", "How often the thread that writ
 
 # Rows that may wait; a row of thirty features is a quarter of a kilobyte.
 CAPACITY = 200_000
-FLUSH_SECONDS = 1.0
+FLUSH_SECONDS = 0.5
 SEGMENT_BYTES = 64 * 2**20
 SPILL_BYTES = 256 * 2**20
 # A folder that takes longer for one batch is slow; it is tried again after a while.

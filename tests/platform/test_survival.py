@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import threading
@@ -11,12 +12,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_release import Load, Place, make_model
+import yaml
+from local_release import ROOT, SETTINGS, Load, Place, make_model
 from served_place import processes, server_process, serving_place
 
 from kfp_lifecycle.components.deployment.release_model.targets import resume_locally
 from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.local.events import append_event, event
+from kfp_lifecycle.local.runs import EVENTS_FILE, RECORD_FILE
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.states import State
 from kfp_lifecycle.serving.release.local.adoption import living
 from kfp_lifecycle.serving.release.local.history import read_history
 from kfp_lifecycle.serving.release.local.log_rotation import rotate
@@ -328,14 +333,38 @@ def test_the_commands_take_a_cut_off_candidate_and_return_from_it_with_the_regis
 
     assert registry(state, "make") == "2"
     assert "version 1 has all traffic" in lifecycle("rollback", "devices", "--why", "complaints")
-    assert (registry(state, "ask"), answering(place)) == ("1", {"1"})
+    assert answering(place) == {"1"}
     killed_release(place, models["3"], "sharing")
     assert "its controller, process" in lifecycle("status")
     assert "version 3 has all traffic" in lifecycle("promote")
     assert (registry(state, "ask"), answering(place)) == ("3", {"3"})
+    # Kept is the version before; an older one is released again, out of the run that has tried it.
+    project = tried_in_a_run(tmp_path / "project", state, models["2"], place)
+    with Load(place.port) as load:
+        said = lifecycle("release", "2", "--strategy", "blue_green", "--project", str(project))
+        assert "version 2 has all traffic" in said
+        assert "version 3 has all traffic" in lifecycle("rollback", "devices", "--to", "3")
+    assert {status for status, _ in load.answers} == {200}
+    assert (registry(state, "ask"), answering(place)) == ("3", {"3"})
     told = lifecycle("releases")
     assert "a person took it, without further judgement" in told
     assert "complaints" in told
+    assert "promoted (blue_green)" in told
+
+
+def tried_in_a_run(project: Path, state: Path, servable: Path, place: Place) -> Path:
+    """A project of the model, and a run of it that has tried a version; returns its folder."""
+    project.mkdir()
+    settings = yaml.safe_load((ROOT / "pipeline.yaml").read_text("utf-8"))
+    settings["deployment"] = {**settings["deployment"], **SETTINGS["deployment"], "http_port": place.port}
+    (project / "pipeline.yaml").write_text(yaml.safe_dump(settings))
+    folder = state / "runs" / "tried"
+    folder.mkdir(parents=True)
+    record = {"id": "tried", "pipeline": "training", "project": "devices", "project_folder": str(project)}
+    (folder / RECORD_FILE).write_text(json.dumps({**record, "overrides": [], "state": "done", "number": 1}))
+    artifacts = {"servable_model": {"path": str(servable), "metadata": {}}}
+    append_event(folder / EVENTS_FILE, event("validate-serving", State.done, artifacts=artifacts))
+    return project
 
 
 @pytest.fixture

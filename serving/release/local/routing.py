@@ -16,6 +16,8 @@ VERSION_HEADER = "x-model-version"
 
 # KServe closes an idle connection after 65 s; Envoy has to be first, or a request meets a closing connection.
 IDLE_SECONDS = 30
+# As long as a server takes for a large batch at the most; Envoy's own 15 s would end what it is still answering.
+ANSWER_SECONDS = 60
 # After a change a healthy server is known as such within one check.
 CHECK_SECONDS = 1
 
@@ -153,7 +155,11 @@ def routes(protocol: str, servers: Sequence[Server], split: Split, shadow_token:
                 "prefix": "/",
                 "headers": [{"name": VERSION_HEADER, "string_match": {"exact": server.version}}],
             },
-            "route": {"cluster": cluster_name(protocol, server.version), "retry_policy": retries()},
+            "route": {
+                "cluster": cluster_name(protocol, server.version),
+                "timeout": f"{ANSWER_SECONDS}s",
+                "retry_policy": retries(),
+            },
         }
         for server in servers
     ]
@@ -164,6 +170,7 @@ def routes(protocol: str, servers: Sequence[Server], split: Split, shadow_token:
     elsewhere = {"name": "envoy.retry_priorities.previous_priorities", "typed_config": _NEXT_PRIORITY}
     action: dict[str, Any] = {
         "weighted_clusters": {"clusters": weights},
+        "timeout": f"{ANSWER_SECONDS}s",
         "retry_policy": {**retries(), "retry_priority": elsewhere},
     }
     if split.mirror is not None:
