@@ -20,7 +20,12 @@ from kfp_lifecycle.compilation.code import (
 )
 from kfp_lifecycle.compilation.definitions import read_definitions
 from kfp_lifecycle.compilation.parameters import Parameter, parameters_of
-from kfp_lifecycle.compilation.refusals import refuse_unbuilt, refuse_unsettled, refuse_untranspilable
+from kfp_lifecycle.compilation.refusals import (
+    refuse_unbuilt,
+    refuse_unknown_secrets,
+    refuse_unsettled,
+    refuse_untranspilable,
+)
 from kfp_lifecycle.compilation.step_pods import labels_of
 from kfp_lifecycle.compilation.target import LOCAL, Target, Vehicle, compiling_for
 from kfp_lifecycle.compilation.vertex_refusals import refuse_compiled, refuse_lost, refuse_machines
@@ -154,6 +159,7 @@ def _cluster_target(
 ) -> tuple[Target, list[Upload]]:
     cluster = cluster_target(configuration, target)
     refuse_unbuilt(configuration, cluster, target)
+    refuse_unknown_secrets(configuration, cluster)
     refuse_unsettled(cluster.steps, components(), target)
     if isinstance(cluster, VertexTarget):
         refuse_lost(cluster)

@@ -13,7 +13,7 @@ from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.steps import StepSettings
-from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
+from kfp_lifecycle.config.targets import KubeflowTarget, TargetName, VertexTarget
 from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -57,6 +57,24 @@ def refuse_unbuilt(configuration: Configuration, locations: Locations, target: T
             f"deployment.strategy is shadow, but {locations.serving} cannot mirror requests: choose canary or "
             "blue_green (servers on one machine mirror, and KServe's with targets.kubeflow.servers.mode standard)"
         )
+
+
+def refuse_unknown_secrets(configuration: Configuration, cluster: KubeflowTarget | VertexTarget) -> None:
+    """Refuse servers that would not start for the want of a secret.
+
+    Raises:
+        ConfigurationError: it names the variable and the remedy.
+    """
+    if isinstance(cluster, KubeflowTarget):
+        known = {variable for keys in cluster.secrets.values() for variable in keys.values()}
+    else:
+        known = set(cluster.secrets)
+    for variable in configuration.deployment.prediction_log.variables():
+        if variable not in known:
+            raise ConfigurationError(
+                f"deployment.prediction_log.key is hashed, and no secret of the target becomes the variable {variable} "
+                "that keys are hashed with: name one in the target's `secrets`, or log keys plain or not at all"
+            )
 
 
 def refuse_unsettled(

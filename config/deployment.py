@@ -27,6 +27,9 @@ class Inconclusive(StrEnum):
     rollback = "rollback"
 
 
+LOG_SECRET_VARIABLE = "LIFECYCLE_LOG_SECRET"
+
+
 class LoggedKey(StrEnum):
     """What the prediction log says of the entity that a request names."""
 
@@ -50,6 +53,10 @@ class LogSettings(Section):
     max_mb: int = Field(default=51_200, gt=0)
     """Most of all servers of the model together; the oldest files of what is more are removed."""
 
+    def variables(self) -> list[str]:
+        """Variables with secrets that a server needs for it."""
+        return [LOG_SECRET_VARIABLE] if self.enabled and self.key is LoggedKey.hashed else []
+
     def arguments(self) -> dict[str, str]:
         """What a server is told of it, by the names of its arguments; what is as usual is left out."""
         names = {"enabled": "log", "features": "log_features", "key": "log_key"}
@@ -68,7 +75,7 @@ class Deployment(Section):
     """`canary` moves traffic in `steps`, `blue_green` at once, `shadow` mirrors it first and then moves it at once."""
     steps: list[Annotated[int, Field(gt=0, le=100)]] = Field(default=[10, 50, 100])
     """Percentages of traffic, rising to 100."""
-    requests_per_step: int = Field(default=200, gt=0)
+    requests_per_step: int = Field(default=300, gt=0)
     """Requests that the release itself sends to candidate and champion at each step, so that there is something to
     compare where there is little traffic."""
     max_requests_factor: int = Field(default=10, ge=1)

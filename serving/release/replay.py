@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.prediction_log import DAYS, FINISHED, GROWING
 from kfp_lifecycle.serving.client import v2_request
 
 # So many different requests are what a champion is usually asked; more would be asked too seldom to prove anything.
 MOST_REQUESTS = 200
 # Of a growing segment the last batches, each of a second at the most.
 LAST_BATCHES = 20
-GROWING, FINISHED = ".arrows", ".parquet"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def replayed_requests(
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    for day in sorted(folder.glob("????-??-??"), reverse=True):
+    for day in sorted(folder.glob(DAYS), reverse=True):
         yield from sorted((file for file in day.iterdir() if file.suffix in (GROWING, FINISHED)), reverse=True)
 
 

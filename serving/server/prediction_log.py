@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Counter
 
 from kfp_lifecycle.artifacts.prediction_log import day_folder
-from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
+from kfp_lifecycle.config.deployment import LOG_SECRET_VARIABLE, LoggedKey, LogSettings
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.log_storage import Spool, storage_of, waiting_bytes
 from kfp_lifecycle.serving.server.served import Served
@@ -61,7 +61,6 @@ TRY_AGAIN_SECONDS = 10.0
 UPLOAD_SECONDS = 60.0
 CLOSE_SECONDS = 20.0
 DEATHS_TOO_MANY = 3
-SECRET_VARIABLE = "LIFECYCLE_LOG_SECRET"
 
 
 class PredictionLog:
@@ -112,11 +111,12 @@ class PredictionLog:
         # Whether the log refuses what it is given, and when it is given the next.
         self._refuses, self._bring_at = False, 0.0
         self._batches: BatchMaker | None = None
-        self._secret = os.environ.get(SECRET_VARIABLE, "").encode()
-        if self.settings.key is LoggedKey.hashed and not self._secret:
+        self._secret = os.environ.get(LOG_SECRET_VARIABLE, "").encode()
+        if self.settings.variables() and not self._secret:
             raise ContractViolation(
-                f"keys are to be logged hashed, and the secret to hash them with is not there: set {SECRET_VARIABLE} "
-                "(on a cluster, name a secret with this variable in the target), or log them plain or not at all"
+                "keys are to be logged hashed, and the secret to hash them with is not there: set "
+                f"{LOG_SECRET_VARIABLE} (on a cluster, name a secret with this variable in the target), or log them "
+                "plain or not at all"
             )
         self._start()
 

@@ -199,6 +199,8 @@ def test_a_definition_that_a_warehouse_might_read_otherwise_is_refused_when_comp
     [
         ("kubeflow", "deployment.strategy=shadow", "kserve:churn cannot mirror requests: choose canary or blue_green"),
         ("vertex", "deployment.strategy=shadow", "cannot mirror requests: choose canary or blue_green"),
+        ("kubeflow", "deployment.prediction_log.key=hashed", "no secret of the target becomes the variable LIFECYCLE_"),
+        ("vertex", "deployment.prediction_log.key=hashed", "no secret of the target becomes the variable LIFECYCLE_"),
         ("vertex", "deployment.server.api_keys=/keys", "hands no header on by which a server would know"),
         ("kubeflow", "deployment.server.api_keys=s3cret", "a secret is never written here"),
         ("kubeflow", "targets.kubeflow.serving=local:/srv", "can keep no server: name kserve:NAMESPACE"),
@@ -213,6 +215,13 @@ def test_what_no_step_could_do_on_a_target_is_refused_when_compiling(
     assert compile_command(command) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_shadow_release_compiles_for_kserve_where_a_gateway_mirrors(tmp_path: Path) -> None:
+    file = tmp_path / "training.yaml"
+    overrides = ["deployment.strategy=shadow", "targets.kubeflow.servers.mode=standard"]
+    compile_pipeline("training", "kubeflow", ROOT, file, overrides=overrides)
+    assert file.is_file()
 
 
 def test_a_shadow_release_compiles_for_this_machine(tmp_path: Path) -> None:

@@ -10,14 +10,13 @@ from kserve import V1beta1PredictorSpec
 from kubernetes import client as kubernetes
 
 from kfp_lifecycle.config.data import SECRET_REFERENCE
-from kfp_lifecycle.config.deployment import Deployment, LoggedKey
+from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.connections.object_store import CREDENTIALS, is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE
 from kfp_lifecycle.serving.container import USER, Container
-from kfp_lifecycle.serving.server.prediction_log import SECRET_VARIABLE
 
 # KServe puts the model folder here.
 MODEL_FOLDER = "/mnt/models"
@@ -159,7 +158,7 @@ def _variables(
         *SECRET_REFERENCE.findall(locations.online_store),
         *deployment.server.variables(),
         *(CREDENTIALS if is_object_store(locations.prediction_log) else ()),
-        *([SECRET_VARIABLE] if deployment.prediction_log.key is LoggedKey.hashed else []),
+        *deployment.prediction_log.variables(),
     }
     return [
         *(kubernetes.V1EnvVar(name=name, value=value) for name, value in said.items()),

@@ -14,7 +14,7 @@ from google.cloud.aiplatform_v1.types import DeployedModel
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.data import SECRET_REFERENCE
-from kfp_lifecycle.config.deployment import Deployment, LoggedKey
+from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.connections.object_store import CREDENTIALS, is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -22,7 +22,6 @@ from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE, Answer
 from kfp_lifecycle.serving.container import serving_container
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
 from kfp_lifecycle.serving.release.vertex.registry import crown, newest_variable, remove_old, upload_version
-from kfp_lifecycle.serving.server.prediction_log import SECRET_VARIABLE
 
 HTTP_PORT = 8080
 # Where steps find every bucket as a folder. Nothing is mounted into what serves: there a bucket is reached by its API.
@@ -175,7 +174,7 @@ class VertexTraffic:
         wanted = [
             *SECRET_REFERENCE.findall(self._locations.online_store),
             *(CREDENTIALS if is_object_store(self._locations.prediction_log) else ()),
-            *([SECRET_VARIABLE] if self._deployment.prediction_log.key is LoggedKey.hashed else []),
+            *self._deployment.prediction_log.variables(),
         ]
         return [name for name in wanted if name in self._container.references]
 
