@@ -1,6 +1,5 @@
 """Backends: what submits, shows and stops runs on each target, by the same verbs.
 
-`backend.py` is the protocol; `local.py`, `kubeflow/` and `vertex/` speak it, each by its target's own client, and
-`asking.py` asks again what does not answer. `submission.py` is the way from a project to a run on a cluster: compile,
-upload, submit.
+`backend.py` is the protocol; `local.py`, `kubeflow/` and `vertex/` speak it, each by its target's own client.
+`submission.py` is the way from a project to a run on a cluster: compile, upload, submit.
 """

@@ -11,13 +11,13 @@ import base64
 import binascii
 import json
 import os
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, MutableMapping
+from collections.abc import MutableMapping
 from http.client import HTTPException
 from typing import Any, NoReturn
 
+from kfp_lifecycle.runtime.asking import RETRIED, ask_again
 from kfp_lifecycle.runtime.contract import ContractViolation, report_failure
 from kfp_lifecycle.runtime.executor import REFERENCE
 
@@ -25,9 +25,6 @@ from kfp_lifecycle.runtime.executor import REFERENCE
 ENDPOINT_VARIABLE = "LIFECYCLE_SECRET_MANAGER"
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 TIMEOUT = 10.0
-# Seconds before each time that a service which does not answer is asked again.
-PAUSES: Iterable[float] = (1.0, 2.0, 4.0, 8.0)
-LATER = (429, 500, 502, 503, 504)
 
 
 def resolve_references(variables: MutableMapping[str, str] = os.environ) -> None:
@@ -130,7 +127,7 @@ def _refuse(name: str, reference: str, secret: str, error: urllib.error.HTTPErro
             "a version that is destroyed or disabled gives nothing: name another, or add one by "
             f"gcloud secrets versions add {last} --project={project} --data-file=FILE"
         )
-    elif error.code in LATER:
+    elif error.code in RETRIED:
         remedy = "the service is down or busy: resume the run later"
     raise ContractViolation(
         f"{name} is {reference}, which cannot be had ({error.code}): {remedy}. Secret Manager says: {said}"
@@ -146,17 +143,14 @@ def _said(error: urllib.error.HTTPError) -> str:
 
 
 def _ask(request: urllib.request.Request) -> dict[str, Any]:
-    """Ask, and again after pauses whenever nobody answers."""
-    for pause in PAUSES:
-        try:
-            return _once(request)
-        except urllib.error.HTTPError as error:
-            if error.code not in LATER:
-                raise
-        except (OSError, HTTPException, ValueError):
-            pass
-        time.sleep(pause)
-    return _once(request)
+    """Ask, again where nobody answers."""
+    return ask_again(lambda: _once(request), _passes)
+
+
+def _passes(error: Exception) -> bool:
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code in RETRIED
+    return isinstance(error, (OSError, HTTPException, ValueError))
 
 
 def _once(request: urllib.request.Request) -> dict[str, Any]:

@@ -15,15 +15,13 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 
 from kfp_lifecycle.config.tuning import Choice, FloatRange, IntRange, Space, Tuning, active_values
+from kfp_lifecycle.runtime.asking import RETRIED, ask_again
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 METRIC = "roc_auc"
 ALGORITHMS = {"default": "ALGORITHM_UNSPECIFIED", "random": "RANDOM_SEARCH", "grid": "GRID_SEARCH"}
 # Seconds that an answer may take, that a suggestion may take, and between two looks for one.
 TIMEOUT, PATIENCE, PAUSE = 30.0, 300.0, 1.0
-# Waits before a service that does not answer is asked again.
-PAUSES = (1.0, 2.0, 4.0, 8.0)
-LATER = (429, 500, 502, 503, 504)
 
 
 class VizierStudy:
@@ -128,28 +126,27 @@ class VizierStudy:
             body: What is sent.
             absent: What it is when what is named is not there; by default that is an error.
         """
-        for pause in (*PAUSES, None):
-            reason = ""
-            try:
-                url = f"{self._endpoint}/v1/{quote(path, safe='/:')}"
-                answer = self._session.request(method, url, json=body, timeout=TIMEOUT)
-            except (requests.RequestException, GoogleAuthError) as error:
-                reason = str(error)
-            else:
-                if answer.ok:
-                    found: dict[str, Any] = answer.json()
-                    return found
-                if answer.status_code == 404 and absent is not None:
-                    return absent
-                reason = _said(answer)
-                if answer.status_code not in LATER:
-                    raise ContractViolation(f"Vizier refuses {path} ({answer.status_code}): {reason}{_remedy(answer)}")
-            if pause is not None:
-                time.sleep(pause)
-        raise ContractViolation(
-            f"Vizier at {self._endpoint} does not answer: {reason}. Resume the run later, or set tuning.engine to "
-            "optuna."
-        )
+        url = f"{self._endpoint}/v1/{quote(path, safe='/:')}"
+
+        def once() -> requests.Response:
+            answer = self._session.request(method, url, json=body, timeout=TIMEOUT)
+            if answer.status_code in RETRIED:
+                raise requests.HTTPError(_said(answer), response=answer)
+            return answer
+
+        try:
+            answer = ask_again(once, lambda error: isinstance(error, requests.RequestException | GoogleAuthError))
+        except (requests.RequestException, GoogleAuthError) as error:
+            raise ContractViolation(
+                f"Vizier at {self._endpoint} does not answer: {error}. Resume the run later, or set tuning.engine to "
+                "optuna."
+            ) from error
+        if answer.status_code == 404 and absent is not None:
+            return absent
+        if not answer.ok:
+            raise ContractViolation(f"Vizier refuses {path} ({answer.status_code}): {_said(answer)}{_remedy(answer)}")
+        found: dict[str, Any] = answer.json()
+        return found
 
 
 def study_spec(tuning: Tuning) -> dict[str, Any]:

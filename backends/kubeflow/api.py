@@ -16,10 +16,10 @@ import kfp
 import kfp_server_api
 import urllib3
 
-from kfp_lifecycle.backends.asking import RETRIED, ask_again, root_of
 from kfp_lifecycle.backends.backend import BackendError, NotThere, Unreachable
 from kfp_lifecycle.backends.kubeflow.credentials import REMEDY, who_asks
 from kfp_lifecycle.config.targets import KubeflowTarget
+from kfp_lifecycle.runtime.asking import RETRIED, ask_again, root_of
 
 T = TypeVar("T")
 

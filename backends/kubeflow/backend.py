@@ -17,7 +17,6 @@ import kfp
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
-from kfp_lifecycle.backends.asking import PATIENCE
 from kfp_lifecycle.backends.backend import (
     BackendError,
     ExistingSchedule,
@@ -40,6 +39,7 @@ from kfp_lifecycle.backends.kubeflow.workflow_nodes import moment, progress_of
 from kfp_lifecycle.backends.uploads import download, object_names
 from kfp_lifecycle.config.targets import KubeflowTarget, TargetName
 from kfp_lifecycle.local.events import RunProgress, StepRecord
+from kfp_lifecycle.runtime.asking import PATIENCE
 from kfp_lifecycle.runtime.contract import outcome_in
 from kfp_lifecycle.runtime.states import RunState, State
 

@@ -49,11 +49,12 @@ class Named:
     def experiment(self) -> str:
         """Id of the experiment that runs are grouped in, which is made where there is none."""
         name = self._target.experiment or self._project
-        return self._api.ask(
-            f"make the experiment {name}",
+
+        def make(client: kfp.Client) -> str:
             # It gives the one that is there.
-            lambda client: str(client.create_experiment(name, namespace=self._namespace or None).experiment_id),
-        )
+            return str(client.create_experiment(name, namespace=self._namespace or None).experiment_id)
+
+        return self.once(f"make the experiment {name}", make, make)
 
     def version(self, pipeline: str, file: Path) -> tuple[str, str]:
         """Ids of a pipeline and of the version that is this file, both made where they are not there."""

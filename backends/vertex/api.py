@@ -21,12 +21,12 @@ from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud import aiplatform_v1 as api
 
-from kfp_lifecycle.backends.asking import RETRIED, ask_again, root_of
 from kfp_lifecycle.backends.backend import BackendError, NotThere, Unreachable
 from kfp_lifecycle.backends.registries import saved_login
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.locations import VertexServing, serving_place
 from kfp_lifecycle.config.targets import VertexTarget
+from kfp_lifecycle.runtime.asking import RETRIED, ask_again, root_of
 
 T = TypeVar("T")
 

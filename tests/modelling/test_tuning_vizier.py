@@ -19,7 +19,6 @@ from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_hyperparameters import search as step
 from kfp_lifecycle.config.tuning import Tuning
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.tuning import vizier
 from kfp_lifecycle.tuning.vizier import VizierStudy
 from tests.modelling.business import write_project, write_training_set
 from tests.projects import read_project
@@ -52,7 +51,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vizier, "PAUSES", (0.0,))
+    monkeypatch.setattr("kfp_lifecycle.runtime.asking.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("kfp_lifecycle.runtime.asking.PATIENCE", 3.0)
 
 
 def tuning(service: str, **settings: Any) -> Tuning:

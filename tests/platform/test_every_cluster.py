@@ -159,7 +159,7 @@ class TestRuns:
         assert status.summary.state is RunState.done
 
     def test_an_address_where_nobody_answers(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("kfp_lifecycle.backends.asking.PATIENCE", 0.2)
+        monkeypatch.setattr("kfp_lifecycle.runtime.asking.PATIENCE", 0.2)
         nowhere = load_configuration(ROOT, [f"targets.{cluster.target}.endpoint=http://127.0.0.1:9"])
         with pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:9 does not answer"):
             backend_of(nowhere, cluster.target).runs(1)

@@ -193,7 +193,7 @@ class TestWhoAsks:
         self, server: KubeflowStandIn, backend: KubeflowBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert backend.runs(1) == []
-        monkeypatch.setattr("kfp_lifecycle.backends.asking.PATIENCE", 0.2)
+        monkeypatch.setattr("kfp_lifecycle.runtime.asking.PATIENCE", 0.2)
         monkeypatch.setattr("kfp_lifecycle.backends.kubeflow.api.TIMEOUT", (1, 0.5))
         server.order(Fault(path="/runs$", delay=0.3))
         assert backend.runs(1) == [], "slow, but not too slow"

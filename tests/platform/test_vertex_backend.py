@@ -308,7 +308,7 @@ class TestWhoAsks:
     def test_a_quota_that_does_not_suffice_is_told_with_where_to_raise_it(
         self, server: VertexStandIn, backend: VertexBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("kfp_lifecycle.backends.asking.PATIENCE", 0.2)
+        monkeypatch.setattr("kfp_lifecycle.runtime.asking.PATIENCE", 0.2)
         server.order(Fault(status=429, message="Quota exceeded for aiplatform.googleapis.com/custom_model_training"))
         with pytest.raises(Unreachable, match=r"\(429\): wait .*/iam-admin/quotas\?project=churn-project.*Quota exc"):
             backend.runs(1)

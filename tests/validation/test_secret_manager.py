@@ -18,7 +18,6 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import secretmanager_v1
 
 from kfp_lifecycle.connections.secrets import reveal
-from kfp_lifecycle.runtime import secret_manager as resolving
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.secret_manager import crc32c, resolve_references
 from tests.secret_manager import SecretManager, secret_manager
@@ -47,7 +46,8 @@ def running() -> Iterator[SecretManager]:
 def service(running: SecretManager, monkeypatch: pytest.MonkeyPatch) -> SecretManager:
     running.reset()
     monkeypatch.setenv("LIFECYCLE_SECRET_MANAGER", running.url)
-    monkeypatch.setattr(resolving, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("kfp_lifecycle.runtime.asking.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("kfp_lifecycle.runtime.asking.PATIENCE", 3.0)
     return running
 
 
@@ -144,7 +144,7 @@ def test_what_cannot_be_had_is_said_with_its_remedy_and_without_the_secret(
         case "disabled" | "destroyed":
             service.secrets[NAME][0]["state"] = wrong.upper()
         case "down":
-            service.down = 3
+            service.down = 1000
         case "cut short":
             service.damage = {"data": "aHVudGVy"}
         case "no base64":

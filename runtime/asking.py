@@ -1,4 +1,7 @@
-"""Retry policy for API servers: what does not answer is asked again for a while, and root causes of errors."""
+"""Retry policy for HTTP APIs: what does not answer is asked again for a while, and root causes of errors.
+
+Sources of data have a policy of their own, which a project sets (`connections/retries.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# For how long, in seconds, a server that does not answer is asked again, and how long the pauses may get.
-PATIENCE, LONGEST_PAUSE = 20.0, 5.0
+# For how long, in seconds, a server that does not answer is asked again, and how long the pauses are.
+PATIENCE, FIRST_PAUSE, LONGEST_PAUSE = 20.0, 0.5, 5.0
 # HTTP statuses of a server that may answer later.
 RETRIED = {429, 500, 502, 503, 504}
 
@@ -20,7 +23,7 @@ def ask_again(call: Callable[[], T], passes: Callable[[Exception], bool]) -> T:
     Raises:
         Exception: of the last call, unchanged.
     """
-    until, pause = time.monotonic() + PATIENCE, 0.5
+    until, pause = time.monotonic() + PATIENCE, FIRST_PAUSE
     while True:
         try:
             return call()
