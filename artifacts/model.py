@@ -150,6 +150,8 @@ class Model(Document):
     """Seed of the training."""
     onnx_digest: str = ""
     """SHA-256 of `model.onnx`."""
+    expected_score: float | None = None
+    """Mean of its scores on the validation part, which scores in production are compared with."""
     notes: list[str] = Field(default=[])
     """What a reader of the model should know, in sentences."""
     baseline_auc: dict[str, float] = Field(default={})

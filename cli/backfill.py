@@ -16,6 +16,7 @@ from kfp_lifecycle.cli.console import (
     EXIT_INTERRUPTED,
     AsJson,
     Project,
+    Settings,
     out,
     project_folder,
     refuse,
@@ -47,9 +48,7 @@ def backfill(
     ] = None,
     target: OnTarget = None,
     project: Project = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")
-    ] = None,
+    settings: Settings = None,
     again: Annotated[bool, typer.Option("--again", help="Run what has run to a good end, too.")] = False,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Go on after a run that failed.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would run, and run nothing.")] = False,

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from kfp_lifecycle.cli.alerts import alerts
 from kfp_lifecycle.cli.compilation import compile_pipelines
 from kfp_lifecycle.cli.console import (
     EXIT_FAILED,
@@ -81,6 +82,7 @@ app.command()(releases)
 app.command()(release)
 app.command()(promote)
 app.command()(rollback)
+app.command()(alerts)
 app.add_typer(schedule, name="schedule")
 app.add_typer(trigger, name="trigger")
 app.add_typer(data, name="data")

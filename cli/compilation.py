@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from kfp_lifecycle.cli.console import Project, out, project_folder, refuse
+from kfp_lifecycle.cli.console import Project, Settings, out, project_folder, refuse
 from kfp_lifecycle.cli.targets import TargetOption
 from kfp_lifecycle.config.errors import ConfigurationError
 
@@ -59,9 +59,7 @@ def compile_pipelines(
             help="Registry and prefix of images built from environments/Dockerfile.",
         ),
     ] = "",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")
-    ] = None,
+    settings: Settings = None,
     components: Annotated[
         bool, typer.Option("--components", help="Also each component, to the folder's `components`.")
     ] = False,

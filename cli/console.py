@@ -44,6 +44,7 @@ STYLES = {
 Project = Annotated[
     Path | None, typer.Option("--project", metavar="DIR", help="The project's folder; by default the one here.")
 ]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from kfp_lifecycle.cli.backfill import backfill
-from kfp_lifecycle.cli.console import AsJson, Project, out, project_folder, refuse, say, write_json
+from kfp_lifecycle.cli.console import AsJson, Project, Settings, out, project_folder, refuse, say, write_json
 from kfp_lifecycle.cli.targets import OnTarget, TargetOption, cluster_backend_for, cluster_of, plain_refusals
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipel
 def apply_schedules(
     target: OnTarget = None,
     project: Project = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")
-    ] = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring the cluster's schedules to what `pipeline.yaml` says. Nothing that runs is stopped; again, it does nothing.

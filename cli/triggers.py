@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kfp_lifecycle.cli.console import EXIT_FAILED, AsJson, Project, out, project_folder, refuse, say, write_json
+from kfp_lifecycle.cli.console import (
+    EXIT_FAILED,
+    AsJson,
+    Project,
+    Settings,
+    out,
+    project_folder,
+    refuse,
+    say,
+    write_json,
+)
 from kfp_lifecycle.cli.intervals import interval
 from kfp_lifecycle.cli.named_runs import Starter, starter_for
 from kfp_lifecycle.cli.targets import OnTarget, TargetOption, plain_refusals, target_of
@@ -27,7 +37,6 @@ trigger = typer.Typer(
 Every = Annotated[
     str | None, typer.Option("--every", metavar="INTERVAL", help="Stay, and look again: every 30s, 5m or 1h.")
 ]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a configuration key.")]
 
 
 @trigger.command("new-data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
+from kfp_lifecycle.config.alerts import Alerts
 from kfp_lifecycle.config.data import Entity, Source
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.evaluation import Evaluation
@@ -53,6 +54,8 @@ class Configuration(Section):
     """How an approved model is served."""
     monitoring: Monitoring = Monitoring()
     """When production has moved away from the model."""
+    alerts: Alerts = Alerts()
+    """When Prometheus tells that a served model is not well."""
     schedules: Schedules = Schedules()
     """When pipelines recur on a cluster."""
     targets: Targets = Targets()

@@ -5,12 +5,13 @@ All are counted on the event loop alone, so that none of them needs a lock.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 SCORE_BUCKETS = tuple(step / 20 for step in range(1, 21))
@@ -48,8 +49,15 @@ class Distribution:
 class ModelMetrics(Collector):
     """The requests and scores of one version of a model."""
 
-    def __init__(self, name: str, version: str) -> None:
-        """Begin to count."""
+    def __init__(self, name: str, version: str, expected_score: float | None = None) -> None:
+        """Begin to count.
+
+        Args:
+            name: The model's name.
+            version: Its version.
+            expected_score: Mean of its scores on the validation part, where it is known.
+        """
+        self._expected_score = expected_score
         self._labels = [name, version]
         self._requests: dict[tuple[str, str, bool], int] = {}
         self._seconds: dict[tuple[str, bool], Distribution] = {}
@@ -81,7 +89,7 @@ class ModelMetrics(Collector):
         else:
             spread.observe_all(scores)
 
-    def collect(self) -> Iterable[CounterMetricFamily | HistogramMetricFamily]:
+    def collect(self) -> Iterable[CounterMetricFamily | HistogramMetricFamily | GaugeMetricFamily]:
         """The metrics as of now."""
         of_model = ["model_name", "model_version"]
         requests = CounterMetricFamily(
@@ -103,4 +111,9 @@ class ModelMetrics(Collector):
         )
         for shadow, spread in self._scores.items():
             spread.add_to(scores, [*self._labels, str(shadow).lower()])
-        return [requests, seconds, scores]
+        expected = GaugeMetricFamily(
+            "prediction_score_expected", "Mean of the model's scores on its validation part", labels=of_model
+        )
+        # Without it, the server is known to be there all the same.
+        expected.add_metric(self._labels, math.nan if self._expected_score is None else self._expected_score)
+        return [requests, seconds, scores, expected]

@@ -71,6 +71,7 @@ class Predictor:
         log: PredictionLog,
         features: FeatureLookup | None,
         explainer: Explainer | None = None,
+        expected_score: float | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -83,11 +84,12 @@ class Predictor:
             log: Where predictions go.
             features: Where the features of an entity come from; None where there is no online store.
             explainer: What explains scores; None where the model brings nothing that does.
+            expected_score: Mean of its scores on the validation part, where it is known.
         """
         self.name, self.version, self.threshold = name, version, threshold
         self.model, self.decoder, self.log, self.features = model, decoder, log, features
         self.explainer = explainer
-        self.metrics = ModelMetrics(name, version)
+        self.metrics = ModelMetrics(name, version, expected_score)
         self._numeric = list(enumerate(decoder.numeric))
         self._categorical = list(enumerate(decoder.categorical))
         self._batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-batches")

@@ -144,6 +144,7 @@ class Server:
             log=self._log,
             features=self._features,
             explainer=explainer,
+            expected_score=model.description.expected_score,
         )
         self._predictor.warm_up()
         REGISTRY.register(self._predictor.metrics)

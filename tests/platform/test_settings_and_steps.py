@@ -22,6 +22,7 @@ SKEW = {"check-serving-skew"}
 
 # A changed setting, and the steps that then run again: those that read it, and those that read what these give.
 SETTINGS = [
+    ("alerts.max_latency_p95_ms=250", set()),
     ("schedules.materialization=0 4 * * *", set()),
     ("targets.kubeflow.tracking_uri=http://elsewhere:5000", set()),
     ("targets.kubeflow.volumes={predictions: /var/log/predictions}", set()),

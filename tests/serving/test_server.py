@@ -85,6 +85,7 @@ def test_the_metrics_show_requests_scores_and_the_state_of_the_log(client: Clien
         f'inference_requests_total{{code="200",{of_model},protocol="v2",shadow="false"}}',
         f'inference_request_seconds_bucket{{le="+Inf",{of_model},protocol="v2",shadow="false"}}',
         f'prediction_score_bucket{{le="0.5",{of_model},shadow="false"}}',
+        f"prediction_score_expected{{{of_model}}} NaN",
         f"prediction_log_dropped_total{{{of_model}}} 0.0",
         f"prediction_log_thread_deaths_total{{{of_model}}} 0.0",
     ):

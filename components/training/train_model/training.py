@@ -170,6 +170,7 @@ def describe_model(
         parameters=dict(parameters),
         seed=training.seed,
         onnx_digest=hashlib.sha256(model.onnx).hexdigest(),
+        expected_score=float(model.validation_score.mean(dtype=np.float64)),
         notes=[*training_set.description.notes, *model.notes],
         baseline_auc={name: value for name, value in auc.items() if name != "model"},
         importance=importance,

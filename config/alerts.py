@@ -1,0 +1,25 @@
+"""Configuration of alerts: the thresholds of the Prometheus rules on model servers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kfp_lifecycle.config.section import Probability, Section
+
+
+class Alerts(Section):
+    """When Prometheus tells that a served model is not well; `lifecycle alerts` writes the rules."""
+
+    max_latency_p95_ms: float = Field(default=100.0, gt=0)
+    """A slower 95th percentile for five minutes is told, as the server sees a request, waiting included."""
+    max_error_rate: Probability = 0.01
+    """More answers that are the server's own failures, for five minutes, are told."""
+    max_score_change: float = Field(default=0.15, gt=0)
+    """A mean score that is farther than this share from the mean in the model's validation part, for 30 minutes, is
+    told: 0.15 is 15 percent of it, up or down."""
+    min_predictions_per_second: float = Field(default=10.0, ge=0)
+    """Fewer predictions for five minutes are told; 0 never tells: for who has quiet nights or Saturdays."""
+    min_window: int = Field(default=500, gt=0)
+    """Fewer predictions in the window say nothing of scores or features."""
+    max_missing_rise: Probability = 0.2
+    """A feature whose share of missing values in the last hour is so much above that of the week is told."""

@@ -1,0 +1,181 @@
+"""Prometheus alerting rules on what model servers expose, with a project's thresholds.
+
+Drift is not among them: the monitoring pipeline decides it, since it takes the baseline and a test to tell it from
+chance.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kfp_lifecycle.config.alerts import Alerts
+
+GROUP = "kfp-lifecycle"
+WARNING, CRITICAL = "warning", "critical"
+# What each alert means and what to do is written there, under its name.
+RUNBOOK = "docs/alerts.md"
+# Statuses of HTTP and gRPC that are the server's fault, and no client's.
+FAILURES = "5..|UNKNOWN|INTERNAL|UNAVAILABLE|DATA_LOSS|DEADLINE_EXCEEDED"
+REAL = 'shadow="false"'
+
+
+def alert_rules(alerts: Alerts) -> dict[str, Any]:
+    """A Prometheus rules file.
+
+    Args:
+        alerts: The project's thresholds.
+
+    Returns:
+        `groups` as Prometheus reads them, and a PrometheusRule's `spec`; a rule whose threshold is 0 is left out.
+    """
+    rules = [_server_down(), _slow(alerts), _failing(alerts), _scores_moved(alerts), *_log(), *_store(alerts)]
+    if alerts.min_predictions_per_second:
+        rules.insert(3, _few(alerts))
+    return {"groups": [{"name": GROUP, "rules": rules}]}
+
+
+def inhibitions() -> list[dict[str, Any]]:
+    """Alertmanager's inhibition rules: a server that is gone is told once, and not by all that it no longer does."""
+    return [
+        {
+            "source_matchers": ['alertname="ModelServerDown"'],
+            "target_matchers": ['alertname=~"Predictions.*|ScoresMoved|OnlineFeature.*"'],
+            "equal": ["model_name"],
+        },
+        {
+            "source_matchers": ['alertname="OnlineFeaturesExpired"'],
+            "target_matchers": ['alertname=~"OnlineFeaturesStale|OnlineFeatureMissing"'],
+        },
+    ]
+
+
+def _rule(name: str, severity: str, expression: str, minutes: int, summary: str, description: str) -> dict[str, Any]:
+    waits = {"for": f"{minutes}m"} if minutes else {}
+    return {
+        "alert": name,
+        "expr": " ".join(expression.split()),
+        **waits,
+        "labels": {"severity": severity},
+        "annotations": {
+            "summary": summary,
+            "description": description,
+            "runbook": f"{RUNBOOK}#{name.lower()}",
+        },
+    }
+
+
+def _server_down() -> dict[str, Any]:
+    return _rule(
+        "ModelServerDown",
+        CRITICAL,
+        """count by (model_name) (last_over_time(prediction_score_expected[1h]))
+        unless count by (model_name) (prediction_score_expected)""",
+        2,
+        "No server of {{ $labels.model_name }} answers Prometheus",
+        "It was there within the last hour. Look whether its servers run and whether Prometheus reaches them.",
+    )
+
+
+def _slow(alerts: Alerts) -> dict[str, Any]:
+    return _rule(
+        "PredictionsSlow",
+        WARNING,
+        f"""histogram_quantile(0.95, sum by (model_name, le) (rate(inference_request_seconds_bucket{{{REAL}}}[5m])))
+        > {alerts.max_latency_p95_ms / 1000:g}""",
+        5,
+        "{{ $labels.model_name }} answers slowly",
+        f"One request in twenty takes longer than {alerts.max_latency_p95_ms:g} ms. Look at the load and the number of "
+        "replicas.",
+    )
+
+
+def _failing(alerts: Alerts) -> dict[str, Any]:
+    return _rule(
+        "PredictionsFailing",
+        CRITICAL,
+        f"""sum by (model_name) (rate(inference_requests_total{{{REAL},code=~"{FAILURES}"}}[5m]))
+        / sum by (model_name) (rate(inference_requests_total{{{REAL}}}[5m])) > {alerts.max_error_rate:g}""",
+        5,
+        "{{ $labels.model_name }} fails",
+        f"More than {alerts.max_error_rate * 100:g}% of its answers are failures of its own. Look at its log; "
+        "if it began with a release, roll back with `lifecycle rollback`.",
+    )
+
+
+def _few(alerts: Alerts) -> dict[str, Any]:
+    return _rule(
+        "PredictionsFew",
+        WARNING,
+        f"sum by (model_name) (rate(prediction_score_count{{{REAL}}}[5m])) < {alerts.min_predictions_per_second:g}",
+        5,
+        "{{ $labels.model_name }} is asked little",
+        f"Fewer than {alerts.min_predictions_per_second:g} predictions a second. Look at the route and at the callers; "
+        "where that many are usual at this hour, lower alerts.min_predictions_per_second.",
+    )
+
+
+def _scores_moved(alerts: Alerts) -> dict[str, Any]:
+    of_version = "sum by (model_name, model_version)"
+    return _rule(
+        "ScoresMoved",
+        WARNING,
+        f"""abs(
+          {of_version} (increase(prediction_score_sum{{{REAL}}}[30m]))
+          / {of_version} (increase(prediction_score_count{{{REAL}}}[30m]))
+          / max by (model_name, model_version) (prediction_score_expected) - 1
+        ) > {alerts.max_score_change:g}
+        and {of_version} (increase(prediction_score_count{{{REAL}}}[30m])) >= {alerts.min_window}""",
+        30,
+        "Scores of {{ $labels.model_name }} version {{ $labels.model_version }} have moved",
+        f"Their mean is more than {alerts.max_score_change:.0%} from that of the model's validation part. Run the "
+        "monitoring pipeline: it tells what moved.",
+    )
+
+
+def _log() -> list[dict[str, Any]]:
+    return [
+        _rule(
+            "PredictionLogIncomplete",
+            WARNING,
+            "sum by (model_name, model_version) (increase(prediction_log_dropped_total[15m])) > 0",
+            0,
+            "Predictions of {{ $labels.model_name }} version {{ $labels.model_version }} are not logged",
+            "Monitoring does not see them. Look at the disk of the prediction log: full, slow or not writable.",
+        )
+    ]
+
+
+def _store(alerts: Alerts) -> list[dict[str, Any]]:
+    missing = "sum by (feature) (rate(online_features_missing_total[{0}])) "
+    missing += "/ scalar(sum(rate(online_features_entities_total[{0}])))"
+    return [
+        _rule(
+            "OnlineFeaturesStale",
+            WARNING,
+            "time() - online_features_as_of_seconds > 0.5 * online_features_freshness_seconds",
+            30,
+            "The online store that {{ $labels.instance }} reads was not filled for too long",
+            "More than half of features.freshness_days has passed; after all of it every stored feature is missing. "
+            "Look at the recurring materialization pipeline.",
+        ),
+        _rule(
+            "OnlineFeaturesExpired",
+            CRITICAL,
+            "time() - online_features_as_of_seconds > online_features_freshness_seconds",
+            0,
+            "All stored features are missing for {{ $labels.instance }}",
+            "The online store was not filled within features.freshness_days: requests with a key alone are scored "
+            "without features. Run the materialization pipeline.",
+        ),
+        _rule(
+            "OnlineFeatureMissing",
+            WARNING,
+            f"""{missing.format("1h")} - {missing.format("7d")} > {alerts.max_missing_rise:g}
+            and on () sum(increase(online_features_entities_total[1h])) >= {alerts.min_window}""",
+            30,
+            "{{ $labels.feature }} is missing more often than it was",
+            f"Its share of missing values in the last hour is more than {alerts.max_missing_rise:g} above that of the "
+            "last week. Look at the view's tables (online_features_newest_row_seconds) and at which entities are asked "
+            "for.",
+        ),
+    ]
