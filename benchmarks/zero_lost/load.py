@@ -2,9 +2,9 @@
 
     python -m benchmarks.zero_lost.load HTTP_PORT GRPC_PORT CLIENTS FILE
 
-Each asks as soon as it is answered. Ends when its input does, and then writes what each request came to: a line of
-kind, status, version, request id, and the times (Unix) when it was sent and when it ended. Status 0 says that nothing
-came back.
+Each asks as soon as it is answered; a line says that all are under way. Ends when its input does, and then writes what
+each request came to: a line of kind, status, version, request id, and the times (Unix) when it was sent and when it
+ended. Status 0 says that nothing came back.
 """
 
 from __future__ import annotations
@@ -160,6 +160,8 @@ async def load(http_port: int, grpc_port: int, clients: int, end: asyncio.Event)
     async def one(client: Client, name: str) -> None:
         async for outcome in asking(client, name, end):
             found.append(outcome)
+            if len(found) == 2 * clients:
+                print("under way", flush=True)
 
     # Half of them by REST, three of four over connections that they keep.
     made: list[Client] = [
@@ -188,8 +190,12 @@ def under_load(http_port: int, grpc_port: int, clients: int, folder: Path) -> It
     """Clients that ask for as long as the block lasts."""
     file = folder / f"outcomes-{time.time_ns()}.csv"
     arguments = [str(http_port), str(grpc_port), str(clients), str(file)]
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.zero_lost.load", *arguments], stdin=subprocess.PIPE)
+    command = [sys.executable, "-m", "benchmarks.zero_lost.load", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     running = Load(process, file, [])
+    assert process.stdout is not None
+    if not process.stdout.readline():
+        raise ChildProcessError(f"the clients ended with {process.wait()} before anything was answered")
     try:
         yield running
     finally:

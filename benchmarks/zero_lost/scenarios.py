@@ -82,7 +82,6 @@ def observed(happening: Happening, place: Place, models: Mapping[str, Path], cli
         clients: How many ask.
     """
     with under_load(place.port, place.port + 1, clients, place.folder) as load:
-        time.sleep(0.5)
         killed = happening.happen(place, models)
         settle(place)
         time.sleep(0.5)

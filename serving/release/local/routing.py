@@ -209,9 +209,10 @@ def asked_from() -> dict[str, Any]:
 
 
 def retries() -> dict[str, Any]:
-    """Only what never reached the model is sent again: a connection refused, or closed before the request."""
+    """Only what never reached the model is sent again: a connection refused, or closed before the request, and what a
+    server that is ending turns away over gRPC (CANCELLED)."""
     return {
-        "retry_on": "connect-failure,refused-stream,reset-before-request",
+        "retry_on": "connect-failure,refused-stream,reset-before-request,cancelled",
         "num_retries": 2,
         "retry_back_off": {"base_interval": "0.02s", "max_interval": "0.5s"},
     }
