@@ -1,6 +1,6 @@
 """The alerts of a real server, by a real Prometheus and Alertmanager, up to the webhook that a team listens at.
 
-Times are a sixtieth of what `lifecycle alerts` writes, so that a minute passes in a second; all else is as it writes it.
+Times are a sixtieth of what `lifecycle alerts` writes, so that a minute passes in a second; all else is as written.
 """
 
 from __future__ import annotations
