@@ -11,11 +11,12 @@ from pathlib import Path
 import obstore
 
 from kfp_lifecycle.backends.findings import Finding, Found
-from kfp_lifecycle.backends.uploads import STORE_ERRORS, credentials_of, reason_of, store_of
+from kfp_lifecycle.backends.uploads import STORE_ERRORS, credentials_of, reason_of
 from kfp_lifecycle.compilation.pipeline import PIPELINES, CompiledPipeline, compile_pipeline
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.targets import TargetName
+from kfp_lifecycle.connections.buckets import store_of
 from kfp_lifecycle.environments.locks import SETUP, STEP_ENVIRONMENTS, is_built
 from kfp_lifecycle.runtime.state_folder import state_folder
 

@@ -13,9 +13,10 @@ import obstore
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.backends.backend import Backend, BackendError, RunSummary
 from kfp_lifecycle.backends.backfill import AT
-from kfp_lifecycle.backends.uploads import STORE_ERRORS, credentials_of, reason_of, store_of
+from kfp_lifecycle.backends.uploads import STORE_ERRORS, credentials_of, reason_of
 from kfp_lifecycle.config.data import Source, scheme_of
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.connections.buckets import store_of
 from kfp_lifecycle.data.source_version import local_source, source_path, source_version
 from kfp_lifecycle.runtime.states import RunState
 

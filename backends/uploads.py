@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import from_url
 
 from kfp_lifecycle.backends.backend import BackendError, NotThere
 from kfp_lifecycle.compilation.pipeline import Upload
+from kfp_lifecycle.connections.buckets import address_of, store_of
 from kfp_lifecycle.connections.errors import first_line
 
-# `minio://` is KFP's name for the store that Kubeflow itself brings, which speaks S3.
-SCHEMES = {"minio": "s3"}
 AT_ONCE = 8
 LONGEST_REASON = 300
 # What a store raises that cannot be reached, or refuses.
@@ -102,19 +97,6 @@ def download(uri: str, file: str, folder: Path) -> Path:
     raise NotThere(f"{uri} has no {file}")
 
 
-def address_of(uri: str) -> tuple[str, str]:
-    """The bucket of a URI, as its store's own tools name it, and the path in it."""
-    scheme, _, place = uri.partition("://")
-    bucket, _, path = place.partition("/")
-    return f"{SCHEMES.get(scheme, scheme)}://{bucket}", path
-
-
-def store_of(uri: str) -> tuple[Any, str]:
-    """The bucket of a URI, opened, and the path in it."""
-    bucket, path = address_of(uri)
-    return object_store(bucket), path
-
-
 def credentials_of(uri: str) -> str:
     """How this machine is given the credentials of a URI's store."""
     return CREDENTIALS[uri.partition("://")[0]]
@@ -136,15 +118,3 @@ def _plain_errors(uri: str, what: str) -> Iterator[None]:
             f"{uri} cannot be {what} ({reason_of(error)}): see that this machine has its credentials: "
             f"{credentials_of(uri)}."
         ) from error
-
-
-def object_store(url: str) -> Any:
-    """A bucket, by the credentials that its own tools would use here."""
-    given: dict[str, Any] = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}}
-    if url.startswith("s3://"):
-        given["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
-            # A store in a cluster has no names for its buckets, and often no certificate.
-            given |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
-            given["client_options"] = {"allow_http": endpoint.startswith("http:")}
-    return from_url(url, **given)

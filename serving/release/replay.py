@@ -1,8 +1,8 @@
 """Replay of the prediction log: what people asked before, as they asked it, where nobody asks now.
 
 A row that names an entity becomes a request by its key alone, any other one a request with the logged features. Read
-are finished segments (Parquet) and growing ones (Arrow streams without their end), the newest first; see
-`serving/server/log_segment.py` for how they are written.
+are finished segments (Parquet) and growing ones (Arrow streams without their end), the newest first; of a log in an
+object store the finished ones, which is all it has. See `serving/server/log_segment.py` for how they are written.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,15 @@ from typing import Any
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.prediction_log import DAYS, FINISHED, GROWING
+from kfp_lifecycle.connections.object_store import is_object_store
 from kfp_lifecycle.serving.client import v2_request
 
 # So many different requests are what a champion is usually asked; more would be asked too seldom to prove anything.
 MOST_REQUESTS = 200
 # Of a growing segment the last batches, each of a second at the most.
 LAST_BATCHES = 20
+# Of an object store: an hour of one writer each.
+NEWEST_OBJECTS = 5
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,23 @@ class Replayed:
 
 
 def replayed_requests(
-    prediction_log: Path, model: str, inputs: Sequence[Feature], entity_key: str = ""
+    prediction_log: str, model: str, inputs: Sequence[Feature], entity_key: str = ""
 ) -> list[Replayed]:
     """Different requests of people out of the log, at most MOST_REQUESTS; none where it cannot be read from here.
 
     Args:
-        prediction_log: The folder that servers write to.
+        prediction_log: Where servers write to, a folder or an object store.
         model: Whose log.
         inputs: What kinds features are of; others are taken for what their values are.
         entity_key: The name under which a request names its entity; empty where the log does not name it plainly.
     """
+    if is_object_store(prediction_log):
+        with tempfile.TemporaryDirectory() as folder:
+            _fetch(f"{prediction_log.rstrip('/')}/{model}", Path(folder) / model)
+            return replayed_requests(folder, model, inputs, entity_key)
     kinds = {item.name: item for item in inputs}
     found: dict[str, Replayed] = {}
-    for file in _newest_first(prediction_log / model):
+    for file in _newest_first(Path(prediction_log) / model):
         try:
             rows = _finished(file) if file.suffix == FINISHED else _growing(file)
         # DuckDB's and Arrow's errors are of no narrower kind, and a file that is broken stops no release.
@@ -63,6 +71,23 @@ def replayed_requests(
         if len(found) >= MOST_REQUESTS:
             break
     return list(found.values())
+
+
+def _fetch(log: str, folder: Path) -> None:
+    """Bring the newest segments of a model's log to a folder, by their days."""
+    import obstore
+
+    from kfp_lifecycle.connections.buckets import store_of
+
+    try:
+        store, prefix = store_of(log)
+        there = [item["path"] for page in obstore.list(store, prefix=prefix) for item in page]
+        for path in sorted(path for path in there if path.endswith(FINISHED))[-NEWEST_OBJECTS:]:
+            place = folder / Path(path).parent.name / Path(path).name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(obstore.get(store, path).bytes())
+    except (obstore.exceptions.BaseError, OSError, ValueError) as error:
+        print(f"{log} is not replayed: {str(error).splitlines()[0]:.200}", file=sys.stderr, flush=True)
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:

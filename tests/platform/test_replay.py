@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.serving.client import v2_request
 from kfp_lifecycle.serving.release.replay import MOST_REQUESTS, Replayed, replayed_requests
+from tests.control_planes.object_store import object_store
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = [Feature("temperature", "numeric"), Feature("site", "categorical")]
@@ -71,7 +73,7 @@ def with_features(temperature: float | None, site: str) -> dict[str, Any]:
 
 
 def test_each_request_is_asked_again_as_it_was_the_newest_first(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    found = replayed_requests(log, "devices", INPUTS, "device_id")
+    found = replayed_requests(str(log), "devices", INPUTS, "device_id")
     newest = [item.request for item in found[:2]]
     assert sorted(newest, key=str) == sorted([by_key("7"), with_features(None, "north")], key=str)
     assert found[0].inputs == {"temperature", "site"}
@@ -85,10 +87,25 @@ def test_where_the_log_does_not_name_entities_plainly_features_stand_in_if_the_c
     log: Path,
 ) -> None:
     features = Replayed(with_features(30.0, "north"), frozenset({"temperature", "site"}))
-    assert features in replayed_requests(log, "devices", INPUTS)
+    assert features in replayed_requests(str(log), "devices", INPUTS)
     more = [*INPUTS, Feature("pressure", "numeric")]
-    assert features not in replayed_requests(log, "devices", more)
+    assert features not in replayed_requests(str(log), "devices", more)
+
+
+def test_a_log_in_an_object_store_is_replayed_by_its_finished_files(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(log, tmp_path / "logs" / "predictions")
+    with object_store(tmp_path) as url:
+        for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        found = replayed_requests("s3://logs/predictions", "devices", INPUTS, "device_id")
+        assert len(found) == MOST_REQUESTS
+        assert all(item.request["inputs"][1]["data"] == ["south"] for item in found)
+        assert replayed_requests("s3://logs/nowhere", "devices", INPUTS) == []
+    assert replayed_requests("s3://logs/predictions", "devices", INPUTS) == []
+    assert "s3://logs/predictions/devices is not replayed" in capfd.readouterr().err
 
 
 def test_without_a_log_nothing_is_replayed(tmp_path: Path) -> None:
-    assert replayed_requests(tmp_path / "nowhere", "devices", INPUTS, "device_id") == []
+    assert replayed_requests(str(tmp_path / "nowhere"), "devices", INPUTS, "device_id") == []

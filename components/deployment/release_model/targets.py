@@ -50,7 +50,7 @@ class Candidate:
     def asked_before(self, prediction_log: str, deployment: Deployment) -> list[Replayed]:
         """What people asked the model, out of the prediction log."""
         key = self.entity_key if deployment.prediction_log.key is LoggedKey.plain else ""
-        return replayed_requests(Path(prediction_log), deployment.model, self.inputs, key)
+        return replayed_requests(prediction_log, deployment.model, self.inputs, key)
 
 
 def release_to_target(
