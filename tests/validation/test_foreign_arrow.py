@@ -121,7 +121,8 @@ def test_every_module_of_those_steps_takes_pyarrow_from_the_one_that_mends_it() 
         file = module_file(module)
         assert file is not None
         imported = imported_names(ast.parse(file.read_text("utf-8")))
-        reads_arrow = any(name == "pyarrow" or name.startswith("pyarrow.") for name in imported)
+        # Buckets as file systems hold bytes, and no Arrow.
+        reads_arrow = any(f"{name}.".startswith("pyarrow.") for name in imported - {"pyarrow.fs"})
         if module != GATE and reads_arrow and f"{GATE}.pa" not in imported:
             unmended.append(module)
     assert unmended == []
