@@ -177,9 +177,10 @@ def probe_beside(server: Server, idle: Server, folder: Path, first: bytes, reque
         return slowest[0] * 1000, slowest[1] * 1000
 
 
-def growth(server: Server, folder: Path, request: bytes) -> tuple[float, float]:
-    """Its memory after a tenth of many requests, and after all of them, in megabytes."""
+def growth(server: Server, folder: Path, first: bytes, request: bytes) -> tuple[float, float]:
+    """Its memory after a tenth of many requests, and after all of them, in megabytes; `first` as in `probe_beside`."""
     with server.running(folder) as (port, pid):
+        load(port, pid, first, 1, 0.0)
         asked, early = 0, 0.0
         while asked < MANY_REQUESTS:
             asked += load(port, pid, request, 8, 1.0).requests
@@ -235,7 +236,7 @@ def main() -> None:
         print("  " + "; ".join(f"{slowest:.0f} and {machine:.0f} ms" for slowest, machine in beside))
         # Others' work only adds.
         delay = max(0.0, min(slowest - machine for slowest, machine in beside))
-        early, late = growth(own, folder, requests["1 row, 8 clients"][0])
+        early, late = growth(own, folder, requests["entity"][0], requests["1 row, 8 clients"][0])
         print(
             f"memory after {MANY_REQUESTS // 10:,} requests and after {MANY_REQUESTS:,}: {early:.0f} and {late:.0f} MB"
         )
