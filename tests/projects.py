@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
+from kfp_lifecycle.runtime.closure import ROOT
 
 LOCATIONS_FILE = "locations.yaml"
 
@@ -66,3 +69,10 @@ def save_locations(locations: Locations, folder: Path) -> None:
 def keep_records_at(folder: Path, tracking_uri: str) -> None:
     """Name another MLflow server in the locations of a test's project."""
     save_locations(Locations(**{**load_locations(folder).model_dump(), "tracking_uri": tracking_uri}), folder)
+
+
+def targets_of_the_docs() -> dict[str, dict[str, Any]]:
+    """The targets that docs/deploy.md says are to be written, by name."""
+    blocks = re.findall(r"```yaml\n(targets:.*?)```", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.DOTALL)
+    targets = [yaml.safe_load(block)["targets"] for block in blocks]
+    return {name: target for each in targets for name, target in each.items() if name != "default"}

@@ -96,7 +96,7 @@ class PodTaskHandler(kfp_runner.EnvironmentTaskHandler):
         step = Path(executor_input["outputs"]["outputFile"]).parent.name
         command = list(self.full_command)
         command[place] = json.dumps(as_kubeflow_tells(executor_input, failed=bool(self.session.failures)))
-        for file in _output_places(executor_input):
+        for file in output_places(executor_input):
             file.parent.mkdir(parents=True, exist_ok=True)
         sent = self.recorder.sent[step] = pod_of_step(step, self.pipeline, command, self.shared)
         pod = self.recorder.pods[step] = self.namespace.ended(self.namespace.create(sent), STEP_SECONDS)
@@ -126,14 +126,17 @@ def as_kubeflow_tells(executor_input: dict[str, Any], failed: bool) -> dict[str,
     return executor_input
 
 
-def _output_places(executor_input: Mapping[str, Any]) -> Iterator[Path]:
+def output_places(executor_input: Mapping[str, Any]) -> Iterator[Path]:
+    """Where a step is told to leave what it makes."""
     outputs = executor_input["outputs"]
     yield Path(outputs["outputFile"])
     for items in outputs.get("artifacts", {}).values():
         yield from (Path(item["uri"]) for item in items["artifacts"])
 
 
-def pod_of_step(step: str, pipeline: Pipeline, command: list[str], shared: Mapping[str, Path] = {}) -> dict[str, Any]:
+def pod_of_step(
+    step: str, pipeline: Pipeline, command: list[str], shared: Mapping[str, Path] = {}, run: str = RUN
+) -> dict[str, Any]:
     """The pod of a step, as Kubeflow Pipelines makes it of what was compiled."""
     container, told = pipeline.containers[step], pipeline.platform[step]
     claims = [(item["pvcNameParameter"]["runtimeValue"]["constant"], item["mountPath"]) for item in told["pvcMount"]]
@@ -166,7 +169,7 @@ def pod_of_step(step: str, pipeline: Pipeline, command: list[str], shared: Mappi
             **({"runAsUser": int(user["runAsUser"])} if "runAsUser" in user else {}),
         },
     }
-    labels = {**told["podMetadata"]["labels"], "pipeline/runid": RUN}
+    labels = {**told["podMetadata"]["labels"], "pipeline/runid": run}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

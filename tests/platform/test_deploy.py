@@ -9,7 +9,6 @@ import base64
 import json
 import os
 import re
-import runpy
 import shutil
 import socket
 import subprocess
@@ -38,6 +37,7 @@ from kfp_lifecycle.serving.ports import free_ports
 from tests.control_planes.kubeflow import KubeflowStandIn, Settings, User
 from tests.control_planes.object_store import object_store as kubeflow_objects
 from tests.kubernetes_api import ADMIN, ApiServer, kubernetes_api
+from tests.projects import targets_of_the_docs
 from tests.servers import (
     GO_PROGRAMS,
     PASSWORD,
@@ -170,22 +170,7 @@ def test_the_docs_give_releases_the_rights_that_doctor_prints() -> None:
     assert [item["rules"] for item in documented] == [printed]
 
 
-def test_prometheus_rules_are_those_of_the_servers_alerts() -> None:
-    component = DEPLOY / "components" / "prometheus"
-    written = runpy.run_path(str(component / "write_rules.py"))["prometheus_rule"]()
-    assert (component / "rules.yaml").read_text("utf-8") == written, f"run {component / 'write_rules.py'}"
-    alerts = yaml.safe_load((ROOT / "monitoring" / "alerts.yaml").read_text("utf-8"))
-    assert yaml.safe_load(written)["spec"] == alerts
-
-
 # What is written in pipeline.yaml
-
-
-def targets_of_the_docs() -> dict[str, dict[str, Any]]:
-    """The targets that the page says are to be written, by name."""
-    blocks = re.findall(r"```yaml\n(targets:.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
-    targets = [yaml.safe_load(block)["targets"] for block in blocks]
-    return {name: target for each in targets for name, target in each.items() if name != "default"}
 
 
 @needs_kubectl
@@ -381,6 +366,7 @@ RIGHTS = [
     ("lifecycle-runs", "create", "pipelines.kubeflow.org", "runs", "", False),
     ("lifecycle-submits", "create", "pipelines.kubeflow.org", "runs", "", True),
     ("lifecycle-submits", "delete", "pipelines.kubeflow.org", "runs", "", False),
+    ("lifecycle-submits", "list", "", "pods", "", True),
     ("lifecycle-submits", "get", "", "secrets", "stores", False),
     ("lifecycle-submits", "patch", "serving.kserve.io", "inferenceservices", "", False),
     ("default", "get", "", "secrets", "stores", False),

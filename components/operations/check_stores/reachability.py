@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 SECONDS = 10.0
 PREFIX = "LIFECYCLE_"
@@ -52,7 +52,8 @@ def check(store: str, location: str, variables: Mapping[str, str] = os.environ) 
     missing = sorted(name for name in re.findall(r"\$\{(\w+)\}", location) if name not in variables)
     if missing:
         return Answer(store, False, f"the variable {', '.join(missing)} is not set: name its secret in the target")
-    place = urlsplit(re.sub(r"\$\{(\w+)\}", lambda match: variables[match[1]], location))
+    # Whatever characters a password has, it is one.
+    place = urlsplit(re.sub(r"\$\{(\w+)\}", lambda match: quote(variables[match[1]], safe=""), location))
     try:
         return Answer(store, True, _ask(place, location, variables))
     except (OSError, ValueError) as error:

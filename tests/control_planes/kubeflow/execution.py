@@ -15,7 +15,7 @@ import psutil
 from kfp_lifecycle.compilation.workflow_size import stored_bytes, submitted_bytes
 from tests.control_planes.kubeflow.control_plane import ControlPlane
 from tests.control_planes.kubeflow.errors import internal
-from tests.control_planes.kubeflow.fork_server import fork_server
+from tests.control_planes.kubeflow.fork_server import RUN_PROCESS, fork_server
 from tests.control_planes.kubeflow.order import Order
 from tests.control_planes.kubeflow.specification import Template
 from tests.control_planes.kubeflow.state import Document
@@ -31,10 +31,15 @@ def generated_name(beginning: str) -> str:
 
 
 class Execution:
-    """Starts, finds and ends the processes of runs."""
+    """Starts, finds and ends the processes of runs.
 
-    def __init__(self, plane: ControlPlane) -> None:
-        self._plane = plane
+    Args:
+        plane: What all parts of the control plane share.
+        module: Whose `main` a run's process is.
+    """
+
+    def __init__(self, plane: ControlPlane, module: str = RUN_PROCESS) -> None:
+        self._plane, self._module = plane, module
 
     def start(self, run: Document) -> None:
         """Begin a run that was created, or go on with one whose workflow was made ready for it.
@@ -61,7 +66,7 @@ class Execution:
             steps_that_fit=self._room(template),
             clock_offset=self._plane.clock.offset,
         ).write(folder)
-        number = fork_server().start(folder)
+        number = fork_server(self._module).start(folder)
         run["process"] = [number, psutil.Process(number).create_time()]
 
     def workflow(self, run: Document) -> Workflow | None:

@@ -24,7 +24,7 @@ class KubeflowStandIn(StandIn):
     def open(self, plane: ControlPlane) -> tuple[Runs, RecurringRuns]:
         """As the base says."""
         experiments, pipelines = Experiments(plane), Pipelines(plane)
-        runs = Runs(plane, experiments, pipelines, Execution(plane))
+        runs = Runs(plane, experiments, pipelines, Execution(plane, self.RUN_PROCESS))
         recurring_runs = RecurringRuns(plane, experiments, pipelines, runs)
         self._api = Api(plane, experiments, pipelines, runs, recurring_runs)
         return runs, recurring_runs
