@@ -175,6 +175,9 @@ def control_plane(folder: Path, address: str, port: int, services: str, storage:
         "service-account-key-file": key,
         "service-account-signing-key-file": key,
         "service-cluster-ip-range": services,
+        # By a policy, tests change pods that others make.
+        "feature-gates": "MutatingAdmissionPolicy=true",
+        "runtime-config": "admissionregistration.k8s.io/v1beta1=true",
     }
     return [
         [str(program("etcd")), "--unsafe-no-fsync", *(f"--{name}={value}" for name, value in etcd.items())],

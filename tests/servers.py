@@ -190,7 +190,7 @@ def bigtable() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def object_store(kind: str) -> Iterator[str]:
+def object_store(kind: str, host: str = "127.0.0.1") -> Iterator[str]:
     """moto's S3 or the emulator of Google Cloud Storage, from the environment for development; its URL.
 
     Raises:
@@ -198,15 +198,15 @@ def object_store(kind: str) -> Iterator[str]:
     """
     (port,) = free_ports(1)
     commands = {
-        "s3": ["moto_server", "-H", "127.0.0.1", "-p", str(port)],
-        "gs": ["gcp-storage-emulator", "start", "--host", "127.0.0.1", "--port", str(port), "--in-memory"],
+        "s3": ["moto_server", "-H", host, "-p", str(port)],
+        "gs": ["gcp-storage-emulator", "start", "--host", host, "--port", str(port), "--in-memory"],
     }
     program, *arguments = commands[kind]
     if not (VENV / "bin" / program).exists():
         raise ServerMissing(f"there is no {program} in the environment for development")
     with _folder() as folder, _running([VENV / "bin" / program, *arguments], folder, signal.SIGKILL, {}) as process:
-        _wait(lambda: _listens(port), process, folder)
-        yield f"http://127.0.0.1:{port}"
+        _wait(lambda: _listens(port, host), process, folder)
+        yield f"http://{host}:{port}"
 
 
 @contextlib.contextmanager
@@ -348,9 +348,9 @@ def _running(
             process.wait()
 
 
-def _listens(port: int) -> bool:
+def _listens(port: int, host: str = "127.0.0.1") -> bool:
     with socket.socket() as caller:
-        return caller.connect_ex(("127.0.0.1", port)) == 0
+        return caller.connect_ex((host, port)) == 0
 
 
 def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:

@@ -29,7 +29,9 @@ from kfp_lifecycle.tuning.trial_settings import METRIC, TrialSettings
 POLL_SECONDS = 5.0
 # The API server may be away for a moment; so many times in a row it is gone.
 FAILED_POLLS = 6
-TRIAL_LABEL = "katib.kubeflow.org/trial"
+TRIAL_LABEL, EXPERIMENT_LABEL = "katib.kubeflow.org/trial", "katib.kubeflow.org/experiment"
+# Why a container waits that will soon begin.
+BEGINNING = ("ContainerCreating", "PodInitializing")
 STOPPED = "EarlyStopped"
 ENDED = ("Succeeded", "Failed", STOPPED, "Killed", "MetricsUnavailable")
 OUT_OF_MEMORY = "OOMKilled"
@@ -147,6 +149,7 @@ def _follow(client: KatibClient, name: str, tuning: Tuning, default: Trial) -> t
     """Wait; the trials that ended, and whether the experiment came to its own end."""
     end = time.monotonic() + tuning.timeout_seconds
     shown: set[str] = set()
+    obstacles: set[str] = set()
     failures = 0
     while True:
         try:
@@ -174,6 +177,10 @@ def _follow(client: KatibClient, name: str, tuning: Tuning, default: Trial) -> t
                 f"(tuning.katib.max_failed_trials is {tuning.katib.max_failed_trials}):\n"
                 + ("\n".join(reasons) or _message(experiment))
             )
+        for kind, said in _obstacles(client, name).items():
+            if kind not in obstacles:
+                obstacles.add(kind)
+                print(f"A pod of the experiment does not begin: {kind}: {said}", flush=True)
         # One that goes on with more trials has succeeded until Katib sees that.
         if _has(experiment, "Succeeded") and len(trials) >= experiment.spec.max_trial_count:
             return trials, True
@@ -229,6 +236,22 @@ def _failure(client: KatibClient, trial: V1beta1Trial, state: str) -> str:
         return f"it ended without a line {METRIC}=VALUE"
     conditions = [item for item in trial.status.conditions if item.type == state]
     return conditions[-1].message or conditions[-1].reason or state
+
+
+def _obstacles(client: KatibClient, experiment: str) -> dict[str, str]:
+    """What keeps pods of a search from beginning, in Kubernetes' own words, by its name for it."""
+    found = {}
+    with contextlib.suppress(ApiException):
+        pods = client.core_api.list_namespaced_pod(client.namespace, label_selector=f"{EXPERIMENT_LABEL}={experiment}")
+        for pod in pods.items:
+            placed = next((item for item in pod.status.conditions or [] if item.type == "PodScheduled"), None)
+            if placed is not None and placed.status == "False":
+                found[placed.reason] = placed.message
+            for container in pod.status.container_statuses or []:
+                waiting = container.state.waiting
+                if waiting is not None and waiting.reason not in BEGINNING:
+                    found[waiting.reason] = waiting.message
+    return found
 
 
 def _last_words(ended: V1ContainerStateTerminated) -> str:
