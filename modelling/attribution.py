@@ -23,6 +23,8 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 FILE = "explainer.npz"
 # So many numbers are held at once, of leaves x columns on their path x rows.
 NUMBERS_AT_ONCE = 500_000
+# What one request may ask for, in such numbers: about a second of a thread.
+MOST_NUMBERS, MOST_ROWS = 10_000_000, 100
 
 Floats = NDArray[np.float64]
 Arrays = Mapping[str, NDArray[Any]]
@@ -84,6 +86,7 @@ class Trees:
         self._slots = slots[self._first_edge]
         self._node_column, self._threshold = arrays["node_column"], arrays["threshold"]
         self._missing_left = arrays["missing_left"].astype(bool)
+        self.numbers = self._column.size
         points, weights = np.polynomial.legendre.leggauss(max(1, -(-self._column.shape[1] // 2)))
         self._points, self._weights = (points + 1) / 2, weights / 2
 
@@ -124,6 +127,7 @@ class Linear:
     def __init__(self, arrays: Arrays) -> None:
         """Take it from an explainer's arrays: `coefficient` and `typical`, the mean, of each column."""
         self._coefficient, self._typical = arrays["coefficient"], arrays["typical"]
+        self.numbers = len(self._coefficient)
 
     def contributions(self, matrix: Floats) -> Floats:
         """Of each column to each row, [rows, columns]."""
@@ -142,6 +146,8 @@ class Explainer:
         """What contributions add up on: `log-odds` or `probability`."""
         self.base = float(arrays["base"])
         """The score of an average entity."""
+        self.most_rows = max(1, min(MOST_ROWS, MOST_NUMBERS // self._method.numbers))
+        """How many rows may be explained at once."""
 
     @classmethod
     def of(cls, model_folder: Path) -> Explainer | None:

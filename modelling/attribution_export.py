@@ -13,12 +13,11 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.modelling import attribution
 
 Arrays = dict[str, NDArray[Any]]
 # Training rows that say what is typical, for models that are explained by comparison.
 BACKGROUND_ROWS = 50
-# Larger forests, by leaves x columns on their path, would keep a server busy for seconds with one row.
-MOST_NUMBERS = 5_000_000
 
 
 def typical_rows(train: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -41,7 +40,8 @@ def explainer_arrays(pipeline: Pipeline, features: Sequence[Feature], typical: p
     if shap.explainers.Tree.supports_model_with_masker(estimator, None):
         ensemble = shap.TreeExplainer(estimator).model
         found = _tree_arrays(ensemble)
-        if found["column"].size > MOST_NUMBERS:
+        # One row of a larger forest would keep a server's thread for longer than a request may.
+        if found["column"].size > attribution.MOST_NUMBERS:
             return None
         average = (found["value"] * found["share"].prod(axis=1)).sum()
         found["base"] = np.array(average + float(np.ravel(ensemble.base_offset)[-1]))

@@ -32,9 +32,6 @@ from kfp_lifecycle.serving.server.tensors import (
     texts,
 )
 
-# A row takes milliseconds of a thread.
-MOST_EXPLAINED_ROWS = 100
-
 
 class _Tensor(msgspec.Struct):  # type: ignore[misc]
     name: str
@@ -67,18 +64,19 @@ _V1, _V2 = msgspec.json.Decoder(_V1Request), msgspec.json.Decoder(_V2Request)
 class Decoder:
     """Reads requests for one model."""
 
-    def __init__(self, features: Sequence[Feature], entity_key: str, max_rows: int, explains: bool = False) -> None:
+    def __init__(self, features: Sequence[Feature], entity_key: str, max_rows: int, most_explained: int = 0) -> None:
         """Set up for a model.
 
         Args:
             features: The model's inputs.
             entity_key: Name under which a request may name an entity instead of, or beside, features.
             max_rows: Most rows one request may hold.
-            explains: Whether contributions of features may be asked for.
+            most_explained: Most rows that contributions of features may be asked for; 0: none.
         """
         self.entity_key = entity_key
         self.max_rows = max_rows
-        self.outputs = (*OUTPUTS, CONTRIBUTIONS) if explains else tuple(OUTPUTS)
+        self.most_explained = most_explained
+        self.outputs = (*OUTPUTS, CONTRIBUTIONS) if most_explained else tuple(OUTPUTS)
         self.numeric = [feature.name for feature in features if feature.type == "numeric"]
         self.categorical = [feature.name for feature in features if feature.type == "categorical"]
         self._allowed = dict.fromkeys(self.numeric, NUMERIC) | dict.fromkeys(self.categorical, (TEXT,))
@@ -277,9 +275,9 @@ class Decoder:
         )
 
     def _bounded(self, request: PredictionRequest) -> PredictionRequest:
-        if request.explained and request.batch.rows > MOST_EXPLAINED_ROWS:
+        if request.explained and request.batch.rows > self.most_explained:
             raise InvalidRequest(
-                f"contributions are computed for {MOST_EXPLAINED_ROWS} rows at the most, not {request.batch.rows:,}: "
+                f"contributions are computed for {self.most_explained} rows at the most, not {request.batch.rows:,}: "
                 "send several requests"
             )
         return request

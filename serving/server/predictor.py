@@ -93,6 +93,7 @@ class Predictor:
         self._numeric = list(enumerate(decoder.numeric))
         self._categorical = list(enumerate(decoder.categorical))
         self._batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-batches")
+        self._explanations = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explanations")
         self._batches_waiting = 0
 
     def warm_up(self) -> None:
@@ -142,13 +143,19 @@ class Predictor:
             scores = self._scored(request.batch)
         else:
             scores = await self.elsewhere(lambda: self._scored(request.batch))
-        contributions = await self.elsewhere(lambda: self._explained(request.batch)) if request.explained else None
+        contributions = None
+        if request.explained:
+            contributions = await self.elsewhere(lambda: self._explained(request.batch), self._explanations)
         prediction = self._record(request, scores, began, shadow)
         prediction.contributions = contributions
         return prediction
 
-    async def elsewhere(self, work: Callable[[], Result]) -> Result:
+    async def elsewhere(self, work: Callable[[], Result], thread: ThreadPoolExecutor | None = None) -> Result:
         """Do what takes a while on a thread.
+
+        Args:
+            work: What to do.
+            thread: Where; that of large batches if not said.
 
         Raises:
             TooManyRequests: as many as may are waiting for it.
@@ -159,15 +166,16 @@ class Predictor:
         self._batches_waiting += 1
         try:
             async with asyncio.timeout(BATCH_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._batches, work)
+                return await asyncio.get_running_loop().run_in_executor(thread or self._batches, work)
         except TimeoutError as error:
             raise Unavailable(f"the request was not answered within {BATCH_SECONDS:g} s; send fewer rows") from error
         finally:
             self._batches_waiting -= 1
 
     def close(self) -> None:
-        """End the thread."""
-        self._batches.shutdown(wait=False, cancel_futures=True)
+        """End the threads."""
+        for thread in (self._batches, self._explanations):
+            thread.shutdown(wait=False, cancel_futures=True)
 
     def _scored(self, batch: Batch) -> NDArray[np.float64]:
         inputs = batch.numbers.astype(np.float32)[:, :, np.newaxis]

@@ -110,7 +110,8 @@ class Server:
         # A row takes microseconds: threads inside one request only get in the way of other requests.
         scorer = model.scorer(threads=1)
         explainer = Explainer.of(asked.model_dir)
-        decoder = Decoder(model.features, model.entity_key, asked.max_rows, explainer is not None)
+        most_explained = 0 if explainer is None else explainer.most_rows
+        decoder = Decoder(model.features, model.entity_key, asked.max_rows, most_explained)
         self._features = None
         if asked.online_store:
             kept = model.description.settings

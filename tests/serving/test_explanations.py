@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
+from kfp_lifecycle.modelling.attribution import MOST_ROWS
 from kfp_lifecycle.serving.client import Client
 from kfp_lifecycle.serving.server import inference_pb2 as messages
-from kfp_lifecycle.serving.server.decoding import MOST_EXPLAINED_ROWS, Decoder
+from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest
 from tests.devices import INFER, site, temperature
 
@@ -67,11 +68,11 @@ def test_v2_answers_contributions_as_raw_bytes(server: TrialServer) -> None:
 
 
 def test_more_rows_than_a_thread_takes_at_once_are_refused(client: Client) -> None:
-    rows = MOST_EXPLAINED_ROWS + 1
+    rows = MOST_ROWS + 1
     body = {"inputs": [temperature([1.0] * rows), site(*["north"] * rows)], "outputs": [{"name": "contributions"}]}
     answer = client.post(INFER, body)
     assert answer.status == 400
-    assert f"{MOST_EXPLAINED_ROWS} rows at the most" in answer.json()["error"]
+    assert f"{MOST_ROWS} rows at the most" in answer.json()["error"]
 
 
 def test_a_model_that_brings_no_explanation_says_so() -> None:
