@@ -13,7 +13,7 @@ from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.steps import StepSettings
-from kfp_lifecycle.config.targets import KubeflowTarget, TargetName, VertexTarget
+from kfp_lifecycle.config.targets import ClusterTarget, KubeflowTarget, TargetName, VertexTarget
 from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -59,15 +59,16 @@ def refuse_unbuilt(configuration: Configuration, locations: Locations, target: T
         )
 
 
-def refuse_unknown_secrets(configuration: Configuration, cluster: KubeflowTarget | VertexTarget) -> None:
+def refuse_unknown_secrets(configuration: Configuration, cluster: ClusterTarget) -> None:
     """Refuse servers that would not start for the want of a secret.
 
     Raises:
         ConfigurationError: it names the variable and the remedy.
     """
+    known: set[str] = set()
     if isinstance(cluster, KubeflowTarget):
         known = {variable for keys in cluster.secrets.values() for variable in keys.values()}
-    else:
+    elif isinstance(cluster, VertexTarget):
         known = set(cluster.secrets)
     for variable in configuration.deployment.prediction_log.variables():
         if variable not in known:

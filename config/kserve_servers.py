@@ -44,8 +44,12 @@ class Scaling(Section):
     percent of what a pod requests."""
     target: PositiveInt
     """How much of it each pod is to have."""
-    autoscaler: Literal["hpa", "keda"] = "hpa"
-    """What does it in the mode `standard`; KEDA has to be installed."""
+
+    @model_validator(mode="after")
+    def _a_percentage_is_one(self) -> Self:
+        if self.metric in ("cpu", "memory") and self.target > 100:
+            raise ValueError(f"target ({self.target}) is in percent of what a pod requests: at most 100")
+        return self
 
 
 class KServeServers(Section):
@@ -72,7 +76,8 @@ class KServeServers(Section):
     """The account that pods work as: the storage initializer takes the object store's endpoint and keys from its
     secrets (docs/cluster-releases.md). By default the namespace's `default`."""
     scaling: Scaling | None = None
-    """By what the number of pods is chosen; by default what the cluster is set to, CPU in the mode `standard`."""
+    """By what the number of pods is chosen; by default what the cluster is set to, and 80% of CPU in the mode
+    `standard`, where a HorizontalPodAutoscaler does it."""
     prometheus: PrometheusAddress = ""
     """Prometheus that scrapes the servers, as the release's pod reaches it: what people ask of candidate and champion
     decides a release too. Without it only the release's own requests do, and rows of the prediction log."""
@@ -93,6 +98,4 @@ class KServeServers(Section):
             raise ValueError("concurrency is Knative's: leave it out, or choose the mode knative")
         if self.mode is Mode.standard and self.scaling and self.scaling.metric in ("concurrency", "rps"):
             raise ValueError(f"scaling.metric {self.scaling.metric} is Knative's: choose cpu or memory")
-        if self.mode is Mode.knative and self.scaling and self.scaling.autoscaler == "keda":
-            raise ValueError("scaling.autoscaler keda takes the mode standard: Knative scales by itself")
         return self

@@ -231,7 +231,7 @@ def test_labels_and_annotations_are_those_that_tools_look_for() -> None:
         ({"image": "registry/serving:latest"}, "@sha256:[0-9a-f]{64}"),
         ({"mode": "standard", "concurrency": 4}, "concurrency is Knative's"),
         ({"mode": "standard", "scaling": {"metric": "rps", "target": 5}}, "choose cpu or memory"),
-        ({"scaling": {"metric": "cpu", "target": 80, "autoscaler": "keda"}}, "takes the mode standard"),
+        ({"scaling": {"metric": "cpu", "target": 800}}, "in percent of what a pod requests: at most 100"),
         ({"cpu": 2}, "cpu_limit (1) is below cpu (2)"),
         ({"memory": "2Gi"}, "memory_limit (1Gi) is below memory (2Gi)"),
     ],

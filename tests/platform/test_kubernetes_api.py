@@ -23,7 +23,7 @@ from test_kserve import BUILT, DEFINITION, LOCATIONS, STOCK, manifest
 from test_kserve_release import Place, resolving
 
 from kfp_lifecycle.config.deployment import Deployment
-from kfp_lifecycle.config.kserve_servers import Mode
+from kfp_lifecycle.config.kserve_servers import Mode, Scaling
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.container import IMAGE_VARIABLE, KSERVE_VARIABLE, Container
 from kfp_lifecycle.serving.release.kserve import live_service
@@ -41,6 +41,7 @@ pytestmark = [
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "cluster-releases.md"
 NAMESPACE = "models"
+SERVERS = {"mode": "standard", "service_account": "models", "scaling": {"metric": "cpu", "target": 70}}
 ROUTES = ("gateway.networking.k8s.io", "v1", NAMESPACE, "httproutes")
 BUDGETS = ("policy", "v1", NAMESPACE, "poddisruptionbudgets")
 KIND = ("serving.kserve.io", "v1beta1", NAMESPACE, "inferenceservices")
@@ -201,7 +202,7 @@ def standard(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "kubeconfig"))
     monkeypatch.setattr(live_service, "POLL_SECONDS", 0.05)
     monkeypatch.setenv(IMAGE_VARIABLE, "registry/serving:1")
-    monkeypatch.setenv(KSERVE_VARIABLE, json.dumps({"mode": "standard", "service_account": "models"}))
+    monkeypatch.setenv(KSERVE_VARIABLE, json.dumps(SERVERS))
     resolving(servers.server_port, monkeypatch)
     place = StandardPlace(cluster, tmp_path, kubernetes.CustomObjectsApi(api.client(ADMIN)))
     with repeated(StandardControllers(api.client(ADMIN), NAMESPACE, cluster).reconcile, pause=0.02):
@@ -251,6 +252,8 @@ def test_in_standard_mode_versions_are_canaries_that_change_places_and_keep_thei
     wanted = {"devices-v1-predictor": 1, "devices-v2-predictor": 3}
     wait_until(lambda: {name: item["replicas"] for name, item in standard.cluster.deployments.items()} == wanted)
     assert all(standard.cluster.believed)
+    scaled = standard.objects.get_namespaced_custom_object(*KIND, "devices")["spec"]["predictor"]["autoScaling"]
+    assert scaled["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
     back = standard.back()
     assert (back["version"], back["previous_version"]) == ("1", "2")
     standard.comes_to({"1": 100}, "1", "2")
@@ -353,7 +356,8 @@ def test_a_service_keeps_its_mode(standard: StandardPlace, monkeypatch: pytest.M
 def test_in_standard_mode_a_manifest_is_admitted_and_a_pod_of_it_is_restricted(
     api: ApiServer, restricted: str, container: Container
 ) -> None:
-    servers = container.kserve.model_copy(update={"mode": Mode.standard})
+    said = {"mode": Mode.standard, "scaling": Scaling(metric="cpu", target=70)}
+    servers = container.kserve.model_copy(update=said)
     pods = predictor(
         Deployment(model="churn"),
         LOCATIONS,
@@ -374,6 +378,8 @@ def test_in_standard_mode_a_manifest_is_admitted_and_a_pod_of_it_is_restricted(
     objects = kubernetes.CustomObjectsApi(api.client(ACCOUNT))
     kept = objects.create_namespaced_custom_object(*KIND, service, field_validation="Strict", dry_run="All")
     assert kept["spec"] == service["spec"]
+    target = {"type": "Utilization", "averageUtilization": 70}
+    assert sent["autoScaling"] == {"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]}
     (server,) = sent["containers"]
     assert [port["name"] for port in server["ports"]] == ["http1", "h2c-grpc", "http1-shadow"]
     assert server["startupProbe"]["failureThreshold"] * server["startupProbe"]["periodSeconds"] == 600

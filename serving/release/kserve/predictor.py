@@ -11,7 +11,7 @@ from kubernetes import client as kubernetes
 
 from kfp_lifecycle.config.data import SECRET_REFERENCE
 from kfp_lifecycle.config.deployment import Deployment
-from kfp_lifecycle.config.kserve_servers import Mode
+from kfp_lifecycle.config.kserve_servers import KServeServers, Mode
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.connections.object_store import CREDENTIALS, is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -111,7 +111,6 @@ def predictor(
     )
     if standard:
         server.lifecycle = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
-    scaling = servers.scaling
     return V1beta1PredictorSpec(
         labels={"app.kubernetes.io/version": version[:63].rstrip("._-")},
         annotations={
@@ -121,8 +120,7 @@ def predictor(
         },
         min_replicas=deployment.min_replicas,
         max_replicas=deployment.max_replicas,
-        scale_metric=scaling.metric if scaling else None,
-        scale_target=scaling.target if scaling else None,
+        **_scaled(servers),
         container_concurrency=servers.concurrency,
         timeout=servers.timeout_seconds,
         service_account_name=servers.service_account or None,
@@ -229,6 +227,17 @@ def _probes(model: str, container: Container, standard: bool) -> dict[str, kuber
     return probes
 
 
+def _scaled(servers: KServeServers) -> dict[str, Any]:
+    scaling = servers.scaling
+    if scaling is None:
+        return {}
+    if servers.mode is Mode.knative:
+        return {"scale_metric": scaling.metric, "scale_target": scaling.target}
+    target = {"type": "Utilization", "averageUtilization": scaling.target}
+    resource = {"type": "Resource", "resource": {"name": scaling.metric, "target": target}}
+    return {"auto_scaling": {"metrics": [resource]}}
+
+
 def _spread(model: str) -> dict[str, Any]:
     """Pods on different nodes and zones where there are some, and one more before one goes."""
     selector = {"matchLabels": {SERVICE_LABEL: model}}
@@ -238,7 +247,7 @@ def _spread(model: str) -> dict[str, Any]:
             for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ],
         "deployment_strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
-        "termination_grace_period_seconds": DRAIN_SECONDS + 30,
+        "termination_grace_period_seconds": DRAIN_SECONDS + 40,
     }
 
 

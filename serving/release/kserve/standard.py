@@ -29,7 +29,8 @@ from kfp_lifecycle.serving.release.kserve.standard_service import (
 from kfp_lifecycle.serving.release.prometheus import Prometheus
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
 
-AUTOSCALER = "serving.kserve.io/autoscalerClass"
+# With KEDA KServe gives a canary a ScaledObject without a trigger, which KEDA refuses.
+ANNOTATIONS = {MODE: STANDARD, "serving.kserve.io/autoscalerClass": "hpa"}
 
 
 class StandardTraffic:
@@ -81,8 +82,6 @@ class StandardTraffic:
         pods.name = self._name
         self._pods: dict[str, Any] = kubernetes.ApiClient().sanitize_for_serialization(pods)
         self._budget = disruption_budget(namespace, self.model, container.kserve.max_unavailable)
-        scaling = container.kserve.scaling
-        self._annotations = {MODE: STANDARD, AUTOSCALER: scaling.autoscaler if scaling else "hpa"}
 
     def keep_champion(self) -> str | None:
         """Leave the champion all traffic.
@@ -107,7 +106,7 @@ class StandardTraffic:
                         name=self.model,
                         namespace=self.namespace,
                         labels=labels(self.model),
-                        annotations=self._annotations,
+                        annotations=ANNOTATIONS,
                     ),
                     spec=V1beta1InferenceServiceSpec(predictor={**self._pods, "minReplicas": self._replicas}),
                 )
@@ -251,9 +250,7 @@ def return_traffic(live: LiveService) -> Return:
     # The traffic first, as fast as can be, while more pods start; then the two change places.
     service.write(stable.spec, [(before.spec, 100, state.replicas)], state.replicas)
     service.wait_for_shares({before.name: 100})
-    scaling: dict[str, Any] = {
-        key: stable.spec[key] for key in ("maxReplicas", "scaleMetric", "scaleTarget") if key in stable.spec
-    }
+    scaling: dict[str, Any] = {key: stable.spec[key] for key in ("maxReplicas", "autoScaling") if key in stable.spec}
     service.write({**before.spec, **scaling}, [(stable.spec, 0, PODS_OF_THE_VERSION_BEFORE)], state.replicas)
     # Only now: were this cut off before, the next rollback would go back to the version that was left.
     service.note_before({"apiVersion": "policy/v1", "metadata": {"name": f"{live.name}-servers"}}, stable.version)

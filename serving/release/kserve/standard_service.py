@@ -25,7 +25,7 @@ ROUTES = ("gateway.networking.k8s.io", "v1", "httproutes")
 BUDGETS = ("policy", "v1", "poddisruptionbudgets")
 LONGEST_NAME = 63
 # A canary has as many pods as are said, and these words are the stable predictor's alone.
-OF_THE_STABLE = ("minReplicas", "maxReplicas", "scaleMetric", "scaleTarget", "autoScaling")
+OF_THE_STABLE = ("minReplicas", "maxReplicas", "autoScaling")
 PODS_OF_THE_VERSION_BEFORE = 1
 
 
@@ -135,7 +135,7 @@ class StandardService:
             }
             for spec, percent, pods in canaries
         ]
-        left_out = {key: None for key in (*OF_THE_STABLE, "serviceAccountName", "scaleMetric") if key not in stable}
+        left_out = {key: None for key in (*OF_THE_STABLE, "serviceAccountName") if key not in stable}
         predictor = {**left_out, **stable, "minReplicas": least, "maxReplicas": most}
         self.live.patch({"spec": {"predictor": predictor, "canary": entries or None}})
 
