@@ -92,6 +92,8 @@ class Predictor:
         self.metrics = ModelMetrics(name, version, expected_score)
         self._numeric = list(enumerate(decoder.numeric))
         self._categorical = list(enumerate(decoder.categorical))
+        self._number_places = {name: position for position, name in self._numeric}
+        self._text_places = {name: position for position, name in self._categorical}
         self._batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-batches")
         self._explanations = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explanations")
         self._batches_waiting = 0
@@ -215,19 +217,21 @@ class Predictor:
                 f"nothing is known of {key} {', '.join(repr(entity) for entity in unknown[:3])}"
                 f"{' …' if len(unknown) > 3 else ''}: send its features, or wait until it is in the online store"
             )
-        request.missing = [
-            name for name, rows in batch.absent.items() if any(found[batch.keys[row]].get(name) is None for row in rows)
-        ]
+        known = {row: found[batch.keys[row]] for row in lacking}
+        missing = []
         for name, rows in batch.absent.items():
-            values = [(row, found[batch.keys[row]].get(name)) for row in rows]
-            if name in self.decoder.categorical:
-                column = batch.texts[self.decoder.categorical.index(name)]
-                for row, value in values:
+            values = [known[row].get(name) for row in rows]
+            if None in values:
+                missing.append(name)
+            if name in self._text_places:
+                column = batch.texts[self._text_places[name]]
+                for row, value in zip(rows, values, strict=True):
                     column[row] = value or ""
             else:
-                numbers = batch.numbers[self.decoder.numeric.index(name)]
-                for row, value in values:
+                numbers = batch.numbers[self._number_places[name]]
+                for row, value in zip(rows, values, strict=True):
                     numbers[row] = np.nan if value is None else value
+        request.missing = missing
 
     def _record(
         self, request: PredictionRequest, scores: NDArray[np.float64], began: float, shadow: bool
