@@ -24,6 +24,9 @@ LAST_WORDS = re.compile(
     r".*Termination (?:log message|reason):(?: \w+\.)?(?P<words>.*?)(?:To find out more about why your job exited|$)",
     re.DOTALL,
 )
+# What Vertex AI says of a machine that was too small, and of one that there is none of.
+LOW_ON_MEMORY = re.compile(r"(?i)low on memory|out[- ]of[- ]memory|OOMKilled|non-zero status of (9|137)\b")
+NO_MACHINE = re.compile(r"(?i)resources are insufficient in region")
 
 TASK_STATES = {
     Task.RUNNING: State.running,
@@ -84,21 +87,29 @@ def _tell(step: StepRecord, detail: Any) -> None:
     }
     step.summary = next((str(data["summary"]) for _, data in step.artifacts.values() if "summary" in data), "")
     if step.state is State.failed:
-        step.reason = "it was cancelled" if detail.state == Task.CANCELLED else reason_in(detail.error.message)
+        step.reason = (
+            "it was cancelled" if detail.state == Task.CANCELLED else reason_in(detail.error.message, step.name)
+        )
 
 
-def reason_in(message: str) -> str:
+def reason_in(message: str, step: str) -> str:
     """Why a step failed, in its own words where they are in what Vertex AI says of its job.
 
     Args:
         message: `The replica workerpool0-0 exited with a non-zero status of 1. Termination reason: Error. …`, with what
             the step left in its termination log, or else the end of its log.
+        step: The step, whose settings are named where they are the remedy.
     """
     found = LAST_WORDS.search(message)
     words = found["words"].strip() if found else ""
-    if not words:
-        return " ".join(message.split()) or UNEXPLAINED
-    return outcome_in(f"\n{words}")[1] or words
+    own = outcome_in(f"\n{words}")[1]
+    said = " ".join(message.split())
+    setting = f"targets.vertex.steps.{step.replace('-', '_')}"
+    if not own and LOW_ON_MEMORY.search(message):
+        return f"It was out of memory. Raise {setting}.memory. Vertex AI says: {said}"
+    if not own and NO_MACHINE.search(message):
+        return f"There is no machine for it now. Resume the run later, or change {setting}. Vertex AI says: {said}"
+    return own or words or said or UNEXPLAINED
 
 
 def _moment(value: Any) -> datetime | None:

@@ -1,5 +1,6 @@
 """A small pipeline whose steps wait, fail and are skipped as a test tells them, for tests of backends."""
 
+import time
 from pathlib import Path
 
 from kfp import dsl
@@ -7,6 +8,7 @@ from kfp.dsl import Artifact, Dataset, Output, PipelineTaskFinalStatus
 
 from kfp_lifecycle.backends.backend import Backend, RunStatus, Submission
 from kfp_lifecycle.backends.watching import watch
+from kfp_lifecycle.runtime.states import State
 
 IMAGE = "python:3.11-slim"
 
@@ -96,3 +98,14 @@ def submission(file: Path, reference: Path, name: str = "small-1", **parameters:
 def ended(backend: Backend, run: str) -> RunStatus:
     """A run at its end."""
     return watch(backend, run, lambda status: None, lambda line: None, pause=0.1)
+
+
+def states(run: RunStatus) -> dict[str, State]:
+    """How far each step of a run is."""
+    return {name: step.state for name, step in run.progress.steps.items()}
+
+
+def wait_until_running(backend: Backend, run: str, step: str) -> None:
+    """Wait until a step of a run is at work."""
+    while backend.status(run).progress.steps[step].state is not State.running:
+        time.sleep(0.1)

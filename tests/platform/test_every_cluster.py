@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from small_pipeline import allow, ended, submission
+from small_pipeline import allow, ended, submission, wait_until_running
 
 from kfp_lifecycle.backends import schedules
 from kfp_lifecycle.backends.backend import (
@@ -29,7 +28,7 @@ from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
 from kfp_lifecycle.config.targets import TargetName
 from kfp_lifecycle.runtime.closure import ROOT
-from kfp_lifecycle.runtime.states import RunState, State
+from kfp_lifecycle.runtime.states import RunState
 from tests.control_planes.kubeflow import Fault, KubeflowStandIn
 from tests.control_planes.stand_in import StandIn
 from tests.control_planes.vertex import VertexStandIn
@@ -71,15 +70,6 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
 @pytest.fixture
 def backend(cluster: Cluster) -> ClusterBackend:
     return cluster.backend
-
-
-def states(run: RunStatus) -> dict[str, State]:
-    return {name: step.state for name, step in run.progress.steps.items()}
-
-
-def wait_until_running(backend: ClusterBackend, run: str, step: str) -> None:
-    while backend.status(run).progress.steps[step].state is not State.running:
-        time.sleep(0.1)
 
 
 class TestSubmit:
@@ -157,6 +147,17 @@ class TestRuns:
         status = watch(cluster.backend, run, lambda now: None, said.append, pause=0.1)
         away.join()
         assert status.summary.state is RunState.done
+
+    def test_a_server_that_takes_a_connection_and_says_nothing_is_not_waited_for_for_ever(
+        self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert cluster.backend.runs(1) == []
+        monkeypatch.setattr("kfp_lifecycle.runtime.asking.PATIENCE", 0.2)
+        patience = {"kubeflow": (1, 0.5), "vertex": 0.5}[cluster.target]
+        monkeypatch.setattr(f"kfp_lifecycle.backends.{cluster.target}.api.TIMEOUT", patience)
+        cluster.server.order(Fault(path=cluster.runs, delay=3, times=10))
+        with pytest.raises(Unreachable, match=r"does not answer.*: .*[Tt]imed out"):
+            cluster.backend.runs(1)
 
     def test_an_address_where_nobody_answers(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("kfp_lifecycle.runtime.asking.PATIENCE", 0.2)
