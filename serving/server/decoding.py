@@ -293,8 +293,8 @@ class Decoder:
         keys = self._keys(*columns[self.entity_key]) if self.entity_key in columns else None
         batch = Batch(rows, found, words, keys)
         if len(columns) - (keys is not None) < len(self.numeric) + len(self.categorical):
-            every = list(range(rows))
-            batch.absent = {name: every for name in (*self.numeric, *self.categorical) if name not in columns}
+            all_rows = list(range(rows))
+            batch.absent = {name: all_rows for name in (*self.numeric, *self.categorical) if name not in columns}
         return batch
 
     def _keys(self, datatype: Datatype, values: Iterable[Any]) -> list[Key | None]:
