@@ -187,10 +187,11 @@ class Spool:
             OSError: this machine's disk refuses.
         """
         root = _root(log)
-        root.mkdir(mode=0o700, exist_ok=True)
-        if root.stat().st_uid != os.getuid():
-            raise PermissionError(f"{root} belongs to somebody else")
         while True:
+            # Another server may have given it up meanwhile, and removed it.
+            root.mkdir(mode=0o700, exist_ok=True)
+            if not _is_ours(root):
+                raise PermissionError(f"{root} belongs to somebody else")
             folder = root / secrets.token_hex(8)
             lock = _locked(folder, os.O_CREAT | os.O_EXCL)
             if lock is not None:
@@ -200,7 +201,9 @@ class Spool:
     @classmethod
     def left(cls, log: str) -> list[Spool]:
         """Those of servers that ended before they could empty them; they are this server's now."""
-        found = []
+        found: list[Spool] = []
+        if not _is_ours(_root(log)):
+            return found
         for file in _root(log).glob("*.lock"):
             lock = _locked(file.with_suffix(""), 0)
             if lock is not None:
@@ -216,6 +219,9 @@ class Spool:
         if not self.files():
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.with_suffix(".lock").unlink(missing_ok=True)
+            # Those of other servers may be in it.
+            with contextlib.suppress(OSError):
+                self.folder.parent.rmdir()
         os.close(self._lock)
 
 
@@ -228,6 +234,11 @@ def _root(log: str) -> Path:
     """The spools of a log on this machine; those of another user, or of another log, are apart."""
     digest = hashlib.sha256(log.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"prediction-log-{os.getuid()}-{digest}"
+
+
+def _is_ours(root: Path) -> bool:
+    """Whether a folder is this user's own: where everybody may write, somebody else could have made it."""
+    return root.is_dir() and not root.is_symlink() and root.stat().st_uid == os.getuid()
 
 
 def _locked(folder: Path, flags: int) -> int | None:
