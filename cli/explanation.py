@@ -57,5 +57,6 @@ def _kind(field: dict[str, Any], definitions: dict[str, Any]) -> str:
         if "enum" in described:
             kinds += map(str, described["enum"])
         else:
-            kinds.append("section" if "$ref" in option else option.get("type", "section"))
+            named = "section" if "$ref" in option else option.get("type", "section")
+            kinds += named if isinstance(named, list) else [named]
     return " | ".join(kinds)
