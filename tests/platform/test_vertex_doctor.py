@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kfp_lifecycle.backends.findings import Finding, Found
+from kfp_lifecycle.backends.vertex.api import VertexApi
 from kfp_lifecycle.backends.vertex.doctor import examine_vertex, needs_of
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.loading import load_configuration
@@ -182,6 +184,25 @@ def test_machines_that_may_not_be_listed_are_unknown_with_the_role_that_it_takes
     finding = wrong(found(server, compiled, *NEEDS))
     assert (finding.found, finding.what) == (Found.unknown, "europe-west4 has n1-standard-2")
     assert "ask for the role roles/compute.viewer" in finding.detail
+
+
+def test_google_s_registries_of_images_are_asked_as_who_submits_and_others_as_who_is_logged_in_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Account:
+        token = ""
+
+        def refresh(self, request: object) -> None:
+            self.token = "fresh"
+
+    monkeypatch.setattr("google.auth.default", lambda scopes: (Account(), "churn-project"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.example": {"auth": "YWRhOnNlY3JldA=="}}}))
+    target = load_configuration(ROOT, ["targets.vertex.location=europe-west4"]).targets.vertex
+    assert target is not None
+    api = VertexApi(target)
+    assert api.registry_login("europe-west4-docker.pkg.dev") == ("oauth2accesstoken", "fresh")
+    assert api.registry_login("registry.example") == ("ada", "secret")
 
 
 def test_stores_of_google_s_need_their_apis_and_roles(server: VertexStandIn, compiled: Path) -> None:
