@@ -19,6 +19,7 @@ from kfp_lifecycle.serving.server.batch import PredictionRequest
 from kfp_lifecycle.serving.server.description import EXTENSIONS, PLATFORM, SERVER, inputs_of, outputs
 from kfp_lifecycle.serving.server.encoding import Encoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest, NotPermitted, Refusal
+from kfp_lifecycle.serving.server.identifiers import MOST_ID_CHARACTERS, made_up_id
 from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE
 from kfp_lifecycle.serving.server.request_watch import Answered
 from kfp_lifecycle.serving.server.rest import RELEASE, TRACEPARENT, Rest
@@ -36,6 +37,7 @@ CLIENT: ContextVar[str] = ContextVar("client", default="")
 
 Context = aio.ServicerContext[Any, Any]
 Method = Callable[[Any, Context], Awaitable[Any]]
+Metadata = tuple[tuple[str, str], ...]
 
 
 class GrpcService:
@@ -66,7 +68,7 @@ class GrpcService:
             SERVICE.full_name,
             {
                 name: grpc.unary_unary_rpc_method_handler(
-                    _refusing(method if name in OPEN else self._admitted(method)),
+                    _refusing(method if name in OPEN else self._admitted(method), self._version()),
                     request_deserializer=getattr(messages, SERVICE.methods_by_name[name].input_type.name).FromString,
                     response_serializer=getattr(
                         messages, SERVICE.methods_by_name[name].output_type.name
@@ -153,7 +155,6 @@ class GrpcService:
             return answer
         except Refusal as error:
             code = error.grpc_code
-            context.set_trailing_metadata(self._version())
             raise
         finally:
             self._count(context, code, began, shadow, identifier, rows)
@@ -179,7 +180,7 @@ class GrpcService:
             LOGGER.exception("a request was not understood")
             raise InvalidRequest("the request cannot be read") from error
 
-    def _version(self) -> tuple[tuple[str, str], ...]:
+    def _version(self) -> Metadata:
         return (("x-model-version", quote(self._predictor.version)),)
 
 
@@ -237,15 +238,18 @@ def _address(context: Context) -> str:
     return unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
-def _refusing(method: Method) -> Method:
-    """A method whose refusals are gRPC's."""
+def _refusing(method: Method, version: Metadata) -> Method:
+    """A method whose refusals are gRPC's, and name request and version as every answer does."""
 
     async def answer(request: Any, context: Context) -> Any:
         try:
             return await method(request, context)
         except Refusal as error:
+            given = getattr(request, "id", "") or _headers(context).get(b"x-request-id", b"").decode("latin-1")
+            told = [*version, ("x-request-id", quote(given[:MOST_ID_CHARACTERS] or made_up_id()))]
             if error.retry_after is not None:
-                context.set_trailing_metadata((("retry-after", str(error.retry_after)),))
+                told.append(("retry-after", str(error.retry_after)))
+            context.set_trailing_metadata(tuple(told))
             await context.abort(grpc.StatusCode[error.grpc_code], str(error))
         except aio.AbortError:
             raise

@@ -51,13 +51,18 @@ def request_id(identifier: str | None, header: str) -> str:
     """
     found = identifier or header
     if not found:
-        return f"{random.getrandbits(128):032x}"
+        return made_up_id()
     if len(found) > MOST_ID_CHARACTERS or _CONTROL.search(found):
         raise InvalidRequest(
             f"the id is {shown(found)}: it is plain text of at most {MOST_ID_CHARACTERS} characters, without control "
             "characters"
         )
     return found
+
+
+def made_up_id() -> str:
+    """The id of a request that has none."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def _is_number(text: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 import zlib
 from collections.abc import Awaitable, Callable
@@ -37,6 +36,7 @@ from kfp_lifecycle.serving.server.errors import (
     UnsupportedEncoding,
 )
 from kfp_lifecycle.serving.server.http_message import HttpRequest, HttpResponse
+from kfp_lifecycle.serving.server.identifiers import MOST_ID_CHARACTERS, made_up_id
 from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE, Prediction, Predictor
 from kfp_lifecycle.serving.server.request_watch import Answered, Watches
 
@@ -340,7 +340,7 @@ class Rest:
     def refused(self, error: Refusal, request: HttpRequest | None) -> HttpResponse:
         """The answer to what is not answered: one shape for all."""
         given = b"" if request is None else request.headers.get(b"x-request-id", b"")
-        identifier = given[:256].decode("latin-1") or f"{random.getrandbits(128):032x}"
+        identifier = given[:MOST_ID_CHARACTERS].decode("latin-1") or made_up_id()
         headers = b"x-request-id: %b\r\n%b" % (quote(identifier).encode(), self._version_header)
         if error.retry_after is not None:
             headers += b"retry-after: %d\r\n" % error.retry_after

@@ -139,6 +139,9 @@ def test_every_grpc_answer_names_the_request_and_the_version(channel: grpc.Chann
     good = asked(wire("temperature", "FP64", fp64_contents=[1]), NORTH, id="mine")
     _, done = call(channel, "ModelInfer", good, messages.ModelInferResponse)
     assert {("x-model-version", "1"), ("x-request-id", "mine")} <= set(done.trailing_metadata())
+    with pytest.raises(grpc.RpcError) as refused:
+        call(channel, "ModelInfer", asked(NORTH, id="mine, too"), messages.ModelInferResponse)
+    assert {("x-model-version", "1"), ("x-request-id", "mine%2C%20too")} <= set(refused.value.trailing_metadata())
 
 
 @pytest.mark.parametrize("method", ["RepositoryModelUnload", "RepositoryModelLoad"])
