@@ -73,8 +73,9 @@ def run_folder(folder: str, fast: bool, arguments: list[str], memory: Path, *, a
     if again:
         options += ["--last-failed"]
     elif folder == "platform":
-        # Most of its tests wait for servers and for steps. A file's tests share what it starts.
-        options += ["--numprocesses", "2", "--dist", "loadfile"]
+        # Most of its tests wait for servers and for steps. A file's tests share what it starts, and files keep their
+        # order, in which those that take long come first.
+        options += ["--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     if environment != "platform":
         variables["PYTHONPATH"] += f":{environment_directory('testing')}"
     # The checkout is a package, whose parent pytest would put on the path: a clone named `kfp` would then be imported.

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Checkout, new_checkout
+from conftest import new_checkout
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.model import CodeOrigin, Model, Origin
@@ -18,26 +16,6 @@ from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.cli import reproduce
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.runtime.code_version import CodeVersion, code_version
-
-
-@pytest.mark.slow
-def test_a_released_version_is_trained_again_to_the_same_bytes(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = whole_run
-    version = run["endpoint"]["version"]
-    found = json.loads(checkout.lifecycle("reproduce", f"churn/{version}", "--json").stdout)
-    assert found["identical"]
-    assert found["differences"] == []
-
-
-@pytest.mark.slow
-def test_another_seed_or_setting_is_named_with_what_it_changes(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
-    checkout, run = whole_run
-    settings = ["--set", "training.seed=7", "--set", "training.half_life_days=60"]
-    told = checkout.lifecycle("reproduce", run["id"], *settings, expect=1).stdout
-    assert "Different." in told
-    assert "seed: 42 → 7" in told
-    assert "leaves of the trees: " in told
-    assert "data version" not in told
 
 
 def model_of(commit: str, *changed: str) -> Model:

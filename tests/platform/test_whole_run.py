@@ -1,4 +1,5 @@
-"""The promise of `make run`: one command, and a model answers; and what happens when something is wrong."""
+"""The promise of `make run`: one command, and a model answers; what follows on it, and what happens when something is
+wrong. All that takes a whole run stands here, so that there is one."""
 
 from __future__ import annotations
 
@@ -108,10 +109,59 @@ def test_monitoring_works_after_requests(whole_run: tuple[Checkout, dict[str, An
     assert Path(monitoring["report"]).exists()
 
 
+def test_a_window_of_the_past_is_listed_run_once_and_left_afterwards(
+    whole_run: tuple[Checkout, dict[str, Any]],
+) -> None:
+    checkout, run = whole_run
+    # The schedule of monitoring is 6 o'clock UTC by default.
+    window = ["monitoring", "--from", "2026-05-01", "--to", "2026-05-02", *run["settings"]]
+    listed = checkout.lifecycle("schedule", "backfill", *window, "--dry-run").stdout.splitlines()
+    assert listed == [
+        "2026-05-01 06:00 UTC  runs as monitoring-at-20260501-060000",
+        "2026-05-02 06:00 UTC  runs as monitoring-at-20260502-060000",
+    ]
+    before = json.loads(checkout.lifecycle("runs", "--json", "--limit", "100").stdout)
+
+    filled = json.loads(checkout.lifecycle("schedule", "backfill", *window, "--json").stdout)
+    assert [(item["moment"], item["result"]) for item in filled] == [
+        ("2026-05-01 06:00:00+00:00", "done"),
+        ("2026-05-02 06:00:00+00:00", "done"),
+    ]
+    artifacts = json.loads(checkout.lifecycle("artifacts", filled[0]["run"], "--json").stdout)
+    predictions = next(item for item in artifacts if item["name"] == "predictions")
+    assert predictions["metadata"]["end"].startswith("2026-05-01T06:00:00")
+
+    again = checkout.lifecycle("schedule", "backfill", *window).stdout.splitlines()
+    assert [line.split("  ")[:3] for line in again] == [
+        ["2026-05-01 06:00 UTC", "left", filled[0]["run"]],
+        ["2026-05-02 06:00 UTC", "left", filled[1]["run"]],
+    ]
+    after = json.loads(checkout.lifecycle("runs", "--json", "--limit", "100").stdout)
+    assert len(after) == len(before) + 2
+
+
 def test_batch_scoring_and_materialization_run(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
     checkout, run = whole_run
     for pipeline in ("batch_scoring", "materialization"):
         assert json.loads(checkout.lifecycle("run", pipeline, "--json", *run["settings"]).stdout)["state"] == "done"
+
+
+def test_a_released_version_is_trained_again_to_the_same_bytes(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
+    version = run["endpoint"]["version"]
+    found = json.loads(checkout.lifecycle("reproduce", f"churn/{version}", "--json").stdout)
+    assert found["identical"]
+    assert found["differences"] == []
+
+
+def test_another_seed_or_setting_is_named_with_what_it_changes(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
+    checkout, run = whole_run
+    settings = ["--set", "training.seed=7", "--set", "training.half_life_days=60"]
+    told = checkout.lifecycle("reproduce", run["id"], *settings, expect=1).stdout
+    assert "Different." in told
+    assert "seed: 42 → 7" in told
+    assert "leaves of the trees: " in told
+    assert "data version" not in told
 
 
 def test_down_leaves_no_process_and_serve_brings_the_model_back(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
