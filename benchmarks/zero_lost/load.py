@@ -25,8 +25,10 @@ from typing import Any
 
 import grpc
 
+# KServe's, as its clients send them. One process cannot hold the library's own beside them.
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
+
 from kfp_lifecycle.serving.ports import LOOPBACK
-from kfp_lifecycle.serving.server import inference_pb2 as messages
 
 MODEL = "devices"
 INPUTS: list[dict[str, Any]] = [

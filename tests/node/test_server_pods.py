@@ -29,7 +29,8 @@ from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.serving.client import Client, v2_request
 from kfp_lifecycle.serving.container import Container
-from kfp_lifecycle.serving.release.kserve.inference_service import MODEL_FOLDER, inference_service
+from kfp_lifecycle.serving.release.kserve.inference_service import inference_service
+from kfp_lifecycle.serving.release.kserve.predictor import MODEL_FOLDER
 from tests.kubernetes_api import ADMIN
 from tests.kubernetes_node.node import wait_until
 from tests.node.environment_images import image_of
