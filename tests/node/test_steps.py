@@ -53,7 +53,7 @@ def test_a_step_that_fails_leaves_its_reason_as_its_pods_termination_message(tra
     assert "cannot get resource" in ended.message
     assert ended.message.endswith(
         "The pipeline's service account needs get, create, patch and delete on inferenceservices.serving.kserve.io "
-        "there."
+        "there, and the rest of the role in docs/cluster-releases.md."
     )
 
 
