@@ -31,6 +31,7 @@ BENCHMARKS = {
     "tuning": "modelling",
     "training_steps": "platform",
     "waiting_threads": "modelling",
+    "prediction_window": "modelling",
     "step_overhead": "platform",
     "release_verdicts": "platform",
     "whole_run": "platform",

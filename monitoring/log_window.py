@@ -1,149 +1,52 @@
-"""Prediction log reader: a window as one typed table; what cannot be read is counted and named, never guessed at.
+"""Window of the prediction log: one typed row for each entity and version; whatever else was found is counted.
 
-The log's files are Parquet, and Arrow streams while their server still writes them, or where it was killed.
+Nobody decides by asking often. Of an entity the newest prediction counts; requests without one are told apart by their
+features. Two passes over the columns: the first decides which rows count, in memory that grows with entities and not
+with features; the second fetches them, at most `LARGEST_SAMPLE` of a version.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
-from pyarrow import parquet
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
-from kfp_lifecycle.artifacts.prediction_log import FINISHED, GROWING
-from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable
+from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable, ServedVersion
 from kfp_lifecycle.connections.arrow import pa
-from kfp_lifecycle.connections.errors import first_line
-from kfp_lifecycle.connections.object_store import file_system, is_object_store
+from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.monitoring.log_files import COLUMNS, Source, Window, readable
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # A server's clock may be this far ahead of this machine's.
 CLOCK_TOLERANCE = timedelta(minutes=1)
-COLUMNS = {
-    "time": "TIMESTAMPTZ",
-    "request_id": "VARCHAR",
-    "version": "VARCHAR",
-    "entity": "VARCHAR",
-    "score": "DOUBLE",
-    "decision": "BOOLEAN",
-    "shadow": "BOOLEAN",
-}
-"""What every file of the log has, beside `features`, which a server may have been told not to log."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A span of time, the start included, the end not; both in UTC."""
-
-    start: datetime
-    end: datetime
-    now: datetime
-    """This machine's time: a later prediction comes from a clock that is wrong."""
-
-    def days(self, folders: Iterable[Path]) -> list[Path]:
-        """The folders that may hold predictions of the window, or of the future."""
-        wanted = []
-        for folder in folders:
-            try:
-                day = date.fromisoformat(folder.name)
-            except ValueError:
-                continue
-            if self.start.date() <= day <= self.end.date() or day > self.now.date():
-                wanted.append(folder)
-        return sorted(wanted)
-
-
-def window_ending(as_of: str, days: int, now: datetime) -> Window:
-    """The window of a run.
-
-    Args:
-        as_of: Its end, ISO 8601, in UTC where it names no zone; empty: now.
-        days: Its length.
-        now: The time on this machine, with a zone.
-
-    Raises:
-        ContractViolation: `as_of` is no time.
-    """
-    try:
-        end = datetime.fromisoformat(as_of) if as_of else now
-    except ValueError as error:
-        raise ContractViolation(
-            f"as_of is {as_of!r}, which is no time ({error}). Give one such as 2026-01-31T06:00:00Z, or none for now."
-        ) from error
-    end = end.replace(tzinfo=UTC) if end.tzinfo is None else end.astimezone(UTC)
-    return Window(end - timedelta(days=days), end, now.astimezone(UTC))
-
-
-def log_files(prediction_log: str, model: str, window: Window, scratch: Path) -> list[Path]:
-    """The files of the log that may hold predictions of the window; none where nothing was served yet.
-
-    Args:
-        prediction_log: The log of all models: a folder, or one of an object store.
-        model: The model's name.
-        window: Which predictions are wanted.
-        scratch: Folder that objects are brought to.
-
-    Raises:
-        ContractViolation: the log cannot be read.
-    """
-    try:
-        if is_object_store(prediction_log):
-            found = _brought(f"{prediction_log.rstrip('/')}/{model}", window, scratch)
-        else:
-            place = Path(prediction_log) / model
-            days = window.days(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
-            found = {file for day in days for file in day.iterdir() if file.suffix in (GROWING, FINISHED)}
-    except (OSError, pa.ArrowException) as error:
-        why = getattr(error, "strerror", None) or first_line(error)
-        raise ContractViolation(
-            f"The prediction log {prediction_log} of {model} cannot be read: {why:.300}. Let this step read it."
-        ) from error
-    # A growing file of which there is a finished one is about to go: both hold the same.
-    return sorted(file for file in found if file.suffix == FINISHED or file.with_suffix(FINISHED) not in found)
-
-
-def _brought(log: str, window: Window, scratch: Path) -> set[Path]:
-    """The objects of the window's days, as files."""
-    # It takes a while to import, and most logs are folders.
-    from pyarrow import fs
-
-    store, root = file_system(log)
-    entries = store.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
-    paths = [Path(item.path) for item in entries if item.is_file and Path(item.path).suffix in (GROWING, FINISHED)]
-    days = {day.name for day in window.days({path.parent for path in paths})}
-    found = set()
-    for path in paths:
-        if path.parent.name in days:
-            file = scratch / "log" / path.parent.name / path.name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with store.open_input_stream(str(path)) as content, file.open("wb") as copy:
-                    shutil.copyfileobj(content, copy)
-            except FileNotFoundError:
-                # Its age or size had it removed meanwhile.
-                file.unlink(missing_ok=True)
-                continue
-            found.add(file)
-    return found
+LARGEST_SAMPLE = 100_000
+"""Rows of a version in the table, about: more make no distribution clearer."""
+PROBE_REQUESTS = 10
+"""Requests without an entity that bring the same features so often come from a probe, not from so many customers."""
+MEMORY = "1GB"
+"""What DuckDB may hold before it spills to disk."""
+# A row's place in the log as one number: the file's, and the row's in it.
+PLACE = "file_index * 1099511627776 + file_row_number"
+FIELDS = ("time", "request_id", "version", "entity", "features", "score", "decision", "requests", "probe")
 
 
 def write_table(
     files: Sequence[Path], inputs: Sequence[Feature], window: Window, table: Path, scratch: Path
 ) -> LogTable:
-    """Read log files and write the window's predictions as Parquet.
+    """Read log files and write the window's predictions as Parquet, each entity once for each version.
 
     The columns: `time` (UTC), `request_id`, `version`, `entity` (text), `features` (a struct: double or text for each
-    of the model's inputs, NULL where missing), `score`, `decision`; oldest first. Shadow predictions, which nobody got
-    as an answer, are left out.
+    of the inputs, NULL where missing), `score`, `decision`, `requests` (how many predictions the row stands for),
+    `probe` (see `PROBE_REQUESTS`); oldest first. Where more than `LARGEST_SAMPLE` rows of a version count, those are
+    written whose keys have the smallest digests: the same entities in each window, whatever was asked about them.
+    Shadow predictions, which nobody got as an answer, are left out.
 
     Args:
         files: As `log_files` finds them.
-        inputs: The model's inputs.
+        inputs: The inputs of the models that served.
         window: Which predictions to keep.
         table: The file to write.
         scratch: Folder for what does not fit in memory.
@@ -155,16 +58,18 @@ def write_table(
         ContractViolation: the log cannot be read, or the table cannot be written.
     """
     try:
-        sources, flaws = _readable(files, scratch)
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            connection.execute(f"SET temp_directory = {_text(scratch / 'duckdb')}")
-            _select(connection, sources, inputs, window)
+        sources, flaws = readable(files, scratch)
+        with open_log(sources, scratch) as connection:
+            _decide(connection, sources, inputs, window)
+            versions = _versions(connection)
+            _pick(connection, versions)
+            columns = {"requests": "picked.requests", "probe": "picked.probe", **_columns(sources, inputs)}
+            rows = f"{_rows(sources)} JOIN picked ON {PLACE} = picked.place" if sources else "picked"
             connection.execute(
-                "COPY (SELECT time, request_id, version, entity, features, score, decision FROM predictions WHERE "
-                f"place = 'window' ORDER BY time, request_id) TO {_text(table)} (FORMAT parquet, COMPRESSION zstd)"
+                f"COPY (SELECT {', '.join(f'{columns[name]} AS {name}' for name in FIELDS)} FROM {rows} "
+                f"ORDER BY time, request_id, picked.place) TO {literal(str(table))} (FORMAT parquet, COMPRESSION zstd)"
             )
-            return _count(connection, flaws)
+            return _counted(connection, sources, flaws, versions)
     except (duckdb.Error, OSError) as error:
         raise ContractViolation(
             f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
@@ -172,148 +77,195 @@ def write_table(
         ) from error
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A Parquet file that can be read."""
-
-    file: Path
-    """What is read."""
-    named: Path
-    """The file of the log that it comes from."""
-    schema: pa.Schema
-
-    def kind(self, feature: str) -> pa.DataType | None:
-        """The type of a feature; None where the file does not have it."""
-        position = self.schema.get_field_index("features")
-        if position < 0:
-            return None
-        struct = self.schema.field(position).type
-        if not pa.types.is_struct(struct):
-            return None
-        found = [struct[number].type for number in range(struct.num_fields) if struct[number].name == feature]
-        return found[0] if found else None
+def open_log(sources: Sequence[Source], scratch: Path) -> duckdb.DuckDBPyConnection:
+    """A DuckDB session of bounded memory, in UTC."""
+    spill = {"memory_limit": MEMORY, "temp_directory": str(scratch / "duckdb"), "preserve_insertion_order": "false"}
+    connection = duckdb.connect(config=spill)
+    connection.execute("SET TimeZone = 'UTC'")
+    return connection
 
 
-def _readable(files: Sequence[Path], scratch: Path) -> tuple[list[_Source], list[Flaw]]:
-    """The files as Parquet, and what is wrong with the others."""
-    sources: list[_Source] = []
-    flaws: list[Flaw] = []
-    scratch.mkdir(parents=True, exist_ok=True)
-    for number, named in enumerate(files):
-        file = named
-        try:
-            if named.suffix == GROWING:
-                finished = named.with_suffix(FINISHED)
-                if not named.exists() and finished.exists():
-                    # It was finished since it was found.
-                    file = finished
-                else:
-                    file = scratch / f"{number}{FINISHED}"
-                    if not _stream_to_parquet(named, file):
-                        flaws.append(Flaw(file=str(named), rows=0, reason="it ends within a batch"))
-            schema = parquet.read_schema(file)
-        except FileNotFoundError:
-            # Its age or size had it removed meanwhile.
-            continue
-        except pa.ArrowException as error:
-            flaws.append(
-                Flaw(file=str(named), rows=0, reason=f"it is no file of a log ({str(error).splitlines()[0]:.120})")
-            )
-            continue
-        missing = [name for name in COLUMNS if name not in schema.names]
-        if missing:
-            flaws.append(Flaw(file=str(named), rows=0, reason=f"it is no file of a log (no {', '.join(missing)})"))
-            continue
-        sources.append(_Source(file, named, schema))
-    return sources, flaws
-
-
-def _stream_to_parquet(stream: Path, file: Path) -> bool:
-    """Write the batches of an Arrow stream as Parquet; whether that is all there was.
+def served_versions(files: Sequence[Path], window: Window, scratch: Path) -> list[str]:
+    """The versions that gave answers in the window, before anything else is known of them.
 
     Raises:
-        pyarrow.ArrowException: it is no such stream.
+        ContractViolation: the log cannot be read.
     """
-    with (
-        pa.OSFile(str(stream)) as source,
-        pa.ipc.open_stream(source) as reader,
-        parquet.ParquetWriter(file, reader.schema) as writer,
-    ):
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return True
-            except (pa.ArrowException, OSError):
-                return False
-            writer.write_table(pa.Table.from_batches([batch]))
+    try:
+        sources, _ = readable(files, scratch)
+        if not sources:
+            return []
+        with open_log(sources, scratch) as connection:
+            found = connection.execute(
+                f"SELECT DISTINCT version::VARCHAR FROM {_rows(sources)} WHERE version IS NOT NULL AND "
+                "NOT coalesce(try_cast(shadow AS BOOLEAN), false) "
+                "AND try_cast(time AS TIMESTAMPTZ) >= $start AND try_cast(time AS TIMESTAMPTZ) < $end ORDER BY ALL",
+                {"start": window.start, "end": window.end},
+            ).fetchall()
+    except (duckdb.Error, OSError) as error:
+        raise ContractViolation(
+            f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
+            "named, and run monitoring again."
+        ) from error
+    return [version for (version,) in found]
 
 
-def _select(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[_Source], inputs: Sequence[Feature], window: Window
-) -> None:
-    """Make the table `predictions`: each one typed, with the flaw it has and the place it belongs to."""
-    connection.execute("CREATE TEMP TABLE names (filename VARCHAR, file VARCHAR)")
-    if sources:
-        names = [(str(source.file), str(source.named)) for source in sources]
-        connection.executemany("INSERT INTO names VALUES (?, ?)", names)
-        # By name: another version of the model has other features.
-        read = f"read_parquet([{', '.join(_text(name) for name, _ in names)}], union_by_name = true, filename = true)"
-        rows = f"(SELECT * FROM {read} JOIN names USING (filename))"
+def _rows(sources: Sequence[Source]) -> str:
+    """The rows of all files: by name, since another version of the model has other features."""
+    files = ", ".join(literal(str(source.file)) for source in sources)
+    return f"read_parquet([{files}], union_by_name = true, file_row_number = true)"
+
+
+def _columns(sources: Sequence[Source], inputs: Sequence[Feature]) -> dict[str, str]:
+    """Each column of the log, typed."""
+    if not sources:
+        values = ", ".join(f"{quoted(item.name)} := NULL::{_duckdb_type(item)}" for item in inputs)
+        nothing = {name: f"NULL::{kind}" for name, kind in COLUMNS.items()}
     else:
-        columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in COLUMNS.items())
-        rows = f"(SELECT {columns}, '' AS file WHERE false)"
-    values = ", ".join(f"{_name(item.name)} := {_value(item, sources)}" for item in inputs)
-    flaws = "".join(
-        f" WHEN {condition} THEN {_text(_flaw(item))}" for item in inputs for condition in _conditions(item, sources)
-    )
+        values = ", ".join(f"{quoted(item.name)} := {_value(item, sources)}" for item in inputs)
+        nothing = {name: f"try_cast({name} AS {kind})" for name, kind in COLUMNS.items()}
+    return {**nothing, "features": f"struct_pack({values})"}
+
+
+def _decide(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], inputs: Sequence[Feature], window: Window
+) -> None:
+    """Make the table `counted`: a row for each version and entity of the window, with its newest prediction's place;
+    and one for each reason to leave predictions out."""
+    if not sources:
+        connection.execute(
+            "CREATE TEMP TABLE counted (fate VARCHAR, flaw VARCHAR, file UBIGINT, version VARCHAR, key UBIGINT, "
+            "kind VARCHAR, newest HUGEINT, first TIMESTAMPTZ, last TIMESTAMPTZ, requests BIGINT)"
+        )
+        return
     typed = ", ".join(f"try_cast({name} AS {kind}) AS {name}" for name, kind in COLUMNS.items())
+    without = [position for position, source in enumerate(sources) if not source.has_features]
+    featureless = f"file_index IN ({', '.join(map(str, without))})" if without else "false"
+    values = ", ".join(_value(item, sources) for item in inputs)
     connection.execute(
         f"""
-        CREATE TEMP TABLE predictions AS
+        CREATE TEMP TABLE counted AS
         SELECT
-            * EXCLUDE (wrong),
-            CASE
-                WHEN time IS NULL THEN 'their time is none'
-                WHEN version IS NULL THEN 'they have no version'
-                WHEN score IS NULL OR NOT score BETWEEN 0 AND 1 THEN 'their score is no probability'
-                ELSE wrong
-            END AS flaw,
-            CASE
-                WHEN flaw IS NOT NULL THEN 'broken'
-                WHEN coalesce(shadow, false) THEN 'shadow'
-                WHEN time > $future THEN 'future'
-                WHEN time >= $start AND time < $end THEN 'window'
-                ELSE 'outside'
-            END AS place
+            fate,
+            CASE WHEN fate = 'broken' THEN flaw END AS flaw,
+            CASE WHEN fate = 'broken' THEN file_index END AS file,
+            CASE WHEN fate = 'window' THEN version END AS version,
+            CASE WHEN fate = 'window' THEN key END AS key,
+            CASE WHEN fate = 'window' THEN kind END AS kind,
+            -- The latest; of several at once, the last one that was written.
+            max(epoch_us(time)::HUGEINT * 18446744073709551616 + place) AS newest,
+            min(time) AS first,
+            max(time) AS last,
+            count(*) AS requests
         FROM (
-            SELECT file, {typed}, struct_pack({values}) AS features, CASE WHEN false THEN ''{flaws} END AS wrong
-            FROM {rows}
+            SELECT
+                *,
+                CASE
+                    WHEN time IS NULL THEN 'their time is none'
+                    WHEN version IS NULL THEN 'they have no version'
+                    WHEN score IS NULL OR NOT score BETWEEN 0 AND 1 THEN 'their score is no probability'
+                    ELSE wrong
+                END AS flaw,
+                CASE
+                    WHEN flaw IS NOT NULL THEN 'broken'
+                    WHEN coalesce(shadow, false) THEN 'shadow'
+                    WHEN time > $future THEN 'future'
+                    WHEN time >= $start AND time < $end THEN 'window'
+                    ELSE 'outside'
+                END AS fate,
+            FROM (
+                SELECT
+                    file_index,
+                    {PLACE} AS place,
+                    {typed},
+                    {_wrong(sources, inputs)} AS wrong,
+                    CASE
+                        WHEN entity IS NOT NULL THEN 'entity'
+                        WHEN {featureless} THEN 'nothing'
+                        ELSE 'features'
+                    END AS kind,
+                    CASE
+                        WHEN entity IS NOT NULL THEN hash('entity', entity)
+                        WHEN {featureless} THEN hash('place', {PLACE})
+                        ELSE hash('features'{", " if values else ""}{values})
+                    END AS key,
+                FROM {_rows(sources)}
+            )
         )
+        GROUP BY ALL
         """,
         {"future": max(window.now + CLOCK_TOLERANCE, window.end), "start": window.start, "end": window.end},
     )
 
 
-def _count(connection: duckdb.DuckDBPyConnection, flaws: Sequence[Flaw]) -> LogTable:
-    places = dict(connection.execute("SELECT place, count(*) FROM predictions GROUP BY place").fetchall())
-    versions = connection.execute(
-        "SELECT version, count(*) FROM predictions WHERE place = 'window' GROUP BY version ORDER BY version"
+def _versions(connection: duckdb.DuckDBPyConnection) -> list[ServedVersion]:
+    """What each version served, the first to answer first."""
+    found = connection.execute(
+        "SELECT version, sum(requests)::BIGINT, count(*), count(*) FILTER (kind = 'entity'), min(first) AS began, "
+        "max(last) FROM counted WHERE fate = 'window' GROUP BY version ORDER BY began, version"
     ).fetchall()
-    entities = connection.execute("SELECT count(DISTINCT entity) FROM predictions WHERE place = 'window'").fetchone()
-    examples = connection.execute(
-        "SELECT file, count(*), flaw FROM predictions WHERE flaw IS NOT NULL GROUP BY file, flaw "
-        "ORDER BY count(*) DESC, file, flaw LIMIT 5"
-    ).fetchall()
-    assert entities is not None
-    found = [*flaws, *(Flaw(file=file, rows=rows, reason=reason) for file, rows, reason in examples)]
-    return LogTable(
-        rows=places.get("window", 0),
-        versions=dict(versions),
-        entities=entities[0],
-        left_out=LeftOut(**{place: places.get(place, 0) for place in LeftOut.model_fields}),
-        broken=Broken(rows=places.get("broken", 0), examples=found[:5]),
+    return [
+        ServedVersion(
+            version=version, predictions=predictions, counted=counted, entities=entities, first=first, last=last
+        )
+        for version, predictions, counted, entities, first, last in found
+    ]
+
+
+def _pick(connection: duckdb.DuckDBPyConnection, versions: Sequence[ServedVersion]) -> None:
+    """Make the table `picked`: the places of the rows to write."""
+    connection.execute("CREATE TEMP TABLE shares (version VARCHAR, largest UBIGINT)")
+    for served in versions:
+        largest = (2**64 - 1) * min(LARGEST_SAMPLE, served.counted) // served.counted
+        connection.execute("INSERT INTO shares VALUES (?, ?)", (served.version, largest))
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE picked AS
+        SELECT
+            (newest % 18446744073709551616)::UBIGINT AS place,
+            requests,
+            kind = 'features' AND requests >= {PROBE_REQUESTS} AS probe,
+        FROM counted JOIN shares USING (version)
+        WHERE fate = 'window' AND key <= largest
+        """
     )
+
+
+def _counted(
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[Source],
+    flaws: Sequence[Flaw],
+    versions: list[ServedVersion],
+) -> LogTable:
+    """What the log held."""
+    fates = dict(connection.execute("SELECT fate, sum(requests)::BIGINT FROM counted GROUP BY fate").fetchall())
+    again = dict(
+        connection.execute(
+            "SELECT kind, sum(requests - 1)::BIGINT FROM counted WHERE fate = 'window' GROUP BY kind"
+        ).fetchall()
+    )
+    [(rows, probes)] = connection.execute("SELECT count(*), count(*) FILTER (probe) FROM picked").fetchall()
+    examples = connection.execute(
+        "SELECT file, requests, flaw FROM counted WHERE fate = 'broken' ORDER BY requests DESC, file, flaw LIMIT 5"
+    ).fetchall()
+    found = [*flaws, *(Flaw(file=str(sources[file].named), rows=count, reason=why) for file, count, why in examples)]
+    return LogTable(
+        predictions=fates.get("window", 0),
+        rows=rows,
+        versions=versions,
+        probes=probes,
+        left_out=LeftOut(
+            repeated=again.get("entity", 0),
+            identical=again.get("features", 0),
+            unsampled=sum(served.counted for served in versions) - rows,
+            **{fate: fates.get(fate, 0) for fate in ("shadow", "outside", "future")},
+        ),
+        broken=Broken(files=len(flaws), rows=fates.get("broken", 0), examples=found[:5]),
+    )
+
+
+def _duckdb_type(item: Feature) -> str:
+    return "DOUBLE" if item.type == "numeric" else "VARCHAR"
 
 
 def _is_of(item: Feature, kind: pa.DataType) -> bool:
@@ -322,32 +274,41 @@ def _is_of(item: Feature, kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _value(item: Feature, sources: Sequence[_Source]) -> str:
-    kind = "DOUBLE" if item.type == "numeric" else "VARCHAR"
+def _given(item: Feature, sources: Sequence[Source]) -> str:
+    """A feature as it was logged, in its type; most need no conversion, which costs as much as reading them."""
+    value = f"features.{quoted(item.name)}"
+    logged = {kind for kind in (source.kind(item.name) for source in sources) if kind is not None}
+    as_it_is = pa.float64() if item.type == "numeric" else pa.string()
+    return value if logged == {as_it_is} else f"try_cast({value} AS {_duckdb_type(item)})"
+
+
+def _value(item: Feature, sources: Sequence[Source]) -> str:
+    """A feature, typed; not-a-number is missing."""
+    kind = _duckdb_type(item)
     if all(source.kind(item.name) is None for source in sources):
         return f"NULL::{kind}"
-    value = f"try_cast(features.{_name(item.name)} AS {kind})"
-    # Not-a-number is missing.
-    return f"CASE WHEN isnan({value}) THEN NULL ELSE {value} END" if item.type == "numeric" else value
+    value = _given(item, sources)
+    return f"CASE WHEN NOT isnan({value}) THEN {value} END" if item.type == "numeric" else value
 
 
-def _conditions(item: Feature, sources: Sequence[_Source]) -> list[str]:
-    """When a row's value of a feature cannot be one: by the type that its file gives it, or by itself."""
-    kinds = [(source, source.kind(item.name)) for source in sources]
-    other = [_text(source.named) for source, kind in kinds if kind is not None and not _is_of(item, kind)]
-    found = [f"(file IN ({', '.join(other)}) AND features.{_name(item.name)} IS NOT NULL)"] if other else []
-    if item.type == "numeric" and any(kind is not None for _, kind in kinds):
-        found.append(f"abs({_value(item, sources)}) > {LARGEST_NUMBER}")
-    return found
+def _wrong(sources: Sequence[Source], inputs: Sequence[Feature]) -> str:
+    """What is wrong with a row's features: a value that cannot be one, by the type that its file gives it or by itself.
 
-
-def _flaw(item: Feature) -> str:
-    return f"their {item.name} is no {'finite number' if item.type == 'numeric' else 'text'}"
-
-
-def _name(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: object) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
+    NULL where nothing is. Which number is too large is asked of the rows that have one.
+    """
+    flaws, numbers, largest = [], [], []
+    for item in inputs:
+        kinds = [source.kind(item.name) for source in sources]
+        told = literal(f"their {item.name} is no {'finite number' if item.type == 'numeric' else 'text'}")
+        other = [str(number) for number, kind in enumerate(kinds) if kind is not None and not _is_of(item, kind)]
+        if other:
+            condition = f"file_index IN ({', '.join(other)}) AND features.{quoted(item.name)} IS NOT NULL"
+            flaws.append(f"WHEN {condition} THEN {told}")
+        if item.type == "numeric" and any(kind is not None for kind in kinds):
+            numbers.append(f"abs({_given(item, sources)})")
+            largest.append(f"WHEN abs({_value(item, sources)}) > {LARGEST_NUMBER} THEN {told}")
+    if largest:
+        # DuckDB takes not-a-number for the greatest.
+        greatest = f"greatest({', '.join(numbers)})" if len(numbers) > 1 else numbers[0]
+        flaws.append(f"WHEN {greatest} > {LARGEST_NUMBER} THEN CASE {' '.join(largest)} END")
+    return f"CASE {' '.join(flaws)} END" if flaws else "NULL::VARCHAR"

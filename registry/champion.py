@@ -14,7 +14,7 @@ ALIAS = "champion"
 
 @dataclass(frozen=True)
 class Champion:
-    """The registered version that the alias `champion` names."""
+    """The registered version that the alias `champion` names, or named."""
 
     tracking_uri: str
     model: str
@@ -95,6 +95,27 @@ def find_champion(tracking_uri: str, model: str) -> Champion | None:
             raise
         source = client.get_model_version_download_uri(model, found.version)
     return Champion(tracking_uri, model, str(found.version), source)
+
+
+def registered_version(tracking_uri: str, model: str, version: str) -> Champion | None:
+    """A version by its number, as one that is, or was, in production; None where the registry does not know it.
+
+    Raises:
+        ContractViolation: the registry cannot be reached, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = connect(tracking_uri)
+    with mlflow_errors(tracking_uri):
+        try:
+            client.get_model_version(model, version)
+            source = client.get_model_version_download_uri(model, version)
+        except MlflowException as error:
+            # The first where there is no such version, the second where it is no number.
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise
+    return Champion(tracking_uri, model, version, source)
 
 
 def require_champion(tracking_uri: str, model: str) -> Champion:

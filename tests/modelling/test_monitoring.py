@@ -22,6 +22,7 @@ from kfp_lifecycle.components.monitoring.detect_drift.detection import detect_dr
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import given_settings
+from kfp_lifecycle.monitoring.log_window import FIELDS
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.control_planes.cloud_storage import cloud_storage
 from tests.control_planes.object_store import object_store
@@ -138,7 +139,8 @@ def test_what_cannot_be_read_is_counted_and_named_and_the_rest_is_read(project: 
     file.with_name("11-unfinished.unfinished").write_bytes(b"")
     found, table = collect(project)
     assert found["rows"] == 4
-    assert found["broken"]["rows"] == 6
+    assert (found["broken"]["rows"], found["broken"]["files"]) == (6, 3)
+    assert "3 files and 6 predictions cannot be read." in found["notes"]
     reasons = {Path(item["file"]).name: item["reason"] for item in found["broken"]["examples"]}
     assert reasons["11-foreign.parquet"].startswith("it is no file of a log (no time, request_id")
     assert reasons["11-broken.parquet"].startswith("it is no file of a log")
@@ -177,8 +179,10 @@ def test_versions_with_other_features_and_logs_without_them_are_read_together(pr
     other = table.append_column("features", pa.array([{"altitude": 5.0}]))
     pq.write_table(other, file.with_name("11-other.parquet"))
     found, read = collect(project)
-    assert found["rows"] == 3
+    assert found["predictions"] == 3
     assert found["broken"]["rows"] == 0
+    # What was logged without features or an entity is not told apart from others: each counts.
+    assert found["rows"] == 3
     assert sorted(row["temperature"] is None for row in read["features"]) == [False, True, True]
 
 
@@ -196,9 +200,13 @@ def test_only_answers_of_the_window_count_and_a_clock_that_is_ahead_is_told(proj
     write_log(project, [line(row, time=NOW + timedelta(days=400))])
     (project.place / "log" / "devices" / "not-a-day").mkdir()
     found, table = collect(project)
-    assert found["versions"] == {"1": 2, "2": 1}
-    assert found["left_out"] == {"shadow": 1, "outside": 1, "future": 2}
-    assert found["entities"] == 1
+    assert found["versions"] == {"1": 1, "2": 1}
+    assert {name: count for name, count in found["left_out"].items() if count} == {
+        "shadow": 1,
+        "outside": 1,
+        "future": 2,
+        "identical": 1,
+    }
     assert found["broken"]["rows"] == 0
     assert table["time"].is_monotonic_increasing
 
@@ -206,7 +214,7 @@ def test_only_answers_of_the_window_count_and_a_clock_that_is_ahead_is_told(proj
 def test_no_prediction_at_all_is_said_plainly_and_decides_nothing(project: Project) -> None:
     found, table = collect(project)
     assert found["summary"] == "no predictions in 7 days"
-    assert list(table.columns) == ["time", "request_id", "version", "entity", "features", "score", "decision"]
+    assert list(table.columns) == list(FIELDS)
     drift, page = detect(project)
     assert drift["decision"] == "undecided"
     assert "0 predictions are too few" in page
@@ -235,7 +243,7 @@ def test_a_warmer_world_asks_for_retraining_and_the_page_needs_no_network(projec
 
 
 def test_an_outage_of_a_feature_is_drift(project: Project) -> None:
-    write_log(project, [line({**row, "temperature": None}) for row in served(300, seed=1)])
+    write_log(project, [line({**row, "temperature": None}, entity=f"{n}") for n, row in enumerate(served(300, seed=1))])
     collect(project)
     drift, page = detect(project)
     assert drift["drifted"] == ["temperature"]
@@ -247,7 +255,7 @@ def test_asking_often_about_one_entity_is_no_evidence(project: Project) -> None:
     collect(project)
     drift, _ = detect(project)
     assert drift["decision"] == "undecided"
-    assert drift["predictions"] == {"window": 300, "champion": 300, "compared": 1}
+    assert drift["predictions"] == {"window": 300, "champion": 1, "compared": 1}
 
 
 def test_the_newest_prediction_of_an_entity_counts() -> None:
@@ -271,6 +279,22 @@ def test_a_log_in_an_object_store_is_read_as_one_in_a_folder(project: Project, m
     # No store answers there any more.
     with pytest.raises(ContractViolation, match="The prediction log minio://log of devices cannot be read"):
         collect_predictions(project.settings, stored, project.place / "none", now=NOW)
+
+
+def test_a_window_before_a_release_is_judged_by_the_model_that_served_in_it(project: Project, tmp_path: Path) -> None:
+    registry = f"sqlite:///{tmp_path / 'of-two.db'}"
+    for number in ("1", "2"):
+        make(tmp_path / number)
+        pd.DataFrame(served(2000, seed=int(number), warmer=30 * int(number))).to_parquet(
+            tmp_path / number / "baseline" / "reference.parquet", index=False
+        )
+        assert make_champion(tmp_path / number, registry, "devices") == number
+    project = make_project(project.place, registry)
+    write_log(project, [line(row, entity=f"{n}") for n, row in enumerate(served(300, seed=9, warmer=30))])
+    found, _ = collect(project)
+    assert (found["champion"], found["version"]) == ("2", "1")
+    drift, _ = detect(project)
+    assert (drift["version"], drift["decision"]) == ("1", "keep")
 
 
 def test_predictions_of_another_version_are_not_compared(project: Project) -> None:

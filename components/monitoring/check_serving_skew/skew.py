@@ -17,7 +17,8 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.data.checks import Check, failures
 from kfp_lifecycle.data.tables import literal, quoted, tables_database
-from kfp_lifecycle.monitoring.log_window import log_files, window_ending, write_table
+from kfp_lifecycle.monitoring.log_files import log_files, window_ending
+from kfp_lifecycle.monitoring.log_window import write_table
 
 TRAINING, SERVING = "training", "serving"
 DUCKDB_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}

@@ -16,7 +16,7 @@ from kfp_lifecycle.components.monitoring.detect_drift.page import draw
 from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, compare, decide, drifted_inputs
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.registry.champion import Champion, require_champion
+from kfp_lifecycle.registry.champion import Champion, registered_version
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
 
@@ -39,16 +39,16 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         The decision.
 
     Raises:
-        ContractViolation: no model is in production or another one than when the predictions were collected, or its
-            baseline lacks a column or has no rows.
+        ContractViolation: the registry does not know the version that the window is judged by, or its baseline lacks a
+            column or has no rows.
     """
     rule = settings.monitoring
-    champion = require_champion(locations.tracking_uri, settings.deployment.model)
     window = Predictions.read(predictions)
-    if window.champion != champion.version:
+    champion = registered_version(locations.tracking_uri, window.model, window.version)
+    if champion is None:
         raise ContractViolation(
-            f"Version {champion.version} of {champion.model} became the champion while this run went; the predictions "
-            f"were collected for version {window.champion}. Run monitoring again."
+            f"The registry does not know version {window.version} of {window.model}, which served in the window, so "
+            "that there is no baseline to compare with. Look at a window in which a registered version served."
         )
     with tempfile.TemporaryDirectory() as scratch:
         inputs = champion.description(Path(scratch)).inputs
@@ -66,7 +66,7 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         version=champion.version,
         start=window.start,
         end=window.end,
-        predictions=Compared(window=window.found.rows, champion=len(current), compared=len(compared)),
+        predictions=Compared(window=window.found.predictions, champion=len(current), compared=len(compared)),
         reference_rows=len(reference),
         rule=DriftRule(**rule.model_dump(include=set(DriftRule.model_fields))),
         drifted_share=len(drifted) / len(inputs),

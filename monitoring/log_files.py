@@ -1,0 +1,220 @@
+"""Files of the prediction log: which may hold predictions of a window, and which of them can be read.
+
+They are Parquet, and Arrow streams while their server still writes them, or where it was killed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from pyarrow import parquet
+
+from kfp_lifecycle.artifacts.prediction_log import FINISHED, GROWING
+from kfp_lifecycle.artifacts.predictions import Flaw
+from kfp_lifecycle.connections.arrow import pa
+from kfp_lifecycle.connections.errors import first_line
+from kfp_lifecycle.connections.object_store import file_system, is_object_store
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+COLUMNS = {
+    "time": "TIMESTAMPTZ",
+    "request_id": "VARCHAR",
+    "version": "VARCHAR",
+    "entity": "VARCHAR",
+    "score": "DOUBLE",
+    "decision": "BOOLEAN",
+    "shadow": "BOOLEAN",
+}
+"""What every file of the log has, beside `features`, which a server may have been told not to log."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of time, the start included, the end not; both in UTC."""
+
+    start: datetime
+    end: datetime
+    now: datetime
+    """This machine's time: a later prediction comes from a clock that is wrong."""
+
+    def days(self, folders: Iterable[Path]) -> list[Path]:
+        """The folders that may hold predictions of the window, or of the future."""
+        wanted = []
+        for folder in folders:
+            try:
+                day = date.fromisoformat(folder.name)
+            except ValueError:
+                continue
+            if self.start.date() <= day <= self.end.date() or day > self.now.date():
+                wanted.append(folder)
+        return sorted(wanted)
+
+
+def window_ending(as_of: str, days: int, now: datetime) -> Window:
+    """The window of a run.
+
+    Args:
+        as_of: Its end, ISO 8601, in UTC where it names no zone; empty: now.
+        days: Its length.
+        now: The time on this machine, with a zone.
+
+    Raises:
+        ContractViolation: `as_of` is no time.
+    """
+    try:
+        end = datetime.fromisoformat(as_of) if as_of else now
+    except ValueError as error:
+        raise ContractViolation(
+            f"as_of is {as_of!r}, which is no time ({error}). Give one such as 2026-01-31T06:00:00Z, or none for now."
+        ) from error
+    end = end.replace(tzinfo=UTC) if end.tzinfo is None else end.astimezone(UTC)
+    # In whole seconds, as it is written down: whoever asks for that end again gets the same window.
+    end = end.replace(microsecond=0)
+    return Window(end - timedelta(days=days), end, now.astimezone(UTC))
+
+
+def log_files(prediction_log: str, model: str, window: Window, scratch: Path) -> list[Path]:
+    """The files of the log that may hold predictions of the window; none where nothing was served yet.
+
+    Args:
+        prediction_log: The log of all models: a folder, or one of an object store.
+        model: The model's name.
+        window: Which predictions are wanted.
+        scratch: Folder that objects are brought to.
+
+    Raises:
+        ContractViolation: the log cannot be read.
+    """
+    try:
+        if is_object_store(prediction_log):
+            found = _brought(f"{prediction_log.rstrip('/')}/{model}", window, scratch)
+        else:
+            place = Path(prediction_log) / model
+            days = window.days(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+            found = {file for day in days for file in day.iterdir() if file.suffix in (GROWING, FINISHED)}
+    except (OSError, pa.ArrowException) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise ContractViolation(
+            f"The prediction log {prediction_log} of {model} cannot be read: {why:.300}. Let this step read it."
+        ) from error
+    # A growing file of which there is a finished one is about to go: both hold the same.
+    return sorted(file for file in found if file.suffix == FINISHED or file.with_suffix(FINISHED) not in found)
+
+
+def _brought(log: str, window: Window, scratch: Path) -> set[Path]:
+    """The objects of the window's days, as files."""
+    # It takes a while to import, and most logs are folders.
+    from pyarrow import fs
+
+    store, root = file_system(log)
+    entries = store.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    paths = [Path(item.path) for item in entries if item.is_file and Path(item.path).suffix in (GROWING, FINISHED)]
+    days = {day.name for day in window.days({path.parent for path in paths})}
+    found = set()
+    for path in paths:
+        if path.parent.name in days:
+            file = scratch / "log" / path.parent.name / path.name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with store.open_input_stream(str(path)) as content, file.open("wb") as copy:
+                    shutil.copyfileobj(content, copy)
+            except FileNotFoundError:
+                # Its age or size had it removed meanwhile.
+                file.unlink(missing_ok=True)
+                continue
+            found.add(file)
+    return found
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of the log that can be read, as Parquet."""
+
+    file: Path
+    """What is read."""
+    named: Path
+    """The file of the log that it comes from."""
+    schema: pa.Schema
+
+    @property
+    def has_features(self) -> bool:
+        """Whether its server logged features."""
+        return "features" in self.schema.names
+
+    def kind(self, feature: str) -> pa.DataType | None:
+        """The type of a feature; None where the file does not have it."""
+        position = self.schema.get_field_index("features")
+        if position < 0:
+            return None
+        struct = self.schema.field(position).type
+        if not pa.types.is_struct(struct):
+            return None
+        found = [struct[number].type for number in range(struct.num_fields) if struct[number].name == feature]
+        return found[0] if found else None
+
+
+def readable(files: Sequence[Path], scratch: Path) -> tuple[list[Source], list[Flaw]]:
+    """Open the files of a log, growing ones as a copy in Parquet.
+
+    Args:
+        files: As `log_files` finds them.
+        scratch: Folder for the copies.
+
+    Returns:
+        Those that can be read, and what is wrong with the others.
+    """
+    sources: list[Source] = []
+    flaws: list[Flaw] = []
+    scratch.mkdir(parents=True, exist_ok=True)
+    for number, named in enumerate(files):
+        file = named
+        try:
+            if named.suffix == GROWING:
+                finished = named.with_suffix(FINISHED)
+                if not named.exists() and finished.exists():
+                    # It was finished since it was found.
+                    file = finished
+                else:
+                    file = scratch / f"{number}{FINISHED}"
+                    if not _stream_to_parquet(named, file):
+                        flaws.append(Flaw(file=str(named), rows=0, reason="it ends within a batch"))
+            schema = parquet.read_schema(file)
+        except FileNotFoundError:
+            # Its age or size had it removed meanwhile.
+            continue
+        except pa.ArrowException as error:
+            flaws.append(
+                Flaw(file=str(named), rows=0, reason=f"it is no file of a log ({str(error).splitlines()[0]:.120})")
+            )
+            continue
+        missing = [name for name in COLUMNS if name not in schema.names]
+        if missing:
+            flaws.append(Flaw(file=str(named), rows=0, reason=f"it is no file of a log (no {', '.join(missing)})"))
+            continue
+        sources.append(Source(file, named, schema))
+    return sources, flaws
+
+
+def _stream_to_parquet(stream: Path, file: Path) -> bool:
+    """Write the batches of an Arrow stream as Parquet; whether that is all there was.
+
+    Raises:
+        pyarrow.ArrowException: it is no such stream.
+    """
+    with (
+        pa.OSFile(str(stream)) as source,
+        pa.ipc.open_stream(source) as reader,
+        parquet.ParquetWriter(file, reader.schema) as writer,
+    ):
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return True
+            except (pa.ArrowException, OSError):
+                return False
+            writer.write_table(pa.Table.from_batches([batch]))
