@@ -35,7 +35,7 @@ from kfp_lifecycle.serving.release.local.shadow import shadow_token
 from kfp_lifecycle.serving.release.traffic import Counts
 
 FRONTS = 2
-APPLIED_WITHIN_SECONDS = 20.0
+APPLIED_WITHIN_SECONDS = 60.0
 # Within these a client must have sent its headers, and all of its request: one that dawdles holds no connection.
 HEADERS_SECONDS, REQUEST_SECONDS = 10, 60
 KNOWN_WITHIN_SECONDS = 3.0

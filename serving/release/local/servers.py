@@ -18,8 +18,9 @@ from kfp_lifecycle.serving.release.local.state import Release, ServedVersion, re
 from kfp_lifecycle.serving.release.local.supervisor import GIVEN_UP, Program, Supervisor
 
 INTERPRETER_VARIABLE = "LIFECYCLE_SERVING_PYTHON"
+# What a start may take on a busy machine whose disk is cold; one that failed is told at once.
 READY_SECONDS = 120.0
-FRONT_SECONDS = 20.0
+FRONT_SECONDS = 120.0
 
 
 def serving_interpreter() -> str:
@@ -134,12 +135,14 @@ def wait_until_front_answers(supervisor: Supervisor, model: str, envoy: Envoy) -
     """Wait until both Envoys answer.
 
     Raises:
-        ContractViolation: it does not within FRONT_SECONDS.
+        ContractViolation: one ended for good, or does not answer within FRONT_SECONDS.
     """
     deadline = time.monotonic() + FRONT_SECONDS
+    programs = [envoy_program(model, front) for front in range(1, FRONTS + 1)]
     while not envoy.is_whole():
-        if time.monotonic() > deadline:
-            tails = [supervisor.log_tail(envoy_program(model, front)) for front in range(1, FRONTS + 1)]
+        states = supervisor.states()
+        if time.monotonic() > deadline or any(states.get(program) == "FATAL" for program in programs):
+            tails = [supervisor.log_tail(program) for program in programs]
             raise ContractViolation(f"Envoy of {model} does not start. The ends of its logs:\n" + "\n".join(tails))
         time.sleep(0.05)
 
