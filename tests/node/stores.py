@@ -7,9 +7,10 @@ MLflow and moto. Network policies are accepted here and not enforced.
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,17 @@ class Stores:
         return any(item.type == "Ready" and item.status == "True" for item in conditions)
 
     def wait(self, store: str) -> None:
+        """Wait until its probes say that it is ready, and its Service's address leads to it."""
         wait_until(lambda: self.is_ready(store), READY_SECONDS, lambda: f"{store}: {self.pod(store).status}")
+        wait_until(lambda: self.is_reached(store), READY_SECONDS, lambda: f"the address of {store}")
+
+    def is_reached(self, store: str) -> bool:
+        """Whether its Service's address leads to a pod that takes a connection; just after, it may lead to the last."""
+        service = self.namespace.node.core.read_namespaced_service(store, self.namespace.name)
+        address = (str(service.spec.cluster_ip), service.spec.ports[0].port)
+        with suppress(OSError), socket.create_connection(address, timeout=2):
+            return True
+        return False
 
     def replace(self, store: str) -> None:
         """Delete its pod, and wait for the next."""

@@ -29,7 +29,7 @@ def test_mlflow_remembers_what_it_was_told_when_its_pod_and_its_databases_are_ne
 
     def client() -> httpx.Client:
         url = f"http://{stores.address('mlflow')}:5000"
-        return httpx.Client(base_url=url, trust_env=False, timeout=30, headers=named)
+        return httpx.Client(base_url=url, trust_env=False, timeout=120, headers=named)
 
     with client() as mlflow:
         created = mlflow.post(f"{experiments}/create", json={"name": "churn"})
@@ -53,6 +53,6 @@ def test_redis_asks_for_the_password_and_a_new_pod_has_what_the_old_one_was_told
 
 def redis(stores: Stores, *commands: str) -> str:
     """What Redis answers to commands."""
-    with socket.create_connection((stores.address("redis"), 6379), timeout=10) as caller:
+    with socket.create_connection((stores.address("redis"), 6379), timeout=120) as caller:
         caller.sendall("".join(f"{command}\r\n" for command in (*commands, "QUIT")).encode())
         return b"".join(iter(lambda: caller.recv(65536), b"")).decode().removesuffix("+OK\r\n")
