@@ -28,10 +28,12 @@ FOLDERS = ("platform", "modelling", "validation", "node", "katib", "serving", "c
 ENVIRONMENTS = {"node": "platform"}
 AT_A_TIME = 2
 TESTS_FAILED, NO_TESTS = 1, 5
-# So many failures may be the work of neighbours that took a core for a minute. They are run once more, alone.
+# Failures in so few files may be the work of neighbours that took a core for a minute. They are run once more, alone.
 FEW = 5
 COUNTS = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
 WIDTH = 200
+# Of a failure; the names of a whole file of tests would hide why.
+REASON_WIDTH = 600
 
 
 @dataclass
@@ -47,9 +49,9 @@ class Outcome:
     """pytest's line for each test that failed."""
 
     @property
-    def failed(self) -> int:
-        """How many tests failed or broke."""
-        return self.counts.get("failed", 0) + self.counts.get("error", 0)
+    def broken_files(self) -> set[str]:
+        """Files with a test that failed or broke: what one of their fixtures lacks fails all of their tests."""
+        return {name_of(reason).partition("::")[0].split()[-1] for reason in self.reasons}
 
 
 def run_folder(folder: str, fast: bool, arguments: list[str], memory: Path, *, again: bool = False) -> Outcome:
@@ -90,7 +92,7 @@ def run_folder(folder: str, fast: bool, arguments: list[str], memory: Path, *, a
         print(f"{folder:10} | {line}", end="", flush=True)
         last = line if COUNTS.search(line) else last
         if line.startswith(("FAILED ", "ERROR ")):
-            reasons.append(line.rstrip()[:WIDTH])
+            reasons.append(line.rstrip()[:REASON_WIDTH])
     code = process.wait()
     print(f"{folder:10} | took {time.monotonic() - started:.0f} s", flush=True)
     return Outcome(folder, code, {kind.rstrip("s"): int(count) for count, kind in COUNTS.findall(last)}, reasons)
@@ -123,7 +125,7 @@ def main() -> int:
         run = partial(run_folder, fast=options.fast, arguments=options.arguments, memory=Path(name))
         outcomes = list(pool.map(run, wanted))
         unsteady: list[str] = []
-        if 0 < sum(outcome.failed for outcome in outcomes) <= FEW:
+        if 0 < sum(len(outcome.broken_files) for outcome in outcomes) <= FEW:
             for number, outcome in enumerate(outcomes):
                 if outcome.code == TESTS_FAILED:
                     outcomes[number] = second_look(outcome, run(outcome.folder, again=True))

@@ -47,8 +47,10 @@ class Checkout:
             timeout=seconds,
             check=False,
         )
+        # Its last words first: of a long message a summary shows the beginning.
+        last = (done.stderr.strip() or done.stdout.strip())[-400:]
         assert expect is None or done.returncode == expect, (
-            f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+            f"exit code {done.returncode}: {last}\n{arguments}\n{done.stdout}\n{done.stderr}"
         )
         return done
 
