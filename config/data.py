@@ -131,6 +131,8 @@ class Table(Section):
     extract: str | None = None
     """SQL that the source's database runs, in its own dialect, to give the rows; by default its table of the same name,
     whole. For databases other than DuckDB."""
+    sheet: str | None = None
+    """The table's sheet, of Excel workbooks; by default the one of the table's name, else the only one."""
     query: str | None = None
     """SQL (DuckDB) that reshapes what was read, visible to it as `source`; of a DuckDB file it sees the tables instead,
     and is how to choose among them."""
@@ -148,6 +150,7 @@ class SourceFormat(StrEnum):
     parquet = "parquet"
     csv = "csv"
     jsonl = "jsonl"
+    xlsx = "xlsx"
     text = "text"
 
 
@@ -186,7 +189,7 @@ class Reading(Section):
     encoding: Encoding = "utf-8"
     """How the letters of CSV files are written, such as `latin-1` or `cp1252`."""
     missing: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
-    """Texts that stand for no value in CSV files, besides an empty cell: `[" ", NA, "?"]`."""
+    """Texts that stand for no value in CSV files and Excel workbooks, besides an empty cell: `[" ", NA, "?"]`."""
     last_line_may_be_open: bool = False
     """Read a CSV file whose last line has no end. By default it is refused, since it may have been cut off in the
     middle of a number."""

@@ -19,6 +19,7 @@ SUFFIXES = {
     ".csv": SourceFormat.csv,
     ".jsonl": SourceFormat.jsonl,
     ".ndjson": SourceFormat.jsonl,
+    ".xlsx": SourceFormat.xlsx,
     ".txt": SourceFormat.text,
     ".log": SourceFormat.text,
 }

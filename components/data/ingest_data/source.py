@@ -19,6 +19,7 @@ from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, f
 from kfp_lifecycle.components.data.ingest_data.json_lines import select_json_lines
 from kfp_lifecycle.components.data.ingest_data.names import in_small_letters
 from kfp_lifecycle.components.data.ingest_data.parquet_files import select_parquet
+from kfp_lifecycle.components.data.ingest_data.workbooks import csv_of_sheets
 from kfp_lifecycle.config.data import DATABASE_SCHEMES, LOCAL_SCHEMES, Connection, SourceFormat, Table, scheme_of
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.secrets import Revealed, reveal
@@ -59,7 +60,7 @@ class OpenSource:
     @property
     def reads_text(self) -> bool:
         """Whether what is read has no types of its own."""
-        return self.scheme not in DATABASE_SCHEMES and format_of(self.place) is SourceFormat.csv
+        return self.scheme not in DATABASE_SCHEMES and format_of(self.place) in (SourceFormat.csv, SourceFormat.xlsx)
 
     def select(self, name: str, table: Table, expected: Expected | None, since: datetime | None) -> str:
         """The SQL of a table: its query, or the table of the same name, whole.
@@ -137,12 +138,14 @@ class OpenSource:
             for file in files:
                 if not file.stat().st_size:
                     raise ContractViolation(f"table {name}: {file.name} of {self.place.url} is empty. Write it again.")
-            if form is SourceFormat.csv:
+            if self.reads_text:
                 # A query makes of the file what the schema describes; without one the file is it.
                 described = CsvTable(name, None if table.query else expected, table.key, whole=not table.query)
-                copies = self.scratch / f"{name}-plain"
+                copies, place = self.scratch / f"{name}-plain", self.place
                 copies.mkdir(exist_ok=True)
-                return select_delimited(self.connection, files, self.place, described, copies)
+                if form is SourceFormat.xlsx:
+                    files, place = csv_of_sheets(files, place, name, table.sheet, copies)
+                return select_delimited(self.connection, files, place, described, copies)
             for file in files:
                 if file.suffix == COMPRESSED:
                     _check_compressed(file, name)
