@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +10,9 @@ from pydantic import Field
 
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.runtime.contract import ContractViolation
+
+# The moment of tables without times, in place of the newest event: the same data give the same bytes.
+TIMELESS = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Load(Part):
@@ -48,16 +51,21 @@ class Manifest(Document):
     WRITER = "ingest_data"
 
     as_of: datetime
-    """Newest event time over all tables, UTC."""
+    """Newest event time over all tables, UTC; 1970-01-01 where no table has times."""
     tables: dict[str, TableSummary]
     """By name, in the configuration's order."""
+
+    @property
+    def as_of_text(self) -> str:
+        """`as_of`, ISO 8601; empty where no table has times."""
+        return "" if self.as_of == TIMELESS else self.as_of.isoformat()
 
     def metadata(self) -> dict[str, Any]:
         """What a person or the next step would ask first."""
         rows = {name: table.rows for name, table in self.tables.items()}
         return {
             "rows": rows,
-            "as_of": self.as_of.isoformat(),
+            "as_of": self.as_of_text,
             "loads": {name: len(table.loads) for name, table in self.tables.items() if table.loads},
             "summary": f"{sum(rows.values()):,} rows in {len(rows)} tables",
         }

@@ -76,8 +76,8 @@ def log(as_json: AsJson = False) -> None:
         return
     for version in versions:
         out.print(
-            f"{version.version[:VERSION_CHARACTERS]}  {version.project}, {sum(version.rows.values()):,} rows up to "
-            f"{version.as_of[:16].replace('T', ' ')}, in {version.remote}",
+            f"{version.version[:VERSION_CHARACTERS]}  {version.project}, {sum(version.rows.values()):,} rows"
+            f"{f' up to {version.as_of[:16]}'.replace('T', ' ') if version.as_of else ''}, in {version.remote}",
             markup=False,
             soft_wrap=True,
         )

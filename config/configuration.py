@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import model_validator
 
 from kfp_lifecycle.config.alerts import Alerts
 from kfp_lifecycle.config.data import Entity, Source
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.evaluation import Evaluation
-from kfp_lifecycle.config.features import Features, Label, Snapshots, Split
+from kfp_lifecycle.config.features import Features, Label, Present, Snapshots, Split, SplitBy
 from kfp_lifecycle.config.gate import Gate
 from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.config.schedules import Schedules
@@ -35,11 +37,11 @@ class Configuration(Section):
     validation: Validation = Validation()
     """When a batch is bad."""
     snapshots: Snapshots = Snapshots()
-    """The dates as of which training rows are made."""
+    """With `split.by: time`: the dates as of which training rows are made."""
     label: Label
     """What is predicted."""
     split: Split = Split()
-    """Which snapshots train, validate and test."""
+    """Which rows train, validate and test."""
     features: Features
     """Where features are defined, and which a model uses."""
     tuning: Tuning = Tuning()
@@ -62,11 +64,92 @@ class Configuration(Section):
     """Where each cluster keeps what outlives a run."""
 
     @model_validator(mode="after")
-    def _enough_snapshots(self) -> Configuration:
-        needed = self.split.validation_snapshots + self.split.test_snapshots + 1
-        if self.snapshots.count < needed:
-            raise ValueError(
-                f"snapshots.count is {self.snapshots.count}, but the split needs at least {needed}: "
-                f"{self.split.validation_snapshots} to validate, {self.split.test_snapshots} to test, 1 to train"
-            )
+    def _sections_agree(self) -> Configuration:
+        for contradiction in _contradictions(self):
+            raise ValueError(contradiction)
         return self
+
+
+def _contradictions(configuration: Configuration) -> Iterator[str]:
+    """What of a configuration contradicts its `split.by`, its tables' times or its flat table, in sentences."""
+    if configuration.split.by is SplitBy.time:
+        yield from _by_time(configuration)
+    else:
+        yield from _without_time(configuration)
+    yield from _bounds_without_times(configuration)
+    if configuration.source.timeless:
+        yield from _no_times(configuration)
+    yield from _one_row_per_entity(configuration)
+
+
+def _by_time(configuration: Configuration) -> Iterator[str]:
+    split, snapshots, label = configuration.split, configuration.snapshots, configuration.label
+    without = [name for name, table in configuration.source.tables.items() if table.event_time is None]
+    if without:
+        yield (
+            f"source.tables.{without[0]} has no event_time, which split.by: time needs: name the column that says when "
+            "a row happened, or, where rows have no time, set split.by: random"
+        )
+    if label.column is not None:
+        yield (
+            "label.column is a value without a time, and split.by is time; set split.by: random, or write label.query, "
+            "which finds what happened between $snapshot and $horizon"
+        )
+    elif label.horizon_days is None:
+        yield "label.horizon_days is required with split.by: time: the days after a snapshot until its label is known"
+    needed = split.validation_snapshots + split.test_snapshots + 1
+    if snapshots.count < needed:
+        yield (
+            f"snapshots.count is {snapshots.count}, but the split needs at least {needed}: "
+            f"{split.validation_snapshots} to validate, {split.test_snapshots} to test, 1 to train"
+        )
+
+
+def _without_time(configuration: Configuration) -> Iterator[str]:
+    by = configuration.split.by.value
+    if configuration.label.horizon_days is not None:
+        yield (
+            f"label.horizon_days is for split.by: time; with {by} a label is not of a later moment. Take it out, or "
+            "split by time"
+        )
+    if "snapshots" in configuration.model_fields_set:
+        yield f"snapshots are for split.by: time; with {by} there is one, the newest moment of the data. Take them out"
+    if configuration.training.half_life_days is not None:
+        yield f"training.half_life_days is for split.by: time; with {by} no training row is older than another"
+
+
+def _bounds_without_times(configuration: Configuration) -> Iterator[str]:
+    for name, bounds in configuration.validation.bounds.items():
+        table = configuration.source.tables.get(name)
+        for key in ("max_lag_days", "max_age_days"):
+            if table is not None and table.event_time is None and getattr(bounds, key) is not None:
+                yield f"validation.bounds.{name}.{key} needs an event_time in source.tables.{name}"
+
+
+def _no_times(configuration: Configuration) -> Iterator[str]:
+    if configuration.features.present is Present.data:
+        yield "features.present: data is the time of the newest row, and no table has an event_time; take it out"
+    if "freshness_days" in configuration.features.model_fields_set:
+        yield "features.freshness_days says when a value is too old, and no table has an event_time; take it out"
+
+
+def _one_row_per_entity(configuration: Configuration) -> Iterator[str]:
+    tables, key = configuration.source.tables, configuration.entity.key
+    named = {"label.column": configuration.label.place[0], "features.table": configuration.features.table}
+    for setting, name in named.items():
+        if not name:
+            continue
+        if name not in tables:
+            yield f"{setting} names the table {name}; source.tables has {', '.join(tables)}"
+        elif tables[name].key != [key]:
+            yield (
+                f"{setting} names the table {name}, whose key is {', '.join(tables[name].key)}; it has to be one row "
+                f"for each entity, with key: [{key}]"
+            )
+        elif setting == "features.table" and tables[name].label_only:
+            yield f"features.table names {name}, which is label_only: no feature can be computed from it"
+    if configuration.features.table and configuration.split.by is SplitBy.time:
+        yield (
+            "features.table takes features from a table as it is, and split.by is time, for which features are "
+            "computed as of each snapshot; write features.repository, or set split.by: random"
+        )

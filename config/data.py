@@ -120,8 +120,9 @@ class Table(Section):
 
     key: list[Name] = Field(min_length=1)
     """Columns that together identify a row: no two rows may share them."""
-    event_time: Name
-    """When the thing happened. A feature as of a date sees no row that happened after it."""
+    event_time: Name | None = None
+    """When the thing happened. A feature as of a date sees no row that happened after it. Needed with `split.by: time`;
+    without it all rows of the table are known at any time."""
     arrival_time: Name | None = None
     """When the row became known, if later. A feature as of a date sees no row that arrived after it."""
     label_only: bool = False
@@ -141,6 +142,20 @@ class Table(Section):
     that the zone's clocks skipped is refused."""
     incremental: Incremental | None = None
     """Read only what is new; by default everything, in every run."""
+
+    @model_validator(mode="after")
+    def _rows_arrive_after_they_happen(self) -> Table:
+        if self.arrival_time is not None and self.event_time is None:
+            raise ValueError(
+                "arrival_time says when a row became known that had happened before, and event_time, which says when "
+                "that was, is missing; name it, or name the one time of the table event_time"
+            )
+        return self
+
+    @property
+    def times(self) -> list[str]:
+        """The columns by which the table is cut at a date; none where its rows have no time."""
+        return [time for time in (self.event_time, self.arrival_time) if time is not None]
 
 
 class SourceFormat(StrEnum):
@@ -230,6 +245,11 @@ class Source(Reading):
                 known = ", ".join(self.connections) or "none"
                 raise ValueError(f"tables.{name}.connection is {table.connection}; connections has {known}")
         return self
+
+    @property
+    def timeless(self) -> bool:
+        """Whether no table has times."""
+        return not any(table.event_time for table in self.tables.values())
 
     def places(self) -> dict[str | None, Connection]:
         """Every place that a table is read from, by connection name; None is `source.url`."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from kfp_lifecycle.config.section import Name, RelativePath, Section
+from kfp_lifecycle.config.section import FreeValue, Name, RelativePath, Section, text
+
+# A column of any name: it is written in quotes wherever SQL names it.
+Column = Annotated[str, text(r"^[^\0\r\n\"]+$", "a column's name has no quotes and no line ends")]
+TableColumn = Annotated[
+    str,
+    text(r"^[a-z][a-z0-9_]{0,62}\.[^\0\r\n\"]+$", "a column of a table is named TABLE.COLUMN"),
+]
 
 
 class Snapshots(Section):
@@ -19,28 +28,107 @@ class Snapshots(Section):
 
 
 class Label(Section):
-    """What is predicted."""
+    """What is predicted: asked of an SQL file as of each snapshot, or, where rows have no time, a column of a table."""
 
     name: Name
-    """The label's column: 1 for the event, 0 for none."""
+    """The label's name in training sets and reports: 1 for the event, 0 for none."""
     title: str
     """The event in words, for reports: "churns within 30 days"."""
     query: RelativePath = "feature_repo/label.sql"
     """SQL that gives the entity key and the label for every entity that is a customer at `$snapshot`. It sees all rows,
     also later ones; its window ends `$horizon` after the snapshot."""
-    horizon_days: int = Field(gt=0)
-    """Days after the snapshot until the label is known. Nothing is trained on a label before that, and the parts of the
-    split are this far apart."""
+    column: TableColumn | None = None
+    """In place of `query`, with `split.by: random` or `group`: `TABLE.COLUMN` of a table with one row for each entity.
+    No feature sees the column."""
+    positive: FreeValue | None = None
+    """With `column`: its value that means the event, such as `"Yes"`, 2 or true; the other one means none. Not needed
+    where the values are 0 and 1, or false and true."""
+    horizon_days: int | None = Field(default=None, gt=0)
+    """With `split.by: time`, which needs it: days after the snapshot until the label is known. Nothing is trained on a
+    label before that, and the parts of the split are this far apart."""
+
+    @model_validator(mode="after")
+    def _a_query_or_a_column(self) -> Label:
+        if self.column is not None and "query" in self.model_fields_set:
+            raise ValueError("query and column both say where the label comes from; keep one of them")
+        if self.positive is not None and self.column is None:
+            raise ValueError(
+                "positive says which value of label.column is the event, and there is no column; a query gives 1 for it"
+            )
+        return self
+
+    @property
+    def horizon(self) -> timedelta:
+        """Time from a snapshot until its label is known; none where the label is not of a later time."""
+        return timedelta(days=self.horizon_days or 0)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Table and column of `column`."""
+        table, _, column = (self.column or "").partition(".")
+        return table, column
+
+    @property
+    def source(self) -> str:
+        """Where the label comes from, for messages: the column, or the file of the query."""
+        return self.column or self.query
+
+
+class SplitBy(StrEnum):
+    """What divides the rows into those that train, validate and test."""
+
+    time = "time"
+    random = "random"
+    group = "group"
 
 
 class Split(Section):
-    """Which snapshots train, validate and test: always in this order of time."""
+    """Which rows train, validate and test."""
 
+    by: SplitBy = SplitBy.time
+    """`time`: the newest snapshots test, those before them validate, all earlier ones train. For rows without a time:
+    `random`, by entity and with the same share of events in each part, or `group`, which keeps the rows of one group
+    together. These two know one snapshot, the newest, and use every row; a random split says nothing of
+    later months."""
     validation_snapshots: int = Field(default=2, gt=0)
-    """Snapshots that calibrate (the newer half of them) and set the decision threshold (the older half); a single one
-    is divided by entity."""
+    """With `time`: snapshots that calibrate (the newer half of them) and set the decision threshold (the older half); a
+    single one is divided by entity."""
     test_snapshots: int = Field(default=2, gt=0)
-    """The newest snapshots, which only the evaluation sees."""
+    """With `time`: the newest snapshots, which only the evaluation sees."""
+    group: Column | None = None
+    """With `group`: the column whose equal values stay in one part, such as `household`: of the table of
+    `label.column`, or one that `label.query` gives beside the label. It is no feature."""
+    validation_share: float = Field(default=0.2, ge=0.02, le=0.5)
+    """With `random` or `group`: share of the rows of which one half calibrates, the other sets the threshold."""
+    test_share: float = Field(default=0.2, ge=0.02, le=0.5)
+    """With `random` or `group`: share of the rows that only the evaluation sees."""
+    seed: int = Field(default=42, ge=0, lt=2**32)
+    """With `random` or `group`: another seed divides the rows otherwise. With the same one an entity is on the same
+    side in each run, as far as the shares allow."""
+
+    @model_validator(mode="after")
+    def _what_belongs_together(self) -> Split:
+        of_time = {"validation_snapshots", "test_snapshots"}
+        of_shares = {"validation_share", "test_share", "seed"}
+        strange = sorted(self.model_fields_set & (of_shares if self.by is SplitBy.time else of_time))
+        if strange:
+            instead = sorted(of_time if self.by is SplitBy.time else of_shares - {"seed"})
+            raise ValueError(
+                f"{', '.join(strange)} means nothing with by: {self.by.value}, where the parts are sized by "
+                f"{' and '.join(instead)}"
+            )
+        if (self.group is not None) != (self.by is SplitBy.group):
+            raise ValueError(
+                "by: group needs group, the column whose equal values stay together"
+                if self.group is None
+                else f"group is for by: group, and by is {self.by.value}"
+            )
+        if self.validation_share + self.test_share > 0.8:
+            raise ValueError(
+                f"validation_share and test_share are {self.validation_share + self.test_share:g} together, which "
+                "leaves less than 0.2 of the rows to train on"
+            )
+        return self
 
 
 class Present(StrEnum):
@@ -55,6 +143,12 @@ class Features(Section):
 
     repository: RelativePath = "feature_repo"
     """The Feast repository: definitions in `features.py`, one `<view>.sql` for each feature view."""
+    table: Name | None = None
+    """In place of a repository: the table whose columns are the features, one row for each entity. A Feast view of the
+    table's name is made of all its columns but the entity key, the label, the group and what `leave_out` names; numbers
+    become Float64, texts String. Those of `sensitive` and `training.weight` are in the view and not in the service."""
+    leave_out: list[Column] = Field(default=[])
+    """With `table`: columns that are no features, such as a name, a date or what is known only after the event."""
     service: Name
     """The Feast feature service whose features the model is trained on and served with."""
     sensitive: list[str] = Field(default=[])
@@ -70,3 +164,13 @@ class Features(Section):
     present: Present = Present.now
     """Time of a request that names none. `now` is the clock; `data` is the time of the newest row in the online store,
     for a project on historical data, whose every feature would otherwise be too old."""
+
+    @model_validator(mode="after")
+    def _a_repository_or_a_table(self) -> Features:
+        if self.table is not None and "repository" in self.model_fields_set:
+            raise ValueError("repository and table both say where features come from; keep one of them")
+        if self.leave_out and self.table is None:
+            raise ValueError(
+                "leave_out is for features.table; of a repository the feature service names the features that are used"
+            )
+        return self

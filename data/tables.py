@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from kfp_lifecycle.artifacts.tables import parquet_file
+from kfp_lifecycle.artifacts.tables import TIMELESS, parquet_file
 
 # DuckDB spills to disk beyond this, so that a table's size is never bounded by memory.
 MEMORY_LIMIT = "2GB"
@@ -24,6 +24,13 @@ def hand_on(source: Path, destination: Path) -> None:
             os.link(file, destination / file.name)
         except OSError:
             shutil.copyfile(file, destination / file.name)
+
+
+def newest_event(event_time: str | None) -> str:
+    """SQL of a table's newest event time; `TIMELESS` where the table has none."""
+    if event_time is None:
+        return f"TIMESTAMP '{TIMELESS:%Y-%m-%d}'"
+    return f"max({quoted(event_time)}) FILTER (isfinite({quoted(event_time)}))"
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def newest_rows(
     with session(validated) as connection:
         show_tables(connection, validated, tables, as_of)
         for name, table in tables.items():
-            if not table.label_only:
+            if not table.label_only and table.event_time is not None:
                 query = f"SELECT max({quoted(table.event_time)})::TIMESTAMPTZ FROM {quoted(name)}"
                 [(of_table[name],)] = connection.execute(query).fetchall()
     for view in definitions.views_of(definitions.features):

@@ -113,7 +113,7 @@ def feature_findings(training_set: Path, settings: Configuration) -> FeatureFind
             )
         )
         before = last
-    horizon_days = settings.label.horizon_days
+    horizon_days = settings.label.horizon.days
     return FeatureFindings(content, horizon_days, parts, snapshot_marks(snapshots, horizon_days))
 
 

@@ -112,7 +112,7 @@ def show_tables(
         folder: The tables artifact: `<table>.parquet` for each table.
         tables: The tables of the configuration.
         as_of: Nothing later than this is seen. A row without one of the times is never known. None: all rows are seen,
-            and the tables that only the label may see too.
+            and the tables that only the label may see too. Of a table without times all rows are seen in either case.
 
     Raises:
         ContractViolation: a table's file or time column is missing, or is not a time.
@@ -121,9 +121,8 @@ def show_tables(
         if as_of is not None and table.label_only:
             connection.execute(f"DROP VIEW IF EXISTS {quoted(name)}")
             continue
-        times = [table.event_time, *([table.arrival_time] if table.arrival_time else [])]
         try:
-            show_table(connection, folder, name, [] if as_of is None else [(time, as_of) for time in times])
+            show_table(connection, folder, name, [] if as_of is None else [(time, as_of) for time in table.times])
         except duckdb.Error as error:
             raise ContractViolation(
                 f"The table {name} cannot be cut at a date by its event_time {table.event_time} and arrival_time "

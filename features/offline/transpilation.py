@@ -322,7 +322,7 @@ def _cut(name: str, table: Table, shown: Shown, dialect: str, moment: exp.Expr, 
         return exp.column(exp.to_identifier(of.lower(), quoted=True))
 
     rows = exp.select(*(column(of) for of in shown.columns)).from_(exp.to_table(shown.place, dialect=dialect))
-    for time in (table.event_time, *([table.arrival_time] if table.arrival_time else [])):
+    for time in table.times:
         rows = rows.where(exp.LTE(this=column(time), expression=moment.copy()))
     return rows.subquery(exp.to_identifier(alias, quoted=True))
 

@@ -15,7 +15,7 @@ EXAMPLES = 3
 def times_of(table: Table) -> list[str]:
     """Columns of a table that must be times."""
     watermark = table.incremental.watermark if table.incremental else None
-    return [column for column in dict.fromkeys((table.event_time, table.arrival_time, watermark)) if column]
+    return [column for column in dict.fromkeys((*table.times, watermark)) if column]
 
 
 def check_columns(

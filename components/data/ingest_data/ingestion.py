@@ -21,7 +21,7 @@ from kfp_lifecycle.components.data.ingest_data.storable import check_years, stor
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.data.tables import columns_of, literal, quoted
+from kfp_lifecycle.data.tables import columns_of, literal, newest_event, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
@@ -71,7 +71,7 @@ class _Written:
 
     summary: TableSummary
     newest: datetime
-    """Its newest event time, UTC."""
+    """Its newest event time, UTC; `TIMELESS` where its rows have none."""
     commit: Callable[[], None]
     """Remembers it for the next run; called when every table is written."""
 
@@ -160,7 +160,7 @@ class _TableWriter:
         return f"SELECT * FROM ({rows}) WHERE {column} >= TIMESTAMP {literal(str(start))} OR {column} IS NULL"
 
     def _copy(self, rows: str, file: Path) -> None:
-        order = ", ".join(quoted(column) for column in dict.fromkeys([self.table.event_time, *self.table.key]))
+        order = ", ".join(quoted(column) for column in dict.fromkeys([*self.table.times[:1], *self.table.key]))
         with self.source.reading(f"table {self.name}"):
             self._duckdb.execute(
                 f"COPY (SELECT * FROM ({rows}) ORDER BY {order}) TO {literal(str(file))} "
@@ -186,12 +186,10 @@ class _TableWriter:
             )
 
     def _check_written(self) -> tuple[int, datetime]:
-        """Rows and newest event time of the file, which has what a table must."""
+        """Rows and newest event time of the file, which has what a table must; `TIMELESS` where it has no times."""
         check_years(self._duckdb, self.name, _parquet(self.file), self._columns(self.file), self.table.key)
-        time = quoted(self.table.event_time)
-        rows, newest = self._duckdb.execute(
-            f"SELECT count(*), max({time}) FILTER (isfinite({time})) FROM {_parquet(self.file)}"
-        ).fetchall()[0]
+        query = f"SELECT count(*), {newest_event(self.table.event_time)} FROM {_parquet(self.file)}"
+        rows, newest = self._duckdb.execute(query).fetchall()[0]
         if not rows:
             raise ContractViolation(
                 f"{self.name} is empty in {self.source.place.url}. Fill it, or take it out of source.tables in "

@@ -144,11 +144,14 @@ def newest_events(
     connection: duckdb.DuckDBPyConnection, manifest: Manifest, configuration: Configuration, now: datetime
 ) -> dict[str, datetime | None]:
     """When the newest row of each table happened that is not in the future; UTC without a zone."""
-    newest = {}
+    newest: dict[str, datetime | None] = {}
     for name in manifest.tables:
-        time = quoted(configuration.source.tables[name].event_time)
-        query = f"SELECT max({time}) FROM {quoted(name)} WHERE isfinite({time}) AND {time} <= ?"
-        newest[name] = connection.execute(query, [now]).fetchall()[0][0]
+        event_time = configuration.source.tables[name].event_time
+        newest[name] = None
+        if event_time is not None:
+            time = quoted(event_time)
+            query = f"SELECT max({time}) FROM {quoted(name)} WHERE isfinite({time}) AND {time} <= ?"
+            newest[name] = connection.execute(query, [now]).fetchall()[0][0]
     return newest
 
 
@@ -161,7 +164,7 @@ def statistics_of(
     earlier: Mapping[str, TableStatistics],
     as_of: datetime | None = None,
 ) -> dict[str, TableStatistics]:
-    """Statistics of some tables, of all their rows and of those of the newest days.
+    """Statistics of some tables, of all their rows and of those of the newest days (all again where rows have no time).
 
     Args:
         connection: A session with a view for each table.

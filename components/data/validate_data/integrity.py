@@ -76,7 +76,7 @@ def _key_conditions(table: Table) -> list[Condition]:
 
 def _time_conditions(table: Table, now: datetime) -> list[Condition]:
     conditions = []
-    for column in filter(None, (table.event_time, table.arrival_time)):
+    for column in table.times:
         time = quoted(column)
         conditions += [
             Condition(
@@ -92,7 +92,7 @@ def _time_conditions(table: Table, now: datetime) -> list[Condition]:
                 "Look for a wrong time zone, unit or clock in the source.",
             ),
         ]
-    if table.arrival_time:
+    if table.arrival_time and table.event_time:
         arrival, event = quoted(table.arrival_time), quoted(table.event_time)
         conditions.append(
             Condition(

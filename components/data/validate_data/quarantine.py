@@ -15,7 +15,7 @@ from kfp_lifecycle.artifacts.tables import Manifest, parquet_file
 from kfp_lifecycle.components.data.validate_data.rules import Rule, query_checks
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.data.checks import NUMBERED, ROW, Check, failures, percent
-from kfp_lifecycle.data.tables import database, hand_on, literal, quoted
+from kfp_lifecycle.data.tables import database, hand_on, literal, newest_event, quoted
 
 FOLDER = "quarantine"
 REASONS = "quarantine_reasons"
@@ -49,7 +49,7 @@ class Quarantine:
             "warnings": warnings,
             "quarantined": aside,
             "rows": {name: summary.rows for name, summary in self.manifest.tables.items()},
-            "as_of": self.manifest.as_of.isoformat(),
+            "as_of": self.manifest.as_of_text,
         }
 
 
@@ -200,10 +200,7 @@ def _write(
             parquet_file(validated / FOLDER, name),
         )
     newest = [
-        connection.execute(
-            f"SELECT max({quoted(tables[name].event_time)}) FILTER (isfinite({quoted(tables[name].event_time)})) "
-            f"FROM {quoted(name)}"
-        ).fetchall()[0][0]
+        connection.execute(f"SELECT {newest_event(tables[name].event_time)} FROM {quoted(name)}").fetchall()[0][0]
         for name in manifest.tables
     ]
     left = Manifest(

@@ -16,13 +16,15 @@ def sampling(key: Sequence[str], rows: int, sample_rows: int) -> str | None:
     return f"hash({', '.join(map(quoted, key))}) % {math.ceil(rows / sample_rows)} = 0"
 
 
-def within(event_time: str, as_of: datetime, days: int) -> str:
+def within(event_time: str | None, as_of: datetime, days: int) -> str:
     """Condition for the rows of the newest days.
 
     Args:
-        event_time: The column that says when a row happened.
+        event_time: The column that says when a row happened; of a table without one all rows are kept.
         as_of: The newest moment, UTC without a zone.
         days: How many days before it.
     """
+    if event_time is None:
+        return "true"
     first, last = (literal(moment.isoformat(sep=" ")) for moment in (as_of - timedelta(days=days), as_of))
     return f"{quoted(event_time)} > TIMESTAMP {first} AND {quoted(event_time)} <= TIMESTAMP {last}"

@@ -55,8 +55,9 @@ def label_span(
     with session(validated) as connection:
         show_tables(connection, validated, settings.source.tables, as_of=None)
         mentioned = tables_of(label_query, settings.label.query)
-        for name in [name for name in settings.source.tables if name in mentioned]:
-            newest, longest_pause = rhythm_of(connection, name, settings.source.tables[name].event_time)
+        times = {name: table.event_time for name, table in settings.source.tables.items() if table.event_time}
+        for name in [name for name in times if name in mentioned]:
+            newest, longest_pause = rhythm_of(connection, name, times[name])
             silence = as_of - newest
             # Whether a table is the label's own takes the label's query to find out, and matters of a silent one only.
             if silence > max(LONGEST_SILENCE, PAUSES * longest_pause) and is_own_table(
@@ -89,11 +90,13 @@ def is_own_table(
     """
 
     def labels(snapshot: datetime) -> pa.Table:
-        moments = {"snapshot": snapshot, "horizon": snapshot + timedelta(days=settings.label.horizon_days)}
+        moments = {"snapshot": snapshot, "horizon": snapshot + settings.label.horizon}
         columns, title = {settings.label.name: "DOUBLE"}, settings.label.query
         return run_query(connection, definitions, label_query, moments, columns, snapshot, name=title).read_all()
 
     time = settings.source.tables[name].event_time
+    if time is None:
+        return False
     quantiles = f"quantile_disc({quoted(time)}::TIMESTAMP, {list(PROBES)})"
     [(moments,)] = connection.execute(f"SELECT {quantiles} FROM {quoted(name)}").fetchall()
     for moment in dict.fromkeys(found.replace(tzinfo=UTC) for found in moments or []):

@@ -39,7 +39,7 @@ def snapshots_before(as_of: datetime, configuration: Configuration) -> list[date
         as_of: Time of the newest row.
         configuration: `snapshots.every_days` apart, `snapshots.count` at the most, the newest `label.horizon_days` ago.
     """
-    newest = as_of.astimezone(UTC).replace(microsecond=0) - timedelta(days=configuration.label.horizon_days)
+    newest = as_of.astimezone(UTC).replace(microsecond=0) - configuration.label.horizon
     step = timedelta(days=configuration.snapshots.every_days)
     return [newest - step * back for back in reversed(range(configuration.snapshots.count))]
 
@@ -55,7 +55,7 @@ def split_by_time(snapshots: Sequence[datetime], configuration: Configuration) -
     Raises:
         ContractViolation: too few snapshots for that.
     """
-    horizon = timedelta(days=configuration.label.horizon_days)
+    horizon = configuration.label.horizon
 
     def known_before(moment: datetime | None) -> list[datetime]:
         return [snapshot for snapshot in snapshots if moment is not None and snapshot + horizon <= moment]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def write_labels(
                 connection,
                 definitions,
                 label_query,
-                {"snapshot": snapshot, "horizon": snapshot + timedelta(days=configuration.label.horizon_days)},
+                {"snapshot": snapshot, "horizon": snapshot + configuration.label.horizon},
                 columns={label: "DOUBLE"},
                 timestamp=snapshot,
                 optional={BEST_POSSIBLE: "DOUBLE"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -123,7 +123,7 @@ def current_entities(
     name = configuration.label.query
     with session(validated) as connection:
         show_tables(connection, validated, configuration.source.tables, as_of=None)
-        horizon = as_of + timedelta(days=configuration.label.horizon_days)
+        horizon = as_of + configuration.label.horizon
         moments = {"snapshot": as_of, "horizon": horizon}
         found = run_query(
             connection, definitions, label_query, moments, columns={}, timestamp=as_of, name=name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,7 +230,7 @@ def search_with(
     """As `search.search` does, with processes that have started already."""
     training, tuning, study_store = settings.training, settings.tuning, locations.study_store
     data = TrainingSet(training_set)
-    horizon = timedelta(days=settings.label.horizon_days)
+    horizon = settings.label.horizon
     folds = time_ordered_folds(data, training, tuning.folds, horizon)
     for number, fold in enumerate(folds, start=1):
         print(f"fold {number} of {len(folds)}: {fold}", flush=True)

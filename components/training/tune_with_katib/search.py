@@ -75,7 +75,7 @@ def search(
             training=training,
             space=tuning.space,
             folds=tuning.folds,
-            horizon_days=settings.label.horizon_days,
+            horizon_days=settings.label.horizon.days,
             stopping=tuning.pruning and len(known.folds) > 1,
         )
         experiment = build_experiment(settings.name, client.namespace, image, trial_settings, tuning)
