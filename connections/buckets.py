@@ -11,15 +11,14 @@ from typing import Any
 
 from obstore.store import from_url
 
-# `minio://` is KFP's name for the store that Kubeflow itself brings, which speaks S3.
-SCHEMES = {"minio": "s3"}
+from kfp_lifecycle.connections.object_store import PROTOCOLS, s3_endpoint, s3_region
 
 
 def address_of(uri: str) -> tuple[str, str]:
     """The bucket of a URI, as its store's own tools name it, and the path in it."""
     scheme, _, place = uri.partition("://")
     bucket, _, path = place.partition("/")
-    return f"{SCHEMES.get(scheme, scheme)}://{bucket}", path
+    return f"{PROTOCOLS.get(scheme, scheme)}://{bucket}", path
 
 
 def store_of(uri: str) -> tuple[Any, str]:
@@ -32,8 +31,8 @@ def opened(url: str) -> Any:
     """A bucket, by the credentials that its own tools would use here."""
     given: dict[str, Any] = {"retry_config": {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}}
     if url.startswith("s3://"):
-        given["region"] = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-        if endpoint := os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        given["region"] = s3_region(os.environ)
+        if endpoint := s3_endpoint(os.environ):
             # A store in a cluster has no names for its buckets, and often no certificate.
             given |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
             given["client_options"] = {"allow_http": endpoint.startswith("http:")}

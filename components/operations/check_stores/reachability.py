@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from kfp_lifecycle.connections.object_store import PROTOCOLS, s3_endpoint, s3_region
+
 SECONDS = 10.0
 PREFIX = "LIFECYCLE_"
 STORES = ("tracking_uri", "dataset_remote", "online_store", "prediction_log")
@@ -62,8 +64,8 @@ def check(store: str, location: str, variables: Mapping[str, str] = os.environ) 
 
 
 def _ask(place: SplitResult, location: str, variables: Mapping[str, str]) -> str:
-    # A store of one's own speaks S3.
-    scheme = place.scheme.partition("+")[0].replace("minio", "s3")
+    scheme = place.scheme.partition("+")[0]
+    scheme = PROTOCOLS.get(scheme, scheme)
     if scheme in ("http", "https"):
         return _ask_http(location)
     if scheme in ("redis", "rediss"):
@@ -81,9 +83,7 @@ def _address(scheme: str, place: SplitResult, variables: Mapping[str, str]) -> t
     if scheme in ("gs", "bigtable"):
         return ("storage" if scheme == "gs" else "bigtable") + ".googleapis.com", 443
     if scheme == "s3":
-        region = variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION") or "us-east-1"
-        given = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
-        endpoint = urlsplit(given or f"https://s3.{region}.amazonaws.com")
+        endpoint = urlsplit(s3_endpoint(variables) or f"https://s3.{s3_region(variables)}.amazonaws.com")
         return endpoint.hostname or "", endpoint.port or (80 if endpoint.scheme == "http" else 443)
     return place.hostname or "", place.port or PORTS[scheme]
 
