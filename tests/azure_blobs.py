@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import threading
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
+
+from tests.served import served
 
 ACCOUNT = "devstoreaccount1"
 DATE = "Wed, 01 Jan 2025 00:00:00 GMT"
@@ -53,13 +54,8 @@ def blobs(content: Mapping[str, bytes], container: str = "shop") -> Iterator[str
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield (
-            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey=a2V5;"
-            f"BlobEndpoint=http://127.0.0.1:{server.server_port}/{ACCOUNT};"
-        )
-        server.shutdown()
+    with served(Handler) as url:
+        yield f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey=a2V5;BlobEndpoint={url}/{ACCOUNT};"
 
 
 def _listing(content: Mapping[str, bytes], container: str, query: Mapping[str, str]) -> bytes:

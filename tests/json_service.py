@@ -6,10 +6,11 @@ import contextlib
 import gzip
 import http.server
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.served import served
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,5 @@ def json_service(answer: Callable[[Request], Answer | dict[str, Any]]) -> Iterat
 
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with served(Handler) as url:
+        yield url

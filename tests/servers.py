@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -21,6 +20,7 @@ from typing import TypeVar
 
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.serving.ports import free_ports
+from tests.served import served
 
 VENV = Path(__file__).resolve().parents[1] / ".venv"
 # Built by .ci/go/build.
@@ -286,12 +286,8 @@ def web(folder: Path, cut_off: int = 0, silent_seconds: float = 0) -> Iterator[s
             self.wfile.write(body[: len(body) // 2])
 
     handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
+    with served(handler) as url:
+        yield url
 
 
 class _QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -4,15 +4,15 @@ It knows uploads in sessions, get, list and delete; whoever asks may.
 """
 
 import json
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from tests.control_planes.object_store import put_whole
+from tests.served import served
 
 MOMENT = "2026-01-01T00:00:00Z"
 
@@ -84,10 +84,5 @@ def cloud_storage(folder: Path) -> Iterator[str]:
         def log_message(self, format: str, *arguments: object) -> None:
             """Tests say nothing where all is well."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served(Handler) as url:
+        yield url

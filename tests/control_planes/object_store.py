@@ -10,9 +10,11 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from xml.sax.saxutils import escape, unescape
+
+from tests.served import served
 
 
 def etag(content: bytes) -> str:
@@ -99,10 +101,5 @@ def object_store(folder: Path) -> Iterator[str]:
         def log_message(self, format: str, *arguments: object) -> None:
             """Tests say nothing where all is well."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served(Handler) as url:
+        yield url

@@ -7,16 +7,16 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import urllib.parse
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
 from kfp_lifecycle.serving.container import Container
+from tests.served import served
 
 # In place of the model's own server: says what it was started with.
 SERVER = """
@@ -148,11 +148,8 @@ def bucket(model: Path) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with served(Handler) as url:
+        yield url.removeprefix("http://")
 
 
 def test_on_vertex_it_fetches_the_model_first(bucket: str, tmp_path: Path) -> None:

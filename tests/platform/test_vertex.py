@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote
 
@@ -23,6 +22,7 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.container import IMAGE_VARIABLE, REFERENCES_VARIABLE, VERTEX_VARIABLE
 from kfp_lifecycle.serving.release.release import release
 from kfp_lifecycle.serving.release.vertex.endpoint import VertexTraffic, return_traffic
+from tests.served import served
 
 pytestmark = pytest.mark.slow
 
@@ -173,10 +173,8 @@ def vertex(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Vertex, str]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield service, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with served(Handler) as url:
+        yield service, url
 
 
 def connection(url: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from kfp_lifecycle.config.alerts import Alerts
 from kfp_lifecycle.monitoring.alert_rules import alert_rules, inhibitions
 from kfp_lifecycle.serving.client import Client
 from kfp_lifecycle.serving.ports import free_ports
+from tests.served import served
 
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
 pytestmark = [
@@ -71,13 +72,8 @@ class Team:
             def log_message(self, *_: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
+        with served(Handler) as url:
+            yield url
 
     def hears(self, alert: str, status: str) -> bool:
         """Whether the last that came of an alert is this."""
