@@ -30,6 +30,7 @@ from kfp_lifecycle.cli.console import (
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.doctor import doctor
 from kfp_lifecycle.cli.examples import example
+from kfp_lifecycle.cli.init import init
 from kfp_lifecycle.cli.releases import promote, release, releases, rollback
 from kfp_lifecycle.cli.run import run
 from kfp_lifecycle.cli.runs import artifacts, cancel, compare, logs, resume, runs, watch
@@ -66,6 +67,7 @@ def options(
     """Options of the program itself; a command's own follow its name."""
 
 
+app.command()(init)
 app.command()(example)
 app.command()(setup)
 app.command("compile")(compile_pipelines)

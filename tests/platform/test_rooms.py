@@ -35,6 +35,7 @@ FLOORS = (
     "simulation",
     "local",
     "backends",
+    "projects",
     "cli",
 )
 

@@ -1,0 +1,72 @@
+"""What `--from` names: a source's URL, and the table of a database or the sheet of a workbook within it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from kfp_lifecycle.config.data import DATABASE_SCHEMES, scheme_of
+from kfp_lifecycle.data.tables import quoted
+from kfp_lifecycle.projects.profile import plain_names
+
+BACKTICKS = ("mysql", "mariadb", "bigquery")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table is."""
+
+    url: str
+    """As `source.url`; a file on this machine in full."""
+    part: str
+    """Table or sheet; empty where the file is the table."""
+
+    @property
+    def table(self) -> str:
+        """What the project calls it."""
+        stem = PurePosixPath(self.url.partition("?")[0].removesuffix(".gz")).stem
+        title = self.part or stem
+        return plain_names([title])[title]
+
+    @property
+    def is_database(self) -> bool:
+        """Whether a database is asked, in its own dialect."""
+        return scheme_of(self.url) in DATABASE_SCHEMES
+
+    @property
+    def is_duckdb(self) -> bool:
+        """Whether it is a DuckDB file, whose tables a query names."""
+        if scheme_of(self.url) != "file":
+            return self.url.startswith("duckdb://")
+        return PurePosixPath(self.url).suffix in (".duckdb", ".db")
+
+    @property
+    def is_workbook(self) -> bool:
+        """Whether it is an Excel workbook."""
+        return PurePosixPath(self.url.partition("?")[0]).suffix == ".xlsx"
+
+    @property
+    def extract(self) -> str | None:
+        """The SQL that a database is asked with, where its table is called otherwise than in the project."""
+        if not self.is_database or self.part in ("", self.table):
+            return None
+        quote = "`" if scheme_of(self.url) in BACKTICKS else '"'
+        return f"SELECT * FROM {quote}{self.part.replace(quote, quote * 2)}{quote}"
+
+    @property
+    def rows(self) -> str:
+        """What a query of the table selects from."""
+        return quoted(self.part or self.table) if self.is_duckdb else "source"
+
+
+def place_of(given: str, here: Path) -> Place:
+    """Take apart what `--from` says; a relative path is meant from the folder `here`."""
+    url, mark, part = given.rpartition("#")
+    if not mark:
+        url, part = given, ""
+    if "://" not in url:
+        return Place(str((here / url).absolute()), part)
+    scheme, _, rest = url.partition("://")
+    if scheme in ("duckdb", "sqlite") and rest.startswith("/"):
+        return Place(f"{scheme}:///{(here / rest[1:]).absolute()}", part)
+    return Place(url, part)

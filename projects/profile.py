@@ -1,0 +1,235 @@
+"""Data profiling: what each column of a table is like, and what stands against an answer about it."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from kfp_lifecycle.components.data.ingest_data.delimited import MARKERS
+from kfp_lifecycle.data.tables import columns_of, literal, quoted
+
+NUMBER = re.compile(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT)|FLOAT|DOUBLE|DECIMAL\(.*\)")
+SHOWN, LOOKED_AT = 3, 2000
+MOST_VALUES = 20
+# Text with more values than this says who somebody is rather than what they are like.
+MOST_CATEGORIES = 250
+# From this ROC AUC on a single column knows the label.
+KNOWS_LABEL = 0.99
+LONGEST_NAME = 60
+# Names that training sets, logs and requests have for something else.
+TAKEN = ("event_timestamp", "request_time", "score", "decision")
+LETTERS = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "o", "å": "a", "ł": "l", "đ": "d", "œ": "oe"}
+DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y")
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", "T%H:%M:%S")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    """Its name in the source."""
+    name: str
+    """Its name in the project."""
+    kind: str
+    """DuckDB's type."""
+    filled: int
+    """Rows with a value."""
+    different: int
+    """How many values there are."""
+    values: tuple[tuple[str, int], ...]
+    """The most frequent ones as text, and how many rows have each; of a column with few of them all."""
+    least: Any
+    """The smallest value, of numbers and times."""
+    most: Any
+    blanks: int = 0
+    """Cells that hold a mark of a missing value among numbers that are kept as text."""
+
+    @property
+    def sql(self) -> str:
+        """SQL of its value in the source's table."""
+        return f"TRY_CAST({quoted(self.title)} AS DOUBLE)" if self.blanks else quoted(self.title)
+
+    @property
+    def is_number(self) -> bool:
+        return NUMBER.fullmatch(self.kind) is not None
+
+    @property
+    def is_integer(self) -> bool:
+        return self.is_number and self.kind.endswith(("INT", "INTEGER"))
+
+    @property
+    def is_time(self) -> bool:
+        return self.kind.startswith(("TIMESTAMP", "DATE"))
+
+    @property
+    def is_text(self) -> bool:
+        return self.kind in ("VARCHAR", "UUID")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A table."""
+
+    connection: duckdb.DuckDBPyConnection
+    rows: int
+    columns: tuple[Column, ...]
+
+    def find(self, name: str) -> Column | None:
+        """A column by its name in the source or in the project."""
+        return next((each for each in self.columns if name in (each.title, each.name)), None)
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask DuckDB about the table, which SQL knows as `data`."""
+        return self.connection.execute(sql).fetchall()
+
+
+def profile_of(file: Path) -> Profile:
+    """Look at a table in a Parquet file."""
+    connection = duckdb.connect()
+    connection.execute(f"CREATE TABLE data AS SELECT * FROM read_parquet({literal(str(file))})")
+    kinds = columns_of(connection, "SELECT * FROM data")
+    names = plain_names(kinds)
+    bare = Profile(connection, 0, ())
+    rows = bare.ask("SELECT count(*) FROM data")[0][0]
+    columns = []
+    for title, kind in kinds.items():
+        value = quoted(title)
+        blanks = _blanks(bare, title) if kind == "VARCHAR" else 0
+        if blanks:
+            columns.append(_number_among_blanks(bare, Column(title, names[title], kind, 0, 0, (), None, None, blanks)))
+            continue
+        text = f"CAST({value} AS VARCHAR)"
+        filled, different = bare.ask(f"SELECT count({value}), count(DISTINCT {text}) FROM data")[0]
+        values = bare.ask(
+            f"SELECT {text}, count(*) FROM data WHERE {value} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 "
+            f"LIMIT {MOST_VALUES}"
+        )
+        column = Column(title, names[title], kind, filled, different, tuple(values), None, None)
+        if column.is_number or column.is_time:
+            least, most = bare.ask(f"SELECT min({value}), max({value}) FROM data")[0]
+            column = Column(title, names[title], kind, filled, different, tuple(values), least, most)
+        columns.append(column)
+    for column in columns:
+        if column.blanks:
+            value = quoted(column.title)
+            connection.execute(f"ALTER TABLE data ALTER {value} TYPE DOUBLE USING {column.sql}")
+    return Profile(connection, rows, tuple(columns))
+
+
+def _blanks(profile: Profile, title: str) -> int:
+    """Cells with a mark of a missing value in a text column whose other values are numbers; 0 of any other column."""
+    value = quoted(title)
+    cells, others, filled = profile.ask(
+        f"SELECT count(*), count(*) FILTER (lower(trim({value})) NOT IN ({', '.join(map(literal, MARKERS))})), "
+        f"(SELECT count({value}) FROM data) FROM data WHERE {value} IS NOT NULL AND TRY_CAST({value} AS DOUBLE) IS NULL"
+    )[0]
+    return int(cells) if cells and not others and cells * 5 <= filled else 0
+
+
+def _number_among_blanks(profile: Profile, column: Column) -> Column:
+    value = column.sql
+    filled, different, least, most = profile.ask(
+        f"SELECT count({value}), count(DISTINCT {value}), min({value}), max({value}) FROM data"
+    )[0]
+    values = profile.ask(
+        f"SELECT CAST({value} AS VARCHAR), count(*) FROM data WHERE {value} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 "
+        f"LIMIT {MOST_VALUES}"
+    )
+    return replace(
+        column, kind="DOUBLE", filled=filled, different=different, values=tuple(values), least=least, most=most
+    )
+
+
+def plain_names(titles: Iterable[str]) -> dict[str, str]:
+    """A name that every part of a project takes for each column's own: small letters, digits, underscores."""
+    names: dict[str, str] = {}
+    for title in titles:
+        spelled = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title).lower()
+        spelled = "".join(LETTERS.get(letter, letter) for letter in spelled)
+        spelled = unicodedata.normalize("NFKD", spelled).encode("ascii", "ignore").decode()
+        name = re.sub(r"[^a-z0-9]+", "_", spelled).strip("_")[:LONGEST_NAME].strip("_") or "column"
+        name = name if name[0].isalpha() else f"c_{name}"
+        name = f"{name}_value" if name in TAKEN else name
+        number, free = 2, name
+        while free in names.values():
+            free, number = f"{name[: LONGEST_NAME - 4]}_{number}", number + 1
+        names[title] = free
+    return names
+
+
+def time_formats(profile: Profile, column: Column, most: int | None = None) -> list[tuple[str, int]]:
+    """Formats of a text column's times, and how many of its values each cannot read; the likeliest first.
+
+    Args:
+        profile: The table.
+        column: One of text.
+        most: How many values to look at; by default all.
+    """
+    formats = [f"{day}{clock}" for day in DAYS for clock in CLOCKS]
+    failing = ", ".join(f"count(*) FILTER (try_strptime(value, {literal(form)}) IS NULL)" for form in formats)
+    limit = f"LIMIT {most}" if most else ""
+    value = quoted(column.title)
+    counts = profile.ask(
+        f"SELECT {failing} FROM (SELECT {value} AS value FROM data WHERE {value} IS NOT NULL {limit})"
+    )[0]
+    return sorted(zip(formats, counts, strict=True), key=lambda each: each[1])
+
+
+def unreadable(profile: Profile, column: Column, form: str) -> list[tuple[int, str]]:
+    """Some values of a text column that are no times of a format, and their rows."""
+    value = quoted(column.title)
+    return [
+        (number, text)
+        for number, text in profile.ask(
+            f"SELECT number, {value} FROM (SELECT row_number() OVER () AS number, {value} FROM data) "
+            f"WHERE {value} IS NOT NULL AND try_strptime({value}, {literal(form)}) IS NULL ORDER BY 1 LIMIT {SHOWN}"
+        )
+    ]
+
+
+def repeated(profile: Profile, column: Column) -> tuple[int, list[str]]:
+    """How many values of a column are in more than one row, and some of them."""
+    value = quoted(column.title)
+    found = profile.ask(
+        f"SELECT CAST({value} AS VARCHAR), count(*) OVER () FROM data WHERE {value} IS NOT NULL GROUP BY {value} "
+        f"HAVING count(*) > 1 ORDER BY count(*) DESC, 1 LIMIT {SHOWN}"
+    )
+    return (found[0][1] if found else 0), [value for value, _ in found]
+
+
+def knows_label(profile: Profile, column: Column, event: str) -> float:
+    """The ROC AUC with which a column alone ranks the event, 0.5 to 1; that of its missing values, if that is more.
+
+    Numbers rank as they are, and text by the share of events with each value, where every value has many rows.
+
+    Args:
+        event: SQL that is true where the event came.
+    """
+    value = quoted(column.title)
+    if column.is_number or column.is_time or column.kind == "BOOLEAN":
+        rank = f"CAST({value} AS DOUBLE)" if not column.is_time else f"epoch(CAST({value} AS TIMESTAMP))"
+    elif column.different * 20 <= profile.rows:
+        rank = f"avg(event) OVER (PARTITION BY {value})"
+    else:
+        rank = "NULL"
+    events = f"SELECT *, CAST({event} AS INTEGER) AS event FROM data WHERE ({event}) IS NOT NULL"
+    best = 0.5
+    for score in (rank, f"CAST({value} IS NULL AS INTEGER)"):
+        found = profile.ask(
+            f"WITH events AS ({events}), scores AS (SELECT event, {score} AS score FROM events), "
+            "ranked AS (SELECT event, rank() OVER (ORDER BY score) + (count(*) OVER (PARTITION BY score) - 1) / 2 "
+            "AS place FROM scores WHERE score IS NOT NULL AND NOT isnan(CAST(score AS DOUBLE))) "
+            "SELECT (sum(place) FILTER (event = 1) - n * (n + 1) / 2) / (n * m), n + m FROM ranked, (SELECT "
+            "count(*) FILTER (event = 1) AS n, count(*) FILTER (event = 0) AS m FROM ranked) GROUP BY n, m"
+        )
+        # A ranking of a few rows says nothing of the others.
+        if found and found[0][0] is not None and found[0][1] * 2 >= profile.rows:
+            best = max(best, found[0][0], 1 - found[0][0])
+    return float(best)

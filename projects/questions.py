@@ -1,0 +1,359 @@
+"""What a table cannot say of itself: the questions of `lifecycle init`, each with a guess and its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.projects.profile import (
+    KNOWS_LABEL,
+    LOOKED_AT,
+    MOST_CATEGORIES,
+    SHOWN,
+    Column,
+    Profile,
+    knows_label,
+    repeated,
+    time_formats,
+    unreadable,
+)
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+NONE, ROW = "none", "row_id"
+IDENTIFIER = re.compile(r"(^|_)(id|key|uuid|nr|no|number|nummer|code)$|^id_")
+LABELS = re.compile(
+    r"(^|_)(churn(ed)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|"
+    r"converted|subscribed|deposit|cancelled|canceled|lapsed|kuendigung|gekuendigt|abwanderung)($|_)"
+)
+EVENT = re.compile(r"(?i)(1|1\.0|2|2\.0|yes|y|true|t|ja|j|si|oui|churn(ed)?|left|exited|bad|fraud|default|>50k\.?)")
+NO_EVENT = re.compile(r"(?i)(0|0\.0|no|n|false|f|nein|non)")
+SENSITIVE = re.compile(
+    r"(^|_)(sex|gender|race|ethnicity|religion|nationality|disability|geschlecht|marital(_status)?)$"
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """Something to be asked, with what is taken where nobody answers."""
+
+    option: str
+    """The option of the command that answers it, without its dashes."""
+    text: str
+    guess: str
+    why: str
+
+
+Ask = Callable[[Question], str]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a project is made of."""
+
+    profile: Profile
+    entity: Column | None
+    """None: rows are numbered."""
+    time: Column | None
+    """None: one row for each entity."""
+    time_format: str | None
+    """Of a time that is text."""
+    label: Column | None
+    """None: who has no row within the horizon."""
+    positive: str
+    """The label's value that means the event, as text; empty without a label."""
+    sensitive: tuple[Column, ...]
+    left_out: tuple[tuple[Column, str], ...]
+    """Columns that are no features, and why."""
+    notes: tuple[str, ...]
+    """What was found beside that."""
+
+    @property
+    def features(self) -> list[Column]:
+        """The columns that are left to learn from."""
+        apart = (self.entity, self.time, self.label, *self.sensitive, *(column for column, _ in self.left_out))
+        return [column for column in self.profile.columns if column not in apart]
+
+
+def ask_all(profile: Profile, ask: Ask) -> Answers:
+    """Ask what has to be known, refuse what cannot be, and say which columns are of no use.
+
+    Raises:
+        ContractViolation: an answer does not fit the table; the message names the column, the rule and the remedy.
+    """
+    time = _chosen(profile, ask(_about_time(profile)), "time")
+    entity = _entity(profile, ask(_about_entity(profile, time)), time)
+    form = _time_format(profile, time)
+    label = _chosen(profile, ask(_about_label(profile, entity, time)), "label")
+    if label is None and time is None:
+        raise ContractViolation(
+            "there is nothing to predict without a label: name its column with --label, or, where rows are events with "
+            "a time, name that with --time."
+        )
+    if label is not None and label in (entity, time):
+        raise ContractViolation(f"{label.title} cannot be the label and something else. Name another column.")
+    positive = _positive(profile, label, ask) if label else ""
+    sensitive = _sensitive(profile, ask, (entity, time, label))
+    answers = Answers(profile, entity, time, form, label, positive, sensitive, (), _notes(profile, (entity, label)))
+    answers = replace(answers, left_out=tuple(_useless(answers)))
+    if not answers.features and time is None:
+        reasons = "; ".join(f"{column.title}: {why}" for column, why in answers.left_out)
+        raise ContractViolation(f"no column is left to learn from. {reasons}. Bring a table with more columns.")
+    return answers
+
+
+def event_of(label: Column, positive: str) -> str:
+    """SQL that is true where a label means the event, and NULL where it is missing."""
+    return f"CAST({quoted(label.title)} AS VARCHAR) = {literal(positive)}"
+
+
+def _chosen(profile: Profile, answer: str, option: str) -> Column | None:
+    if answer in ("", NONE):
+        return None
+    column = profile.find(answer)
+    if column is None:
+        raise ContractViolation(
+            f"--{option} {answer!r}: the table has no such column. It has "
+            f"{', '.join(each.title for each in profile.columns)[:400]}."
+        )
+    return column
+
+
+def _unique(profile: Profile) -> list[Column]:
+    """Columns that could tell rows apart, the likeliest first."""
+    found = [
+        column
+        for column in profile.columns
+        if column.different == column.filled == profile.rows and (column.is_integer or column.is_text)
+    ]
+    return sorted(found, key=lambda column: not IDENTIFIER.search(column.name))
+
+
+def _owners(profile: Profile) -> list[Column]:
+    """Columns that look as if they said whose event a row is."""
+    return [
+        column
+        for column in profile.columns
+        if IDENTIFIER.search(column.name)
+        and (column.is_integer or column.is_text)
+        and column.filled == profile.rows
+        and 10 < column.different < profile.rows
+    ]
+
+
+def _times(profile: Profile) -> list[Column]:
+    found = []
+    for column in profile.columns:
+        if column.filled and (
+            column.is_time or (column.is_text and time_formats(profile, column, LOOKED_AT)[0][1] == 0)
+        ):
+            found.append(column)
+    return found
+
+
+def _about_time(profile: Profile) -> Question:
+    times = _times(profile)
+    text = "Which column says when a row happened, if rows are events? (none: one row for each)"
+    if times and _owners(profile):
+        return Question(
+            "time", text, times[0].title, f"{_owners(profile)[0].title} repeats, so its rows look like events"
+        )
+    why = "no column is a time" if not times else "no column repeats whose events these could be"
+    return Question("time", text, NONE, why)
+
+
+def _about_entity(profile: Profile, time: Column | None) -> Question:
+    text = "Which column says who or what a prediction is about?"
+    owners, unique = _owners(profile), _unique(profile)
+    if time is not None and owners:
+        return Question("entity", text, owners[0].title, "its values repeat, and its name is that of a key")
+    if unique and time is None:
+        named = ", and its name is that of a key" if IDENTIFIER.search(unique[0].name) else ""
+        return Question("entity", text, unique[0].title, f"all its {profile.rows:,} values differ{named}")
+    return Question("entity", text, ROW, "no column tells all rows apart: they are numbered as they come")
+
+
+def _entity(profile: Profile, answer: str, time: Column | None) -> Column | None:
+    if answer == ROW and profile.find(ROW) is None and time is None:
+        return None
+    column = _chosen(profile, answer, "entity")
+    if column is None:
+        raise ContractViolation("name the column that a prediction is about with --entity.")
+    if not (column.is_integer or column.is_text):
+        raise ContractViolation(
+            f"--entity {column.title}: it is {column.kind}, and a key is text or an integer. Name another column."
+        )
+    if column.filled < profile.rows:
+        raise ContractViolation(
+            f"--entity {column.title}: it is empty in {profile.rows - column.filled:,} of {profile.rows:,} rows, and "
+            "nobody could ask for these. Fill it, or name another column."
+        )
+    if time is None and column.different < profile.rows:
+        count, examples = repeated(profile, column)
+        raise ContractViolation(
+            f"--entity {column.title} is not unique: {count:,} of its values come in more than one row, such as "
+            f"{', '.join(map(repr, examples))}. Without a time there is one row for each. Name another column, or "
+            f"--entity {ROW} to number the rows; where rows are events, name their time with --time."
+        )
+    return column
+
+
+def _time_format(profile: Profile, time: Column | None) -> str | None:
+    if time is None or time.is_time:
+        return None
+    if not time.is_text:
+        raise ContractViolation(
+            f"--time {time.title}: it is {time.kind} and no time. Write times as ISO 8601, such as 2026-03-31 14:05."
+        )
+    formats = time_formats(profile, time)
+    fitting = [form for form, failing in formats if failing == 0]
+    if not fitting:
+        likely, failing = formats[0]
+        rows = ", ".join(f"{text!r:.60} in row {number:,}" for number, text in unreadable(profile, time, likely))
+        raise ContractViolation(
+            f"--time {time.title}: {failing:,} of {time.filled:,} values are no times: {rows}. The likeliest format is "
+            f"{likely}. Mend these rows in the source, or name another column."
+        )
+    if {"%d/%m/%Y", "%m/%d/%Y"} <= {form.split()[0] for form in fitting}:
+        raise ContractViolation(
+            f"--time {time.title}: {time.values[0][0]} and all its other values could have the day or the month first. "
+            "Write times as ISO 8601, such as 2026-03-31, in the source."
+        )
+    return fitting[0]
+
+
+def _about_label(profile: Profile, entity: Column | None, time: Column | None) -> Question:
+    text = "Which column holds what is to be predicted?"
+    two = [column for column in profile.columns if column.different == 2 and column not in (entity, time)]
+    named = [column for column in profile.columns if LABELS.search(column.name) and column not in (entity, time)]
+    if time is not None and not any(column in two for column in named):
+        return Question("label", f"{text} (none: who has no row for a while)", NONE, "no column is named like a label")
+    for column in named:
+        if column in two or len(named) == 1:
+            return Question("label", text, column.title, f"it is named like a label, with {column.different:,} values")
+    if two:
+        return Question("label", text, two[-1].title, "it is the last column with two values")
+    return Question("label", text, NONE, "no column has two values")
+
+
+def _positive(profile: Profile, label: Column, ask: Ask) -> str:
+    values = [value for value, _ in label.values]
+    if label.different < 2:
+        only = f"{values[0]!r} in every row" if values else "empty"
+        raise ContractViolation(f"--label {label.title}: it is {only}, so there is nothing to predict. Name another.")
+    # Of 1 and 2 the larger one.
+    guess = max((value for value in values if EVENT.fullmatch(value)), default="")
+    other = next((value for value in values if NO_EVENT.fullmatch(value)), "")
+    why = f"{guess!r} reads like a yes"
+    if label.different == 2 and not (guess and guess != other):
+        guess, why = (next(value for value in values if value != other), f"{other!r} reads like a no")
+        if not other:
+            guess, why = values[-1], "it is the rarer one"
+    if label.different > 2:
+        guess = ""
+        why = "it has more than two values"
+    answer = ask(Question("positive", f"Which value of {label.title} is the event?", guess, why))
+    if not answer:
+        some = ", ".join(f"{value!r} ({count:,})" for value, count in label.values[:5])
+        numbers = label.is_number and label.different > 10
+        make = (
+            f"such as {quoted(label.name)} > {label.values[0][0]}, as a column of the source, and name that"
+            if numbers
+            else "with --positive VALUE: that value is the event then, and all others are none"
+        )
+        raise ContractViolation(
+            f"--label {label.title} has {label.different:,} values: {some}. This library predicts one event, which "
+            f"comes or does not come ({'it is no regression' if numbers else 'two classes'}). Make one of it, {make}."
+        )
+    if answer not in values and not profile.ask(
+        f"SELECT 1 FROM data WHERE CAST({quoted(label.title)} AS VARCHAR) = {literal(answer)} LIMIT 1"
+    ):
+        raise ContractViolation(
+            f"--positive {answer!r}: {label.title} has no such value. It has {', '.join(map(repr, values))[:200]}."
+        )
+    return answer
+
+
+def _sensitive(profile: Profile, ask: Ask, apart: Sequence[Column | None]) -> tuple[Column, ...]:
+    found = [
+        column
+        for column in profile.columns
+        if SENSITIVE.search(column.name) and column not in apart and 1 < column.different <= MOST_CATEGORIES
+    ]
+    answer = ask(
+        Question(
+            "sensitive",
+            "Which columns must it be fair by? They are no features then. (none, or names with commas)",
+            ",".join(column.title for column in found) or NONE,
+            "by their names" if found else "no name is one of those that law protects",
+        )
+    )
+    names = [answer] if profile.find(answer) else [name.strip() for name in answer.split(",")]
+    chosen = [_chosen(profile, name, "sensitive") for name in names]
+    return tuple(column for column in chosen if column is not None and column not in apart)
+
+
+def _notes(profile: Profile, apart: Sequence[Column | None]) -> tuple[str, ...]:
+    """Numbers that are text because of a few other values."""
+    notes = []
+    for column in profile.columns:
+        if column.blanks:
+            notes.append(
+                f"{column.title} is text because of {column.blanks:,} cells with a mark of a missing value: its query "
+                "makes numbers of the others, and leaves these empty"
+            )
+        if not column.is_text or column in apart or not column.filled:
+            continue
+        value = quoted(column.title)
+        odd = profile.ask(
+            f"SELECT {value}, count(*) FROM data WHERE {value} IS NOT NULL AND TRY_CAST({value} AS DOUBLE) IS NULL "
+            "GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
+        cells = sum(count for _, count in odd)
+        if odd and cells * 5 <= column.filled:
+            shown = ", ".join(f"{text!r:.40} ({count:,})" for text, count in odd[:SHOWN])
+            notes.append(
+                f"{column.title} is text because of {cells:,} of {column.filled:,} values: {shown}. The others are "
+                f"numbers. Where these mean a missing value, write TRY_CAST({value} AS DOUBLE) in the table's query"
+            )
+    return tuple(notes)
+
+
+def _useless(answers: Answers) -> Sequence[tuple[Column, str]]:
+    """Columns that nothing can be learned from, or too much."""
+    found = []
+    for column in answers.features:
+        why = _why_useless(answers.profile.rows, column)
+        if why is None and answers.label is not None and answers.time is None:
+            area = knows_label(answers.profile, column, event_of(answers.label, answers.positive))
+            if area >= KNOWS_LABEL:
+                why = (
+                    f"it knows {answers.label.title} (ROC AUC {area:.3f} alone): is it written after the event? A leak "
+                    "makes a model look good and be useless; take it out of here only if it is known before"
+                )
+        if why:
+            found.append((column, why))
+    return found
+
+
+def _why_useless(rows: int, column: Column) -> str | None:
+    reasons = (
+        (not column.filled, "it is empty"),
+        (column.different == 1 and column.filled == rows, "it is the same in every row"),
+        (column.is_time, "it is a date, and a model learns nothing of later ones from it"),
+        (
+            column.is_integer and column.different == rows and IDENTIFIER.search(column.name) is not None,
+            "it is another in every row, and its name is that of a key",
+        ),
+        (
+            not (column.is_number or column.is_text or column.kind == "BOOLEAN"),
+            f"it is {column.kind}, which is neither a number nor text",
+        ),
+        (column.is_text and column.different == column.filled > SHOWN, "its values all differ"),
+        (
+            column.is_text and column.different > MOST_CATEGORIES,
+            f"it is text with {column.different:,} different values",
+        ),
+    )
+    return next((reason for holds, reason in reasons if holds), None)

@@ -1,0 +1,250 @@
+"""CSV sniffing: the settings by which a file can be read in one way, found in its whole content and written down.
+
+`lifecycle init` runs it under the environment that reads sources; `python -m … URL PART FOLDER` writes
+`<table>.parquet` as the project's own steps would read it, and prints what it found as JSON.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from pydantic import ValidationError
+
+from kfp_lifecycle.components.data.ingest_data.delimited import LOOKED_AT, MARKERS, MOSTLY, text_of
+from kfp_lifecycle.components.data.ingest_data.delimited_shape import (
+    CHUNK,
+    SEPARATORS,
+    Misshapen,
+    Shape,
+    check_gzip,
+    shape_of,
+    utf_8_copy,
+)
+from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, format_of, table_files
+from kfp_lifecycle.components.data.ingest_data.kinds import ANY, BOOLEAN, define_kinds
+from kfp_lifecycle.components.data.ingest_data.source import open_source
+from kfp_lifecycle.components.data.ingest_data.storable import storable_types
+from kfp_lifecycle.components.data.ingest_data.workbooks import csv_of_sheets
+from kfp_lifecycle.config.data import LOCAL_SCHEMES, Connection, SourceFormat, Table, scheme_of
+from kfp_lifecycle.connections.secrets import reveal
+from kfp_lifecycle.data.locate import locate
+from kfp_lifecycle.data.tables import columns_of, database, literal, quoted
+from kfp_lifecycle.projects.place import Place
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+# In the order in which they are tried: what is valid UTF-8 is hardly anything else, and Latin-1 is what is left.
+ENCODINGS = ("utf-8", "cp1252", "latin-1")
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+NUMBER_WITH_COMMA = r"-?(0|[1-9]\d*),\d+"
+NUMBER_OR_INTEGER = rf"{NUMBER_WITH_COMMA}|-?(0|[1-9]\d*)"
+
+
+def read_table(where: Place, folder: Path) -> dict[str, Any]:
+    """Write a table as Parquet, and say by which settings it could be read.
+
+    Args:
+        where: The table.
+        folder: Where to write.
+
+    Returns:
+        `settings` of the source, and `findings` in sentences.
+
+    Raises:
+        ContractViolation: it cannot be read; the message says what to do.
+    """
+    table, part = where.table, where.part
+    try:
+        place = Connection(url=where.url)
+    except ValidationError as error:
+        raise ContractViolation(f"--from: {error.errors()[0]['msg']}") from None
+    settings: dict[str, Any] = {}
+    findings: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="init-") as work:
+        scratch = Path(work)
+        if not where.is_database and format_of(place) in (SourceFormat.csv, SourceFormat.xlsx):
+            settings, findings = _text_settings(place, table, part, scratch)
+        place = place.model_copy(update=settings)
+        described = Table(
+            key=["nothing"],
+            sheet=(part or None) if where.is_workbook else None,
+            extract=where.extract,
+            query=f"SELECT * FROM {where.rows}" if where.is_duckdb else None,
+        )
+        reading = scratch / "reading"
+        reading.mkdir()
+        folder = folder.resolve()
+        with open_source(place, reading, writable=folder) as source:
+            rows = source.select(table, described, None, None)
+            with source.reading(f"table {table}"):
+                columns = columns_of(source.connection, rows)
+                casts = storable_types(source.connection, table, rows, columns)
+            selected = ", ".join(
+                f"CAST({quoted(name)} AS {casts[name]}) AS {quoted(name)}" if name in casts else quoted(name)
+                for name in columns
+            )
+            file = literal(str(folder / f"{table}.parquet"))
+            with source.reading(f"table {table}"):
+                source.connection.execute(f"COPY (SELECT {selected} FROM ({rows})) TO {file} (FORMAT parquet)")
+    return {"settings": settings, "findings": findings}
+
+
+def _text_settings(place: Connection, table: str, sheet: str, scratch: Path) -> tuple[dict[str, Any], list[str]]:
+    """Settings of a source of text that differ from their defaults, and what led to them."""
+    files = _files(place, table, scratch)
+    settings: dict[str, Any] = {}
+    findings: list[str] = []
+    copies = scratch / "copies"
+    copies.mkdir()
+    if format_of(place) is SourceFormat.xlsx:
+        errors = ["#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!"]
+        allowing = place.model_copy(update={"missing": errors})
+        sheets, _ = csv_of_sheets(files[:1], allowing, table, sheet or None, copies)
+        shape = shape_of(sheets[0], ",", None, True, copies)
+    else:
+        encoding = _encoding(files[0])
+        if encoding != "utf-8":
+            settings["encoding"] = encoding
+            findings.append(f"its letters are {encoding}: they are no UTF-8")
+        file = files[0] if encoding == "utf-8" else utf_8_copy(files[0], encoding, copies)
+        shape = _shape(file, table, copies)
+        settings["separator"] = shape.dialect.separator
+        findings.append(f"its fields are divided by {shape.dialect.separator!r}")
+        if not _is_ended(files[0]):
+            settings["last_line_may_be_open"] = True
+            findings.append("its last line has no end: see that the file is whole")
+    columns = [name or "unnamed column" for name in shape.names]
+    with database(readable=[shape.file, *([file] if settings else [])]) as connection:
+        rows = text_of(columns, [shape.file], shape.dialect.delimiter)
+        if "separator" in settings and (example := _decimal_comma(connection, columns, rows)):
+            settings["decimal"] = ","
+            findings.append(f"its numbers have a decimal comma, such as {example}")
+        marks = _marks(connection, columns, rows, settings.get("decimal", "."))
+    if marks:
+        settings["missing"] = sorted({mark for each in marks.values() for mark in each})
+        for column, found in marks.items():
+            told = " and ".join(f"{mark!r} in {count:,} cells" for mark, count in found.items())
+            findings.append(f"{column} is numbers or times but for {told}: they are read as missing values")
+    return settings, findings
+
+
+def _files(place: Connection, table: str, scratch: Path) -> list[Path]:
+    if scheme_of(place.url) not in LOCAL_SCHEMES:
+        return fetch(place, reveal(place.url), table, format_of(place), scratch / "fetched")
+    location = locate(place.url)
+    if not location.exists():
+        raise ContractViolation(
+            f"{place.url} does not exist: looked for {location.absolute()}. Correct --from; a path is meant from the "
+            "folder that one works in."
+        )
+    return table_files(location, place.url, table, format_of(place))
+
+
+def _encoding(file: Path) -> str:
+    with file.open("rb") as content:
+        start = content.read(4)
+    if start.startswith(UTF_16):
+        return "utf-16"
+    for encoding in ENCODINGS[:-1]:
+        try:
+            _decode(file, encoding)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return ENCODINGS[-1]
+
+
+def _decode(file: Path, encoding: str) -> None:
+    import gzip
+
+    decoder = codecs.getincrementaldecoder(encoding)()
+    if file.suffix == COMPRESSED:
+        check_gzip(file)
+    with gzip.open(file) if file.suffix == COMPRESSED else file.open("rb") as content:
+        while part := content.read(CHUNK):
+            decoder.decode(part)
+        decoder.decode(b"", final=True)
+
+
+def _shape(file: Path, table: str, scratch: Path) -> Shape:
+    """The one way to read it; of several the one that gives the most columns."""
+    found: list[Shape] = []
+    first: Misshapen | None = None
+    for separator in (None, *SEPARATORS):
+        try:
+            found.append(shape_of(file, separator, None, False, scratch))
+        except Misshapen as problem:
+            first = first or problem
+        if found and separator is None:
+            break
+    if not found:
+        raise ContractViolation(f"table {table}: {file.name} {first}.")
+    best = max(found, key=lambda shape: len(shape.names))
+    if len(best.names) == 1:
+        raise ContractViolation(
+            f"table {table}: {file.name} has one column only, {best.names[0][:60]!r}. A project needs what a row is "
+            "about, what is predicted and what it is predicted from: is another sign between the fields?"
+        )
+    return best
+
+
+def _is_ended(file: Path) -> bool:
+    if file.suffix == COMPRESSED:
+        return True
+    with file.open("rb") as content:
+        content.seek(-1, 2)
+        return content.read() in (b"\n", b"\r", b"\0")
+
+
+def _decimal_comma(connection: duckdb.DuckDBPyConnection, columns: list[str], rows: str) -> str | None:
+    """A number with a decimal comma, of a column that is made of numbers with one."""
+    for column in columns:
+        share, example = connection.execute(
+            f"SELECT avg(CAST(regexp_full_match(value, {literal(NUMBER_OR_INTEGER)}) AS INTEGER)), "
+            f"max(value) FILTER (regexp_full_match(value, {literal(NUMBER_WITH_COMMA)})) "
+            f"FROM (SELECT {quoted(column)} AS value FROM {rows} WHERE value IS NOT NULL LIMIT {LOOKED_AT})"
+        ).fetchall()[0]
+        if share is not None and share >= MOSTLY and example is not None:
+            return str(example)
+    return None
+
+
+def _marks(
+    connection: duckdb.DuckDBPyConnection, columns: list[str], rows: str, decimal: str
+) -> Mapping[str, Mapping[str, int]]:
+    """What stands for a missing value in columns of numbers or times, and in how many cells."""
+    define_kinds(connection, decimal)
+    marks: dict[str, dict[str, int]] = {}
+    for column in columns:
+        value = quoted(column)
+        is_value = f"kinds_of({value}) & {ANY & ~BOOLEAN} <> 0"
+        share, all_are = connection.execute(
+            f"SELECT avg(CAST({is_value} AS INTEGER)), bool_and({is_value}) FROM {rows} WHERE {value} IS NOT NULL"
+        ).fetchall()[0]
+        if share is None or all_are or share < MOSTLY:
+            continue
+        others = connection.execute(
+            f"SELECT {value}, count(*) FROM {rows} WHERE {value} IS NOT NULL AND NOT ({is_value}) GROUP BY 1 "
+            f"ORDER BY 2 DESC, 1 LIMIT {len(MARKERS) + 1}"
+        ).fetchall()
+        if all(text.strip().lower() in MARKERS for text, _ in others):
+            marks[column] = dict(others)
+    return marks
+
+
+def main(url: str, part: str, folder: str) -> None:
+    """Print what was found, as JSON; a refusal is the last line of the error."""
+    try:
+        print(json.dumps(read_table(Place(url, part), Path(folder))))
+    except ContractViolation as violation:
+        sys.exit(" ".join(str(violation).split()))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

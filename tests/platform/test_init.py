@@ -1,0 +1,390 @@
+"""`lifecycle init`: a table becomes a project that a first run can read, and what it cannot become is said in words."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from kfp_lifecycle.cli.init import NAME
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.local.state import STATE
+from kfp_lifecycle.projects.place import Place, place_of
+from kfp_lifecycle.projects.profile import Profile, plain_names, profile_of
+from kfp_lifecycle.projects.questions import Answers, Question, ask_all
+from kfp_lifecycle.projects.scaffold import write_project
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CUSTOMERS = """
+    SELECT 1000 + i AS customer_id, i % 70 AS age, (i * 7 % 100)::DOUBLE AS spent, ['a', 'b'][1 + i % 2] AS plan,
+        CASE WHEN hash(i) % 3 = 0 THEN 'yes' ELSE 'no' END AS churned
+    FROM range(300) numbers(i)
+"""
+ORDERS = """
+    SELECT i AS order_id, 'C' || i % 40 AS customer_id, TIMESTAMP '2025-01-01' + i * INTERVAL 9 HOUR AS ordered_at,
+        (i % 13)::DOUBLE AS amount FROM range(900) numbers(i)
+"""
+
+
+def lifecycle(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder of its own, with the environments of this checkout and nobody at the keyboard."""
+    state = folder / ".lifecycle"
+    if not state.exists():
+        state.mkdir()
+        (state / "environments").symlink_to(STATE / "environments")
+    return subprocess.run(
+        [str(ROOT / ".venv" / "bin" / "lifecycle"), *arguments],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def table(folder: Path, query: str, name: str = "customers") -> Profile:
+    """A table as the sources' readers leave it."""
+    file = folder / f"{name}.parquet"
+    duckdb.execute(f"COPY ({query}) TO '{file}' (FORMAT parquet)")
+    return profile_of(file)
+
+
+def answering(**given: str) -> Callable[[Question], str]:
+    """Answers to some questions, and the guesses to all others."""
+    return lambda question: given.get(question.option, question.guess)
+
+
+def configuration(folder: Path, answers: Answers, name: str = "customers") -> Configuration:
+    """The configuration that is written for answers."""
+    write_project(folder / "project", "shop", Place(f"/data/{name}.parquet", ""), {}, answers, [])
+    return load_configuration(folder / "project")
+
+
+def refusal(folder: Path, query: str, **given: str) -> str:
+    with pytest.raises(ContractViolation) as violation:
+        ask_all(table(folder, query), answering(**given))
+    return str(violation.value)
+
+
+# What is guessed.
+
+
+def test_a_flat_table_is_guessed_whole(tmp_path: Path) -> None:
+    answers = ask_all(table(tmp_path, CUSTOMERS), answering())
+    assert (answers.entity and answers.entity.title, answers.label and answers.label.title) == (
+        "customer_id",
+        "churned",
+    )
+    assert (answers.positive, answers.time) == ("yes", None)
+    written = configuration(tmp_path, answers)
+    assert (written.split.by, written.label.column, written.label.positive) == ("random", "customers.churned", "yes")
+    assert written.source.tables["customers"].query is None
+
+
+def test_rows_of_a_key_that_repeats_are_events(tmp_path: Path) -> None:
+    answers = ask_all(table(tmp_path, ORDERS, "orders"), answering())
+    assert (answers.entity and answers.entity.title, answers.time and answers.time.title) == (
+        "customer_id",
+        "ordered_at",
+    )
+    written = configuration(tmp_path, answers, "orders")
+    assert (written.label.horizon_days, written.snapshots.count) == (22, 12)
+    assert written.source.tables["orders"].key == ["order_id"]
+
+
+def test_rows_without_a_key_are_numbered(tmp_path: Path) -> None:
+    answers = ask_all(table(tmp_path, f"SELECT * EXCLUDE (customer_id) FROM ({CUSTOMERS})"), answering())
+    written = configuration(tmp_path, answers)
+    assert written.entity.key == "row_id"
+    assert "row_number() OVER () AS row_id" in (written.source.tables["customers"].query or "")
+
+
+@pytest.mark.parametrize(
+    ("values", "positive", "written"),
+    [
+        ("0, 1", "1", None),
+        ("1, 2", "2", 2),
+        ("'yes', 'no'", "yes", "yes"),
+        ("true, false", "true", None),
+        ("'True', 'False'", "True", "True"),
+        ("'bleibt', 'geht'", "geht", "geht"),
+        ("0.0, 1.0", "1.0", None),
+    ],
+)
+def test_any_label_with_two_values_is_understood(tmp_path: Path, values: str, positive: str, written: object) -> None:
+    query = f"SELECT * REPLACE ([{values}][1 + (hash(customer_id) % 3 = 0)::INT] AS churned) FROM ({CUSTOMERS})"
+    answers = ask_all(table(tmp_path, query), answering(positive=positive) if positive == "geht" else answering())
+    assert answers.positive == positive
+    assert configuration(tmp_path, answers).label.positive == written
+
+
+def test_numbers_that_blanks_make_a_text_of_become_numbers_and_are_named(tmp_path: Path) -> None:
+    query = f"SELECT *, CASE WHEN age = 3 THEN ' ' ELSE spent::VARCHAR END AS total FROM ({CUSTOMERS})"
+    answers = ask_all(table(tmp_path, query), answering())
+    assert "total is text because of 5 cells" in answers.notes[0]
+    query = configuration(tmp_path, answers).source.tables["customers"].query or ""
+    assert 'TRY_CAST("total" AS DOUBLE) AS "total"' in query
+
+
+def test_other_texts_among_numbers_are_shown(tmp_path: Path) -> None:
+    query = f"SELECT *, CASE WHEN age = 3 THEN 'see file' ELSE spent::VARCHAR END AS total FROM ({CUSTOMERS})"
+    [note] = ask_all(table(tmp_path, query), answering()).notes
+    assert "total is text because of 5 of 300 values: 'see file' (5)" in note
+
+
+@pytest.mark.parametrize(
+    ("column", "why"),
+    [
+        ("'DE'", "it is the same in every row"),
+        ("NULL::VARCHAR", "it is empty"),
+        ("'Street ' || i", "its values all differ"),
+        ("'Zip ' || i % 290", "it is text with 290 different values"),
+        ("DATE '2025-01-01' + (i % 50)::INT", "it is a date"),
+        ("[i]", "neither a number nor text"),
+        ("CASE WHEN churned = 'yes' THEN 5 ELSE i % 5 END", "it knows churned (ROC AUC 1.000 alone)"),
+        ("CASE WHEN churned = 'yes' THEN 'closed' ELSE 'open' END", "A leak"),
+        ("CASE WHEN churned = 'yes' THEN i END", "A leak"),
+    ],
+)
+def test_a_column_of_no_use_is_left_out_with_the_reason(tmp_path: Path, column: str, why: str) -> None:
+    query = f"SELECT *, {column} AS extra FROM (SELECT *, customer_id - 1000 AS i FROM ({CUSTOMERS}))"
+    answers = ask_all(table(tmp_path, f"SELECT * EXCLUDE (i) FROM ({query})"), answering())
+    [(left_out, reason)] = answers.left_out
+    assert (left_out.title, why in reason) == ("extra", True), reason
+    assert configuration(tmp_path, answers).features.leave_out == ["extra"]
+
+
+# What is refused.
+
+
+def test_an_entity_that_repeats_is_refused_with_examples(tmp_path: Path) -> None:
+    told = refusal(tmp_path, CUSTOMERS, entity="age")
+    assert "--entity age is not unique: 70 of its values come in more than one row, such as '0', '1'" in told
+    assert "--time" in told
+
+
+def test_a_label_of_three_values_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    query = f"SELECT *, ['x', 'y', 'z'][1 + customer_id % 3] AS outcome FROM ({CUSTOMERS})"
+    told = refusal(tmp_path, query, label="outcome")
+    assert "has 3 values" in told
+    assert "predicts one event" in told
+    answers = ask_all(table(tmp_path, query), answering(label="outcome", positive="z"))
+    assert """CAST(CAST("outcome" AS VARCHAR) = 'z' AS INTEGER) AS "outcome\"""" in (
+        configuration(tmp_path, answers).source.tables["customers"].query or ""
+    )
+
+
+def test_a_number_to_be_predicted_is_no_event(tmp_path: Path) -> None:
+    assert "it is no regression" in refusal(tmp_path, CUSTOMERS, label="spent")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"label": "lable"}, "the table has no such column. It has customer_id, age, spent, plan, churned"),
+        ({"positive": "maybe"}, "churned has no such value. It has 'no', 'yes'"),
+        ({"label": "none"}, "there is nothing to predict without a label"),
+        ({"label": "customer_id"}, "cannot be the label and something else"),
+        ({"entity": "spent"}, "a key is text or an integer"),
+        ({"time": "age", "entity": "customer_id"}, "it is BIGINT and no time"),
+    ],
+)
+def test_a_wrong_answer_is_told_in_words(tmp_path: Path, given: dict[str, str], told: str) -> None:
+    assert told in refusal(tmp_path, CUSTOMERS, **given)
+
+
+def test_a_time_that_does_not_parse_is_told_with_its_rows_and_the_likely_format(tmp_path: Path) -> None:
+    query = f"""SELECT * REPLACE (CASE WHEN order_id = 6 THEN 'soon' ELSE strftime(ordered_at, '%d.%m.%Y') END
+        AS ordered_at) FROM ({ORDERS}) ORDER BY order_id"""
+    told = refusal(tmp_path, query, time="ordered_at", entity="customer_id")
+    assert "1 of 900 values are no times: 'soon' in row 7. The likeliest format is %d.%m.%Y" in told
+
+
+def test_times_that_may_have_the_day_or_the_month_first_are_refused(tmp_path: Path) -> None:
+    query = f"SELECT * REPLACE ('0' || (1 + order_id % 9) || '/03/2025' AS ordered_at) FROM ({ORDERS})"
+    assert "the day or the month first" in refusal(tmp_path, query, time="ordered_at", entity="customer_id")
+
+
+def test_a_history_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    query = f"SELECT * REPLACE (TIMESTAMP '2025-01-01' + order_id * INTERVAL 1 MINUTE AS ordered_at) FROM ({ORDERS})"
+    with pytest.raises(ContractViolation, match="Bring a longer history"):
+        configuration(tmp_path, ask_all(table(tmp_path, query, "orders"), answering()), "orders")
+
+
+# Names.
+
+
+def test_each_column_gets_a_name_of_its_own_that_every_part_takes() -> None:
+    titles = ["UserID", "Straße Nr.", "Größe", "größe!", "select", "2024", "score", "日本", "x" * 90, "event_timestamp"]
+    assert list(plain_names(titles).values()) == [
+        "user_id",
+        "strasse_nr",
+        "groesse",
+        "groesse_2",
+        "select",
+        "c_2024",
+        "score_value",
+        "column",
+        "x" * 60,
+        "event_timestamp_value",
+    ]
+
+
+HOSTILE = ["{{ 7 * 7 }}", "a\nb: c", 'say "hi"', "x'); DROP TABLE y; --", "{% raw %}", "${HOME}", "# remark", "<b>|"]
+
+
+def test_hostile_names_stay_names(tmp_path: Path) -> None:
+    columns = ", ".join(f'''i % 9 + {n} AS "{name.replace('"', '""')}"''' for n, name in enumerate(HOSTILE))
+    constants = ", ".join(f'''1 AS "{name.replace('"', '""')}!"''' for name in HOSTILE)
+    query = f"SELECT i AS id, {columns}, {constants}, i % 2 AS label FROM range(100) numbers(i)"
+    answers = ask_all(table(tmp_path, query), answering())
+    written = configuration(tmp_path, answers)
+    rows = written.source.tables["customers"].query
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE VIEW source AS SELECT * FROM read_parquet('{tmp_path / 'customers.parquet'}')")
+        names = [name for name, *_ in connection.execute(f"DESCRIBE {rows}").fetchall()]
+    assert names == [column.name for column in answers.profile.columns]
+    assert "{{ 7 * 7 }}" in (rows or "")
+    for name, words in written.evaluation.wording.items():
+        title = next(column.title for column in answers.profile.columns if column.name == name)
+        assert words.format(value=3) == f"{title}: 3"
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "Churn", "a b", "a'b", "a\nb", "a\n", "", "-x", "a" * 60, "{{x}}"])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    assert not NAME.fullmatch(name)
+
+
+def test_a_refused_name_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "customers.csv").write_text("a,b\n1,2\n")
+    done = lifecycle(tmp_path, "init", "--from", "customers.csv", "--", "../up")
+    assert (done.returncode, "cannot be a project's name" in done.stderr) == (2, True), done.stderr
+    assert {file.name for file in tmp_path.iterdir()} == {".lifecycle", "customers.csv"}
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "table_name"),
+    [
+        ("data.csv", "/here/data.csv", "data"),
+        ("../Kunden 2025.csv", "/here/../Kunden 2025.csv", "kunden_2025"),
+        ("sqlite:///shop.db#Orders", "sqlite:////here/shop.db", "orders"),
+        ("duckdb:////there/shop.duckdb#orders", "duckdb:////there/shop.duckdb", "orders"),
+        ("https://example.com/a.parquet", "https://example.com/a.parquet", "a"),
+    ],
+)
+def test_what_from_names(given: str, url: str, table_name: str) -> None:
+    place = place_of(given, Path("/here"))
+    assert (place.url, place.table) == (url, table_name)
+
+
+# From the table to a project, by the command.
+
+
+def german_csv(file: Path) -> None:
+    lines = ["Kunden-Nr;Straße;Monatspreis;Gesamt;Geschlecht;select;Kündigung"]
+    for i in range(300):
+        total = f"{i * 7 % 900},5" if i % 50 else " "
+        left = "ja" if i * 31 % 7 < 2 else "nein"
+        lines.append(f"{1000 + i};Gäßchen {i};{i * 13 % 100},25;{total};{'mw'[i % 2]};{'abc'[i % 3]};{left}")
+    file.write_text("\n".join(lines), encoding="latin-1")
+
+
+def workbook(file: Path) -> None:
+    program = """if True:
+        import sys, datetime
+        from openpyxl import Workbook
+        book = Workbook(); sheet = book.active; sheet.title = "Customers 2025"
+        sheet.append(["UserID", "Signed Up", "Spent", "Exited"])
+        for i in range(200):
+            sheet.append([i, datetime.date(2025, 1, 1 + i % 28), i * 7 % 90 / 4, i * 31 % 7 < 2])
+        book.save(sys.argv[1])"""
+    subprocess.run([interpreter("validation"), "-c", program, file], check=True)
+
+
+@pytest.mark.slow
+def test_a_semicolon_csv_with_decimal_commas_in_latin_1(tmp_path: Path) -> None:
+    german_csv(tmp_path / "kunden.csv")
+    done = lifecycle(tmp_path, "init", "kuendigung", "--from", "kunden.csv")
+    assert done.returncode == 0, done.stderr
+    assert "Gesamt is numbers or times but for ' ' in 6 cells: they are read as missing values" in done.stdout
+    written = load_configuration(tmp_path / "kuendigung")
+    source = written.source
+    assert (source.separator, source.decimal, source.encoding, source.missing) == (";", ",", "cp1252", [" "])
+    assert source.last_line_may_be_open
+    assert (written.entity.key, written.label.column, written.label.positive) == (
+        "kunden_nr",
+        "kunden.kuendigung",
+        "ja",
+    )
+    assert written.features.leave_out == ["strasse"]
+    schema = (tmp_path / "kuendigung/expectations/kunden.pbtxt").read_text()
+    assert schema.startswith("# Proposed by `lifecycle init`")
+    assert 'name: "gesamt"' in schema
+    again = lifecycle(tmp_path, "init", "kuendigung", "--from", "kunden.csv")
+    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+
+
+def read(given: str, folder: Path) -> Profile:
+    """A table by the sources' own readers."""
+    place = place_of(given, folder)
+    program = ["-m", "kfp_lifecycle.projects.source_dialect", place.url, place.part, str(folder)]
+    subprocess.run([str(interpreter("validation")), *program], env={"PYTHONPATH": str(ROOT / "src")}, check=True)
+    return profile_of(folder / f"{place.table}.parquet")
+
+
+@pytest.mark.slow
+def test_a_sheet_of_a_workbook(tmp_path: Path) -> None:
+    workbook(tmp_path / "users.xlsx")
+    answers = ask_all(read("users.xlsx#Customers 2025", tmp_path), answering())
+    write_project(tmp_path / "exits", "exits", place_of("users.xlsx#Customers 2025", tmp_path), {}, answers, [])
+    written = load_configuration(tmp_path / "exits")
+    assert written.source.tables["customers_2025"].sheet == "Customers 2025"
+    assert (written.entity.key, written.label.column) == ("user_id", "customers_2025.exited")
+    assert written.features.leave_out == ["signed_up"]
+
+
+@pytest.mark.slow
+def test_a_table_of_a_database_whose_name_is_no_plain_one(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "shop.db") as database:
+        database.execute('CREATE TABLE "My Customers" ("ID" INTEGER, "Plan Name" TEXT, "Left" INTEGER)')
+        rows = [(i, "abc"[i % 3], int(i * 31 % 7 < 2)) for i in range(200)]
+        database.executemany('INSERT INTO "My Customers" VALUES (?, ?, ?)', rows)
+    given = "sqlite:///shop.db#My Customers"
+    answers = ask_all(read(given, tmp_path), answering())
+    write_project(tmp_path / "leaving", "leaving", place_of(given, tmp_path), {}, answers, [])
+    written = load_configuration(tmp_path / "leaving")
+    assert written.source.tables["my_customers"].extract == 'SELECT * FROM "My Customers"'
+
+
+@pytest.mark.slow
+def test_a_table_of_events_whose_features_are_tested(tmp_path: Path) -> None:
+    day = f"SELECT * REPLACE (strftime(ordered_at, '%d.%m.%Y %H:%M') AS ordered_at) FROM ({ORDERS})"
+    duckdb.execute(f"COPY ({day}) TO '{tmp_path / 'orders.csv'}' (FORMAT csv, HEADER)")
+    done = lifecycle(tmp_path, "init", "lapse", "--from", "orders.csv")
+    assert done.returncode == 0, done.stderr
+    tested = subprocess.run(
+        [str(ROOT / ".venv/bin/python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"],
+        cwd=tmp_path / "lapse",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stdout
+
+
+@pytest.mark.slow
+def test_what_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "broken.csv").write_text("a,b\n1,2\n3\n")
+    done = lifecycle(tmp_path, "init", "broken", "--from", "broken.csv")
+    assert (done.returncode, "in line 3" in done.stderr) == (1, True), done.stderr
+    missing = lifecycle(tmp_path, "init", "broken", "--from", "nowhere.csv")
+    assert (missing.returncode, f"looked for {tmp_path / 'nowhere.csv'}" in missing.stderr) == (1, True)
+    assert not (tmp_path / "broken").exists()
