@@ -132,8 +132,11 @@ class Definitions:
         """
         rows = len(stored[REQUEST_TIME])
         computed: dict[str, list[Any]] = {}
-        wanted = [feature for feature in features if feature.view in self.on_demand]
-        for name in dict.fromkeys(feature.view for feature in wanted):
+        wanted: dict[str, list[str]] = {}
+        for feature in features:
+            if feature.view in self.on_demand:
+                wanted.setdefault(feature.view, []).append(feature.name)
+        for name, of_view in wanted.items():
             where = f"{FEATURES_FILE}: the on-demand view {name}"
             try:
                 result = _function(self.on_demand[name])(
@@ -144,25 +147,23 @@ class Definitions:
                     f"{where} failed: {type(error).__name__}: {error}. Its function gets a list for each input, with "
                     "None where a value is missing, and returns a list for each feature."
                 ) from error
-            for feature in wanted:
-                if feature.view != name:
-                    continue
-                values = result.get(feature.name)
+            types = {field.name: field.dtype for field in self.on_demand[name].features}
+            for feature in of_view:
+                values = result.get(feature)
                 if not isinstance(values, list) or len(values) != rows:
                     raise ContractViolation(
-                        f"{where} must return a list of {rows} values for {feature.name}, one for each row; "
+                        f"{where} must return a list of {rows} values for {feature}, one for each row; "
                         f"it returned {values!r:.60}."
                     )
-                [dtype] = [field.dtype for field in self.on_demand[name].features if field.name == feature.name]
                 known = [None if _is_nan(value) else value for value in values]
-                is_of = TYPE_RULES[dtype]
-                wrong = next((value for value in known if value is not None and not is_of(value)), None)
-                if wrong is not None:
-                    raise ContractViolation(
-                        f"{where} returned {wrong!r:.60} for {feature.name}, which is no {dtype}: return a value of "
-                        "the type that its schema gives it, or None where it is missing."
-                    )
-                computed[feature.name] = known
+                is_of = TYPE_RULES[types[feature]]
+                for value in known:
+                    if value is not None and not is_of(value):
+                        raise ContractViolation(
+                            f"{where} returned {value!r:.60} for {feature}, which is no {types[feature]}: return a "
+                            "value of the type that its schema gives it, or None where it is missing."
+                        )
+                computed[feature] = known
         return computed
 
 

@@ -98,12 +98,13 @@ class OnlineFeatures:
         rows = [self._fresh(stored, moment) for stored in found]
         inputs = {name: [row.get(name) for row in rows] for name in self._on_demand}
         inputs[REQUEST_TIME] = [moment] * len(keys)
-        computed = self._definitions.on_demand_values(self._definitions.features, inputs)
-        for name, values in computed.items():
+        for name, values in self._definitions.on_demand_values(self._definitions.features, inputs).items():
             for row, value in zip(rows, values, strict=True):
                 row[name] = value
-        ENTITIES.inc(sum(known))
-        UNKNOWN.inc(len(known) - sum(known))
+        of_known = sum(known)
+        ENTITIES.inc(of_known)
+        if of_known < len(known):
+            UNKNOWN.inc(len(known) - of_known)
         return [
             self._answer(key, row) if is_known else dict.fromkeys(self._missing)
             for key, row, is_known in zip(keys, rows, known, strict=True)
@@ -145,17 +146,22 @@ class OnlineFeatures:
         """The service's features of one entity, as `lookup` gives them."""
         answer: dict[str, Any] = {}
         for name, convert in self._convert:
-            value = None if (given := row.get(name)) is None else convert(given)
-            if isinstance(value, float):
-                if math.isnan(value):
+            value = row.get(name)
+            if value is not None:
+                value = convert(value)
+                # One comparison holds for what a model takes: an infinite number and not-a-number are not within.
+                if convert is float and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+                    if not math.isnan(value):
+                        raise self._too_large(entity, name, value)
                     value = None
-                elif abs(value) > LARGEST_NUMBER:
-                    raise ContractViolation(
-                        f"What the online store {self._store.location} holds of {self._definitions.key} {entity!r} "
-                        f"cannot be used: {name} is {value}, which is infinite or too large for the model's 32-bit "
-                        "inputs. Bound it in its feature view, and run the materialization pipeline again."
-                    )
             if value is None:
                 self._missing[name].inc()
             answer[name] = value
         return answer
+
+    def _too_large(self, entity: Any, name: str, value: float) -> ContractViolation:
+        return ContractViolation(
+            f"What the online store {self._store.location} holds of {self._definitions.key} {entity!r} cannot be used: "
+            f"{name} is {value}, which is infinite or too large for the model's 32-bit inputs. Bound it in its feature "
+            "view, and run the materialization pipeline again."
+        )
