@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from kfp_lifecycle.cli.alerts import alerts
+from kfp_lifecycle.cli.check import check
 from kfp_lifecycle.cli.compilation import compile_pipelines
 from kfp_lifecycle.cli.console import (
     EXIT_FAILED,
@@ -68,6 +69,7 @@ def options(
 
 
 app.command()(init)
+app.command()(check)
 app.command()(example)
 app.command()(setup)
 app.command("compile")(compile_pipelines)

@@ -17,10 +17,12 @@ from kfp import components as kfp_components
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 from pydantic import TypeAdapter, ValidationError
 
+from kfp_lifecycle.compilation.definitions import read_definitions
 from kfp_lifecycle.compilation.parameters import read_parameters
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.compilation.tasks import steps_of
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress
@@ -244,6 +246,8 @@ def execute(
         ContractViolation: the address of the endpoint is taken; nothing was run.
         EnvironmentMissing: the environment of a step is not built; nothing was run.
     """
+    # A project's own mistakes are told at once, and not when another run has ended.
+    read_definitions(project, load_configuration(project, overrides))
     with exclusive(waiting) as lock:
         remove_leftovers()
         record = replace(_begin(pipeline, project, overrides), parameters=list(parameters), name=name)

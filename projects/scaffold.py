@@ -230,6 +230,8 @@ def _typed(column: Column, answers: Answers) -> str:
     value = column.sql
     if column == answers.time and answers.time_format:
         return f"strptime({value}, {literal(answers.time_format)})"
+    if answers.time is None and column.kind.startswith("DECIMAL"):
+        return f"CAST({value} AS DOUBLE)"
     if column == answers.entity and column.is_integer and column.kind != "BIGINT":
         return f"CAST({value} AS BIGINT)"
     return value

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from command_line import ROOT, lifecycle
 
 from kfp_lifecycle.cli.init import NAME
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.projects.place import Place, place_of
 from kfp_lifecycle.projects.profile import Profile, plain_names, profile_of
 from kfp_lifecycle.projects.questions import Answers, Question, ask_all
 from kfp_lifecycle.projects.scaffold import write_project
 from kfp_lifecycle.runtime.contract import ContractViolation
-
-ROOT = Path(__file__).resolve().parents[2]
 
 CUSTOMERS = """
     SELECT 1000 + i AS customer_id, i % 70 AS age, (i * 7 % 100)::DOUBLE AS spent, ['a', 'b'][1 + i % 2] AS plan,
@@ -32,22 +30,6 @@ ORDERS = """
     SELECT i AS order_id, 'C' || i % 40 AS customer_id, TIMESTAMP '2025-01-01' + i * INTERVAL 9 HOUR AS ordered_at,
         (i % 13)::DOUBLE AS amount FROM range(900) numbers(i)
 """
-
-
-def lifecycle(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a folder of its own, with the environments of this checkout and nobody at the keyboard."""
-    state = folder / ".lifecycle"
-    if not state.exists():
-        state.mkdir()
-        (state / "environments").symlink_to(STATE / "environments")
-    return subprocess.run(
-        [str(ROOT / ".venv" / "bin" / "lifecycle"), *arguments],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def table(folder: Path, query: str, name: str = "customers") -> Profile:

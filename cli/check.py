@@ -1,0 +1,58 @@
+"""`lifecycle check`: everything that a project lacks, at once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kfp_lifecycle.cli.console import EXIT_FAILED, AsJson, Project, out, project_folder, run_module, write_json
+from kfp_lifecycle.environments.locks import SETUP, is_built
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.projects.lacks import Lack
+
+
+def check(project: Project = None, as_json: AsJson = False) -> None:
+    """Tell everything that a project lacks: configuration, files, feature definitions, the source and its columns.
+
+    Nothing is run, and no run is waited for. Of a database one row of each table is asked for.
+
+    Example: `lifecycle check`
+
+    Example: `lifecycle check --project examples/cdnow --json`
+
+    Exit codes: 0 nothing is lacking, 1 something is, 2 the command is wrong.
+    """
+    from kfp_lifecycle.projects.lacks import lacks_of_files
+
+    folder = project_folder(project)
+    named = "" if folder == Path.cwd() else f" --project {project}"
+    found, configuration = lacks_of_files(folder, named)
+    if configuration is not None:
+        found += _asked("validation", "source_lacks", folder)
+        defined = (folder / configuration.features.repository / "features.py").is_file()
+        if configuration.features.table is None and defined:
+            found += _asked("modelling", "definition_lacks", folder)
+    if as_json:
+        write_json([asdict(lack) for lack in found], ensure_ascii=False)
+    elif not found:
+        out.print(f"nothing is lacking: `lifecycle run training{named}`", markup=False, soft_wrap=True)
+    else:
+        for lack in found:
+            out.print(f"{lack.where}: {lack.what}", markup=False, soft_wrap=True)
+    if found:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _asked(environment: str, module: str, project: Path) -> list[Lack]:
+    """What a look from an environment of the steps finds."""
+    from kfp_lifecycle.projects.lacks import Lack
+
+    if not is_built(environment):
+        return [Lack(f"environment {environment}", f"it is not built, so nothing was looked at with it: run `{SETUP}`")]
+    printed = run_module(environment, f"kfp_lifecycle.projects.{module}", str(project))
+    return [Lack(where, what) for where, what in json.loads(printed.splitlines()[-1])]

@@ -1,0 +1,91 @@
+"""Whether a project's source is there and has the columns that the configuration names.
+
+`lifecycle check` runs it under the environment that reads sources; `python -m … PROJECT` prints JSON. Of a database one
+row of each table is asked for, once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kfp_lifecycle.components.data.ingest_data.checks import check_columns
+from kfp_lifecycle.components.data.ingest_data.expected import expected_table
+from kfp_lifecycle.components.data.ingest_data.extraction import dialect_of
+from kfp_lifecycle.components.data.ingest_data.files import nearest
+from kfp_lifecycle.components.data.ingest_data.source import OpenSource, open_source
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.data import DATABASE_SCHEMES, Table
+from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.data.source_version import local_source
+from kfp_lifecycle.data.tables import columns_of
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+PATIENCE_SECONDS = 20.0
+
+
+def source_lacks(project: Path) -> list[tuple[str, str]]:
+    """What a project's source lacks: the key of the configuration, and the reason in words."""
+    configuration = load_configuration(project)
+    source = local_source(configuration.source, project)
+    found: list[tuple[str, str]] = []
+    with tempfile.TemporaryDirectory(prefix="check-") as work:
+        for number, (connection, place) in enumerate(source.places().items()):
+            scratch, writable = Path(work) / f"read-{number}", Path(work) / f"written-{number}"
+            scratch.mkdir()
+            writable.mkdir()
+            asked = place.model_copy(
+                update={"attempts": 1, "timeout_seconds": min(PATIENCE_SECONDS, place.timeout_seconds)}
+            )
+            try:
+                with open_source(asked, scratch, writable) as opened:
+                    for name, table in source.tables.items():
+                        if table.connection == connection:
+                            found += _table_lacks(opened, configuration, project, name, table)
+                            opened.discard()
+            except ContractViolation as violation:
+                where = "source.url" if connection is None else f"source.connections.{connection}"
+                found.append((where, str(violation)))
+    return found
+
+
+def _table_lacks(
+    source: OpenSource, configuration: Configuration, project: Path, name: str, table: Table
+) -> Iterator[tuple[str, str]]:
+    schema = project / configuration.validation.expectations / f"{name}.pbtxt"
+    expected = expected_table(schema) if source.reads_text and not table.query else None
+    if source.scheme in DATABASE_SCHEMES:
+        statement = dialect_of(source.scheme, source.location).statement(name, table.extract, None, None)
+        table = table.model_copy(update={"extract": f"{statement} LIMIT 1"})
+    try:
+        query = source.select(name, table, expected, None)
+        with source.reading(f"table {name}"):
+            columns = columns_of(source.connection, query)
+            check_columns(source.connection, name, table, query, columns)
+    except ContractViolation as violation:
+        yield f"source.tables.{name}", str(violation)
+        return
+    for key, column in _named_columns(configuration, name):
+        if column not in columns:
+            yield key, f"{name} has no column {column}; {nearest(column, columns)}"
+
+
+def _named_columns(configuration: Configuration, table: str) -> Iterator[tuple[str, str]]:
+    """Columns of a table that other sections name, and where."""
+    label_table, label_column = configuration.label.place
+    if label_table == table:
+        yield "label.column", label_column
+        if configuration.split.group is not None:
+            yield "split.group", configuration.split.group
+    if configuration.features.table == table:
+        for column in configuration.features.leave_out:
+            yield "features.leave_out", column
+        for reference in configuration.features.sensitive:
+            yield "features.sensitive", reference.partition(":")[2]
+
+
+if __name__ == "__main__":
+    print(json.dumps(source_lacks(Path(sys.argv[1]))))
