@@ -27,6 +27,7 @@ PinnedImage = Annotated[
 ]
 
 PrometheusAddress = Annotated[str, text(r"^(https?://[^\s?#]+)?$", "Prometheus is at http://HOST:PORT, or at https://")]
+CollectorAddress = Annotated[str, text(r"^(http://[^\s?#@]+)?$", "a collector is at http://HOST:PORT")]
 
 
 class Mode(StrEnum):
@@ -81,6 +82,10 @@ class KServeServers(Section):
     prometheus: PrometheusAddress = ""
     """Prometheus that scrapes the servers, as the release's pod reaches it: what people ask of candidate and champion
     decides a release too. Without it only the release's own requests do, and rows of the prediction log."""
+    log_collector: CollectorAddress = ""
+    """The collector (`deploy/components/payload-logger`) that writes the prediction log, by what KServe's payload
+    logger sends it from each pod: servers need no volume and no keys for it then. It sees REST alone, and no features
+    that servers look up (docs/cluster-releases.md). By default servers write the log."""
     max_unavailable: int = Field(default=1, ge=1)
     """Pods that may be away at once while nodes are drained (a PodDisruptionBudget)."""
 

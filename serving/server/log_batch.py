@@ -56,7 +56,7 @@ class BatchMaker:
         of_request = pa.array(np.repeat(np.arange(len(found)), lengths))
 
         def repeated(values: list[object], kind: pa.DataType) -> pa.Array:
-            return pa.array(values, kind).take(of_request)
+            return pa.array(values, kind, from_pandas=True).take(of_request)
 
         keys = chain.from_iterable(
             [None] * length if served.keys is None else served.keys

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import zlib
 from collections.abc import Awaitable, Callable
 from hmac import compare_digest
 from urllib.parse import quote, unquote
@@ -31,12 +30,11 @@ from kfp_lifecycle.serving.server.errors import (
     NotFound,
     NotPermitted,
     Refusal,
-    TooLarge,
     Unauthenticated,
-    UnsupportedEncoding,
 )
 from kfp_lifecycle.serving.server.http_message import HttpRequest, HttpResponse
 from kfp_lifecycle.serving.server.identifiers import MOST_ID_CHARACTERS, made_up_id
+from kfp_lifecycle.serving.server.packing import unpacked
 from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE, Prediction, Predictor
 from kfp_lifecycle.serving.server.request_watch import Answered, Watches
 
@@ -49,7 +47,6 @@ RELEASE = "release"
 _SHADOW, _MISSING = SHADOW_HEADER.encode(), MISSING_HEADER.encode()
 # Of v1, and as which protocol each is counted.
 _VERBS = {"predict": "v1", "explain": "explain"}
-_ENCODINGS = {b"": None, b"identity": None, b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 
 Answer = HttpResponse | Awaitable[HttpResponse]
 _json = msgspec.json.encode
@@ -273,7 +270,7 @@ class Rest:
 
     def _decoded(self, request: HttpRequest, protocol: str) -> PredictionRequest:
         try:
-            body = self._unpacked(request)
+            body = unpacked(request.body, request.headers.get(b"content-encoding", b""), self._most)
             identifier = request.headers.get(b"x-request-id", b"").decode("utf-8", "backslashreplace")
             if protocol != "v2":
                 asked = self.predictor.decoder.v1(body, identifier, explain=protocol == "explain")
@@ -289,24 +286,6 @@ class Rest:
             # Nothing was scored yet: whatever it is, the request is what could not be read.
             LOGGER.exception("a request was not understood")
             raise InvalidRequest("the request cannot be read") from error
-
-    def _unpacked(self, request: HttpRequest) -> bytes:
-        encoding = request.headers.get(b"content-encoding", b"").strip().lower()
-        if encoding not in _ENCODINGS:
-            raise UnsupportedEncoding("a body may be packed by gzip or deflate")
-        window = _ENCODINGS[encoding]
-        if window is None:
-            return request.body
-        unpacker = zlib.decompressobj(window)
-        try:
-            body = unpacker.decompress(request.body, self._most + 1)
-        except zlib.error as error:
-            raise InvalidRequest(f"the body is not what content-encoding says: {error}") from error
-        if len(body) > self._most:
-            raise TooLarge(f"a body may hold {self._most:,} bytes when it is unpacked: send several requests")
-        if not unpacker.eof or unpacker.unused_data:
-            raise InvalidRequest("the packed body is cut off, or something follows it")
-        return body
 
     def _is_shadow(self, request: HttpRequest) -> bool:
         return request.is_shadow or self.is_shadow(request.headers.get(_SHADOW))

@@ -29,6 +29,7 @@ from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.serving.client import Client, v2_request
 from kfp_lifecycle.serving.container import Container
+from kfp_lifecycle.serving.payload_logger import LoggedModel
 from kfp_lifecycle.serving.release.kserve.inference_service import inference_service
 from kfp_lifecycle.serving.release.kserve.predictor import MODEL_FOLDER
 from tests.kubernetes_api import ADMIN
@@ -123,6 +124,7 @@ def served(training: TrainingRun) -> Iterator[Served]:
         version="1",
         before=None,
         uri="s3://models/churn",
+        logged=LoggedModel(entity_key="customer_id", threshold=0.5),
         container=Container(image_of("serving"), volumes={"data": str(data)}),
         shadow_token="token",
     )

@@ -56,6 +56,7 @@ DEPLOY, DOCS = ROOT / "deploy", ROOT / "docs" / "deploy.md"
 WORKFLOW = DEPLOY / "github" / "train.yaml"
 NAMESPACE = "churn-team"
 STORES = ("mlflow", "objects", "postgresql", "redis")
+SERVICES = (*STORES, "prediction-log")
 KUBECTL = shutil.which("kubectl")
 OPERATOR = [GO_PROGRAMS / f"monitoring.coreos.com_{name}.yaml" for name in ("podmonitors", "prometheusrules")]
 
@@ -112,22 +113,22 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 @needs_kubectl
 def test_it_holds_the_stores_and_everything_is_in_the_namespace(deployment: Deployment) -> None:
-    assert set(deployment.pods) == {*STORES, "new-data"}
-    assert {each["metadata"]["name"] for each in deployment.all("Service")} == set(STORES)
+    assert set(deployment.pods) == {*SERVICES, "new-data"}
+    assert {each["metadata"]["name"] for each in deployment.all("Service")} == set(SERVICES)
     assert {each["metadata"]["namespace"] for each in deployment.objects} == {NAMESPACE}
 
 
 @needs_kubectl
-@pytest.mark.parametrize("workload", [*STORES, "new-data"])
+@pytest.mark.parametrize("workload", [*SERVICES, "new-data"])
 def test_a_container_says_what_it_needs_and_how_it_is_judged(deployment: Deployment, workload: str) -> None:
     spec = deployment.pods[workload]["spec"]
     for container in [*spec["containers"], *spec.get("initContainers", [])]:
         assert set(container["resources"]["requests"]) == {"cpu", "memory"}
         assert set(container["resources"]["limits"]) == {"memory"}, "a limit of processor time makes nothing safer"
         assert container["securityContext"]["readOnlyRootFilesystem"]
-        if container["image"] != "project":
+        if container["image"] not in ("project", "serving"):
             assert re.fullmatch(r"[a-z./-]+:v?\d[\w.-]*(@sha256:[0-9a-f]{64})?", container["image"])
-    if workload in STORES:
+    if workload in SERVICES:
         assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(deployment.container(workload))
         assert spec["automountServiceAccountToken"] is False
 
@@ -204,13 +205,14 @@ def test_the_target_for_vertex_is_a_valid_one() -> None:
 STEP = {"workflows.argoproj.io/workflow": "training-x7k2p"}
 SERVER = {"serving.kserve.io/inferenceservice": "churn"}
 STRANGER = {"app": "notebook"}
-PLACES = {"step": STEP, "server": SERVER, "stranger": STRANGER} | {name: {"app": name} for name in STORES}
-PORTS = {"mlflow": 5000, "objects": 8333, "postgresql": 5432, "redis": 6379}
+PLACES = {"step": STEP, "server": SERVER, "stranger": STRANGER} | {name: {"app": name} for name in SERVICES}
+PORTS = {"mlflow": 5000, "objects": 8333, "postgresql": 5432, "redis": 6379, "prediction-log": 8080}
 ALLOWED = {
     ("step", "mlflow"),
     ("step", "objects"),
     ("step", "redis"),
     ("server", "redis"),
+    ("server", "prediction-log"),
     ("mlflow", "postgresql"),
     ("mlflow", "objects"),
 }
@@ -256,6 +258,22 @@ def test_whom_no_policy_names_hears_nobody(deployment: Deployment) -> None:
     assert not permits(deployment.all("NetworkPolicy"), "Ingress", STRANGER, STEP, 8080)
     others = [each for each in deployment.all("NetworkPolicy") if each["metadata"]["name"] != "default-deny"]
     assert permits(others, "Ingress", STRANGER, STEP, 8080)
+
+
+@needs_kubectl
+def test_the_payload_logger_stands_before_servers_so_releases_ask_it(deployment: Deployment) -> None:
+    policies, agent = deployment.all("NetworkPolicy"), 9081
+    assert permits(policies, "Egress", STEP, SERVER, agent)
+    assert permits(policies, "Ingress", SERVER, STEP, agent)
+
+
+@needs_kubectl
+def test_the_collector_is_told_what_it_knows(deployment: Deployment) -> None:
+    container = deployment.container("prediction-log")
+    target = KubeflowTarget.model_validate(targets_of_the_docs()["kubeflow"])
+    assert container["args"] == [f"--prediction_log={target.prediction_log}"]
+    module = container["command"][-1]
+    assert (ROOT / Path(*module.split(".")[1:]).with_suffix(".py")).is_file()
 
 
 # What a real API server says
@@ -324,7 +342,7 @@ def dropped(sent: Any, kept: Any, place: str = "") -> list[str]:
 
 @needs_kubectl
 @pytest.mark.slow
-@pytest.mark.parametrize("workload", [*STORES, "new-data"])
+@pytest.mark.parametrize("workload", [*SERVICES, "new-data"])
 def test_a_pod_is_admitted_under_the_restricted_standard(
     applied: ApiServer, deployment: Deployment, workload: str
 ) -> None:

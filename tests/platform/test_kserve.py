@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -14,6 +15,7 @@ import yaml
 from kubernetes import client as kubernetes
 from pydantic import ValidationError
 
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.kserve_servers import KServeServers
 from kfp_lifecycle.config.locations import Locations
@@ -26,6 +28,7 @@ from kfp_lifecycle.serving.container import (
     Container,
     serving_container,
 )
+from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel, digest
 from kfp_lifecycle.serving.release.kserve.inference_service import inference_service
 from kfp_lifecycle.serving.release.kserve.live_service import VERSION, VERSION_BEFORE
 from kfp_lifecycle.serving.release.kserve.predictor import predictor, storage_uri
@@ -38,6 +41,9 @@ LOCATIONS = Locations(
     prediction_log="/predictions",
     serving="kserve:models",
 )
+MODEL = LoggedModel(
+    features=(Feature("age", "numeric"), Feature("site", "categorical")), entity_key="customer_id", threshold=0.4
+)
 SECRETS = {"redis": {"password": "REDIS_PASSWORD"}, "mlflow": {"password": "MLFLOW_TRACKING_PASSWORD"}}
 
 
@@ -49,6 +55,7 @@ def manifest(container: Container, deployment: Deployment | None = None, **volum
         version="3",
         before="2",
         uri="minio://bucket/run/model",
+        logged=MODEL,
         container=replace(container, volumes=volumes, secrets=SECRETS),
         shadow_token="token",
     )
@@ -170,6 +177,7 @@ def test_a_log_in_an_object_store_takes_no_volume_but_the_stores_keys() -> None:
         LOCATIONS.model_copy(update={"prediction_log": "s3://logs/predictions"}),
         version="3",
         uri="s3://bucket/run/model",
+        logged=MODEL,
         container=replace(BUILT, secrets=secrets),
         shadow_token="token",
     )
@@ -178,6 +186,56 @@ def test_a_log_in_an_object_store_takes_no_volume_but_the_stores_keys() -> None:
     given = {variable.name for variable in server.env if variable.value_from is not None}
     assert given == {"AWS_SECRET_ACCESS_KEY", "LIFECYCLE_LOG_SECRET"}
     assert {"--prediction_log=s3://logs/predictions", "--log_key=hashed"} <= set(server.args)
+
+
+COLLECTED = replace(BUILT, kserve=KServeServers(log_collector="http://prediction-log:8080"))
+
+
+def test_with_a_collector_the_payload_logger_tells_it_everything_and_servers_write_no_log() -> None:
+    deployment = Deployment.model_validate({"model": "churn", "prediction_log": {"retention_days": 7}})
+    pods = manifest(COLLECTED, deployment, predictions="/predictions", other="/other")["spec"]["predictor"]
+    assert pods["logger"] == {
+        "mode": "all",
+        "url": "http://prediction-log:8080",
+        # As Go writes headers, since the logger compares them letter by letter.
+        "metadataHeaders": ["Content-Encoding", "Inference-Header-Content-Length", "X-Shadow"],
+        "metadataAnnotations": [ANNOTATION],
+    }
+    annotation = pods["annotations"][ANNOTATION]
+    assert not set(annotation) & set(",\"' "), "the logger would take it apart"
+    told = LoggedModel.read(annotation)
+    assert told == MODEL.model_copy(update={"settings": deployment.prediction_log, "shadow": digest("token")})
+    assert "--log=no" in pods["containers"][0]["args"]
+    assert [volume["name"] for volume in pods["volumes"]] == ["other", "scratch"]
+
+
+def test_where_nothing_of_a_request_is_logged_only_answers_leave_the_pod() -> None:
+    logged = {"features": False, "key": "none"}
+    pods = manifest(COLLECTED, Deployment.model_validate({"model": "churn", "prediction_log": logged}))
+    predictor = pods["spec"]["predictor"]
+    assert predictor["logger"]["mode"] == "response"
+    assert LoggedModel.read(predictor["annotations"][ANNOTATION]).features == ()
+
+
+def test_where_nothing_is_logged_there_is_no_logger() -> None:
+    nothing = Deployment.model_validate({"model": "churn", "prediction_log": {"enabled": False}})
+    pods = manifest(COLLECTED, nothing)["spec"]["predictor"]
+    assert "logger" not in pods
+    assert ANNOTATION not in pods["annotations"]
+
+
+def test_with_a_collector_pods_take_rest_alone_in_the_standard_mode_too() -> None:
+    standard = KServeServers.model_validate({"mode": "standard", "log_collector": "http://prediction-log:8080"})
+    pods = manifest(replace(BUILT, kserve=standard))["spec"]["predictor"]
+    assert [port["name"] for port in pods["containers"][0]["ports"]] == ["http1"]
+
+
+def test_more_features_than_an_event_can_name_are_refused() -> None:
+    many = tuple(Feature(hashlib.sha256(str(at).encode()).hexdigest(), "numeric") for at in range(500))
+    with pytest.raises(ContractViolation, match=r"the model.s 500 features take .* leave out log_collector"):
+        MODEL.model_copy(update={"features": many}).written()
+    with pytest.raises(ValueError, match="none of a release"):
+        LoggedModel.read("bm9uZQ==")
 
 
 def test_resources_concurrency_time_outs_and_scaling_are_settings() -> None:
@@ -232,6 +290,7 @@ def test_labels_and_annotations_are_those_that_tools_look_for() -> None:
         ({"mode": "standard", "concurrency": 4}, "concurrency is Knative's"),
         ({"mode": "standard", "scaling": {"metric": "rps", "target": 5}}, "choose cpu or memory"),
         ({"scaling": {"metric": "cpu", "target": 800}}, "in percent of what a pod requests: at most 100"),
+        ({"log_collector": "prediction-log"}, "http://[^"),
         ({"cpu": 2}, "cpu_limit (1) is below cpu (2)"),
         ({"memory": "2Gi"}, "memory_limit (1Gi) is below memory (2Gi)"),
     ],

@@ -19,7 +19,7 @@ from kserve_cluster import Cluster, InferenceService, serve
 from kserve_standard_cluster import StandardCluster, StandardControllers
 from kubernetes import client as kubernetes
 from kubernetes.config import kube_config
-from test_kserve import BUILT, DEFINITION, LOCATIONS, STOCK, manifest
+from test_kserve import BUILT, COLLECTED, DEFINITION, LOCATIONS, MODEL, STOCK, manifest
 from test_kserve_release import Place, resolving
 
 from kfp_lifecycle.config.deployment import Deployment
@@ -352,7 +352,7 @@ def test_a_service_keeps_its_mode(standard: StandardPlace, monkeypatch: pytest.M
         standard.release("2")
 
 
-@pytest.mark.parametrize("container", [BUILT, STOCK], ids=["built image", "stock image"])
+@pytest.mark.parametrize("container", [BUILT, STOCK, COLLECTED], ids=["built image", "stock image", "with a collector"])
 def test_in_standard_mode_a_manifest_is_admitted_and_a_pod_of_it_is_restricted(
     api: ApiServer, restricted: str, container: Container
 ) -> None:
@@ -363,6 +363,7 @@ def test_in_standard_mode_a_manifest_is_admitted_and_a_pod_of_it_is_restricted(
         LOCATIONS,
         version="3",
         uri="s3://bucket/model",
+        logged=MODEL,
         container=replace(container, kserve=servers),
         shadow_token="token",
     )
@@ -381,7 +382,9 @@ def test_in_standard_mode_a_manifest_is_admitted_and_a_pod_of_it_is_restricted(
     target = {"type": "Utilization", "averageUtilization": 70}
     assert sent["autoScaling"] == {"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]}
     (server,) = sent["containers"]
-    assert [port["name"] for port in server["ports"]] == ["http1", "h2c-grpc", "http1-shadow"]
+    # KServe's payload logger sees one port alone.
+    expected = ["http1"] if servers.log_collector else ["http1", "h2c-grpc", "http1-shadow"]
+    assert [port["name"] for port in server["ports"]] == expected
     assert server["startupProbe"]["failureThreshold"] * server["startupProbe"]["periodSeconds"] == 600
     specification = {key: sent[key] for key in ("containers", "volumes", "topologySpreadConstraints")}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "server"}, "spec": specification}

@@ -24,6 +24,7 @@ FLOORS = (
     "tuning",
     "serving",
     "serving.server",
+    "serving.collector",
     "serving.release",
     "serving.release.local",
     "serving.release.kserve",

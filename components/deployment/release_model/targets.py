@@ -46,6 +46,7 @@ class Candidate:
     examples: list[Example]
     entity_key: str
     """The name under which a request names its entity; empty where the model does not say."""
+    threshold: float
 
     def asked_before(self, prediction_log: str, deployment: Deployment) -> list[Replayed]:
         """What people asked the model, out of the prediction log."""
@@ -116,7 +117,7 @@ def read_candidate(servable: Path, uri: str) -> Candidate:
             "and dashes. Take the output of validate_serving."
         )
     key = model.settings.get("entity", {}).get("key", "")
-    return Candidate(servable, uri, str(model.version), model.inputs, trial.examples, key)
+    return Candidate(servable, uri, str(model.version), model.inputs, trial.examples, key, model.threshold)
 
 
 def release_locally(deployment: Deployment, locations: Locations, candidate: Candidate, place: LocalServing) -> Record:
@@ -226,12 +227,16 @@ def release_to_kserve(
         ContractViolation: as `release_to_target`.
     """
     from kfp_lifecycle.serving.container import serving_container
+    from kfp_lifecycle.serving.payload_logger import LoggedModel
     from kfp_lifecycle.serving.release.kserve.inference_service import InferenceServiceTraffic
     from kfp_lifecycle.serving.release.kserve.standard import StandardTraffic
 
     standard = serving_container().kserve.mode is Mode.standard
     begin = StandardTraffic if standard else InferenceServiceTraffic
-    traffic = begin(place.namespace, deployment, locations, candidate.version, candidate.uri)
+    logged = LoggedModel(
+        features=tuple(candidate.inputs), entity_key=candidate.entity_key, threshold=candidate.threshold
+    )
+    traffic = begin(place.namespace, deployment, locations, candidate.version, candidate.uri, logged)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:

@@ -14,6 +14,7 @@ from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer, Client
 from kfp_lifecycle.serving.container import Container, serving_container
+from kfp_lifecycle.serving.payload_logger import LoggedModel
 from kfp_lifecycle.serving.release.kserve.live_service import (
     KNATIVE,
     MODE,
@@ -43,6 +44,7 @@ def inference_service(
     version: str,
     before: str | None,
     uri: str,
+    logged: LoggedModel,
     container: Container,
     shadow_token: str,
 ) -> V1beta1InferenceService:
@@ -55,10 +57,19 @@ def inference_service(
         version: The model's version.
         before: The version that has the traffic so far.
         uri: The model folder's artifact URI.
+        logged: The model, for who writes the prediction log.
         container: What it runs on.
         shadow_token: What marks the release's own requests.
     """
-    pods = predictor(deployment, locations, version=version, uri=uri, container=container, shadow_token=shadow_token)
+    pods = predictor(
+        deployment,
+        locations,
+        version=version,
+        uri=uri,
+        logged=logged,
+        container=container,
+        shadow_token=shadow_token,
+    )
     # The time makes each release a revision, be it of a version that was there before.
     release = {VERSION: version, VERSION_BEFORE: before, RELEASED_AT: datetime.now(UTC).isoformat()}
     return V1beta1InferenceService(
@@ -87,6 +98,7 @@ class InferenceServiceTraffic:
         locations: Locations,
         version: str,
         uri: str,
+        logged: LoggedModel,
         **connection: Any,
     ) -> None:
         """Find what is released now.
@@ -97,6 +109,7 @@ class InferenceServiceTraffic:
             locations: Online store and prediction log of the cluster.
             version: The model's version.
             uri: The model folder's artifact URI.
+            logged: The model, for who writes the prediction log.
             connection: More for `KServeClient`, such as `config_file`.
 
         Raises:
@@ -126,6 +139,7 @@ class InferenceServiceTraffic:
             version=version,
             before=self.champion,
             uri=uri,
+            logged=logged,
             container=container,
             shadow_token=self._shadow_token,
         )

@@ -6,17 +6,18 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kserve import V1beta1PredictorSpec
+from kserve import V1beta1LoggerSpec, V1beta1PredictorSpec
 from kubernetes import client as kubernetes
 
 from kfp_lifecycle.config.data import SECRET_REFERENCE
-from kfp_lifecycle.config.deployment import Deployment
+from kfp_lifecycle.config.deployment import Deployment, LogSettings
 from kfp_lifecycle.config.kserve_servers import KServeServers, Mode
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.connections.object_store import CREDENTIALS, is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE
 from kfp_lifecycle.serving.container import USER, Container
+from kfp_lifecycle.serving.payload_logger import ANNOTATION, HEADERS, LoggedModel, digest
 
 # KServe puts the model folder here.
 MODEL_FOLDER = "/mnt/models"
@@ -28,6 +29,8 @@ INSTALL_SECONDS = 600
 PERIOD_SECONDS = 5
 # How long a pod that is to end goes on answering, until no gateway sends it anything more.
 DRAIN_SECONDS = 5
+# Where nothing is written.
+NO_LOG = f"{SCRATCH}/predictions"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 
 
@@ -62,6 +65,7 @@ def predictor(
     *,
     version: str,
     uri: str,
+    logged: LoggedModel,
     container: Container,
     shadow_token: str,
 ) -> V1beta1PredictorSpec:
@@ -72,6 +76,7 @@ def predictor(
         locations: Online store and prediction log of the cluster.
         version: The model's version.
         uri: The model folder's artifact URI.
+        logged: The model, for whoever writes the prediction log instead of its servers.
         container: What it runs on, with its volumes, service account and secrets; of these it gets those that the
             online store's location and the server's settings name, and those that the prediction log needs. Code comes
             with the model.
@@ -79,8 +84,14 @@ def predictor(
             namespace can read it, and mark requests too.
     """
     servers = container.kserve
-    mounts, sources = _volumes(locations.prediction_log, container.volumes)
     standard = servers.mode is Mode.standard
+    logger, annotation = _logger(deployment, servers, logged, shadow_token)
+    claims = container.volumes
+    if logger is not None:
+        claims = {claim: place for claim, place in claims.items() if not _is_below(locations.prediction_log, place)}
+        deployment = deployment.model_copy(update={"prediction_log": LogSettings(enabled=False)})
+        locations = locations.model_copy(update={"prediction_log": NO_LOG})
+    mounts, sources = _volumes(locations.prediction_log, claims)
     server = kubernetes.V1Container(
         name="kserve-container",
         image=container.image,
@@ -88,7 +99,7 @@ def predictor(
         args=[f"--{name}={value}" for name, value in _settings(deployment, locations, version, standard).items()],
         env=_variables(deployment, locations, uri, container, shadow_token),
         volume_mounts=mounts,
-        ports=_ports(standard),
+        ports=_ports(standard, logger is not None),
         **_probes(deployment.model, container, standard),
         resources=kubernetes.V1ResourceRequirements(
             requests={"cpu": servers.cpu, "memory": servers.memory},
@@ -117,12 +128,14 @@ def predictor(
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(HTTP_PORT),
             "prometheus.io/path": "/metrics",
+            **annotation,
         },
         min_replicas=deployment.min_replicas,
         max_replicas=deployment.max_replicas,
         **_scaled(servers),
         container_concurrency=servers.concurrency,
         timeout=servers.timeout_seconds,
+        logger=logger,
         service_account_name=servers.service_account or None,
         containers=[server],
         volumes=sources,
@@ -185,7 +198,7 @@ def _volumes(
     ]
     # All else is read-only.
     scratch = {"scratch": SCRATCH}
-    kept = any(Path(prediction_log).is_relative_to(place) for place in (*claims.values(), SCRATCH))
+    kept = any(_is_below(prediction_log, place) for place in (*claims.values(), SCRATCH))
     if not kept and not is_object_store(prediction_log):
         scratch["prediction-log"] = prediction_log
     for name, place in scratch.items():
@@ -195,10 +208,27 @@ def _volumes(
     return mounts, sources
 
 
-def _ports(standard: bool) -> list[kubernetes.V1ContainerPort]:
+def _logger(
+    deployment: Deployment, servers: KServeServers, logged: LoggedModel, shadow_token: str
+) -> tuple[V1beta1LoggerSpec | None, dict[str, str]]:
+    """KServe's payload logger where it is wanted, and the annotation by which its events are understood."""
+    if not servers.log_collector or not deployment.prediction_log.enabled:
+        return None, {}
+    told = logged.model_copy(update={"settings": deployment.prediction_log, "shadow": digest(shadow_token)})
+    logger = V1beta1LoggerSpec(
+        mode=told.mode, url=servers.log_collector, metadata_headers=list(HEADERS), metadata_annotations=[ANNOTATION]
+    )
+    return logger, {ANNOTATION: told.written()}
+
+
+def _is_below(place: str, folder: str) -> bool:
+    return Path(place).is_relative_to(folder)
+
+
+def _ports(standard: bool, only_logged: bool) -> list[kubernetes.V1ContainerPort]:
     rest = kubernetes.V1ContainerPort(container_port=HTTP_PORT, name="http1", protocol="TCP")
-    if not standard:
-        # Knative takes one.
+    if not standard or only_logged:
+        # Knative takes one; KServe's payload logger sees one.
         return [rest]
     return [
         rest,
