@@ -1,4 +1,4 @@
-"""Training set description: its features, how time divides it, and what was checked of it."""
+"""Training set description: its features, what divides it, and what was checked of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ PartName = Literal["train", "validation", "test"]
 Date = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
+# The column of a training set's files with the group of each row, where the split keeps groups together.
+GROUP = "split_group"
+
+
 class SkewCheck(Part):
     """Comparison of training rows with the online path: all values were the same."""
 
-    snapshot: Date
-    """The rows' date."""
+    snapshot: Date | None
+    """The rows' date; none where the split is not by time."""
     entities: int
     """How many rows were compared."""
     features: int
@@ -61,8 +65,10 @@ class TrainingSetDescription(Document):
     """The Feast feature service that gives the features."""
     feature_version: str = ""
     """Digest of the feature definitions, which stand in `feature_repo/`."""
+    split: Literal["time", "random", "group"] = "time"
+    """What divides the rows into parts; only by time is one part later than another."""
     snapshots: dict[PartName, list[Date]]
-    """Dates of each part, oldest first."""
+    """Dates of each part, oldest first; none where the split is not by time."""
     rows: dict[PartName, int] = Field(default={})
     """Rows of each part."""
     positives: dict[PartName, int] = Field(default={})
@@ -82,7 +88,7 @@ class TrainingSetDescription(Document):
     quality: list[ViewQuality] = Field(default=[])
     """What the training part's features are like, by view."""
     as_of: datetime | None = None
-    """Time of the newest row of all tables."""
+    """Time of the newest row of all tables; none where no table has times."""
     offline_store: str = "duckdb"
     """What computed the features: `duckdb`, or the kind of a warehouse."""
     quarantined: int = 0

@@ -29,7 +29,7 @@ from kfp_lifecycle.components.training.tune_hyperparameters.workers import Worke
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.config.tuning import Tuning
 from kfp_lifecycle.runtime.contract import OPENMP_VARIABLES
-from kfp_lifecycle.tuning.cross_validation import Fold, time_ordered_folds
+from kfp_lifecycle.tuning.cross_validation import Fold, folds_of
 from kfp_lifecycle.tuning.study import Trial
 
 ROWS = 29_600
@@ -53,7 +53,7 @@ def main() -> int:
     os.environ |= OPENMP_VARIABLES
     cores = cpu_count()
     with tempfile.TemporaryDirectory() as place:
-        folds = time_ordered_folds(training_set(Path(place) / "set", ROWS), Training(), 2, HORIZON)
+        folds = folds_of(training_set(Path(place) / "set", ROWS), Training(), 2, HORIZON)
         trials, seconds = search(folds, cores, cores)
         alone, one = search(folds, 1, 1)
         _, threads = search(folds, cores, 1)

@@ -8,11 +8,14 @@ from pathlib import Path
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import CONFIGURATION_FILE
+from kfp_lifecycle.features.flat_table import label_sql
 
 # More than this is data, which belongs into the source.
 LARGEST_FILE_BYTES = 1_000_000
 CARRIED_SUFFIXES = {".py", ".sql", ".yaml", ".yml", ".json", ".pbtxt", ".md", ".txt"}
 DEFINITIONS = ("feature_repo", "label_query", "expectations")
+
+FLAT = "The features are the columns of a table (features.table): the steps make their definitions of it.\n"
 
 
 def read_definitions(project: Path, configuration: Configuration) -> dict[str, dict[str, bytes]]:
@@ -27,15 +30,20 @@ def read_definitions(project: Path, configuration: Configuration) -> dict[str, d
     """
     repository, query = configuration.features.repository, configuration.label.query
     expectations = configuration.validation.expectations
+    flat, column = configuration.features.table, configuration.label.column
     for key, place in (
-        ("features.repository", repository),
-        ("label.query", query),
+        ("features.repository", None if flat else repository),
+        ("label.query", None if column else query),
         ("validation.expectations", expectations),
     ):
-        if not (project / place).exists():
+        if place is not None and not (project / place).exists():
             raise ConfigurationError(f"{project / CONFIGURATION_FILE}: {key} names {place}, which is not in {project}")
-    label = {Path(query).name: _content(project / query, project)}
-    features = _files(project / repository, project)
+    if column:
+        label = {Path(query).name: label_sql(configuration).encode()}
+    else:
+        label = {Path(query).name: _content(project / query, project)}
+    # The types of a flat table's columns are the data's: its definitions are made where they are known.
+    features = {"README.md": FLAT.encode()} if flat else _files(project / repository, project)
     # The label's query is no feature: a change of it is none of theirs.
     features.pop(Path(query).relative_to(repository).as_posix() if Path(query).is_relative_to(repository) else "", None)
     return {"feature_repo": features, "label_query": label, "expectations": _files(project / expectations, project)}

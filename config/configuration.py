@@ -148,6 +148,12 @@ def _one_row_per_entity(configuration: Configuration) -> Iterator[str]:
             )
         elif setting == "features.table" and tables[name].label_only:
             yield f"features.table names {name}, which is label_only: no feature can be computed from it"
+    group = configuration.split.group
+    if configuration.features.table and group and group not in configuration.features.leave_out:
+        yield (
+            f"split.group: {group} would be a feature too, and of a new group the model knows nothing; name it in "
+            "features.leave_out"
+        )
     if configuration.features.table and configuration.split.by is SplitBy.time:
         yield (
             "features.table takes features from a table as it is, and split.by is time, for which features are "

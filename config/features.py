@@ -145,7 +145,7 @@ class Features(Section):
     """The Feast repository: definitions in `features.py`, one `<view>.sql` for each feature view."""
     table: Name | None = None
     """In place of a repository: the table whose columns are the features, one row for each entity. A Feast view of the
-    table's name is made of all its columns but the entity key, the label, the group and what `leave_out` names; numbers
+    table's name is made of all its columns but the entity key, the label and what `leave_out` names; numbers
     become Float64, texts String. Those of `sensitive` and `training.weight` are in the view and not in the service."""
     leave_out: list[Column] = Field(default=[])
     """With `table`: columns that are no features, such as a name, a date or what is known only after the event."""

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
-from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
+from kfp_lifecycle.artifacts.training_set import GROUP, TrainingSetDescription
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 DESCRIPTION_FILE = TrainingSetDescription.FILE
@@ -32,7 +32,8 @@ class Part:
         frame: All columns as the training set holds them, n rows.
         features: The model's inputs alone: float32 with NaN for missing, text with "" for missing.
         label: 1 for the event, 0 for none, shape (n,).
-        entity: A whole number for each entity, 0 to the number of entities less one, shape (n,).
+        entity: A whole number for each entity, or for each group where the split keeps groups together: rows of one are
+            not independent; 0 to their number less one, shape (n,).
     """
 
     frame: pd.DataFrame
@@ -70,6 +71,16 @@ class TrainingSet:
             raise ContractViolation(f"{DESCRIPTION_FILE} {problem}. Correct the project's feature service.")
 
     @property
+    def by_time(self) -> bool:
+        """Whether the parts follow each other in time."""
+        return self.description.split == "time"
+
+    @property
+    def cluster(self) -> str:
+        """The column whose equal values are not independent rows: the entity's key, or the group."""
+        return GROUP if self.description.split == "group" else self.entity
+
+    @property
     def views(self) -> dict[str, list[str]]:
         """The model's inputs by the feature view that gives them, as far as the description says."""
         return {view.view: [item.feature for item in view.features] for view in self.description.quality}
@@ -80,7 +91,8 @@ class TrainingSet:
         What calibrates is apart from what sets the threshold, and both are a label's horizon later than what was
         trained on, which chose the parameters: of `validation.parquet` the newer half of the snapshots calibrates, so
         that probabilities have the level of the day, and the older half, one more where their number is odd, is the
-        validation part. A single snapshot is divided by entity.
+        validation part. A single snapshot is divided by entity, of a split at random with as many events in either
+        half, or by group.
 
         Raises:
             ContractViolation: a column is missing or there twice, the label is anything but 0 and 1, or a number is
@@ -97,7 +109,12 @@ class TrainingSet:
                 "Give each feature a name of its own and run build_training_set again."
             )
         frame = pd.read_parquet(file)
-        needed = [self.entity, self.label, *(feature.name for feature in self.features), *self.sensitive]
+        needed = [
+            *dict.fromkeys((self.entity, self.cluster)),
+            self.label,
+            *(feature.name for feature in self.features),
+            *self.sensitive,
+        ]
         missing = [column for column in needed if column not in frame]
         if missing:
             raise ContractViolation(
@@ -105,14 +122,27 @@ class TrainingSet:
                 "Run build_training_set again."
             )
         if file.stem == "validation":
-            calibrates = _calibrates(frame, self.entity)
+            calibrates = self._calibrates(frame)
             frame = frame[calibrates if name == "calibration" else ~calibrates].reset_index(drop=True)
         return Part(
             frame=frame,
             features=model_inputs(frame, self.features, file.name),
             label=_binary(frame[self.label], file.name),
-            entity=pd.factorize(frame[self.entity])[0].astype(np.int64),
+            entity=pd.factorize(frame[self.cluster])[0].astype(np.int64),
         )
+
+    def _calibrates(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Which rows of the validation file calibrate, shape (n,)."""
+        if self.by_time:
+            return _newer_half(frame, self.entity)
+        digest = pd.util.hash_pandas_object(frame[self.cluster], index=False)
+        if self.description.split == "random":
+            # Every second one of either class, in an order that knows nothing but the key.
+            place = digest.groupby(frame[self.label].to_numpy()).rank(method="first")
+            return np.asarray(place % 2 == 0)
+        # Whole groups, in such an order, until they have half of the rows.
+        sizes = digest.value_counts().sort_index().cumsum()
+        return np.asarray(digest.map(sizes) <= max(len(frame) / 2, sizes.iloc[0] if len(sizes) else 0))
 
     def trainable(self, names: Sequence[str], min_class_rows: int) -> dict[str, Part]:
         """Read the named parts, and refuse those that nothing can be learned from or measured on.
@@ -126,7 +156,7 @@ class TrainingSet:
         """
         parts = {name: self.part(name) for name in names}
         for name, part in parts.items():
-            _refuse_few_rows(part.label, name, self.label, min_class_rows)
+            _refuse_few_rows(part.label, name, self.label, min_class_rows, self.by_time)
             for feature in self.features:
                 column = part.features[feature.name]
                 if (column.isna() if feature.type == "numeric" else column == "").all():
@@ -197,8 +227,8 @@ def _binary(label: pd.Series, where: str) -> NDArray[np.int8]:
     return binary
 
 
-def _calibrates(frame: pd.DataFrame, entity: str) -> NDArray[np.bool_]:
-    """Which rows of the validation file calibrate, shape (n,)."""
+def _newer_half(frame: pd.DataFrame, entity: str) -> NDArray[np.bool_]:
+    """Which rows of a validation file whose snapshots follow each other are of the newer half, shape (n,)."""
     snapshots = np.sort(frame[TIMESTAMP].unique())
     if len(snapshots) > 1:
         newer: NDArray[np.bool_] = frame[TIMESTAMP].isin(snapshots[(len(snapshots) + 1) // 2 :]).to_numpy()
@@ -208,11 +238,12 @@ def _calibrates(frame: pd.DataFrame, entity: str) -> NDArray[np.bool_]:
     return side
 
 
-def _refuse_few_rows(label: NDArray[np.int8], part: str, name: str, min_class_rows: int) -> None:
+def _refuse_few_rows(label: NDArray[np.int8], part: str, name: str, min_class_rows: int, by_time: bool) -> None:
     positives = int(label.sum())
     for value, rows in ((1, positives), (0, len(label) - positives)):
         if rows < min_class_rows:
             raise ContractViolation(
                 f"{part} part: {rows:,} of {len(label):,} rows have {name} = {value}; training.min_class_rows asks for "
-                f"{min_class_rows:,}. Use more snapshots or entities, or lower training.min_class_rows."
+                f"{min_class_rows:,}. Use more {'snapshots or entities' if by_time else 'rows'}, or lower "
+                "training.min_class_rows."
             )

@@ -1,4 +1,5 @@
-"""Time-ordered cross-validation inside the training snapshots: what is trained on was known by then."""
+"""Cross-validation inside the training part: in the order of time, so that what is trained on was known by then, or
+stratified where no row is later than another."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.config.training import Training
-from kfp_lifecycle.modelling.dataset import TIMESTAMP, TrainingSet
+from kfp_lifecycle.modelling.dataset import TIMESTAMP, Part, TrainingSet
 from kfp_lifecycle.modelling.estimator import build_encoder, build_estimator, fit, row_weights
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -24,9 +26,7 @@ class Fold:
     """One fold, encoded for the estimator.
 
     Attributes:
-        trained_to: The newest snapshot that is trained on.
-        judged_from: The oldest snapshot that is judged on.
-        judged_to: The newest one.
+        name: What it is trained and judged on, in words.
         train: Matrix of the rows to train on, float32, shape (n, columns).
         train_label: Their labels, 0 or 1, shape (n,).
         weight: What each of them counts, shape (n,); None where all count the same.
@@ -34,9 +34,7 @@ class Fold:
         test_label: Their labels, shape (m,).
     """
 
-    trained_to: pd.Timestamp
-    judged_from: pd.Timestamp
-    judged_to: pd.Timestamp
+    name: str
     train: NDArray[np.float32]
     train_label: NDArray[np.int8]
     weight: NDArray[np.float64] | None
@@ -44,10 +42,24 @@ class Fold:
     test_label: NDArray[np.int8]
 
     def __str__(self) -> str:
-        return (
-            f"trained on {len(self.train):,} rows to {self.trained_to:%Y-%m-%d}, judged on {len(self.test):,} from "
-            f"{self.judged_from:%Y-%m-%d} to {self.judged_to:%Y-%m-%d}"
-        )
+        return self.name
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The rows of a fold, before they are encoded.
+
+    Attributes:
+        train: Mask of the rows to train on, shape (n,).
+        test: Mask of those to judge on.
+        name: The fold in words.
+        judged: What it is judged on, in words.
+    """
+
+    train: NDArray[np.bool_]
+    test: NDArray[np.bool_]
+    name: str
+    judged: str
 
 
 def fold_snapshots(
@@ -73,14 +85,15 @@ def fold_snapshots(
     return found[::-1]
 
 
-def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int, horizon: timedelta) -> list[Fold]:
-    """The folds of a training set's train part; its later parts are not read.
+def folds_of(training_set: TrainingSet, training: Training, folds: int, horizon: timedelta) -> list[Fold]:
+    """The folds of a training set's train part, divided as the set itself is; its other parts are not read.
 
-    A fold in which a class has fewer than `training.min_class_rows` rows is left out, which is printed.
+    In the order of time, or, where the split is not by time, stratified by the label, groups kept whole. A fold in
+    which a class has fewer than `training.min_class_rows` rows is left out, which is printed.
 
     Args:
         training_set: Features, labels and their snapshots.
-        training: The estimator that the rows are encoded for, and the smallest class.
+        training: The estimator that the rows are encoded for, the smallest class, and the seed.
         folds: How many folds at the most.
         horizon: Time from a snapshot until its label is known.
 
@@ -89,22 +102,22 @@ def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int
     """
     part = training_set.trainable(("train",), training.min_class_rows)["train"]
     estimator = build_estimator(training.estimator, training.parameters, training.seed)
-    times = part.frame[TIMESTAMP]
+    if training_set.by_time:
+        found = list(_time_ordered(part, folds, horizon))
+    else:
+        found = list(_at_random(part, folds, training.seed, training_set.description.split == "group"))
     usable: list[Fold] = []
     left_out: list[str] = []
-    for trained, judged in fold_snapshots(sorted(times.unique()), folds, horizon):
-        rows, later = times.isin(trained).to_numpy(), times.isin(judged).to_numpy()
-        smallest = min(np.bincount(part.label[side], minlength=2).min() for side in (rows, later))
+    for sides in found:
+        smallest = min(np.bincount(part.label[side], minlength=2).min() for side in (sides.train, sides.test))
         if smallest < training.min_class_rows:
-            left_out.append(f"the one judged on {judged[0]:%Y-%m-%d} to {judged[-1]:%Y-%m-%d} has {smallest}")
+            left_out.append(f"the one judged on {sides.judged} has {smallest}")
             continue
-        train, test = part.of(rows), part.of(later)
+        train, test = part.of(sides.train), part.of(sides.test)
         encoder = build_encoder(_known(training_set.features, train.features), train.features, estimator)
         usable.append(
             Fold(
-                trained_to=trained[-1],
-                judged_from=judged[0],
-                judged_to=judged[-1],
+                name=sides.name,
                 train=encoder.fit_transform(train.features),
                 train_label=train.label,
                 weight=row_weights(train, training),
@@ -114,15 +127,44 @@ def time_ordered_folds(training_set: TrainingSet, training: Training, folds: int
         )
     why = f"fewer than training.min_class_rows ({training.min_class_rows}) rows of a class: {'; '.join(left_out)}"
     if not usable:
+        tried = f"; there was one with {why}" if left_out else ""
+        if not training_set.by_time:
+            raise ContractViolation(
+                f"train.parquet: tuning finds no fold in {len(part.label):,} rows{tried}. Bring more rows, or set "
+                "tuning.engine to none."
+            )
         raise ContractViolation(
-            f"train.parquet: tuning finds no fold in {times.nunique()} snapshots: a fold trains on a snapshot at least "
-            f"{horizon.days} days (label.horizon_days) before the one that it is judged on"
-            + (f"; there was one with {why}" if left_out else "")
-            + ". Raise snapshots.count, lower snapshots.every_days, or set tuning.engine to none."
+            f"train.parquet: tuning finds no fold in {part.frame[TIMESTAMP].nunique()} snapshots: a fold trains on a "
+            f"snapshot at least {horizon.days} days (label.horizon_days) before the one that it is judged on{tried}"
+            ". Raise snapshots.count, lower snapshots.every_days, or set tuning.engine to none."
         )
     if left_out:
         print(f"Left out of cross-validation, for {why}", flush=True)
     return usable
+
+
+def _time_ordered(part: Part, folds: int, horizon: timedelta) -> Iterator[Sides]:
+    times = part.frame[TIMESTAMP]
+    for trained, judged in fold_snapshots(sorted(times.unique()), folds, horizon):
+        rows, later = times.isin(trained).to_numpy(), times.isin(judged).to_numpy()
+        span = f"{judged[0]:%Y-%m-%d} to {judged[-1]:%Y-%m-%d}"
+        name = f"trained on {rows.sum():,} rows to {trained[-1]:%Y-%m-%d}, judged on {later.sum():,} from {span}"
+        yield Sides(rows, later, name, span)
+
+
+def _at_random(part: Part, folds: int, seed: int, grouped: bool) -> Iterator[Sides]:
+    """Stratified folds, at least two: each row is judged once, by what was trained on all others."""
+    count = min(max(folds, 2), int(np.bincount(part.label, minlength=2).min()), len(np.unique(part.entity)))
+    if count < 2:
+        return
+    kind = StratifiedGroupKFold if grouped else StratifiedKFold
+    how, groups = ("groups apart", part.entity) if grouped else ("chosen at random", None)
+    divided = kind(count, shuffle=True, random_state=seed).split(part.features, part.label, groups)
+    for number, (train, test) in enumerate(divided, start=1):
+        mask = np.zeros(len(part.label), dtype=np.bool_)
+        mask[test] = True
+        name = f"trained on {len(train):,} rows, judged on {len(test):,} others, {how}"
+        yield Sides(~mask, mask, name, f"part {number} of {count}")
 
 
 def _known(features: Sequence[Feature], rows: pd.DataFrame) -> list[Feature]:
@@ -138,7 +180,7 @@ def score_folds(folds: Sequence[Fold], training: Training, parameters: Mapping[s
     """ROC AUC of one setting on each fold in turn, each trained when it is asked for.
 
     Args:
-        folds: Of `time_ordered_folds`, for the same estimator.
+        folds: Of `folds_of`, for the same estimator.
         training: Estimator, default parameters and seed.
         parameters: Those that differ from the default.
 

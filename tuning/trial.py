@@ -16,7 +16,7 @@ from pyarrow import fs
 from kfp_lifecycle.config.tuning import active_values
 from kfp_lifecycle.modelling.dataset import DESCRIPTION_FILE, TrainingSet
 from kfp_lifecycle.runtime.contract import ContractViolation, step
-from kfp_lifecycle.tuning.cross_validation import score_folds, time_ordered_folds
+from kfp_lifecycle.tuning.cross_validation import folds_of, score_folds
 from kfp_lifecycle.tuning.trial_settings import METRIC, PARAMETERS_VARIABLE, SETTINGS_VARIABLE, TrialSettings
 
 # All of a training set that a trial reads.
@@ -48,13 +48,13 @@ def run_trial(settings: TrialSettings, assigned: Mapping[str, str]) -> None:
         assigned: Every parameter's value as Katib writes it; those whose condition does not hold are passed over.
 
     Raises:
-        ContractViolation: as `fetch`, `time_ordered_folds` and `score_folds`.
+        ContractViolation: as `fetch`, `folds_of` and `score_folds`.
     """
     values = {name: settings.space[name].parse(text) for name, text in assigned.items()}
     with tempfile.TemporaryDirectory() as scratch:
         fetch(settings, Path(scratch))
         horizon = timedelta(days=settings.horizon_days)
-        folds = time_ordered_folds(TrainingSet(Path(scratch)), settings.training, settings.folds, horizon)
+        folds = folds_of(TrainingSet(Path(scratch)), settings.training, settings.folds, horizon)
     scores: list[float] = []
     for score in score_folds(folds, settings.training, active_values(settings.space, values)):
         scores.append(score)

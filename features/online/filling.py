@@ -3,7 +3,8 @@
 Only what changed is written. Of each view the store's inventory holds a digest of every entity's values: what has
 another digest is written, what has the same is left alone, and counts as known as of the new moment because the
 store's own record says so. An entity that a view says nothing of any more keeps its last values until they are too
-old, as the training set does; they are dated, so that the new moment is not taken for theirs.
+old, as the training set does; they are dated, so that the new moment is not taken for theirs. Where no table has times
+it is forgotten at once.
 
 What will be written is noted first. So whatever cuts a filling off, the next one knows which values to trust.
 """
@@ -15,7 +16,7 @@ import hashlib
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kfp_lifecycle.artifacts.quality import FeatureQuality, ViewQuality
-from kfp_lifecycle.artifacts.tables import parquet_file
+from kfp_lifecycle.artifacts.tables import TIMELESS, parquet_file
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.data.tables import quoted
 from kfp_lifecycle.features.definitions import MODEL_TYPES, Definitions, ViewFeature
@@ -152,7 +153,9 @@ def _write_changes(
         none = cursor.sql("SELECT key, digest, NULL::TIMESTAMPTZ AS seen FROM digests LIMIT 0").to_arrow_table()
         held = Inventory(as_of, True, none, "")
     cursor.register("held", held.entities)
-    moments = {"too_old": as_of - definitions.freshness, "held_as_of": held.as_of}
+    # Without times nothing would ever tell that the values of who is gone are old.
+    too_old = as_of + timedelta(seconds=1) if as_of == TIMELESS else as_of - definitions.freshness
+    moments = {"too_old": too_old, "held_as_of": held.as_of}
     cursor.execute(_COMPARED, {**moments, "finished": held.finished})
     if not _is_held(cursor, store, definitions, view):
         print(f"The online store no longer has all values of {view} that it had noted: all are written anew.")

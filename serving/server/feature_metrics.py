@@ -60,7 +60,8 @@ class FeatureMetrics(Collector):
             labels=[*of_feature, "category"],
         )
         materialized = self._features.materialized
-        _add(as_of, [], materialized.as_of.timestamp())
+        if materialized.as_of != TIMELESS:
+            _add(as_of, [], materialized.as_of.timestamp())
         _add(freshness, [], self._features.freshness_seconds)
         for view in materialized.quality:
             if view.newest_row is not None:

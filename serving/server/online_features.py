@@ -12,6 +12,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER
+from kfp_lifecycle.artifacts.tables import TIMELESS
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Present
 from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
@@ -65,8 +66,10 @@ class OnlineFeatures:
 
     @property
     def freshness_seconds(self) -> float:
-        """Age at which a stored feature counts as missing; infinite where the present is the time of the data."""
-        return math.inf if self._present is Present.data else self._definitions.freshness.total_seconds()
+        """Age at which a stored feature counts as missing; infinite where the present is the time of the data, or the
+        data have none."""
+        ageless = self._present is Present.data or self.materialized.as_of == TIMELESS
+        return math.inf if ageless else self._definitions.freshness.total_seconds()
 
     @property
     def feature_version(self) -> str:
@@ -114,7 +117,8 @@ class OnlineFeatures:
         """Values by name, of the views that are not too old."""
         row: dict[str, Any] = {}
         for values in stored.values():
-            if moment - (values[TIMESTAMP] or self.materialized.as_of) <= self._definitions.freshness:
+            known = values[TIMESTAMP] or self.materialized.as_of
+            if known == TIMELESS or moment - known <= self._definitions.freshness:
                 row |= values
         return row
 

@@ -20,7 +20,7 @@ from kfp_lifecycle.modelling.calibration import ISOTONIC_GROUPS, fit_calibration
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.estimator import row_weights
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.tuning.cross_validation import time_ordered_folds
+from kfp_lifecycle.tuning.cross_validation import folds_of
 from tests.lending_library import PIPELINE, START, some_readers_and_loans, write_project, write_tables
 from tests.modelling.business import write_training_set
 from tests.modelling.trained import fit_model
@@ -123,7 +123,7 @@ def test_the_weight_multiplies_age_and_leaves_both_classes_the_same(training_set
 
 
 def test_the_search_trains_each_fold_with_it(training_set: TrainingSet) -> None:
-    (fold,) = time_ordered_folds(training_set, WEIGHTED, 1, timedelta(days=30))
+    (fold,) = folds_of(training_set, WEIGHTED, 1, timedelta(days=30))
     assert fold.weight is not None
     assert len(np.unique(fold.weight.round(6))) == 2
     assert fold.weight.max() / fold.weight.min() == pytest.approx(100)

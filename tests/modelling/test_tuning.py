@@ -29,7 +29,7 @@ from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.config.tuning import Tuning, active_values
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.tuning.cross_validation import Fold, fold_snapshots, time_ordered_folds
+from kfp_lifecycle.tuning.cross_validation import Fold, fold_snapshots, folds_of
 from kfp_lifecycle.tuning.parameter_importance import parameter_importance
 from kfp_lifecycle.tuning.study import Study, Trial
 from kfp_lifecycle.tuning.study_page import study_page
@@ -54,7 +54,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> TrainingSet:
 
 @pytest.fixture(scope="module")
 def folds(training_set: TrainingSet) -> list[Fold]:
-    return time_ordered_folds(training_set, TRAINING, 2, HORIZON)
+    return folds_of(training_set, TRAINING, 2, HORIZON)
 
 
 def searched(folds: list[Fold], training: Training = TRAINING, cores: int = 2, **settings: Any) -> list[Trial]:
@@ -82,7 +82,7 @@ class TestFolds:
         folder = write_training_set(tmp_path / "set", rows=300)
         for part in ("validation", "test"):
             (folder / f"{part}.parquet").unlink()
-        assert len(time_ordered_folds(TrainingSet(folder), TRAINING, 2, HORIZON)) == 2
+        assert len(folds_of(TrainingSet(folder), TRAINING, 2, HORIZON)) == 2
 
     def test_one_without_positives_is_left_out_and_the_next_one_decides(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -91,19 +91,19 @@ class TestFolds:
             return frame.assign(gone=frame.gone.where(frame.event_timestamp.dt.month != 2, 0))
 
         data = TrainingSet(write_training_set(tmp_path / "set", rows=300, change=nobody_left_in_february))
-        (fold,) = time_ordered_folds(data, TRAINING, 2, HORIZON)
-        assert fold.judged_from.month == 3
+        (fold,) = folds_of(data, TRAINING, 2, HORIZON)
+        assert "from 2025-03-" in str(fold)
         assert "the one judged on 2025-02-01 to 2025-02-01 has 0" in capsys.readouterr().out
 
     def test_twenty_rows_are_refused_with_the_remedy(self, tmp_path: Path) -> None:
         few = TrainingSet(write_training_set(tmp_path / "set", rows=20))
         with pytest.raises(ContractViolation, match=r"fewer than training\.min_class_rows"):
-            time_ordered_folds(few, Training(min_class_rows=9), 2, HORIZON)
+            folds_of(few, Training(min_class_rows=9), 2, HORIZON)
 
     def test_a_single_snapshot_is_refused_with_the_remedy(self, tmp_path: Path) -> None:
         data = TrainingSet(write_training_set(tmp_path / "set", rows=300))
         with pytest.raises(ContractViolation, match=r"no fold in 3 snapshots.*set tuning.engine to none"):
-            time_ordered_folds(data, TRAINING, 2, timedelta(days=90))
+            folds_of(data, TRAINING, 2, timedelta(days=90))
 
     def test_a_feature_that_was_first_recorded_later_is_left_out_of_the_folds_before(self, tmp_path: Path) -> None:
         def recorded_since_march(part: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -111,7 +111,7 @@ class TestFolds:
 
         data = TrainingSet(write_training_set(tmp_path / "set", rows=300, change=recorded_since_march))
         linear = Training(estimator="sklearn.linear_model.LogisticRegression")
-        assert all(np.isfinite(fold.train).all() for fold in time_ordered_folds(data, linear, 2, HORIZON))
+        assert all(np.isfinite(fold.train).all() for fold in folds_of(data, linear, 2, HORIZON))
 
 
 class TestSearch:

@@ -17,7 +17,7 @@ from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.tuning import trial
-from kfp_lifecycle.tuning.cross_validation import score_folds, time_ordered_folds
+from kfp_lifecycle.tuning.cross_validation import folds_of, score_folds
 from kfp_lifecycle.tuning.trial_settings import METRIC, PARAMETERS_VARIABLE, SETTINGS_VARIABLE, TrialSettings
 from tests.katib_rules import WITHOUT_TIME, collect, observe
 from tests.modelling.business import write_training_set
@@ -100,7 +100,7 @@ def test_what_it_prints_is_the_mean_after_each_fold_as_katibs_collector_reads_it
     monkeypatch.setenv(PARAMETERS_VARIABLE, json.dumps(ASSIGNED))
     trial.main()
     reports = collect(capsys.readouterr().out.splitlines(), METRIC)
-    folds = time_ordered_folds(TrainingSet(folder), TRAINING, 2, timedelta(days=28))
+    folds = folds_of(TrainingSet(folder), TRAINING, 2, timedelta(days=28))
     scores = list(score_folds(folds, TRAINING, {"early_stopping": False, "learning_rate": 0.05}))
     assert [value for _, value in reports] == pytest.approx([scores[0], np.mean(scores)], abs=1e-9)
     assert WITHOUT_TIME not in [time for time, _ in reports]

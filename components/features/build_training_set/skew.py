@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.training_set import SkewCheck
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.features import SplitBy
 from kfp_lifecycle.features.definitions import Definitions
 from kfp_lifecycle.features.offline.point_in_time import moment_of
 from kfp_lifecycle.features.offline.store import DUCKDB
@@ -79,7 +80,8 @@ def check_skew(
             "time (an ORDER BY that leaves no ties), and an on-demand function may look at nothing but its own row."
             + ("" if same is same_bits else " It has to mean the same in DuckDB and in the offline store, too.")
         )
-    return SkewCheck(snapshot=f"{snapshot:%Y-%m-%d}", entities=len(keys), features=len(names))
+    by_time = configuration.split.by is SplitBy.time
+    return SkewCheck(snapshot=f"{snapshot:%Y-%m-%d}" if by_time else None, entities=len(keys), features=len(names))
 
 
 def write_earlier_values(

@@ -29,7 +29,7 @@ class Split:
     @property
     def used(self) -> tuple[datetime, ...]:
         """All snapshots but those left out, oldest first."""
-        return self.train + self.validation + self.test
+        return tuple(dict.fromkeys(self.train + self.validation + self.test))
 
 
 def snapshots_before(as_of: datetime, configuration: Configuration) -> list[datetime]:
@@ -42,6 +42,12 @@ def snapshots_before(as_of: datetime, configuration: Configuration) -> list[date
     newest = as_of.astimezone(UTC).replace(microsecond=0) - configuration.label.horizon
     step = timedelta(days=configuration.snapshots.every_days)
     return [newest - step * back for back in reversed(range(configuration.snapshots.count))]
+
+
+def newest_moment(as_of: datetime) -> datetime:
+    """The one snapshot of a split without time, in whole seconds: no row is later."""
+    whole = as_of.astimezone(UTC).replace(microsecond=0)
+    return whole if whole == as_of else whole + timedelta(seconds=1)
 
 
 def split_by_time(snapshots: Sequence[datetime], configuration: Configuration) -> Split:

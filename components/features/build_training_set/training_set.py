@@ -5,36 +5,56 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
-from kfp_lifecycle.artifacts.tables import Manifest
-from kfp_lifecycle.artifacts.training_set import LabelRate, PartName, TrainingSetDescription
+from kfp_lifecycle.artifacts.tables import TIMELESS, Manifest
+from kfp_lifecycle.artifacts.training_set import GROUP, LabelRate, PartName, TrainingSetDescription
 from kfp_lifecycle.components.features.build_training_set.clocks import check_clocks
 from kfp_lifecycle.components.features.build_training_set.label_rate import breaks, label_rate
-from kfp_lifecycle.components.features.build_training_set.label_span import label_span
+from kfp_lifecycle.components.features.build_training_set.label_span import LabelSpan, label_span
+from kfp_lifecycle.components.features.build_training_set.shares import grouped_parts, stratified_parts
 from kfp_lifecycle.components.features.build_training_set.skew import check_skew
 from kfp_lifecycle.components.features.build_training_set.split import (
     PARTS,
     Split,
+    newest_moment,
     snapshots_before,
     split_by_time,
 )
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.features import SplitBy
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, copy_definitions, load_definitions
+from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.features.definitions import (
+    FEATURES_FILE,
+    REQUEST_TIME,
+    TIMESTAMP,
+    Definitions,
+    copy_definitions,
+    load_definitions,
+)
+from kfp_lifecycle.features.flat_table import check_label_column, definitions_folder
 from kfp_lifecycle.features.offline.history import FeatureHistory
-from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
+from kfp_lifecycle.features.offline.point_in_time import (
+    BATCH_ROWS,
+    checked_query,
+    run_query,
+    session,
+    show_tables,
+    validated_file,
+)
 from kfp_lifecycle.features.offline.store import compute_view_values
 from kfp_lifecycle.features.quality import view_quality
 from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, LABEL_QUERY
@@ -42,6 +62,8 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
 BEST_POSSIBLE = "best_possible"
+# The column of labelled rows with the part of each, where time does not tell it.
+PART = "split_part"
 
 
 @dataclass(frozen=True)
@@ -80,18 +102,29 @@ def build(
     Raises:
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
     """
-    definitions = load_definitions(feature_repo, settings)
     as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC)
+    by_time = settings.split.by is SplitBy.time
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
-        span = label_span(settings, definitions, label_query, validated, as_of)
-        labels = write_labels(settings, definitions, label_query, validated, span.until, scratch)
-        rates = [_rate(snapshot, file, settings.label.name) for snapshot, file in labels.items()]
+        if settings.label.column is not None:
+            with session(validated) as connection:
+                show_tables(connection, validated, settings.source.tables, as_of=None)
+                check_label_column(connection, settings)
+        feature_repo = definitions_folder(feature_repo, settings, validated, scratch / "definitions")
+        definitions = load_definitions(feature_repo, settings)
+        check_without_time(settings, definitions, validated, as_of)
+        if by_time:
+            span = label_span(settings, definitions, label_query, validated, as_of)
+            snapshots = snapshots_before(span.until, settings)
+        else:
+            span, snapshots = LabelSpan(as_of, []), [newest_moment(as_of)]
+        labels = write_labels(settings, definitions, label_query, validated, snapshots, scratch)
+        rates = [_rate(snapshot, file, settings.label.name) for snapshot, file in labels.items()] if by_time else []
         notes = [*span.notes, *breaks(rates, settings.label.query)]
         for note in notes:
             print(note, flush=True)
         try:
-            split = split_by_time(list(labels), settings)
+            split = split_by_time(list(labels), settings) if by_time else split_by_share(labels, settings, definitions)
         except ContractViolation as error:
             raise ContractViolation(" ".join([str(error), *span.notes])) from error
         views = definitions.views_of(definitions.joined)
@@ -109,17 +142,20 @@ def build(
             sensitive=[feature.name for feature in definitions.sensitive],
             feature_service=settings.features.service,
             feature_version=definitions.version,
-            snapshots={part: [f"{snapshot:%Y-%m-%d}" for snapshot in split.part(part)] for part in PARTS},
+            split=settings.split.by.value,
+            snapshots={
+                part: [f"{moment:%Y-%m-%d}" for moment in split.part(part)] if by_time else [] for part in PARTS
+            },
             rows=parts.rows,
             positives=parts.positives,
             left_out=[f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
             rows_left_out=sum(pq.read_metadata(labels[snapshot]).num_rows for snapshot in split.left_out),
             label_rates=rates,
-            labels_until=span.until,
+            labels_until=span.until if by_time else None,
             notes=notes,
             skew=check_skew(settings, definitions, validated, newest, test, scratch, locations.offline_store),
             quality=view_quality(validated, settings.source.tables, definitions, as_of, result / "train.parquet"),
-            as_of=as_of,
+            as_of=None if as_of == TIMELESS else as_of,
             offline_store=locations.offline_store.partition(":")[0],
             quarantined=quarantined,
             origin=StepOrigin.told(told or {}),
@@ -135,32 +171,36 @@ def write_labels(
     definitions: Definitions,
     label_query: Path,
     validated: Path,
-    until: datetime,
+    snapshots: Sequence[datetime],
     scratch: Path,
 ) -> dict[datetime, Path]:
-    """Write who was there at each snapshot, and their label, as far as labels are known.
+    """Write who was there at each snapshot, and their label.
 
     Returns:
-        A Parquet file (entity key, label, `best_possible` where the query gives it, `event_timestamp`) for each
-        snapshot with anyone in it, oldest first.
+        A Parquet file (entity key, label, the group of a split by group, `best_possible` where the query gives it,
+        `event_timestamp`) for each snapshot with anyone in it, oldest first.
 
     Raises:
         ContractViolation: the query fails, or a label is neither 0 nor 1.
     """
-    label = configuration.label.name
+    label, group = configuration.label.name, configuration.split.group
+    source = configuration.label.source
     files: dict[datetime, Path] = {}
     with session(validated) as connection:
         show_tables(connection, validated, configuration.source.tables, as_of=None)
-        for snapshot in snapshots_before(until, configuration):
+        for snapshot in snapshots:
+            moments = {"snapshot": snapshot}
+            if configuration.split.by is SplitBy.time:
+                moments["horizon"] = snapshot + configuration.label.horizon
             rows = run_query(
                 connection,
                 definitions,
                 label_query,
-                {"snapshot": snapshot, "horizon": snapshot + configuration.label.horizon},
-                columns={label: "DOUBLE"},
+                moments,
+                columns={label: "DOUBLE", **({group: "VARCHAR"} if group else {})},
                 timestamp=snapshot,
                 optional={BEST_POSSIBLE: "DOUBLE"},
-                name=configuration.label.query,
+                name=source,
             ).read_all()
             if not rows.num_rows:
                 continue
@@ -168,7 +208,7 @@ def write_labels(
             if not pc.all(known).as_py():
                 wrong = rows.filter(pc.invert(known))
                 raise ContractViolation(
-                    f"{configuration.label.query} must label every {definitions.key} 0 or 1; at "
+                    f"{source} must label every {definitions.key} 0 or 1; at "
                     f"{snapshot:%Y-%m-%d %H:%M:%S} it gave {wrong[label][0].as_py()} for "
                     f"{definitions.key} {wrong[definitions.key][0].as_py()} "
                     f"({wrong.num_rows:,} such rows). Leave out whoever was not there at $snapshot."
@@ -203,9 +243,14 @@ def write_parts(
             table = labelled.select([definitions.key, TIMESTAMP, label, *({BEST_POSSIBLE} & {*labelled.column_names})])
             for name in features.column_names:
                 table = table.append_column(name, features[name])
+            if GROUP in labelled.column_names:
+                table = table.append_column(GROUP, labelled[GROUP])
             for part in PARTS:
-                moments = pa.array(split.part(part), table.schema.field(TIMESTAMP).type)
-                chosen = table.filter(pc.is_in(table[TIMESTAMP], moments))
+                if PART in labelled.column_names:
+                    chosen = table.filter(pc.equal(labelled[PART], part))
+                else:
+                    moments = pa.array(split.part(part), table.schema.field(TIMESTAMP).type)
+                    chosen = table.filter(pc.is_in(table[TIMESTAMP], moments))
                 if not len(chosen):
                     continue
                 rows[part] += len(chosen)
@@ -218,19 +263,90 @@ def write_parts(
                 writers[part].write_table(chosen)
     for part in PARTS:
         if not 0 < positives[part] < rows[part]:
+            by_time = configuration.split.by is SplitBy.time
+            dates = f" (snapshots {', '.join(f'{s:%Y-%m-%d}' for s in split.part(part))})" if by_time else ""
             raise ContractViolation(
-                f"All {rows[part]:,} {part} rows have {label} = {1 if positives[part] else 0} (snapshots "
-                f"{', '.join(f'{s:%Y-%m-%d}' for s in split.part(part))}). Nothing can be learned or judged from one "
-                f"class: look at {configuration.label.query} and at the dates of the data."
+                f"All {rows[part]:,} {part} rows have {label} = {1 if positives[part] else 0}{dates}. Nothing can be "
+                f"learned or judged from one class: look at {configuration.label.source} and at "
+                f"{'the dates of the data' if by_time else 'how many rows either class has'}."
             )
     unknown = [feature for feature in wanted if not known[feature.name]]
     if unknown:
         raise ContractViolation(
             f"Never known in the {rows['train']:,} training rows: "
             + ", ".join(f"{feature.view}:{feature.name}" for feature in unknown)
-            + f". Look at its SQL in {configuration.features.repository}, or take it out of the feature service."
+            + (
+                ". Name it in features.leave_out."
+                if configuration.features.table
+                else f". Look at its SQL in {configuration.features.repository}, or take it out of the feature service."
+            )
         )
     return Written({part: rows[part] for part in PARTS}, {part: positives[part] for part in PARTS})
+
+
+def split_by_share(labels: dict[datetime, Path], configuration: Configuration, definitions: Definitions) -> Split:
+    """Write into the labels' one file which part each row is of, by `split.by: random` or `group`.
+
+    Raises:
+        ContractViolation: there are no rows, a group is missing, or groups are too few or too large.
+    """
+    if not labels:
+        raise ContractViolation(
+            f"{configuration.label.source} labels nobody. See that the tables are complete, or correct it."
+        )
+    [(snapshot, file)] = labels.items()
+    rows, group = pq.read_table(file), configuration.split.group
+    if group is None:
+        label = rows[configuration.label.name].to_pylist()
+        parts = stratified_parts(rows[definitions.key].to_pylist(), label, configuration.split)
+    else:
+        if rows[group].null_count:
+            raise ContractViolation(
+                f"split.group: {group} is missing in {rows[group].null_count:,} of {len(rows):,} rows, so that nobody "
+                "can say with which others they belong. Fill it in the source, with the row's own key where it belongs "
+                "to none."
+            )
+        parts = grouped_parts(rows[group].to_pylist(), configuration.split)
+        rows = rows.append_column(GROUP, rows[group]).drop_columns([group])
+    pq.write_table(rows.append_column(PART, pa.array(parts)), file)
+    return Split((snapshot,), (snapshot,), (snapshot,), ())
+
+
+def check_without_time(
+    configuration: Configuration, definitions: Definitions, validated: Path, as_of: datetime
+) -> None:
+    """Refuse definitions that need a time where there is none, or that read the label's column.
+
+    Raises:
+        ContractViolation: naming the view.
+    """
+    asking = [name for name, inputs in definitions.on_demand_inputs.items() if REQUEST_TIME in inputs]
+    if configuration.source.timeless and asking:
+        raise ContractViolation(
+            f"{FEATURES_FILE}: the on-demand view {', '.join(asking)} asks for {REQUEST_TIME}, and no table has an "
+            "event_time: rows without a time have no moment that a request could be compared with. Compute it from "
+            "columns, or name the event_time of a table."
+        )
+    if configuration.label.column is None:
+        return
+    table, column = configuration.label.place
+    with session(validated) as connection:
+        show_tables(connection, validated, configuration.source.tables, newest_moment(as_of))
+        hidden = (
+            f"SELECT * EXCLUDE ({quoted(column)}) FROM read_parquet({literal(str(validated_file(validated, table)))})"
+        )
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quoted(table)} AS {hidden}")
+        for view in definitions.views_of(definitions.joined):
+            query, asked = checked_query(definitions.sql_file(view), ["as_of"])
+            try:
+                connection.execute(f"EXPLAIN {query}", dict.fromkeys(asked, as_of.replace(tzinfo=None)))
+            except duckdb.BinderException as error:
+                if column.lower() in str(error).lower():
+                    raise ContractViolation(
+                        f"{definitions.sql_file(view).name} reads {configuration.label.column}, which is the label "
+                        "(label.column): a feature that is computed from it is not known when a prediction is asked "
+                        "for. Take it out."
+                    ) from error
 
 
 def _rate(snapshot: datetime, file: Path, label: str) -> LabelRate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from kfp_lifecycle.artifacts.online_store import MaterializedFeatures
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.features.definitions import load_definitions
+from kfp_lifecycle.features.definitions import Definitions, load_definitions
+from kfp_lifecycle.features.flat_table import definitions_folder
 from kfp_lifecycle.features.online.filling import digest_of, fill
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
 
@@ -32,7 +34,14 @@ def materialize(
     Raises:
         ContractViolation: the definitions, a view's SQL or the data cannot be trusted, or the store cannot be reached.
     """
-    definitions = load_definitions(feature_repo, settings)
+    with tempfile.TemporaryDirectory(prefix="definitions-") as scratch:
+        folder = definitions_folder(feature_repo, settings, validated, Path(scratch) / "made")
+        return _materialize(settings, locations, load_definitions(folder, settings), validated)
+
+
+def _materialize(
+    settings: Configuration, locations: Locations, definitions: Definitions, validated: Path
+) -> MaterializedFeatures:
     # The store keeps times in whole seconds.
     as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC, microsecond=0)
     store = OnlineStore(locations.online_store, settings.name, definitions, create=True)

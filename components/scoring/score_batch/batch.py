@@ -17,6 +17,7 @@ from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
+from kfp_lifecycle.features.flat_table import definitions_folder
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
 from kfp_lifecycle.features.offline.store import compute_view_values
@@ -54,11 +55,12 @@ def score_batch(
             nobody is there to be scored.
     """
     champion = require_champion(locations.tracking_uri, settings.deployment.model)
-    definitions = load_definitions(feature_repo, settings)
     # The online store keeps times in whole seconds; a batch is to give the same scores.
     as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC, microsecond=0)
     with complete_folder(scores) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         scratch = Path(temporary)
+        folder_of_definitions = definitions_folder(feature_repo, settings, validated, scratch / "definitions")
+        definitions = load_definitions(folder_of_definitions, settings)
         check_definitions(champion, champion.description(scratch / "description"), definitions, settings)
         model = ModelFolder(champion.fetch(scratch / "champion"))
         reference = pd.read_parquet(model.folder / BASELINE_FILE)

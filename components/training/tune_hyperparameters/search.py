@@ -35,7 +35,7 @@ def search(
         Metadata: `trials`, `best_value`, `default_value`, `summary`.
 
     Raises:
-        ContractViolation: as `tune`, `time_ordered_folds` and `kept_study`.
+        ContractViolation: as `tune`, `folds_of` and `kept_study`.
     """
     training, tuning = settings.training, settings.tuning
     if tuning.engine is Engine.none:

@@ -24,7 +24,7 @@ from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.estimator import build_estimator
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
-from kfp_lifecycle.tuning.cross_validation import Fold, time_ordered_folds
+from kfp_lifecycle.tuning.cross_validation import Fold, folds_of
 from kfp_lifecycle.tuning.study import Study, Trial, show_all
 from kfp_lifecycle.tuning.study_page import study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
@@ -231,7 +231,7 @@ def search_with(
     training, tuning, study_store = settings.training, settings.tuning, locations.study_store
     data = TrainingSet(training_set)
     horizon = settings.label.horizon
-    folds = time_ordered_folds(data, training, tuning.folds, horizon)
+    folds = folds_of(data, training, tuning.folds, horizon)
     for number, fold in enumerate(folds, start=1):
         print(f"fold {number} of {len(folds)}: {fold}", flush=True)
     name = study_name(data, training, tuning, horizon)

@@ -1,0 +1,78 @@
+"""Stratified and grouped split: which rows train, validate and test where no row is later than another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Sequence
+
+from kfp_lifecycle.artifacts.training_set import PartName
+from kfp_lifecycle.config.features import Split
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+# How much more than its share a part may get so that a group stays whole.
+OVER = 1.25
+
+
+def stratified_parts(keys: Sequence[Hashable], labels: Sequence[int], split: Split) -> list[PartName]:
+    """The part of each entity: of either class the same share in each, chosen by a digest of the key.
+
+    A digest knows no order and does not change when rows are added: an entity that tested goes on testing, as far as
+    the shares allow.
+
+    Args:
+        keys: The entities' keys, each once.
+        labels: 1 for the event, 0 for none.
+        split: The shares and the seed.
+    """
+    parts: list[PartName] = ["train"] * len(keys)
+    for value in (0, 1):
+        rows = [row for row, label in enumerate(labels) if label == value]
+        rows.sort(key=lambda row: digest(keys[row], split.seed))
+        test = round(len(rows) * split.test_share)
+        validation = round(len(rows) * split.validation_share)
+        for place, row in enumerate(rows[: test + validation]):
+            parts[row] = "test" if place < test else "validation"
+    return parts
+
+
+def grouped_parts(groups: Sequence[Hashable], split: Split) -> list[PartName]:
+    """The part of each row, the rows of a group in one: groups in the order of a digest, as the shares have room.
+
+    Args:
+        groups: The rows' groups.
+        split: The shares, the seed and the column's name.
+
+    Raises:
+        ContractViolation: there are too few groups, or one is too large for the shares.
+    """
+    sizes: dict[Hashable, int] = {}
+    for group in groups:
+        sizes[group] = sizes.get(group, 0) + 1
+    room = {"test": len(groups) * split.test_share, "validation": len(groups) * split.validation_share}
+    filled = dict.fromkeys(room, 0)
+    part_of: dict[Hashable, PartName] = {}
+    for group in sorted(sizes, key=lambda group: digest(group, split.seed)):
+        part_of[group] = "train"
+        names: tuple[PartName, ...] = ("test", "validation")
+        for name in names:
+            if filled[name] < room[name] and filled[name] + sizes[group] <= room[name] * OVER:
+                part_of[group] = name
+                filled[name] += sizes[group]
+                break
+    rows = [part_of[group] for group in groups]
+    # The validation part is divided once more, into what calibrates and what sets the threshold.
+    few = len({group for group in sizes if part_of[group] == "validation"}) < 2
+    if few or not {"train", "test"} <= set(rows):
+        largest = max(sizes, key=lambda group: sizes[group])
+        raise ContractViolation(
+            f"split.group: {split.group} has {len(sizes):,} values in {len(groups):,} rows, the most frequent, "
+            f"{largest!r}, in {sizes[largest]:,}: too few, or too large, to train on some, to test on "
+            f"{split.test_share:.0%} and to validate on {split.validation_share:.0%} of the rows with groups kept "
+            "whole, two of them to validate. Name a column with more values, or set split.by: random."
+        )
+    return rows
+
+
+def digest(value: Hashable, seed: int) -> bytes:
+    """Orders values by chance, the same way each time."""
+    return hashlib.blake2b(f"{seed}\0{value}".encode(), digest_size=8).digest()
