@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,18 +78,19 @@ def init(
     asked: list[tuple[Question, str]] = []
 
     def ask(question: Question) -> str:
-        option = given[question.option]
-        if option is not None:
-            return option
-        if asks:
+        answer = given[question.option]
+        if answer is not None:
+            why = "it was given"
+        elif asks:
             out.print(f"\n{question.text}\n  guess: {question.guess or '?'}, since {question.why}", markup=False)
             answer = str(
                 typer.prompt(f"  --{question.option}", default=question.guess, show_default=bool(question.guess))
             )
+            why = question.why if answer == question.guess else "it was answered"
         else:
-            answer = question.guess
+            answer, why = question.guess, f"guessed: {question.why}"
             out.print(f"guessed --{question.option} {question.guess!r}: {question.why}", markup=False, soft_wrap=True)
-        asked.append((question, answer))
+        asked.append((replace(question, why=why), answer))
         return answer
 
     place = place_of(source, Path.cwd())

@@ -286,7 +286,7 @@ def _sensitive(profile: Profile, ask: Ask, apart: Sequence[Column | None]) -> tu
             "sensitive",
             "Which columns must it be fair by? They are no features then. (none, or names with commas)",
             ",".join(column.title for column in found) or NONE,
-            "by their names" if found else "no name is one of those that law protects",
+            "their names say so" if found else "no name is one of those that law protects",
         )
     )
     names = [answer] if profile.find(answer) else [name.strip() for name in answer.split(",")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -310,6 +311,8 @@ def test_a_semicolon_csv_with_decimal_commas_in_latin_1(tmp_path: Path) -> None:
     schema = (tmp_path / "kuendigung/expectations/kunden.pbtxt").read_text()
     assert schema.startswith("# Proposed by `lifecycle init`")
     assert 'name: "gesamt"' in schema
+    told = (tmp_path / "kuendigung/README.md").read_text()
+    assert "| Which value of Kündigung is the event? | ja | guessed: 'ja' reads like a yes |" in told
     again = lifecycle(tmp_path, "init", "kuendigung", "--from", "kunden.csv")
     assert (again.returncode, "is there already" in again.stderr) == (2, True)
 
@@ -360,6 +363,23 @@ def test_a_table_of_events_whose_features_are_tested(tmp_path: Path) -> None:
         check=False,
     )
     assert tested.returncode == 0, tested.stdout
+
+
+@pytest.mark.slow
+def test_each_question_is_asked_with_its_guess_where_somebody_is_there(tmp_path: Path) -> None:
+    german_csv(tmp_path / "kunden.csv")
+    lifecycle(tmp_path, "--version")
+    keyboard, terminal = os.openpty()
+    command = [str(ROOT / ".venv" / "bin" / "lifecycle"), "init", "kuendigung", "--from", "kunden.csv"]
+    # The guesses for time and entity; a label of three values, and none of them.
+    os.write(keyboard, b"\n\nselect\n\n")
+    done = subprocess.run(command, cwd=tmp_path, stdin=terminal, capture_output=True, text=True, check=False)
+    os.close(keyboard)
+    os.close(terminal)
+    assert "guess: Kunden-Nr, since all its 300 values differ, and its name is that of a key" in done.stdout
+    assert "guess: Kündigung, since it is named like a label, with 2 values" in done.stdout
+    assert (done.returncode, "--label select has 3 values" in done.stderr) == (1, True), done.stderr
+    assert not (tmp_path / "kuendigung").exists()
 
 
 @pytest.mark.slow
