@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from kfp_lifecycle.artifacts.tables import TIMELESS
+
 if TYPE_CHECKING:
-    from kfp_lifecycle.artifacts.tables import TIMELESS
-from kfp_lifecycle.serving.server.online_features import OnlineFeatures
+    from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 
 QUANTILES = ("0", "0.25", "0.5", "0.75", "1")
 # Of a category's name: a label is no place for a text.
