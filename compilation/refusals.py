@@ -52,13 +52,7 @@ def refuse_unbuilt(configuration: Configuration, locations: Locations, target: T
             "know: leave out api_keys, oidc and rate_limit; Vertex AI lets in whom its IAM lets in"
         )
     mirrors = kind == "kserve" and isinstance(locations, KubeflowTarget) and locations.servers.mode is Mode.standard
-    is_shadow = configuration.deployment.strategy is Strategy.shadow
-    if is_shadow and isinstance(locations, KubeflowTarget) and locations.servers.log_collector:
-        raise ConfigurationError(
-            "deployment.strategy is shadow, but what is mirrored comes to a port of the servers that KServe's payload "
-            "logger does not see: choose canary or blue_green, or leave out targets.kubeflow.servers.log_collector"
-        )
-    if is_shadow and not mirrors:
+    if configuration.deployment.strategy is Strategy.shadow and not mirrors:
         raise ConfigurationError(
             f"deployment.strategy is shadow, but {locations.serving} cannot mirror requests: choose canary or "
             "blue_green (servers on one machine mirror, and KServe's with targets.kubeflow.servers.mode standard)"

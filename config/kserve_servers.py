@@ -84,8 +84,8 @@ class KServeServers(Section):
     decides a release too. Without it only the release's own requests do, and rows of the prediction log."""
     log_collector: CollectorAddress = ""
     """The collector (`deploy/components/payload-logger`) that writes the prediction log, by what KServe's payload
-    logger sends it from each pod: servers need no volume and no keys for it then. It sees REST alone, and no features
-    that servers look up (docs/cluster-releases.md). By default servers write the log."""
+    logger sends it from each pod: servers need no volume and no keys for it then. It sees no features that servers look
+    up (docs/cluster-releases.md), and is Knative's. By default servers write the log."""
     max_unavailable: int = Field(default=1, ge=1)
     """Pods that may be away at once while nodes are drained (a PodDisruptionBudget)."""
 
@@ -101,6 +101,11 @@ class KServeServers(Section):
     def _what_the_mode_has(self) -> Self:
         if self.mode is Mode.standard and self.concurrency:
             raise ValueError("concurrency is Knative's: leave it out, or choose the mode knative")
+        if self.mode is Mode.standard and self.log_collector:
+            raise ValueError(
+                "log_collector is Knative's: in the mode standard KServe's Service of a canary leads past its payload "
+                "logger, and what a candidate answers would be in no log. Leave it out, or choose the mode knative"
+            )
         if self.mode is Mode.standard and self.scaling and self.scaling.metric in ("concurrency", "rps"):
             raise ValueError(f"scaling.metric {self.scaling.metric} is Knative's: choose cpu or memory")
         return self

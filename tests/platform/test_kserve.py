@@ -65,6 +65,7 @@ def manifest(container: Container, deployment: Deployment | None = None, **volum
 
 BUILT = Container("registry/serving:1", kserve=KServeServers(service_account="models"))
 STOCK = Container("python:3.11-slim")
+COLLECTED = replace(BUILT, kserve=KServeServers(log_collector="http://prediction-log:8080"))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def definition() -> jsonschema.Draft202012Validator:
 
 
 @pytest.mark.skipif(not DEFINITION.exists(), reason="KServe's CustomResourceDefinition is not in ../shared/crds")
-@pytest.mark.parametrize(("container", "canary"), [(BUILT, None), (BUILT, 0), (STOCK, 25)])
+@pytest.mark.parametrize(("container", "canary"), [(BUILT, None), (BUILT, 0), (STOCK, 25), (COLLECTED, 10)])
 def test_the_manifest_meets_the_definition_of_an_inference_service(
     definition: jsonschema.Draft202012Validator, container: Container, canary: int | None
 ) -> None:
@@ -188,9 +189,6 @@ def test_a_log_in_an_object_store_takes_no_volume_but_the_stores_keys() -> None:
     assert {"--prediction_log=s3://logs/predictions", "--log_key=hashed"} <= set(server.args)
 
 
-COLLECTED = replace(BUILT, kserve=KServeServers(log_collector="http://prediction-log:8080"))
-
-
 def test_with_a_collector_the_payload_logger_tells_it_everything_and_servers_write_no_log() -> None:
     deployment = Deployment.model_validate({"model": "churn", "prediction_log": {"retention_days": 7}})
     pods = manifest(COLLECTED, deployment, predictions="/predictions", other="/other")["spec"]["predictor"]
@@ -222,12 +220,6 @@ def test_where_nothing_is_logged_there_is_no_logger() -> None:
     pods = manifest(COLLECTED, nothing)["spec"]["predictor"]
     assert "logger" not in pods
     assert ANNOTATION not in pods["annotations"]
-
-
-def test_with_a_collector_pods_take_rest_alone_in_the_standard_mode_too() -> None:
-    standard = KServeServers.model_validate({"mode": "standard", "log_collector": "http://prediction-log:8080"})
-    pods = manifest(replace(BUILT, kserve=standard))["spec"]["predictor"]
-    assert [port["name"] for port in pods["containers"][0]["ports"]] == ["http1"]
 
 
 def test_more_features_than_an_event_can_name_are_refused() -> None:
@@ -290,6 +282,7 @@ def test_labels_and_annotations_are_those_that_tools_look_for() -> None:
         ({"mode": "standard", "concurrency": 4}, "concurrency is Knative's"),
         ({"mode": "standard", "scaling": {"metric": "rps", "target": 5}}, "choose cpu or memory"),
         ({"scaling": {"metric": "cpu", "target": 800}}, "in percent of what a pod requests: at most 100"),
+        ({"mode": "standard", "log_collector": "http://prediction-log:8080"}, "leads past its payload logger"),
         ({"log_collector": "prediction-log"}, "http://[^"),
         ({"cpu": 2}, "cpu_limit (1) is below cpu (2)"),
         ({"memory": "2Gi"}, "memory_limit (1Gi) is below memory (2Gi)"),

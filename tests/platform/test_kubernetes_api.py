@@ -103,7 +103,7 @@ def place(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 @pytest.mark.parametrize("volumes", [{}, {"predictions": "/predictions"}], ids=["no volume", "a volume"])
-@pytest.mark.parametrize("container", [BUILT, STOCK], ids=["built image", "stock image"])
+@pytest.mark.parametrize("container", [BUILT, STOCK, COLLECTED], ids=["built image", "stock image", "with a collector"])
 def test_a_manifest_is_admitted_and_not_a_field_of_it_is_dropped(
     api: ApiServer, container: Any, volumes: dict[str, str]
 ) -> None:
@@ -352,7 +352,7 @@ def test_a_service_keeps_its_mode(standard: StandardPlace, monkeypatch: pytest.M
         standard.release("2")
 
 
-@pytest.mark.parametrize("container", [BUILT, STOCK, COLLECTED], ids=["built image", "stock image", "with a collector"])
+@pytest.mark.parametrize("container", [BUILT, STOCK], ids=["built image", "stock image"])
 def test_in_standard_mode_a_manifest_is_admitted_and_a_pod_of_it_is_restricted(
     api: ApiServer, restricted: str, container: Container
 ) -> None:
@@ -382,9 +382,7 @@ def test_in_standard_mode_a_manifest_is_admitted_and_a_pod_of_it_is_restricted(
     target = {"type": "Utilization", "averageUtilization": 70}
     assert sent["autoScaling"] == {"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]}
     (server,) = sent["containers"]
-    # KServe's payload logger sees one port alone.
-    expected = ["http1"] if servers.log_collector else ["http1", "h2c-grpc", "http1-shadow"]
-    assert [port["name"] for port in server["ports"]] == expected
+    assert [port["name"] for port in server["ports"]] == ["http1", "h2c-grpc", "http1-shadow"]
     assert server["startupProbe"]["failureThreshold"] * server["startupProbe"]["periodSeconds"] == 600
     specification = {key: sent[key] for key in ("containers", "volumes", "topologySpreadConstraints")}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "server"}, "spec": specification}

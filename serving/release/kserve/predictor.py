@@ -99,7 +99,7 @@ def predictor(
         args=[f"--{name}={value}" for name, value in _settings(deployment, locations, version, standard).items()],
         env=_variables(deployment, locations, uri, container, shadow_token),
         volume_mounts=mounts,
-        ports=_ports(standard, logger is not None),
+        ports=_ports(standard),
         **_probes(deployment.model, container, standard),
         resources=kubernetes.V1ResourceRequirements(
             requests={"cpu": servers.cpu, "memory": servers.memory},
@@ -225,10 +225,10 @@ def _is_below(place: str, folder: str) -> bool:
     return Path(place).is_relative_to(folder)
 
 
-def _ports(standard: bool, only_logged: bool) -> list[kubernetes.V1ContainerPort]:
+def _ports(standard: bool) -> list[kubernetes.V1ContainerPort]:
     rest = kubernetes.V1ContainerPort(container_port=HTTP_PORT, name="http1", protocol="TCP")
-    if not standard or only_logged:
-        # Knative takes one; KServe's payload logger sees one.
+    if not standard:
+        # Knative takes one.
         return [rest]
     return [
         rest,

@@ -17,7 +17,7 @@ from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer, Client
 from kfp_lifecycle.serving.container import serving_container
 from kfp_lifecycle.serving.payload_logger import LoggedModel
 from kfp_lifecycle.serving.release.kserve.live_service import MODE, STANDARD, LiveService
-from kfp_lifecycle.serving.release.kserve.predictor import GRPC_PORT, SHADOW_PORT, disruption_budget, labels, predictor
+from kfp_lifecycle.serving.release.kserve.predictor import SHADOW_PORT, disruption_budget, labels, predictor
 from kfp_lifecycle.serving.release.kserve.standard_service import (
     PODS_OF_THE_VERSION_BEFORE,
     ROUTES,
@@ -180,7 +180,7 @@ class StandardTraffic:
 
     def grpc(self) -> str:
         """gRPC's host and port: the same through the cluster's gateway, which knows it by its content type."""
-        return grpc_of(self.url(), self._pods)
+        return grpc_of(self.url())
 
     @property
     def _before(self) -> Pods | None:
@@ -248,7 +248,7 @@ def return_traffic(live: LiveService) -> Return:
     live.remove(ROUTES, f"{live.name}-shadow")
     if candidate is not None:
         _remove_candidate(service, state)
-        return Return(state.url, grpc_of(state.url, stable.spec), stable.version, candidate.version)
+        return Return(state.url, grpc_of(state.url), stable.version, candidate.version)
     before = state.canary(state.before)
     if before is None:
         raise ContractViolation(
@@ -264,7 +264,7 @@ def return_traffic(live: LiveService) -> Return:
     # Only now: were this cut off before, the next rollback would go back to the version that was left.
     service.note_before({"apiVersion": "policy/v1", "metadata": {"name": f"{live.name}-servers"}}, stable.version)
     service.wait_for_shares({before.name: 100})
-    return Return(state.url, grpc_of(state.url, before.spec), before.version, stable.version)
+    return Return(state.url, grpc_of(state.url), before.version, stable.version)
 
 
 def host_of(live: LiveService, predictor: str) -> str:
@@ -272,11 +272,9 @@ def host_of(live: LiveService, predictor: str) -> str:
     return f"{service_name(live.name, predictor)}.{live.namespace}.svc.cluster.local"
 
 
-def grpc_of(url: str, pods: dict[str, Any]) -> str:
-    """gRPC's host and port behind the gateway of a URL; empty while there is none, or where pods take none."""
+def grpc_of(url: str) -> str:
+    """gRPC's host and port behind the gateway of a URL; empty while there is none."""
     parts = urlsplit(url)
-    if all(port["containerPort"] != GRPC_PORT for port in pods["containers"][0]["ports"]):
-        return ""
     return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}" if parts.hostname else ""
 
 
