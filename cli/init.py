@@ -82,7 +82,11 @@ def init(
         if answer is not None:
             why = "it was given"
         elif asks:
-            out.print(f"\n{question.text}\n  guess: {question.guess or '?'}, since {question.why}", markup=False)
+            out.print(
+                f"\n{question.text}\n  guess: {question.guess or '?'}, since {question.why}",
+                markup=False,
+                soft_wrap=True,
+            )
             answer = str(
                 typer.prompt(f"  --{question.option}", default=question.guess, show_default=bool(question.guess))
             )
