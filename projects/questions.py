@@ -155,6 +155,9 @@ def _times(profile: Profile) -> list[Column]:
 def _about_time(profile: Profile) -> Question:
     times = _times(profile)
     text = "Which column says when a row happened, if rows are events? (none: one row for each)"
+    keyed = any(IDENTIFIER.search(column.name) for column in _unique(profile))
+    if keyed and any(column.different == 2 and LABELS.search(column.name) for column in profile.columns):
+        return Question("time", text, NONE, "each row has a key of its own, and what looks like a label")
     if times and _owners(profile):
         return Question(
             "time", text, times[0].title, f"{_owners(profile)[0].title} repeats, so its rows look like events"
