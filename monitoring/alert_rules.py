@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from kfp_lifecycle.config.alerts import Alerts
+from kfp_lifecycle.serving.status_codes import FAILURES
 
 GROUP = "kfp-lifecycle"
 WARNING, CRITICAL = "warning", "critical"
 # What each alert means and what to do is written there, under its name.
 RUNBOOK = "docs/alerts.md"
-# Statuses of HTTP and gRPC that are the server's fault, and no client's.
-FAILURES = "5..|UNKNOWN|INTERNAL|UNAVAILABLE|DATA_LOSS|DEADLINE_EXCEEDED"
 REAL = 'shadow="false"'
 
 

@@ -17,13 +17,10 @@ from typing import Any
 
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.release.traffic import Counts, Tally
+from kfp_lifecycle.serving.status_codes import is_failure, is_refusal
 
 REQUESTS, SECONDS = "inference_requests_total", "inference_request_seconds_bucket"
 ANSWER_SECONDS = 10.0
-# gRPC's words for what HTTP says by 4xx; every other one but OK is the server's failure.
-CLIENT_CODES = frozenset(
-    ("INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
-)
 # What a series has beside its pod's labels.
 OWN_LABELS = frozenset(("__name__", "protocol", "code", "le"))
 
@@ -92,15 +89,7 @@ def _counts(samples: list[tuple[dict[str, str], int]]) -> Counts:
     everyone = within.pop(float("inf"), 0)
     return Counts(
         requests=sum(count for _, count in requests),
-        server_errors=sum(count for code, count in requests if not _is_good(code) and not _is_client_s(code)),
-        client_errors=sum(count for code, count in requests if _is_client_s(code)),
+        server_errors=sum(count for code, count in requests if is_failure(code)),
+        client_errors=sum(count for code, count in requests if is_refusal(code)),
         slower={bound * 1000: everyone - count for bound, count in within.items()},
     )
-
-
-def _is_good(code: str) -> bool:
-    return code == "OK" or code.startswith("2")
-
-
-def _is_client_s(code: str) -> bool:
-    return code in CLIENT_CODES or code.startswith("4")
