@@ -21,10 +21,11 @@ pytestmark = [
 KEY, OTHER, BURST = "0123456789abcdef", "fedcba9876543210", 5
 
 
-def test_a_release_goes_through_where_people_need_keys_and_may_not_ask_too_much(tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text(f"anna:{KEY}\nben:{OTHER}\n")
-    server = {"api_keys": str(keys), "rate_limit": {"per_second": 0.001, "burst": BURST}}
+def test_a_release_goes_through_where_people_need_keys_and_may_not_ask_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEOPLE", f"anna:{KEY}\nben:{OTHER}\n")
+    server = {"api_keys": "${PEOPLE}", "rate_limit": {"per_second": 0.001, "burst": BURST}}
     with serving_place(tmp_path) as place:
         place.release(make_model(tmp_path / "v1", "1", 1.1), server=server)
         with Load(place.port, clients=1) as nobody:

@@ -237,6 +237,37 @@ def test_what_a_program_says_is_kept_though_its_process_manager_was_killed(tmp_p
                 process.kill()
 
 
+def test_a_program_s_secrets_are_told_to_it_alone_and_outlast_whoever_told_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "anna:a % \"key\" of 'hers'; #1\nben:${OTHER}\n"
+    command = ["sh", "-c", f'printf "%s|" "$PEOPLE" >> told; exec sleep 60.{os.getpid()}']
+    program = Program("keeper", command, ".", ("PEOPLE", "UNSET"))
+    supervisor, told = Supervisor(tmp_path), tmp_path / "told"
+
+    def wait_for(times: int) -> None:
+        deadline = time.monotonic() + 60
+        while (not told.exists() or told.read_text().count("|") < times) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert told.read_text() == f"{secret}|" * times
+
+    try:
+        monkeypatch.setenv("PEOPLE", secret)
+        supervisor.apply([program])
+        wait_for(1)
+        assert supervisor.configuration.stat().st_mode & 0o077 == 0
+        assert not any(secret in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"]))
+        # Another value, or none, is no reason to start anew what runs.
+        monkeypatch.setenv("PEOPLE", "carl:another")
+        supervisor.apply([program, Program("other", ["sleep", f"61.{os.getpid()}"], ".")])
+        assert supervisor.stop()
+        monkeypatch.delenv("PEOPLE")
+        supervisor.apply([program])
+        wait_for(2)
+    finally:
+        supervisor.stop()
+
+
 def test_servers_outlive_their_process_manager_and_the_next_one_looks_after_them(served: Place) -> None:
     before = {server_process(served, version).pid for version in "12"}
     with Load(served.port) as load:

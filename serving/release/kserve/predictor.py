@@ -9,15 +9,15 @@ from typing import Any
 from kserve import V1beta1LoggerSpec, V1beta1PredictorSpec
 from kubernetes import client as kubernetes
 
-from kfp_lifecycle.config.data import SECRET_REFERENCE
 from kfp_lifecycle.config.deployment import Deployment, LogSettings
 from kfp_lifecycle.config.kserve_servers import KServeServers, Mode
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.connections.object_store import CREDENTIALS, is_object_store
+from kfp_lifecycle.connections.object_store import is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE
 from kfp_lifecycle.serving.container import USER, Container
 from kfp_lifecycle.serving.payload_logger import ANNOTATION, HEADERS, LoggedModel, digest
+from kfp_lifecycle.serving.server_secrets import server_variables
 
 # KServe puts the model folder here.
 MODEL_FOLDER = "/mnt/models"
@@ -165,12 +165,7 @@ def _variables(
         SHADOW_TOKEN_VARIABLE: shadow_token,
         **container.variables,
     }
-    wanted = {
-        *SECRET_REFERENCE.findall(locations.online_store),
-        *deployment.server.variables(),
-        *(CREDENTIALS if is_object_store(locations.prediction_log) else ()),
-        *deployment.prediction_log.variables(),
-    }
+    wanted = server_variables(deployment, locations.online_store, locations.prediction_log)
     return [
         *(kubernetes.V1EnvVar(name=name, value=value) for name, value in said.items()),
         *_of_secrets(wanted, container.secrets),

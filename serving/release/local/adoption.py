@@ -7,14 +7,31 @@ What a program says goes to its log by its own hand, not through a pipe to the p
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 import psutil
+
+# Holds what the command is told beside what its process manager was: JSON, packed so that no configuration file finds
+# meaning in a character of it.
+VARIABLES = "LIFECYCLE_PROGRAM_VARIABLES"
+
+
+def packed(variables: Mapping[str, str]) -> str:
+    """Variables as one word."""
+    return base64.b64encode(json.dumps(variables, sort_keys=True).encode()).decode()
+
+
+def unpacked(word: str) -> dict[str, str]:
+    """What `packed` packed; nothing for no word."""
+    variables: dict[str, str] = json.loads(base64.b64decode(word) or b"{}")
+    return variables
 
 
 def living(command: Sequence[str]) -> psutil.Process | None:
@@ -38,6 +55,7 @@ def write_to(log: str) -> None:
 def main(log: str, command: list[str]) -> None:
     """Look after the command's process until it ends; without one, become it."""
     write_to(log)
+    os.environ.update(unpacked(os.environ.pop(VARIABLES, "")))
     process = living(command)
     if process is None:
         os.execvp(command[0], command)

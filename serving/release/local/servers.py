@@ -102,7 +102,8 @@ def _server(folder: Path, release: Release, server: ServedVersion) -> Program:
     for name, value in settings.items():
         command += [f"--{name}", value]
     # `-m` finds the modules in the folder it runs in: those that were registered with this version.
-    return Program(server_program(release.model, server.version), command, str((place / "code").relative_to(folder)))
+    code = str((place / "code").relative_to(folder))
+    return Program(server_program(release.model, server.version), command, code, tuple(server.variables))
 
 
 def bring_up(folder: Path, releases: Sequence[Release]) -> None:

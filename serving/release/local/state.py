@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,8 @@ class ServedVersion(Server):
     prediction_log: str
     settings: Mapping[str, str] = field(default_factory=dict)
     """What else it is told, by the names of its arguments."""
+    variables: Sequence[str] = ()
+    """Names of the variables that hold its secrets; their values are the process manager's to keep."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Process manager of a serving folder: one supervisord keeps servers and Envoys running, detached from who began it.
 
-Its whole configuration is one file, readable by its owner alone, since it holds the password of the control port.
+Its whole configuration is one file, readable by its owner alone, since it holds the password of the control port, and
+the secrets that programs get as variables: a server that was killed, or is started after a reboot, needs them again.
 Paths in it are relative to the folder, so that no character of the folder's own path means anything there.
 """
 
@@ -53,6 +54,8 @@ class Program:
     command: Sequence[str]
     directory: str
     """Where it runs, relative to the serving folder."""
+    variables: Sequence[str] = ()
+    """Names of the variables with its secrets."""
 
 
 class Supervisor:
@@ -153,6 +156,25 @@ class Supervisor:
             if any(a in markers and b.startswith(inside) for a, b in pairwise(command)):
                 yield process
 
+    def _secrets(self, program: Program) -> dict[str, str]:
+        """Values of a program's variables: those that it runs with, since others would start it anew; else those of
+        whoever starts it; else what another program was given."""
+        kept = self._kept()
+        own = {**kept.get(program.name, {}), **({} if self.is_running() else os.environ)}
+        others = {name: value for variables in kept.values() for name, value in variables.items()}
+        known = {**others, **os.environ, **own}
+        return {name: known[name] for name in program.variables if name in known}
+
+    def _kept(self) -> dict[str, dict[str, str]]:
+        """The secrets that programs were given, by the program's name."""
+        parser = configparser.RawConfigParser()
+        parser.read(self.configuration, encoding="utf-8")
+        return {
+            section.removeprefix("program:"): adoption.unpacked(parser[section]["environment"].split('"')[1])
+            for section in parser.sections()
+            if "environment" in parser[section]
+        }
+
     def _access(self) -> tuple[int, str]:
         parser = configparser.RawConfigParser()
         with self.configuration.open(encoding="utf-8") as file:
@@ -208,8 +230,9 @@ class Supervisor:
             )
 
     def _write(self, programs: Sequence[Program], port: int, password: str) -> None:
+        told = {program.name: self._secrets(program) for program in programs}
         parser = configparser.RawConfigParser()
-        parser.read_dict(sections(programs, port, password, self.folder / FOLDER / "logs"))
+        parser.read_dict(sections(programs, port, password, self.folder / FOLDER / "logs", told))
         temporary = self.configuration.with_suffix(".new")
         temporary.unlink(missing_ok=True)
         with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
@@ -236,8 +259,10 @@ class Timely(xmlrpc.client.Transport):
         return connection
 
 
-def sections(programs: Sequence[Program], port: int, password: str, logs: Path) -> Mapping[str, Mapping[str, str]]:
-    """supervisord's configuration."""
+def sections(
+    programs: Sequence[Program], port: int, password: str, logs: Path, told: Mapping[str, Mapping[str, str]]
+) -> Mapping[str, Mapping[str, str]]:
+    """supervisord's configuration; `told` are variables by the program's name."""
     found: dict[str, dict[str, str]] = {
         "supervisord": {
             "logfile": f"{FOLDER}/supervisord.log",
@@ -273,6 +298,9 @@ def sections(programs: Sequence[Program], port: int, password: str, logs: Path) 
             "stdout_logfile": "NONE",
             "stderr_logfile": "NONE",
         }
+        if told.get(program.name):
+            environment = f'{adoption.VARIABLES}="{adoption.packed(told[program.name])}"'
+            found[f"program:{program.name}"]["environment"] = environment
     return found
 
 

@@ -40,6 +40,7 @@ from kfp_lifecycle.serving.release.local.state import (
 )
 from kfp_lifecycle.serving.release.local.supervisor import Supervisor
 from kfp_lifecycle.serving.release.traffic import Counts, Stage, Tally
+from kfp_lifecycle.serving.server_secrets import server_variables
 
 # What a server reads. The pickled estimator stays behind: a server never loads one.
 NOT_SERVED = shutil.ignore_patterns("*.joblib", "__pycache__")
@@ -73,6 +74,7 @@ class LocalTraffic:
             "online_store": online_store,
             "prediction_log": prediction_log,
             "settings": deployment.server_arguments(),
+            "variables": server_variables(deployment, online_store, prediction_log),
         }
         releases = {item.model: item for item in read_releases(self.folder)}
         recorded = releases.pop(self.model, None)

@@ -13,15 +13,14 @@ from google.cloud.aiplatform.explain import ExplanationMetadata, ExplanationPara
 from google.cloud.aiplatform_v1.types import DeployedModel
 
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.config.data import SECRET_REFERENCE
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.connections.object_store import CREDENTIALS, is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE, Answer
 from kfp_lifecycle.serving.container import serving_container
 from kfp_lifecycle.serving.release.traffic import Counts, Return, Stage
 from kfp_lifecycle.serving.release.vertex.registry import crown, newest_variable, remove_old, upload_version
+from kfp_lifecycle.serving.server_secrets import server_variables
 
 HTTP_PORT = 8080
 # Where steps find every bucket as a folder. Nothing is mounted into what serves: there a bucket is reached by its API.
@@ -171,11 +170,7 @@ class VertexTraffic:
 
     def _secrets(self) -> list[str]:
         """Variables that the server needs for its stores, of those that are references to secrets."""
-        wanted = [
-            *SECRET_REFERENCE.findall(self._locations.online_store),
-            *(CREDENTIALS if is_object_store(self._locations.prediction_log) else ()),
-            *self._deployment.prediction_log.variables(),
-        ]
+        wanted = server_variables(self._deployment, self._locations.online_store, self._locations.prediction_log)
         return [name for name in wanted if name in self._container.references]
 
     def shift(self, stage: Stage) -> None:
