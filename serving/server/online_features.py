@@ -154,7 +154,7 @@ class OnlineFeatures:
             if value is not None:
                 value = convert(value)
                 # One comparison holds for what a model takes: an infinite number and not-a-number are not within.
-                if convert is float and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
+                if isinstance(value, float) and not -LARGEST_NUMBER <= value <= LARGEST_NUMBER:
                     if not math.isnan(value):
                         raise self._too_large(entity, name, value)
                     value = None
