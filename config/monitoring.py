@@ -20,3 +20,9 @@ class Monitoring(Section):
     """… and its distance (Jensen-Shannon, 0 to 1) is above this."""
     max_drifted_share: Probability = 0.3
     """Retraining is asked for when more than this share of the features drifts, or the score does."""
+    outcome_weeks: int = Field(default=12, ge=2, le=104)
+    """Weeks of which outcomes are compared with what was predicted, the newest last."""
+    outcome_ratio: float = Field(default=1.5, gt=1)
+    """That many times as many events as the scores foretell, or as few, are to be noticed as soon as possible."""
+    outcome_run_length: int = Field(default=520, ge=10)
+    """Weeks between two false alarms about outcomes, at least, for a version whose scores are calibrated."""

@@ -79,8 +79,13 @@ def write_table(
 
 def open_log(sources: Sequence[Source], scratch: Path) -> duckdb.DuckDBPyConnection:
     """A DuckDB session of bounded memory, in UTC."""
-    spill = {"memory_limit": MEMORY, "temp_directory": str(scratch / "duckdb"), "preserve_insertion_order": "false"}
-    connection = duckdb.connect(config=spill)
+    connection = duckdb.connect(
+        config={
+            "memory_limit": MEMORY,
+            "temp_directory": str(scratch / "duckdb"),
+            "preserve_insertion_order": "false",
+        }
+    )
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 

@@ -1,9 +1,14 @@
-"""The `monitoring` pipeline: has production moved away from what the model knows? Runs on a schedule."""
+"""The `monitoring` pipeline: has production moved away from what the model knows, and did what it foretold happen?"""
 
 from kfp import dsl
 
+from kfp_lifecycle.components.data.fingerprint_source.component import fingerprint_source
+from kfp_lifecycle.components.data.ingest_data.component import ingest_data
+from kfp_lifecycle.components.data.validate_data.component import validate_data
+from kfp_lifecycle.components.data.version_dataset.component import version_dataset
 from kfp_lifecycle.components.monitoring.collect_predictions.component import collect_predictions
 from kfp_lifecycle.components.monitoring.detect_drift.component import detect_drift
+from kfp_lifecycle.components.monitoring.join_outcomes.component import join_outcomes
 from kfp_lifecycle.components.monitoring.trigger_retraining.component import trigger_retraining
 from kfp_lifecycle.components.operations.notify.component import notify
 from kfp_lifecycle.components.operations.write_report.component import write_report
@@ -12,16 +17,24 @@ from kfp_lifecycle.pipelines.inputs import imported
 
 @dsl.pipeline(name="monitoring", description="Compares production with what the champion was trained on.")
 def monitoring(as_of: str = ""):
-    """Compare the last days' predictions with the champion's baseline, and ask for retraining where it is due.
+    """Compare the last days' predictions with the baseline of the model that served, and ask for retraining where it is
+    due; join those of the last weeks to what became of those they were about.
 
     Args:
         as_of: End of the window, ISO 8601; empty: now.
     """
     with dsl.ExitHandler(notify(pipeline="monitoring")):
-        imported()
+        feature_repo, label_query, expectations = imported("feature_repo", "label_query", "expectations")
         predictions = collect_predictions(as_of=as_of).outputs["predictions"]
         decision = detect_drift(predictions=predictions)
         drift = decision.outputs["drift"]
         with dsl.If(decision.outputs["Output"] == "retrain", name="retrain"):
             trigger_retraining(drift=drift)
         write_report(pipeline="monitoring", findings=drift)
+
+        # Outcomes are in the source's tables, which are read as the other pipelines read them.
+        found = fingerprint_source().outputs
+        tables = ingest_data(expectations=expectations, source_version=found["source_version"]).outputs["tables"]
+        dataset = version_dataset(tables=tables).outputs["dataset"]
+        validated = validate_data(expectations=expectations, dataset=dataset, **found).outputs["validated"]
+        join_outcomes(predictions=predictions, feature_repo=feature_repo, label_query=label_query, validated=validated)

@@ -1,0 +1,323 @@
+"""Join of predictions and outcomes: labels that came later, and whether they are those that were foretold."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, OutcomeWeek, TimingPoint, VersionOutcomes
+from kfp_lifecycle.artifacts.predictions import Predictions
+from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.components.monitoring.join_outcomes.labels import (
+    DAY,
+    WEEK,
+    Followed,
+    LabelHistory,
+    Timing,
+    estimate_timing,
+    follow,
+    groups_at,
+    midnight,
+    settled,
+    weekly_events,
+)
+from kfp_lifecycle.components.monitoring.join_outcomes.performance import measure_outcomes
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.monitoring import Monitoring
+from kfp_lifecycle.features.definitions import Definitions, load_definitions
+from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
+from kfp_lifecycle.monitoring.log_files import Window, log_files
+from kfp_lifecycle.monitoring.spells import Spells, spells_of
+from kfp_lifecycle.runtime.outputs import complete_folder
+from kfp_lifecycle.uncertainty.cusum import cusum, threshold_for
+
+Floats = NDArray[np.float64]
+
+
+def join_outcomes(
+    settings: Configuration,
+    locations: Locations,
+    predictions: Path,
+    feature_repo: Path,
+    label_query: Path,
+    validated: Path,
+    outcomes: Path,
+) -> Outcomes:
+    """Join the predictions of the weeks before a window's end to what became of those they were about.
+
+    Args:
+        settings: What the step was given of the configuration.
+        locations: `prediction_log` says where predictions are.
+        predictions: What `collect_predictions` wrote: its end is the moment that is looked from.
+        feature_repo: The feature definitions.
+        label_query: The SQL file that labels entities.
+        validated: The validated tables.
+        outcomes: Folder to write; it appears whole or not at all.
+
+    Raises:
+        ContractViolation: the log, the definitions, the label query or the tables are at fault.
+    """
+    rule, model = settings.monitoring, settings.deployment.model
+    window = Predictions.read(predictions)
+    definitions = load_definitions(feature_repo, settings)
+    horizon_days = settings.label.horizon_days
+    if horizon_days is None:
+        return without_horizon(settings, window, outcomes)
+    known = min(window.end, Manifest.read(validated).as_of.replace(tzinfo=UTC))
+    until = midnight(known.date())
+    boundaries = [until - WEEK * back for back in reversed(range(rule.outcome_weeks + 1))]
+    start = boundaries[0] - horizon_days * DAY
+    with complete_folder(outcomes) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        scratch = Path(temporary)
+        files = log_files(locations.prediction_log, model, Window(start, until, until), scratch / "log")
+        spells = spells_of(files, start, until, horizon_days, scratch / "spells")
+        rows = spells.rows.to_pandas(date_as_object=True)
+        with session(validated) as connection:
+            history = LabelHistory(connection, settings, definitions, label_query, validated, until)
+            followed = follow(history, rows["day"].tolist(), rows["entity"].tolist(), boundaries)
+            timing = estimate_timing(history, boundaries[0], followed)
+            groups = groups_at(
+                sensitive_values(connection, settings, definitions, validated, until) if len(rows) else {},
+                rows["entity"].tolist(),
+            )
+        label = settled(followed, timing)
+        events, expected = weekly_events(followed, timing, rows["score"].to_numpy())
+        write_table(rows, followed, label, events, boundaries, horizon_days, folder / Outcomes.TABLE)
+        found = [
+            of_version(version, (rows["version"] == version).to_numpy(), rows, followed, label, events, expected,
+                       groups, boundaries, rule)
+            for version in sorted(rows["version"].unique(), key=lambda name: (len(name), name))
+        ]  # fmt: skip
+        description = Outcomes(
+            model=model,
+            start=start,
+            until=until,
+            horizon_days=horizon_days,
+            told=timing.told,
+            timing=[
+                TimingPoint(elapsed=float(elapsed), share=float(share))
+                for elapsed, share in zip(timing.elapsed, timing.share, strict=True)
+            ],
+            timing_events=timing.events,
+            ratio=rule.outcome_ratio,
+            threshold=threshold_for(rule.outcome_run_length),
+            predictions=spells.predictions,
+            without_entity=spells.without_entity,
+            versions=found,
+            notes=notes_on(spells, found, timing, window, until),
+            sentence=verdict(found),
+        )
+        description.write(folder)
+    print(description.sentence)
+    for note in description.notes:
+        print(f"  {note}")
+    return description
+
+
+def without_horizon(settings: Configuration, window: Predictions, outcomes: Path) -> Outcomes:
+    """Say that there is nothing to follow: the label is not of a later moment than what it is foretold from."""
+    rule = settings.monitoring
+    description = Outcomes(
+        model=settings.deployment.model,
+        start=window.start,
+        until=window.end,
+        horizon_days=0,
+        told="at the horizon's end",
+        timing=[],
+        timing_events=0,
+        ratio=rule.outcome_ratio,
+        threshold=threshold_for(rule.outcome_run_length),
+        predictions=0,
+        without_entity=0,
+        versions=[],
+        notes=["label.horizon_days is not set: the label is not of a later moment, so that no outcome comes later."],
+        sentence=verdict([]),
+    )
+    with complete_folder(outcomes) as folder:
+        nothing = np.zeros((0, 1))
+        empty = pd.DataFrame(columns=["version", "entity", "time", "day", "score", "decision"])
+        followed = Followed(nothing, nothing)
+        write_table(empty, followed, nothing[:, 0], nothing.astype(bool), [window.end], 0, folder / Outcomes.TABLE)
+        description.write(folder)
+    print(description.sentence)
+    return description
+
+
+def of_version(
+    version: str,
+    chosen: NDArray[np.bool_],
+    rows: pd.DataFrame,
+    followed: Followed,
+    label: Floats,
+    events: NDArray[np.bool_],
+    expected: Floats,
+    groups: Mapping[str, NDArray[np.object_]],
+    boundaries: Sequence[datetime],
+    rule: Monitoring,
+) -> VersionOutcomes:
+    """Chart and measure one version.
+
+    Args:
+        version: Its number.
+        chosen: Which spells are its own, shape (n,).
+        rows: All spells.
+        followed: What was known of them at each boundary.
+        label: Of each, where it is settled.
+        events: Of each in each week, shape (n, w).
+        expected: Likewise, by its score.
+        groups: Sensitive values of each.
+        boundaries: Of the weeks, w + 1.
+        rule: The settings of monitoring.
+    """
+    observed_by_week, expected_by_week = events[chosen].sum(axis=0), expected[chosen].sum(axis=0)
+    chart = cusum(observed_by_week.tolist(), expected_by_week.tolist(), rule.outcome_ratio, rule.outcome_run_length)
+    alarm = None
+    if chart.alarm is not None:
+        first = chart.alarm.since
+        observed, foretold = int(observed_by_week[first:].sum()), float(expected_by_week[first:].sum())
+        since, noticed = boundaries[first], boundaries[chart.alarm.at + 1]
+        alarm = OutcomeAlarm(
+            direction=chart.alarm.direction,
+            noticed=noticed,
+            since=since,
+            observed=observed,
+            expected=foretold,
+            sentence=f"{chart.alarm.direction} events than version {version} foretells: {observed:,} where "
+            f"{foretold:,.1f} were expected since {since:%Y-%m-%d}, noticed in the week to {noticed:%Y-%m-%d}",
+        )
+    # A label is measured at its horizon, whether it was settled early or not: else the settled ones would be too many.
+    complete = chosen & (followed.elapsed[:, -1] >= 1) & ~np.isnan(followed.known[:, -1])
+    entity = pd.factorize(rows["entity"])[0]
+    performance = (
+        measure_outcomes(
+            label[complete],
+            rows["score"].to_numpy()[complete],
+            entity[complete],
+            {name: values[complete] for name, values in groups.items()},
+            rule.min_window,
+        )
+        if complete.any()
+        else []
+    )
+    return VersionOutcomes(
+        version=version,
+        spells=int(chosen.sum()),
+        unknown=int(np.isnan(followed.known[chosen, -1]).sum()),
+        complete=int(complete.sum()),
+        weeks=[
+            OutcomeWeek(
+                end=boundaries[number + 1],
+                observed=int(observed_by_week[number]),
+                expected=float(expected_by_week[number]),
+                more=chart.more[number],
+                fewer=chart.fewer[number],
+            )
+            for number in range(len(observed_by_week))
+        ],
+        alarm=alarm,
+        performance=performance,
+    )
+
+
+def sensitive_values(
+    connection: object, settings: Configuration, definitions: Definitions, validated: Path, until: datetime
+) -> dict[str, pd.Series]:
+    """The sensitive columns that a view stores, as of a moment, by the entity's key."""
+    show_tables(connection, validated, settings.source.tables, until)  # type: ignore[arg-type]
+    values: dict[str, pd.Series] = {}
+    stored = [feature for feature in definitions.sensitive if feature.view in definitions.views]
+    for view in dict.fromkeys(feature.view for feature in stored):
+        table = view_values(connection, definitions, view, until).read_all()  # type: ignore[arg-type]
+        key = table[definitions.key].cast("string").to_pandas()
+        for feature in stored:
+            if feature.view == view:
+                values[feature.name] = pd.Series(table[feature.name].to_pandas().to_numpy(dtype=object), index=key)
+    return values
+
+
+def write_table(
+    rows: pd.DataFrame,
+    followed: Followed,
+    label: Floats,
+    events: NDArray[np.bool_],
+    boundaries: Sequence[datetime],
+    horizon_days: int,
+    file: Path,
+) -> None:
+    """Write the spells with what became of them, by version, entity and time."""
+    happened: list[bool] = events.any(axis=1).tolist()
+    week: list[int] = (events.argmax(axis=1) + 1).tolist()
+    ends = pd.to_datetime(pd.Series(list(rows["day"]), dtype=object), utc=True)
+    table = pa.table(
+        {
+            "version": pa.array(rows["version"], pa.string()),
+            "entity": pa.array(rows["entity"], pa.string()),
+            "time": pa.array(rows["time"], pa.timestamp("us", "UTC")),
+            "day": pa.array(rows["day"], pa.date32()),
+            "score": pa.array(rows["score"], pa.float64()),
+            "decision": pa.array(rows["decision"], pa.bool_()),
+            "horizon_end": pa.array(
+                ends + pd.Timedelta(days=horizon_days), pa.timestamp("us", "UTC"), from_pandas=True
+            ),
+            "known": pa.array(~np.isnan(followed.known[:, -1])),
+            "complete": pa.array(followed.elapsed[:, -1] >= 1),
+            "label": pa.array(label, pa.float64(), from_pandas=True),
+            "event_by": pa.array(
+                [boundaries[number] if event else None for number, event in zip(week, happened, strict=True)],
+                pa.timestamp("us", "UTC"),
+            ),
+        }
+    )
+    pq.write_table(table, file, compression="zstd")
+
+
+def verdict(found: Sequence[VersionOutcomes]) -> str:
+    """What the charts say, in a sentence."""
+    alarms = [version.alarm.sentence for version in found if version.alarm is not None]
+    if alarms:
+        return "; ".join(f"{sentence[0].upper()}{sentence[1:]}" for sentence in alarms) + "."
+    expected = sum(week.expected for version in found for week in version.weeks)
+    if not expected:
+        return "Nothing that was predicted can be followed yet."
+    observed = sum(week.observed for version in found for week in version.weeks)
+    return f"What happened is what was foretold: {observed:,} events, and {expected:,.1f} expected."
+
+
+def notes_on(
+    spells: Spells, found: Sequence[VersionOutcomes], timing: Timing, window: Predictions, until: datetime
+) -> list[str]:
+    """What a reader of the outcomes must know, in sentences."""
+    notes = []
+    if window.end - until > DAY:
+        notes.append(
+            f"The data ends {(window.end - until).days} days before the window does: outcomes are known by "
+            f"{until:%Y-%m-%d}."
+        )
+    if spells.without_entity:
+        notes.append(
+            f"{spells.without_entity:,} of {spells.predictions:,} predictions name no entity: nobody can know what "
+            "became of them."
+        )
+    for version in found:
+        if version.unknown:
+            notes.append(
+                f"{version.unknown:,} of {version.spells:,} entities that version {version.version} predicted are none "
+                "that the label query knows at the beginning of that day: their outcome is unknown. Keys that are "
+                "logged hashed are never known."
+            )
+    for flaw in spells.flaws:
+        notes.append(f"Not readable: {flaw.file}: {flaw.reason}.")
+    if timing.told == "at the horizon's end":
+        notes.append("Labels change in both directions while time passes, so that only whole horizons count.")
+    elif not timing.events:
+        notes.append("Too few past events tell when, within the horizon, they happen: they are taken to be even.")
+    return notes
