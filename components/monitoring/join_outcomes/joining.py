@@ -254,7 +254,7 @@ def write_table(
     file: Path,
 ) -> None:
     """Write the spells with what became of them, by version, entity and time."""
-    happened: list[bool] = events.any(axis=1).tolist()
+    happened: list[bool] = (events.sum(axis=1) > 0).tolist()
     week: list[int] = (events.argmax(axis=1) + 1).tolist()
     ends = pd.to_datetime(pd.Series(list(rows["day"]), dtype=object), utc=True)
     table = pa.table(
