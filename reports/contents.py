@@ -13,6 +13,7 @@ from typing import Any
 from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.artifacts.serving import ServingTrial
 from kfp_lifecycle.artifacts.step_record import StepRecord
+from kfp_lifecycle.artifacts.tables import TIMELESS
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.reports.artifacts import ArtifactView
 from kfp_lifecycle.reports.findings import (
@@ -121,7 +122,8 @@ def features(run: Run) -> Section | None:
         return None
     findings = feature_findings(training_set.path, run.settings)
     train, content = findings.parts[0], findings.training_set
-    note = f"{train.snapshots} snapshots, {train.share:.1%} positive"
+    snapshots = f"{train.snapshots} snapshots, " if content.split == "time" else ""
+    note = f"{snapshots}{train.share:.1%} positive"
     named = run.first("model", "registered_model") is not None
     return Section(
         "features",
@@ -149,7 +151,7 @@ def data(run: Run) -> Section | None:
     lineage = {
         "Dataset version": version.get("version"),
         "Dataset remote": version.get("remote"),
-        "Data as of": version.get("as_of") or findings.as_of.isoformat(),
+        "Data as of": version.get("as_of") or ("" if findings.as_of == TIMELESS else findings.as_of.isoformat()),
     }
     return Section("data", "Data", findings, figures, lineage)
 

@@ -81,17 +81,25 @@ class Part:
 
 @dataclass(frozen=True)
 class FeatureFindings:
-    """What the model learns from, and how time divides it."""
+    """What the model learns from, and what divides it."""
 
     training_set: TrainingSetDescription
     horizon_days: int
     parts: list[Part]
     marks: list[SnapshotMark]
 
+    @property
+    def by_time(self) -> bool:
+        """Whether the parts follow each other in time."""
+        return self.training_set.split == "time"
+
 
 def feature_findings(training_set: Path, settings: Configuration) -> FeatureFindings:
     """Read what the training set says about itself."""
     content = TrainingSetDescription.read(training_set)
+    if content.split != "time":
+        divided = [Part(name, 0, "", "", content.rows[name], content.positives[name], None) for name in PARTS]
+        return FeatureFindings(content, 0, divided, [])
     snapshots: dict[str, list[date]] = {
         part: [date.fromisoformat(day) for day in days] for part, days in content.snapshots.items()
     }
@@ -193,7 +201,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class QualityFindings:
-    """How good the model is on snapshots it has never seen."""
+    """How good the model is on rows it has never seen."""
 
     dimensions: list[Dimension]
     notes: list[str]

@@ -123,7 +123,7 @@ def _figures(verdict: Verdict, quality: QualityFindings) -> list[KeyFigure]:
     met = sum(rule.passed and not rule.waived for rule in verdict.rules)
     figures = [KeyFigure("Rules met", f"{met} of {len(verdict.rules)}", "of the gate")]
     if quality.auc is not None:
-        figures.append(KeyFigure("ROC AUC", quality.auc.value, "on snapshots it has never seen"))
+        figures.append(KeyFigure("ROC AUC", quality.auc.value, "on rows it has never seen"))
         if quality.auc.rows is not None:
             figures.append(KeyFigure("Judged on", quality.auc.rows, "rows"))
     champion = verdict.champion

@@ -60,6 +60,11 @@ def champions_rows(
     Raises:
         ContractViolation: as `TrainingSet.part`.
     """
+    if not training_set.by_time:
+        return None, [
+            "The split is not by time: rows of this test part may have trained the champion, where its training set "
+            "was divided otherwise. Such rows are to its advantage."
+        ]
     if not snapshots:
         return None, [
             "Which snapshots the champion was judged by is not recorded with it, so that only the newest are compared."

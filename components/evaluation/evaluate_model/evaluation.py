@@ -35,6 +35,11 @@ from kfp_lifecycle.runtime.outputs import complete_folder
 from kfp_lifecycle.uncertainty.bootstrap import Bootstrap
 
 CURVE_POINTS = 100
+NOT_BY_TIME = (
+    "No part of the split is later than another: the figures hold for rows like those that were trained on, and say "
+    "nothing of later months, in which a model is usually worse. robustness.past_roc_auc and future_roc_auc_drop were "
+    "not measured; monitoring tells what becomes of it."
+)
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,10 @@ def examine(sample: Sample, training_set: TrainingSet, model: ModelFolder, train
     findings.add(examine_slices(sample))
     before = pd.read_parquet(training_set.folder / "validation.parquet")
     findings.add(examine_robustness(sample, train.features, before, training_set.entity, training_set.views))
-    past = area_in_past(pipeline, train, sample.seed)
-    if past is None:
+    past = area_in_past(pipeline, train, sample.seed) if training_set.by_time else None
+    if not training_set.by_time:
+        findings.notes.insert(0, NOT_BY_TIME)
+    elif past is None:
         findings.notes.append("robustness.past_roc_auc was not measured: too few training rows of one class.")
     else:
         dates = sample.part.frame[TIMESTAMP].dt.strftime("%Y-%m-%d").to_numpy()

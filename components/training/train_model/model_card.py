@@ -79,13 +79,13 @@ def _purpose(configuration: Configuration) -> Section:
         configuration.description,
         f"It gives each {configuration.entity.name} the probability that it {configuration.label.title}, from what is "
         "known at the moment of asking.",
-        f"Judged and meant for the population of {configuration.label.query}; for anyone else it is untested.",
+        f"Judged and meant for the population of {configuration.label.source}; for anyone else it is untested.",
     ]
     return Section("Purpose", [sentence for sentence in sentences if sentence])
 
 
 def _data(configuration: Configuration, training_set: TrainingSet, model: TrainedModel) -> Section:
-    rows = [("part", "snapshots", "rows", "events")]
+    rows = [("part", "snapshots" if training_set.by_time else "divided", "rows", "events")]
     for name, use in (
         ("train", "trained on"),
         ("validation", "set the threshold"),
@@ -94,12 +94,19 @@ def _data(configuration: Configuration, training_set: TrainingSet, model: Traine
     ):
         part = model.parts[name]
         dates = sorted({f"{moment:%Y-%m-%d}" for moment in part.frame["event_timestamp"].unique()})
+        if not training_set.by_time:
+            dates = [{"random": "at random", "group": "by group"}[training_set.description.split]]
         span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]} ({len(dates)})"
         rows.append((f"{name}: {use}", span, f"{len(part.label):,}", f"{part.label.mean():.1%}"))
     sentences = [
         f"{len(training_set.features)} features of the feature service {training_set.description.feature_service}. "
-        f"A label is known {configuration.label.horizon_days} days after its snapshot; what was trained on was known "
-        "before the first later part begins."
+        + (
+            f"A label is known {configuration.label.horizon_days} days after its snapshot; what was trained on was "
+            "known before the first later part begins."
+            if training_set.by_time
+            else "The rows were not divided by time: no part is later than another, and how it does in later months is "
+            "not known."
+        )
     ]
     return Section("Data", sentences, rows)
 
