@@ -149,22 +149,22 @@ class Definitions:
                     "None where a value is missing, and returns a list for each feature."
                 ) from error
             types = {field.name: field.dtype for field in self.on_demand[name].features}
-            for feature in of_view:
-                values = result.get(feature)
+            for column in of_view:
+                values = result.get(column)
                 if not isinstance(values, list) or len(values) != rows:
                     raise ContractViolation(
-                        f"{where} must return a list of {rows} values for {feature}, one for each row; "
+                        f"{where} must return a list of {rows} values for {column}, one for each row; "
                         f"it returned {values!r:.60}."
                     )
                 known = [None if _is_nan(value) else value for value in values]
-                is_of = TYPE_RULES[types[feature]]
+                is_of = TYPE_RULES[types[column]]
                 for value in known:
                     if value is not None and not is_of(value):
                         raise ContractViolation(
-                            f"{where} returned {value!r:.60} for {feature}, which is no {types[feature]}: return a "
+                            f"{where} returned {value!r:.60} for {column}, which is no {types[column]}: return a "
                             "value of the type that its schema gives it, or None where it is missing."
                         )
-                computed[feature] = known
+                computed[column] = known
         return computed
 
 

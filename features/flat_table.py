@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import duckdb
+from typing import TYPE_CHECKING
 
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Label
 from kfp_lifecycle.data.tables import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
+
+if TYPE_CHECKING:
+    import duckdb
 
 # DuckDB's types of columns that are numbers to a model; a DECIMAL is another.
 NUMBERS = {
