@@ -9,7 +9,7 @@ import duckdb
 from pydantic import Field
 
 from kfp_lifecycle.artifacts.validation import CheckResult, Severity
-from kfp_lifecycle.data.tables import quoted
+from kfp_lifecycle.data.sql import quoted
 
 T = TypeVar("T")
 

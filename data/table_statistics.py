@@ -14,7 +14,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.data.checks import CONDITIONS_IN_A_QUERY, batched
-from kfp_lifecycle.data.tables import quoted, tables_database
+from kfp_lifecycle.data.sql import quoted
+from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.data.tfdv import StatsOptions, generate_statistics_in_memory
 from kfp_lifecycle.data.workers import workers
 

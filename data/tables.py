@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from kfp_lifecycle.artifacts.tables import TIMELESS, parquet_file
+from kfp_lifecycle.data.sql import literal, quoted
 
 # DuckDB spills to disk beyond this, so that a table's size is never bounded by memory.
 MEMORY_LIMIT = "2GB"
@@ -98,13 +99,3 @@ def columns_of(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, s
         duckdb.Error: the query cannot be understood, or what it reads cannot be.
     """
     return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {query}").fetchall()}
-
-
-def quoted(identifier: str) -> str:
-    """A name as SQL reads it, whatever characters it has."""
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """A text as SQL reads it."""
-    return "'" + text.replace("'", "''") + "'"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Label
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:

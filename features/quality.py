@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.quality import FeatureQuality, FrequentValue, ViewQuality
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.data.tables import quoted
+from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.features.definitions import Definitions, ViewFeature
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, tables_of
 

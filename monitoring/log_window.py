@@ -16,7 +16,7 @@ import duckdb
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable, ServedVersion
 from kfp_lifecycle.connections.arrow import pa
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.monitoring.log_files import COLUMNS, Source, Window, readable
 from kfp_lifecycle.runtime.contract import ContractViolation
 

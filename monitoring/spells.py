@@ -12,7 +12,7 @@ import duckdb
 
 from kfp_lifecycle.artifacts.predictions import Flaw
 from kfp_lifecycle.connections.arrow import pa
-from kfp_lifecycle.data.tables import literal
+from kfp_lifecycle.data.sql import literal
 from kfp_lifecycle.monitoring.log_files import readable
 from kfp_lifecycle.monitoring.log_window import open_log
 from kfp_lifecycle.runtime.contract import ContractViolation

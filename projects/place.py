@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from kfp_lifecycle.config.data import DATABASE_SCHEMES, scheme_of
-from kfp_lifecycle.data.tables import quoted
+from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.projects.profile import plain_names
 
 BACKTICKS = ("mysql", "mariadb", "bigquery")

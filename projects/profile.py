@@ -12,7 +12,8 @@ from typing import Any
 import duckdb
 
 from kfp_lifecycle.components.data.ingest_data.delimited import MARKERS
-from kfp_lifecycle.data.tables import columns_of, literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import columns_of
 
 NUMBER = re.compile(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT)|FLOAT|DOUBLE|DECIMAL\(.*\)")
 SHOWN, LOOKED_AT = 3, 2000

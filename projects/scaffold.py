@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kfp_lifecycle.config.loading import configuration_schema
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.projects.place import Place
 from kfp_lifecycle.projects.profile import Column
 from kfp_lifecycle.projects.questions import ROW, Answers, Question, event_of

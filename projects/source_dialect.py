@@ -35,7 +35,8 @@ from kfp_lifecycle.components.data.ingest_data.workbooks import csv_of_sheets
 from kfp_lifecycle.config.data import LOCAL_SCHEMES, Connection, SourceFormat, Table, scheme_of
 from kfp_lifecycle.connections.secrets import reveal
 from kfp_lifecycle.data.locate import locate
-from kfp_lifecycle.data.tables import columns_of, database, literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import columns_of, database
 from kfp_lifecycle.projects.place import Place
 from kfp_lifecycle.runtime.contract import ContractViolation
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER
-from kfp_lifecycle.data.tables import database, literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import database
 from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, Definitions, ViewFeature
 from kfp_lifecycle.features.offline.point_in_time import moment_of
 from kfp_lifecycle.runtime.contract import ContractViolation

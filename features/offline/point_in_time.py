@@ -22,7 +22,8 @@ from joblib import cpu_count
 from kfp_lifecycle.artifacts.tables import parquet_file
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.connections.errors import first_line
-from kfp_lifecycle.data.tables import database, literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import database
 from kfp_lifecycle.features.definitions import DUCKDB_TYPES, TIMESTAMP, Definitions
 from kfp_lifecycle.runtime.contract import ContractViolation
 

@@ -21,7 +21,8 @@ from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.retries import Deadline, TooSlow, in_time
 from kfp_lifecycle.connections.secrets import Revealed, reveal
-from kfp_lifecycle.data.tables import columns_of, literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import columns_of
 from kfp_lifecycle.features.definitions import Definitions
 from kfp_lifecycle.features.offline import point_in_time
 from kfp_lifecycle.features.offline.point_in_time import (

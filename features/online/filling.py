@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from kfp_lifecycle.artifacts.quality import FeatureQuality, ViewQuality
 from kfp_lifecycle.artifacts.tables import TIMELESS, parquet_file
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.data.tables import quoted
+from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.features.definitions import MODEL_TYPES, Definitions, ViewFeature
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
 from kfp_lifecycle.features.online.store import Inventory, Materialization, OnlineStore

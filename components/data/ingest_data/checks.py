@@ -6,7 +6,7 @@ import duckdb
 
 from kfp_lifecycle.components.data.ingest_data.files import nearest
 from kfp_lifecycle.config.data import Table
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 EXAMPLES = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.connections.columns import BECOMES, DOUBLE_DIGITS, EXACT_DOUBLE, UUID
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 
 
 def selected(field: pa.Field) -> str:

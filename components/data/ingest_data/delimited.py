@@ -29,7 +29,7 @@ from kfp_lifecycle.components.data.ingest_data.kinds import (
 from kfp_lifecycle.components.data.ingest_data.names import check_names_differ, in_small_letters
 from kfp_lifecycle.config.data import Connection
 from kfp_lifecycle.data.checks import shown_value
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # DuckDB holds thousands of values of each column that is read at once: beyond so many it would take more memory than a

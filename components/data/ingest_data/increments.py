@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from kfp_lifecycle.artifacts.tables import Load
 from kfp_lifecycle.config.data import Connection, Table
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 FOLDER = "ingested"

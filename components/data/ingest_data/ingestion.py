@@ -21,7 +21,8 @@ from kfp_lifecycle.components.data.ingest_data.storable import check_years, stor
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.data.tables import columns_of, literal, newest_event, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import columns_of, newest_event
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 

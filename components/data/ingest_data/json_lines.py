@@ -21,7 +21,8 @@ from kfp_lifecycle.components.data.ingest_data.kinds import (
 )
 from kfp_lifecycle.components.data.ingest_data.names import check_names_differ
 from kfp_lifecycle.data.checks import shown_value
-from kfp_lifecycle.data.tables import columns_of, literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import columns_of
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 DETECTED = (

@@ -10,7 +10,8 @@ from pathlib import Path
 import duckdb
 
 from kfp_lifecycle.components.data.ingest_data.names import check_names_differ
-from kfp_lifecycle.data.tables import columns_of, literal
+from kfp_lifecycle.data.sql import literal
+from kfp_lifecycle.data.tables import columns_of
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Types that hold each other's values, the smaller first: parts that differ in these are one column of the largest.

@@ -24,7 +24,8 @@ from kfp_lifecycle.config.data import DATABASE_SCHEMES, LOCAL_SCHEMES, Connectio
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.secrets import Revealed, reveal
 from kfp_lifecycle.data.locate import locate
-from kfp_lifecycle.data.tables import columns_of, database, literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import columns_of, database
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Beyond this DuckDB spills to disk: with what a driver holds besides, a step stays below 1 GB, however large a table.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import duckdb
 
 from kfp_lifecycle.data.checks import shown, shown_value
-from kfp_lifecycle.data.tables import quoted
+from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # DuckDB writes these as DOUBLE, which keeps 15 of their 39 digits.

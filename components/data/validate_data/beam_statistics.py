@@ -22,8 +22,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from kfp_lifecycle.config.beam import Beam
 from kfp_lifecycle.connections.arrow import pa
+from kfp_lifecycle.data.sql import literal
 from kfp_lifecycle.data.table_statistics import Selection, Statistics, in_order, tfdv_rows
-from kfp_lifecycle.data.tables import literal, tables_database
+from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.data.tfdv import (
     GenerateStatistics,
     StatsOptions,

@@ -18,6 +18,7 @@ from kfp_lifecycle.artifacts.tables import TableSummary
 from kfp_lifecycle.config.validation import Validation
 from kfp_lifecycle.data.checks import Check, count_where, examples_where, percent
 from kfp_lifecycle.data.comparison import STANDARD_ERRORS, distances, missing_of, present_of
+from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.data.table_statistics import (
     Statistics,
     TableStatistics,
@@ -26,7 +27,6 @@ from kfp_lifecycle.data.table_statistics import (
     is_time,
     text_columns,
 )
-from kfp_lifecycle.data.tables import quoted
 
 
 def comparison_checks(

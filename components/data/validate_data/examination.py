@@ -22,7 +22,8 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.validation import Bounds, OnBadRows
 from kfp_lifecycle.data.checks import Check
-from kfp_lifecycle.data.tables import quoted, tables_database
+from kfp_lifecycle.data.sql import quoted
+from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.data.workers import workers
 from kfp_lifecycle.runtime.contract import ContractViolation
 

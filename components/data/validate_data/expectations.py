@@ -17,7 +17,8 @@ from kfp_lifecycle.artifacts.tables import TableSummary, parquet_file
 from kfp_lifecycle.components.data.validate_data.rules import RULES_FILE, ExpectationOutcome, Rule, unknown
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.data.checks import ROW, Check, shown_value
-from kfp_lifecycle.data.tables import columns_of, literal, quoted, tables_database
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import columns_of, tables_database
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Read at import: nothing about a run is reported to anyone.

@@ -10,7 +10,7 @@ import duckdb
 from kfp_lifecycle.artifacts.tables import TableSummary
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.data.checks import NUMBERED, ROW, Check, count_where, examples_where, shown
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 
 FRACTIONS = ("FLOAT", "DOUBLE")
 

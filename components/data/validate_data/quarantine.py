@@ -15,7 +15,8 @@ from kfp_lifecycle.artifacts.tables import Manifest, parquet_file
 from kfp_lifecycle.components.data.validate_data.rules import Rule, query_checks
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.data.checks import NUMBERED, ROW, Check, failures, percent
-from kfp_lifecycle.data.tables import database, hand_on, literal, newest_event, quoted
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import database, hand_on, newest_event
 
 FOLDER = "quarantine"
 REASONS = "quarantine_reasons"

@@ -16,7 +16,8 @@ from kfp_lifecycle.artifacts.validation import Severity
 from kfp_lifecycle.config.strict_yaml import load_yaml
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.data.checks import Check, shown
-from kfp_lifecycle.data.tables import columns_of, quoted
+from kfp_lifecycle.data.sql import quoted
+from kfp_lifecycle.data.tables import columns_of
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 RULES_FILE = "rules.yaml"

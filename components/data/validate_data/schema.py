@@ -13,8 +13,8 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from kfp_lifecycle.artifacts.tables import TableSummary
 from kfp_lifecycle.data.checks import Check, count_where, examples_where, percent
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.data.table_statistics import Statistics
-from kfp_lifecycle.data.tables import literal, quoted
 from kfp_lifecycle.data.tfdv import validate_statistics
 from kfp_lifecycle.runtime.contract import ContractViolation
 

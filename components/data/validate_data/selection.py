@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 
 
 def sampling(key: Sequence[str], rows: int, sample_rows: int) -> str | None:

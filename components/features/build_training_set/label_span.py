@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.data.tables import quoted
+from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.features.definitions import Definitions
 from kfp_lifecycle.features.offline.point_in_time import run_query, session, show_table, show_tables, tables_of
 

@@ -36,7 +36,7 @@ from kfp_lifecycle.components.features.build_training_set.split import (
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import SplitBy
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.data.tables import literal, quoted
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.features.definitions import (
     FEATURES_FILE,
     REQUEST_TIME,

@@ -16,7 +16,8 @@ from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.data.checks import Check, failures
-from kfp_lifecycle.data.tables import literal, quoted, tables_database
+from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.monitoring.log_files import log_files, window_ending
 from kfp_lifecycle.monitoring.log_window import write_table
 
