@@ -6,9 +6,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from kfp_lifecycle.artifacts.document import Document, Part
+from kfp_lifecycle.config.monitoring import DriftTest
 
-Aspect = Literal["values", "missing"]
-Decision = Literal["retrain", "keep", "undecided"]
+Aspect = Literal["values", "missing", "new"]
+Fault = Literal["", "missing", "constant", "unit", "swapped", "new categories"]
+Verdict = Literal["keep", "undecided", "broken data", "world moved", "model worse"]
+Decision = Literal["keep", "undecided", "repair", "recalibrate", "retrain", "roll back"]
 
 
 class Finding(Part):
@@ -17,19 +20,31 @@ class Finding(Part):
     column: str
     """The feature, or `score`."""
     aspect: Aspect
-    """`values`: the values that are there; `missing`: how many are not."""
+    """`values`: the values that are there; `missing`: how many are not; `new`: how many the baseline does not know."""
+    measure: str
+    """What differs most: level, spread, a share."""
     test: str
     """The test behind the p-value."""
     p_value: float
-    """Probability of a difference at least this large by chance alone."""
+    """Probability of a difference at least this large between two windows of an unchanged world."""
     corrected_p_value: float
     """The same, corrected by Holm for the number of comparisons."""
-    distance: float
-    """Jensen-Shannon distance, 0 to 1."""
+    effect: float
+    """The difference in standard deviations of the baseline; of shares, Cohen's h."""
+    distance: float | None
+    """Evidently's distance of the column: Wasserstein's over the standard deviation for numbers, Jensen-Shannon's for
+    categories; none where there are no values to compare, and for `missing` and `new`."""
     drifted: bool
-    """Whether both are beyond the rule's limits."""
+    """Whether p-value and effect are beyond the rule's limits."""
     sentence: str
     """What changed, in words."""
+    fault: Fault = ""
+    """What is broken about the column where its values cannot be the world's doing; empty where nothing is."""
+    since: datetime | None = None
+    """Change point: the first prediction after it; the window's start where it lies before; none where none drifted."""
+    moved_score: float | None = None
+    """How far the mean score is from where it would be with the baseline's values in this column; none where it did
+    not drift, or is the score itself."""
 
 
 class Compared(Part):
@@ -46,6 +61,8 @@ class Compared(Part):
 class DriftRule(Part):
     """The limits of the rule, as `monitoring` sets them."""
 
+    drift_rule: DriftTest
+    """`monitoring.drift_rule`."""
     significance: float
     """`monitoring.significance`."""
     min_effect: float
@@ -62,10 +79,12 @@ class Drift(Document):
     FILE = "drift.json"
     WRITER = "detect_drift"
 
+    verdict: Verdict
+    """What has happened."""
     decision: Decision
-    """`retrain`, `keep`, or `undecided` where there are too few predictions."""
+    """What to do about it; `undecided` where there are too few predictions."""
     sentence: str
-    """Why."""
+    """Both, in words: which feature, since when, how much, how far it moved the score, and what to do."""
     model: str
     """Its name in the registry."""
     version: str
@@ -77,7 +96,9 @@ class Drift(Document):
     predictions: Compared
     """How many predictions there were, and how many were compared."""
     reference_rows: int
-    """Of the sample of training data."""
+    """Of the baseline's newest date, which the window is compared with."""
+    reference_dates: int
+    """How many dates the baseline has; how they differ among themselves is what is usual."""
     rule: DriftRule
     """The bounds that decided."""
     drifted_share: float
@@ -97,11 +118,12 @@ class Drift(Document):
     def metadata(self) -> dict[str, Any]:
         """What a person would ask first."""
         return {
+            "verdict": self.verdict,
             "decision": self.decision,
             "sentence": self.sentence,
             "drifted": self.drifted,
             "drifted_share": self.drifted_share,
             "predictions": self.predictions.model_dump(),
             "version": self.version,
-            "summary": f"{self.decision}: {self.key_figure}",
+            "summary": self.sentence,
         }

@@ -25,7 +25,7 @@ from kfp_lifecycle.environments.locks import interpreter  # noqa: E402
 
 # The environment that each runs in, the quickest first.
 BENCHMARKS = {
-    "drift_rule": "modelling",
+    "drift": "modelling",
     "promotion": "modelling",
     "evaluation": "modelling",
     "tuning": "modelling",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from kfp_lifecycle.config.section import Probability, Section
+
+DriftTest = Literal["usual_variation", "ks_p_value"]
 
 
 class Monitoring(Section):
@@ -14,10 +18,14 @@ class Monitoring(Section):
     """Age of the oldest prediction that is looked at."""
     min_window: int = Field(default=100, gt=0)
     """Fewer predictions than this decide nothing, and the report says so."""
+    drift_rule: DriftTest = "usual_variation"
+    """`usual_variation`: a column drifts when it differs from the newest training date by more than training dates
+    differ among themselves; `ks_p_value`: when a Kolmogorov-Smirnov test (chi-square for categories) has p < 0.05,
+    uncorrected, which alarms nearly every week where features are many."""
     significance: Probability = 0.01
-    """A column drifts when its p-value, corrected for the number of columns (Holm), is below this …"""
-    min_effect: Probability = 0.1
-    """… and its distance (Jensen-Shannon, 0 to 1) is above this."""
+    """By `usual_variation`, a column drifts when its p-value, corrected for all comparisons (Holm), is below this …"""
+    min_effect: float = Field(default=0.1, gt=0)
+    """… and it moved by more than this, in standard deviations (of shares: Cohen's h)."""
     max_drifted_share: Probability = 0.3
     """Retraining is asked for when more than this share of the features drifts, or the score does."""
     outcome_weeks: int = Field(default=12, ge=2, le=104)

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.components.monitoring.detect_drift.rule import compare, decide
+from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
+from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide
 from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.environments.locks import environment_directory
 from tests.modelling.evaluated import train_and_evaluate
@@ -50,12 +51,12 @@ def test_the_drift_rule_is_silent_in_every_later_year_whatever_the_windows_size(
     people: pd.DataFrame, window: int
 ) -> None:
     inputs = [Feature(**item) for item in FEATURES]
-    baseline = people[people.year == 2015].head(5000)
+    baseline = Baseline(people[people.year == 2015].head(5000), inputs)
     drifted, decisions = Counter[str](), Counter[str]()
     for year in (2016, 2017, 2018):
-        findings = compare(baseline, people[people.year == year].head(window), inputs, RULE)
+        findings = baseline.compare(people[people.year == year].head(window), RULE)
         drifted.update(finding.column for finding in findings if finding.drifted)
-        decisions[decide(findings, len(inputs), window, RULE)[0]] += 1
+        decisions[decide(findings, len(inputs), window, RULE).verdict] += 1
     assert drifted == {}
     assert decisions == {"keep": 3}
 

@@ -226,28 +226,48 @@ def test_a_window_without_drift_keeps_the_model(project: Project) -> None:
     drift, page = detect(project)
     assert drift["decision"] == "keep"
     assert drift["drifted"] == []
-    assert "Keep the model" in page
-    assert "Holm-corrected p-value" in page
+    assert drift["verdict"] == "keep"
+    assert "Nothing unusual" in page
 
 
 def test_a_warmer_world_asks_for_retraining_and_the_page_needs_no_network(project: Project) -> None:
     write_log(project, [line(row) for row in served(300, seed=1, warmer=30)])
     collect(project)
     drift, page = detect(project)
-    assert drift["decision"] == "retrain"
+    assert (drift["verdict"], drift["decision"]) == ("world moved", "retrain")
     assert drift["drifted"] == ["temperature"]
-    assert drift["summary"] == "retrain: 1 feature drifted"
-    assert "Production has moved" in page
+    assert drift["sentence"].startswith("The world moved: temperature (median")
+    assert drift["summary"] == drift["sentence"]
+    assert drift["sentence"] in page
+    assert "<script" not in page
     assert 'src="http' not in page
     assert '<link rel="stylesheet" href="http' not in page
+    [temperature] = [column for column in drift["columns"] if column["column"] == "temperature"]
+    # 30 degrees at 0.04 each are 1.2 of the score's logit.
+    assert temperature["moved_score"] == pytest.approx(0.27, abs=0.03)
+    assert temperature["since"] == drift["start"]
 
 
-def test_an_outage_of_a_feature_is_drift(project: Project) -> None:
+def test_a_change_within_the_window_is_dated(project: Project) -> None:
+    begins = NOW - timedelta(days=7)
+    rows = [*served(300, seed=1), *served(300, seed=2, warmer=40)]
+    write_log(project, [line(row, begins + timedelta(minutes=15 * count)) for count, row in enumerate(rows)])
+    collect(project)
+    drift, _ = detect(project)
+    [temperature] = [column for column in drift["columns"] if column["column"] == "temperature"]
+    since = datetime.fromisoformat(temperature["since"])
+    assert abs(since - (begins + timedelta(minutes=15 * 300))) < timedelta(hours=4)
+    assert f"since {since:%Y-%m-%d %H:%M} UTC" in drift["sentence"]
+
+
+def test_an_outage_of_a_feature_is_broken_data_and_no_reason_to_learn_from_it(project: Project) -> None:
     write_log(project, [line({**row, "temperature": None}, entity=f"{n}") for n, row in enumerate(served(300, seed=1))])
     collect(project)
     drift, page = detect(project)
+    assert (drift["verdict"], drift["decision"]) == ("broken data", "repair")
     assert drift["drifted"] == ["temperature"]
-    assert "temperature is missing" in page
+    assert drift["sentence"].startswith("Broken data: temperature is missing: missing 0.0% → 100.0%")
+    assert "Repair the source of temperature" in page
 
 
 def test_asking_often_about_one_entity_is_no_evidence(project: Project) -> None:

@@ -191,8 +191,16 @@ def test_an_artifact_of_another_pipeline_is_shown_by_what_it_recorded(run: dict[
 
 @pytest.mark.parametrize("name", ["drift", "findings"])
 def test_drift_has_a_section_of_its_own_and_its_sentence_stands_at_the_top(tmp_path: Path, name: str) -> None:
-    measured: dict[str, Any] = {"test": "chi-square", "p_value": 1e-9, "corrected_p_value": 2e-9, "aspect": "values"}
+    measured: dict[str, Any] = {
+        "aspect": "values",
+        "measure": "level",
+        "test": "prediction interval",
+        "p_value": 1e-9,
+        "corrected_p_value": 2e-9,
+        "effect": 0.9,
+    }
     found = Drift(
+        verdict="world moved",
         decision="retrain",
         sentence="The score drifted, and 1 of 2 features drifted (50%).",
         model="churn",
@@ -201,7 +209,10 @@ def test_drift_has_a_section_of_its_own_and_its_sentence_stands_at_the_top(tmp_p
         end=datetime(2026, 5, 20, tzinfo=UTC),
         predictions=Compared(window=300, champion=290, compared=280),
         reference_rows=2000,
-        rule=DriftRule(significance=0.01, min_effect=0.1, max_drifted_share=0.3, min_window=100),
+        reference_dates=8,
+        rule=DriftRule(
+            drift_rule="usual_variation", significance=0.01, min_effect=0.1, max_drifted_share=0.3, min_window=100
+        ),
         drifted_share=0.5,
         drifted=["wärme"],
         columns=[
@@ -214,7 +225,7 @@ def test_drift_has_a_section_of_its_own_and_its_sentence_stands_at_the_top(tmp_p
     assert report_of(run).sentence == found.sentence
     text = " ".join(page_of(run).text.split())
     assert "Predictions 300 290 by version 4 Compared 280" in text
-    assert text.index("wärme median 3 → 9 0.400 2e-09") < text.index("site as ever 0.050 2e-09")
+    assert text.index("wärme median 3 → 9 0.400 +0.90 2e-09") < text.index("site as ever 0.050 +0.90 2e-09")
 
 
 def test_lineage_names_what_has_to_be_the_same(run: dict[str, ArtifactView]) -> None:

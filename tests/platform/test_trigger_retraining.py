@@ -9,20 +9,36 @@ from typing import Any
 
 import pytest
 
-from kfp_lifecycle.artifacts.drift import Compared, Decision, Drift, DriftRule, Finding
+from kfp_lifecycle.artifacts.drift import Compared, Decision, Drift, DriftRule, Finding, Verdict
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.components.monitoring.trigger_retraining.component import trigger_retraining
 from kfp_lifecycle.components.monitoring.trigger_retraining.request import announce, write_request
 from kfp_lifecycle.runtime.contract import ContractViolation
 
+VERDICTS: dict[Decision, Verdict] = {
+    "retrain": "world moved",
+    "recalibrate": "world moved",
+    "repair": "broken data",
+    "keep": "keep",
+    "undecided": "undecided",
+    "roll back": "model worse",
+}
 SETTINGS = trigger_retraining.given({"name": "machines"})
 
 
 def drift(folder: Path, decision: Decision) -> Path:
-    measured: dict[str, Any] = {"test": "chi-square", "p_value": 1e-9, "corrected_p_value": 2e-9, "distance": 0.4}
+    measured: dict[str, Any] = {
+        "measure": "level",
+        "test": "prediction interval",
+        "p_value": 1e-9,
+        "corrected_p_value": 2e-9,
+        "effect": 0.9,
+        "distance": 0.4,
+    }
     column: dict[str, Any] = {**measured, "aspect": "values", "sentence": "median 3 → 9"}
     folder.mkdir()
     Drift(
+        verdict=VERDICTS[decision],
         decision=decision,
         sentence="The score drifted, and 1 of 2 features drifted (50%).",
         model="devices",
@@ -31,7 +47,10 @@ def drift(folder: Path, decision: Decision) -> Path:
         end=datetime(2026, 5, 20, tzinfo=UTC),
         predictions=Compared(window=300, champion=300, compared=300),
         reference_rows=2000,
-        rule=DriftRule(significance=0.01, min_effect=0.1, max_drifted_share=0.3, min_window=100),
+        reference_dates=8,
+        rule=DriftRule(
+            drift_rule="usual_variation", significance=0.01, min_effect=0.1, max_drifted_share=0.3, min_window=100
+        ),
         drifted_share=0.5,
         drifted=["wärme"],
         columns=[
@@ -55,7 +74,7 @@ def test_a_request_names_the_reason_the_columns_and_the_command(tmp_path: Path) 
     assert "Nothing was started" in said
 
 
-@pytest.mark.parametrize("decision", ["keep", "undecided"])
+@pytest.mark.parametrize("decision", [decision for decision in VERDICTS if decision != "retrain"])
 def test_nothing_is_requested_without_a_decision_to_retrain(tmp_path: Path, decision: Decision) -> None:
     with pytest.raises(ContractViolation, match=f"decides `{decision}`"):
         write_request(SETTINGS, drift(tmp_path / "drift", decision), tmp_path / "request")

@@ -1,4 +1,4 @@
-"""Component: drift detection between production and the champion's training data."""
+"""Component: drift detection between production and what the champion was made from."""
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
@@ -18,26 +18,28 @@ def detect_drift(
     report: Output[HTML],
     metrics: Output[Metrics],
 ) -> str:
-    """Compare what production sends with what the champion was trained on, and decide whether to train anew.
+    """Compare what production sends with what the champion was trained on: what has happened, and what to do about it.
 
-    Each feature, how much of it is missing, and the score are compared with the sample of training data that the
-    champion carries: one prediction for each entity, of the champion's own version. A column drifts when its p-value
-    (Kolmogorov-Smirnov for numbers, chi-square for categories), corrected by Holm, is below `monitoring.significance`
-    and its Jensen-Shannon distance above `monitoring.min_effect`. Evidently draws the report; the rule is ours,
-    since Evidently's defaults alarm on many small windows without any drift (`benchmarks/drift_rule.py` measures it).
+    Each feature, how much of it is missing, what of it was never seen, and the score are compared with the newest date
+    of the champion's baseline: one prediction for each entity, of the version that the window is judged by. By how
+    much the baseline's dates differ among themselves is usual; a column drifts when it is beyond that
+    (`monitoring.significance`, corrected by Holm) and moved by more than `monitoring.min_effect`. Evidently computes
+    the distances; the rule is ours, and `benchmarks/drift` measures how often each alarms by mistake.
 
     Args:
         settings: `deployment.model` is whose champion is meant, `monitoring` holds the rule's limits, and
             `training.seed` is that of the sample where predictions are many.
         predictions: What `collect_predictions` wrote.
-        drift: `drift.json`: the decision, a sentence, and p-value, distance and verdict of each column. metadata:
-            `decision`, `sentence`, `drifted` (features), `drifted_share` (0 to 1), `predictions` (how many).
-        report: Page with the verdict and each column's distributions.
-        metrics: `predictions_compared`, `features_drifted`, `drifted_share`, `score_distance` (0 to 1).
+        drift: `drift.json`: the verdict, the decision, a sentence, and of each column p-value, effect, distance, fault,
+            since when and how far it moved the score. metadata: `verdict`, `decision`, `sentence`, `drifted`
+            (features), `drifted_share` (0 to 1), `predictions` (how many).
+        report: The page: the verdict, and what changed before and after.
+        metrics: `predictions_compared`, `features_drifted`, `drifted_share`, `score_distance`
+            (Evidently's).
 
     Returns:
-        The decision: `retrain`, `keep`, or `undecided` where there are too few predictions
-        (`monitoring.min_window`).
+        The decision: `repair` where data is broken (never learn from it), `retrain` or `recalibrate` where the world
+        moved, `keep`, or `undecided` where there are too few predictions (`monitoring.min_window`).
     """
     from pathlib import Path
 

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.drift import Compared, Drift, DriftRule, Finding
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
+from kfp_lifecycle.components.monitoring.detect_drift.change_point import change_point
+from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
 from kfp_lifecycle.components.monitoring.detect_drift.page import draw
-from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, compare, decide, drifted_inputs
+from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, Baseline
+from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide, drifted_inputs
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.registry.champion import Champion, registered_version
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
 
 BASELINE_FILE = "baseline/reference.parquet"
+MODEL_FILE = "model.onnx"
 # More rows than this make nothing clearer: a difference that matters shows in far fewer.
 LARGEST_SAMPLE = 20_000
+# How far a column moved the score is told by so many rows.
+SCORED_ROWS = 5_000
 
 
 def detect_drift(settings: Configuration, locations: Locations, predictions: Path, drift: Path, report: Path) -> Drift:
@@ -42,7 +51,7 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         ContractViolation: the registry does not know the version that the window is judged by, or its baseline lacks a
             column or has no rows.
     """
-    rule = settings.monitoring
+    rule, seed = settings.monitoring, settings.training.seed
     window = Predictions.read(predictions)
     champion = registered_version(locations.tracking_uri, window.model, window.version)
     if champion is None:
@@ -52,22 +61,26 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         )
     with tempfile.TemporaryDirectory() as scratch:
         inputs = champion.description(Path(scratch)).inputs
-        reference = read_baseline(champion, inputs, Path(scratch))
-    current = read_predictions(predictions / TABLE_FILE, inputs, champion.version)
-    compared = independent(current, settings.training.seed)
-    enough = len(compared) >= rule.min_window
-    findings = compare(reference, compared, inputs, rule) if enough else []
-    decision, sentence = decide(findings, len(inputs), len(compared), rule)
+        baseline = Baseline(read_baseline(champion, inputs, Path(scratch)), inputs)
+        current = read_predictions(predictions / TABLE_FILE, inputs, champion.version)
+        compared = independent(current, seed)
+        findings = baseline.compare(compared, rule, evidently_distance) if len(compared) >= rule.min_window else []
+        if any(finding.drifted for finding in findings):
+            scorer = Scorer(champion.fetch(Path(scratch) / "model", MODEL_FILE).read_bytes(), inputs)
+            findings = explain(findings, baseline, compared, scorer, window.start, seed)
+    judged = decide(findings, len(inputs), len(compared), rule)
     drifted = drifted_inputs(findings)
     found = Drift(
-        decision=decision,
-        sentence=sentence,
+        verdict=judged.verdict,
+        decision=judged.decision,
+        sentence=judged.sentence,
         model=champion.model,
         version=champion.version,
         start=window.start,
         end=window.end,
         predictions=Compared(window=window.found.predictions, champion=len(current), compared=len(compared)),
-        reference_rows=len(reference),
+        reference_rows=len(baseline.newest),
+        reference_dates=baseline.dates,
         rule=DriftRule(**rule.model_dump(include=set(DriftRule.model_fields))),
         drifted_share=len(drifted) / len(inputs),
         drifted=drifted,
@@ -75,13 +88,54 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
     )
     with complete_folder(drift) as folder:
         found.write(folder)
-        write_whole(report, draw(found, reference, compared, inputs))
-    print(sentence)
+        write_whole(report, draw(found, baseline.newest, compared, inputs))
+    print(found.sentence)
     return found
 
 
+def explain(
+    findings: Sequence[Finding],
+    baseline: Baseline,
+    current: pd.DataFrame,
+    scorer: Scorer,
+    start: datetime,
+    seed: int,
+) -> list[Finding]:
+    """Say of each column that drifted since when, and how far that moved the mean score.
+
+    The score is computed anew with values of the baseline in that column, in random order; the difference of the means
+    is what the column moved.
+
+    Args:
+        findings: Of all columns.
+        baseline: With values as they were.
+        current: The window, with `time`, oldest first.
+        scorer: The model that served.
+        start: Of the window.
+        seed: Of the baseline's values that are drawn.
+    """
+    random = np.random.default_rng(seed)
+    some = current.sample(min(SCORED_ROWS, len(current)), random_state=seed)
+    mean = float(scorer.score(some).mean())
+    explained = []
+    for finding in findings:
+        if finding.drifted:
+            changed = change_point(baseline.rows(finding, current[finding.column]))
+            changes: dict[str, object] = {
+                "since": start if changed is None else current["time"].iloc[changed].to_pydatetime()
+            }
+            if finding.column != SCORE:
+                drawn = random.choice(baseline.newest[finding.column].to_numpy(), len(some))
+                restored = scorer.score(some.assign(**{finding.column: drawn}))
+                changes["moved_score"] = mean - float(restored.mean())
+            explained.append(finding.model_copy(update=changes))
+        else:
+            explained.append(finding)
+    return explained
+
+
 def score_distance(findings: Sequence[Finding]) -> float | None:
-    """Jensen-Shannon distance of the score, 0 to 1; None where nothing was compared."""
+    """Evidently's distance of the score; None where nothing was compared."""
     return next((finding.distance for finding in findings if finding.column == SCORE), None)
 
 

@@ -1,103 +1,129 @@
-"""Drift page: our verdict on every column, and Evidently's picture of each."""
+"""Monitoring page: the verdict, and what changed since when, before and after."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from kfp_lifecycle.artifacts.drift import Drift, DriftRule, Finding
+from kfp_lifecycle.artifacts.drift import Drift, Finding
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, named, presence
+from kfp_lifecycle.components.monitoring.detect_drift.measures import named
+from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE
+from kfp_lifecycle.components.monitoring.detect_drift.verdict import by_weight
 from kfp_lifecycle.reports.formatting import number
 from kfp_lifecycle.reports.templates import KeyFigure, templates
 
-METHOD = "corrected_p_value_and_distance"
-HEADLINES = {"retrain": "Production has moved: train anew", "keep": "Keep the model", "undecided": "Nothing decided"}
+HEADLINES = {
+    "keep": "Nothing unusual",
+    "undecided": "Nothing decided",
+    "broken data": "Broken data",
+    "world moved": "The world moved",
+    "model worse": "The model is worse",
+}
+# As many changes are drawn; the table has them all.
+DRAWN = 8
+BINS = 24
+LARGEST_CATEGORIES = 6
+# Values whose size differs by more than this are drawn by their logarithm.
+LOGARITHMIC = 50.0
 
 
-def draw(drift: Drift, reference: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Feature]) -> str:
-    """The report as one HTML document that needs no network.
+@dataclass(frozen=True)
+class Bar:
+    """A bin or a category, before and after."""
+
+    label: str
+    before: float
+    """Share of the rows, in percent."""
+    after: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """A column that drifted, with its picture."""
+
+    finding: Finding
+    bars: list[Bar]
+    numeric: bool
+    tallest: float
+    """In percent."""
+
+
+def draw(drift: Drift, before: pd.DataFrame, after: pd.DataFrame, inputs: Sequence[Feature]) -> str:
+    """The report as one HTML document without scripts that needs no network.
 
     Args:
         drift: What was decided.
-        reference: The champion's baseline.
-        current: What was compared with it.
+        before: The baseline's newest date.
+        after: What was compared with it.
         inputs: The model's inputs.
     """
+    types = {SCORE: "numeric"} | {item.name: item.type for item in inputs}
     counts = drift.predictions
+    moved = by_weight(drift.columns)
     return (
         templates(Path(__file__).parent)
         .get_template("drift.html.j2")
         .render(
             drift=drift,
-            headline=HEADLINES[drift.decision],
+            headline=HEADLINES[drift.verdict],
             figures=[
-                KeyFigure("Predictions", number(counts.window), f"{counts.champion:,} by this version"),
+                KeyFigure("Predictions", number(counts.window), f"{counts.champion:,} by version {drift.version}"),
                 KeyFigure("Compared", number(counts.compared), "each entity once"),
-                KeyFigure("Training data", number(drift.reference_rows), "rows to compare with"),
+                KeyFigure("Baseline", number(drift.reference_rows), f"rows, the newest of {drift.reference_dates}"),
                 KeyFigure("Features drifted", f"{len(drift.drifted)} of {len(inputs)}"),
             ],
-            pictures=_evidently(drift.columns, reference, current, inputs, drift.rule) if drift.columns else "",
+            changes=[
+                change(item, before[item.column], after[item.column], types[item.column]) for item in moved[:DRAWN]
+            ],
+            undrawn=len(moved[DRAWN:]),
         )
     )
 
 
-def _evidently(
-    findings: Sequence[Finding],
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
-    inputs: Sequence[Feature],
-    rule: DriftRule,
-) -> str:
-    # Read by Evidently when it is imported: nothing is to leave this machine.
-    os.environ["DO_NOT_TRACK"] = "1"
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.legacy.calculations.stattests import StatTest, register_stattest
-    from evidently.legacy.core import ColumnType
-    from evidently.presets import DataDriftPreset
-
-    shown = {_title(finding): finding for finding in findings}
-
-    def judge(_: pd.Series, column: pd.Series, __: ColumnType, ___: float) -> tuple[float, bool]:
-        finding = shown[str(column.name)]
-        return finding.corrected_p_value, finding.drifted
-
-    # Evidently knows no rule over several columns, so that it gets the verdict as a test of each.
-    test = StatTest(
-        METHOD,
-        f"Holm-corrected p-value, and distance above {rule.min_effect:g}",
-        [ColumnType.Numerical, ColumnType.Categorical],
-    )
-    register_stattest(test, judge)
-    types = {SCORE: "numeric"} | {item.name: item.type for item in inputs}
-    numeric = [title for title, item in shown.items() if item.aspect == "values" and types[item.column] == "numeric"]
-    definition = DataDefinition(
-        numerical_columns=numeric, categorical_columns=[title for title in shown if title not in numeric]
-    )
-    preset = DataDriftPreset(
-        columns=list(shown), method=METHOD, threshold=rule.significance, drift_share=rule.max_drifted_share
-    )
-    result = Report([preset], include_tests=False).run(
-        current_data=Dataset.from_pandas(_columns(current, shown, types), definition),
-        reference_data=Dataset.from_pandas(_columns(reference, shown, types), definition),
-    )
-    document: str = result.get_html_str(as_iframe=False)
-    return document
+def change(finding: Finding, before: pd.Series, after: pd.Series, kind: str) -> Change:
+    """A column before and after: a histogram, or the shares of its categories."""
+    numeric = kind == "numeric" and finding.aspect == "values"
+    if numeric:
+        bars = _histogram(*(column.dropna().to_numpy(np.float64) for column in (before, after)))
+    elif kind == "numeric":
+        bars = _shares(*(column.isna().map({True: "missing", False: "there"}) for column in (before, after)))
+    else:
+        bars = _shares(named(before), named(after))
+    return Change(finding, bars, numeric, max(max(bar.before, bar.after) for bar in bars))
 
 
-def _title(finding: Finding) -> str:
-    return finding.column if finding.aspect == "values" else f"{finding.column} is missing"
+def _histogram(before: np.ndarray, after: np.ndarray) -> list[Bar]:
+    """Shares of both samples between the same edges; the outermost bins hold what lies beyond."""
+    both = np.concatenate([np.quantile(values, [0.005, 0.5, 0.995]) for values in (before, after)])
+    low, high = both.min(), both.max()
+    sizes = np.abs(both[both != 0])
+    logarithmic = low >= 0 and len(sizes) and high > LOGARITHMIC * sizes.min()
+    # Near zero it is linear, so that zeros have a place.
+    unit = sizes.min() if logarithmic else 1.0
+    ends = np.arcsinh(np.array([low, high]) / unit) if logarithmic else np.array([low, high])
+    edges = np.linspace(ends[0], ends[1], BINS + 1) if high > low else np.array([low - 0.5, high + 0.5])
+    shown = np.sinh(edges) * unit if logarithmic else edges
+    places = [
+        np.bincount(np.searchsorted(shown[1:-1], values, "right"), minlength=len(edges) - 1)
+        for values in (before, after)
+    ]
+    shares = [100 * counts / counts.sum() for counts in places]
+    return [Bar(f"{edge:,.3g}", float(old), float(new)) for edge, old, new in zip(shown, *shares, strict=False)] + [
+        Bar(f"{shown[-1]:,.3g}", 0.0, 0.0)
+    ]
 
 
-def _columns(frame: pd.DataFrame, shown: Mapping[str, Finding], types: Mapping[str, str]) -> pd.DataFrame:
-    columns: dict[str, pd.Series] = {}
-    for title, finding in shown.items():
-        column = frame[finding.column]
-        if finding.aspect == "missing":
-            columns[title] = presence(column)
-        else:
-            columns[title] = column.astype("float64") if types[finding.column] == "numeric" else named(column)
-    return pd.DataFrame(columns)
+def _shares(before: pd.Series, after: pd.Series) -> list[Bar]:
+    """The categories whose share changed most."""
+    shares = pd.concat([100 * column.value_counts(normalize=True) for column in (before, after)], axis=1).fillna(0)
+    shares.columns = pd.Index(["before", "after"])
+    order = (shares["after"] - shares["before"]).abs().sort_values(ascending=False, kind="stable").index
+    return [
+        Bar(str(category), float(shares.at[category, "before"]), float(shares.at[category, "after"]))
+        for category in order[:LARGEST_CATEGORIES]
+    ]

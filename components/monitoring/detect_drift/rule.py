@@ -1,138 +1,182 @@
-"""Drift rule: a column has drifted when it differs by more than chance, and by enough to matter."""
+"""Drift rule: a column drifts when it differs from the newest training date by more than such dates differ among
+themselves, and by enough to matter."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from kfp_lifecycle.artifacts.drift import Aspect, Decision, Finding
+from kfp_lifecycle.artifacts.drift import Aspect, Finding
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.components.monitoring.detect_drift.faults import faults
+from kfp_lifecycle.components.monitoring.detect_drift.measures import (
+    FEWEST_ROWS,
+    CategoricalColumn,
+    Measure,
+    NumericColumn,
+    means_of,
+    named,
+    new_by_date,
+)
 from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
-    count_categories,
-    count_numbers,
+    KS_SIGNIFICANCE,
     holm,
     homogeneity,
-    jensen_shannon,
     kolmogorov_smirnov,
 )
+from kfp_lifecycle.components.monitoring.detect_drift.usual import Difference, Mean, difference
 from kfp_lifecycle.config.monitoring import Monitoring
 
 SCORE = "score"
-MISSING = "(missing)"
+DATE = "event_timestamp"
+"""The column of the baseline that says which date a row is of."""
+Distance = Callable[[pd.Series, pd.Series, str], float | None]
 
 
 @dataclass(frozen=True)
 class _Comparison:
-    column: str
+    """The largest difference among the measures of one aspect of a column."""
+
     aspect: Aspect
-    test: str
+    measure: Measure
     p_value: float
-    distance: float
-    sentence: str
+    effect: float
+    before: Mean
+    after: Mean
 
 
-def compare(
-    reference: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Feature], rule: Monitoring
-) -> list[Finding]:
-    """Compare every input and the score of two samples.
+class Baseline:
+    """What the model was trained and judged on, date by date: the newest to compare with, all to know what is usual."""
 
-    The p-values take rows for independent. A numeric column is compared by its values where both samples have any, and
-    by the share that is missing where anything is; of a categorical one, missing is a category.
+    def __init__(self, reference: pd.DataFrame, inputs: Sequence[Feature]) -> None:
+        """Measure each date.
 
-    Args:
-        reference: What the model was trained on: a column for each input, and `score`. NaN or None is missing, in a
-            categorical column the empty text too.
-        current: What it predicted for, the same columns; not empty.
-        inputs: The model's inputs.
-        rule: `significance` and `min_effect`.
+        Args:
+            reference: A column for each input, `score`, and `event_timestamp` where there are several dates. NaN or
+                None is missing, in a categorical column the empty text too. Not empty.
+            inputs: The model's inputs.
+        """
+        if DATE in reference and DATE not in {item.name for item in inputs}:
+            groups = [frame for _, frame in reference.groupby(DATE, sort=True)][::-1]
+        else:
+            groups = [reference]
+        self.newest = groups[0]
+        self.dates = len(groups)
+        self.columns = {item.name: item for item in [Feature(SCORE, "numeric"), *inputs]}
+        self._columns: dict[str, NumericColumn | CategoricalColumn] = {}
+        self._means: dict[str, dict[Measure, list[Mean]]] = {}
+        for name, item in self.columns.items():
+            dates = [group[name] for group in groups]
+            column = NumericColumn(dates) if item.type == "numeric" else CategoricalColumn(dates)
+            means = [means_of(column.rows(date)) for date in dates]
+            self._columns[name] = column
+            self._means[name] = {measure: [mean[measure] for mean in means] for measure in means[0]}
+            for measure in self._means[name]:
+                if measure.aspect == "new":
+                    self._means[name][measure] = new_by_date(dates)
 
-    Returns:
-        The score's finding first, then those of the inputs in their order.
-    """
-    comparisons: list[_Comparison] = []
-    for column in [Feature(SCORE, "numeric"), *inputs]:
-        before, after = reference[column.name], current[column.name]
-        if column.type == "categorical":
-            comparisons.append(_compare_categories(column.name, "values", named(before), named(after)))
-            continue
-        known = before.dropna().to_numpy(np.float64), after.dropna().to_numpy(np.float64)
-        if len(known[0]) and len(known[1]):
-            comparisons.append(_compare_numbers(column.name, *known))
-        if before.isna().any() or after.isna().any():
-            comparisons.append(_compare_categories(column.name, "missing", presence(before), presence(after)))
-    corrected = holm([comparison.p_value for comparison in comparisons])
-    return [
-        Finding(
-            **vars(comparison),
-            corrected_p_value=p_value,
-            drifted=p_value < rule.significance and comparison.distance > rule.min_effect,
+    def rows(self, finding: Finding, values: pd.Series) -> NDArray[Any]:
+        """What a finding is about, of each row of a window."""
+        measured = self._columns[finding.column].rows(values)
+        return next(
+            rows
+            for measure, rows in measured.items()
+            if (measure.aspect, measure.name) == (finding.aspect, finding.measure)
         )
-        for comparison, p_value in zip(comparisons, corrected, strict=True)
-    ]
+
+    def compare(self, current: pd.DataFrame, rule: Monitoring, distance: Distance | None = None) -> list[Finding]:
+        """Compare every input and the score of a window with the newest date.
+
+        Args:
+            current: What the model predicted for, the same columns; not empty.
+            rule: `drift_rule`, `significance` and `min_effect`.
+            distance: Computes the distance of two columns of a type; not asked where left out.
+
+        Returns:
+            The score's findings first, then those of the inputs in their order.
+        """
+        comparisons = [(name, found) for name in self.columns for found in self._compared(name, current[name])]
+        plain = rule.drift_rule == "ks_p_value"
+        if plain:
+            p_values = [self._plain(name, found.aspect, current[name]) for name, found in comparisons]
+            corrected, limit, least = p_values, KS_SIGNIFICANCE, 0.0
+        else:
+            p_values = [found.p_value for _, found in comparisons]
+            corrected, limit, least = holm(p_values), rule.significance, rule.min_effect
+        findings = []
+        for (name, found), p_value, adjusted in zip(comparisons, p_values, corrected, strict=True):
+            before, after = self.newest[name], current[name]
+            kind = self.columns[name].type
+            findings.append(
+                Finding(
+                    column=name,
+                    aspect=found.aspect,
+                    measure=found.measure.name,
+                    test=_test(found, plain, kind),
+                    p_value=p_value,
+                    corrected_p_value=adjusted,
+                    effect=found.effect,
+                    distance=distance(before, after, kind) if distance and found.aspect == "values" else None,
+                    drifted=adjusted < limit and (plain or abs(found.effect) > least),
+                    sentence=_sentence(found, before, after),
+                )
+            )
+        broken = faults(findings, self.newest, current, [item for name, item in self.columns.items() if name != SCORE])
+        return [_with_fault(finding, broken.get((finding.column, finding.aspect))) for finding in findings]
+
+    def _compared(self, name: str, values: pd.Series) -> list[_Comparison]:
+        window = means_of(self._columns[name].rows(values))
+        found: dict[Aspect, list[tuple[Difference, Measure, Mean, Mean]]] = {}
+        for measure, every_date in self._means[name].items():
+            dates, now = [mean for mean in every_date if mean.rows], window[measure]
+            if not dates or now.rows < FEWEST_ROWS:
+                continue
+            found.setdefault(measure.aspect, []).append((difference(dates, now, measure.share), measure, dates[0], now))
+        comparisons = []
+        for aspect, differences in found.items():
+            # Of equally unlikely differences the larger one is told.
+            least, measure, before, after = min(differences, key=lambda item: (item[0].p_value, -abs(item[0].effect)))
+            p_value = min(1.0, len(differences) * least.p_value)
+            if aspect == "values" or least.p_value < 1:
+                comparisons.append(_Comparison(aspect, measure, p_value, least.effect, before, after))
+        return comparisons
+
+    def _plain(self, name: str, aspect: Aspect, after: pd.Series) -> float:
+        before = self.newest[name]
+        if self.columns[name].type == "numeric" and aspect == "values":
+            return kolmogorov_smirnov(before.dropna().to_numpy(np.float64), after.dropna().to_numpy(np.float64))
+        if aspect == "missing":
+            before, after = (column.isna() | (column == "") for column in (before, after))
+        both = pd.concat([named(column).value_counts() for column in (before, after)], axis=1).fillna(0)
+        return homogeneity(*both.to_numpy(np.int64).T)
 
 
-def decide(findings: Sequence[Finding], inputs: int, predictions: int, rule: Monitoring) -> tuple[Decision, str]:
-    """What follows from the findings, and why, in a sentence.
-
-    Args:
-        findings: Of all columns; empty where too few predictions were there to compare.
-        inputs: How many inputs the model has.
-        predictions: How many were compared.
-        rule: `min_window` and `max_drifted_share`.
-    """
-    if predictions < rule.min_window:
-        return "undecided", (
-            f"{predictions:,} predictions are too few to decide anything: monitoring.min_window is {rule.min_window:,}."
-        )
-    drifted = drifted_inputs(findings)
-    share = len(drifted) / inputs
-    moved = f"{len(drifted)} of {inputs} features drifted ({share:.0%})"
-    if any(finding.column == SCORE and finding.drifted for finding in findings):
-        return "retrain", f"The score drifted, and {moved}."
-    if share > rule.max_drifted_share:
-        return "retrain", f"{moved}, more than the {rule.max_drifted_share:.0%} of monitoring.max_drifted_share."
-    return "keep", f"{moved}; the score did not drift, and {rule.max_drifted_share:.0%} may."
+def _test(found: _Comparison, plain: bool, kind: str) -> str:
+    if not plain:
+        return "prediction interval"
+    return "Kolmogorov-Smirnov" if kind == "numeric" and found.aspect == "values" else "chi-square"
 
 
-def drifted_inputs(findings: Sequence[Finding]) -> list[str]:
-    """Names of the inputs that drifted, each once."""
-    return list(dict.fromkeys(item.column for item in findings if item.drifted and item.column != SCORE))
+def _with_fault(finding: Finding, fault: tuple[Any, str] | None) -> Finding:
+    return finding if fault is None else finding.model_copy(update={"fault": fault[0], "sentence": fault[1]})
 
 
-def named(column: pd.Series) -> pd.Series:
-    """A categorical column whose missing values are a category."""
-    return column.astype(object).where(column.notna() & (column != ""), MISSING).astype(str)
-
-
-def presence(column: pd.Series) -> pd.Series:
-    """Whether each value is there, as a categorical column."""
-    return column.isna().map({True: MISSING, False: "(known)"})
-
-
-def _compare_numbers(column: str, before: np.ndarray, after: np.ndarray) -> _Comparison:
-    return _Comparison(
-        column,
-        "values",
-        "Kolmogorov-Smirnov",
-        kolmogorov_smirnov(before, after),
-        jensen_shannon(*count_numbers(before, after)),
-        f"median {np.median(before):,.4g} → {np.median(after):,.4g}",
-    )
-
-
-def _compare_categories(column: str, aspect: Aspect, before: pd.Series, after: pd.Series) -> _Comparison:
-    categories, *counts = count_categories(before, after)
-    shares = [count / count.sum() for count in counts]
-    # For what is missing, that share is the point; else the category that moved most is.
-    most = categories.index(MISSING) if aspect == "missing" else int(np.argmax(np.abs(shares[1] - shares[0])))
-    return _Comparison(
-        column,
-        aspect,
-        "chi-square",
-        homogeneity(counts[0], counts[1]),
-        jensen_shannon(counts[0], counts[1]),
-        f"{categories[most]} {shares[0][most]:.1%} → {shares[1][most]:.1%}",
-    )
+def _sentence(found: _Comparison, before: pd.Series, after: pd.Series) -> str:
+    """From what to what, in the column's own unit."""
+    name = found.measure.name
+    if found.measure.share:
+        return f"{name} {found.before.value:.1%} → {found.after.value:.1%}"
+    numbers = [column.dropna().to_numpy(np.float64) for column in (before, after)]
+    if name == "spread":
+        ends = [f"{low:,.4g} to {high:,.4g}" for low, high in (np.quantile(values, [0.05, 0.95]) for values in numbers)]
+        return f"nine tenths of the values lie in {ends[0]} → {ends[1]}"
+    medians = [float(np.median(values)) for values in numbers]
+    if math.isclose(*medians, rel_tol=0.01):
+        return f"mean {numbers[0].mean():,.4g} → {numbers[1].mean():,.4g}"
+    return f"median {medians[0]:,.4g} → {medians[1]:,.4g}"

@@ -1,23 +1,18 @@
-"""Two-sample tests and distances: do two samples differ, by how much, and is that more than chance."""
+"""Two-sample tests: do two samples differ by more than chance, and among how many tests."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import rel_entr
 from scipy.stats import chi2_contingency, ks_2samp
 
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-# Categories beyond the most frequent ones are counted together: a long tail of rare ones says little, and noisily.
-LARGEST_CATEGORIES = 20
-OTHERS = "(others)"
-QUANTILES = 10
+KS_SIGNIFICANCE = 0.05
+"""Of the plain test that `monitoring.drift_rule: ks_p_value` asks for."""
 # The chi-square approximation needs this many expected rows in every cell (Cochran 1954); else rows are shuffled.
 SMALLEST_EXPECTED = 5.0
 SHUFFLES = 100_000
@@ -27,10 +22,10 @@ def kolmogorov_smirnov(reference: Numbers, current: Numbers) -> float:
     """P-value of the two-sided Kolmogorov-Smirnov test; with ties it is too large rather than too small.
 
     Args:
-        reference: One sample, shape (n,), no NaN, not empty.
+        reference: One sample, shape (n,), no NaN. Where either is empty, 1.
         current: The other, shape (m,).
     """
-    return float(ks_2samp(reference, current).pvalue)
+    return float(ks_2samp(reference, current).pvalue) if len(reference) and len(current) else 1.0
 
 
 def homogeneity(reference: Counts, current: Counts, seed: int = 0) -> float:
@@ -80,60 +75,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
         corrected[position] = largest
     return corrected
-
-
-def jensen_shannon(reference: Counts, current: Counts) -> float:
-    """Jensen-Shannon distance: the root of the divergence in bits (Endres and Schindelin 2003).
-
-    Args:
-        reference: Rows in each category, shape (k,).
-        current: The same of the other sample; both have rows.
-
-    Returns:
-        0 (the same shares) to 1 (nothing in common).
-    """
-    p, q = reference / reference.sum(), current / current.sum()
-    middle = (p + q) / 2
-    divergence = (rel_entr(p, middle).sum() + rel_entr(q, middle).sum()) / (2 * np.log(2))
-    return float(np.sqrt(max(0.0, divergence)))
-
-
-def count_numbers(reference: Numbers, current: Numbers) -> tuple[Counts, Counts]:
-    """Rows of two samples between, and at, the deciles of the first.
-
-    Deciles, since bins of equal width put nearly all of a long-tailed sample into one. A value that many rows share is
-    a bin of its own, so that it is not taken for its neighbours.
-
-    Args:
-        reference: One sample, shape (n,), no NaN, not empty.
-        current: The other, shape (m,).
-    """
-    edges = np.unique(np.quantile(reference, np.linspace(0, 1, QUANTILES + 1)[1:-1]))
-    bins = 2 * len(edges) + 1
-
-    def counts(values: Numbers) -> Counts:
-        position = np.searchsorted(edges, values, "left") + np.searchsorted(edges, values, "right")
-        return np.bincount(position, minlength=bins)
-
-    return counts(reference), counts(current)
-
-
-def count_categories(reference: pd.Series, current: pd.Series) -> tuple[list[Any], Counts, Counts]:
-    """Rows of two samples in each category, the rare ones together.
-
-    Args:
-        reference: One sample, no missing value.
-        current: The other.
-
-    Returns:
-        The categories, most frequent in both first, `(others)` last where there are more than 20; and their counts.
-    """
-    both = pd.DataFrame({"reference": reference.value_counts(), "current": current.value_counts()})
-    both = both.fillna(0).astype(np.int64)
-    # Each sample has the same say, however many rows it has.
-    order = (both / both.sum()).sum(axis=1).sort_values(ascending=False, kind="stable").index
-    both = both.loc[order]
-    if len(both) > LARGEST_CATEGORIES:
-        rare = both.iloc[LARGEST_CATEGORIES:].sum()
-        both = pd.concat([both.iloc[:LARGEST_CATEGORIES], pd.DataFrame([rare], index=[OTHERS])])
-    return list(both.index), both["reference"].to_numpy(), both["current"].to_numpy()

@@ -13,12 +13,12 @@ from typing import Any
 
 import joblib
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.model import CurvePoint, DataOrigin, Importance, Model, Origin
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
+from kfp_lifecycle.components.training.train_model.baseline import baseline_of
 from kfp_lifecycle.components.training.train_model.describing import draw_plots
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel, fit_model, read_parts
 from kfp_lifecycle.components.training.train_model.importance import feature_importance, importance_sample
@@ -38,15 +38,11 @@ from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.features.settings import DEFINITION_SETTINGS, FEATURE_REPOSITORY, LABEL_QUERY
 from kfp_lifecycle.modelling import attribution
 from kfp_lifecycle.modelling.attribution_export import explainer_arrays, typical_rows
-from kfp_lifecycle.modelling.dataset import Part, TrainingSet
-from kfp_lifecycle.modelling.scoring import Scorer
+from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors, refuse_unreachable, tracked_run
 from kfp_lifecycle.runtime.code_version import recorded_version
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
-
-# Rows of the training data that stay with the model for comparison with production.
-REFERENCE_ROWS = 5000
 
 
 def train_model(
@@ -191,7 +187,7 @@ def write_model(
     description.write(folder)
     (folder / "requirements.txt").write_text(requirements(), "utf-8")
     (folder / "baseline").mkdir()
-    reference = _reference(model.parts["train"], model.scorer(training_set.features), seed)
+    reference = baseline_of(model.parts, model.scorer(training_set.features), seed)
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
     shutil.copytree(training_set.folder / FEATURE_REPOSITORY, folder / FEATURE_REPOSITORY)
     if (training_set.folder / LABEL_QUERY).is_file():
@@ -206,11 +202,6 @@ def write_explainer(folder: Path, arrays: Mapping[str, NDArray[Any]] | None) -> 
     """Write what explains scores beside the served model; the same arrays give the same bytes."""
     if arrays is not None:
         np.savez_compressed(folder / attribution.FILE, allow_pickle=False, **arrays)
-
-
-def _reference(train: Part, scorer: Scorer, seed: int) -> pd.DataFrame:
-    rows = train.features.sample(min(REFERENCE_ROWS, len(train.features)), random_state=seed).sort_index()
-    return rows.assign(score=scorer.score(rows))
 
 
 @contextlib.contextmanager
