@@ -266,7 +266,7 @@ def test_an_outage_of_a_feature_is_broken_data_and_no_reason_to_learn_from_it(pr
     drift, page = detect(project)
     assert (drift["verdict"], drift["decision"]) == ("broken data", "repair")
     assert drift["drifted"] == ["temperature"]
-    assert drift["sentence"].startswith("Broken data: temperature is missing: missing 0.0% → 100.0%")
+    assert drift["sentence"].startswith("Broken data: temperature is missing: 0.0% → 100.0%")
     assert "Repair the source of temperature" in page
 
 

@@ -66,7 +66,8 @@ def kolmogorov_distance(one: Numbers, other: Numbers) -> float:
 def _fault(finding: Finding, before: pd.Series, after: pd.Series, kind: str) -> tuple[Fault, str] | None:
     if finding.aspect == "missing":
         shares = [_missing(column, kind) for column in (before, after)]
-        return ("missing", f"is missing: {finding.sentence}") if shares[1] - shares[0] >= LOST else None
+        words = f"is missing: {shares[0]:.1%} → {shares[1]:.1%}"
+        return ("missing", words) if shares[1] - shares[0] >= LOST else None
     if finding.aspect == "new":
         share = float((~named(after).isin(set(named(before)))).mean())
         return ("new categories", f"has values never seen before: {finding.sentence}") if share >= UNKNOWN else None
