@@ -132,6 +132,7 @@ class Outcomes(Document):
     def metadata(self) -> dict[str, Any]:
         """What a person would ask first."""
         known = sum(found.complete for found in self.versions)
+        quiet = f"{known:,} outcomes known, as foretold" if known else "no outcome is known yet"
         return {
             "model": self.model,
             "until": self.until.isoformat(timespec="seconds"),
@@ -139,5 +140,5 @@ class Outcomes(Document):
             "alarms": [alarm.sentence for alarm in self.alarms],
             "notes": self.notes,
             "versions": {found.version: found.complete for found in self.versions},
-            "summary": self.alarms[0].sentence if self.alarms else f"{known:,} outcomes known, as foretold",
+            "summary": self.alarms[0].sentence if self.alarms else quiet,
         }
