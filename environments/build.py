@@ -25,6 +25,7 @@ from kfp_lifecycle.environments.locks import (
     CLUSTER_ENVIRONMENTS,
     HERE,
     SERVER_ENVIRONMENTS,
+    SITE_ENVIRONMENTS,
     STAMP,
     STEP_ENVIRONMENTS,
     STEP_PYTHON,
@@ -34,7 +35,7 @@ from kfp_lifecycle.environments.locks import (
 )
 from kfp_lifecycle.runtime.state_folder import state_folder
 
-TESTED = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS + CLIENT_ENVIRONMENTS
+TESTED = STEP_ENVIRONMENTS + CLUSTER_ENVIRONMENTS + SERVER_ENVIRONMENTS + CLIENT_ENVIRONMENTS + SITE_ENVIRONMENTS
 KNOWN = TESTED + BENCHMARK_ENVIRONMENTS
 PYTHON_MISSING = (
     f"steps run on Python {STEP_PYTHON}, which is not on the PATH and could not be fetched: install it (on Debian: "

@@ -22,6 +22,8 @@ CLUSTER_ENVIRONMENTS = ("katib",)
 SERVER_ENVIRONMENTS = ("warehouses",)
 # Of no step: clients of the model server that others wrote; `mlserver` and `bentoml` are of its benchmark alone.
 CLIENT_ENVIRONMENTS = ("clients",)
+# Of no step: what builds the documentation's site.
+SITE_ENVIRONMENTS = ("docs",)
 BENCHMARK_ENVIRONMENTS = ("mlserver", "bentoml")
 
 # Written into an environment's folder when it is complete.
