@@ -219,7 +219,9 @@ def down() -> None:
 
 @app.command()
 def simulate(
-    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="The DuckDB file to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="The DuckDB file to write, or a .csv.")
+    ] = None,
     customers: Annotated[int, typer.Option(min=1, help="Customers who ever sign up.")] = 10_000,
     days: Annotated[int, typer.Option(min=1, help="Days of business.")] = 1095,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 7,
@@ -233,7 +235,12 @@ def simulate(
 ) -> None:
     """Write the event tables of a simulated subscription business.
 
+    A file that ends in .csv becomes one flat table, as somebody would export it: a row for each customer of a day, and
+    whether they left within the next 30 days.
+
     Example: `lifecycle simulate --output bad.duckdb --customers 2000 --inject refund_bug`
+
+    Example: `lifecycle simulate --output customers.csv --customers 20000 --days 730`
     """
     from kfp_lifecycle.simulation.business import INJECTIONS
     from kfp_lifecycle.simulation.business import simulate as write_business
@@ -244,8 +251,16 @@ def simulate(
         return
     if output is None:
         refuse("name the file to write: --output FILE")
+    if output.suffix == ".csv" and inject:
+        refuse("--inject changes event tables: write a .duckdb file")
     try:
         with err.status("simulating …") as progress:
+            if output.suffix == ".csv":
+                from kfp_lifecycle.simulation.one_table import write_one_table
+
+                rows = write_one_table(output, customers=customers, days=days, seed=seed, end=end.date())
+                out.print(f"{output}: {rows:,} customers, a row for each", markup=False, soft_wrap=True)
+                return
             summary = write_business(
                 output,
                 customers=customers,
@@ -257,8 +272,8 @@ def simulate(
             )
     except ValueError as error:
         refuse(str(error))
-    rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in summary.rows.items())
-    out.print(f"{output}: {summary.first_day} to {summary.last_day}, {rows}", markup=False, soft_wrap=True)
+    tables = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in summary.rows.items())
+    out.print(f"{output}: {summary.first_day} to {summary.last_day}, {tables}", markup=False, soft_wrap=True)
 
 
 @app.command()

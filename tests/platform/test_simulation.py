@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from kfp_lifecycle.simulation.business import CHUNK, simulate
 from kfp_lifecycle.simulation.database import TABLES
+from kfp_lifecycle.simulation.one_table import write_one_table
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,3 +134,14 @@ def test_memory_does_not_grow_with_the_customers(tmp_path: Path) -> None:
         for chunks in (1, 8)
     )
     assert eight < 2 * one
+
+
+def test_a_csv_is_one_flat_table_with_a_row_for_each_customer_and_the_same_bytes(tmp_path: Path) -> None:
+    files = [tmp_path / "one.csv", tmp_path / "a folder" / "it's another.csv"]
+    rows = [write_one_table(file, customers=900, days=150, end=date(2026, 6, 30)) for file in files]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    keys, labels, counted = duckdb.sql(
+        f"SELECT count(DISTINCT customer_id), list_sort(list(DISTINCT churned)), count(*) FROM '{files[0]}'"
+    ).fetchall()[0]
+    assert (keys, counted, labels) == (rows[0], rows[0], ["no", "yes"])
+    assert list(tmp_path.rglob("*.partial")) == []
