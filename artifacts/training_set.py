@@ -69,20 +69,24 @@ class TrainingSetDescription(Document):
     """What divides the rows into parts; only by time is one part later than another."""
     snapshots: dict[PartName, list[Date]]
     """Dates of each part, oldest first; none where the split is not by time."""
+    divided_since: Date | None = None
+    """First date after a change, from which on rows are divided by entity and their dates are in all parts; none where
+    the parts follow each other."""
     rows: dict[PartName, int] = Field(default={})
     """Rows of each part."""
     positives: dict[PartName, int] = Field(default={})
     """Rows of each part that have the event."""
     left_out: list[Date] = Field(default=[])
-    """Snapshots that keep the parts a label's horizon apart."""
+    """Snapshots that keep the parts a label's horizon apart, or are older than the training window."""
     rows_left_out: int = 0
-    """How many labelled rows these had."""
+    """How many labelled rows are in no part: these, and after a change the earlier rows of who tests or validates."""
     label_rates: list[LabelRate] = Field(default=[])
     """Of every snapshot, also of those that keep the parts apart, oldest first."""
     labels_until: datetime | None = None
     """Until when the label's own tables reach; labels of later moments are not known."""
     notes: list[str] = Field(default=[])
-    """What a reader of the training set must know: tables that lag, breaks in the label's rate."""
+    """What a reader of the training set must know: tables that lag, breaks in the label's rate, how a change
+    was dealt with."""
     skew: SkewCheck | None = None
     """The comparison with the online path."""
     quality: list[ViewQuality] = Field(default=[])
@@ -99,7 +103,8 @@ class TrainingSetDescription(Document):
     def metadata(self) -> dict[str, Any]:
         """What a person or the next step would ask first."""
         values = self.model_dump(mode="json", include={
-            "rows", "positives", "snapshots", "left_out", "rows_left_out", "skew", "feature_version", "as_of", "notes"
+            "rows", "positives", "snapshots", "divided_since", "left_out", "rows_left_out", "skew", "feature_version",
+            "as_of", "notes",
         })  # fmt: skip
         return {
             **values,

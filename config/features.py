@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -82,6 +82,14 @@ class SplitBy(StrEnum):
     group = "group"
 
 
+class TrainingWindow(StrEnum):
+    """How far back the training part of a split by time reaches."""
+
+    expanding = "expanding"
+    sliding = "sliding"
+    since_change = "since_change"
+
+
 class Split(Section):
     """Which rows train, validate and test."""
 
@@ -95,27 +103,41 @@ class Split(Section):
     single one is divided by entity."""
     test_snapshots: int = Field(default=2, gt=0)
     """With `time`: the newest snapshots, which only the evaluation sees."""
+    window: TrainingWindow = TrainingWindow.expanding
+    """With `time`, what trains: `expanding`, all earlier snapshots; `sliding`, those of the last `window_days`;
+    `since_change`, once labels of it are known, those since the change alone."""
+    window_days: int | None = Field(default=None, gt=0)
+    """With `window: sliding`: no training row is older than the newest one by more than this."""
+    since: date | None = None
+    """With `time`: the business changed on this day. As long as the dates before the validation part have none after
+    it, those after it are divided by entity instead, so that a model learns from them as soon as labels exist. The
+    training pipeline's parameter `since` goes before it."""
     group: Column | None = None
     """With `group`: the column whose equal values stay in one part, such as `household`: of the table of
     `label.column`, or one that `label.query` gives beside the label. It is no feature."""
     validation_share: float = Field(default=0.2, ge=0.02, le=0.5)
-    """With `random` or `group`: share of the rows of which one half calibrates, the other sets the threshold."""
+    """With `random` or `group`, and of the dates after a change: share of the rows of which one half calibrates, the
+    other sets the threshold."""
     test_share: float = Field(default=0.2, ge=0.02, le=0.5)
-    """With `random` or `group`: share of the rows that only the evaluation sees."""
+    """Likewise: share of the rows that only the evaluation sees."""
     seed: int = Field(default=42, ge=0, lt=2**32)
-    """With `random` or `group`: another seed divides the rows otherwise. With the same one an entity is on the same
+    """Likewise: another seed divides the rows otherwise. With the same one an entity is on the same
     side in each run, as far as the shares allow."""
 
     @model_validator(mode="after")
     def _what_belongs_together(self) -> Split:
-        of_time = {"validation_snapshots", "test_snapshots"}
-        of_shares = {"validation_share", "test_share", "seed"}
-        strange = sorted(self.model_fields_set & (of_shares if self.by is SplitBy.time else of_time))
-        if strange:
-            instead = sorted(of_time if self.by is SplitBy.time else of_shares - {"seed"})
+        of_time = {"validation_snapshots", "test_snapshots", "window", "window_days", "since"}
+        strange = sorted(self.model_fields_set & of_time)
+        if self.by is not SplitBy.time and strange:
             raise ValueError(
                 f"{', '.join(strange)} means nothing with by: {self.by.value}, where the parts are sized by "
-                f"{' and '.join(instead)}"
+                "test_share and validation_share"
+            )
+        if (self.window_days is not None) != (self.window is TrainingWindow.sliding):
+            raise ValueError(
+                "window: sliding needs window_days, how many days it is long"
+                if self.window_days is None
+                else f"window_days is for window: sliding, and window is {self.window.value}"
             )
         if (self.group is not None) != (self.by is SplitBy.group):
             raise ValueError(

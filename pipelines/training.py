@@ -23,10 +23,14 @@ from kfp_lifecycle.pipelines.tuning import tune
 
 
 @dsl.pipeline(name="training", description="From the source to a model in production, or to the reasons why not.")
-def training():
+def training(since: str = ""):
     """Train a model on the newest data and release it if it passes the gate.
 
     The run finds out by itself whether the source has changed: what has not is taken from the cache.
+
+    Args:
+        since: Day on which the business changed, ISO 8601: what was recorded since then is learned from as soon as
+            labels exist. Empty: `split.since`.
     """
     with dsl.ExitHandler(notify(pipeline="training")):
         feature_repo, label_query, expectations = imported("feature_repo", "label_query", "expectations")
@@ -37,7 +41,7 @@ def training():
         validated = validate_data(expectations=expectations, dataset=dataset, **found).outputs["validated"]
 
         training_set = build_training_set(
-            feature_repo=feature_repo, label_query=label_query, validated=validated
+            feature_repo=feature_repo, label_query=label_query, validated=validated, since=since
         ).outputs["training_set"]
         check_serving_skew(training_set=training_set)
         parameters = tune(training_set=training_set)

@@ -71,7 +71,8 @@ class Part:
     rows: int
     positives: int
     gap_days: int | None
-    """Days from the last snapshot of the part before to the first of this one; None for the first part."""
+    """Days from the last snapshot of the part before to the first of this one; None for the first part, and where
+    the dates after a change are in all parts."""
 
     @property
     def share(self) -> float:
@@ -117,7 +118,7 @@ def feature_findings(training_set: Path, settings: Configuration) -> FeatureFind
                 last.isoformat(),
                 content.rows.get(name, 0),
                 content.positives.get(name, 0),
-                (first - before).days if before else None,
+                (first - before).days if before and content.divided_since is None else None,
             )
         )
         before = last

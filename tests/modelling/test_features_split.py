@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kfp_lifecycle.components.features.build_training_set.split import Split, snapshots_before, split_by_time
+from kfp_lifecycle.components.features.build_training_set.shares import by_entity
+from kfp_lifecycle.components.features.build_training_set.split import (
+    Split,
+    day_of_change,
+    snapshots_before,
+    split_by_time,
+    told_of_change,
+)
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import parse_configuration
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -17,13 +24,15 @@ from tests.lending_library import PIPELINE
 AS_OF = datetime(2026, 6, 30, 23, 23, 49, 500_000, tzinfo=UTC)
 
 
-def configured(every_days: int, count: int, horizon_days: int, validation: int, test: int) -> Configuration:
+def configured(
+    every_days: int, count: int, horizon_days: int, validation: int, test: int, more: str = ""
+) -> Configuration:
     return parse_configuration(
         PIPELINE,
         [
             f"snapshots={{every_days: {every_days}, count: {count}}}",
             f"label.horizon_days={horizon_days}",
-            f"split={{validation_snapshots: {validation}, test_snapshots: {test}}}",
+            f"split={{validation_snapshots: {validation}, test_snapshots: {test}{more}}}",
         ],
     )
 
@@ -71,3 +80,60 @@ def test_a_history_too_short_for_the_gaps_is_refused_with_the_numbers() -> None:
     configuration = configured(30, 6, 90, 2, 2)
     with pytest.raises(ContractViolation, match=r"6 snapshots.*too few for 2 to test, 2 to validate and 1 to train"):
         split_by_time(snapshots_before(AS_OF, configuration), configuration)
+
+
+MONTHLY = configured(30, 12, 30, 2, 2)
+"""As the reference project: dates 30 days apart, labels known after 30."""
+
+
+@pytest.mark.parametrize(
+    ("days_after", "learned_from", "divided"),
+    [(20, 0, False), (31, 1, True), (55, 1, True), (100, 3, True), (145, 4, True), (160, 1, False), (220, 3, False)],
+)
+def test_a_retrain_learns_from_dates_after_a_change_as_soon_as_labels_of_them_exist(
+    days_after: int, learned_from: int, divided: bool
+) -> None:
+    since = (AS_OF - timedelta(days=days_after)).date()
+    split = split_by_time(snapshots_before(AS_OF, MONTHLY), MONTHLY, since)
+    assert sum(moment.date() >= since for moment in split.train) == learned_from
+    assert (split.divided_since is not None) == divided
+    if divided:
+        # What is judged and calibrated is of the new world alone; what came before it is learned from, too.
+        assert min(split.test + split.validation) == split.divided_since
+        assert len(split.train) == 12
+    else:
+        assert split == split_by_time(snapshots_before(AS_OF, MONTHLY), MONTHLY)
+    told = told_of_change(split, since, MONTHLY)
+    assert ("figures say nothing of later months" in told) == divided
+    if not learned_from:
+        assert "no label of a date since then is known before 2026-07-10" in told
+
+
+def test_an_entity_is_in_one_part_at_every_date_and_in_every_run() -> None:
+    parts = by_entity(range(10_000), MONTHLY.split)
+    assert by_entity(reversed(range(10_000)), MONTHLY.split) == parts[::-1]
+    assert [round(parts.count(part) / 10_000, 1) for part in ("train", "validation", "test")] == [0.6, 0.2, 0.2]
+
+
+def test_the_training_window_slides_or_begins_with_the_change() -> None:
+    snapshots = snapshots_before(AS_OF, MONTHLY)
+    expanding = split_by_time(snapshots, MONTHLY)
+    sliding = split_by_time(snapshots, c := configured(30, 12, 30, 2, 2, ", window: sliding, window_days: 90"))
+    assert sliding.train == expanding.train[-4:]
+    assert sliding.left_out == expanding.train[:-4]
+    assert (sliding.validation, sliding.test) == (expanding.validation, expanding.test)
+
+    configuration = configured(30, 12, 30, 2, 2, ", window: since_change")
+    assert split_by_time(snapshots, configuration) == expanding
+    fresh = split_by_time(snapshots, configuration, (AS_OF - timedelta(days=100)).date())
+    assert fresh.train == fresh.validation == fresh.test == tuple(snapshots[-3:])
+    old = split_by_time(snapshots, configuration, (AS_OF - timedelta(days=220)).date())
+    assert old.train == expanding.train[-3:]
+    assert c.split.since is None
+
+
+def test_the_day_of_a_change_is_a_day() -> None:
+    assert day_of_change("") is None
+    assert day_of_change("2026-05-02") == day_of_change("2026-05-02T06:00:00Z") == date(2026, 5, 2)
+    with pytest.raises(ContractViolation, match="since is 'last May', and it has to be the day of a change"):
+        day_of_change("last May")

@@ -293,6 +293,27 @@ def test_labelled_rows_that_no_part_holds_are_counted(training_set: Path, histor
     assert description["rows_left_out"] == there > 0
 
 
+def test_after_a_change_its_dates_are_divided_by_entity_and_nobody_who_tests_trains(
+    tmp_path: Path, training_set: Path, history: tuple[list[Row], list[Row]]
+) -> None:
+    split = "split: {validation_snapshots: 1, test_snapshots: 1"
+    built = build_from(tmp_path, *history, {"pipeline.yaml": (split, f"{split}, since: 2025-02-12")})
+    description, parts = json.loads((built / "training_set.json").read_text()), frames(built)
+    new = description["snapshots"]["test"]
+    assert description["divided_since"] == new[0] == "2025-02-15"
+    assert description["snapshots"]["validation"] == new
+    assert description["snapshots"]["train"] == sorted([*description["snapshots"]["train"], *new][: -len(new)])
+    readers = {part: set(frame.reader_id) for part, frame in parts.items()}
+    assert not readers["train"] & (readers["validation"] | readers["test"])
+    assert not readers["validation"] & readers["test"]
+    for part, frame in parts.items():
+        assert new[-1] in set(frame.event_timestamp.dt.strftime("%Y-%m-%d")), f"{part} has rows after the change"
+    everyone = sum(json.loads((training_set / "training_set.json").read_text())["rows"].values())
+    everyone += json.loads((training_set / "training_set.json").read_text())["rows_left_out"]
+    assert sum(description["rows"].values()) + description["rows_left_out"] == everyone
+    assert "nobody who tests or validates there trains, at no date" in description["notes"][-1]
+
+
 def test_the_quality_of_each_view_is_described(training_set: Path, history: tuple[list[Row], list[Row]]) -> None:
     train = frames(training_set)["train"]
     loans, recency = json.loads((training_set / "training_set.json").read_text())["quality"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.features import SplitBy
 from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.settings import settings_of
+from kfp_lifecycle.runtime.closure import ROOT
 
 FLAT: dict[str, Any] = {
     "name": "bank",
@@ -51,6 +53,7 @@ def test_a_flat_table_needs_neither_time_nor_horizon_nor_repository(tmp_path: Pa
         (["split.by=group"], "by: group needs group"),
         (["split.group=household"], "group is for by: group, and by is random"),
         (["split.test_snapshots=3"], "test_snapshots means nothing with by: random"),
+        (["split.since=2026-05-02"], "since means nothing with by: random"),
         (["split.test_share=0.5", "split.validation_share=0.4"], "leaves less than 0.2 of the rows to train on"),
         (["label.query=label.sql"], "query and column both say where the label comes from"),
         (["label.column=null"], "positive says which value of label.column is the event"),
@@ -71,9 +74,21 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, overrides: list[str]
         read(tmp_path, *overrides)
 
 
-def test_a_split_by_time_needs_a_horizon_and_knows_no_shares(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    with pytest.raises(ConfigurationError, match=r"label\.horizon_days is required with split\.by: time"):
-        load_configuration(root, ["label.horizon_days=null"])
-    with pytest.raises(ConfigurationError, match="test_share means nothing with by: time"):
-        load_configuration(root, ["split.test_share=0.3"])
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("label.horizon_days=null", r"label\.horizon_days is required with split\.by: time"),
+        ("split.window=sliding", "window: sliding needs window_days"),
+        ("split.window_days=90", "window_days is for window: sliding, and window is expanding"),
+        ("split.since=lately", "split.since"),
+    ],
+)
+def test_a_split_by_time_needs_a_horizon_and_a_window_that_is_whole(override: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        load_configuration(ROOT, [override])
+
+
+def test_the_day_of_a_change_reaches_the_step_that_divides() -> None:
+    settings = load_configuration(ROOT, ["split.since=2026-05-02"])
+    assert settings.split.since == date(2026, 5, 2)
+    assert settings_of(settings, ("split",)) == {"split": {"since": "2026-05-02"}}

@@ -69,7 +69,12 @@ def champions_rows(
         return None, [
             "Which snapshots the champion was judged by is not recorded with it, so that only the newest are compared."
         ]
-    known = training_set.description.snapshots
+    known, changed = training_set.description.snapshots, training_set.description.divided_since
+    if changed is not None and all(day < changed for day in snapshots):
+        return None, [
+            f"The champion was judged by snapshots up to {max(snapshots)}, before the business changed: only those "
+            f"from {changed} on are compared."
+        ]
     nearest = {wanted: _nearest(wanted, [day for days in known.values() for day in days]) for wanted in snapshots}
     near = {wanted: found for wanted, found in nearest.items() if _days(wanted, found) <= every_days / 2}
     notes = []

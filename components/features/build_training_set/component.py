@@ -17,14 +17,16 @@ def build_training_set(
     label_query: Input[Artifact],
     validated: Input[Dataset],
     training_set: Output[Dataset],
+    since: str = "",
 ) -> None:
     """Point-in-time join of features and labels, divided by time.
 
     For each snapshot every table is cut to the rows that had happened and had arrived, the SQL of each feature view
     runs on what is left (in the step, or in the warehouse that the location `offline_store` names), and the values are
     joined to the labels as Feast joins them. Train, validation and test follow each other in time, a label's horizon
-    apart. Before the set is handed on, a sample of its newest rows is asked of the server's own code over an online
-    store filled for the purpose: a difference of one bit stops the run.
+    apart; after a change, as long as nothing since then would train, its dates are divided by entity. Before the set
+    is handed on, a sample of its newest rows is asked of the server's own code over an online store filled for the
+    purpose: a difference of one bit stops the run.
 
     Args:
         settings: `source.tables` name the times that tables are cut by, `snapshots` the dates, `entity`, `label` and
@@ -36,15 +38,17 @@ def build_training_set(
             features as float64, categorical as string, missing as null; `feature_repo/` and
             `label_query.sql`, copies of the definitions; and
             `training_set.json`. Metadata: `rows` and `positives` by part, `features` (how many), `snapshots` (dates by
-            part), `left_out` (dates of the snapshots between the parts) and `rows_left_out` (how many rows they had),
+            part), `left_out` (dates of the snapshots in none) and `rows_left_out` (how many rows are in none),
             `skew` (what was compared with the online path), `feature_version`, `data_version` (DVC's), `as_of`,
             `summary`.
+        since: Day of a change of the business (`YYYY-MM-DD`), such as monitoring estimates it; empty: `split.since`.
     """
     from pathlib import Path
 
     from kfp_lifecycle.runtime.contract import step
 
     with step(training_set):
+        from kfp_lifecycle.components.features.build_training_set.split import day_of_change
         from kfp_lifecycle.components.features.build_training_set.training_set import build
 
         description = build(
@@ -57,5 +61,6 @@ def build_training_set(
             validated.uri,
             told=settings,
             quarantined=int(validated.metadata.get("quarantined", 0)),
+            since=day_of_change(since),
         )
         training_set.metadata.update({**description.metadata(), "data_version": validated.metadata["version"]})

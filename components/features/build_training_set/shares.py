@@ -1,4 +1,4 @@
-"""Stratified and grouped split: which rows train, validate and test where no row is later than another."""
+"""Split by entity, stratified or grouped: which rows train, validate and test where no part is later than another."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def stratified_parts(keys: Sequence[Hashable], labels: Sequence[int], split: Spl
         for place, row in enumerate(rows[: test + validation]):
             parts[row] = "test" if place < test else "validation"
     return parts
+
+
+def by_entity(keys: Sequence[Hashable], split: Split) -> list[PartName]:
+    """The part of each entity by a digest of its key alone: the same at every date and in every run with the same
+    shares and seed, whoever else is there.
+
+    Args:
+        keys: The entities' keys.
+        split: The shares and the seed.
+    """
+    bounds = split.test_share, split.test_share + split.validation_share
+    places = (int.from_bytes(digest(key, split.seed)) / 2**64 for key in keys)
+    return ["test" if place < bounds[0] else "validation" if place < bounds[1] else "train" for place in places]
 
 
 def grouped_parts(groups: Sequence[Hashable], split: Split) -> list[PartName]:

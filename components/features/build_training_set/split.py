@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 
 from kfp_lifecycle.artifacts.training_set import PartName
 from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.features import Split as SplitSettings
+from kfp_lifecycle.config.features import TrainingWindow
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 PARTS: tuple[PartName, ...] = ("train", "validation", "test")
@@ -21,6 +23,8 @@ class Split:
     validation: tuple[datetime, ...]
     test: tuple[datetime, ...]
     left_out: tuple[datetime, ...]
+    divided_since: datetime | None = None
+    """From this snapshot on, a change's first, rows are divided by entity; none where the parts follow each other."""
 
     def part(self, name: PartName) -> tuple[datetime, ...]:
         """The snapshots of one part."""
@@ -44,33 +48,49 @@ def snapshots_before(as_of: datetime, configuration: Configuration) -> list[date
     return [newest - step * back for back in reversed(range(configuration.snapshots.count))]
 
 
+def day_of_change(given: str) -> date | None:
+    """The run's parameter `since` as a day; None where it is empty.
+
+    Raises:
+        ContractViolation: it is no day.
+    """
+    try:
+        return datetime.fromisoformat(given).date() if given else None
+    except ValueError:
+        raise ContractViolation(
+            f"The run's parameter since is {given!r}, and it has to be the day of a change, such as 2026-05-02."
+        ) from None
+
+
 def newest_moment(as_of: datetime) -> datetime:
     """The one snapshot of a split without time, in whole seconds: no row is later."""
     whole = as_of.astimezone(UTC).replace(microsecond=0)
     return whole if whole == as_of else whole + timedelta(seconds=1)
 
 
-def split_by_time(snapshots: Sequence[datetime], configuration: Configuration) -> Split:
+def split_by_time(snapshots: Sequence[datetime], configuration: Configuration, since: date | None = None) -> Split:
     """Divide snapshots so that every label of a part is known before the first snapshot of the next.
+
+    After a change that would keep what is new from the training part for long: it goes to test, then to validate. So,
+    as long as no snapshot since the change would train, those since the change are in all three parts, divided by
+    entity (`shares.by_entity`), and all earlier ones train.
 
     Args:
         snapshots: Oldest first.
         configuration: The newest `split.test_snapshots` test, the newest `split.validation_snapshots` of those whose
-            label was known by then validate, and all whose label was known by then train.
+            label was known by then validate, and all whose label was known by then train, as far back as `split.window`
+            reaches.
+        since: The day of a change; None without one.
 
     Raises:
         ContractViolation: too few snapshots for that.
     """
-    horizon = configuration.label.horizon
-
-    def known_before(moment: datetime | None) -> list[datetime]:
-        return [snapshot for snapshot in snapshots if moment is not None and snapshot + horizon <= moment]
-
-    test = list(snapshots)[-configuration.split.test_snapshots :]
-    validation = known_before(test[0] if test else None)[-configuration.split.validation_snapshots :]
-    train = known_before(validation[0] if validation else None)
-    short = len(test) < configuration.split.test_snapshots or len(validation) < configuration.split.validation_snapshots
-    if short or not train:
+    changed = [moment for moment in snapshots if since is not None and moment.date() >= since]
+    split = _in_order(snapshots, configuration)
+    if changed and not (split and set(split.train) & set(changed)):
+        before = tuple(moment for moment in snapshots if moment < changed[0])
+        split = Split((*before, *changed), tuple(changed), tuple(changed), (), changed[0])
+    if split is None:
         raise ContractViolation(
             f"The data give {len(snapshots)} snapshots with a known label ({configuration.snapshots.every_days} days "
             f"apart): too few for {configuration.split.test_snapshots} to test, "
@@ -78,5 +98,51 @@ def split_by_time(snapshots: Sequence[datetime], configuration: Configuration) -
             f"{configuration.label.horizon_days} days (label.horizon_days) before the next. Bring a longer history, "
             "or lower snapshots.every_days or the numbers in split."
         )
-    chosen = {*train, *validation, *test}
-    return Split(tuple(train), tuple(validation), tuple(test), tuple(s for s in snapshots if s not in chosen))
+    train = _within_window(split.train, changed, configuration.split)
+    chosen = {*train, *split.validation, *split.test}
+    return replace(split, train=train, left_out=tuple(s for s in snapshots if s not in chosen))
+
+
+def _in_order(snapshots: Sequence[datetime], configuration: Configuration) -> Split | None:
+    """The parts as they follow each other; None where there are too few snapshots."""
+    horizon, settings = configuration.label.horizon, configuration.split
+
+    def known_before(moment: datetime | None) -> list[datetime]:
+        return [snapshot for snapshot in snapshots if moment is not None and snapshot + horizon <= moment]
+
+    test = list(snapshots)[-settings.test_snapshots :]
+    validation = known_before(test[0] if test else None)[-settings.validation_snapshots :]
+    train = known_before(validation[0] if validation else None)
+    short = len(test) < settings.test_snapshots or len(validation) < settings.validation_snapshots
+    return None if short or not train else Split(tuple(train), tuple(validation), tuple(test), ())
+
+
+def _within_window(
+    train: Sequence[datetime], changed: Sequence[datetime], settings: SplitSettings
+) -> tuple[datetime, ...]:
+    """The training snapshots that `split.window` reaches back to."""
+    first = train[0]
+    if settings.window_days is not None:
+        first = train[-1] - timedelta(days=settings.window_days)
+    elif settings.window is TrainingWindow.since_change and set(changed) & set(train):
+        first = changed[0]
+    return tuple(snapshot for snapshot in train if snapshot >= first)
+
+
+def told_of_change(split: Split, since: date, configuration: Configuration) -> str:
+    """What a reader must know of a split after a change, in a sentence or two."""
+    if split.divided_since is not None:
+        settings, entity = configuration.split, configuration.entity.name
+        return (
+            f"The business changed on {since}. The dates from {split.divided_since:%Y-%m-%d} on are divided by "
+            f"{entity} ({settings.test_share:.0%} test, {settings.validation_share:.0%} validate), and nobody who "
+            "tests or validates there trains, at no date: so the model learns from what is new. Test rows are of other "
+            f"{entity}s and of the same dates as training rows: figures say nothing of later months."
+        )
+    if any(moment.date() >= since for moment in split.train):
+        return f"The business changed on {since}, long enough ago that dates after it train, validate and test in turn."
+    known = datetime.combine(since, time(), UTC) + configuration.label.horizon
+    return (
+        f"The business changed on {since}, and no label of a date since then is known before {known:%Y-%m-%d}: the "
+        "model learns from what was before the change alone."
+    )

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from kfp_lifecycle.artifacts.training_set import GROUP, LabelRate, PartName, Tra
 from kfp_lifecycle.components.features.build_training_set.clocks import check_clocks
 from kfp_lifecycle.components.features.build_training_set.label_rate import breaks, label_rate
 from kfp_lifecycle.components.features.build_training_set.label_span import LabelSpan, label_span
-from kfp_lifecycle.components.features.build_training_set.shares import grouped_parts, stratified_parts
+from kfp_lifecycle.components.features.build_training_set.shares import by_entity, grouped_parts, stratified_parts
 from kfp_lifecycle.components.features.build_training_set.skew import check_skew
 from kfp_lifecycle.components.features.build_training_set.split import (
     PARTS,
@@ -32,6 +32,7 @@ from kfp_lifecycle.components.features.build_training_set.split import (
     newest_moment,
     snapshots_before,
     split_by_time,
+    told_of_change,
 )
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import SplitBy
@@ -85,6 +86,7 @@ def build(
     validated_uri: str = "",
     told: Mapping[str, Any] | None = None,
     quarantined: int = 0,
+    since: date | None = None,
 ) -> TrainingSetDescription:
     """Build a project's training set.
 
@@ -98,12 +100,19 @@ def build(
         validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
         told: The step's parameter `settings`, to be recorded.
         quarantined: Rows that validation has put aside.
+        since: The day of a change, where the run names one; else `split.since`.
 
     Raises:
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
     """
     as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC)
     by_time = settings.split.by is SplitBy.time
+    since = since or settings.split.since
+    if since is not None and not by_time:
+        raise ContractViolation(
+            f"The run's parameter since is {since}, the day of a change, and split.by is {settings.split.by.value}, "
+            "which knows no days: leave the parameter out, or split by time."
+        )
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
         if settings.label.column is not None:
@@ -124,9 +133,17 @@ def build(
         for note in notes:
             print(note, flush=True)
         try:
-            split = split_by_time(list(labels), settings) if by_time else split_by_share(labels, settings, definitions)
+            if by_time:
+                split = split_by_time(list(labels), settings, since)
+            else:
+                split = split_by_share(labels, settings, definitions)
         except ContractViolation as error:
             raise ContractViolation(" ".join([str(error), *span.notes])) from error
+        if since is not None:
+            notes.append(told_of_change(split, since, settings))
+            print(notes[-1], flush=True)
+        if split.divided_since is not None:
+            divide_by_entity(split, labels, settings, definitions)
         views = definitions.views_of(definitions.joined)
         compute_view_values(
             locations.offline_store, validated, validated_uri, settings, definitions, views, split.used, scratch
@@ -149,7 +166,8 @@ def build(
             rows=parts.rows,
             positives=parts.positives,
             left_out=[f"{snapshot:%Y-%m-%d}" for snapshot in split.left_out],
-            rows_left_out=sum(pq.read_metadata(labels[snapshot]).num_rows for snapshot in split.left_out),
+            rows_left_out=sum(pq.read_metadata(file).num_rows for file in labels.values()) - sum(parts.rows.values()),
+            divided_since=f"{split.divided_since:%Y-%m-%d}" if split.divided_since else None,
             label_rates=rates,
             labels_until=span.until if by_time else None,
             notes=notes,
@@ -310,6 +328,19 @@ def split_by_share(labels: dict[datetime, Path], configuration: Configuration, d
         rows = rows.append_column(GROUP, rows[group]).drop_columns([group])
     pq.write_table(rows.append_column(PART, pa.array(parts)), file)
     return Split((snapshot,), (snapshot,), (snapshot,), ())
+
+
+def divide_by_entity(
+    split: Split, labels: dict[datetime, Path], configuration: Configuration, definitions: Definitions
+) -> None:
+    """Write into the labels' files which part each row is of, after a change: before it, those who train there train,
+    and the others' rows belong to no part."""
+    for snapshot in split.used:
+        rows = pq.read_table(labels[snapshot])
+        parts: list[PartName | None] = list(by_entity(rows[definitions.key].to_pylist(), configuration.split))
+        if split.divided_since is not None and snapshot < split.divided_since:
+            parts = [part if part == "train" else None for part in parts]
+        pq.write_table(rows.append_column(PART, pa.array(parts, pa.string())), labels[snapshot])
 
 
 def check_without_time(

@@ -101,8 +101,13 @@ def _data(configuration: Configuration, training_set: TrainingSet, model: Traine
     sentences = [
         f"{len(training_set.features)} features of the feature service {training_set.description.feature_service}. "
         + (
-            f"A label is known {configuration.label.horizon_days} days after its snapshot; what was trained on was "
-            "known before the first later part begins."
+            f"A label is known {configuration.label.horizon_days} days after its snapshot; "
+            + (
+                f"the dates from {divided} on, after a change, are divided by {configuration.entity.name}, so that "
+                "what is new is trained on, and how it does in later months is not known."
+                if (divided := training_set.description.divided_since)
+                else "what was trained on was known before the first later part begins."
+            )
             if training_set.by_time
             else "The rows were not divided by time: no part is later than another, and how it does in later months is "
             "not known."
