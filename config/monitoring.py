@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from kfp_lifecycle.config.retraining import Retraining
 from kfp_lifecycle.config.section import Probability, Section
 
 DriftTest = Literal["usual_variation", "ks_p_value"]
@@ -34,3 +35,5 @@ class Monitoring(Section):
     """That many times as many events as the scores foretell, or as few, are to be noticed as soon as possible."""
     outcome_run_length: int = Field(default=520, ge=10)
     """Weeks between two false alarms about outcomes, at least, for a version whose scores are calibrated."""
+    retraining: Retraining = Retraining()
+    """When a retraining that is due is started."""

@@ -28,7 +28,8 @@ CronExpression = Annotated[
 ]
 
 
-def _known_zone(name: str) -> str:
+def known_zone(name: str) -> str:
+    """A time zone's name, if there is such a zone."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -41,7 +42,7 @@ class Schedule(Section):
 
     cron: CronExpression
     """Minute, hour, day of month, month, day of week."""
-    zone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
     """The time zone that `cron` is read in."""
     start: AwareDatetime | None = None
     """Nothing runs before it."""
