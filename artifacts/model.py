@@ -152,6 +152,8 @@ class Model(Document):
     """SHA-256 of `model.onnx`."""
     expected_score: float | None = None
     """Mean of its scores on the validation part, which scores in production are compared with."""
+    learned_until: str | None = None
+    """The newest snapshot date of the training part: what happened later the model has not seen."""
     notes: list[str] = Field(default=[])
     """What a reader of the model should know, in sentences."""
     baseline_auc: dict[str, float] = Field(default={})

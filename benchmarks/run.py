@@ -39,6 +39,7 @@ BENCHMARKS = {
     "ingest": "validation",
     "statistics": "validation",
     "validation_alarms": "validation",
+    "metrics_page": "serving",
     "online_features": "modelling",
     "materialization": "modelling",
     "features": "modelling",

@@ -77,6 +77,7 @@ def make(folder: Path, version: str = "1", slope: float = 1.0) -> None:
         feature_service="devices",
         threshold=0.3,
         settings=SETTINGS,
+        learned_until="2026-10-01",
     ).write(folder)
     random = np.random.default_rng(7)
     temperature = random.uniform(0, 60, 50)

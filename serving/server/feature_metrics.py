@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from kfp_lifecycle.artifacts.tables import TIMELESS
 
 if TYPE_CHECKING:
+    from kfp_lifecycle.features.online.store import Materialization
     from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 
 QUANTILES = ("0", "0.25", "0.5", "0.75", "1")
@@ -34,10 +35,17 @@ class FeatureMetrics(Collector):
                 to return at once, and what it finds may be told by the next collection.
         """
         self._features, self._look_for_news = features, look_for_news
+        self._told: tuple[Materialization, list[GaugeMetricFamily]] | None = None
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The metrics as of now."""
+        """The metrics as of now, which change when the store is filled."""
         self._look_for_news()
+        materialized = self._features.materialized
+        if self._told is None or self._told[0] is not materialized:
+            self._told = (materialized, self._families(materialized))
+        return self._told[1]
+
+    def _families(self, materialized: Materialization) -> list[GaugeMetricFamily]:
         as_of = GaugeMetricFamily(
             "online_features_as_of_seconds", "Time (Unix) as of which the online store holds the features"
         )
@@ -61,7 +69,6 @@ class FeatureMetrics(Collector):
             "Share of the most frequent categories among the store's known values",
             labels=[*of_feature, "category"],
         )
-        materialized = self._features.materialized
         if materialized.as_of != TIMELESS:
             _add(as_of, [], materialized.as_of.timestamp())
         _add(freshness, [], self._features.freshness_seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,8 @@ class ModelMetrics(Collector):
             version: Its version.
             expected_score: Mean of its scores on the validation part, where it is known.
         """
+        self.learned_until: datetime | None = None
+        """The newest snapshot that it learned from, where it is known."""
         self._expected_score = expected_score
         self._labels = [name, version]
         self._requests: dict[tuple[str, str, bool], int] = {}
@@ -116,4 +119,11 @@ class ModelMetrics(Collector):
         )
         # Without it, the server is known to be there all the same.
         expected.add_metric(self._labels, math.nan if self._expected_score is None else self._expected_score)
-        return [requests, seconds, scores, expected]
+        learned_until = GaugeMetricFamily(
+            "model_learned_until_seconds",
+            "Time (Unix) of the newest snapshot that the model learned from",
+            labels=of_model,
+        )
+        if self.learned_until is not None:
+            learned_until.add_metric(self._labels, self.learned_until.timestamp())
+        return [requests, seconds, scores, expected, learned_until]

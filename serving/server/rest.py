@@ -9,7 +9,7 @@ from hmac import compare_digest
 from urllib.parse import quote, unquote
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY
 
 from kfp_lifecycle.serving.client import MISSING_HEADER, SHADOW_HEADER
 from kfp_lifecycle.serving.server.access import Access
@@ -34,6 +34,7 @@ from kfp_lifecycle.serving.server.errors import (
 )
 from kfp_lifecycle.serving.server.http_message import HttpRequest, HttpResponse
 from kfp_lifecycle.serving.server.identifiers import MOST_ID_CHARACTERS, made_up_id
+from kfp_lifecycle.serving.server.metrics_page import metrics_page
 from kfp_lifecycle.serving.server.packing import unpacked
 from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE, Prediction, Predictor
 from kfp_lifecycle.serving.server.request_watch import Answered, Watches
@@ -109,7 +110,7 @@ class Rest:
             "/v2/models": lambda: HttpResponse(200, models),
             "/v2/health/live": lambda: self._state("live", predictor.log.is_alive),
             "/v2/health/ready": lambda: self._state("ready", self.is_ready),
-            "/metrics": lambda: HttpResponse(200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST.encode()),
+            "/metrics": lambda: HttpResponse(200, metrics_page(REGISTRY), CONTENT_TYPE_LATEST.encode()),
             "/openapi.json": lambda: HttpResponse(200, described),
         }
 

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,9 @@ class Server:
             explainer=explainer,
             expected_score=model.description.expected_score,
         )
+        if model.description.learned_until is not None:
+            learned_until = datetime.fromisoformat(model.description.learned_until)
+            self._predictor.metrics.learned_until = learned_until.replace(tzinfo=UTC)
         self._predictor.warm_up()
         REGISTRY.register(self._predictor.metrics)
         limits = Limits(body_bytes=asked.max_body_mb * 2**20)

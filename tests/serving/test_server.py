@@ -81,11 +81,13 @@ def test_the_metrics_show_requests_scores_and_the_state_of_the_log(client: Clien
     metrics = client.get("/metrics").body
     of_model = 'model_name="devices",model_version="1"'
     for line in (
-        f'inference_requests_total{{code="400",{of_model},protocol="v2",shadow="false"}}',
-        f'inference_requests_total{{code="200",{of_model},protocol="v2",shadow="false"}}',
-        f'inference_request_seconds_bucket{{le="+Inf",{of_model},protocol="v2",shadow="false"}}',
-        f'prediction_score_bucket{{le="0.5",{of_model},shadow="false"}}',
+        f'inference_requests_total{{{of_model},protocol="v2",code="400",shadow="false"}}',
+        f'inference_requests_total{{{of_model},protocol="v2",code="200",shadow="false"}}',
+        f'inference_request_seconds_bucket{{{of_model},protocol="v2",shadow="false",le="+Inf"}}',
+        f'prediction_score_bucket{{{of_model},shadow="false",le="0.5"}}',
         f"prediction_score_expected{{{of_model}}} NaN",
+        # 2026-10-01
+        f"model_learned_until_seconds{{{of_model}}} 1.7908128e+09",
         f"prediction_log_dropped_total{{{of_model}}} 0.0",
         f"prediction_log_thread_deaths_total{{{of_model}}} 0.0",
     ):

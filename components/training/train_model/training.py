@@ -167,6 +167,7 @@ def describe_model(
         seed=training.seed,
         onnx_digest=hashlib.sha256(model.onnx).hexdigest(),
         expected_score=float(model.validation_score.mean(dtype=np.float64)),
+        learned_until=max(training_set.description.snapshots.get("train", []), default=None),
         notes=[*training_set.description.notes, *model.notes],
         baseline_auc={name: value for name, value in auc.items() if name != "model"},
         importance=importance,
