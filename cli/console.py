@@ -93,18 +93,30 @@ def code_folder() -> Path:
 
 def run_module(environment: str, module: str, *arguments: str) -> str:
     """Run a module under an environment's interpreter, and give what it printed; where it fails, the command ends."""
+    return finish_module(begin_module(environment, module, *arguments))
+
+
+def begin_module(environment: str, module: str, *arguments: str) -> subprocess.Popen[str]:
+    """Begin a module under an environment's interpreter; `finish_module` waits for it."""
     if not is_built(environment):
         refuse(f"the environment `{environment}` is not built: run `{SETUP}`")
-    done = subprocess.run(
+    return subprocess.Popen(
         [str(interpreter(environment)), "-m", module, *arguments],
         env={**os.environ, "PYTHONPATH": str(code_folder())},
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    if done.returncode:
+
+
+def finish_module(begun: subprocess.Popen[str], given: str = "") -> str:
+    """What a module printed that was begun, once it has read what it is given; where it fails, the command ends."""
+    with begun:
+        printed, complaint = begun.communicate(given)
+    if begun.returncode:
         # What libraries say of themselves comes before the reason.
-        said = done.stderr.strip() or f"{module} ended with exit code {done.returncode}"
-        err.print(f"error: {said.splitlines()[-1]}", markup=False, soft_wrap=True)
+        told = complaint.strip() or f"{begun.args!r} ended with exit code {begun.returncode}"
+        err.print(f"error: {told.splitlines()[-1]}", markup=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED)
-    return done.stdout
+    return printed

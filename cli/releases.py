@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import subprocess
 import tempfile
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +16,24 @@ import typer
 
 from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.artifacts.model import Model
-from kfp_lifecycle.cli.console import AsJson, Project, err, out, project_folder, refuse, run_module, write_json
+from kfp_lifecycle.cli.console import (
+    AsJson,
+    Project,
+    begin_module,
+    err,
+    finish_module,
+    out,
+    project_folder,
+    refuse,
+    write_json,
+)
 from kfp_lifecycle.config.deployment import Strategy
+from kfp_lifecycle.environments.locks import is_built
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.runtime.contract import ContractViolation
 
+# Says to the registry: of this model, this version serves, and this one did.
+Follow = Callable[[str, str, str | None], None]
 MODEL_OPTION = typer.Option("--model", help="The model; by default the one released last.")
 MODEL_ARGUMENT = typer.Argument(metavar="MODEL", help="The model; by default the one released last.")
 
@@ -82,7 +98,8 @@ def release(
             record = Path(scratch) / Deployment.FILE
             release_to_target(settings, local_locations(STATE, settings.name), servable, servable.as_uri(), record)
             done = Deployment.read(record)
-    follow(done.model, done.version, done.previous_version)
+    with registry_at_hand() as follow:
+        follow(done.model, done.version, done.previous_version)
     say_served(done.model, done.version, done.url)
 
 
@@ -94,8 +111,9 @@ def promote(model: Annotated[str | None, MODEL_ARGUMENT] = None) -> None:
     from kfp_lifecycle.components.deployment.release_model.targets import take_locally
 
     with_interpreter()
-    done = take_locally(STATE / "serving", chosen_model(model))
-    follow(done.model, done.version, done.previous_version)
+    with registry_at_hand() as follow:
+        done = take_locally(STATE / "serving", chosen_model(model))
+        follow(done.model, done.version, done.previous_version)
     say_served(done.model, done.version, done.url)
 
 
@@ -113,20 +131,27 @@ def rollback(
     from kfp_lifecycle.serving.release.local.operations import rollback as roll_back
 
     with_interpreter()
-    name = chosen_model(model)
-    endpoint = roll_back(
-        STATE / "serving", name, to, why=why, move_alias=lambda left, back: follow(name, back, left or None)
-    )
+    with registry_at_hand() as follow:
+        name = chosen_model(model)
+        endpoint = roll_back(
+            STATE / "serving", name, to, why=why, move_alias=lambda left, back: follow(name, back, left or None)
+        )
     say_served(endpoint.model, endpoint.version, endpoint.url)
 
 
 def chosen_model(model: str | None) -> str:
-    """The model meant: the one named, else the one that was released last."""
+    """The model meant: the one named, the only one, else the one that was released last."""
+    from kfp_lifecycle.serving.release.local.state import read_releases
+
+    released = [release.model for release in read_releases(STATE / "serving")] if model is None else [model]
+    if len(released) == 1:
+        return released[0]
+    # Runs tell which was released last; reading them takes most of a second.
     from kfp_lifecycle.cli.inference import InferenceError
     from kfp_lifecycle.cli.outcome import chosen_endpoint
 
     try:
-        return model or chosen_endpoint(None).model
+        return chosen_endpoint(None).model
     except InferenceError as error:
         refuse(str(error))
 
@@ -149,30 +174,43 @@ def tried_version(model: str, version: str) -> Path:
     for record in all_runs():
         servable = record.progress().artifact("servable_model")
         # An artifact that was removed, or a damaged or earlier one, tells nothing.
-        with suppress(ContractViolation):
+        with contextlib.suppress(ContractViolation):
             found = Model.read(Path(servable[0])) if servable is not None else None
             if servable is not None and found is not None and (found.model, found.version) == (model, version):
                 return Path(servable[0])
     raise ContractViolation(f"no run here has tried version {version} of {model}; `lifecycle runs` lists what ran")
 
 
-def follow(model: str, version: str, before: str | None) -> None:
-    """Let the registry's alias `champion` name the version that serves.
+@contextlib.contextmanager
+def registry_at_hand() -> Iterator[Follow]:
+    """Let the registry's alias `champion` name the version that serves, at the end of the block.
 
-    Raises:
-        typer.Exit: it did not move; the traffic has, and what to do is told.
+    MLflow is imported meanwhile, which takes longer than to move traffic; nothing of it may hinder that.
     """
+
+    def begin() -> subprocess.Popen[str]:
+        return begin_module("modelling", "kfp_lifecycle.registry.promotion", f"sqlite:///{STATE / 'mlflow.db'}")
+
+    begun = begin() if is_built("modelling") else None
+
+    def follow(model: str, version: str, before: str | None) -> None:
+        try:
+            finish_module(begun or begin(), json.dumps([model, version, before or ""]) + "\n")
+        except typer.Exit:
+            err.print(
+                f"version {version} of {model} has all traffic, but the registry's alias does not follow. Once the "
+                f"reason is mended: lifecycle rollback {model} --to {version}",
+                markup=False,
+                soft_wrap=True,
+            )
+            raise
+
     try:
-        uri = f"sqlite:///{STATE / 'mlflow.db'}"
-        run_module("modelling", "kfp_lifecycle.registry.promotion", uri, model, version, before or "")
-    except typer.Exit:
-        err.print(
-            f"version {version} of {model} has all traffic, but the registry's alias does not follow. Once the reason "
-            f"is mended: lifecycle rollback {model} --to {version}",
-            markup=False,
-            soft_wrap=True,
-        )
-        raise
+        yield follow
+    finally:
+        if begun is not None:
+            with begun:
+                begun.kill()
 
 
 def say_served(model: str, version: str, url: str) -> None:

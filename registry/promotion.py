@@ -1,22 +1,34 @@
-"""`python -m kfp_lifecycle.registry.promotion URI MODEL VERSION EXPECTED`: the champion's alias follows what serves."""
+"""`python -m kfp_lifecycle.registry.promotion URI`: the champion's alias follows what serves.
+
+MLflow takes longer to import than traffic to move. So whoever moves traffic begins this beside it, and gives it a line
+of JSON once the traffic has moved: model, the version that serves, the one that did. Without a line nothing moves.
+"""
 
 from __future__ import annotations
 
+import gc
+import json
 import sys
 from collections.abc import Sequence
 
+from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.registry.versions import set_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Move the alias; an empty `EXPECTED` is no champion so far."""
-    tracking_uri, model, version, expected = arguments
+    """Connect, wait for the line, and move the alias; an empty last version is no champion so far."""
+    # Looking for garbage while everything is imported is a sixth of this short process.
+    gc.disable()
+    [tracking_uri] = arguments
     try:
-        before = set_champion(tracking_uri, model, version, expected or None)
+        connect(tracking_uri)
+        line = sys.stdin.readline()
+        if line:
+            model, version, expected = json.loads(line)
+            print(set_champion(tracking_uri, model, version, expected or None) or "")
     except ContractViolation as violation:
         sys.exit(" ".join(str(violation).split()))
-    print(before or "")
 
 
 if __name__ == "__main__":

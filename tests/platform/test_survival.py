@@ -356,15 +356,17 @@ def test_the_commands_take_a_cut_off_candidate_and_return_from_it_with_the_regis
     (state / "environments").symlink_to(interpreter("modelling").parents[2])
     environment = {**os.environ, "PYTHONPATH": "src", "LIFECYCLE_STATE": str(state)}
 
-    def lifecycle(*command: str) -> str:
+    def lifecycle(*command: str, code: int = 0) -> str:
         program = [str(interpreter("platform")), "-m", "kfp_lifecycle.cli", *command]
         done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
 
     assert registry(state, "make") == "2"
     assert "version 1 has all traffic" in lifecycle("rollback", "devices", "--to", "1", "--why", "complaints")
     assert answering(place) == {"1"}
+    # What leads nowhere moves nothing: the promotion below is from version 1.
+    assert "version 9 is not kept here" in lifecycle("rollback", "devices", "--to", "9", code=1)
     killed_release(place, models["3"], "sharing")
     assert "its controller, process" in lifecycle("status")
     assert "version 3 has all traffic" in lifecycle("promote")
