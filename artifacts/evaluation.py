@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from kfp_lifecycle.artifacts.document import Document, Part
 
@@ -35,6 +35,19 @@ class Section(Part):
     """Its cells: text, numbers as people read them, null where there is none."""
 
 
+class Suspect(Part):
+    """A feature that may leak the label: alone it ranks better than all the others together."""
+
+    feature: str
+    """Its name."""
+    roc_auc: Metric
+    """How it ranks alone, on training rows that were left out."""
+    others: float
+    """ROC AUC of all other features together, those that are suspected too left out."""
+    sentence: str
+    """The finding in plain words."""
+
+
 class Evaluation(Document):
     """What `evaluate_model` measured. Beside it are `predictions.parquet` and `plots/<dimension>_<name>.svg`."""
 
@@ -49,3 +62,5 @@ class Evaluation(Document):
     """Sentences for a reader: what was not measured and why, what stands out."""
     sections: list[Section]
     """Tables, in the order of a report."""
+    suspects: list[Suspect] = Field(default=[])
+    """Features that may leak the label; the gate refuses each that `gate.waivers` gives no reason for."""

@@ -30,7 +30,7 @@ class Judgement(Part):
     bound: Bound
     """Whether the value itself or the worse end of its interval has to meet the threshold."""
     waived: bool = False
-    """Whether nothing was measured and the rule lets the others decide then."""
+    """Whether it lets the others decide: nothing was measured, or the project says why a finding is none."""
     passed: bool
     """Whether the rule stands in the way of an approval: it does not when it is met or waived."""
     margin: float | None = None
@@ -132,8 +132,15 @@ class Verdict(Document):
     nothing was in production yet."""
     champion: ChampionOutcome | None = None
     """The comparison with it; null where nothing was in production yet."""
+    remarks: list[str] = Field(default=[])
+    """What decided nothing and nobody should miss: how a logistic regression does, costs that nobody set."""
     sentences: list[str] = Field(min_length=1)
     """The verdict in plain words, the decision first, then what was missed."""
+
+    @property
+    def told_beside(self) -> list[str]:
+        """What people should see though nothing was missed: findings waived with a reason, and the remarks."""
+        return [*(rule.sentence for rule in self.rules if rule.waived and rule.value is not None), *self.remarks]
 
 
 class Rejection(Document):

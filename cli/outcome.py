@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from kfp_lifecycle.artifacts.deployment import Deployment
+from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.cli.console import STYLES
 from kfp_lifecycle.cli.inference import InferenceError
 from kfp_lifecycle.local.events import StepRecord
@@ -158,6 +159,8 @@ def describe_outcome(console: Console, record: RunRecord) -> None:
             console.print(f"  - {sentence}", markup=False, soft_wrap=True)
     else:
         console.print("\n[green]Done.[/]")
+    for sentence in told_beside(record):
+        console.print(f"  note: {sentence}", markup=False, soft_wrap=True)
     for endpoint in served:
         _describe_endpoint(console, endpoint)
     if damage:
@@ -183,13 +186,26 @@ def environment_command(environment: str, program: str) -> str:
 
 def missed_thresholds(record: RunRecord) -> list[str]:
     """What kept a candidate from promotion, in the gate's own sentences."""
-    verdict = record.progress().artifact("verdict")
+    verdict = _verdict(record)
     if verdict is None:
         return []
-    content = json.loads(Path(verdict[0]).read_text(encoding="utf-8"))
-    missed = [rule["sentence"] for rule in content["rules"] if not rule["passed"]]
-    champion = content.get("champion")
-    return missed + ([champion["sentence"]] if champion and not champion["passed"] else [])
+    missed = [rule.sentence for rule in verdict.rules if not rule.passed]
+    champion = verdict.champion
+    return missed + ([champion.sentence] if champion and not champion.passed else [])
+
+
+def told_beside(record: RunRecord) -> list[str]:
+    """What the verdict has to say beside what was missed."""
+    verdict = _verdict(record)
+    return verdict.told_beside if verdict else []
+
+
+def _verdict(record: RunRecord) -> Verdict | None:
+    found = record.progress().artifact("verdict")
+    # A damaged one, or that of an earlier format, tells nothing.
+    with contextlib.suppress(ContractViolation):
+        return Verdict.read(Path(found[0])) if found else None
+    return None
 
 
 def _describe_failure(console: Console, record: RunRecord, failed: StepRecord) -> None:

@@ -95,10 +95,16 @@ class Champion(Section):
     verdict says so."""
 
 
+Reason = Annotated[str, text(r"\S", "a waiver says why")]
+
+
 class Gate(Section):
     """What a candidate must meet, all of it, to be approved."""
 
     rules: list[GateRule] = Field(min_length=1)
     """All must hold."""
+    waivers: dict[str, Reason] = Field(default={})
+    """Features that look as if they leaked the label and do not, by name, with the reason: how it is known when the
+    prediction is made. Any other such feature refuses the candidate; the verdict repeats the reason."""
     champion: Champion = Champion()
     """And the candidate must be better than this."""

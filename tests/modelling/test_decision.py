@@ -94,7 +94,11 @@ def terrible_for_new_customers(part: str, frame: pd.DataFrame) -> pd.DataFrame:
             leak,
             {},
             # Whatever rests on one column falls with it.
-            ["performance.strongest_feature_roc_auc", "robustness.worst_missing_feature_auc_drop"],
+            [
+                "performance.strongest_feature_roc_auc",
+                "robustness.worst_missing_feature_auc_drop",
+                "leakage.roc_auc_alone.charge",
+            ],
             id="leaks the label",
         ),
         pytest.param(unfair, {}, ["fairness.demographic_parity_ratio.group"], id="unfair to a group"),
@@ -108,7 +112,13 @@ def terrible_for_new_customers(part: str, frame: pd.DataFrame) -> pd.DataFrame:
             ["calibration.slope"],
             id="over-confident",
         ),
-        pytest.param(one_signal, {}, ["robustness.worst_missing_feature_auc_drop"], id="brittle to a missing feature"),
+        pytest.param(
+            one_signal,
+            {},
+            # All that is known of a customer, by one feature alone: the data cannot tell that from a leak.
+            ["robustness.worst_missing_feature_auc_drop", "leakage.roc_auc_alone.days_away"],
+            id="brittle to a missing feature",
+        ),
         pytest.param(
             terrible_for_new_customers,
             {},
@@ -125,8 +135,34 @@ def test_a_model_that_is_bad_in_one_way_is_rejected_for_that(
     assert missed(verdict) == reasons
     assert verdict["sentences"][0] == f"Rejected: it misses {len(reasons)} of {len(verdict['rules'])} rules."
     for reason, sentence in zip(reasons, verdict["sentences"][1:], strict=False):
-        assert sentence.startswith(f"{reason} is ")
-        assert "missed by" in sentence
+        suspect = reason.removeprefix("leakage.roc_auc_alone.")
+        assert sentence.startswith(f"{reason} is " if suspect == reason else f"{suspect} may leak the label")
+        assert ("missed by" if suspect == reason else f"gate.waivers: {{{suspect}: REASON}}") in sentence
+
+
+def test_a_feature_that_looks_like_a_leak_is_waived_with_a_reason_which_the_verdict_repeats(
+    good: Candidate, tmp_path: Path
+) -> None:
+    candidate = Candidate(tmp_path, leak, state=good.state)
+    reason = "The charge is announced a week before the prediction is made."
+    project = candidate.with_rules([{"metric": "performance.roc_auc", "min": 0.6}])
+    written = yaml.safe_load((project / "pipeline.yaml").read_text("utf-8"))
+    written["gate"]["waivers"] = {"charge": reason}
+    (project / "pipeline.yaml").write_text(yaml.safe_dump(written), "utf-8")
+    verdict = candidate.decide(project=project)
+    assert verdict["decision"] == "approved"
+    assert "1 may leak the label and is waived with a reason" in verdict["sentences"][0]
+    [waived] = [rule for rule in verdict["rules"] if rule["waived"]]
+    assert (waived["metric"], waived["why"]) == ("leakage.roc_auc_alone.charge", reason)
+    assert waived["sentence"].endswith(f"The finding is waived (gate.waivers): {reason}")
+
+
+def test_a_model_that_a_logistic_regression_beats_is_told(good: Candidate) -> None:
+    stump = {"parameters": {"max_iter": 1, "max_leaf_nodes": 2}}
+    verdict = Candidate(good.place / "stump", None, stump, state=good.state).decide()
+    [worse] = verdict["remarks"]
+    assert worse.startswith("The model ranks worse than a logistic regression on the same rows, by 0.")
+    assert worse in verdict["sentences"]
 
 
 def test_a_slow_model_is_rejected_for_that(good: Candidate) -> None:

@@ -13,7 +13,9 @@ from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge
 from kfp_lifecycle.components.evaluation.decide_promotion.promotion import tell
+from kfp_lifecycle.components.evaluation.decide_promotion.remarks import SIMPLE, beside_logistic, of_default_costs
 from kfp_lifecycle.config.gate import Champion, GateRule
+from kfp_lifecycle.config.training import Costs, ThresholdRule
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {
@@ -124,3 +126,27 @@ def test_every_part_of_the_schema_is_explained() -> None:
 def test_a_verdict_without_rules_or_with_a_word_that_nobody_knows_is_none() -> None:
     with pytest.raises(ValidationError):
         Verdict.model_validate({"decision": "perhaps", "rules": [], "sentences": []})
+
+
+@pytest.mark.parametrize(
+    ("lead", "told"),
+    [
+        (Metric(-0.035, -0.047, -0.023, 900), "ranks worse than a logistic regression on the same rows, by 0.035 of"),
+        (Metric(0.004, -0.01, 0.018, 900), "is not shown to rank better than a logistic regression on the same rows"),
+        (Metric(0.04, 0.02, 0.06, 900), None),
+    ],
+)
+def test_how_a_logistic_regression_does_is_told_where_it_does_as_well(lead: Metric, told: str | None) -> None:
+    metrics = {"performance.roc_auc_gain_over_logistic": lead}
+    found = beside_logistic(metrics, "sklearn.ensemble.HistGradientBoostingClassifier")
+    assert found == [] if told is None else told in found[0]
+    assert beside_logistic(metrics, SIMPLE) == [], "a logistic regression is no news beside another"
+
+
+def test_costs_that_nobody_set_are_told_to_be_defaults() -> None:
+    assert of_default_costs(Costs(), ThresholdRule.cost)[0].startswith(
+        "Costs are the library's defaults, which nobody set: 100 USD for an event prevented, 10 for an action, 30% of "
+        "actions prevent it. So the threshold and all figures of worth mean nothing yet"
+    )
+    assert "the threshold" not in of_default_costs(Costs(), ThresholdRule.f1)[0]
+    assert of_default_costs(Costs(saved=240), ThresholdRule.cost) == []

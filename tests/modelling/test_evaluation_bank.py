@@ -93,7 +93,7 @@ def test_the_report_says_how_much_worse_the_future_is_than_the_past(honest: dict
     past, drop = (honest["metrics"][f"robustness.{name}"] for name in ("past_roc_auc", "future_roc_auc_drop"))
     assert drop["value"] > 0.02
     assert past["value"] - drop["value"] == pytest.approx(honest["metrics"]["performance.roc_auc"]["value"])
-    assert any("on the later test months it is" in note for note in honest["notes"])
+    assert any("on the later test dates it is" in note for note in honest["notes"])
 
 
 def test_probabilities_learned_from_a_calmer_time_are_said_to_be_wrong(honest: dict[str, Any]) -> None:

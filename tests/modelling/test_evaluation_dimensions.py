@@ -21,7 +21,7 @@ from kfp_lifecycle.components.evaluation.evaluate_model.explanation import Expla
 from kfp_lifecycle.components.evaluation.evaluate_model.fairness import GroupFairness, examine_fairness
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Sample
 from kfp_lifecycle.components.evaluation.evaluate_model.performance import compare_with_past, examine_performance
-from kfp_lifecycle.components.evaluation.evaluate_model.refits import area_in_past, event_rates, examine_leakage
+from kfp_lifecycle.components.evaluation.evaluate_model.refits import area_in_past
 from kfp_lifecycle.components.evaluation.evaluate_model.robustness import examine_robustness, outside_range, with_noise
 from kfp_lifecycle.components.evaluation.evaluate_model.slices import examine_slices
 from kfp_lifecycle.config.evaluation import Evaluation
@@ -380,19 +380,6 @@ class TestRefits:
     def sample(self) -> Sample:
         return sample_of(lambda feed: logistic(feed["x"] + feed["leak"]), {"x": normal(200), "leak": normal(200, 1)})
 
-    def test_a_feature_that_knows_more_than_all_the_others_is_named(self) -> None:
-        train = self.train()
-        found = examine_leakage(self.sample(), train, self.fitted(train))
-        assert found.notes[0].startswith("leak may leak the label: alone it ranks with ROC AUC 0.")
-        assert found.metrics["performance.strongest_feature_roc_auc"].value > 0.8
-        assert found.metrics["performance.roc_auc_without_strongest_feature"].value < 0.7
-
-    def test_features_that_share_what_they_know_are_no_leak(self) -> None:
-        x, y = normal(2000), normal(2000, 1)
-        label = (np.random.default_rng(0).random(2000) < logistic(2 * x + 2 * y)).astype(np.int8)
-        train = part_of({"x": x, "leak": y}, label)
-        assert not examine_leakage(self.sample(), train, self.fitted(train)).notes
-
     def test_the_past_is_measured_on_entities_that_were_left_out(self) -> None:
         train = self.train()
         past = area_in_past(self.fitted(train), train, 0)
@@ -410,13 +397,6 @@ class TestRefits:
         metric = found.metrics["robustness.future_roc_auc_drop"]
         assert metric.value == pytest.approx(past.value - sample.whole.value)
         assert (metric.low > 0, metric.high < 0) == (shift > 0, shift < 0)
-
-    def test_groups_of_a_feature_have_the_event_rate_of_training(self) -> None:
-        known = pd.Series(["a", "b", "a", ""], dtype=object)
-        rates = event_rates(known, np.array([1, 0, 1, 0]), pd.Series(["a", "b", "", "new"]), "categorical")
-        assert rates == pytest.approx([(2 + 10) / 22, 10 / 21, 10 / 21, 0.5])
-        missing = event_rates(pd.Series([np.nan] * 4), np.array([1, 0, 1, 0]), pd.Series([1.0, np.nan]), "numeric")
-        assert missing == pytest.approx([0.5, 0.5])
 
 
 class TestReasons:

@@ -87,7 +87,7 @@ def test_the_future_is_said_to_be_as_the_past(content: dict[str, Any]) -> None:
     drop = content["metrics"]["robustness.future_roc_auc_drop"]
     assert drop["low"] < 0 < drop["high"]
     assert drop["high"] - drop["low"] < 0.04
-    (told,) = [note for note in content["notes"] if "on the later test months" in note]
+    (told,) = [note for note in content["notes"] if "on the later test dates" in note]
     assert told.endswith("may be chance.")
 
 

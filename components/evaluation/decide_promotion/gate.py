@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
-from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.evaluation import Metric, Suspect
 from kfp_lifecycle.artifacts.verdict import Judgement
 from kfp_lifecycle.config.gate import Bound, GateRule, Unmeasured
 
@@ -47,6 +47,35 @@ def judge(rule: GateRule, metrics: Mapping[str, Metric], notes: Sequence[str]) -
         margin=margin,
         why=rule.why,
         sentence=f"{rule.metric} is {number(measured.value)} {interval}; {demand} is required{of_end}: {outcome}.",
+    )
+
+
+def judge_suspect(suspect: Suspect, waivers: Mapping[str, str]) -> Judgement:
+    """Judge a feature that may leak the label: it is refused, unless the project says why it is no leak.
+
+    Args:
+        suspect: What the evaluation found.
+        waivers: Reasons by feature (`gate.waivers`).
+    """
+    reason = waivers.get(suspect.feature)
+    if reason is None:
+        said = f"Where it is known, say how: gate.waivers: {{{suspect.feature}: REASON}}."
+    else:
+        said = f"The finding is waived (gate.waivers): {reason}"
+    measured = suspect.roc_auc
+    return Judgement(
+        metric=f"leakage.roc_auc_alone.{suspect.feature}",
+        value=measured.value,
+        low=measured.low,
+        high=measured.high,
+        rows=measured.rows,
+        max=suspect.others,
+        bound=Bound.estimate,
+        waived=reason is not None,
+        passed=reason is not None,
+        margin=suspect.others - measured.value,
+        why=reason or "a feature alone ranks no better than all the others together",
+        sentence=f"{suspect.sentence} {said}",
     )
 
 

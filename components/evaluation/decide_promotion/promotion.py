@@ -11,7 +11,8 @@ from typing import Any, Literal
 from kfp_lifecycle.artifacts.evaluation import Evaluation
 from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Judgement, Rejection, Verdict
 from kfp_lifecycle.components.evaluation.decide_promotion.comparison import compare
-from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge
+from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge, judge_suspect
+from kfp_lifecycle.components.evaluation.decide_promotion.remarks import beside_logistic, of_default_costs
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.dataset import TrainingSet
@@ -55,12 +56,17 @@ def decide(
     model, training_set = ModelFolder(model_folder), TrainingSet(training_set_folder)
     measured = _read_evaluation(evaluation, model)
     rules = [judge(rule, measured.metrics, measured.notes) for rule in settings.gate.rules]
+    rules += [judge_suspect(suspect, settings.gate.waivers) for suspect in measured.suspects]
 
     name, tracking_uri = settings.deployment.model, locations.tracking_uri
     champion = find_champion(tracking_uri, name)
     against = compare(champion, model, settings, training_set, validated) if champion else None
     missed = sum(not rule.passed for rule in rules) + bool(against and not against.passed)
     decision: Literal["approved", "rejected"] = "rejected" if missed else "approved"
+    remarks = [
+        *beside_logistic(measured.metrics, model.description.estimator),
+        *of_default_costs(settings.training.costs, model.description.threshold_by),
+    ]
     verdict = Verdict(
         decision=decision,
         model=name,
@@ -71,7 +77,8 @@ def decide(
         rules=rules,
         champion_version=champion.version if champion else None,
         champion=against,
-        sentences=tell(decision, name, rules, against),
+        remarks=remarks,
+        sentences=tell(decision, name, rules, against, remarks),
     )
     with complete_folder(approved) as folder:
         if decision == "approved":
@@ -87,8 +94,14 @@ def decide(
     return {"decision": decision, "missed": missed, "summary": summary}
 
 
-def tell(decision: str, name: str, rules: Sequence[Judgement], against: ChampionOutcome | None) -> list[str]:
-    """The verdict in sentences: the decision, what was missed, the champion, what was waived, what was met."""
+def tell(
+    decision: str,
+    name: str,
+    rules: Sequence[Judgement],
+    against: ChampionOutcome | None,
+    remarks: Sequence[str] = (),
+) -> list[str]:
+    """The verdict in sentences: the decision, what was missed, the champion, what was waived, remarks, what was met."""
     missed = [rule.sentence for rule in rules if not rule.passed]
     waived = [rule.sentence for rule in rules if rule.waived]
     met = [rule.sentence for rule in rules if rule.passed and not rule.waived]
@@ -98,11 +111,12 @@ def tell(decision: str, name: str, rules: Sequence[Judgement], against: Champion
         else [f"No version of {name} is in production yet: the rules alone decide."]
     )
     if decision == "approved":
-        rest = (
-            f"; {len(waived)} could not be measured and {'is' if len(waived) == 1 else 'are'} waived" if waived else ""
-        )
+        unmeasured = sum(rule.waived and rule.value is None for rule in rules)
+        found = len(waived) - unmeasured
+        rest = f"; {unmeasured} could not be measured and {_are(unmeasured)} waived" if unmeasured else ""
+        rest += f"; {found} may leak the label and {_are(found)} waived with a reason" if found else ""
         beaten = " and beats the champion" if against and against.compared else ""
-        first = f"Approved: {name} meets every rule{' that could be judged' if waived else ''}{beaten}{rest}."
+        first = f"Approved: {name} meets every rule{' that could be judged' if unmeasured else ''}{beaten}{rest}."
     else:
         reasons = [f"it misses {len(missed)} of {len(rules)} rules"] if missed else []
         if against and not against.passed:
@@ -116,7 +130,11 @@ def tell(decision: str, name: str, rules: Sequence[Judgement], against: Champion
             )
             reasons.append(f"it {what} version {against.version}, which stays in production")
         first = f"Rejected: {' and '.join(reasons)}."
-    return [first, *missed, *champion, *waived, *met]
+    return [first, *missed, *champion, *waived, *remarks, *met]
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _read_evaluation(folder: Path, model: ModelFolder) -> Evaluation:

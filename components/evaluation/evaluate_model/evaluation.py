@@ -20,8 +20,9 @@ from kfp_lifecycle.components.evaluation.evaluate_model.explanation import TOLD_
 from kfp_lifecycle.components.evaluation.evaluate_model.fairness import examine_fairness
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.components.evaluation.evaluate_model.latency import measure_latency
+from kfp_lifecycle.components.evaluation.evaluate_model.leakage import examine_leakage
 from kfp_lifecycle.components.evaluation.evaluate_model.performance import compare_with_past, examine_performance
-from kfp_lifecycle.components.evaluation.evaluate_model.refits import area_in_past, examine_leakage
+from kfp_lifecycle.components.evaluation.evaluate_model.refits import area_in_past
 from kfp_lifecycle.components.evaluation.evaluate_model.robustness import examine_robustness
 from kfp_lifecycle.components.evaluation.evaluate_model.slices import examine_slices
 from kfp_lifecycle.config.configuration import Configuration
@@ -39,6 +40,11 @@ NOT_BY_TIME = (
     "No part of the split is later than another: the figures hold for rows like those that were trained on, and say "
     "nothing of later months, in which a model is usually worse. robustness.past_roc_auc and future_roc_auc_drop were "
     "not measured; monitoring tells what becomes of it."
+)
+AFTER_CHANGE = (
+    "The test rows are of the dates from {since} on, after a change, as some of the training rows are, and of other "
+    "entities: the figures hold for rows since the change and say nothing of later months. robustness.past_roc_auc and "
+    "future_roc_auc_drop were not measured."
 )
 
 
@@ -99,9 +105,13 @@ def evaluate(
     findings = examine(sample, training_set, model, trained)
     with complete_folder(destination) as folder:
         run_id = model.description.run_id
-        Document(run_id=run_id, metrics=findings.metrics, notes=findings.notes, sections=findings.sections).write(
-            folder
-        )
+        Document(
+            run_id=run_id,
+            metrics=findings.metrics,
+            notes=findings.notes,
+            sections=findings.sections,
+            suspects=findings.suspects,
+        ).write(folder)
         predictions(training_set, sample).to_parquet(folder / "predictions.parquet", index=False)
         plots.save_plots(findings.figures, folder / "plots")
         record_evaluation(client, tracking_uri, run_id, findings.metrics, folder)
@@ -127,15 +137,17 @@ def examine(sample: Sample, training_set: TrainingSet, model: ModelFolder, train
     pipeline, baselines = trained["pipeline"], trained["baselines"]
     baseline_scores = {name: item.predict_proba(sample.part.features)[:, 1] for name, item in baselines.items()}
     findings = examine_performance(sample, baseline_scores)
-    findings.add(examine_leakage(sample, train, baselines["logistic"]))
+    findings.add(examine_leakage(sample, train, baselines["logistic"], pipeline))
     findings.add(examine_calibration(sample))
     findings.add(examine_fairness(sample))
     findings.add(examine_slices(sample))
     before = pd.read_parquet(training_set.folder / "validation.parquet")
     findings.add(examine_robustness(sample, train.features, before, training_set.entity, training_set.views))
-    past = area_in_past(pipeline, train, sample.seed) if training_set.by_time else None
-    if not training_set.by_time:
-        findings.notes.insert(0, NOT_BY_TIME)
+    in_turn = training_set.by_time and training_set.description.divided_since is None
+    past = area_in_past(pipeline, train, sample.seed) if in_turn else None
+    if not in_turn:
+        divided = training_set.description.divided_since
+        findings.notes.insert(0, AFTER_CHANGE.format(since=divided) if divided else NOT_BY_TIME)
     elif past is None:
         findings.notes.append("robustness.past_roc_auc was not measured: too few training rows of one class.")
     else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kfp_lifecycle.artifacts.evaluation import Metric, Section
+from kfp_lifecycle.artifacts.evaluation import Metric, Section, Suspect
 from kfp_lifecycle.config.evaluation import Evaluation
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.modelling.dataset import Part
@@ -32,12 +32,14 @@ class Findings:
         notes: Sentences for a reader: what was not measured and why, what stands out.
         sections: Tables for a report.
         figures: Plots by file name without suffix.
+        suspects: Features that may know what comes after.
     """
 
     metrics: dict[str, Metric] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     sections: list[Section] = field(default_factory=list)
     figures: dict[str, Figure] = field(default_factory=dict)
+    suspects: list[Suspect] = field(default_factory=list)
 
     def add(self, other: Findings) -> None:
         """Take over what another found."""
@@ -45,6 +47,7 @@ class Findings:
         self.notes += other.notes
         self.sections += other.sections
         self.figures |= other.figures
+        self.suspects += other.suspects
 
     def table(self, dimension: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Add a table; numbers are rounded as people read them, what is no number is left empty."""

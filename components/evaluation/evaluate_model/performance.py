@@ -130,8 +130,8 @@ def compare_with_past(sample: Sample, past: Area, months: Mapping[str, NDArray[n
         way, low, high = ("lower", drop.low, drop.high) if drop.value >= 0 else ("higher", -drop.high, -drop.low)
         told = f"That it is {way} by {abs(drop.value):.3f} (95% {low:.3f} to {high:.3f}) may be chance."
     findings.notes.append(
-        f"Within the training months, on rows left out of training, ROC AUC is {past.value:.3f}; on the later test "
-        f"months it is {sample.whole.value:.3f}. {told}"
+        f"Within the training dates, on rows left out of training, ROC AUC is {past.value:.3f}; on the later test "
+        f"dates it is {sample.whole.value:.3f}. {told}"
     )
     rows = []
     for date, here in months.items():
