@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -65,8 +66,13 @@ def place_of(given: str, here: Path) -> Place:
     if not mark:
         url, part = given, ""
     if "://" not in url:
-        return Place(str((here / url).absolute()), part)
+        return Place(_whole(here / url), part)
     scheme, _, rest = url.partition("://")
     if scheme in ("duckdb", "sqlite") and rest.startswith("/"):
-        return Place(f"{scheme}:///{(here / rest[1:]).absolute()}", part)
+        return Place(f"{scheme}:///{_whole(here / rest[1:])}", part)
     return Place(url, part)
+
+
+def _whole(path: Path) -> str:
+    """A path in full, without the `..` that a source's URL cannot have."""
+    return os.path.normpath(path.absolute())

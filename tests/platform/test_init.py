@@ -263,8 +263,9 @@ def test_a_refused_name_leaves_nothing_behind(tmp_path: Path) -> None:
     ("given", "url", "table_name"),
     [
         ("data.csv", "/here/data.csv", "data"),
-        ("../Kunden 2025.csv", "/here/../Kunden 2025.csv", "kunden_2025"),
+        ("../Kunden 2025.csv", "/Kunden 2025.csv", "kunden_2025"),
         ("sqlite:///shop.db#Orders", "sqlite:////here/shop.db", "orders"),
+        ("sqlite:///../shop.db#Orders", "sqlite:////shop.db", "orders"),
         ("duckdb:////there/shop.duckdb#orders", "duckdb:////there/shop.duckdb", "orders"),
         ("https://example.com/a.parquet", "https://example.com/a.parquet", "a"),
     ],
