@@ -32,6 +32,7 @@ from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel, digest
 from kfp_lifecycle.serving.release.kserve.inference_service import inference_service
 from kfp_lifecycle.serving.release.kserve.live_service import VERSION, VERSION_BEFORE
 from kfp_lifecycle.serving.release.kserve.predictor import predictor, storage_uri
+from kfp_lifecycle.serving.release.kserve.standard import ANNOTATIONS
 
 DEFINITION = Path(__file__).resolve().parents[3] / "shared" / "crds" / "serving.kserve.io_inferenceservices.yaml"
 LOCATIONS = Locations(
@@ -129,6 +130,8 @@ def test_a_server_asks_for_no_more_than_the_restricted_standard_allows(container
         server["securityContext"].items()
         >= {
             "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
             "runAsNonRoot": True,
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
@@ -259,6 +262,25 @@ def test_life_is_asked_apart_from_readiness_and_not_while_packages_are_installed
         # Knative takes one port, and no startup probe in every version.
         assert [port["name"] for port in server["ports"]] == ["http1"]
         assert "startupProbe" not in server
+
+
+def test_in_standard_mode_pods_are_spread_and_drained_and_one_more_comes_before_one_goes() -> None:
+    servers = KServeServers.model_validate({"mode": "standard", "scaling": {"metric": "memory", "target": 60}})
+    pods = manifest(replace(STOCK, kserve=servers))["spec"]["predictor"]
+    spread = {item["topologyKey"]: item["labelSelector"]["matchLabels"] for item in pods["topologySpreadConstraints"]}
+    every_pod = {"serving.kserve.io/inferenceservice": "churn"}
+    assert spread == {"kubernetes.io/hostname": every_pod, "topology.kubernetes.io/zone": every_pod}
+    assert pods["deploymentStrategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    (server,) = pods["containers"]
+    drained = server["lifecycle"]["preStop"]["sleep"]["seconds"]
+    # What a server is answering by then takes 10 seconds at the most.
+    assert pods["terminationGracePeriodSeconds"] > drained + 10
+    probes = {server[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")}
+    assert probes == {"/v2/health/live"}
+    assert "initialDelaySeconds" not in server["livenessProbe"]
+    assert pods["autoScaling"]["metrics"][0]["resource"]["target"] == {"type": "Utilization", "averageUtilization": 60}
+    # By the class `keda` KServe would give a canary a ScaledObject without a trigger.
+    assert ANNOTATIONS["serving.kserve.io/autoscalerClass"] == "hpa"
 
 
 def test_labels_and_annotations_are_those_that_tools_look_for() -> None:

@@ -229,7 +229,9 @@ def test_a_first_version_gets_all_traffic_and_a_second_one_by_steps(place: Place
     first = place.release("1")
     assert (first["version"], first["previous_version"]) == ("1", None)
     assert [step["percent"] for step in first["steps"]] == [100]
-    assert first["url"] == "http://devices.models.example.com"
+    # Knative takes one port, so that no address of gRPC is promised.
+    assert (first["url"], first["grpc"]) == ("http://devices.models.example.com", "")
+    assert place.cluster.budgets["devices-servers"]["spec"]["maxUnavailable"] == 1
     second = place.release("2")
     assert (second["version"], second["previous_version"]) == ("2", "1")
     assert [step["percent"] for step in second["steps"]] == [20, 100]

@@ -282,7 +282,9 @@ def test_what_models_are_served_on_is_said_by_the_target(
     (deployed,) = endpoint["deployedModels"]
     assert deployed["serviceAccount"] == "servers@p.iam.gserviceaccount.com"
     machine = {"machineType": "g2-standard-8", "acceleratorType": AcceleratorType.NVIDIA_L4, "acceleratorCount": 1}
-    assert deployed["dedicatedResources"]["machineSpec"] == machine
+    resources = deployed["dedicatedResources"]
+    assert resources["machineSpec"] == machine
+    assert (resources["minReplicaCount"], resources["maxReplicaCount"]) == (2, 3)
     version = vertex[0].models["devices"]["1"]
     assert version["labels"] == {"team": "growth", "lifecycle_model": "devices"}
     assert version["encryptionSpec"]["kmsKeyName"] == key
