@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.config.monitoring import DriftTest
 
+# A sentence names so many columns.
+NAMED = 3
+SCORE = "score"
+"""How a finding calls the score; all other columns are features."""
 Aspect = Literal["values", "missing", "new"]
 Fault = Literal["", "missing", "constant", "unit", "swapped", "new categories"]
 Verdict = Literal["keep", "undecided", "broken data", "world moved", "model worse"]
@@ -127,3 +132,23 @@ class Drift(Document):
             "version": self.version,
             "summary": self.sentence,
         }
+
+
+def by_weight(findings: Sequence[Finding]) -> list[Finding]:
+    """What drifted, what moved the score most first."""
+    drifted = [item for item in findings if item.drifted]
+    return sorted(drifted, key=lambda item: (-bool(item.fault), -abs(item.moved_score or 0), -abs(item.effect)))
+
+
+def told(findings: Sequence[Finding]) -> str:
+    """Findings in words: which column, how much, since when, and how far it moved the score."""
+    said = []
+    for item in by_weight(findings)[:NAMED]:
+        words = f"{item.column} {item.sentence}" if item.fault else f"{item.column} ({item.sentence})"
+        if item.since is not None:
+            words += f" since {item.since:%Y-%m-%d %H:%M} UTC"
+        if item.moved_score is not None:
+            words += f", which moved the mean score by {item.moved_score:+.3f}"
+        said.append(words)
+    others = len(findings) - len(said)
+    return "; ".join([*said, *([f"{others} more"] if others else [])])

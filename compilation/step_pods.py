@@ -28,6 +28,7 @@ REQUESTS: Mapping[str, StepSettings] = {
     "trigger_retraining": SMALL,
     "write_report": SMALL,
     "build_training_set": StepSettings(cpu="500m", memory="1Gi"),
+    "decide_remedy": StepSettings(cpu="500m", memory="1Gi"),
     "detect_drift": StepSettings(cpu="500m", memory="1Gi"),
     "evaluate_model": StepSettings(cpu="500m", memory="1536Mi"),
     "ingest_data": StepSettings(cpu="500m", memory="1Gi"),

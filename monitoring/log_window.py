@@ -115,6 +115,42 @@ def served_versions(files: Sequence[Path], window: Window, scratch: Path) -> lis
     return [version for (version,) in found]
 
 
+def features_of(files: Sequence[Path], inputs: Sequence[Feature], asked: pa.Table, scratch: Path) -> pa.Table | None:
+    """What was logged of the features of some predictions.
+
+    Args:
+        files: As `log_files` finds them.
+        inputs: The features that are wanted.
+        asked: `version`, `entity` and `time` of each prediction.
+        scratch: Folder for what does not fit in memory.
+
+    Returns:
+        A column for each input, a row for each prediction in the order asked, NULL where missing; None where none of
+        the features was logged.
+
+    Raises:
+        ContractViolation: the log cannot be read.
+    """
+    try:
+        sources, _ = readable(files, scratch)
+        if all(source.kind(item.name) is None for source in sources for item in inputs):
+            return None
+        with open_log(sources, scratch) as connection:
+            connection.register("asked", asked.append_column("place", pa.array(range(len(asked)))))
+            columns = _columns(sources, inputs)
+            chosen = ", ".join(f"{columns[name]} AS {name}" for name in ("version", "entity", "time", "features"))
+            return connection.sql(
+                f"SELECT unnest(features) FROM (SELECT place, any_value(logged.features) AS features FROM asked "
+                f"LEFT JOIN (SELECT {chosen} FROM {_rows(sources)}) AS logged USING (version, entity, time) "
+                "GROUP BY place) ORDER BY place"
+            ).to_arrow_table()
+    except (duckdb.Error, OSError) as error:
+        raise ContractViolation(
+            f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
+            "named, and run monitoring again."
+        ) from error
+
+
 def _rows(sources: Sequence[Source]) -> str:
     """The rows of all files: by name, since another version of the model has other features."""
     files = ", ".join(literal(str(source.file)) for source in sources)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kfp_lifecycle.artifacts.drift import Drift
+from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.serving import ServingTrial
 from kfp_lifecycle.artifacts.step_record import StepRecord
 from kfp_lifecycle.artifacts.tables import TIMELESS
@@ -156,6 +157,12 @@ def data(run: Run) -> Section | None:
     return Section("data", "Data", findings, figures, lineage)
 
 
+def remedy(run: Run) -> Section | None:
+    """What is to be done about the model in production, and why."""
+    decided = run.first("remedy")
+    return Section("remedy", "What to do", Remedy.read(decided.path)) if decided else None
+
+
 def drift(run: Run) -> Section | None:
     """How far production is from the training data, and what follows."""
     # On a cluster the report is given what a pipeline found under one name.
@@ -174,14 +181,14 @@ def drift(run: Run) -> Section | None:
 
 # In the order of the page.
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
-    gate, deployment, serving, drift, quality, model, features, data
+    gate, deployment, serving, remedy, drift, quality, model, features, data
 )  # fmt: skip
 # The anchors whose figures come first at the top.
 FIGURES_FIRST = ("deployment", "quality", "gate")
 # What a section speaks of, or what is a page of its own.
 SHOWN = {
     "approved_model", "curve", "dataset", "deployment", "drift", "evaluation", "message", "metrics", "model",
-    "parameters", "promotion", "registered_model", "report", "servable_model", "store", "study", "tables",
+    "parameters", "promotion", "registered_model", "remedy", "report", "servable_model", "store", "study", "tables",
     "training_set", "validated", "verdict",
 }  # fmt: skip
 

@@ -143,7 +143,7 @@ def _figures_first(section: Section) -> int:
 
 def _decided(sections: Sequence[Section]) -> int:
     """How many sections tell of the decision and what came of it."""
-    return sum(section.anchor in ("gate", "deployment", "serving", "drift") for section in sections)
+    return sum(section.anchor in ("gate", "deployment", "serving", "remedy", "drift") for section in sections)
 
 
 def steps_of(artifacts: Mapping[str, ArtifactView]) -> list[StepView]:
@@ -177,7 +177,13 @@ def describe_outcome(
         reason = failure.reason.strip().splitlines() or ["its log says why"]
         return Outcome.failed, f"Stopped at {words(failure.step)}: {reason[0].removesuffix(':')}"
     if gate is None:
-        sentences = [str(item.metadata["sentence"]) for item in artifacts.values() if "sentence" in item.metadata]
+        # A remedy says in one sentence what all the steps before it found, and a request what was done about it.
+        deciding = [artifacts[name] for name in ("remedy", "request") if name in artifacts]
+        sentences = [
+            str(item.metadata["sentence"])
+            for item in (deciding if "remedy" in artifacts else artifacts.values())
+            if "sentence" in item.metadata
+        ]
         return Outcome.done, " ".join(sentences) or "Every step did its work."
     rules = len(gate.rules)
     if gate.verdict.decision != Outcome.approved:

@@ -10,9 +10,10 @@ import pandas as pd
 from scipy.spatial.distance import jensenshannon
 
 from benchmarks.drift.worlds import INPUTS
+from kfp_lifecycle.artifacts.drift import SCORE
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.detect_drift.detection import independent
-from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, Baseline
+from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.statistics import holm, homogeneity, kolmogorov_smirnov
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide
 from kfp_lifecycle.config.monitoring import Monitoring

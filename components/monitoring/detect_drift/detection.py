@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from kfp_lifecycle.artifacts.drift import Compared, Drift, DriftRule, Finding
+from kfp_lifecycle.artifacts.drift import SCORE, Compared, Drift, DriftRule, Finding
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
 from kfp_lifecycle.components.monitoring.detect_drift.change_point import change_point
 from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
 from kfp_lifecycle.components.monitoring.detect_drift.page import draw
-from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE, Baseline
+from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide, drifted_inputs
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations

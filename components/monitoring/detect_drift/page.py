@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kfp_lifecycle.artifacts.drift import Drift, Finding
+from kfp_lifecycle.artifacts.drift import SCORE, Drift, Finding, by_weight
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.detect_drift.measures import named
-from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE
-from kfp_lifecycle.components.monitoring.detect_drift.verdict import by_weight
 from kfp_lifecycle.reports.formatting import number
 from kfp_lifecycle.reports.templates import KeyFigure, templates
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from kfp_lifecycle.artifacts.drift import Aspect, Finding
+from kfp_lifecycle.artifacts.drift import SCORE, Aspect, Finding
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.detect_drift.faults import faults
 from kfp_lifecycle.components.monitoring.detect_drift.measures import (
@@ -33,7 +33,6 @@ from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
 from kfp_lifecycle.components.monitoring.detect_drift.usual import Difference, Mean, difference
 from kfp_lifecycle.config.monitoring import Monitoring
 
-SCORE = "score"
 DATE = "event_timestamp"
 """The column of the baseline that says which date a row is of."""
 Distance = Callable[[pd.Series, pd.Series, str], float | None]

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kfp_lifecycle.artifacts.drift import Decision, Finding, Verdict
-from kfp_lifecycle.components.monitoring.detect_drift.rule import SCORE
+from kfp_lifecycle.artifacts.drift import NAMED, SCORE, Decision, Finding, Verdict, told
 from kfp_lifecycle.config.monitoring import Monitoring
-
-# A sentence names so many columns.
-NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -47,14 +43,14 @@ def decide(findings: Sequence[Finding], inputs: int, predictions: int, rule: Mon
         return Judgement(
             "broken data",
             "repair",
-            f"Broken data: {_told(broken)}. Repair the source of {sources}; learn nothing from this window.",
+            f"Broken data: {told(broken)}. Repair the source of {sources}; learn nothing from this window.",
         )
     drifted = [item for item in findings if item.drifted]
     names = drifted_inputs(drifted)
     if not drifted:
         return Judgement("keep", "keep", f"Keep: none of {inputs} features nor the score moved by more than is usual.")
     score = any(item.column == SCORE for item in drifted)
-    moved = f"The world moved: {_told(drifted)}"
+    moved = f"The world moved: {told(drifted)}"
     share = f"{len(names)} of {inputs} features drifted"
     if score or len(names) > rule.max_drifted_share * inputs:
         why = f"{share}, and the score did" if score else f"{share}, more than {rule.max_drifted_share:.0%}"
@@ -70,22 +66,3 @@ def decide(findings: Sequence[Finding], inputs: int, predictions: int, rule: Mon
 def drifted_inputs(findings: Sequence[Finding]) -> list[str]:
     """Names of the inputs that drifted, each once."""
     return list(dict.fromkeys(item.column for item in findings if item.drifted and item.column != SCORE))
-
-
-def by_weight(findings: Sequence[Finding]) -> list[Finding]:
-    """What drifted, what moved the score most first."""
-    drifted = [item for item in findings if item.drifted]
-    return sorted(drifted, key=lambda item: (-bool(item.fault), -abs(item.moved_score or 0), -abs(item.effect)))
-
-
-def _told(findings: Sequence[Finding]) -> str:
-    told = []
-    for item in by_weight(findings)[:NAMED]:
-        words = f"{item.column} {item.sentence}" if item.fault else f"{item.column} ({item.sentence})"
-        if item.since is not None:
-            words += f" since {item.since:%Y-%m-%d %H:%M} UTC"
-        if item.moved_score is not None:
-            words += f", which moved the mean score by {item.moved_score:+.3f}"
-        told.append(words)
-    others = len(findings) - len(told)
-    return "; ".join([*told, *([f"{others} more"] if others else [])])

@@ -22,6 +22,7 @@ def write_report(
     store: Input[Artifact] = None,
     deployment: Input[Artifact] = None,
     promotion: Input[Artifact] = None,
+    remedy: Input[Artifact] = None,
     findings: Input[Artifact] = None,
     pipeline: str = "",
     run_id: str = "",
@@ -48,6 +49,7 @@ def write_report(
         store: What was written to the online store.
         deployment: Where the model answers requests.
         promotion: The registry's alias after it followed the deployment.
+        remedy: What is to be done about the model in production, and why.
         findings: Any artifact of another pipeline; what it recorded about itself is shown.
         pipeline: The pipeline's name, for the heading.
         run_id: The run's name on its platform, for the lineage.
@@ -76,6 +78,7 @@ def write_report(
                 store=store,
                 deployment=deployment,
                 promotion=promotion,
+                remedy=remedy,
                 findings=findings,
             ),
             pipeline=pipeline,

@@ -1,0 +1,301 @@
+"""Decision of a window: one verdict of all that was found, the remedy, and both in a sentence.
+
+The order is that of what forbids what: broken data is repaired and never learned from, whatever else was seen; then
+outcomes, which say what happened; then features, which say what may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from kfp_lifecycle.artifacts.drift import Drift, Finding, told
+from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, VersionOutcomes
+from kfp_lifecycle.artifacts.remedy import Reason, Remedy, RemedyName, RemedyVerdict, Span
+from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio, acted_upon, followed
+from kfp_lifecycle.components.monitoring.decide_remedy.ranking import Ranking, ranking
+from kfp_lifecycle.components.monitoring.decide_remedy.worth import Worth, choose, worth_of_remedies
+from kfp_lifecycle.config.training import Costs
+
+# Two versions are told apart by so small a chance, and where either's events were expected at least so often.
+SIGNIFICANCE = 0.01
+FEWEST_EXPECTED = 5.0
+TO_DO: Mapping[RemedyName, str] = {
+    "recalibrate": "recalibrate the scores",
+    "set the threshold": "set the decision's threshold anew",
+    "retrain": "retrain",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a window is judged by."""
+
+    drift: Drift
+    outcomes: Outcomes
+    table: pd.DataFrame
+    """Of the outcomes."""
+    label: str
+    """Name of what is foretold."""
+    costs: Costs
+    ratio: float
+    """`monitoring.outcome_ratio`: as far as outcomes are off, before it matters."""
+    seed: int
+    features: Callable[[], pd.DataFrame | None] = lambda: None
+    """Reads what was logged of each row of the table, when it is needed; None where features are not logged."""
+
+    @property
+    def own(self) -> VersionOutcomes | None:
+        """What became of those whom the version predicted that the window is judged by."""
+        return next((found for found in self.outcomes.versions if found.version == self.drift.version), None)
+
+    @property
+    def before(self) -> VersionOutcomes | None:
+        """That of the version before it."""
+        older = [found for found in self.outcomes.versions if _number(found.version) < _number(self.drift.version)]
+        return max(older, key=lambda found: _number(found.version), default=None)
+
+    def followed(self, version: str, since: datetime) -> Followed:
+        """What was observed and expected of a version's predictions since a moment."""
+        chosen = (self.table["version"] == version).to_numpy()
+        rows = self.table[chosen].assign(place=chosen.nonzero()[0])
+        return followed(rows, self.outcomes, since)
+
+    def complete(self, version: str) -> pd.DataFrame:
+        """A version's predictions whose horizon has passed, of those that nobody acted upon.
+
+        What was done because of a score changes what is observed, so that those who were acted upon do not tell how
+        good it was; among the others the scores still promise what they promise.
+        """
+        table = self.table
+        known = table["known"] & table["complete"] & table["label"].notna()
+        return table[(table["version"] == version) & known & ~acted_upon(table)]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A verdict on its way to be written down."""
+
+    verdict: RemedyVerdict
+    remedy: RemedyName
+    sentence: str
+    since: datetime | None = None
+    worths: Sequence[Worth] = ()
+
+
+def decide(evidence: Evidence) -> Remedy:
+    """Give the verdict.
+
+    Args:
+        evidence: What `detect_drift` and `join_outcomes` found.
+    """
+    drift, own = evidence.drift, evidence.own
+    alarm = standing_alarm(own)
+    ranked = ranking(evidence.complete(drift.version))
+    if drift.verdict == "broken data":
+        case = Case("broken data", "repair", drift.sentence, _first(drift))
+    elif alarm is not None:
+        case = of_alarm(evidence, alarm)
+    elif ranked is not None and ranked.worse:
+        case = of_ranking(evidence, ranked)
+    elif drift.verdict == "world moved":
+        case = of_drift(evidence)
+    elif drift.verdict == "undecided":
+        case = Case("undecided", "nothing", drift.sentence)
+    else:
+        case = Case("keep", "nothing", _quiet(drift, own))
+    return Remedy(
+        verdict=case.verdict,
+        remedy=case.remedy,
+        sentence=case.sentence,
+        since=case.since,
+        reasons=reasons(evidence, ranked),
+        gains=[worth.gain() for worth in case.worths],
+        currency=evidence.costs.currency if case.worths else "",
+        model=drift.model,
+        version=drift.version,
+        window=Span(start=drift.start, end=drift.end),
+    )
+
+
+def standing_alarm(found: VersionOutcomes | None) -> OutcomeAlarm | None:
+    """A version's alarm, unless its chart has come back to zero since."""
+    if found is None or found.alarm is None:
+        return None
+    newest = found.weeks[-1]
+    side = newest.more if found.alarm.direction == "more" else newest.fewer
+    return found.alarm if side > 0 else None
+
+
+def of_alarm(evidence: Evidence, alarm: OutcomeAlarm) -> Case:
+    """What an alarm about outcomes means."""
+    drift, since = evidence.drift, alarm.since
+    found = evidence.followed(drift.version, since)
+    what = (
+        f"{evidence.label} came {alarm.observed:,} times where version {drift.version} foretold {alarm.expected:,.1f}, "
+        f"since {since:%Y-%m-%d}"
+    )
+    acted = acted_upon(found.rows)
+    others = found.of(~acted).ratio
+    if alarm.direction == "fewer" and acted.any() and _as_foretold(others, evidence.ratio):
+        return Case(
+            "keep",
+            "nothing",
+            f"Keep: {what}, but only among those that were acted upon ({others.observed:,} of the others, and "
+            f"{others.expected:,.1f} foretold): so it looks when actions work; leave a group alone to be certain.",
+            since,
+        )
+    released = since_release(evidence, since, found.ratio)
+    if released:
+        return Case(
+            "model is worse",
+            "roll back",
+            f"The model is worse: {what}; {released}: roll back to version {_before(evidence)}.",
+            since,
+        )
+    worths = _worths(evidence, found)
+    moved = f", while {told(drifted)} moved" if (drifted := _drifted(drift)) else ""
+    return _by_worth("world moved", f"The world moved: {what}{moved}", since, worths, "retrain")
+
+
+def since_release(evidence: Evidence, since: datetime, own: Ratio) -> str:
+    """Whether the version before did better on the same days, or a decline began with the release; in words, or empty.
+
+    On the same days two versions' events are one binomial count (the conditional test of two Poisson rates:
+    Przyborowski and Wilenski 1940).
+    """
+    version, before = evidence.own, evidence.before
+    if version is None or before is None:
+        return ""
+    other = evidence.followed(before.version, since).ratio
+    if min(other.expected, own.expected) >= FEWEST_EXPECTED:
+        both = own.observed + other.observed
+        chance = binomtest(own.observed, both, own.expected / (own.expected + other.expected)).pvalue if both else 1.0
+        if chance >= SIGNIFICANCE or abs(other.value - 1) >= abs(own.value - 1):
+            return ""
+        return (
+            f"on the same days it came {other.observed:,} times where version {before.version} foretold "
+            f"{other.expected:,.1f}"
+        )
+    first = next((week for week in version.weeks if week.expected > 0), None)
+    if first is None or since < first.end - (version.weeks[-1].end - version.weeks[-2].end) or since >= first.end:
+        return ""
+    return "it began with its release" if standing_alarm(before) is None and before.complete else ""
+
+
+def of_ranking(evidence: Evidence, ranked: Ranking) -> Case:
+    """What a ranking means that is worse than its scores promise."""
+    version, before = evidence.drift.version, evidence.before
+    rows = evidence.complete(version)
+    since = pd.Timestamp(rows["day"].min()).tz_localize("UTC").to_pydatetime()
+    area = ranked.measured
+    what = (
+        f"The model is worse: ROC AUC of version {version} is {area.value:.3f} (95% {area.low:.3f} to {area.high:.3f}) "
+        f"where its scores promise {ranked.expected:.3f}, in {len(rows):,} predictions since {since:%Y-%m-%d}"
+    )
+    other = None
+    if before is not None:
+        theirs = evidence.complete(before.version)
+        other = ranking(theirs[theirs["day"] >= rows["day"].min()])
+    if before is not None and other is not None and other.measured.low > area.high:
+        better = f"on the same days version {before.version} reached {other.measured.value:.3f}"
+        return Case("model is worse", "roll back", f"{what}; {better}: roll back to version {before.version}.", since)
+    worths = _worths(evidence, evidence.followed(version, evidence.outcomes.start))
+    gain = next((worth for worth in worths if worth.remedy == "retrain"), None)
+    told_gain = f" ({gain.sentence})" if gain else ""
+    return Case("model is worse", "retrain", f"{what}: retrain{told_gain}.", since, worths)
+
+
+def of_drift(evidence: Evidence) -> Case:
+    """What features mean that moved while outcomes do not alarm."""
+    drift, since = evidence.drift, _first(evidence.drift)
+    moved = f"The world moved: {told(_drifted(drift))}"
+    found = evidence.followed(drift.version, since or drift.start)
+    worths = _worths(evidence, found)
+    chosen = choose(worths)
+    if chosen is None and _as_foretold(found.ratio, evidence.ratio):
+        ratio = found.ratio
+        return Case(
+            "world moved",
+            "nothing",
+            f"{moved}; {evidence.label} came {ratio.observed:,} times since, and {ratio.expected:,.1f} were foretold: "
+            "the model holds, and nothing is to do.",
+            since,
+            worths,
+        )
+    fallback: RemedyName = "retrain" if drift.decision == "retrain" else "nothing"
+    return _by_worth("world moved", moved, since, worths, fallback)
+
+
+def _by_worth(
+    verdict: RemedyVerdict, what: str, since: datetime | None, worths: Sequence[Worth], fallback: RemedyName
+) -> Case:
+    """The remedy that pays; where it cannot be said which does, another."""
+    chosen = choose(worths)
+    if chosen is not None:
+        return Case(verdict, chosen.remedy, f"{what}: {TO_DO[chosen.remedy]} ({chosen.sentence}).", since, worths)
+    tried = {worth.remedy for worth in worths}
+    if "retrain" in tried:
+        best = max(worths, key=lambda worth: worth.metric.value)
+        return Case(
+            verdict, "nothing", f"{what}: no remedy would have paid so far (at best {best.sentence}).", since, worths
+        )
+    if fallback == "nothing":
+        return Case(
+            verdict, "nothing", f"{what}: the score is where it was, so wait for what outcomes say.", since, worths
+        )
+    return Case(verdict, fallback, f"{what}: {fallback}; what it is worth, outcomes do not say yet.", since, worths)
+
+
+def reasons(evidence: Evidence, ranked: Ranking | None) -> list[Reason]:
+    """All that was looked at, in sentences."""
+    drift, found = evidence.drift, []
+    found.append(Reason(source="drift", sentence=drift.sentence, columns=drift.drifted))
+    found.append(Reason(source="outcomes", sentence=evidence.outcomes.sentence))
+    if ranked is not None:
+        found.append(
+            Reason(
+                source="performance",
+                sentence=f"ROC AUC {ranked.measured.value:.3f} (95% {ranked.measured.low:.3f} to "
+                f"{ranked.measured.high:.3f}) among {ranked.measured.rows:,} predictions that nobody acted upon; "
+                f"{ranked.expected:.3f} is what the scores promise.",
+            )
+        )
+    return found
+
+
+def _worths(evidence: Evidence, found: Followed) -> list[Worth]:
+    logged = evidence.features()
+    features = None if logged is None else logged.iloc[found.rows["place"]].reset_index(drop=True)
+    return worth_of_remedies(found, evidence.costs, features, evidence.seed)
+
+
+def _as_foretold(ratio: Ratio, limit: float) -> bool:
+    """Whether outcomes are known well enough, and are what was foretold."""
+    return ratio.expected > 0 and ratio.low > 1 / limit and ratio.high < limit
+
+
+def _quiet(drift: Drift, own: VersionOutcomes | None) -> str:
+    known = own.complete if own is not None else 0
+    foretold = f"and {known:,} outcomes are as foretold" if known else "and no outcome is known yet"
+    return f"{drift.sentence.rstrip('.')}, {foretold}."
+
+
+def _drifted(drift: Drift) -> list[Finding]:
+    return [item for item in drift.columns if item.drifted]
+
+
+def _first(drift: Drift) -> datetime | None:
+    return min((item.since for item in drift.columns if item.drifted and item.since is not None), default=None)
+
+
+def _before(evidence: Evidence) -> str:
+    return evidence.before.version if evidence.before is not None else ""
+
+
+def _number(version: str) -> tuple[int, str]:
+    return len(version), version

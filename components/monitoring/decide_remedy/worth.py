@@ -1,0 +1,175 @@
+"""Worth of remedies by the project's costs, had they been in force: cross-fitted on predictions whose outcome is known.
+
+A remedy is fitted on four fifths of the entities and judged on the fifth that it has not seen. Before a horizon is over
+an event counts for the part of the horizon that is not seen yet, too (inverse probability of censoring weights: Robins
+and Rotnitzky 1992), so that the first weeks after a change say something.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.remedy import Gain, RemedyName
+from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed
+from kfp_lifecycle.config.training import Costs, ThresholdRule
+from kfp_lifecycle.modelling.decisions import best_threshold, decision_values
+from kfp_lifecycle.uncertainty.bootstrap import entity_sums
+from kfp_lifecycle.uncertainty.contributions import normal_interval
+
+Floats = NDArray[np.float64]
+FOLDS = 5
+# Fewer events say nothing of what a remedy is worth.
+FEWEST_EVENTS = 10
+# Of whom less of the horizon was seen, an event would count too much.
+LEAST_SEEN = 0.2
+# The cheapest to do first: of two that are as good it is chosen.
+ORDER: tuple[RemedyName, ...] = ("recalibrate", "set the threshold", "retrain")
+
+
+@dataclass(frozen=True)
+class Worth:
+    """A remedy's gain over the decisions that were made, for 1,000 predictions."""
+
+    remedy: RemedyName
+    metric: Metric
+    differences: Floats
+    """Of each prediction, shape (n,)."""
+    entity: NDArray[np.int64]
+    """A whole number for each prediction's entity, shape (n,)."""
+    currency: str
+
+    @property
+    def sentence(self) -> str:
+        """What it would have been worth, in words."""
+        metric = self.metric
+        return (
+            f"it would have been worth {metric.value:+,.0f} {self.currency} for 1,000 predictions, 95% "
+            f"{metric.low:+,.0f} to {metric.high:+,.0f}"
+        )
+
+    def gain(self) -> Gain:
+        """As it is written down."""
+        return Gain(remedy=self.remedy, per_1000=self.metric)
+
+
+def worth_of_remedies(found: Followed, costs: Costs, features: pd.DataFrame | None, seed: int) -> list[Worth]:
+    """Score what was decided, and what each remedy would have decided, by the project's costs.
+
+    `recalibrate`: scores as high as events are, acted upon from where it pays. `set the threshold`: the scores as they
+    are, acted upon from where it would have paid. `retrain`: besides, how many more or fewer events come is learned
+    from the features, from these rows alone; so it is worth this much at the least.
+
+    Args:
+        found: Predictions at risk since the change, of one version.
+        costs: What decisions are worth.
+        features: The features of each, in its order; None where they are not known.
+        seed: Of what is learned.
+
+    Returns:
+        In the order of ORDER; none where too few events are known.
+    """
+    seen = found.planned / found.whole >= LEAST_SEEN
+    features = None if features is None else features[seen].reset_index(drop=True)
+    found = found.of(seen)
+    if found.observed.sum() < FEWEST_EVENTS:
+        return []
+    events = found.observed * np.maximum(found.whole / found.planned, 1.0)
+    label = 1 - events if found.absence else events
+    score = found.rows["score"].to_numpy(np.float64)
+    entity = found.rows["entity"].astype(str)
+    fold = entity.map(lambda name: zlib.crc32(name.encode()) % FOLDS).to_numpy()
+    pays = costs.action / (costs.saved * costs.success_rate) if costs.success_rate else np.inf
+    acted: dict[RemedyName, NDArray[np.bool_]] = {
+        remedy: np.zeros(len(label), dtype=bool) for remedy in ORDER if remedy != "retrain" or features is not None
+    }
+    for number in range(FOLDS):
+        held, kept = fold == number, fold != number
+        if not held.any() or not found.observed[kept].any():
+            continue
+        ratio = found.observed[kept].sum() / found.expected[kept].sum()
+        acted["recalibrate"][held] = probability(found, ratio, held) >= pays
+        threshold = best_threshold(label[kept], score[kept].astype(np.float32), ThresholdRule.cost, costs)
+        acted["set the threshold"][held] = score[held] >= threshold
+        if features is not None:
+            ratios = learned_ratio(features, score, found, kept, held, seed)
+            acted["retrain"][held] = probability(found, ratios, held) >= pays
+    decided = decision_values(label, found.rows["decision"].eq(True).to_numpy(), costs)
+    # What each adds to the mean over all whom they stand for.
+    share = found.weight / found.weight.mean()
+    codes = pd.factorize(entity)[0].astype(np.int64)
+    return [
+        Worth(remedy, _per_1000(differences, codes), differences, codes, costs.currency)
+        for remedy, differences in (
+            (remedy, share * (decision_values(label, those, costs) - decided)) for remedy, those in acted.items()
+        )
+    ]
+
+
+def learned_ratio(
+    features: pd.DataFrame,
+    score: Floats,
+    found: Followed,
+    kept: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    seed: int,
+) -> Floats:
+    """Observed over expected events as a function of features and score, by boosted trees with Poisson loss.
+
+    Shrunk to the ratio of all rows as a count of ten events would (a gamma prior), so that few events tell little.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
+
+    inputs = features.assign(_score=score)
+    for name in inputs.columns:
+        if inputs[name].dtype == object:
+            inputs[name] = inputs[name].astype("category").cat.codes.astype(np.float64)
+    overall = found.observed[kept].sum() / found.expected[kept].sum()
+    trees = HistGradientBoostingRegressor(
+        loss="poisson", max_iter=60, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=40, random_state=seed
+    )
+    weight = found.expected[kept]
+    enough = weight > 0
+    # So few rows are learned from faster by one thread than by several that wait for each other.
+    with threadpool_limits(1):
+        trees.fit(
+            inputs[kept][enough].to_numpy(np.float64),
+            found.observed[kept][enough] / weight[enough],
+            sample_weight=weight[enough] / weight[enough].mean(),
+        )
+        predicted = trees.predict(inputs[held].to_numpy(np.float64))
+    events = found.observed[kept].sum()
+    shrunk: Floats = (events * predicted + FEWEST_EVENTS * overall) / (events + FEWEST_EVENTS)
+    return shrunk
+
+
+def probability(found: Followed, ratio: float | Floats, rows: NDArray[np.bool_]) -> Floats:
+    """The label's probability where so many times as many events come as the scores foretell."""
+    none: Floats = np.exp(-ratio * found.whole[rows])
+    return none if found.absence else 1 - none
+
+
+def choose(worths: Sequence[Worth]) -> Worth | None:
+    """The remedy that pays: of those whose gain is above zero beyond chance, the cheapest to do that is not worse
+    than the best beyond chance; None where none is."""
+    paying = [worth for worth in worths if worth.metric.low > 0]
+    if not paying:
+        return None
+    best = max(paying, key=lambda worth: worth.metric.value)
+    for worth in paying:
+        if worth is best or _per_1000(best.differences - worth.differences, best.entity).low <= 0:
+            return worth
+    return best
+
+
+def _per_1000(differences: Floats, entity: NDArray[np.int64]) -> Metric:
+    mean = float(differences.mean())
+    contributions = entity_sums(1000 * (differences - mean)[:, None] / len(differences), entity)
+    return normal_interval(1000 * mean, contributions[:, 0], len(differences))

@@ -1,0 +1,191 @@
+"""One verdict of all that monitoring found: broken data, the world moved, the model is worse; and what pays."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from kfp_lifecycle.artifacts.outcomes import Outcomes
+from kfp_lifecycle.artifacts.remedy import Remedy
+from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide
+from kfp_lifecycle.components.monitoring.decide_remedy.followed import followed
+from kfp_lifecycle.components.monitoring.decide_remedy.ranking import expected_area
+from kfp_lifecycle.components.monitoring.decide_remedy.worth import choose, worth_of_remedies
+from kfp_lifecycle.config.training import Costs
+from tests.modelling.remedies import START, UNTIL, drift, evidence, times, world
+
+RISEN = UNTIL - timedelta(weeks=4)
+COSTS = Costs(saved=240, action=6, success_rate=0.3)
+PAYS = 6 / (240 * 0.3)
+
+
+World = tuple[Outcomes, pd.DataFrame, pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def quiet() -> World:
+    return world(times(1.0, START), acts_from=PAYS)
+
+
+@pytest.fixture(scope="module")
+def risen() -> World:
+    return world(times(2.2, RISEN), acts_from=PAYS, rows=12_000)
+
+
+def test_nothing_unusual_and_outcomes_as_foretold_keep_the_model(quiet: World) -> None:
+    found = decide(evidence(quiet, drift()))
+    assert (found.verdict, found.remedy, found.since, found.gains) == ("keep", "nothing", None, [])
+    assert found.sentence.startswith("Keep: none of 26 features")
+    assert "outcomes are as foretold" in found.sentence
+
+
+def test_an_alarm_about_outcomes_has_consequences_though_no_feature_moved(risen: World) -> None:
+    found = decide(evidence(risen, drift()))
+    assert (found.verdict, found.remedy, found.since) == ("world moved", "recalibrate", RISEN)
+    assert found.sentence.startswith("The world moved: churned came ")
+    assert f"since {RISEN:%Y-%m-%d}: recalibrate the scores (it would have been worth +" in found.sentence
+    gains = {gain.remedy: gain.per_1000 for gain in found.gains}
+    # What acting is worth to those of whom it only now pays; every other day of theirs is lost.
+    assert gains["recalibrate"].low > 0
+    assert found.currency == "USD"
+
+
+def test_broken_data_is_repaired_whatever_outcomes_say(risen: World) -> None:
+    said = drift("broken data", "repair", sentence="is missing: 0.0% → 100.0%", fault="missing", since=RISEN)
+    found = decide(evidence(risen, said))
+    assert (found.verdict, found.remedy, found.since) == ("broken data", "repair", RISEN)
+    assert found.sentence == said.sentence
+    # What outcomes say is told all the same.
+    assert any(reason.sentence.startswith("More events than version 1") for reason in found.reasons)
+
+
+def test_where_who_is_at_risk_has_changed_retraining_pays_more_than_recalibrating() -> None:
+    def those_with_a_high_x(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        return np.where((week >= RISEN - timedelta(weeks=4)) & (table["x"] > 1), 8.0, 1.0)
+
+    found = world(those_with_a_high_x, acts_from=PAYS)
+    learned = decide(evidence(found, drift(), features=True))
+    assert (learned.verdict, learned.remedy) == ("world moved", "retrain")
+    gains = {gain.remedy: gain.per_1000.value for gain in learned.gains}
+    assert gains["retrain"] > gains["recalibrate"]
+    # Where features are not logged nobody can know that.
+    assert "retrain" not in {gain.remedy for gain in decide(evidence(found, drift())).gains}
+
+
+def test_a_decline_that_the_version_before_does_not_share_on_the_same_days_is_rolled_back() -> None:
+    released = UNTIL - timedelta(weeks=5)
+
+    def only_the_new_one(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        return np.where(table["version"] == "2", 2.5, 1.0)
+
+    found = world(
+        only_the_new_one,
+        versions=[("1", START, released), ("2", released, UNTIL)],
+    )
+    said = decide(evidence(found, drift(version="2")))
+    assert (said.verdict, said.remedy, said.version) == ("model is worse", "roll back", "2")
+    assert "on the same days it came" in said.sentence
+    assert said.sentence.endswith("roll back to version 1.")
+
+
+def test_a_decline_that_both_versions_share_is_the_worlds() -> None:
+    released = UNTIL - timedelta(weeks=5)
+    found = world(
+        times(2.5, released),
+        versions=[("1", START, released), ("2", released, UNTIL)],
+    )
+    assert decide(evidence(found, drift(version="2"))).verdict == "world moved"
+
+
+def test_a_ranking_below_what_scores_promise_is_a_worse_model_though_as_many_events_come() -> None:
+    def turned_round(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        # As many events in all, and of whom fewest are foretold the most.
+        return (table["score"].mean() / table["score"]).clip(0, 20).to_numpy()
+
+    found = world(turned_round, acts_from=0.3)
+    said = decide(evidence(found, drift()))
+    assert (said.verdict, said.remedy) == ("model is worse", "retrain")
+    assert "where its scores promise" in said.sentence
+
+
+def test_actions_that_work_are_no_failing_model() -> None:
+    def saved(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        return np.where(table["decision"], 0.4, 1.0)
+
+    found = world(saved, acts_from=0.08, rows=9_000)
+    said = decide(evidence(found, drift()))
+    assert [item.alarm.direction for item in found[0].versions if item.alarm] == ["fewer"]
+    assert (said.verdict, said.remedy) == ("keep", "nothing")
+    assert "only among those that were acted upon" in said.sentence
+
+
+def test_a_held_out_group_speaks_for_all_who_would_be_acted_upon() -> None:
+    outcomes, table, _ = world(times(1.0, START), acts_from=0.08)
+    random = np.random.default_rng(5)
+    held_out = table["decision"] & (random.uniform(size=len(table)) < 0.2)
+    found = followed(table.assign(hold_out=held_out), outcomes, START)
+    assert (found.weight[found.rows["decision"]] > 4).all()
+    assert found.rows["hold_out"][found.rows["decision"]].all()
+    assert found.weight.sum() == pytest.approx(len(followed(table, outcomes, START).rows), rel=0.05)
+
+
+def test_features_that_moved_while_outcomes_hold_need_nothing(quiet: World) -> None:
+    said = drift("world moved", "retrain", sentence="median 29 → 35", since=START + timedelta(weeks=2))
+    found = decide(evidence(quiet, said))
+    assert (found.verdict, found.remedy) == ("world moved", "nothing")
+    assert "charge (median 29 → 35)" in found.sentence
+    assert "the model holds" in found.sentence
+
+
+def test_features_that_moved_before_any_outcome_is_known_are_left_to_the_rule_of_drift(quiet: World) -> None:
+    said = drift("world moved", "retrain", sentence="median 29 → 35", since=UNTIL - timedelta(hours=2))
+    found = decide(evidence(quiet, said))
+    assert (found.verdict, found.remedy) == ("world moved", "retrain")
+    assert found.sentence.endswith("retrain; what it is worth, outcomes do not say yet.")
+
+
+def test_too_few_predictions_decide_nothing(quiet: World) -> None:
+    found = decide(evidence(quiet, drift("undecided", "undecided")))
+    assert (found.verdict, found.remedy) == ("undecided", "nothing")
+
+
+def test_what_is_written_is_read_again(risen: World, tmp_path: Path) -> None:
+    found = decide(evidence(risen, drift()))
+    found.write(tmp_path)
+    assert Remedy.read(tmp_path) == found
+    assert found.metadata()["summary"] == found.sentence
+
+
+def test_expected_and_observed_events_are_the_charts_own(quiet: World) -> None:
+    outcomes, table, _ = quiet
+    found = followed(table, outcomes, START)
+    [version] = outcomes.versions
+    assert found.ratio.observed == sum(week.observed for week in version.weeks)
+    # The chart expects probabilities of weeks, this their hazards.
+    assert found.ratio.expected == pytest.approx(sum(week.expected for week in version.weeks), rel=0.02)
+    assert found.ratio.low < 1 < found.ratio.high
+
+
+def test_where_nothing_changed_no_remedy_pays(quiet: World) -> None:
+    outcomes, table, features = quiet
+    found = followed(table.assign(place=np.arange(len(table))), outcomes, START)
+    worths = worth_of_remedies(found, COSTS, features.iloc[found.rows["place"]].reset_index(drop=True), seed=1)
+    assert [worth.remedy for worth in worths] == ["recalibrate", "set the threshold", "retrain"]
+    assert choose(worths) is None
+
+
+def test_scores_promise_the_area_that_they_have_where_they_are_calibrated() -> None:
+    random = np.random.default_rng(3)
+    score = random.beta(1, 9, 40_000)
+    label = random.uniform(size=len(score)) < score
+    order = np.argsort(score)
+    ranks = np.empty(len(score))
+    ranks[order] = np.arange(1, len(score) + 1)
+    events = label.sum()
+    area = (ranks[label].sum() - events * (events + 1) / 2) / (events * (len(score) - events))
+    assert expected_area(score, int(events)) == pytest.approx(area, abs=0.01)
