@@ -7,8 +7,9 @@ of them, and decides. An answer takes 5 ms, spread log-normally (sigma 0.3), one
 are spread by 0.2 around 0.4, and the versions differ in them by 0.05 a row. One request in a thousand fails, and one in
 a hundred of people's is refused, by both. People ask 60 requests between two looks, or none; what they asked before is
 in the prediction log, 100 requests that the champion answered. The candidates: as good;
-errors of some points more; latency of some percent more; every score shifted by some standard deviations; and one that
-is 100 ms slower, and one that refuses 73% of people's requests, be it now or before.
+errors of some points more; latency of some percent more; every score shifted by some standard deviations, or spread
+wider, or nearly the same for everyone; and one that is 100 ms slower, and one that refuses 73% of people's requests, be
+it now or before.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Behaviour:
     """Added to its latency."""
     shift: float = 0.0
     """Added to each score, in standard deviations."""
+    spread: float = 1.0
+    """How many times as far each score is from their mean."""
 
 
 CANDIDATES: Mapping[str, Behaviour] = {
@@ -73,6 +76,9 @@ CANDIDATES: Mapping[str, Behaviour] = {
     "scores +0.1 sd": Behaviour(shift=0.1),
     "scores +0.5 sd": Behaviour(shift=0.5),
     "scores +1 sd": Behaviour(shift=1.0),
+    "scores spread by 1.3": Behaviour(spread=1.3),
+    "scores spread by 2": Behaviour(spread=2.0),
+    "scores nearly alike": Behaviour(spread=0.1),
     "100 ms slower": Behaviour(milliseconds=100.0),
     "refuses 73%": Behaviour(refusals=0.73),
 }
@@ -151,8 +157,8 @@ class Invented:
 @functools.cache
 def score_of(version: str, row: int, behaviour: Behaviour) -> float:
     """The score of a row, the same at each request."""
-    usual = random.Random(row).gauss(0.4, SPREAD)
-    return usual + random.Random(f"{version} {row}").gauss(0, 0.05) + behaviour.shift * SPREAD
+    usual = random.Random(row).gauss(0, SPREAD) + random.Random(f"{version} {row}").gauss(0, 0.05)
+    return 0.4 + usual * behaviour.spread + behaviour.shift * SPREAD
 
 
 def simulate(behaviour: Behaviour, people: int, seed: int) -> tuple[str, int]:
@@ -177,6 +183,7 @@ def simulate(behaviour: Behaviour, people: int, seed: int) -> tuple[str, int]:
 def main() -> None:
     """Simulate and print the table."""
     parser = argument_parser(__doc__)
+    parser.add_argument("--only", nargs="*", metavar="CANDIDATE", help="these candidates")
     parser.add_argument(
         "--simulations",
         type=int,
@@ -189,7 +196,8 @@ def main() -> None:
     print("| candidate | people ask | promoted | paused | back at 10% | back at 50% | at 100% | requests to it |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     ratios = []
-    for name, behaviour in CANDIDATES.items():
+    for name in arguments.only or CANDIDATES:
+        behaviour = CANDIDATES[name]
         for people in (0, AT_ONCE):
             number = arguments.simulations * (OF_GOOD if name == "as good" else 1)
             runs = [simulate(behaviour, people, seed) for seed in range(number)]

@@ -95,7 +95,7 @@ class Deployment(Section):
     among the slowest tenth, returns all traffic to the champion."""
     max_score_shift: float = Field(default=0.5, gt=0)
     """Scores that are surely farther from the champion's on the same rows, on average, than so many standard deviations
-    of the champion's return all traffic to it."""
+    of the champion's return all traffic to it; so do scores that are surely spread wider or narrower by as much."""
     false_alarm_rate: Probability = 0.01
     """How often a release of a candidate that is no worse may be rolled back for being worse than the champion."""
     inconclusive: Inconclusive = Inconclusive.pause

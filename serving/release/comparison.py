@@ -53,6 +53,8 @@ class Comparison:
     """By feature that both look up: of the same entities, how often a value is missing."""
     shift: MeanTest = field(default_factory=MeanTest)
     """Differences of the scores of the same rows."""
+    spread: MeanTest = field(default_factory=MeanTest)
+    """Of the same rows, how much farther the candidate's score is from its own mean than the champion's from its."""
     pairs: int = 0
     """Requests that the release gave to both, and that the champion answered well."""
     replayed: int = 0
@@ -60,6 +62,7 @@ class Comparison:
     real: int = 0
     """Requests of people that the candidate got."""
     _rows: set[int] = field(default_factory=set)
+    _scores: list[float] = field(default_factory=list)
     _champion_scores: list[float] = field(default_factory=list)
     _champion_ms: list[float] = field(default_factory=list)
     _real_times: Counts = field(default_factory=Counts)
@@ -69,7 +72,7 @@ class Comparison:
     @property
     def alpha(self) -> float:
         """For each test its part of the false alarms that a release may have."""
-        return self.deployment.false_alarm_rate / (len(Kind) + 1)
+        return self.deployment.false_alarm_rate / (len(Kind) + 2)
 
     def add_pair(self, row: int, candidate: Answer, champion: Answer, replayed: Replayed | None = None) -> None:
         """The same request, asked of both.
@@ -95,8 +98,7 @@ class Comparison:
         self._add_times(candidate.seconds * 1000, champion.seconds * 1000)
         if row not in self._rows:
             self._rows.add(row)
-            self.shift.add([ours - theirs])
-            self._champion_scores.append(theirs)
+            self._add_scores(ours, theirs)
 
     def _add_misses(self, candidate: Answer, champion: Answer, inputs: frozenset[str]) -> None:
         ours, theirs = (missing_in(answer) for answer in (candidate, champion))
@@ -116,6 +118,15 @@ class Comparison:
             bound = quantile(self._champion_ms[-200:], SLOWEST)
             self.tests[Kind.slowest].add(int(scaled > bound), int(champion > bound), share=0.5)
         self._champion_ms.append(champion)
+
+    def _add_scores(self, candidate: float, champion: float) -> None:
+        self.shift.add([candidate - champion])
+        if self._scores:
+            # Means of the rows before this one: it must not move what it is measured by.
+            ours, theirs = statistics.fmean(self._scores), statistics.fmean(self._champion_scores)
+            self.spread.add([abs(candidate - ours) - abs(champion - theirs)])
+        self._scores.append(candidate)
+        self._champion_scores.append(champion)
 
     def begin_stage(self) -> None:
         """Shares change: what one was asked before is not of the moments in which the other is asked."""
@@ -158,12 +169,17 @@ class Comparison:
             if self.odds(kind) >= 1 / self.alpha:
                 return self._told(kind)
         limit = self._shift_limit()
-        if self.shift.count >= FEWEST_SCORES and self.shift.exceeds(limit, self.alpha):
-            return (
-                f"its scores are {self.shift.mean:+.4f} from the champion's on the same {self.shift.count} rows, "
-                f"more than {limit:.4f} (deployment.max_score_shift is {self.deployment.max_score_shift:g} standard "
-                "deviations of the champion's)"
-            )
+        moved = {
+            "from the champion's": self.shift,
+            "farther from their own mean than the champion's from theirs": self.spread,
+        }
+        for how, test in moved.items():
+            if test.count >= FEWEST_SCORES and test.exceeds(limit, self.alpha):
+                return (
+                    f"its scores are {test.mean:+.4f} {how} on the same {test.count} rows, more than {limit:.4f} "
+                    f"(deployment.max_score_shift is {self.deployment.max_score_shift:g} standard deviations of the "
+                    "champion's)"
+                )
         return None
 
     def _told(self, kind: Kind) -> str:
@@ -189,17 +205,18 @@ class Comparison:
         return next((self._told(kind) for kind in Kind if self.odds(kind) > least), None)
 
     def evidence(self) -> dict[str, float]:
-        """The odds by kind, and the scores' shift in standard deviations of the champion's."""
+        """The odds by kind, and how scores are shifted and spread, in standard deviations of the champion's."""
         found = {kind.value: round(min(self.odds(kind), 1e9), 4) for kind in Kind}
-        spread = self._spread()
-        return found | ({"score shift": round(self.shift.mean / spread, 4)} if spread > 0 else {})
+        unit = self._deviation()
+        scores = {"score shift": self.shift, "score spread": self.spread} if unit > 0 else {}
+        return found | {name: round(test.mean / unit, 4) for name, test in scores.items()}
 
-    def _spread(self) -> float:
+    def _deviation(self) -> float:
         return statistics.pstdev(self._champion_scores) if len(self._champion_scores) > 1 else 0.0
 
     def _shift_limit(self) -> float:
         # A champion that gives everyone the same score has no spread to measure by.
-        return self.deployment.max_score_shift * self._spread() or 1.0
+        return self.deployment.max_score_shift * self._deviation() or 1.0
 
 
 def score_in(answer: Answer) -> float | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, quantile
 from kfp_lifecycle.serving.release import release as controller
+from kfp_lifecycle.serving.release.comparison import Comparison
 from kfp_lifecycle.serving.release.release import Observation, RolledBack, Undecided, judge, plan, release
 from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Counts, Stage
@@ -219,6 +222,33 @@ def test_a_resumed_release_begins_at_its_stage() -> None:
     traffic = Recorded()
     release(traffic, deployment(steps=[10, 50, 100]), INPUTS, EXAMPLES, Stage(50))
     assert traffic.told == ["start", Stage(50), Stage(100), "promote"]
+
+
+def test_scores_of_the_same_rows_are_judged_by_where_they_lie_and_by_how_they_are_spread() -> None:
+    chance = random.Random(5)
+    rows = [chance.gauss(0.4, 0.1) for _ in range(200)]
+
+    def proof(candidate: Callable[[float], float]) -> str | None:
+        comparison = Comparison(deployment())
+        for row, score in enumerate(rows):
+            noisy = score + chance.gauss(0, 0.03)
+            comparison.add_pair(row, answered(candidate(noisy)), answered(score))
+        return comparison.proof()
+
+    assert proof(lambda score: score) is None
+    assert proof(lambda score: score + 0.02) is None
+    shifted = proof(lambda score: score - 0.1)
+    assert shifted is not None
+    assert "from the champion's on the same 200 rows" in shifted
+    # As many say more and as many say less: their mean is the same.
+    for spread in (2.5, 0.0):
+        told = proof(lambda score, spread=spread: 0.4 + spread * (score - 0.4))
+        assert told is not None
+        assert "farther from their own mean than the champion's from theirs" in told
+
+
+def answered(score: float) -> Answer:
+    return Answer(200, json.dumps({"outputs": [{"name": "score", "data": [score]}]}), 0.001, {})
 
 
 def test_an_interruption_gives_the_traffic_back() -> None:
