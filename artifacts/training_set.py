@@ -79,7 +79,8 @@ class TrainingSetDescription(Document):
     left_out: list[Date] = Field(default=[])
     """Snapshots that keep the parts a label's horizon apart, or are older than the training window."""
     rows_left_out: int = 0
-    """How many labelled rows are in no part: these, and after a change the earlier rows of who tests or validates."""
+    """How many labelled rows are in no part: these, and of who tests or validates after a change
+    the rows whose label was not known before it."""
     label_rates: list[LabelRate] = Field(default=[])
     """Of every snapshot, also of those that keep the parts apart, oldest first."""
     labels_until: datetime | None = None

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.training_set import PartName
+from kfp_lifecycle.components.features.build_training_set.split import Split as SplitByTime
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Split
 from kfp_lifecycle.runtime.contract import ContractViolation
 
+# The column of labelled rows with the part of each, where time does not tell it.
+PART = "split_part"
 # How much more than its share a part may get so that a group stays whole.
 OVER = 1.25
 
@@ -46,6 +55,21 @@ def by_entity(keys: Sequence[Hashable], split: Split) -> list[PartName]:
     bounds = split.test_share, split.test_share + split.validation_share
     places = (int.from_bytes(digest(key, split.seed)) / 2**64 for key in keys)
     return ["test" if place < bounds[0] else "validation" if place < bounds[1] else "train" for place in places]
+
+
+def divide_by_entity(split: SplitByTime, labels: Mapping[datetime, Path], configuration: Configuration) -> None:
+    """Write into the labels' files which part each row is of, after a change.
+
+    Earlier rows train where their label was known before the first date of the change, as in a split by time; where it
+    was not, those alone of who trains afterwards: the others' belong to no part.
+    """
+    for snapshot in split.used:
+        rows = pq.read_table(labels[snapshot])
+        parts: list[PartName | None] = list(by_entity(rows[configuration.entity.key].to_pylist(), configuration.split))
+        if split.divided_since is not None and snapshot < split.divided_since:
+            known = snapshot + configuration.label.horizon <= split.divided_since
+            parts = ["train" if known or part == "train" else None for part in parts]
+        pq.write_table(rows.append_column(PART, pa.array(parts, pa.string())), labels[snapshot])
 
 
 def grouped_parts(groups: Sequence[Hashable], split: Split) -> list[PartName]:

@@ -135,8 +135,8 @@ def told_of_change(split: Split, since: date, configuration: Configuration) -> s
         settings, entity = configuration.split, configuration.entity.name
         return (
             f"The business changed on {since}. The dates from {split.divided_since:%Y-%m-%d} on are divided by "
-            f"{entity} ({settings.test_share:.0%} test, {settings.validation_share:.0%} validate), and nobody who "
-            "tests or validates there trains, at no date: so the model learns from what is new. Test rows are of other "
+            f"{entity} ({settings.test_share:.0%} test, {settings.validation_share:.0%} validate), and all "
+            "rows train whose label was known before: so the model learns from what is new. Test rows are of other "
             f"{entity}s and of the same dates as training rows: figures say nothing of later months."
         )
     if any(moment.date() >= since for moment in split.train):

@@ -24,7 +24,12 @@ from kfp_lifecycle.artifacts.training_set import GROUP, LabelRate, PartName, Tra
 from kfp_lifecycle.components.features.build_training_set.clocks import check_clocks
 from kfp_lifecycle.components.features.build_training_set.label_rate import breaks, label_rate
 from kfp_lifecycle.components.features.build_training_set.label_span import LabelSpan, label_span
-from kfp_lifecycle.components.features.build_training_set.shares import by_entity, grouped_parts, stratified_parts
+from kfp_lifecycle.components.features.build_training_set.shares import (
+    PART,
+    divide_by_entity,
+    grouped_parts,
+    stratified_parts,
+)
 from kfp_lifecycle.components.features.build_training_set.skew import check_skew
 from kfp_lifecycle.components.features.build_training_set.split import (
     PARTS,
@@ -63,8 +68,6 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
 BEST_POSSIBLE = "best_possible"
-# The column of labelled rows with the part of each, where time does not tell it.
-PART = "split_part"
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def build(
             notes.append(told_of_change(split, since, settings))
             print(notes[-1], flush=True)
         if split.divided_since is not None:
-            divide_by_entity(split, labels, settings, definitions)
+            divide_by_entity(split, labels, settings)
         views = definitions.views_of(definitions.joined)
         compute_view_values(
             locations.offline_store, validated, validated_uri, settings, definitions, views, split.used, scratch
@@ -328,19 +331,6 @@ def split_by_share(labels: dict[datetime, Path], configuration: Configuration, d
         rows = rows.append_column(GROUP, rows[group]).drop_columns([group])
     pq.write_table(rows.append_column(PART, pa.array(parts)), file)
     return Split((snapshot,), (snapshot,), (snapshot,), ())
-
-
-def divide_by_entity(
-    split: Split, labels: dict[datetime, Path], configuration: Configuration, definitions: Definitions
-) -> None:
-    """Write into the labels' files which part each row is of, after a change: before it, those who train there train,
-    and the others' rows belong to no part."""
-    for snapshot in split.used:
-        rows = pq.read_table(labels[snapshot])
-        parts: list[PartName | None] = list(by_entity(rows[definitions.key].to_pylist(), configuration.split))
-        if split.divided_since is not None and snapshot < split.divided_since:
-            parts = [part if part == "train" else None for part in parts]
-        pq.write_table(rows.append_column(PART, pa.array(parts, pa.string())), labels[snapshot])
 
 
 def check_without_time(
