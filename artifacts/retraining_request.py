@@ -1,52 +1,72 @@
-"""Retraining request: who asks, why, and how to grant it."""
+"""Retraining request: why a retraining is due, what the project's policy says of it, and the run that it led to."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from datetime import date, datetime
+from typing import Any, Literal
 
-from kfp_lifecycle.artifacts.document import Document, Part
-
-
-class Change(Part):
-    """A column that drifted."""
-
-    column: str
-    """The feature, or `score`."""
-    aspect: str
-    """`values`, or `missing` where the share of missing ones has changed."""
-    change: str
-    """What changed, in words."""
+from kfp_lifecycle.artifacts.document import Document
 
 
 class RetrainingRequest(Document):
-    """A request that a person or a scheduler can grant."""
+    """What `trigger_retraining` did about a retraining that is due."""
 
     FILE = "request.json"
     WRITER = "trigger_retraining"
+    FORMAT = 2
 
+    format: int = 2
+    """Version of the document's format."""
     project: str
     """The project's name."""
     model: str
     """Its name in the registry."""
     version: str
-    """The version in production."""
+    """The version that the window is judged by."""
+    verdict: str
+    """What has happened, as `decide_remedy` says."""
     reason: str
-    """Why, in a sentence."""
-    columns: list[Change]
-    """What has drifted."""
+    """Why a retraining is due: the remedy's sentence."""
+    since: date | None
+    """The day on which it began; null where nobody knows. Where the world moved, the training run is given
+    it."""
+    start: datetime
+    """Of the window; included."""
+    end: datetime
+    """Of the window; not included."""
+    action: Literal["start", "ask", "hold"]
+    """What `monitoring.retraining` says: `start` it, `ask` for a person's approval, or `hold` it back."""
+    decision: str
+    """That, and why, in a sentence."""
     requested_at: datetime
-    """When."""
-    command: str
-    """What grants it."""
-    explanation: str
-    """What stands for what in the command."""
+    """When it was decided."""
+    asked_by: str
+    """The run of monitoring."""
+    run: str
+    """The name of the training run, which is started by this policy or by a person's approval: that of the same window
+    and reason is the same."""
+    run_id: str
+    """Its id on the target; empty where it is not started, or is found by its name: on this machine."""
+
+    @property
+    def sentence(self) -> str:
+        """Why, and what is done."""
+        return f"{self.reason} {self.decision}"
 
     def metadata(self) -> dict[str, Any]:
         """What a person would ask first."""
         return {
+            "action": self.action,
             "reason": self.reason,
-            "command": self.command,
-            "requested_at": self.requested_at.isoformat(),
-            "summary": f"retraining of {self.project} requested",
+            "sentence": self.decision,
+            "run": self.run,
+            "run_id": self.run_id,
+            "asked_by": self.asked_by,
+            "summary": self.decision,
         }
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What the training run is given."""
+        changed = self.since.isoformat() if self.since and self.verdict == "world moved" else ""
+        return {"asked_by": self.asked_by} | ({"since": changed} if changed else {})

@@ -119,6 +119,8 @@ class Verdict(Document):
     """The model's name in the registry."""
     run_id: str
     """The candidate's run in MLflow."""
+    asked_by: str = ""
+    """The run of monitoring that asked for this training; empty where a person or a schedule started it."""
     decided_at: str
     """When, ISO, UTC."""
     feature_version: str

@@ -82,7 +82,8 @@ class LocalBackend:
 
 def _record(run_id: str) -> RunRecord:
     records = all_runs()
-    found = next((record for record in records if record.id == run_id), None)
+    # A run that was given a name is known by it, too: whoever started it in the background knows no more.
+    found = next((record for record in records if run_id in (record.id, record.name)), None)
     if found is None:
         newest = f"; the newest is {records[0].id}" if records else ""
         raise NotThere(f"there is no run {run_id} in this state folder{newest}")

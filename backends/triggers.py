@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import obstore
 
-from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.backends.backend import Backend, BackendError, RunSummary
-from kfp_lifecycle.backends.backfill import AT
 from kfp_lifecycle.backends.uploads import STORE_ERRORS, credentials_of, reason_of
 from kfp_lifecycle.config.data import Source, scheme_of
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.connections.buckets import store_of
 from kfp_lifecycle.data.source_version import local_source, source_path, source_version
-from kfp_lifecycle.runtime.states import RunState
 
 OBJECT_STORES = ("s3", "gs")
-# The step of monitoring that asks for a training, and how many of its runs are looked at.
-REQUEST_STEP, REQUEST, LATEST = "trigger-retraining", "request", 20
 LONGEST_NAME = 24
 
 
@@ -115,29 +109,6 @@ def _plain(version: str) -> str:
     if re.fullmatch(rf"[a-z0-9-]{{1,{LONGEST_NAME}}}", version):
         return version
     return hashlib.sha256(version.encode()).hexdigest()[:12]
-
-
-def retraining(backend: Backend) -> Reason | None:
-    """What the newest run of monitoring asks for: a training, or nothing. What a backfill found was so once.
-
-    Raises:
-        BackendError: its request cannot be read.
-    """
-    asked = next((run for run in backend.runs(LATEST) if _looks_at_now(run)), None)
-    if asked is None:
-        return None
-    for artifact in backend.artifacts(asked.id):
-        if artifact.step == REQUEST_STEP and artifact.name == REQUEST:
-            with tempfile.TemporaryDirectory(prefix="request-") as folder:
-                request = RetrainingRequest.read(backend.fetch(artifact, RetrainingRequest.FILE, Path(folder)))
-            return Reason(f"training-as-asked-{request.requested_at:%Y%m%d-%H%M%S}", request.reason)
-    return None
-
-
-def _looks_at_now(run: RunSummary) -> bool:
-    """Whether it is a run of monitoring that came to its end, and none of a backfill."""
-    backfilled = run.name.startswith(f"monitoring{AT}")
-    return run.pipeline == "monitoring" and run.state is RunState.done and not backfilled
 
 
 def started_before(backend: Backend, project: str, reason: Reason) -> RunSummary | None:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from kfp_lifecycle.artifacts.deployment import Deployment
+from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.cli.console import STYLES
 from kfp_lifecycle.cli.inference import InferenceError
@@ -145,8 +146,14 @@ def outcome_as_json(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def describe_outcome(console: Console, record: RunRecord) -> None:
-    """The last lines on the screen: how the run ended, and what to do next."""
+def describe_outcome(console: Console, record: RunRecord, started: RetrainingRequest | None = None) -> None:
+    """The last lines on the screen: how the run ended, what it decided, and what to do next.
+
+    Args:
+        console: The screen.
+        record: The run.
+        started: What led to a training run, which has begun meanwhile.
+    """
     failed = record.progress().failed()
     served, damage = endpoints_of(record)
     if record.state is RunState.interrupted:
@@ -157,8 +164,12 @@ def describe_outcome(console: Console, record: RunRecord) -> None:
         console.print(f"\n[yellow]The candidate was rejected.[/] {_what_serves(served)}")
         for sentence in missed_thresholds(record):
             console.print(f"  - {sentence}", markup=False, soft_wrap=True)
+    elif decisions := record.progress().decisions():
+        _say(console, "", *decisions)
     else:
         console.print("\n[green]Done.[/]")
+    if started is not None:
+        _say(console, f"\nTraining:   lifecycle watch {started.run}")
     for sentence in told_beside(record):
         console.print(f"  note: {sentence}", markup=False, soft_wrap=True)
     for endpoint in served:

@@ -56,6 +56,8 @@ def run(
     cache: Annotated[bool, typer.Option(help="Take over what did not change since an earlier run.")] = True,
     target: OnTarget = None,
     detach: Annotated[bool, typer.Option("--detach", help="On a cluster: print the run's id at once.")] = False,
+    # For what starts a run in the background, and has to find it again.
+    name: Annotated[str, typer.Option("--name", hidden=True)] = "",
     as_json: AsJson = False,
 ) -> None:
     """Run a pipeline: on this machine, or on a cluster that the project knows.
@@ -87,6 +89,7 @@ def run(
             chosen, pipeline, project_folder(project), settings or [], parameters or [], cache, detach, as_json
         )
     from kfp_lifecycle.cli.outcome import describe_outcome, outcome_as_json
+    from kfp_lifecycle.cli.retraining import start_what_was_asked_for
     from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
     from kfp_lifecycle.local.runs import NothingToResume, execute, run_to_resume
 
@@ -111,6 +114,7 @@ def run(
                 folder,
                 overrides=overrides,
                 parameters=given,
+                name=name,
                 use_cache=cache,
                 watch=view.update,
                 waiting=view.waiting,
@@ -120,10 +124,11 @@ def run(
     except KeyboardInterrupt:
         err.print("stopped before the run began")
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    started = start_what_was_asked_for(record)
     if as_json:
         write_json(outcome_as_json(record))
     else:
-        describe_outcome(out, record)
+        describe_outcome(out, record, started)
     ended = {RunState.failed: EXIT_FAILED, RunState.interrupted: EXIT_INTERRUPTED}
     raise typer.Exit(ended.get(record.state, 0))
 

@@ -116,7 +116,9 @@ def describe_end(status: RunStatus) -> None:
     """The last lines on the screen."""
     state = status.summary.state
     decided = status.progress.steps.get("decide-promotion")
-    if state is RunState.done:
+    if state is RunState.done and (decisions := status.progress.decisions()):
+        out.print("", *decisions, sep="\n", markup=False, soft_wrap=True)
+    elif state is RunState.done:
         out.print("\n[green]Done.[/]")
     elif state is RunState.rejected:
         out.print("\n[yellow]The candidate was rejected.[/]")

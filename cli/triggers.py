@@ -24,7 +24,8 @@ from kfp_lifecycle.cli.console import (
 )
 from kfp_lifecycle.cli.intervals import interval
 from kfp_lifecycle.cli.named_runs import Starter, starter_for
-from kfp_lifecycle.cli.targets import OnTarget, TargetOption, plain_refusals, target_of
+from kfp_lifecycle.cli.retraining import start
+from kfp_lifecycle.cli.targets import OnTarget, TargetOption, backend_for, plain_refusals, target_of
 from kfp_lifecycle.runtime.states import RunState
 
 if TYPE_CHECKING:
@@ -71,36 +72,62 @@ def on_new_data(
     if pipeline not in PIPELINES:
         refuse(f"there is no pipeline {pipeline!r}; there are {', '.join(PIPELINES)}")
 
-    def look(configuration: Configuration, folder: Path, starter: Starter) -> Reason | None:
+    def look(configuration: Configuration, folder: Path) -> Reason:
         return new_data(pipeline, configuration.source, folder, version)
 
     _start_for(look, pipeline, every, target, project, settings or [], as_json)
 
 
-@trigger.command("retraining")
-def on_request(
-    every: Every = None,
+@trigger.command("approve")
+def approve(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="[RUN]", help="The run of monitoring that asks; by default the newest.", show_default=False
+        ),
+    ] = "",
     target: OnTarget = None,
     project: Project = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train if the newest run of monitoring asks for it, once for each time that it does.
+    """Start the retraining that a run of monitoring asks for, or that the project's policy held back.
 
-    Example: `lifecycle trigger retraining --target kubeflow`
+    What monitoring asks for by itself, and when, says `monitoring.retraining`. The training run has the name that the
+    request says, so that it is started once. On this machine it runs in the background, and outlives the terminal.
 
-    Exit codes: as those of `lifecycle trigger new-data`.
+    Example: `lifecycle trigger approve`
+
+    Example: `lifecycle trigger approve 0d6f9c3e-47c1-4a3e-9a55-0a3b3e1f7a10 --target kubeflow`
+
+    Exit codes: 0 started, or it was before; 1 the target refused, or another training is at work; 2 there is no such
+    request, or the project is wrong.
     """
-    from kfp_lifecycle.backends.triggers import retraining
+    from kfp_lifecycle.backends.retraining import newest_look, obstacle_to, request_of
+    from kfp_lifecycle.backends.triggers import Reason, started_before
 
-    def look(configuration: Configuration, folder: Path, starter: Starter) -> Reason | None:
-        return retraining(starter.backend)
-
-    _start_for(look, "training", every, target, project, settings or [], as_json)
+    backend = backend_for(target, project)
+    with plain_refusals():
+        asking = run or getattr(newest_look(backend), "id", "")
+        request = request_of(backend, asking) if asking else None
+        if request is None:
+            refuse(f"the run {asking} asks for no retraining" if asking else "no run of monitoring has come to its end")
+        before = started_before(backend, request.project, Reason(request.run, request.reason))
+        if before is not None:
+            _tell(before.id, before.state, started=False, sentence=request.reason, as_json=as_json)
+            return
+        if obstacle := obstacle_to(backend, request):
+            say(f"error: {obstacle}")
+            raise typer.Exit(EXIT_FAILED)
+        started = start(request, target_of(target, project), project_folder(project), settings or [])
+    if started is None:
+        say(f"{request.run} was started before")
+        return
+    _tell(started, None, started=True, sentence=request.reason, as_json=as_json)
 
 
 def _start_for(
-    look: Callable[[Configuration, Path, Starter], Reason | None],
+    look: Callable[[Configuration, Path], Reason],
     pipeline: str,
     every: str | None,
     target: TargetOption | None,
@@ -120,7 +147,7 @@ def _start_for(
             # Anew each time: a project that has changed meanwhile is run as it is then.
             compiled = compile_pipeline(pipeline, chosen, folder, file, overrides=overrides)
             starter = starter_for(chosen, pipeline, folder, overrides, compiled, file)
-            reason = look(compiled.configuration, folder, starter)
+            reason = look(compiled.configuration, folder)
             return _start_once(starter, compiled.configuration.name, reason, as_json)
 
     failed = look_once()
@@ -133,13 +160,10 @@ def _start_for(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _start_once(starter: Starter, project: str, reason: Reason | None, as_json: bool) -> bool:
+def _start_once(starter: Starter, project: str, reason: Reason, as_json: bool) -> bool:
     """Start a run for a reason, unless there was one. Returns whether it has failed already, as one here may have."""
     from kfp_lifecycle.backends.triggers import started_before
 
-    if reason is None:
-        _tell("", None, started=False, sentence="monitoring asks for nothing", as_json=as_json)
-        return False
     before = started_before(starter.backend, project, reason)
     if before is not None:
         _tell(before.id, before.state, started=False, sentence=reason.sentence, as_json=as_json)
@@ -152,9 +176,9 @@ def _start_once(starter: Starter, project: str, reason: Reason | None, as_json: 
 
 def _tell(run: str, state: RunState | None, *, started: bool, sentence: str, as_json: bool) -> None:
     if as_json:
-        write_json({"run": run or None, "state": state, "started": started, "reason": sentence})
+        write_json({"run": run, "state": state, "started": started, "reason": sentence})
     elif started:
         say(f"{sentence}: started")
         out.print(run, markup=False, soft_wrap=True)
     else:
-        say(f"{sentence}: {f'it was run as {run}, which is {state}' if run else 'nothing is started'}")
+        say(f"{sentence}: it was run as {run}, which is {state}")

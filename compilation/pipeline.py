@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
+from kfp_lifecycle.compilation import training_pipeline
 from kfp_lifecycle.compilation.builder import build
 from kfp_lifecycle.compilation.code import (
     digest_of,
@@ -115,6 +117,8 @@ def compile_pipeline(
         source = local_source(configuration.source, project)
         here = configuration.model_copy(update={"source": source})
         uploads: list[Upload] = []
+        if name == training_pipeline.ASKING:
+            definitions |= {training_pipeline.NAME: training_pipeline.training_files(configuration.name, target)}
         built_for = _local_target(here, definitions, state)
     else:
         image_registry = image_registry or cluster_target(configuration, target).image_registry
@@ -124,7 +128,12 @@ def compile_pipeline(
                 "code in images needs to know where they are: name the registry, with --image-registry or in "
                 f"targets.{target}.image_registry"
             )
+        training: list[Upload] = []
+        if name == training_pipeline.ASKING:
+            files, training = _training(target, project, configuration, overrides, vehicle, image_registry)
+            definitions |= {training_pipeline.NAME: files}
         built_for, uploads = _cluster_target(name, target, configuration, definitions, vehicle, image_registry)
+        uploads += [item for item in training if item not in uploads]
     output.parent.mkdir(parents=True, exist_ok=True)
     definition = pipeline_definition(name, built_for)
     if built_for.kubeflow and built_for.kubeflow.workflow_ttl_seconds:
@@ -137,6 +146,27 @@ def compile_pipeline(
         refuse_compiled(output)
     root = cluster_target(configuration, target).upload_root if uploads else ""
     return CompiledPipeline(configuration, tuple(uploads), root, parameters_of(definition.pipeline_spec))
+
+
+def _training(
+    target: TargetName,
+    project: Path,
+    configuration: Configuration,
+    overrides: Sequence[str],
+    vehicle: Vehicle,
+    image_registry: str,
+) -> tuple[dict[str, bytes], list[Upload]]:
+    """What monitoring starts the training pipeline by, and what that one's steps fetch."""
+    cluster = cluster_target(configuration, target)
+    if configuration.monitoring.retraining.mode == "off":
+        return training_pipeline.training_files(configuration.name, target, cluster), []
+    with tempfile.TemporaryDirectory(prefix="training-") as folder:
+        file = Path(folder) / "training.yaml"
+        compiled = compile_pipeline(
+            "training", target, project, file, overrides=overrides, vehicle=vehicle, image_registry=image_registry
+        )
+        files = training_pipeline.training_files(configuration.name, target, cluster, file)
+    return files, list(compiled.uploads)
 
 
 def _local_target(configuration: Configuration, definitions: Mapping[str, Mapping[str, bytes]], state: Path) -> Target:

@@ -11,6 +11,9 @@ from typing import Any
 
 from kfp_lifecycle.runtime.states import State
 
+# Steps whose summary is what a run is for: a person reads it instead of that it is done.
+DECIDING = ("decide-remedy", "trigger-retraining")
+
 
 @dataclass
 class StepRecord:
@@ -67,6 +70,11 @@ class RunProgress:
     def running(self) -> StepRecord | None:
         """The step that works, or worked when the run's process ended without a word."""
         return next((step for step in self.steps.values() if step.state is State.running), None)
+
+    def decisions(self) -> list[str]:
+        """What the run decided, in the sentences of the steps that decide; none where it only does its work."""
+        found = (self.steps.get(step) for step in DECIDING)
+        return [step.summary for step in found if step is not None and step.summary]
 
     def failed(self) -> StepRecord | None:
         """The first step that failed."""

@@ -21,7 +21,12 @@ def imported(*definitions: str) -> list[dsl.PipelineArtifactChannel]:
     target = current_target()
     for environment, uri in sorted(target.code.items()):
         target.imported[environment] = _import(f"code-{environment}", uri)
-    return [_import(name.replace("_", "-"), target.definitions.get(name, "")) for name in definitions]
+    return [definition(name) for name in definitions]
+
+
+def definition(name: str) -> dsl.PipelineArtifactChannel:
+    """Import one definition alone, where only a branch of the pipeline reads it."""
+    return _import(name.replace("_", "-"), current_target().definitions.get(name, ""))
 
 
 def _import(name: str, uri: str) -> dsl.PipelineArtifactChannel:

@@ -64,7 +64,8 @@ def recorded_name(name: str) -> str:
 
 
 def record_verdict(client: MlflowClient, tracking_uri: str, verdict: Verdict) -> None:
-    """Record the artifact `verdict.json` and the tags `decision` and `verdict`, as a registered version has them.
+    """Record the artifact `verdict.json` and the tags `decision` and `verdict`, as a registered version has them, and
+    `asked_by`, the run of monitoring that asked for the training.
 
     Args:
         client: Of `connect`.
@@ -79,6 +80,8 @@ def record_verdict(client: MlflowClient, tracking_uri: str, verdict: Verdict) ->
         client.log_text(run_id, verdict.text(), Verdict.FILE)
         client.set_tag(run_id, "verdict", " ".join(verdict.sentences)[:LONGEST_TAG])
         client.set_tag(run_id, "decision", verdict.decision)
+        if verdict.asked_by:
+            client.set_tag(run_id, "asked_by", verdict.asked_by)
 
 
 @contextlib.contextmanager

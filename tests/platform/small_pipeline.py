@@ -83,6 +83,14 @@ def asking(text: str, drifted: bool = True):
         trigger_retraining(text=text).set_caching_options(False)
 
 
+@dsl.pipeline(name="training")
+def retrained(asked_by: str = "", since: str = ""):
+    """A training whose candidate is rejected."""
+    counted = count(rows=3)
+    with dsl.If(counted.outputs["Output"] > 3, name="approved"):
+        register_model(rows=counted.outputs["Output"])
+
+
 def allow(reference: Path, said: str) -> None:
     """Say how many rows there may be, or `wait`; a step that reads meanwhile finds the old word or the new one."""
     written = reference.with_suffix(".new")

@@ -12,7 +12,7 @@ COMMANDS = (
     "run",
     "schedule backfill",
     "trigger new-data",
-    "trigger retraining",
+    "trigger approve",
     "status",
     "predict",
     "report",

@@ -1,28 +1,22 @@
-"""A run is started once for each reason: a version of the data, a request of monitoring."""
+"""A run is started once for each reason: a version of the data."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from conftest import Checkout
-from kfp import compiler
-from small_pipeline import asking, ended
 from test_recurring_runs import FILES, PIPELINE, Source
 
-from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
-from kfp_lifecycle.backends.backend import BackendError, Submission
-from kfp_lifecycle.backends.kubeflow.backend import KubeflowBackend
-from kfp_lifecycle.backends.triggers import new_data, retraining, version_of
+from kfp_lifecycle.backends.backend import BackendError
+from kfp_lifecycle.backends.triggers import new_data, version_of
 from kfp_lifecycle.config.data import Source as SourceSettings
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.runtime.closure import ROOT
-from tests.control_planes.kubeflow import KubeflowStandIn
 from tests.control_planes.object_store import object_store
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -83,46 +77,6 @@ class TestVersions:
         assert quoted == new_data("training", database, tmp_path, '"9a0364b9"')
         with pytest.raises(ConfigurationError, match="or it is not there"):
             version_of(source_at("duckdb:///nowhere.duckdb"), tmp_path)
-
-
-@pytest.mark.slow
-def test_monitoring_asks_on_a_kubeflow_until_it_does_not_any_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = RetrainingRequest(
-        project="shop",
-        model="shop",
-        version="3",
-        reason="logins has drifted.",
-        columns=[],
-        requested_at=datetime(2026, 11, 1, 6, 5, tzinfo=UTC),
-        command="lifecycle run training",
-        explanation="",
-    )
-    file = tmp_path / "monitoring.yaml"
-    compiler.Compiler().compile(asking, str(file))
-    with KubeflowStandIn(tmp_path / "kubeflow") as server, object_store(server.objects) as store:
-        for name, value in {"ENDPOINT_URL": store, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
-            monkeypatch.setenv(f"AWS_{name}", value)
-        target = load_configuration(ROOT, [f"targets.kubeflow.endpoint={server.url}"]).targets.kubeflow
-        assert target is not None
-        backend = KubeflowBackend(target, "shop")
-        assert retraining(backend) is None
-
-        def monitor(name: str, drifted: bool) -> None:
-            parameters = {"text": request.model_dump_json(), "drifted": drifted}
-            ended(backend, backend.submit(Submission(file, "monitoring", "shop", name, parameters=parameters)))
-            server.clock.advance(seconds=1)
-
-        monitor("monitoring-1", True)
-        reason = retraining(backend)
-        assert reason is not None
-        assert (reason.name, reason.sentence) == ("training-as-asked-20261101-060500", "logins has drifted.")
-        # What a backfill finds is past.
-        monitor("monitoring-at-20260101-060000", False)
-        assert retraining(backend) == reason
-        monitor("monitoring-2", False)
-        assert retraining(backend) is None
 
 
 @pytest.mark.slow

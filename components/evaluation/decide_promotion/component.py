@@ -32,6 +32,7 @@ def decide_promotion(
     verdict: Output[Artifact],
     approved_model: Output[Model],
     report: Output[HTML],
+    asked_by: str = "",
 ) -> str:
     """Decide whether the candidate may be released: every gate rule, and the champion on the same rows.
 
@@ -50,12 +51,13 @@ def decide_promotion(
         model: The candidate.
         evaluation: What was measured of it.
         verdict: JSON file (`docs/schemas/verdict.schema.json`): the decision, and each rule with its sentence.
-            metadata: `decision`, `missed` (how many), `summary`.
+            metadata: `decision`, `sentence`, `missed` (how many), `summary`.
         approved_model: The model folder with its `verdict.json` when it is approved; else a folder with `rejected.json`
             alone.
         report: The page: the decision first, then each rule with value, interval, threshold and margin, the champion on
             the same rows, the dimensions of quality with their plots, the model card. One HTML file without scripts,
             that needs no network and can be printed. metadata: `decision`, `summary`.
+        asked_by: The run of monitoring that asked for this training; it stands in the verdict and in the MLflow run.
 
     Returns:
         `approved` or `rejected`. Not a named output: kfp's local runner cannot resolve one in a condition.
@@ -78,6 +80,7 @@ def decide_promotion(
             Path(evaluation.path),
             Path(verdict.path),
             Path(approved_model.path),
+            asked_by,
         )
         verdict.metadata.update(decided)
         approved_model.metadata.update(decided)

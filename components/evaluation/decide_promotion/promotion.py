@@ -33,6 +33,7 @@ def decide(
     evaluation: Path,
     verdict_file: Path,
     approved: Path,
+    asked_by: str = "",
 ) -> dict[str, Any]:
     """Judge every rule and the champion, write the `verdict` and `approved_model` artifacts, and record the verdict.
 
@@ -45,9 +46,10 @@ def decide(
         evaluation: What was measured of it.
         verdict_file: JSON file to write.
         approved: Folder to write: the model with its `verdict.json` when it is approved, else `rejected.json` alone.
+        asked_by: The run of monitoring that asked for this training.
 
     Returns:
-        Metadata: `decision` (`approved` or `rejected`), `missed`, `summary`.
+        Metadata: `decision` (`approved` or `rejected`), `sentence`, `missed`, `summary`.
 
     Raises:
         ContractViolation: the evaluation is of another model or is no evaluation, or MLflow cannot be reached. Nothing
@@ -71,6 +73,7 @@ def decide(
         decision=decision,
         model=name,
         run_id=model.description.run_id,
+        asked_by=asked_by,
         decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
         feature_version=model.description.feature_version,
         snapshots=training_set.description.snapshots["test"],
@@ -91,7 +94,7 @@ def decide(
     print("\n".join(verdict.sentences), flush=True)
     count = len(rules) + bool(against)
     summary = f"{decision}: {f'missed {missed}' if missed else 'met all'} of {count}"
-    return {"decision": decision, "missed": missed, "summary": summary}
+    return {"decision": decision, "sentence": verdict.sentences[0], "missed": missed, "summary": summary}
 
 
 def tell(

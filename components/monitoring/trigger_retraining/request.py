@@ -1,60 +1,48 @@
-"""Retraining request: who asks, why, and how to grant it."""
+"""Request for retraining: handed to the target's own client, in a process of its own."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from kfp_lifecycle.artifacts.drift import Drift
-from kfp_lifecycle.artifacts.retraining_request import Change, RetrainingRequest
-from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.artifacts.remedy import Remedy
+from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.runtime.contract import ContractViolation
 
-COMMAND = "lifecycle run training --project FOLDER"
+# What speaks to targets: above this room, so by its name. It travels with the component.
+STARTER = "kfp_lifecycle.backends.retraining"
 
 
-def write_request(settings: Configuration, drift: Path, request: Path) -> RetrainingRequest:
-    """Write the request for retraining that a drift decision leads to.
+def ask_for_retraining(asking: str, remedy: Path, request: Path) -> RetrainingRequest:
+    """Write the request that a remedy leads to, and start what the policy says.
 
     Args:
-        settings: `name` is the project that asks.
-        drift: What `detect_drift` wrote.
-        request: JSON file to write.
+        asking: What the starter reads on its standard input.
+        remedy: What `decide_remedy` wrote.
+        request: JSON file that the starter writes.
 
     Raises:
-        ContractViolation: there is no drift decision, or it is not to retrain.
+        ContractViolation: there is no remedy, or it is not to retrain; or the target cannot be asked, or cannot start
+            the run.
     """
-    found = Drift.read(drift)
-    if found.decision != "retrain":
+    found = Remedy.read(remedy)
+    if found.remedy != "retrain":
         raise ContractViolation(
-            f"{drift / Drift.FILE} decides `{found.decision}`: {found.sentence} "
-            "Retraining is requested only where it decides `retrain`."
+            f"{remedy} says `{found.remedy}`: {found.sentence} Retraining is asked for only where it says `retrain`."
         )
-    content = RetrainingRequest(
-        project=settings.name,
-        model=found.model,
-        version=found.version,
-        reason=found.sentence,
-        columns=[
-            Change(column=column.column, aspect=column.aspect, change=column.sentence)
-            for column in found.columns
-            if column.drifted
-        ],
-        requested_at=datetime.now(UTC).replace(microsecond=0),
-        command=COMMAND,
-        explanation=f"FOLDER is the folder with the pipeline.yaml of the project {settings.name}.",
+    # Where steps run, kfp leaves its client out.
+    environment = {name: value for name, value in os.environ.items() if name != "_KFP_RUNTIME"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", STARTER],
+        input=asking,
+        text=True,
+        capture_output=True,
+        env=environment,
+        check=False,
     )
-    content.write(request)
-    return content
-
-
-def announce(content: RetrainingRequest) -> str:
-    """The request as a person reads it in the log."""
-    return "\n".join(
-        [
-            f"Retraining of {content.model} (version {content.version}) is requested. {content.reason}",
-            *(f"  - {item.column}: {item.change}" for item in content.columns),
-            f"Nothing was started. To train: {content.command}",
-            content.explanation,
-        ]
-    )
+    print(done.stdout, done.stderr, sep="", flush=True)
+    if done.returncode:
+        raise ContractViolation(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{STARTER} failed")
+    return RetrainingRequest.read(request)
