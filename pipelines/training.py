@@ -23,7 +23,7 @@ from kfp_lifecycle.pipelines.tuning import tune
 
 
 @dsl.pipeline(name="training", description="From the source to a model in production, or to the reasons why not.")
-def training(since: str = ""):
+def training(since: str = "", asked_by: str = ""):
     """Train a model on the newest data and release it if it passes the gate.
 
     The run finds out by itself whether the source has changed: what has not is taken from the cache.
@@ -31,6 +31,7 @@ def training(since: str = ""):
     Args:
         since: Day on which the business changed, ISO 8601: what was recorded since then is learned from as soon as
             labels exist. Empty: `split.since`.
+        asked_by: The run of monitoring that asks for this one, for the record. Empty: a person or a schedule.
     """
     with dsl.ExitHandler(notify(pipeline="training")):
         feature_repo, label_query, expectations = imported("feature_repo", "label_query", "expectations")
@@ -48,7 +49,9 @@ def training(since: str = ""):
         model = train_model(training_set=training_set, parameters=parameters).outputs["model"]
 
         evaluation = evaluate_model(training_set=training_set, model=model).outputs["evaluation"]
-        decision = decide_promotion(validated=validated, training_set=training_set, model=model, evaluation=evaluation)
+        decision = decide_promotion(
+            validated=validated, training_set=training_set, model=model, evaluation=evaluation, asked_by=asked_by
+        )
         verdict = decision.outputs["verdict"]
 
         findings = {
