@@ -88,17 +88,17 @@ def release(
     if bool(version) == resume:
         refuse("name either the version to release, or --resume")
     with_interpreter()
-    if resume:
-        done = resume_locally(STATE / "serving", chosen_model(model))
-    else:
-        overrides = [f"deployment.strategy={strategy.value}"] if strategy else []
-        settings = load_configuration(project_folder(project), overrides)
-        servable = tried_version(settings.deployment.model, str(version))
-        with tempfile.TemporaryDirectory() as scratch:
-            record = Path(scratch) / Deployment.FILE
-            release_to_target(settings, local_locations(STATE, settings.name), servable, servable.as_uri(), record)
-            done = Deployment.read(record)
     with registry_at_hand() as follow:
+        if resume:
+            done = resume_locally(STATE / "serving", chosen_model(model))
+        else:
+            overrides = [f"deployment.strategy={strategy.value}"] if strategy else []
+            settings = load_configuration(project_folder(project), overrides)
+            servable = tried_version(settings.deployment.model, str(version))
+            with tempfile.TemporaryDirectory() as scratch:
+                record = Path(scratch) / Deployment.FILE
+                release_to_target(settings, local_locations(STATE, settings.name), servable, servable.as_uri(), record)
+                done = Deployment.read(record)
         follow(done.model, done.version, done.previous_version)
     say_served(done.model, done.version, done.url)
 
