@@ -154,20 +154,8 @@ def describe_outcome(console: Console, record: RunRecord, started: RetrainingReq
         record: The run.
         started: What led to a training run, which has begun meanwhile.
     """
-    failed = record.progress().failed()
     served, damage = endpoints_of(record)
-    if record.state is RunState.interrupted:
-        _say(console, "\n[yellow]Stopped.[/] Nothing is half-written. Go on with:", f"  {resume_command(record)}")
-    elif failed is not None:
-        _describe_failure(console, record, failed)
-    elif record.state is RunState.rejected:
-        console.print(f"\n[yellow]The candidate was rejected.[/] {_what_serves(served)}")
-        for sentence in missed_thresholds(record):
-            console.print(f"  - {sentence}", markup=False, soft_wrap=True)
-    elif decisions := record.progress().decisions():
-        _say(console, "", *decisions)
-    else:
-        console.print("\n[green]Done.[/]")
+    _describe_ending(console, record, served)
     if started is not None:
         _say(console, f"\nTraining:   lifecycle watch {started.run}")
     for sentence in told_beside(record):
@@ -184,6 +172,23 @@ def describe_outcome(console: Console, record: RunRecord, started: RetrainingReq
         _say(console, f"Experiments: {ui} ui --backend-store-uri sqlite:///{shlex.quote(str(store))}")
     if served:
         _say(console, "Stop it all: lifecycle down")
+
+
+def _describe_ending(console: Console, record: RunRecord, served: Sequence[Endpoint]) -> None:
+    """How the run ended, or what it decided."""
+    failed = record.progress().failed()
+    if record.state is RunState.interrupted:
+        _say(console, "\n[yellow]Stopped.[/] Nothing is half-written. Go on with:", f"  {resume_command(record)}")
+    elif failed is not None:
+        _describe_failure(console, record, failed)
+    elif record.state is RunState.rejected:
+        console.print(f"\n[yellow]The candidate was rejected.[/] {_what_serves(served)}")
+        for sentence in missed_thresholds(record):
+            console.print(f"  - {sentence}", markup=False, soft_wrap=True)
+    elif decisions := record.progress().decisions():
+        _say(console, "", *decisions)
+    else:
+        console.print("\n[green]Done.[/]")
 
 
 def environment_command(environment: str, program: str) -> str:
