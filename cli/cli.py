@@ -14,6 +14,8 @@ from typing import Annotated
 import typer
 
 from kfp_lifecycle.cli.alerts import alerts
+from kfp_lifecycle.cli.approval import approve, reject
+from kfp_lifecycle.cli.audit import audit
 from kfp_lifecycle.cli.check import check
 from kfp_lifecycle.cli.compilation import compile_pipelines
 from kfp_lifecycle.cli.console import (
@@ -86,7 +88,10 @@ app.command()(releases)
 app.command()(release)
 app.command()(promote)
 app.command()(rollback)
+app.command()(approve)
+app.command()(reject)
 app.command()(alerts)
+app.add_typer(audit, name="audit")
 app.add_typer(schedule, name="schedule")
 app.add_typer(trigger, name="trigger")
 app.add_typer(data, name="data")

@@ -16,6 +16,7 @@ import typer
 
 from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.audit.record import file_of
 from kfp_lifecycle.cli.console import (
     AsJson,
     Project,
@@ -195,7 +196,8 @@ def registry_at_hand() -> Iterator[Follow]:
 
     def follow(model: str, version: str, before: str | None) -> None:
         try:
-            finish_module(begun or begin(), json.dumps([model, version, before or ""]) + "\n")
+            told = [model, version, before or "", str(file_of(STATE / "serving"))]
+            finish_module(begun or begin(), json.dumps(told) + "\n")
         except typer.Exit:
             err.print(
                 f"version {version} of {model} has all traffic, but the registry's alias does not follow. Once the "

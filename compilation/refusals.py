@@ -10,6 +10,7 @@ from kfp_lifecycle.compilation.step_pods import DEFAULT
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Strategy
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.gate import Approval
 from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.steps import StepSettings
@@ -44,6 +45,11 @@ def refuse_unbuilt(configuration: Configuration, locations: Locations, target: T
         raise ConfigurationError(
             f"{key} is {locations.serving}, but a step on Vertex AI has no account in a Kubernetes cluster: "
             "name vertex:PROJECT/LOCATION, or compile for kubeflow"
+        )
+    if configuration.gate.approval is Approval.required and not locations.audit_record:
+        raise ConfigurationError(
+            f"gate.approval is required, but nobody on {target} would know who approved what: name a folder of an "
+            f"object store in targets.{target}.audit_record, such as one below the pipeline root"
         )
     server = configuration.deployment.server
     if kind == "vertex" and (server.api_keys or server.oidc or server.rate_limit):

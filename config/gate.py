@@ -24,6 +24,13 @@ class Unmeasured(StrEnum):
     waive = "waive"
 
 
+class Approval(StrEnum):
+    """Whether a person has to let an approved candidate be released."""
+
+    none = "none"
+    required = "required"
+
+
 class Unreachable(StrEnum):
     """What becomes of a candidate when there is a champion that cannot be compared with."""
 
@@ -108,3 +115,6 @@ class Gate(Section):
     prediction is made. Any other such feature refuses the candidate; the verdict repeats the reason."""
     champion: Champion = Champion()
     """And the candidate must be better than this."""
+    approval: Approval = Approval.none
+    """`required`: an approved candidate is registered, and nobody releases it before a person approved it
+    (`lifecycle approve`); `none`: it is released at once."""

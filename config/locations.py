@@ -103,6 +103,14 @@ PredictionLog = Annotated[
         "folder of an object store, s3://, gs:// or minio://, without a slash at the end; choose one of these",
     ),
 ]
+AuditRecord = Annotated[
+    str,
+    located(
+        r"(?!.*://).*|(s3|gs|minio)://[^/].*[^/]",
+        "the audit record is a file here, or a folder of an object store, s3://, gs:// or minio://, without a slash at "
+        "the end, that steps may list, read and create objects in; choose one of these",
+    ),
+]
 StudyStore = Annotated[
     str, folder("the search is kept in a folder; mount a volume, and name the folder that it is mounted on")
 ]
@@ -188,6 +196,10 @@ class Locations(Section):
     """Folder that keeps a search for hyperparameters which was cut off, so that the next run goes on with it; on a
     cluster a mounted one. Empty: it starts anew."""
 
+    audit_record: AuditRecord = ""
+    """Who promoted, released, approved and forgot what: a folder of an object store, such as one below the pipeline
+    root. Empty: on a cluster nobody keeps it. On this machine it is a file beside what is served."""
+
     def as_variables(self, names: Iterable[str]) -> dict[str, str]:
         """Some locations as the environment variables that steps read."""
         return {variable(name): getattr(self, name) for name in sorted(names)}
@@ -236,4 +248,5 @@ def local_locations(state: Path, project: str) -> Locations:
         prediction_log=str(state / "predictions"),
         serving=f"local:{state / 'serving'}",
         study_store=str(state / "studies"),
+        audit_record=str(state / "serving" / "audit.jsonl"),
     )

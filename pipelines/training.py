@@ -18,6 +18,7 @@ from kfp_lifecycle.components.monitoring.check_serving_skew.component import che
 from kfp_lifecycle.components.operations.notify.component import notify
 from kfp_lifecycle.components.operations.write_report.component import write_report
 from kfp_lifecycle.components.training.train_model.component import train_model
+from kfp_lifecycle.pipelines.approval import when_approved
 from kfp_lifecycle.pipelines.inputs import imported
 from kfp_lifecycle.pipelines.tuning import tune
 
@@ -67,21 +68,15 @@ def training(since: str = "", asked_by: str = ""):
             "verdict": verdict,
         }
         with dsl.If(decision.outputs["Output"] == "approved", name="approved"):
-            registered_model = register_model(
-                approved_model=decision.outputs["approved_model"], verdict=verdict
-            ).outputs["registered_model"]
+            registered = register_model(approved_model=decision.outputs["approved_model"], verdict=verdict)
+            registered_model = registered.outputs["registered_model"]
             servable_model = validate_serving(registered_model=registered_model).outputs["servable_model"]
             store = materialize_features(feature_repo=feature_repo, validated=validated).outputs["store"]
-            deployment = release_model(servable_model=servable_model, store=store).outputs["deployment"]
-            promotion = promote_model(deployment=deployment, verdict=verdict).outputs["promotion"]
-            write_report(
-                **findings,
-                registered_model=registered_model,
-                servable_model=servable_model,
-                store=store,
-                deployment=deployment,
-                promotion=promotion,
-            )
+            candidate = {"registered_model": registered_model, "servable_model": servable_model, "store": store}
+            with when_approved(registered.outputs["Output"], findings | candidate):
+                deployment = release_model(servable_model=servable_model, store=store).outputs["deployment"]
+                promotion = promote_model(deployment=deployment, verdict=verdict).outputs["promotion"]
+                write_report(**findings, **candidate, deployment=deployment, promotion=promotion)
         # Not an Else: the group that holds both would be a pod of its own on Kubeflow.
         with dsl.If(decision.outputs["Output"] == "rejected", name="rejected"):
             write_report(**findings)

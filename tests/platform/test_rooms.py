@@ -15,6 +15,7 @@ FLOORS = (
     "artifacts",
     "environments",
     "connections",
+    "audit",
     "data",
     "uncertainty",
     "registry",

@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Input, Output
 from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="modelling", locations=("tracking_uri",), cached=False)
+@component(environment="modelling", locations=("tracking_uri", "audit_record"), cached=False)
 def promote_model(deployment: Input[Artifact], promotion: Output[Artifact], verdict: Input[Artifact] = None):
     """Promotion: move the registry's alias `champion` to the version that now has all traffic.
 

@@ -9,6 +9,7 @@ from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.artifacts.promotion import Promotion
 from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.registry.anchors import record_promotion
 from kfp_lifecycle.registry.versions import set_champion
 
 
@@ -31,6 +32,7 @@ def promote(locations: Locations, deployment: Path, verdict_file: Path | None, d
     released = Deployment.read(deployment)
     expected = Verdict.read(verdict_file).champion_version if verdict_file is not None else released.previous_version
     before = set_champion(locations.tracking_uri, released.model, released.version, expected)
+    record_promotion(locations.tracking_uri, locations.audit_record, released.model, released.version, before)
     promotion = Promotion(model=released.model, version=released.version, previous_version=before)
     promotion.write(destination)
     return promotion.metadata()

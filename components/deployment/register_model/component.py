@@ -7,8 +7,8 @@ from kfp_lifecycle.runtime.component import component
 
 @component(
     environment="modelling",
-    reads=("deployment.model",),
-    locations=("tracking_uri",),
+    reads=("deployment.model", "gate.approval"),
+    locations=("tracking_uri", "audit_record"),
     carries=["kfp_lifecycle.serving.server.server"],
     carries_locks=["serving"],
     cached=False,
@@ -24,7 +24,7 @@ def register_model(
     A rejected model is refused. Registering the model of the same run again gives the same version.
 
     Args:
-        settings: `deployment.model` is its name in the registry.
+        settings: `deployment.model` is its name in the registry; `gate.approval` says whether it waits for a person.
         approved_model: The model folder that the gate approved.
         verdict: JSON file with the gate's decision, which becomes tags of the version.
         registered_model: The model folder, in `code/` the server's modules and the hashed lock of what it runs on

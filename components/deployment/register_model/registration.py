@@ -9,8 +9,10 @@ from typing import Any
 from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.gate import Approval
 from kfp_lifecycle.environments import locks
 from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.registry.approval import record_candidate
 from kfp_lifecycle.registry.versions import CANDIDATE, create_version, refuse_overtaken, set_alias, store_files
 from kfp_lifecycle.runtime.closure import copy_modules
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -27,7 +29,7 @@ def register(
     """Register an approved model and write the `registered_model` artifact.
 
     Args:
-        settings: `deployment.model` is the name in the registry.
+        settings: `deployment.model` is the name in the registry, `gate.approval` whether a person must let it be released.
         locations: `tracking_uri` says where the registry is.
         approved: What `decide_promotion` approved.
         verdict_file: Its verdict.
@@ -72,4 +74,7 @@ def register(
         described = model.description.model_copy(update={"version": version}).write(folder)
         store_files(tracking_uri, run_id, described)
         set_alias(tracking_uri, name, version, CANDIDATE)
-    return {"model": name, "version": version, "run_id": run_id, "summary": f"version {version}"}
+        waits = settings.gate.approval is Approval.required
+        waits = record_candidate(tracking_uri, locations.audit_record, name, version, verdict, asked=waits)
+    summary = f"version {version}, waits for approval" if waits else f"version {version}"
+    return {"model": name, "version": version, "run_id": run_id, "summary": summary}

@@ -8,7 +8,7 @@ from kfp_lifecycle.runtime.component import component
 @component(
     environment="platform",
     reads=("deployment", "entity"),
-    locations=("serving", "online_store", "prediction_log"),
+    locations=("serving", "online_store", "prediction_log", "audit_record"),
     cached=False,
     starts_servers=True,
 )

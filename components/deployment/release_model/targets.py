@@ -18,6 +18,9 @@ from kfp_lifecycle.artifacts.deployment import InferenceRequest
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.serving import Example, ServingTrial
+from kfp_lifecycle.audit.approval import refuse_unapproved
+from kfp_lifecycle.audit.record import file_of, open_record
+from kfp_lifecycle.components.deployment.release_model.audited import record_location, recorded_release
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.deployment import Deployment, LoggedKey
 from kfp_lifecycle.config.kserve_servers import Mode
@@ -80,14 +83,21 @@ def release_to_target(
         ContractViolation: the release was rolled back, or cannot begin.
     """
     candidate = read_candidate(servable, uri)
-    place = serving_place(locations.serving)
+    place, deployment = serving_place(locations.serving), settings.deployment
+    audited = record_location(locations)
+    refuse_unapproved(audited, deployment.model, candidate.version)
+
+    def release_there() -> Record:
+        if isinstance(place, KServeServing):
+            return release_to_kserve(deployment, locations, candidate, place)
+        assert isinstance(place, VertexServing)
+        return release_to_vertex(deployment, locations, candidate, place)
+
     with ended_by_exception():
         if isinstance(place, LocalServing):
-            record = release_locally(settings.deployment, locations, candidate, place)
-        elif isinstance(place, KServeServing):
-            record = release_to_kserve(settings.deployment, locations, candidate, place)
+            record = release_locally(deployment, locations, candidate, place)
         else:
-            record = release_to_vertex(settings.deployment, locations, candidate, place)
+            record = recorded_release(audited, deployment.model, candidate.version, release_there)
     if example_entity is not None:
         request = entity_request(settings.entity.key, example_entity)
     else:
@@ -166,6 +176,7 @@ def resume_locally(folder: Path, model: str) -> Record:
 
     with ended_by_exception(), only_one(folder):
         change = unfinished(folder, model)
+        refuse_unapproved(str(file_of(folder)), model, change.candidate)
         deployment = Deployment.model_validate(change.settings)
         place = version_folder(folder.resolve(), model, change.candidate)
         candidate = read_candidate(place, place.as_uri())
@@ -186,12 +197,15 @@ def take_locally(folder: Path, model: str) -> Record:
 
     with only_one(folder):
         change = unfinished(folder, model)
+        refuse_unapproved(str(file_of(folder)), model, change.candidate)
+        overridden = "a person took it, without further judgement"
+        open_record(str(file_of(folder))).append("overridden", model, change.candidate, overridden, {"why": change.why})
         deployment = Deployment.model_validate(change.settings)
         traffic = LocalTraffic(folder, deployment, change.candidate, online_store="", prediction_log="")
         traffic.start_candidate()
         traffic.shift(Stage(100))
         traffic.promote()
-        traffic.note("promoted", deployment.strategy.value, "a person took it, without further judgement")
+        traffic.note("promoted", deployment.strategy.value, overridden)
         endpoint = traffic.endpoint()
     return deployment_record(endpoint.url, endpoint.grpc, traffic, deployment, [], traffic.champion)
 

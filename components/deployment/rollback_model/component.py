@@ -5,7 +5,7 @@ from kfp.dsl import Artifact, Output
 from kfp_lifecycle.runtime.component import component
 
 
-@component(environment="platform", reads=("deployment.model",), locations=("serving",), cached=False)
+@component(environment="platform", reads=("deployment.model",), locations=("serving", "audit_record"), cached=False)
 def rollback_model(settings: dict, deployment: Output[Artifact]):
     """Give all traffic back to the version that served before.
 

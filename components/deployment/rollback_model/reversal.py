@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kfp_lifecycle.artifacts.deployment import Deployment
+from kfp_lifecycle.audit.record import open_record
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import KServeServing, LocalServing, Locations, serving_place
 from kfp_lifecycle.serving.release.traffic import Return
@@ -34,6 +35,8 @@ def roll_back(settings: Configuration, locations: Locations, destination: Path) 
         from kfp_lifecycle.serving.release.vertex.endpoint import return_traffic as return_traffic_on_vertex
 
         back = return_traffic_on_vertex(place.project, place.location, model)
+    if not isinstance(place, LocalServing) and locations.audit_record:
+        open_record(locations.audit_record).append("traffic returned", model, back.version, "", {"champion": back.previous_version})
     record = Deployment(model=model, strategy="rollback", **asdict(back))
     record.write(destination)
     return {"url": back.url, "version": back.version, "summary": f"back to version {back.version}"}

@@ -13,11 +13,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from kfp_lifecycle.audit.entry import Action
+from kfp_lifecycle.audit.record import file_of, open_record
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 FILE = "releases.jsonl"
 
 Outcome = Literal["begun", "promoted", "rolled back", "paused", "abandoned", "returned"]
+AUDITED: dict[Outcome, Action] = {
+    "begun": "release begun",
+    "promoted": "released",
+    "rolled back": "release rolled back",
+    "paused": "release paused",
+    "abandoned": "release abandoned",
+    "returned": "traffic returned",
+}
 
 
 def person() -> str:
@@ -52,6 +62,8 @@ class Event:
 
 def record(folder: Path, event: Event) -> None:
     """Add a line, whole, and on the disk before anything else is done."""
+    told = {"champion": event.champion, "strategy": event.strategy, "evidence": list(event.evidence)}
+    open_record(str(file_of(folder))).append(AUDITED[event.outcome], event.model, event.version, event.why, told)
     line = json.dumps(asdict(event), ensure_ascii=False) + "\n"
     with (folder / FILE).open("a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
