@@ -284,11 +284,12 @@ class Decoder:
 
     def _batch(self, columns: Mapping[str, tuple[Datatype, Any]], rows: int) -> Batch:
         sent = [(name, *columns[name]) for name in self.numeric if name in columns]
-        found = numbers(sent, rows)
-        if len(sent) < len(self.numeric):
-            every = np.full((len(self.numeric), rows), np.nan)
-            every[[self.numeric.index(name) for name, _, _ in sent]] = found
-            found = every
+        if len(sent) == len(self.numeric):
+            found = numbers(sent, rows)
+        else:
+            found = np.full((len(self.numeric), rows), np.nan)
+            if sent:
+                found[[self.numeric.index(name) for name, _, _ in sent]] = numbers(sent, rows)
         words = [texts(name, columns[name][1]) if name in columns else [""] * rows for name in self.categorical]
         keys = self._keys(*columns[self.entity_key]) if self.entity_key in columns else None
         batch = Batch(rows, found, words, keys)

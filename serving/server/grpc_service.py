@@ -142,9 +142,8 @@ class GrpcService:
             else:
                 request = self._decoded(asked, identifier)
             identifier, rows = request.id, request.batch.rows
-            if predictor.is_quick(request):
-                prediction = predictor.predict(request, began, shadow)
-            else:
+            prediction = predictor.predict_at_once(request, began, shadow)
+            if prediction is None:
                 prediction = await predictor.predict_later(request, began, shadow)
             told = [*self._version(), ("x-request-id", quote(request.id))]
             if request.missing is not None:

@@ -58,11 +58,15 @@ class OnlineFeatures:
             view, _, name = reference.partition(":")
             wanted.setdefault(view, []).append(name)
         self._reader = self._store.reader(wanted, of_servers or {})
+        self._prompt_reader = self._store.prompt_reader(wanted)
         self._on_demand = [name for names in self._definitions.on_demand_inputs.values() for name in names]
         self._convert = [(f.name, float if f.type == "numeric" else str) for f in self._definitions.features]
         self._missing = {feature.name: MISSING.labels(feature.name) for feature in self._definitions.features}
         self._asked = -math.inf
         self.look_for_news()
+        if self.materialized.example_entity is not None:
+            # The first read opens the file.
+            self.lookup_at_once([self.materialized.example_entity], None)
 
     @property
     def freshness_seconds(self) -> float:
@@ -94,9 +98,29 @@ class OnlineFeatures:
         if not entity_keys:
             return []
         self.look_for_news()
-        keys = [entity_key(self._definitions.key, self._definitions.key_type, entity) for entity in entity_keys]
+        keys = self._keys(entity_keys)
+        return self._features_of(keys, self._store.read(self._reader, keys), request_time)
+
+    def lookup_at_once(self, entity_keys: Sequence[Any], request_time: datetime | None) -> list[dict[str, Any]] | None:
+        """As `lookup`, without waiting for anything but this machine's disk.
+
+        Returns:
+            None where the store is no file of this machine, is locked, or is to be asked for news first.
+        """
+        if self._prompt_reader is None or self._news_are_due:
+            return None
+        keys = self._keys(entity_keys)
+        found = self._store.read_at_once(self._prompt_reader, keys)
+        return None if found is None else self._features_of(keys, found, request_time)
+
+    def _keys(self, entity_keys: Sequence[Any]) -> list[Any]:
+        return [entity_key(self._definitions.key, self._definitions.key_type, entity) for entity in entity_keys]
+
+    def _features_of(
+        self, keys: Sequence[Any], found: Sequence[Stored], request_time: datetime | None
+    ) -> list[dict[str, Any]]:
+        """The features of entities, by what is stored of them."""
         moment = self._moment(request_time)
-        found = self._store.read(self._reader, keys)
         known = [any(value is not None for values in stored.values() for value in values.values()) for stored in found]
         rows = [self._fresh(stored, moment) for stored in found]
         inputs = {name: [row.get(name) for row in rows] for name in self._on_demand}
@@ -127,13 +151,17 @@ class OnlineFeatures:
             return request_time if request_time.tzinfo else request_time.replace(tzinfo=UTC)
         return self.materialized.as_of if self._present is Present.data else datetime.now(UTC)
 
+    @property
+    def _news_are_due(self) -> bool:
+        return time.monotonic() - self._asked > NEWS_SECONDS
+
     def look_for_news(self) -> None:
         """Ask the store for a newer materialization, unless it was just asked.
 
         Raises:
             ContractViolation: it cannot be asked, or holds no features of this version any more.
         """
-        if time.monotonic() - self._asked <= NEWS_SECONDS:
+        if not self._news_are_due:
             return
         materialized = self._store.materialized()
         if materialized is None:

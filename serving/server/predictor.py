@@ -20,7 +20,8 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.batch import Batch, PredictionRequest
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
-from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
+from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup, Row
+from kfp_lifecycle.serving.server.identifiers import Key
 from kfp_lifecycle.serving.server.metrics import ModelMetrics
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
 from kfp_lifecycle.serving.server.served import Served
@@ -123,12 +124,19 @@ class Predictor:
                 f"model.onnx gives {len(scores)} scores for one row. Train and register the model again."
             )
 
-    def is_quick(self, request: PredictionRequest) -> bool:
-        """Whether the request can be answered without looking anything up, in no time."""
-        return not request.batch.absent and request.batch.rows <= ROWS_AT_ONCE and not request.explained
+    def predict_at_once(self, request: PredictionRequest, began: float, shadow: bool) -> Prediction | None:
+        """Answer a quick request.
 
-    def predict(self, request: PredictionRequest, began: float, shadow: bool) -> Prediction:
-        """Answer a quick request."""
+        Returns:
+            None where that takes a while, or something has to be waited for: `predict_later` does.
+
+        Raises:
+            Refusal: as `predict_later`.
+        """
+        if request.batch.rows > ROWS_AT_ONCE or request.explained:
+            return None
+        if request.batch.absent and not self._complete_at_once(request):
+            return None
         return self._record(request, self._scored(request.batch), began, shadow)
 
     async def predict_later(self, request: PredictionRequest, began: float, shadow: bool) -> Prediction:
@@ -140,7 +148,8 @@ class Predictor:
             Unavailable: the online store does not answer.
         """
         if request.batch.absent:
-            await self._complete(request)
+            features, entities = self._lacking(request.batch)
+            self._complete(request, entities, await features.lookup(entities, request.request_time))
         if request.batch.rows <= ROWS_AT_ONCE:
             scores = self._scored(request.batch)
         else:
@@ -193,9 +202,18 @@ class Predictor:
         names = [*self.decoder.numeric, *self.decoder.categorical]
         return found[:, [names.index(feature.name) for feature in self.model.features]]
 
-    async def _complete(self, request: PredictionRequest) -> None:
-        """Fill in what was not sent by what the online store knows of the entity."""
-        batch, key = request.batch, self.decoder.entity_key
+    def _complete_at_once(self, request: PredictionRequest) -> bool:
+        """Fill in what was not sent, if that is found without waiting."""
+        features, entities = self._lacking(request.batch)
+        rows = features.at_once(entities, request.request_time)
+        if rows is None:
+            return False
+        self._complete(request, entities, rows)
+        return True
+
+    def _lacking(self, batch: Batch) -> tuple[FeatureLookup, list[Key]]:
+        """Whom to ask for what was not sent, and of which entities."""
+        key = self.decoder.entity_key
         lacking = sorted(set().union(*batch.absent.values()))
         nameless = next((row for row in lacking if batch.keys is None or batch.keys[row] is None), None)
         if nameless is not None:
@@ -209,28 +227,40 @@ class Predictor:
                 f"send {_missing(batch, lacking[0])} too"
             )
         assert batch.keys is not None
-        distinct = list(dict.fromkeys(batch.keys[row] for row in lacking))
-        found = dict(zip(distinct, await self.features.lookup(distinct, request.request_time), strict=True))
+        entities = (batch.keys[row] for row in lacking)
+        return self.features, list(dict.fromkeys(entity for entity in entities if entity is not None))
+
+    def _complete(self, request: PredictionRequest, entities: Sequence[Key], rows: Sequence[Row]) -> None:
+        """Fill in what was not sent by what the online store knows of the entities."""
+        batch, key = request.batch, self.decoder.entity_key
+        assert batch.keys is not None
+        found: dict[Key | None, Row] = dict(zip(entities, rows, strict=True))
         unknown = [entity for entity, row in found.items() if all(value is None for value in row.values())]
         if unknown:
             raise InvalidRequest(
                 f"nothing is known of {key} {', '.join(repr(entity) for entity in unknown[:3])}"
                 f"{' …' if len(unknown) > 3 else ''}: send its features, or wait until it is in the online store"
             )
-        known = {row: found[batch.keys[row]] for row in lacking}
+        known = [found.get(entity, {}) for entity in batch.keys]
         missing = []
-        for name, rows in batch.absent.items():
-            values = [known[row].get(name) for row in rows]
+        # Of all numbers together: numpy takes as long for one as for all.
+        places: list[int] = []
+        positions: list[int] = []
+        numbers: list[float | None] = []
+        for name, lacking in batch.absent.items():
+            values = [known[position].get(name) for position in lacking]
             if None in values:
                 missing.append(name)
             if name in self._text_places:
                 column = batch.texts[self._text_places[name]]
-                for row, value in zip(rows, values, strict=True):
-                    column[row] = value or ""
+                for position, value in zip(lacking, values, strict=True):
+                    column[position] = value or ""
             else:
-                numbers = batch.numbers[self._number_places[name]]
-                for row, value in zip(rows, values, strict=True):
-                    numbers[row] = np.nan if value is None else value
+                places += [self._number_places[name]] * len(lacking)
+                positions += lacking
+                numbers += values
+        # None becomes not-a-number.
+        batch.numbers[places, positions] = numbers
         request.missing = missing
 
     def _record(

@@ -243,9 +243,9 @@ class Rest:
             if len(request.body) > BYTES_AT_ONCE or b"content-encoding" in request.headers:
                 return self._infer_later(request, protocol, None)
             asked = self._decoded(request, protocol)
-            if not self.predictor.is_quick(asked):
+            prediction = self.predictor.predict_at_once(asked, request.began, self._is_shadow(request))
+            if prediction is None:
                 return self._infer_later(request, protocol, asked)
-            prediction = self.predictor.predict(asked, request.began, self._is_shadow(request))
             return self._answered(request, protocol, prediction, self._encoded(protocol, prediction))
         except Refusal as error:
             return self._counted(self.refused(error, request), request, protocol)

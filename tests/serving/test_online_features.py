@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import sqlite3
 import struct
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,9 +32,10 @@ from kfp_lifecycle.features.online.store import Materialization, OnlineStore
 from kfp_lifecycle.features.settings import DEFINITION_SETTINGS
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server import feature_lookup, online_features
-from kfp_lifecycle.serving.server.errors import Unavailable
+from kfp_lifecycle.serving.server.errors import InvalidRequest, Unavailable
 from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
+from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 from tests.feature_steps import definitions_of, served
 from tests.lending_library import START, write_project
 from tests.online_stores import place, places, store_places
@@ -111,6 +114,8 @@ def test_one_question_for_all_views_finds_what_feast_finds_view_by_view(project:
     assert found == store.read(by_feast, [1, 2, 3, 1])
     assert found[0]["loans_so_far"]["last_loan_at"] == LAST_LOAN
     assert set(found[2]["loans_so_far"].values()) == {None}
+    if (prompt := store.prompt_reader(wanted)) is not None:
+        assert store.read_at_once(prompt, [1, 2, 3, 1]) == found
 
 
 @pytest.mark.parametrize("entity", [0, 7, -1, 2**63 - 1, -(2**63), "", "7", "Ünï😀", "x" * 300])
@@ -243,6 +248,86 @@ def test_a_value_older_than_the_freshness_is_missing(project: Path, place: str) 
     features = served(project, place)
     assert features.lookup([1], AS_OF + timedelta(days=7))[0]["days_since_last_loan"] == 8.5
     assert set(features.lookup([1], AS_OF + timedelta(days=7, seconds=1))[0].values()) == {None}
+
+
+@pytest.fixture
+def few_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop may read what the thread has found prompt a few times, and a busy machine counts as prompt."""
+    monkeypatch.setattr(online_features, "NEWS_SECONDS", 3600.0)
+    monkeypatch.setattr(feature_lookup, "PROMPT_SECONDS", math.inf)
+    monkeypatch.setattr(feature_lookup, "PROMPT_IN_A_ROW", 3)
+
+
+@pytest.fixture
+def prompt(project: Path, tmp_path: Path, few_lookups: None) -> Iterator[FeatureLookup]:
+    """A store in a file."""
+    fill(project, str(tmp_path / "online.db"))
+    made = looked_up(project, str(tmp_path / "online.db"))
+    yield made
+    made.close()
+
+
+def found_prompt(lookup: FeatureLookup) -> list[Any]:
+    """What the thread finds, as often as it takes until the event loop may read."""
+    for _ in range(feature_lookup.PROMPT_IN_A_ROW):
+        found = asyncio.run(lookup.lookup([1, 2], AS_OF))
+    return found
+
+
+def test_a_file_that_is_prompt_is_read_on_the_event_loop(prompt: FeatureLookup, project: Path, tmp_path: Path) -> None:
+    assert prompt.at_once([1, 2], AS_OF) is None
+    before = found_prompt(prompt)
+    assert prompt.at_once([1, 2], AS_OF) == before
+    assert prompt.at_once([1] * (feature_lookup.ENTITIES_AT_ONCE + 1), AS_OF) is None
+    with pytest.raises(InvalidRequest, match="must be a whole number"):
+        prompt.at_once(["x"], AS_OF)
+    fill(project, str(tmp_path / "online.db"), loans=4)
+    assert (prompt.at_once([1], AS_OF) or [])[0]["loans"] == 4
+
+
+def test_a_file_that_is_locked_keeps_no_event_loop_waiting(project: Path, tmp_path: Path, few_lookups: None) -> None:
+    fill(project, str(tmp_path / "online.db"))
+    copy = tmp_path / "copy.db"
+    with contextlib.closing(sqlite3.connect(tmp_path / "online.db", isolation_level=None)) as original:
+        # As a file has it that was not made here: whoever writes keeps readers out.
+        original.execute("VACUUM INTO ?", (str(copy),))
+    lookup = looked_up(project, str(copy))
+    found_prompt(lookup)
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        assert lookup.at_once([1], AS_OF) is None
+        writer.execute("ROLLBACK")
+        assert lookup.at_once([1], AS_OF) is not None
+    lookup.close()
+
+
+def test_a_store_that_has_kept_somebody_waiting_is_read_by_the_thread_until_it_is_prompt_again(
+    prompt: FeatureLookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_prompt(prompt)
+    monkeypatch.setattr(feature_lookup, "PROMPT_SECONDS", 0.0)
+    read = OnlineFeatures.lookup_at_once
+    monkeypatch.setattr(OnlineFeatures, "lookup_at_once", lambda *asked: time.sleep(0.001) or read(*asked))
+    assert prompt.at_once([1], AS_OF) is not None
+    assert prompt.at_once([1], AS_OF) is None
+    monkeypatch.setattr(feature_lookup, "PROMPT_SECONDS", math.inf)
+    found_prompt(prompt)
+    assert prompt.at_once([1], AS_OF) is not None
+
+
+def test_the_event_loop_leaves_it_to_the_thread_to_ask_for_news(
+    prompt: FeatureLookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_prompt(prompt)
+    monkeypatch.setattr(online_features, "NEWS_SECONDS", -1.0)
+    assert prompt.at_once([1], AS_OF) is None
+
+
+def test_a_store_on_a_server_is_never_read_on_the_event_loop(project: Path, tmp_path: Path) -> None:
+    for new_place in running(places("redis")):
+        location = new_place(tmp_path)
+        fill(project, location)
+        assert served(project, location).lookup_at_once([1], AS_OF) is None
 
 
 def test_a_later_materialization_is_seen_without_a_restart(project: Path, place: str) -> None:

@@ -47,6 +47,9 @@ class Store:
     def __init__(self) -> None:
         self.moments: list[datetime | None] = []
 
+    def at_once(self, keys: Sequence[Any], request_time: datetime | None) -> list[dict[str, Any]] | None:
+        return None
+
     async def lookup(self, keys: Sequence[Any], request_time: datetime | None) -> list[dict[str, Any]]:
         self.moments.append(request_time)
         known = {
