@@ -21,7 +21,7 @@ export KERAS_HOME ?= $(CURDIR)/$(STATE)/cache/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests run test test-fast lint bench compile images lock notices sbom audit down clean
+.PHONY: help setup setup-tests run test test-fast lint bench compile images lock notices sbom audit reference pictures docs down clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -73,6 +73,18 @@ lock: $(VENV)/bin/uv ## Renew the pinned dependencies of every environment
 
 notices: setup ## List the packages of every environment, with their licences
 	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.environments.notices
+
+reference: setup-tests ## Write the reference pages: commands, configuration, components, artifacts, alerts
+	@for writer in cli.reference compilation.catalogue compilation.artifact_catalogue; do \
+	  PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.$$writer || exit; done
+	@"$(VENV)/bin/lifecycle" alerts --for operator > deploy/components/prometheus/rules.yaml
+
+pictures: setup-tests ## Draw the documentation's pictures, of the newest training run here
+	@"$(VENV)/bin/python" docs/make_pictures.py
+
+docs: setup-tests ## Build the documentation's site, to build/site/
+	@NO_MKDOCS_2_WARNING=1 "$(STATE)"/environments/docs-*/bin/python -m mkdocs build --quiet
+	@echo "build/site/index.html"
 
 sbom: setup-tests ## Write a bill of materials (CycloneDX) for each lock, to build/sbom/
 	@PYTHONPATH=src "$(VENV)/bin/python" -m kfp_lifecycle.environments.bill_of_materials

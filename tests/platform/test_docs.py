@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from kfp_lifecycle.cli.cli import app
+from kfp_lifecycle.config.loading import ConfigurationError, configuration_schema, parse_configuration, parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\((?!https?://)([^)\s]+)\)")
 FENCED = re.compile(r"```.*?```", re.DOTALL)
+YAML = re.compile(r"^[ ]*```yaml\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
 MAKE = re.compile(r"(?:^|`|\$ )make ([a-z][a-z-]*)", re.MULTILINE)
 LIFECYCLE = re.compile(r"(?:^|`|\$ |/bin/)lifecycle ([a-z][a-z-]*)", re.MULTILINE)
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
 PAGES += [ROOT / "simulation" / "README.md"]
 
 
@@ -52,6 +56,36 @@ def test_the_readme_names_every_command_and_shows_its_picture() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert set(LIFECYCLE.findall(text)) == set(get_command(app).commands)  # type: ignore[attr-defined]
     assert "](docs/images/report.png)" in text
+
+
+def sections(page: Path) -> list[tuple[int, str]]:
+    """The blocks of a page that show sections of `pipeline.yaml`, each with its line."""
+    text = page.read_text(encoding="utf-8")
+    blocks = [(text.count("\n", 0, block.start()) + 1, textwrap.dedent(block[1])) for block in YAML.finditer(text)]
+    known = set(configuration_schema()["properties"])
+    return [(line, block) for line, block in blocks if set(re.findall(r"^(\w+):", block, re.MULTILINE)) & known]
+
+
+OF_ANY = ("name", "title", "entity", "gate", "deployment")
+CONFIGURING = [page for page in PAGES if sections(page)]
+
+
+@pytest.mark.parametrize("page", CONFIGURING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_configuration_shown_is_one(page: Path) -> None:
+    whole = parse_yaml((ROOT / "pipeline.yaml").read_text(encoding="utf-8"), "pipeline.yaml")
+    refused = []
+    for line, block in sections(page):
+        shown = parse_yaml(block, f"{page.name}:{line}")
+        # What shows a project's data and label is another project.
+        rest = {key: whole[key] for key in OF_ANY} if {"source", "label"} <= set(shown) else whole
+        try:
+            parse_configuration(yaml.safe_dump({**rest, **shown}), where=f"{page.name}:{line}")
+        except ConfigurationError as error:
+            # A page shows a part of a section; what of it is shown must be right.
+            head, *reasons = str(error).splitlines()
+            wrong = [reason for reason in reasons if "this key is required" not in reason and "…" not in reason]
+            refused += [head, *wrong] if wrong else []
+    assert refused == []
 
 
 def test_every_test_that_is_said_to_hold_a_silent_fault_exists() -> None:
