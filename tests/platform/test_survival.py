@@ -371,6 +371,7 @@ def test_the_commands_take_a_cut_off_candidate_and_return_from_it_with_the_regis
     assert "its controller, process" in lifecycle("status")
     assert "version 3 has all traffic" in lifecycle("promote")
     assert (registry(state, "ask"), answering(place)) == ("3", {"3"})
+    assert "no release of devices is unfinished" in lifecycle("release", "--resume", code=1)
     # Kept is the version before; an older one is released again, out of the run that has tried it.
     project = tried_in_a_run(tmp_path / "project", state, models["2"], place)
     with Load(place.port) as load:
