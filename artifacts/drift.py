@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+from pydantic import Field
+
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.config.monitoring import DriftTest
 
@@ -50,6 +52,31 @@ class Finding(Part):
     moved_score: float | None = None
     """How far the mean score is from where it would be with the baseline's values in this column; none where it did
     not drift, or is the score itself."""
+
+
+class Bar(Part):
+    """A bin of values or a category, before and after."""
+
+    label: str
+    """Where the bin begins, or what the category is called."""
+    before: float
+    """Share of the baseline's rows, in percent."""
+    after: float
+    """Share of the window's."""
+
+
+class Picture(Part):
+    """What a column was like before and after."""
+
+    column: str
+    """The feature, or `score`."""
+    aspect: Aspect
+    """Of the finding that it shows."""
+    histogram: bool
+    """Whether bars are the bins of a histogram, the last of which is its end and has no rows; else categories, those
+    whose share changed most first."""
+    bars: list[Bar]
+    """In their order."""
 
 
 class Compared(Part):
@@ -112,6 +139,10 @@ class Drift(Document):
     """Features, in the model's order."""
     columns: list[Finding]
     """The score first, then the features; none where too few predictions were there to compare."""
+    mean_score: float | None = None
+    """Of the predictions that were compared; none where there are none."""
+    pictures: list[Picture] = Field(default=[])
+    """Of the columns that drifted, those that moved the score most first; as many as a page shows."""
 
     @property
     def key_figure(self) -> str:

@@ -74,8 +74,8 @@ class WindowRecord(Part):
     """In production, of those whose horizon has passed."""
     business: dict[str, BusinessFigure] = Field(default={})
     """By name."""
-    run: str = ""
-    """The run of monitoring that looked at it last, as a training that it asked for names it."""
+    runs: list[str] = Field(default=[])
+    """The run of monitoring that looked at it last, by each name that a training which it asked for may know it by."""
 
     @property
     def key(self) -> tuple[str, str, datetime]:
@@ -123,7 +123,7 @@ def record_window(tracking_uri: str, project: str, found: WindowRecord) -> str:
             "verdict": found.verdict,
             "remedy": found.remedy,
             "sentence": found.sentence,
-            "run": found.run,
+            "run": ", ".join(found.runs),
             DOCUMENT: found.model_dump_json(exclude_defaults=True),
         }
         client.log_batch(
@@ -225,7 +225,7 @@ def retrainings(tracking_uri: str, project: str, windows: Sequence[WindowRecord]
     Raises:
         ContractViolation: the server cannot be reached or refuses.
     """
-    asked = {window.run for window in windows if window.run}
+    asked = {run for window in windows for run in window.runs}
     if not asked:
         return {}
     client = connect(tracking_uri)

@@ -17,15 +17,20 @@ import pytest
 
 from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.outcomes import Outcomes
+from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import collect_predictions
+from kfp_lifecycle.components.monitoring.decide_remedy import judging
 from kfp_lifecycle.components.monitoring.detect_drift.detection import detect_drift, independent
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import given_settings
+from kfp_lifecycle.monitoring.history import read_history
 from kfp_lifecycle.monitoring.log_window import FIELDS
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.control_planes.cloud_storage import cloud_storage
 from tests.control_planes.object_store import object_store
+from tests.modelling.remedies import UNTIL, world
 from tests.prediction_logs import logged
 from tests.prediction_logs import write_log as write_predictions
 from tests.registered import make_champion
@@ -104,15 +109,12 @@ def collect(project: Project) -> tuple[dict[str, Any], pd.DataFrame]:
     return found, pd.read_parquet(destination / "predictions.parquet")
 
 
-def detect(project: Project) -> tuple[dict[str, Any], str]:
+def detect(project: Project) -> dict[str, Any]:
     place = project.place
-    drift = detect_drift(
-        project.settings, project.locations, place / "predictions", place / "drift", place / "drift.html"
-    )
+    drift = detect_drift(project.settings, project.locations, place / "predictions", place / "drift")
     found = json.loads((place / "drift" / "drift.json").read_text("utf-8"))
     assert Drift.read(place / "drift") == drift
-    # What Evidently draws is a document in a frame.
-    return {**drift.metadata(), **found}, html.unescape((place / "drift.html").read_text("utf-8"))
+    return {**drift.metadata(), **found}
 
 
 def test_what_cannot_be_read_is_counted_and_named_and_the_rest_is_read(project: Project) -> None:
@@ -215,33 +217,36 @@ def test_no_prediction_at_all_is_said_plainly_and_decides_nothing(project: Proje
     found, table = collect(project)
     assert found["summary"] == "no predictions in 7 days"
     assert list(table.columns) == list(FIELDS)
-    drift, page = detect(project)
+    drift = detect(project)
     assert drift["decision"] == "undecided"
-    assert "0 predictions are too few" in page
+    assert "0 predictions are too few" in drift["sentence"]
+    assert drift["mean_score"] is None
 
 
 def test_a_window_without_drift_keeps_the_model(project: Project) -> None:
     write_log(project, [line(row) for row in served(300, seed=1)])
     collect(project)
-    drift, page = detect(project)
+    drift = detect(project)
     assert drift["decision"] == "keep"
     assert drift["drifted"] == []
     assert drift["verdict"] == "keep"
-    assert "Nothing unusual" in page
+    assert drift["pictures"] == []
 
 
-def test_a_warmer_world_asks_for_retraining_and_the_page_needs_no_network(project: Project) -> None:
+def test_a_warmer_world_asks_for_retraining_and_is_drawn_before_and_after(project: Project) -> None:
     write_log(project, [line(row) for row in served(300, seed=1, warmer=30)])
     collect(project)
-    drift, page = detect(project)
+    drift = detect(project)
     assert (drift["verdict"], drift["decision"]) == ("world moved", "retrain")
     assert drift["drifted"] == ["temperature"]
     assert drift["sentence"].startswith("The world moved: temperature (median")
     assert drift["summary"] == drift["sentence"]
-    assert drift["sentence"] in page
-    assert "<script" not in page
-    assert 'src="http' not in page
-    assert '<link rel="stylesheet" href="http' not in page
+    pictures = {picture["column"]: picture for picture in drift["pictures"]}
+    assert list(pictures) == ["temperature", "score"]
+    # Where the baseline has values, and where the window has, in percent of each.
+    assert sum(bar["before"] for bar in pictures["temperature"]["bars"]) == pytest.approx(100)
+    assert sum(bar["after"] for bar in pictures["temperature"]["bars"]) == pytest.approx(100)
+    assert pictures["temperature"]["bars"][0]["after"] == 0
     [temperature] = [column for column in drift["columns"] if column["column"] == "temperature"]
     # 30 degrees at 0.04 each are 1.2 of the score's logit.
     assert temperature["moved_score"] == pytest.approx(0.27, abs=0.03)
@@ -253,7 +258,7 @@ def test_a_change_within_the_window_is_dated(project: Project) -> None:
     rows = [*served(300, seed=1), *served(300, seed=2, warmer=40)]
     write_log(project, [line(row, begins + timedelta(minutes=15 * count)) for count, row in enumerate(rows)])
     collect(project)
-    drift, _ = detect(project)
+    drift = detect(project)
     [temperature] = [column for column in drift["columns"] if column["column"] == "temperature"]
     since = datetime.fromisoformat(temperature["since"])
     assert abs(since - (begins + timedelta(minutes=15 * 300))) < timedelta(hours=4)
@@ -263,17 +268,67 @@ def test_a_change_within_the_window_is_dated(project: Project) -> None:
 def test_an_outage_of_a_feature_is_broken_data_and_no_reason_to_learn_from_it(project: Project) -> None:
     write_log(project, [line({**row, "temperature": None}, entity=f"{n}") for n, row in enumerate(served(300, seed=1))])
     collect(project)
-    drift, page = detect(project)
+    drift = detect(project)
     assert (drift["verdict"], drift["decision"]) == ("broken data", "repair")
     assert drift["drifted"] == ["temperature"]
     assert drift["sentence"].startswith("Broken data: temperature is missing: 0.0% → 100.0%")
-    assert "Repair the source of temperature" in page
+    assert "Repair the source of temperature" in drift["sentence"]
+    assert {bar["label"] for bar in drift["pictures"][0]["bars"]} == {"missing", "there"}
+
+
+def test_what_was_logged_tells_what_a_retraining_would_be_worth_and_the_window_is_kept(project: Project) -> None:
+    """From the log to a remedy, its page and its line of history."""
+
+    def those_in_the_heat(table: pd.DataFrame, week: datetime) -> Any:
+        return np.where((week >= UNTIL - timedelta(weeks=6)) & (table["x"] > 1), 8.0, 1.0)
+
+    outcomes, table, x = world(those_in_the_heat, acts_from=6 / 72, rows=4_000)
+    (project.place / "outcomes").mkdir()
+    outcomes.model_copy(update={"model": "devices"}).write(project.place / "outcomes")
+    table.to_parquet(project.place / "outcomes" / Outcomes.TABLE)
+    for day, rows in table.assign(x=x["x"]).groupby("day"):
+        lines = [
+            line(
+                {"temperature": 30 + 10 * row.x, "site": ["north", "south"][row.Index % 2]},
+                row.time,
+                entity=row.entity,
+                score=row.score,
+            )
+            for row in rows.itertuples()
+        ]
+        write_log(project, lines, name=f"1-host-1-{day:%j}")
+    found = collect_predictions(
+        project.settings, project.locations, project.place / "predictions", as_of=f"{UNTIL:%Y-%m-%d}", now=UNTIL
+    )
+    assert found["rows"] > 100
+    detect(project)
+    settings = given_settings(
+        {
+            "name": "devices",
+            "label": {"name": "churned", "title": "churns within 30 days", "horizon_days": 30},
+            "training": {"costs": {"saved": 240, "action": 6, "success_rate": 0.3}},
+        },
+        ("name", "label", "monitoring.outcome_ratio", "training.costs", "training.seed"),
+        "decide_remedy",
+    )
+    place = project.place
+    for _ in range(2):
+        remedy = judging.decide_remedy(
+            settings, project.locations, place / "predictions", place / "drift", place / "outcomes", place / "remedy",
+            place / "page.html", runs=["monitoring-1"],
+        )  # fmt: skip
+    assert Remedy.read(place / "remedy") == remedy
+    assert "retrain" in {gain.remedy for gain in remedy.gains}
+    assert html.escape(remedy.sentence) in (place / "page.html").read_text("utf-8")
+    [kept] = read_history(project.locations.tracking_uri, "devices", "devices")
+    assert (kept.sentence, kept.version, kept.end, kept.runs) == (remedy.sentence, "1", UNTIL, ["monitoring-1"])
+    assert kept.predictions == found["predictions"]
 
 
 def test_asking_often_about_one_entity_is_no_evidence(project: Project) -> None:
     write_log(project, [line(row, entity="7") for row in served(300, seed=1, warmer=30)])
     collect(project)
-    drift, _ = detect(project)
+    drift = detect(project)
     assert drift["decision"] == "undecided"
     assert drift["predictions"] == {"window": 300, "champion": 1, "compared": 1}
 
@@ -313,14 +368,14 @@ def test_a_window_before_a_release_is_judged_by_the_model_that_served_in_it(proj
     write_log(project, [line(row, entity=f"{n}") for n, row in enumerate(served(300, seed=9, warmer=30))])
     found, _ = collect(project)
     assert (found["champion"], found["version"]) == ("2", "1")
-    drift, _ = detect(project)
+    drift = detect(project)
     assert (drift["version"], drift["decision"]) == ("1", "keep")
 
 
 def test_predictions_of_another_version_are_not_compared(project: Project) -> None:
     write_log(project, [line(row, version="2") for row in served(300, seed=1, warmer=30)])
     collect(project)
-    assert detect(project)[0]["predictions"] == {"window": 300, "champion": 0, "compared": 0}
+    assert detect(project)["predictions"] == {"window": 300, "champion": 0, "compared": 0}
 
 
 def test_without_a_champion_the_run_stops_and_says_what_to_do(tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def of_alarm(evidence: Evidence, alarm: OutcomeAlarm) -> Case:
             since,
         )
     worths = _worths(evidence, found)
-    moved = f", while {told(drifted)} moved" if (drifted := _drifted(drift)) else ""
+    moved = f", and with it moved {told(drifted)}" if (drifted := _drifted(drift)) else ""
     return _by_worth("world moved", f"The world moved: {what}{moved}", since, worths, "retrain")
 
 

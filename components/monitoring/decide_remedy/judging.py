@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,30 +12,48 @@ import pyarrow as pa
 
 from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.artifacts.outcomes import Outcomes
+from kfp_lifecycle.artifacts.predictions import Predictions
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.components.monitoring.decide_remedy.decision import Evidence, decide
+from kfp_lifecycle.components.monitoring.decide_remedy.page import draw
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.monitoring.history import BusinessFigure, WindowRecord, read_history, record_window, retrainings
 from kfp_lifecycle.monitoring.log_files import Window, log_files
 from kfp_lifecycle.monitoring.log_window import features_of
 from kfp_lifecycle.registry.champion import registered_version
-from kfp_lifecycle.runtime.outputs import complete_folder
+from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
+
+# So many windows of the past are drawn: half a year of days, more than three years of weeks.
+DRAWN = 180
 
 
-def decide_remedy(settings: Configuration, locations: Locations, drift: Path, outcomes: Path, remedy: Path) -> Remedy:
-    """Decide by what was found.
+def decide_remedy(
+    settings: Configuration,
+    locations: Locations,
+    predictions: Path,
+    drift: Path,
+    outcomes: Path,
+    remedy: Path,
+    report: Path,
+    runs: Sequence[str] = (),
+) -> Remedy:
+    """Decide by what was found, write it to the history of windows, and draw the page.
 
     Args:
         settings: What the step was given of the configuration.
         locations: `tracking_uri` says where the registry is, `prediction_log` where predictions are.
+        predictions: What `collect_predictions` wrote.
         drift: What `detect_drift` wrote.
         outcomes: What `join_outcomes` wrote.
         remedy: Folder to write; it appears whole or not at all.
+        report: HTML file to write.
+        runs: The run of monitoring, by each name that a training which it asks for may know it by.
 
     Raises:
-        ContractViolation: a document is missing or damaged, or the log cannot be read.
+        ContractViolation: a document is missing or damaged, the log cannot be read, or MLflow cannot be reached.
     """
-    moved, known = Drift.read(drift), Outcomes.read(outcomes)
+    served, moved, known = Predictions.read(predictions), Drift.read(drift), Outcomes.read(outcomes)
     table = pd.read_parquet(outcomes / Outcomes.TABLE)
     found = decide(
         Evidence(
@@ -48,10 +67,47 @@ def decide_remedy(settings: Configuration, locations: Locations, drift: Path, ou
             features=lambda: logged_features(locations, known, table, moved.version),
         )
     )
+    record_window(locations.tracking_uri, settings.name, window_record(found, served, moved, known, runs))
+    history = read_history(locations.tracking_uri, settings.name, found.model, until=found.window.end, windows=DRAWN)
+    led_to = retrainings(locations.tracking_uri, settings.name, history)
     with complete_folder(remedy) as folder:
         found.write(folder)
+        write_whole(report, draw(found, served, moved, known, history, led_to, settings.label.title))
     print(found.sentence)
     return found
+
+
+def window_record(
+    found: Remedy, served: Predictions, drift: Drift, outcomes: Outcomes, runs: Sequence[str]
+) -> WindowRecord:
+    """What the history keeps of a window."""
+    own = next((version for version in outcomes.versions if version.version == found.version), None)
+    week = own.weeks[-1] if own is not None and own.weeks else None
+    performance = own.performance[0].metrics if own is not None and own.performance else {}
+    return WindowRecord(
+        model=found.model,
+        version=found.version,
+        start=found.window.start,
+        end=found.window.end,
+        predictions=served.found.predictions,
+        compared=drift.predictions.compared,
+        mean_score=drift.mean_score,
+        drifted=drift.drifted,
+        verdict=found.verdict,
+        remedy=found.remedy,
+        sentence=found.sentence,
+        since=found.since,
+        week=week.end if week else None,
+        observed=week.observed if week else None,
+        expected=week.expected if week else None,
+        roc_auc=performance.get("roc_auc"),
+        business={
+            item.name: BusinessFigure(title=item.title, unit=item.unit, per=item.per, value=item.value)
+            for item in (own.business if own is not None else [])
+            if item.value is not None
+        },
+        runs=[run for run in runs if run],
+    )
 
 
 def logged_features(locations: Locations, outcomes: Outcomes, table: pd.DataFrame, version: str) -> pd.DataFrame | None:

@@ -1,6 +1,6 @@
 """Component: drift detection between production and what the champion was made from."""
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
 
 from kfp_lifecycle.runtime.component import component
 
@@ -15,7 +15,6 @@ def detect_drift(
     settings: dict,
     predictions: Input[Dataset],
     drift: Output[Artifact],
-    report: Output[HTML],
     metrics: Output[Metrics],
 ) -> str:
     """Compare what production sends with what the champion was trained on: what has happened, and what to do about it.
@@ -31,9 +30,8 @@ def detect_drift(
             `training.seed` is that of the sample where predictions are many.
         predictions: What `collect_predictions` wrote.
         drift: `drift.json`: the verdict, the decision, a sentence, and of each column p-value, effect, distance, fault,
-            since when and how far it moved the score. metadata: `verdict`, `decision`, `sentence`, `drifted`
-            (features), `drifted_share` (0 to 1), `predictions` (how many).
-        report: The page: the verdict, and what changed before and after.
+            since when and how far it moved the score, and pictures of those that drifted. metadata: `verdict`,
+            `decision`, `sentence`, `drifted` (features), `drifted_share` (0 to 1), `predictions` (how many).
         metrics: `predictions_compared`, `features_drifted`, `drifted_share`, `score_distance`
             (Evidently's).
 
@@ -45,7 +43,7 @@ def detect_drift(
 
     from kfp_lifecycle.runtime.contract import step
 
-    with step(drift, report, metrics):
+    with step(drift, metrics):
         from kfp_lifecycle.components.monitoring.detect_drift import detection
 
         found = detection.detect_drift(
@@ -53,7 +51,6 @@ def detect_drift(
             detect_drift.located(),
             Path(predictions.path),
             Path(drift.path),
-            Path(report.path),
         )
         drift.metadata.update(found.metadata())
         metrics.log_metric("predictions_compared", found.predictions.compared)

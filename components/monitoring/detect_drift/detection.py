@@ -16,7 +16,7 @@ from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
 from kfp_lifecycle.components.monitoring.detect_drift.change_point import change_point
 from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
-from kfp_lifecycle.components.monitoring.detect_drift.page import draw
+from kfp_lifecycle.components.monitoring.detect_drift.pictures import pictures_of
 from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide, drifted_inputs
 from kfp_lifecycle.config.configuration import Configuration
@@ -24,7 +24,7 @@ from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.registry.champion import Champion, registered_version
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
+from kfp_lifecycle.runtime.outputs import complete_folder
 
 BASELINE_FILE = "baseline/reference.parquet"
 MODEL_FILE = "model.onnx"
@@ -34,7 +34,7 @@ LARGEST_SAMPLE = 20_000
 SCORED_ROWS = 5_000
 
 
-def detect_drift(settings: Configuration, locations: Locations, predictions: Path, drift: Path, report: Path) -> Drift:
+def detect_drift(settings: Configuration, locations: Locations, predictions: Path, drift: Path) -> Drift:
     """Compare the window's predictions with the champion's baseline.
 
     Args:
@@ -42,7 +42,6 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         locations: `tracking_uri` says where the registry is.
         predictions: What `collect_predictions` wrote.
         drift: Folder for `drift.json`; it appears whole or not at all.
-        report: HTML file to write.
 
     Returns:
         The decision.
@@ -85,10 +84,11 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         drifted_share=len(drifted) / len(inputs),
         drifted=drifted,
         columns=findings,
+        mean_score=float(compared[SCORE].mean()) if len(compared) else None,
+        pictures=pictures_of(findings, baseline.newest, compared, inputs),
     )
     with complete_folder(drift) as folder:
         found.write(folder)
-        write_whole(report, draw(found, baseline.newest, compared, inputs))
     print(found.sentence)
     return found
 

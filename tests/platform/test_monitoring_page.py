@@ -1,0 +1,190 @@
+"""The monitoring page, as a person opens it on a Monday: in a real browser, wide and narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from kfp_lifecycle.artifacts.drift import Bar, Compared, Drift, DriftRule, Finding, Picture
+from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.outcomes import Measured, Outcomes, OutcomeWeek, VersionOutcomes
+from kfp_lifecycle.artifacts.predictions import Broken, LeftOut, LogTable, Predictions
+from kfp_lifecycle.artifacts.remedy import Gain, Reason, Remedy, Span
+from kfp_lifecycle.components.monitoring.decide_remedy.page import draw
+from kfp_lifecycle.monitoring.history import BusinessFigure, Retraining, WindowRecord
+from tests.platform.browser import needs_browser, overflow, running_browser, shown, violations
+from tests.platform.html_page import Page
+
+END = datetime(2026, 6, 29, tzinfo=UTC)
+START = END - timedelta(days=7)
+RISEN = datetime(2026, 6, 1, 7, tzinfo=UTC)
+SENTENCE = "The world moved: churned came 66 times where version 2 foretold 40.2, since 2026-06-01: retrain <now>."
+AUC = Metric(0.76, 0.73, 0.79, 2_000)
+
+
+def remedy(**changes: Any) -> Remedy:
+    values: dict[str, Any] = {
+        "verdict": "world moved", "remedy": "retrain", "sentence": SENTENCE, "since": RISEN,
+        "reasons": [Reason(source="outcomes", sentence="More events than version 2 foretells.")],
+        "gains": [Gain(remedy="retrain", per_1000=Metric(515.0, 196.0, 853.0, 4_000))], "currency": "USD",
+        "model": "churn", "version": "2", "window": Span(start=START, end=END),
+    }  # fmt: skip
+    return Remedy(**(values | changes))
+
+
+def predictions() -> Predictions:
+    left_out = LeftOut(**dict.fromkeys(LeftOut.model_fields, 0))
+    found = LogTable(
+        predictions=1_559, rows=1_500, versions=[], probes=1, left_out=left_out,
+        broken=Broken(files=0, rows=0, examples=[]),
+    )  # fmt: skip
+    return Predictions(
+        model="churn", champion="2", version="2", start=START, end=END, found=found,
+        notes=["59 older predictions about the same entities are left out."],
+    )  # fmt: skip
+
+
+def drift(moved: bool = True) -> Drift:
+    measured: dict[str, Any] = {"test": "prediction interval", "p_value": 1e-9, "corrected_p_value": 2e-9}
+    charge = Finding(
+        column="monthly_charge", aspect="values", measure="level", effect=0.6, distance=0.4, drifted=True,
+        sentence="median 29 → 35", since=RISEN, moved_score=0.021, **measured,
+    )  # fmt: skip
+    plan = charge.model_copy(update={"column": "plan", "measure": "premium", "sentence": "premium 20.0% → 12.0%"})
+    bars = [
+        Bar(label="5", before=60, after=30),
+        Bar(label="40", before=40, after=70),
+        Bar(label="80", before=0, after=0),
+    ]
+    shares = [Bar(label="a plan with quite a long name", before=20, after=12), Bar(label="basic", before=80, after=88)]
+    return Drift(
+        verdict="world moved" if moved else "keep", decision="retrain" if moved else "keep", sentence="Keep: nothing.",
+        model="churn", version="2", start=START, end=END,
+        predictions=Compared(window=1_559, champion=1_559, compared=1_500), reference_rows=2_000, reference_dates=8,
+        rule=DriftRule(
+            drift_rule="usual_variation", significance=0.01, min_effect=0.1, max_drifted_share=0.3, min_window=100
+        ),
+        drifted_share=0.1, drifted=["monthly_charge", "plan"] if moved else [], columns=[charge, plan] if moved else [],
+        mean_score=0.093,
+        pictures=[
+            Picture(column="monthly_charge", aspect="values", histogram=True, bars=bars),
+            Picture(column="plan", aspect="values", histogram=False, bars=shares),
+        ] if moved else [],
+    )  # fmt: skip
+
+
+def outcomes(known: bool = True) -> Outcomes:
+    weeks = [
+        OutcomeWeek(end=END - timedelta(weeks=back), observed=30 - back, expected=16.0, more=0, fewer=0)
+        for back in range(8, -1, -1)
+    ]
+    version = VersionOutcomes(
+        version="2", spells=6_000, unknown=0, complete=2_000, weeks=weeks, alarm=None,
+        performance=[
+            Measured(rows=2_000, events=160, metrics={"roc_auc": AUC}),
+            Measured(group="region: north-east", rows=120, events=4, metrics={}),
+        ],
+    )  # fmt: skip
+    return Outcomes(
+        model="churn", start=START, until=END, horizon_days=30, told="by the event", timing=[], timing_events=0,
+        ratio=1.5, threshold=6.9, predictions=9_000, without_entity=0, versions=[version] if known else [],
+        sentence="More events than version 2 foretells.",
+    )  # fmt: skip
+
+
+def history(weeks: int = 14) -> list[WindowRecord]:
+    value = BusinessFigure(title="Value of decisions", unit="money", per=1_000, value=Metric(180.0, 80.0, 290.0, 900))
+    found = []
+    for back in range(weeks - 1, -1, -1):
+        last = back == 0
+        found.append(
+            WindowRecord(
+                model="churn", version="2" if back < 6 else "1", start=START - timedelta(weeks=back),
+                end=END - timedelta(weeks=back), predictions=1_500 + back, compared=1_400, mean_score=0.07 + back / 1e3,
+                verdict="world moved" if back in (0, 3) else "broken data" if back == 8 else "keep",
+                remedy="retrain" if back in (0, 3) else "repair" if back == 8 else "nothing",
+                sentence=SENTENCE if last else "Keep: none of 26 features nor the score moved.", week=END, observed=30,
+                expected=16.0, roc_auc=AUC, business={"value": value}, runs=[f"monitoring-{back}"],
+            )
+        )  # fmt: skip
+    return found
+
+
+RETRAINED = {
+    "monitoring-3": Retraining(
+        run="monitoring-3", decision="rejected", verdict="It is not better than version 2.", began=END
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("pages")
+    quiet = remedy(verdict="keep", remedy="nothing", sentence="Keep: nothing moved.", gains=[], since=None)
+    texts = {
+        "moved": draw(remedy(), predictions(), drift(), outcomes(), history(), RETRAINED, "churns within 30 days"),
+        "first": draw(quiet, predictions(), drift(False), outcomes(False), history(1), {}, "churns within 30 days"),
+    }
+    for name, text in texts.items():
+        (place / f"{name}.html").write_text(text, "utf-8")
+    return {name: place / f"{name}.html" for name in texts}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as browser:
+        yield browser
+
+
+def test_the_verdict_comes_first_in_colour_and_in_the_one_sentence(pages: dict[str, Path]) -> None:
+    page = Page(pages["moved"].read_text("utf-8"))
+    assert page.text.index("The world moved") < page.text.index(SENTENCE) < page.text.index("What changed")
+    assert "verdict warning" in page.values("class")
+    assert page.open == []
+    # One file: nothing is fetched, and nothing runs.
+    assert not {"script", "link", "iframe"} & set(page.tags)
+
+
+def test_each_feature_that_moved_has_its_picture_and_each_past_window_what_was_done(pages: dict[str, Path]) -> None:
+    text = Page(pages["moved"].read_text("utf-8")).text
+    for words in (
+        "monthly_charge drifted median 29 → 35 Since 1 June 2026, 07:00 UTC. It moved the mean score by +0.021.",
+        "a plan with quite a long name",
+        "retrained: rejected It is not better than version 2.",
+        "nothing yet (repair)",
+        "2 earlier windows are in the history",
+        "+515 +196 to +853 4,000",
+        "region: north-east",
+        "59 older predictions about the same entities are left out.",
+    ):
+        assert words in text, words
+
+
+def test_the_trend_marks_releases_and_verdicts(pages: dict[str, Path]) -> None:
+    page = Page(pages["moved"].read_text("utf-8"))
+    assert page.values("class").count("release") == 3
+    assert {"dot warning", "dot failed", "dot passed"} <= set(page.values("class"))
+    for title in ("Mean score", "Events by week", "ROC AUC in production", "Value of decisions for 1,000 predictions"):
+        assert title in page.text
+
+
+def test_the_first_window_has_no_past_to_draw(pages: dict[str, Path]) -> None:
+    page = Page(pages["first"].read_text("utf-8"))
+    assert "Nothing unusual Keep Keep: nothing moved." in page.text
+    assert "verdict passed" in page.values("class")
+    assert "Over time" not in page.text
+    assert "What changed" not in page.text
+
+
+@needs_browser
+@pytest.mark.parametrize("name", ["moved", "first"])
+def test_it_is_good_to_read_on_any_screen(pages: dict[str, Path], browser: Browser, name: str) -> None:
+    for width, scheme in ((1400, "light"), (400, "dark")):
+        with shown(browser, pages[name], width=width, scheme=scheme) as page:
+            assert overflow(page) == 0, width
+            assert violations(page) == [], (width, scheme)
