@@ -29,6 +29,9 @@ SecretPlace = Annotated[
 ]
 
 
+SecretFile = Annotated[str, text(r"^/[^\0]+$", "name a file by its whole path")]
+
+
 class LogFormat(StrEnum):
     """How the server's log is written."""
 
@@ -45,6 +48,15 @@ class Oidc(Section):
     """What `aud` of a token must name."""
     keys: IssuerUrl | None = None
     """Address of its keys (JWKS), where the issuer has no discovery document."""
+
+
+class Tls(Section):
+    """Certificate of the endpoint on this machine."""
+
+    certificate: SecretFile
+    """Chain of certificates in PEM, its own first."""
+    key: SecretFile
+    """Its private key in PEM, without a password."""
 
 
 class RateLimit(Section):
@@ -66,6 +78,14 @@ class ModelServer(Section):
     """Issuer whose tokens are taken, beside keys or alone."""
     rate_limit: RateLimit | None = None
     """For each client: by its key's or token's name, else by its address; beyond it 429 with `retry-after`."""
+    hold_out: float = Field(default=0.0, ge=0, le=0.5)
+    """Share of entities that are held out: each answer about one says so (`hold_out`), whatever its score, and whoever
+    acts on predictions leaves it alone, so that what acting changes, and how good the model is, can be measured. Chosen
+    by a digest of the key and the model's name: the same entities in each version and by each protocol."""
+    tls: Tls | None = None
+    """Certificate and key that the endpoint on this machine shows, over REST and gRPC, taken up again when they are
+    renewed by rename; servers behind it are reached from this machine only. On KServe and Vertex AI the gateway has
+    the certificate."""
     trusted_proxies: int = Field(default=0, ge=0, le=8)
     """Proxies in front on a cluster that add to `x-forwarded-for`, by which addresses of clients are known. The front
     on this machine is counted by itself."""
@@ -81,6 +101,7 @@ class ModelServer(Section):
         """What a server is told of it, by the names of its arguments; nothing of what is not set."""
         told: dict[str, str | None] = {
             "api_keys": self.api_keys,
+            "hold_out": f"{self.hold_out:g}" if self.hold_out else None,
             "trusted_proxies": str(self.trusted_proxies) if self.trusted_proxies else None,
             "log_format": self.log_format.value if self.log_format is not LogFormat.text else None,
             "log_requests": "yes" if self.log_requests else None,

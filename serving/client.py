@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,13 @@ MISSING_HEADER = "x-missing-features"
 JSON = {"content-type": "application/json"}
 
 
+def unverified() -> ssl.SSLContext:
+    """TLS to whoever is there, for a server on this very machine: no name of a certificate says that."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back, and how long it took. Status 0: nothing did, and the body says why."""
@@ -50,15 +58,21 @@ class Answer:
 class Client:
     """One connection, kept open; not to be shared between threads."""
 
-    def __init__(self, port: int, host: str = LOOPBACK, timeout: float = 10.0) -> None:
+    def __init__(
+        self, port: int, host: str = LOOPBACK, timeout: float = 10.0, tls: ssl.SSLContext | None = None
+    ) -> None:
         """Name the server; it is connected to at the first request.
 
         Args:
             port: Its HTTP port.
             host: Its name or address.
             timeout: Seconds after which an answer is no longer waited for.
+            tls: By which certificates it is known; None: it is asked in the clear.
         """
-        self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        if tls is None:
+            self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        else:
+            self._connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=tls)
 
     def __enter__(self) -> Self:
         return self

