@@ -5,6 +5,8 @@ Servers write by it and monitoring reads by it, in environments that share nothi
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from datetime import datetime
 
 GROWING = ".arrows"
@@ -17,3 +19,8 @@ DAYS = "????-??-??"
 def day_folder(hour: datetime) -> str:
     """The folder of an hour, by its day."""
     return f"{hour:%Y-%m-%d}"
+
+
+def hashed_key(secret: bytes, key: str) -> str:
+    """An entity as the log names it where keys are hashed: HMAC-SHA256 with the servers' secret, shortened."""
+    return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()[:32]

@@ -21,6 +21,7 @@ Action = Literal[
     "overridden",
     "traffic returned",
     "promoted",
+    "forgetting begun",
     "forgotten",
 ]
 ACTIONS: tuple[Action, ...] = get_args(Action)

@@ -33,6 +33,7 @@ from kfp_lifecycle.cli.console import (
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.doctor import doctor
 from kfp_lifecycle.cli.examples import example
+from kfp_lifecycle.cli.forget import forget
 from kfp_lifecycle.cli.init import init
 from kfp_lifecycle.cli.releases import promote, release, releases, rollback
 from kfp_lifecycle.cli.run import run
@@ -92,6 +93,7 @@ app.command()(approve)
 app.command()(reject)
 app.command()(alerts)
 app.add_typer(audit, name="audit")
+app.command()(forget)
 app.add_typer(schedule, name="schedule")
 app.add_typer(trigger, name="trigger")
 app.add_typer(data, name="data")

@@ -9,8 +9,6 @@ minute. What a killed server left in its spool the next one on the machine bring
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import os
 import threading
@@ -23,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Counter
 
-from kfp_lifecycle.artifacts.prediction_log import day_folder
+from kfp_lifecycle.artifacts.prediction_log import day_folder, hashed_key
 from kfp_lifecycle.config.deployment import LOG_SECRET_VARIABLE, LoggedKey, LogSettings
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.log_storage import Spool, storage_of, waiting_bytes
@@ -307,5 +305,5 @@ class PredictionLog:
         if key is None or self.settings.key is LoggedKey.none:
             return None
         if self.settings.key is LoggedKey.hashed:
-            return hmac.new(self._secret, str(key).encode(), hashlib.sha256).hexdigest()[:32]
+            return hashed_key(self._secret, str(key))
         return str(key)

@@ -31,6 +31,7 @@ FLOORS = (
     "serving.release.kserve",
     "serving.release.vertex",
     "monitoring",
+    "governance",
     "components",
     "compilation",
     "pipelines",
