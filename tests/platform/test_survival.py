@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 from local_release import ROOT, SETTINGS, Load, Place, make_model
-from served_place import processes, server_process, serving_place
+from served_place import killed_release, processes, server_process, serving_place
 
 from kfp_lifecycle.components.deployment.release_model.targets import resume_locally
 from kfp_lifecycle.environments.locks import interpreter
@@ -37,16 +37,6 @@ pytestmark = [
     ),
 ]
 
-# Where the controller of a release ends: what its traffic does instead of a step.
-KILL = "os.kill(os.getpid(), signal.SIGKILL)"
-POINTS = {
-    "starting": f"traffic.bring_up = lambda *_: {KILL}",
-    "sharing, before the routes": f"LocalTraffic.shift = lambda self, stage: (self._intend(stage, 'sharing'), {KILL})",
-    "sharing": f"ask = LocalTraffic.ask; LocalTraffic.ask = lambda self, *more: "
-    f"{KILL} if self.release.change.percent == 50 else ask(self, *more)",
-    "promoted": f"LocalTraffic._let_go = lambda self: {KILL}",
-}
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -61,19 +51,6 @@ def served(tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path]) ->
         found.release(models["1"])
         found.release(models["2"])
         yield found
-
-
-def killed_release(place: Place, model: Path, point: str) -> None:
-    """A release whose controller is killed at a point."""
-    code = (
-        "import os, signal; from pathlib import Path; from local_release import Place; "
-        "from kfp_lifecycle.serving.release.local import traffic; "
-        "from kfp_lifecycle.serving.release.local.traffic import LocalTraffic; "
-        f"{POINTS[point]}; "
-        f"Place(Path({str(place.folder)!r}), {place.port}).release(Path({str(model)!r}), steps=[50, 100])"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", str(Path(__file__).parent)])}
-    assert subprocess.run([str(interpreter("platform")), "-c", code], env=environment, check=False).returncode == -9
 
 
 def answering(place: Place, requests: int = 30) -> set[str]:
