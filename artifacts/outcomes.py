@@ -68,6 +68,74 @@ class Measured(Part):
     there are too few of either outcome."""
 
 
+class Estimate(Part):
+    """How good predictions are whose outcome is not known yet, from their scores alone (CBPE).
+
+    It holds where scores are calibrated and what they mean has not changed: a label that follows features otherwise
+    than before is not seen.
+    """
+
+    rows: int
+    """Predictions whose outcome is not known yet."""
+    metrics: dict[str, Metric]
+    """`roc_auc`, `log_loss`, `precision` and `recall` at the version's threshold, each with the interval that 95% of
+    such samples would be measured in; one that is undefined is absent."""
+    judged_rows: int
+    """Predictions whose outcome is known by now, which the estimate is held against."""
+    errors: dict[str, float]
+    """Measured on these less estimated from their scores: what the estimate was wrong by. None where too few are
+    known."""
+
+
+class BusinessWeek(Part):
+    """A business metric of the predictions of one week."""
+
+    end: datetime
+    """Not included; it is seven days long."""
+    rows: int
+    """Predictions that counted."""
+    value: float
+    low: float
+    """Lower end of the 95% interval."""
+    high: float
+    """Upper end."""
+
+
+class BusinessOutcome(Part):
+    """A business metric of one version: a mean over predictions."""
+
+    name: str
+    """As `monitoring.business` calls it, or a default's."""
+    title: str
+    """In words."""
+    unit: Literal["money", "share", "number"]
+    """`money` is in the currency of `training.costs`."""
+    per: int
+    """Predictions that it is told for."""
+    value: Metric | None
+    """With its 95% interval, by drawing whole entities; null where no prediction counts."""
+    total: float
+    """Sum over all predictions that counted."""
+    weeks: list[BusinessWeek]
+    """By the week of the prediction, oldest first; those with too few are left out."""
+
+
+class TreatmentEffect(Part):
+    """What acting changed: of those whose score says to act, who was acted upon beside who was held out."""
+
+    treated: int
+    """Predictions that were acted upon, and whose horizon has passed."""
+    held_out: int
+    """Likewise, predictions that said to act and were held out."""
+    bands: int
+    """Score bands that both are compared in."""
+    prevented: Metric
+    """Share of events that acting prevented, of the acted upon: the rate among the held out of the same score band less
+    the rate among the acted upon; 95% interval."""
+    value_per_1000: Metric
+    """What acting on 1,000 was worth: what it prevented times `saved`, less `action`."""
+
+
 class VersionOutcomes(Part):
     """What became of those whom one version predicted."""
 
@@ -85,6 +153,16 @@ class VersionOutcomes(Part):
     """The first one in these weeks; null where there is none."""
     performance: list[Measured]
     """All first, then the groups that are large enough."""
+    held_out: int = 0
+    """Of the predictions that are followed, those of entities that are held out: nobody acts upon them."""
+    judged_on: Literal["all", "hold-out"] = "all"
+    """Whose outcomes `performance` is measured on."""
+    estimate: Estimate | None = None
+    """Performance before outcomes; null where every outcome is known."""
+    business: list[BusinessOutcome] = Field(default=[])
+    """What the predictions were worth."""
+    effect: TreatmentEffect | None = None
+    """What acting changed; null where it cannot be known."""
 
 
 class Outcomes(Document):
@@ -117,6 +195,8 @@ class Outcomes(Document):
     """Answers in that time."""
     without_entity: int
     """Of these, those that name no entity: nobody can know what became of them."""
+    currency: str = "USD"
+    """Of money."""
     versions: list[VersionOutcomes]
     """By their number."""
     notes: list[str] = Field(default=[])

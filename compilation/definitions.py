@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from kfp_lifecycle.compilation.refusals import refuse_wrong_metrics
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import CONFIGURATION_FILE
@@ -26,7 +27,7 @@ def read_definitions(project: Path, configuration: Configuration) -> dict[str, d
 
     Raises:
         ConfigurationError: a file or folder that the configuration names is missing, too large, or a link that leads
-            out of the project.
+            out of the project; or an expression of `monitoring.business` is wrong.
     """
     repository, query = configuration.features.repository, configuration.label.query
     expectations = configuration.validation.expectations
@@ -38,6 +39,7 @@ def read_definitions(project: Path, configuration: Configuration) -> dict[str, d
     ):
         if place is not None and not (project / place).exists():
             raise ConfigurationError(f"{project / CONFIGURATION_FILE}: {key} names {place}, which is not in {project}")
+    refuse_wrong_metrics(configuration, project / expectations)
     if column:
         label = {Path(query).name: label_sql(configuration).encode()}
     else:

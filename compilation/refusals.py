@@ -120,6 +120,26 @@ def refuse_unsettled(
                     raise ConfigurationError(f"{key}.{setting} cannot be had on Vertex AI: {remedy}")
 
 
+def refuse_wrong_metrics(configuration: Configuration, expectations: Path) -> None:
+    """Refuse business metrics that no window could be measured by.
+
+    Args:
+        configuration: The project's configuration.
+        expectations: Folder with the tables' schemas, as far as there are any: they say which columns tables have.
+
+    Raises:
+        ConfigurationError: it names each expression, what is wrong with it and the columns there are.
+    """
+    if not configuration.monitoring.business:
+        return
+    # Reading SQL takes a while to import, and most projects need none of it.
+    from kfp_lifecycle.monitoring.business_terms import known_columns, problems
+
+    wrong = problems(configuration, known_columns(expectations))
+    if wrong:
+        raise ConfigurationError("\n".join(f"{where}: {reason}" for where, reason in wrong))
+
+
 def refuse_untranspilable(configuration: Configuration, features: Mapping[str, bytes], offline_store: str) -> None:
     """Refuse feature SQL that the target's warehouse would not understand as DuckDB does.
 

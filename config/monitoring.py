@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from kfp_lifecycle.config.retraining import Retraining
-from kfp_lifecycle.config.section import Probability, Section
+from kfp_lifecycle.config.business import BusinessMetric
+from kfp_lifecycle.config.section import Name, Probability, Section
 
 DriftTest = Literal["usual_variation", "ks_p_value"]
 
@@ -35,5 +36,9 @@ class Monitoring(Section):
     """That many times as many events as the scores foretell, or as few, are to be noticed as soon as possible."""
     outcome_run_length: int = Field(default=520, ge=10)
     """Weeks between two false alarms about outcomes, at least, for a version whose scores are calibrated."""
+    business: dict[Name, BusinessMetric] = Field(default={})
+    """What predictions were worth, by name, beside the rates by decision and the value by `training.costs` that are
+    always told; one of the same name takes the place of one of these (`acted_upon`, `events_where_acted`,
+    `events_where_not`, `value`)."""
     retraining: Retraining = Retraining()
     """When a retraining that is due is started."""

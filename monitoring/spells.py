@@ -23,7 +23,8 @@ class Spells:
     """The spells of a log."""
 
     rows: pa.Table
-    """`version`, `entity`, `time`, `day` (a date), `score`, `decision`; by version, entity and time."""
+    """`version`, `entity`, `time`, `day` (a date), `score`, `decision`, `hold_out` (null where the server knew of
+    none); by version, entity and time."""
     predictions: int
     """Answers in the span."""
     without_entity: int
@@ -52,6 +53,8 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
     if not sources:
         return Spells(_nothing(), 0, 0, flaws)
     read = ", ".join(literal(str(source.file)) for source in sources)
+    # Servers of earlier days logged none.
+    hold_out = "hold_out" if any("hold_out" in source.schema.names for source in sources) else "NULL"
     try:
         with open_log(sources, scratch) as connection:
             # The first of a day stands for it: what is asked about an entity all day is asked about the same events.
@@ -60,7 +63,7 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
                 CREATE TEMP TABLE asked AS
                 SELECT
                     version, entity, time::DATE AS day,
-                    arg_min((time, score, decision), (time, request_id, score)) AS first,
+                    arg_min((time, score, decision, hold_out), (time, request_id, score)) AS first,
                     count(*) AS predictions,
                 FROM (
                     SELECT
@@ -70,6 +73,7 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
                         entity::VARCHAR AS entity,
                         try_cast(score AS DOUBLE) AS score,
                         try_cast(decision AS BOOLEAN) AS decision,
+                        try_cast({hold_out} AS BOOLEAN) AS hold_out,
                         try_cast(shadow AS BOOLEAN) AS shadow,
                     FROM read_parquet([{read}], union_by_name = true)
                 )
@@ -98,7 +102,8 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
                     """
                 )
             rows = connection.sql(
-                "SELECT version, entity, first[1] AS time, day, first[2] AS score, first[3] AS decision "
+                "SELECT version, entity, first[1] AS time, day, first[2] AS score, first[3] AS decision, "
+                "first[4] AS hold_out "
                 "FROM spells JOIN asked USING (version, entity, day) ORDER BY version, entity, day"
             ).to_arrow_table()
     except (duckdb.Error, OSError) as error:
@@ -118,5 +123,6 @@ def _nothing() -> pa.Table:
             ("day", pa.date32()),
             ("score", pa.float64()),
             ("decision", pa.bool_()),
+            ("hold_out", pa.bool_()),
         ]
     ).empty_table()

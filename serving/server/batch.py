@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kfp_lifecycle.serving.server.identifiers import Key
 from kfp_lifecycle.serving.server.tensors import Numbers
 
 OUTPUTS = {"score": "FP64", "decision": "BOOL"}
 """What a model answers, with the datatype of each."""
+HOLD_OUT = "hold_out"
+"""Whether the entity is held out, so that nobody is to act upon it, BOOL: where the server holds a share out."""
 CONTRIBUTIONS = "contributions"
 """What each feature adds to the score, [N, features], FP64: only where it is asked for."""
 
@@ -28,6 +33,8 @@ class Batch:
     """The entity of each row; None where none is named."""
     absent: dict[str, list[int]] = field(default_factory=dict)
     """Features that were not sent, with the rows that lack them: to be looked up."""
+    held_out: NDArray[np.bool_] | None = None
+    """Whose entity is held out, shape (rows,); None where the server holds nobody out."""
 
 
 @dataclass(slots=True)

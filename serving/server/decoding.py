@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
-from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, OUTPUTS, Batch, PredictionRequest
+from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, HOLD_OUT, OUTPUTS, Batch, PredictionRequest
 from kfp_lifecycle.serving.server.errors import InvalidRequest, shown
+from kfp_lifecycle.serving.server.hold_out import HoldOut
 from kfp_lifecycle.serving.server.identifiers import Key, entity_key, request_id
 from kfp_lifecycle.serving.server.inference_pb2 import ModelInferRequest
 from kfp_lifecycle.serving.server.tensors import (
@@ -64,7 +65,14 @@ _V1, _V2 = msgspec.json.Decoder(_V1Request), msgspec.json.Decoder(_V2Request)
 class Decoder:
     """Reads requests for one model."""
 
-    def __init__(self, features: Sequence[Feature], entity_key: str, max_rows: int, most_explained: int = 0) -> None:
+    def __init__(
+        self,
+        features: Sequence[Feature],
+        entity_key: str,
+        max_rows: int,
+        most_explained: int = 0,
+        hold_out: HoldOut | None = None,
+    ) -> None:
         """Set up for a model.
 
         Args:
@@ -72,11 +80,15 @@ class Decoder:
             entity_key: Name under which a request may name an entity instead of, or beside, features.
             max_rows: Most rows one request may hold.
             most_explained: Most rows that contributions of features may be asked for; 0: none.
+            hold_out: Who is held out; None: nobody is.
         """
         self.entity_key = entity_key
         self.max_rows = max_rows
         self.most_explained = most_explained
-        self.outputs = (*OUTPUTS, CONTRIBUTIONS) if most_explained else tuple(OUTPUTS)
+        self._hold_out = hold_out
+        # What is answered where nobody says what is wanted, and what may be asked for.
+        self.usual: tuple[str, ...] = (*OUTPUTS, HOLD_OUT) if hold_out else tuple(OUTPUTS)
+        self.outputs = (*self.usual, CONTRIBUTIONS) if most_explained else self.usual
         self.numeric = [feature.name for feature in features if feature.type == "numeric"]
         self.categorical = [feature.name for feature in features if feature.type == "categorical"]
         self._allowed = dict.fromkeys(self.numeric, NUMERIC) | dict.fromkeys(self.categorical, (TEXT,))
@@ -121,7 +133,7 @@ class Decoder:
         if len(rest):
             raise InvalidRequest(f"{len(rest):,} bytes follow the last tensor; no input's binary_data_size claims them")
         binary = _parameter(request.parameters, "binary_data_output", bool) is True
-        outputs = request.outputs or [_Output(name) for name in OUTPUTS]
+        outputs = request.outputs or [_Output(name) for name in self.usual]
         chosen = _Chosen(self.outputs)
         for output in outputs:
             own = _parameter(output.parameters, "binary_data", bool)
@@ -193,7 +205,7 @@ class Decoder:
             if name != self.entity_key and len(positions) < rows:
                 batch.absent[name] = sorted(set(range(rows)) - set(positions))
         chosen = _Chosen(self.outputs)
-        for name in (*OUTPUTS, CONTRIBUTIONS) if explain else OUTPUTS:
+        for name in (*self.usual, CONTRIBUTIONS) if explain else self.usual:
             chosen.add(name, binary=False)
         moment = _time(_parameter(request.parameters, "request_time", str))
         found = PredictionRequest(request_id(None, id_header), batch, moment, tuple(chosen.names))
@@ -269,7 +281,7 @@ class Decoder:
                 request_id(identifier, id_header),
                 self._batch(columns, rows),
                 _time(_parameter(parameters, "request_time", str)),
-                tuple(chosen.names) or tuple(OUTPUTS),
+                tuple(chosen.names) or self.usual,
                 frozenset(chosen.binary),
             )
         )
@@ -293,6 +305,8 @@ class Decoder:
         words = [texts(name, columns[name][1]) if name in columns else [""] * rows for name in self.categorical]
         keys = self._keys(*columns[self.entity_key]) if self.entity_key in columns else None
         batch = Batch(rows, found, words, keys)
+        if self._hold_out is not None:
+            batch.held_out = self._hold_out.of(keys, rows)
         if len(columns) - (keys is not None) < len(self.numeric) + len(self.categorical):
             all_rows = list(range(rows))
             batch.absent = {name: all_rows for name in (*self.numeric, *self.categorical) if name not in columns}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, OUTPUTS
+from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, HOLD_OUT, OUTPUTS
 from kfp_lifecycle.serving.server.predictor import Predictor
 from kfp_lifecycle.serving.server.tensors import DATATYPES
 
@@ -27,6 +27,8 @@ def inputs_of(predictor: Predictor) -> list[dict[str, Any]]:
 def outputs(predictor: Predictor) -> list[dict[str, Any]]:
     """The outputs; contributions are answered only where they are asked for."""
     found = [{"name": name, "datatype": datatype, "shape": [-1]} for name, datatype in OUTPUTS.items()]
+    if HOLD_OUT in predictor.decoder.outputs:
+        found.append({"name": HOLD_OUT, "datatype": "BOOL", "shape": [-1]})
     if predictor.explainer is not None:
         found.append({"name": CONTRIBUTIONS, "datatype": "FP64", "shape": [-1, len(predictor.model.features)]})
     return found

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfp_lifecycle.modelling.attribution import Explainer
-from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, OUTPUTS
+from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, HOLD_OUT, OUTPUTS
 from kfp_lifecycle.serving.server.inference_pb2 import InferTensorContents, ModelInferResponse
 from kfp_lifecycle.serving.server.predictor import Prediction
 
-_DATATYPES = {**OUTPUTS, CONTRIBUTIONS: "FP64"}
-_RAW_KINDS = {"score": "<f8", "decision": "|u1", CONTRIBUTIONS: "<f8"}
+_DATATYPES = {**OUTPUTS, HOLD_OUT: "BOOL", CONTRIBUTIONS: "FP64"}
+_RAW_KINDS = {"score": "<f8", "decision": "|u1", HOLD_OUT: "|u1", CONTRIBUTIONS: "<f8"}
 _json: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
@@ -54,10 +54,7 @@ class Encoder:
                 "id": prediction.request.id,
                 "model_name": self._name,
                 "model_version": self._version,
-                "predictions": [
-                    {"score": score, "decision": decision}
-                    for score, decision in zip(prediction.scores.tolist(), prediction.decisions.tolist(), strict=True)
-                ],
+                "predictions": _rows(prediction),
             }
         )
 
@@ -79,18 +76,12 @@ class Encoder:
                 "base": explainer.base,
                 "explanations": [
                     {
-                        "score": score,
-                        "decision": decision,
+                        **told,
                         "contributions": {
                             features[at]: float(row[at]) for at in np.argsort(-np.abs(row), kind="stable")
                         },
                     }
-                    for score, decision, row in zip(
-                        prediction.scores.tolist(),
-                        prediction.decisions.tolist(),
-                        prediction.contributions,
-                        strict=True,
-                    )
+                    for told, row in zip(_rows(prediction), prediction.contributions, strict=True)
                 ],
             }
         )
@@ -109,15 +100,25 @@ class Encoder:
             if raw:
                 answer.raw_output_contents.append(values.astype(_RAW_KINDS[name]).tobytes())
             else:
-                field = "bool_contents" if name == "decision" else "fp64_contents"
+                field = "bool_contents" if _DATATYPES[name] == "BOOL" else "fp64_contents"
                 output.contents.CopyFrom(InferTensorContents(**{field: values.ravel().tolist()}))
         return answer
+
+
+def _rows(prediction: Prediction) -> list[dict[str, Any]]:
+    """What v1 says of each row."""
+    columns = {"score": prediction.scores.tolist(), "decision": prediction.decisions.tolist()}
+    if (held_out := prediction.request.batch.held_out) is not None:
+        columns[HOLD_OUT] = held_out.tolist()
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def values_of(prediction: Prediction, output: str) -> NDArray[Any]:
     """The values of an output."""
     if output == CONTRIBUTIONS:
         return np.asarray(prediction.contributions)
+    if output == HOLD_OUT:
+        return np.asarray(prediction.request.batch.held_out)
     return np.asarray(prediction.scores if output == "score" else prediction.decisions)
 
 

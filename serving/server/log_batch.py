@@ -28,6 +28,7 @@ def log_schema(numeric: Sequence[str], categorical: Sequence[str]) -> pa.Schema:
         *([("features", pa.struct(features))] if features else []),
         ("score", pa.float64()),
         ("decision", pa.bool_()),
+        ("hold_out", pa.bool_()),
         ("latency_ms", pa.float64()),
         ("shadow", pa.bool_()),
     ]
@@ -70,6 +71,7 @@ class BatchMaker:
             "entity": pa.array([named(key) for key in keys], pa.string()),
             "score": pa.array(np.concatenate([served.scores for served in found])),
             "decision": pa.array(np.concatenate([served.decisions for served in found])),
+            "hold_out": pa.concat_arrays([_held_out(served) for served in found]),
             "latency_ms": repeated([round(served.latency_ms, 3) for served in found], pa.float64()),
             "shadow": repeated([served.shadow for served in found], pa.bool_()),
         }
@@ -86,3 +88,8 @@ class BatchMaker:
             values = chain.from_iterable(served.texts[position] for served in found)
             arrays.append(pa.array([value or None for value in values], pa.string()))
         return pa.StructArray.from_arrays(arrays, names=self._names)
+
+
+def _held_out(served: Served) -> pa.Array:
+    """Whose entity is held out; null where the server holds nobody out."""
+    return pa.nulls(len(served.scores), pa.bool_()) if served.held_out is None else pa.array(served.held_out)

@@ -280,6 +280,7 @@ class Predictor:
                 decisions,
                 (time.perf_counter() - began) * 1000,
                 shadow,
+                batch.held_out,
             )
         )
         return Prediction(request, scores, decisions)

@@ -23,3 +23,5 @@ class Served:
     decisions: NDArray[np.bool_]
     latency_ms: float
     shadow: bool
+    held_out: NDArray[np.bool_] | None = None
+    """Whose entity is held out; None where the server holds nobody out."""

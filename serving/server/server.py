@@ -33,6 +33,7 @@ from kfp_lifecycle.serving.server.api_keys import ApiKeys
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.grpc_service import start_grpc
+from kfp_lifecycle.serving.server.hold_out import HoldOut
 from kfp_lifecycle.serving.server.http_protocol import Connections, Limits
 from kfp_lifecycle.serving.server.logs import start_logging
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
@@ -74,6 +75,7 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tls_certificate", type=Path, help="Chain of certificates in PEM; read again when renewed.")
     parser.add_argument("--tls_key", type=Path, help="Its private key in PEM.")
+    parser.add_argument("--hold_out", type=float, default=0.0, help="Share of entities that nobody is to act upon.")
     access = parser.add_argument_group("access")
     access.add_argument("--api_keys", default="", help="File, or ${VARIABLE}, with a line client:key for each client.")
     access.add_argument("--oidc_issuer", default="", help="Issuer whose tokens are taken (OpenID Connect).")
@@ -112,7 +114,8 @@ class Server:
         scorer = model.scorer(threads=1)
         explainer = Explainer.of(asked.model_dir)
         most_explained = 0 if explainer is None else explainer.most_rows
-        decoder = Decoder(model.features, model.entity_key, asked.max_rows, most_explained)
+        hold_out = HoldOut(asked.hold_out, asked.model_name) if asked.hold_out else None
+        decoder = Decoder(model.features, model.entity_key, asked.max_rows, most_explained, hold_out)
         self._features = None
         if asked.online_store:
             kept = model.description.settings
@@ -148,6 +151,7 @@ class Server:
             explainer=explainer,
             expected_score=model.description.expected_score,
         )
+        self._predictor.metrics.threshold = model.threshold
         if model.description.learned_until is not None:
             learned_until = datetime.fromisoformat(model.description.learned_until)
             self._predictor.metrics.learned_until = learned_until.replace(tzinfo=UTC)

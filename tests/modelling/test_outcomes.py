@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 import tempfile
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import duckdb
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from sklearn.metrics import log_loss, roc_auc_score
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.predictions import Broken, LeftOut, LogTable, Predictions
 from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
 from kfp_lifecycle.components.monitoring.join_outcomes.joining import join_outcomes, without_horizon
+from kfp_lifecycle.config.business import BusinessMetric
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.monitoring.business import Business
 from kfp_lifecycle.runtime.closure import ROOT
+from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.server.hold_out import HoldOut
 from kfp_lifecycle.simulation.business import simulate
 from kfp_lifecycle.simulation.database import TABLES
 from tests.feature_steps import given_to
@@ -27,23 +38,47 @@ pytestmark = pytest.mark.slow
 END = date(2026, 6, 30)
 RISEN = datetime(2026, 5, 2, tzinfo=UTC)
 """The first day of the price rise, or of nothing."""
+# Looks after and before the outcomes of May are known.
+LATE, EARLY = RISEN + timedelta(days=40), RISEN + timedelta(days=14)
+OWN_METRICS = {
+    "offers_taken": BusinessMetric(
+        value="EXISTS (SELECT 1 FROM purchases WHERE customer_id::VARCHAR = entity AND purchased_at > time "
+        "AND purchased_at <= horizon_end)::INT",
+        where="decision",
+        unit="share",
+    ),
+    "lost_in_the_north": BusinessMetric(value="outcome * saved", where="customers.region = 'north'", unit="money"),
+}
+BUSINESS_ROW = pa.schema(
+    {
+        "score": pa.float64(), "decision": pa.bool_(), "outcome": pa.float64(), "version": pa.string(),
+        "entity": pa.string(), "time": pa.timestamp("us", "UTC"), "horizon_end": pa.timestamp("us", "UTC"),
+        "hold_out": pa.bool_(), "treated": pa.bool_(),
+    }
+)  # fmt: skip
+WORLDS = ("quiet", "risen", "campaign")
+HELD_OUT = HoldOut(0.2, "churn")
+# By the project's costs, an action pays from this probability on: 6 / (0.3 * 240).
+ACTED_FROM = 1 / 12
+SAVED = 0.6
 # The simulation keeps the exact probability of leaving within 30 days at the ends of these days.
 FORETOLD = [END - timedelta(days=30 * back) for back in range(1, 6)]
 
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The same business with the price rise and without, as validated tables; and a log of both.
+    """The same business, as it was, with a price rise, and with a campaign, as validated tables; and a log of each.
 
     Everybody's score is the probability of leaving in the world without: a calibrated model that knows of no rise.
     """
     place = tmp_path_factory.mktemp("worlds")
     for name, inject in (("quiet", []), ("risen", ["price_rise"])):
         simulate(place / f"{name}.duckdb", customers=2_500, days=500, end=END, inject=inject)
-    for name in ("quiet", "risen"):
+    save_the_treated(place / "quiet.duckdb", place / "campaign.duckdb")
+    for name in WORLDS:
         (place / name / "tables").mkdir(parents=True)
         with duckdb.connect() as connection:
-            for world in ("quiet", "risen"):
+            for world in WORLDS:
                 connection.execute(f"ATTACH '{place / world}.duckdb' AS {world} (READ_ONLY)")
             for table in TABLES:
                 file = place / name / "tables" / f"{table}.parquet"
@@ -57,22 +92,52 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for day in FORETOLD:
             at = datetime(day.year, day.month, day.day, 9, tzinfo=UTC) + timedelta(days=1)
             rows = [
-                logged({"age": 1.0}, at, entity=str(customer), score=score, request_id=f"r{customer}")
+                logged(
+                    {"age": 1.0},
+                    at,
+                    entity=str(customer),
+                    score=score,
+                    decision=score >= ACTED_FROM,
+                    hold_out=HELD_OUT.holds(customer) if name == "campaign" else None,
+                    request_id=f"r{customer}",
+                )
                 for foretold_on, customer, score in foretold
                 if foretold_on == day
             ]
             write_log(place / name / "log" / "churn", rows, [Feature("age", "numeric")])
-    return {name: place / name for name in ("quiet", "risen")}
+    return {name: place / name for name in WORLDS}
 
 
-def look(world: Path, at: datetime, **monitoring: int) -> tuple[Outcomes, pd.DataFrame]:
+def save_the_treated(quiet: Path, campaign: Path) -> None:
+    """The quiet business with a campaign: whoever is foretold to leave, and is not held out, is made an offer, and six
+    of ten who would have left within the 30 days stay."""
+    shutil.copyfile(quiet, campaign)
+    with duckdb.connect(str(campaign)) as connection:
+        leaving = connection.execute(
+            "SELECT customer_id FROM truth JOIN cancellations USING (customer_id) WHERE probability >= ? "
+            "AND day IN (SELECT unnest(?)) AND cancelled_at > day AND cancelled_at <= day + INTERVAL 31 DAY "
+            "ORDER BY ALL",
+            [ACTED_FROM, FORETOLD],
+        ).fetchall()
+        offered = [customer for (customer,) in leaving if not HELD_OUT.holds(customer)]
+        saved = [customer for customer in offered if random.Random(customer).random() < SAVED]
+        connection.execute("DELETE FROM cancellations WHERE customer_id IN (SELECT unnest(?))", [saved])
+
+
+def measuring(settings: Configuration, metrics: dict[str, BusinessMetric]) -> Configuration:
+    """The settings with business metrics of their own."""
+    return settings.model_copy(update={"monitoring": settings.monitoring.model_copy(update={"business": metrics})})
+
+
+@cache
+def look(world: Path, at: datetime) -> tuple[Outcomes, pd.DataFrame]:
     """Join the outcomes as of a moment."""
     # The helper says first that a step runs here: then kfp imports no compiler.
     from kfp_lifecycle.components.monitoring.join_outcomes import component
 
     project = read_project(ROOT)
     settings, locations = given_to(component.join_outcomes, project)
-    settings = settings.model_copy(update={"monitoring": settings.monitoring.model_copy(update=monitoring)})
+    settings = measuring(settings, OWN_METRICS)
     place = world / f"{at:%Y-%m-%d}"
     place.mkdir(exist_ok=True)
     nothing = dict.fromkeys(LeftOut.model_fields, 0)
@@ -143,8 +208,8 @@ def test_performance_has_intervals_for_all_and_for_groups_that_are_large_enough(
     assert found.told == "by the event"
     assert found.timing_events > 100
     text = page_of(found)
-    assert "## Version 1" in text
-    assert "| gender: female |" in text
+    assert '<h2 id="version-1-title">Version 1</h2>' in text
+    assert "gender: female" in text
 
 
 def test_predictions_that_cannot_be_followed_are_counted_and_told(worlds: dict[str, Path], tmp_path: Path) -> None:
@@ -183,10 +248,158 @@ def test_a_label_that_is_not_of_a_later_moment_is_not_followed(worlds: dict[str,
     assert pd.read_parquet(tmp_path / "outcomes" / Outcomes.TABLE).empty
 
 
+def test_a_working_campaign_does_not_look_like_a_failing_model_where_a_share_is_held_out(
+    worlds: dict[str, Path],
+) -> None:
+    found, table = look(worlds["campaign"], LATE)
+    [version] = found.versions
+    assert version.held_out == table["hold_out"].sum() > 300
+    assert found.alarms == [], found.sentence
+    assert version.judged_on == "hold-out"
+    everyone = version.performance[0].metrics
+    assert everyone["roc_auc"].low < 0.83 < everyone["roc_auc"].high
+    assert everyone["observed_over_expected"].low < 1 < everyone["observed_over_expected"].high
+    # Without the column the same log reads as a model that foretells too much and ranks worse.
+    blind, _ = look(without_hold_out(worlds["campaign"]), LATE)
+    [deceived] = blind.versions
+    assert deceived.judged_on == "all"
+    assert deceived.performance[0].metrics["observed_over_expected"].high < 0.95
+    assert deceived.performance[0].metrics["roc_auc"].value < everyone["roc_auc"].value - 0.03
+    assert deceived.effect is None
+    assert "what acting on its predictions changes cannot be known" in " ".join(blind.notes)
+    assert "It cannot be known: nobody is held out" in page_of(blind)
+
+
+def test_what_acting_changed_is_told_with_its_interval(worlds: dict[str, Path]) -> None:
+    found, table = look(worlds["campaign"], LATE)
+    [version] = found.versions
+    effect = version.effect
+    assert effect is not None
+    acted = table[table["complete"] & table["decision"] & ~table["hold_out"].astype(bool)]
+    assert (effect.treated, effect.bands) == (len(acted), 5)
+    # Six of ten of those that were foretold.
+    truly = SAVED * acted["score"].mean()
+    assert effect.prevented.low < truly < effect.prevented.high
+    assert effect.prevented.low > 0
+    assert effect.value_per_1000.value == pytest.approx(1000 * (240 * effect.prevented.value - 6))
+    assert f"beside {effect.held_out:,} of the hold-out" in page_of(found)
+
+
+def test_business_metrics_tell_rates_by_decision_and_money(worlds: dict[str, Path]) -> None:
+    found, table = look(worlds["quiet"], LATE)
+    metrics = {item.name: item for item in found.versions[0].business}
+    known = table[table["complete"] & table["known"]]
+    acted, others = known[known["decision"]], known[~known["decision"]]
+    assert metrics["acted_upon"].value.value == pytest.approx(table["decision"].mean())
+    assert metrics["acted_upon"].total == table["decision"].sum()
+    assert metrics["events_where_acted"].value.value == pytest.approx(acted["label"].mean())
+    assert metrics["events_where_not"].value.value == pytest.approx(others["label"].mean())
+    worth, value = 0.3 * 240 * acted["label"].sum() - 6 * len(acted), metrics["value"]
+    assert (value.unit, value.per, value.total) == ("money", 1000, pytest.approx(worth))
+    assert value.value.value == pytest.approx(1000 * worth / len(known))
+    assert value.value.low < value.value.value < value.value.high
+    # Each week of predictions whose outcomes are known.
+    assert [week.rows for week in value.weeks] == known.groupby("day").size().tolist()
+    assert sum(week.rows * week.value for week in value.weeks) == pytest.approx(1000 * worth)
+    text = page_of(found)
+    assert text.count('<polyline class="line"') >= 4
+    assert "value of acting by the costs, for 1,000 predictions" in text
+
+
+def test_a_project_s_own_metrics_may_read_its_tables(worlds: dict[str, Path]) -> None:
+    found, table = look(worlds["quiet"], LATE)
+    own = {item.name: item for item in found.versions[0].business}
+    with duckdb.connect() as connection:
+        for name in ("purchases", "customers"):
+            connection.execute(f"CREATE VIEW {name} AS FROM '{worlds['quiet'] / 'tables' / name}.parquet'")
+        connection.register("seen", table)
+        [(lost,)] = connection.execute(
+            "SELECT 240 * avg(label) FROM seen JOIN customers ON entity = customer_id::VARCHAR "
+            "WHERE complete AND region = 'north'"
+        ).fetchall()
+        bought = connection.execute(
+            "SELECT count(DISTINCT (entity, time)) FROM seen JOIN purchases ON entity = customer_id::VARCHAR "
+            "WHERE decision AND purchased_at > time::TIMESTAMP AND purchased_at <= horizon_end::TIMESTAMP "
+            "AND greatest(purchased_at, recorded_at) <= TIMESTAMP '2026-06-11'"
+        ).fetchone()
+    assert own["lost_in_the_north"].value.value == pytest.approx(lost)
+    assert (own["offers_taken"].total, own["offers_taken"].value.rows) == (*bought, table["decision"].sum())
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            "customers.region_of_birth",
+            r"monitoring\.business\.wrong cannot be computed: .*region_of_birth.*horizon_end",
+        ),
+        ("score / 0.0", "is infinite for 1 predictions: divide by nullif"),
+        ("if(customers.region = 'north', 1, 0)", "finds several rows of a table for one entity"),
+    ],
+)
+def test_an_expression_that_fails_names_itself_and_the_columns_there_are(value: str, told: str) -> None:
+    settings = measuring(read_project(ROOT).settings, {"wrong": BusinessMetric(value=value)})
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    row = {"score": 0.5, "decision": True, "outcome": 1.0, "version": "1", "entity": "7", "time": now,
+           "horizon_end": now, "hold_out": None, "treated": None}  # fmt: skip
+    rows = pa.Table.from_pylist([row], BUSINESS_ROW)
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE customers AS SELECT 7 AS customer_id, 'north' AS region FROM range(2)")
+        connection.execute("CREATE TABLE cancellations (customer_id BIGINT)")
+        if "region =" not in value:
+            connection.execute("DELETE FROM customers")
+        with pytest.raises(ContractViolation, match=told):
+            Business(connection, settings, rows)
+
+
+def test_performance_is_estimated_before_outcomes_and_its_error_measured_afterwards(worlds: dict[str, Path]) -> None:
+    found, table = look(worlds["quiet"], EARLY)
+    estimate = found.versions[0].estimate
+    assert estimate is not None
+    open_ones = table[~table["complete"] & table["known"]]
+    assert estimate.rows == len(open_ones)
+    assert set(estimate.metrics) == {"roc_auc", "log_loss", "precision", "recall"}
+    # What those rows turned out to be, once their horizon had passed.
+    later, settled = look(worlds["quiet"], LATE)
+    became = settled[settled["day"].isin(set(open_ones["day"]))]
+    assert became["complete"].all()
+    label, acted, score = became["label"], became["decision"], became["score"]
+    measured = {
+        "roc_auc": roc_auc_score(label, score),
+        "log_loss": log_loss(label, score),
+        "precision": label[acted].mean(),
+        "recall": label[acted].sum() / label.sum(),
+    }
+    for name, value in measured.items():
+        metric = estimate.metrics[name]
+        assert metric.low < value < metric.high, f"{name} was {value}, estimated {metric}"
+    errors = later.versions[0].estimate.errors if later.versions[0].estimate else estimate.errors
+    assert abs(errors["roc_auc"]) < 0.05
+    assert "It assumes that scores are calibrated" in page_of(found)
+    # A price rise that scores know nothing of is not foreseen, and the error says so once outcomes are there.
+    risen, _ = look(worlds["risen"], LATE)
+    wrong = risen.versions[0].estimate
+    assert wrong is not None
+    assert wrong.errors["log_loss"] > 0.01
+
+
+def without_hold_out(world: Path) -> Path:
+    """The same world, whose servers knew of no hold-out."""
+    blind = world.with_name(f"{world.name}-blind")
+    (blind / "log" / "churn").mkdir(parents=True, exist_ok=True)
+    if not (blind / "tables").exists():
+        (blind / "tables").symlink_to(world / "tables")
+    for file in (world / "log" / "churn").rglob("*.parquet"):
+        copy = blind / file.relative_to(world)
+        copy.parent.mkdir(exist_ok=True)
+        pq.write_table(pq.read_table(file).drop_columns(["hold_out"]), copy)
+    return blind
+
+
 def page_of(found: Outcomes) -> str:
     """The page as it is written."""
     from kfp_lifecycle.components.monitoring.join_outcomes import page
 
     with tempfile.TemporaryDirectory() as folder:
-        page.write(found, Path(folder) / "page.md")
-        return (Path(folder) / "page.md").read_text("utf-8")
+        page.write(found, Path(folder) / "page.html")
+        return (Path(folder) / "page.html").read_text("utf-8")

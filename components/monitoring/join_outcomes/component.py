@@ -1,13 +1,24 @@
 """Component: join of predictions and the outcomes that came later."""
 
-from kfp.dsl import Artifact, Dataset, Input, Markdown, Metrics, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
 from kfp_lifecycle.runtime.component import component
 
 
 @component(
     environment="modelling",
-    reads=("name", "entity", "source.tables", "features", "label", "training.weight", "deployment.model", "monitoring"),
+    reads=(
+        "name",
+        "entity",
+        "source.tables",
+        "features",
+        "label",
+        "training.weight",
+        "training.costs",
+        "training.seed",
+        "deployment.model",
+        "monitoring",
+    ),
     locations=("prediction_log",),
     cached=False,
 )
@@ -18,7 +29,7 @@ def join_outcomes(
     label_query: Input[Artifact],
     validated: Input[Dataset],
     outcomes: Output[Dataset],
-    report: Output[Markdown],
+    report: Output[HTML],
     metrics: Output[Metrics],
 ):
     """Join predictions to what became of those they were about, and see whether it is what was foretold.
@@ -27,22 +38,27 @@ def join_outcomes(
     week of the horizon on. An observed-minus-expected CUSUM of weekly events (Lucas 1985; Biswas and Kalbfleisch 2008)
     for each version alarms where there are `monitoring.outcome_ratio` times as many events as its scores foretell, or
     as few, and by mistake once in `monitoring.outcome_run_length` weeks at the most. Where the horizon has passed, ROC
-    AUC, log loss and calibration are measured, for all and by sensitive group. An entity is followed by one prediction
-    for each horizon and version.
+    AUC, log loss and calibration are measured, for all and by sensitive group; where it has not, they are estimated
+    from the scores (CBPE). Business metrics are expressions over what became of each prediction. Where a share of
+    entities is held out (`deployment.server.hold_out`), the model is judged by whom nobody acted upon, and what acting
+    changed is estimated. An entity is followed by one prediction for each horizon and version.
 
     Args:
         settings: `source.tables`, `label`, `entity`, `features`, `training.weight` and `name` say what the definitions
-            have to fit, `deployment.model` whose predictions count, and `monitoring` holds the rule.
+            have to fit, `deployment.model` whose predictions count, `monitoring` holds the rule and the business
+            metrics, `training.costs` what decisions are worth, and `training.seed` chooses replicates.
         predictions: What `collect_predictions` wrote: its end is the moment that is looked from.
         feature_repo: Folder with the feature definitions, for the sensitive columns.
         label_query: The SQL file that labels entities.
         validated: The tables, as `validate_data` gives them.
-        outcomes: `outcomes.parquet`: `version`, `entity`, `time`, `day`, `score`, `decision`, `horizon_end`, `known`
-            (the label query knows the entity), `complete` (its horizon has passed), `label` (0 or 1 where it is
-            settled), `event_by` (end of the week of the event); and `outcomes.json`. metadata: `until`, `sentence`,
-            `alarms`, `notes`, `versions` (complete horizons by version).
-        report: The weeks and the performance of each version.
-        metrics: `events_observed`, `events_expected` of the last week, `alarms`, and `roc_auc` of the newest version.
+        outcomes: `outcomes.parquet`: `version`, `entity`, `time`, `day`, `score`, `decision`, `hold_out`,
+            `horizon_end`, `known` (the label query knows the entity), `complete` (its horizon has passed), `label` (0
+            or 1 where it is settled), `event_by` (end of the week of the event); and `outcomes.json`. metadata:
+            `until`, `sentence`, `alarms`, `notes`, `versions` (complete horizons by version).
+        report: Of each version the weeks, performance and its estimate, business metrics with plots, and the effect of
+            acting. One HTML file without scripts, that needs no network.
+        metrics: `events_observed`, `events_expected` of the last week, `alarms`, and of the newest version `roc_auc`,
+            `estimated_roc_auc` and the business metrics by name.
     """
     from pathlib import Path
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, OutcomeWeek, TimingPoint, VersionOutcomes
+from kfp_lifecycle.artifacts.outcomes import Outcomes, TimingPoint, VersionOutcomes
 from kfp_lifecycle.artifacts.predictions import Predictions
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.components.monitoring.join_outcomes.labels import (
@@ -29,16 +29,15 @@ from kfp_lifecycle.components.monitoring.join_outcomes.labels import (
     settled,
     weekly_events,
 )
-from kfp_lifecycle.components.monitoring.join_outcomes.performance import measure_outcomes
+from kfp_lifecycle.components.monitoring.join_outcomes.versions import Judging
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.features.definitions import Definitions, load_definitions
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
 from kfp_lifecycle.monitoring.log_files import Window, log_files
 from kfp_lifecycle.monitoring.spells import Spells, spells_of
 from kfp_lifecycle.runtime.outputs import complete_folder
-from kfp_lifecycle.uncertainty.cusum import cusum, threshold_for
+from kfp_lifecycle.uncertainty.cusum import threshold_for
 
 Floats = NDArray[np.float64]
 
@@ -89,14 +88,14 @@ def join_outcomes(
                 sensitive_values(connection, settings, definitions, validated, until) if len(rows) else {},
                 rows["entity"].tolist(),
             )
-        label = settled(followed, timing)
-        events, expected = weekly_events(followed, timing, rows["score"].to_numpy())
-        write_table(rows, followed, label, events, boundaries, horizon_days, folder / Outcomes.TABLE)
-        found = [
-            of_version(version, (rows["version"] == version).to_numpy(), rows, followed, label, events, expected,
-                       groups, boundaries, rule)
-            for version in sorted(rows["version"].unique(), key=lambda name: (len(name), name))
-        ]  # fmt: skip
+            label = settled(followed, timing)
+            events, expected = weekly_events(followed, timing, rows["score"].to_numpy())
+            write_table(rows, followed, label, events, boundaries, horizon_days, folder / Outcomes.TABLE)
+            show_tables(connection, validated, settings.source.tables, until)
+            judging = Judging(settings, rows, followed, label, events, expected, groups, boundaries, connection)
+            found = [
+                judging.of(version) for version in sorted(rows["version"].unique(), key=lambda name: (len(name), name))
+            ]
         description = Outcomes(
             model=model,
             start=start,
@@ -112,6 +111,7 @@ def join_outcomes(
             threshold=threshold_for(rule.outcome_run_length),
             predictions=spells.predictions,
             without_entity=spells.without_entity,
+            currency=settings.training.costs.currency,
             versions=found,
             notes=notes_on(spells, found, timing, window, until),
             sentence=verdict(found),
@@ -144,88 +144,12 @@ def without_horizon(settings: Configuration, window: Predictions, outcomes: Path
     )
     with complete_folder(outcomes) as folder:
         nothing = np.zeros((0, 1))
-        empty = pd.DataFrame(columns=["version", "entity", "time", "day", "score", "decision"])
+        empty = pd.DataFrame(columns=["version", "entity", "time", "day", "score", "decision", "hold_out"])
         followed = Followed(nothing, nothing)
         write_table(empty, followed, nothing[:, 0], nothing.astype(bool), [window.end], 0, folder / Outcomes.TABLE)
         description.write(folder)
     print(description.sentence)
     return description
-
-
-def of_version(
-    version: str,
-    chosen: NDArray[np.bool_],
-    rows: pd.DataFrame,
-    followed: Followed,
-    label: Floats,
-    events: NDArray[np.bool_],
-    expected: Floats,
-    groups: Mapping[str, NDArray[np.object_]],
-    boundaries: Sequence[datetime],
-    rule: Monitoring,
-) -> VersionOutcomes:
-    """Chart and measure one version.
-
-    Args:
-        version: Its number.
-        chosen: Which spells are its own, shape (n,).
-        rows: All spells.
-        followed: What was known of them at each boundary.
-        label: Of each, where it is settled.
-        events: Of each in each week, shape (n, w).
-        expected: Likewise, by its score.
-        groups: Sensitive values of each.
-        boundaries: Of the weeks, w + 1.
-        rule: The settings of monitoring.
-    """
-    observed_by_week, expected_by_week = events[chosen].sum(axis=0), expected[chosen].sum(axis=0)
-    chart = cusum(observed_by_week.tolist(), expected_by_week.tolist(), rule.outcome_ratio, rule.outcome_run_length)
-    alarm = None
-    if chart.alarm is not None:
-        first = chart.alarm.since
-        observed, foretold = int(observed_by_week[first:].sum()), float(expected_by_week[first:].sum())
-        since, noticed = boundaries[first], boundaries[chart.alarm.at + 1]
-        alarm = OutcomeAlarm(
-            direction=chart.alarm.direction,
-            noticed=noticed,
-            since=since,
-            observed=observed,
-            expected=foretold,
-            sentence=f"{chart.alarm.direction} events than version {version} foretells: {observed:,} where "
-            f"{foretold:,.1f} were expected since {since:%Y-%m-%d}, noticed in the week to {noticed:%Y-%m-%d}",
-        )
-    # A label is measured at its horizon, whether it was settled early or not: else the settled ones would be too many.
-    complete = chosen & (followed.elapsed[:, -1] >= 1) & ~np.isnan(followed.known[:, -1])
-    entity = pd.factorize(rows["entity"])[0]
-    performance = (
-        measure_outcomes(
-            label[complete],
-            rows["score"].to_numpy()[complete],
-            entity[complete],
-            {name: values[complete] for name, values in groups.items()},
-            rule.min_window,
-        )
-        if complete.any()
-        else []
-    )
-    return VersionOutcomes(
-        version=version,
-        spells=int(chosen.sum()),
-        unknown=int(np.isnan(followed.known[chosen, -1]).sum()),
-        complete=int(complete.sum()),
-        weeks=[
-            OutcomeWeek(
-                end=boundaries[number + 1],
-                observed=int(observed_by_week[number]),
-                expected=float(expected_by_week[number]),
-                more=chart.more[number],
-                fewer=chart.fewer[number],
-            )
-            for number in range(len(observed_by_week))
-        ],
-        alarm=alarm,
-        performance=performance,
-    )
 
 
 def sensitive_values(
@@ -265,6 +189,7 @@ def write_table(
             "day": pa.array(rows["day"], pa.date32()),
             "score": pa.array(rows["score"], pa.float64()),
             "decision": pa.array(rows["decision"], pa.bool_()),
+            "hold_out": pa.array(rows["hold_out"], pa.bool_(), from_pandas=True),
             "horizon_end": pa.array(
                 ends + pd.Timedelta(days=horizon_days), pa.timestamp("us", "UTC"), from_pandas=True
             ),
@@ -292,6 +217,27 @@ def verdict(found: Sequence[VersionOutcomes]) -> str:
     return f"What happened is what was foretold: {observed:,} events, and {expected:,.1f} expected."
 
 
+def notes_on_acting(found: VersionOutcomes) -> list[str]:
+    """What can be known of what acting changed, in sentences."""
+    version = found.version
+    if not found.held_out:
+        return [
+            f"Version {version} holds nobody out (deployment.server.hold_out): what acting on its predictions changes "
+            "cannot be known, and whoever was saved counts as an event that was foretold and did not come."
+        ]
+    notes = [
+        f"Version {version}: whoever was acted upon is left out of the chart, since an action changes what is observed."
+    ]
+    if found.judged_on == "all" and found.complete:
+        notes.append(
+            f"Of the hold-out of version {version} too few outcomes are known to measure performance on it alone: it "
+            "is measured on all, and whoever was saved makes the model look worse."
+        )
+    if found.effect is None:
+        notes.append(f"Of the hold-out of version {version} too few outcomes are known to tell what acting changes.")
+    return notes
+
+
 def notes_on(
     spells: Spells, found: Sequence[VersionOutcomes], timing: Timing, window: Predictions, until: datetime
 ) -> list[str]:
@@ -308,6 +254,7 @@ def notes_on(
             "became of them."
         )
     for version in found:
+        notes += notes_on_acting(version)
         if version.unknown:
             notes.append(
                 f"{version.unknown:,} of {version.spells:,} entities that version {version.version} predicted are none "

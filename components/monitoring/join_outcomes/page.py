@@ -1,28 +1,52 @@
-"""Page of outcomes: the weeks of each version's chart, and its performance."""
+"""Page of outcomes: each version's chart, performance and its estimate, and what the predictions were worth."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kfp_lifecycle.artifacts.evaluation import Metric
-from kfp_lifecycle.artifacts.outcomes import Outcomes, VersionOutcomes
+from kfp_lifecycle.artifacts.outcomes import BusinessOutcome, Outcomes, OutcomeWeek
+from kfp_lifecycle.reports.formatting import number
+from kfp_lifecycle.reports.templates import KeyFigure, templates
 from kfp_lifecycle.runtime.outputs import write_whole
+
+HEIGHT = 100.0
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A business metric by week: its plot's points, on a scale of its own."""
+
+    line: list[tuple[float, float]]
+    """Week and height, 0 above and 100 below."""
+    band: list[tuple[float, float]]
+    """Outline of the 95% intervals."""
+    zero: float | None
+    """Height of zero, where the plot reaches it."""
+    low: float
+    high: float
+    first: str
+    last: str
 
 
 def write(found: Outcomes, report: Path) -> None:
-    """Write the page as Markdown."""
-    lines = ["# Outcomes", "", found.sentence, ""]
-    for version in reversed(found.versions):
-        lines += [
-            f"## Version {version.version}",
-            "",
-            *_weeks(version, found.threshold),
-            "",
-            *_performance(version),
-            "",
-        ]
-    lines += [*(f"- {note}" for note in found.notes)]
-    write_whole(report, "\n".join(lines).rstrip() + "\n")
+    """Write the page as one HTML document that needs no network."""
+    versions = list(reversed(found.versions))
+    page = (
+        templates(Path(__file__).parent)
+        .get_template("outcomes.html.j2")
+        .render(
+            found=found,
+            versions=versions,
+            figures=_figures(found),
+            trend=trend,
+            written=written,
+            tallest=tallest,
+        )
+    )
+    write_whole(report, page)
 
 
 def key_figures(found: Outcomes) -> dict[str, float]:
@@ -36,43 +60,64 @@ def key_figures(found: Outcomes) -> dict[str, float]:
     measured = [version.performance[0].metrics for version in found.versions if version.performance]
     if measured and "roc_auc" in measured[-1]:
         figures["roc_auc"] = measured[-1]["roc_auc"].value
+    if found.versions:
+        newest = found.versions[-1]
+        if newest.estimate is not None and "roc_auc" in newest.estimate.metrics:
+            figures["estimated_roc_auc"] = newest.estimate.metrics["roc_auc"].value
+        figures |= {item.name: item.value.value for item in newest.business if item.value is not None}
     return figures
 
 
-def _weeks(version: VersionOutcomes, threshold: float) -> list[str]:
-    return [
-        f"{version.spells:,} predictions are followed, {version.complete:,} of them to the end of their horizon.",
-        "",
-        f"| week to | events | expected | more (alarm at {threshold:.1f}) | fewer |",
-        "| --- | --- | --- | --- | --- |",
-        *(
-            f"| {week.end:%Y-%m-%d} | {week.observed:,} | {week.expected:,.1f} | {_side(week.more, threshold)} "
-            f"| {_side(week.fewer, threshold)} |"
-            for week in version.weeks
-        ),
-    ]
+def written(value: float, item: BusinessOutcome, currency: str) -> str:
+    """A value of a business metric in its unit."""
+    if item.unit == "share":
+        return f"{100 * value / item.per:.1f}%"
+    return f"{value:,.0f} {currency}" if item.unit == "money" else number(value)
 
 
-def _side(value: float, threshold: float) -> str:
-    return f"**{value:.1f}**" if value > threshold else f"{value:.1f}"
+def trend(item: BusinessOutcome) -> Trend | None:
+    """The plot of a metric's weeks; None where there are fewer than two."""
+    weeks = item.weeks
+    if len(weeks) < 2:
+        return None
+    low, high = min(week.low for week in weeks), max(week.high for week in weeks)
+    span = (high - low) or 1.0
+    start = weeks[0].end
+
+    def place(week: int, value: float) -> tuple[float, float]:
+        return (weeks[week].end - start).days / 7, round(HEIGHT * (high - value) / span, 2)
+
+    numbers = range(len(weeks))
+    return Trend(
+        line=[place(at, weeks[at].value) for at in numbers],
+        band=[place(at, weeks[at].high) for at in numbers] + [place(at, weeks[at].low) for at in reversed(numbers)],
+        zero=round(HEIGHT * high / span, 2) if low <= 0 <= high else None,
+        low=low,
+        high=high,
+        first=f"{start:%Y-%m-%d}",
+        last=f"{weeks[-1].end:%Y-%m-%d}",
+    )
 
 
-def _performance(version: VersionOutcomes) -> list[str]:
-    if not version.performance:
-        return ["No horizon has passed yet."]
-    return [
-        "| who | rows | events | ROC AUC | log loss | observed / expected |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {measured.group or 'all'} | {measured.rows:,} | {measured.events:,} | "
-            + " | ".join(
-                _shown(measured.metrics.get(name)) for name in ("roc_auc", "log_loss", "observed_over_expected")
-            )
-            + " |"
-            for measured in version.performance
-        ),
-    ]
+def tallest(weeks: Sequence[OutcomeWeek]) -> float:
+    """The most events of a week, observed or expected."""
+    return max((max(week.observed, week.expected) for week in weeks), default=0.0) or 1.0
 
 
-def _shown(metric: Metric | None) -> str:
-    return "too few" if metric is None else f"{metric.value:.3f} ({metric.low:.3f} to {metric.high:.3f})"
+def _figures(found: Outcomes) -> list[KeyFigure]:
+    if not found.versions:
+        return []
+    newest = found.versions[-1]
+    figures = [KeyFigure("Outcomes known", newest.complete, f"of {newest.spells:,} by version {newest.version}")]
+    if newest.performance and "roc_auc" in newest.performance[0].metrics:
+        figures.append(_auc("ROC AUC", newest.performance[0].metrics["roc_auc"], f"measured on {newest.judged_on}"))
+    if newest.estimate is not None and "roc_auc" in newest.estimate.metrics:
+        figures.append(_auc("ROC AUC, estimated", newest.estimate.metrics["roc_auc"], "of whose outcome is open"))
+    for item in newest.business:
+        if item.unit == "money" and item.value is not None:
+            figures.append(KeyFigure(item.title.capitalize(), written(item.value.value, item, found.currency)))
+    return figures
+
+
+def _auc(label: str, metric: Metric, note: str) -> KeyFigure:
+    return KeyFigure(label, f"{metric.value:.3f}", f"{metric.low:.3f} to {metric.high:.3f}, {note}")
