@@ -57,9 +57,11 @@ def environment_archive(environment: str, components: Iterable[LifecycleComponen
 
 
 def standalone_archive(component: LifecycleComponent, *, with_secret_manager: bool) -> dict[str, bytes]:
-    """The files of one component's own archive, which needs nothing but Python and kfp. It rides in the container, so
-    that it has what reads Secret Manager only where there are references to resolve."""
-    return code_of(component, with_secret_manager=with_secret_manager) | _start("kfp", ("kfp",))
+    """The files of one component's own archive, which needs nothing but Python, kfp and the lock of its own name, if
+    there is one. It rides in the container, so that it has what reads Secret Manager only where there are references
+    to resolve."""
+    own = component.name if (LOCKS / f"{component.name}.txt").is_file() else "kfp"
+    return code_of(component, with_secret_manager=with_secret_manager) | _start(own, dict.fromkeys((own, "kfp")))
 
 
 def _start(environment: str, locks: Iterable[str]) -> dict[str, bytes]:

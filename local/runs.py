@@ -322,6 +322,9 @@ def _run(
         **STEP_VARIABLES,
         "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")),
         "LIFECYCLE_RUN_ID": record.id,
+        # What the exit handler, which has no inputs, finds out what was decided by, and what it has said before.
+        "LIFECYCLE_RUN_EVENTS": str(folder / EVENTS_FILE),
+        "LIFECYCLE_NOTIFY_LEDGER": str(STATE / "notifications.json"),
         VARIABLE: code_version(ROOT).variable(),
         **local_locations(STATE, configuration.name).as_variables(Locations.model_fields),
     }

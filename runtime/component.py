@@ -33,8 +33,8 @@ class LifecycleComponent:
         carries: Modules that travel with it beside those it imports, to be handed on by it.
         carries_locks: Locks that travel with it, to be handed on by it.
         cached: Whether its outputs may stand in for a later run with the same code and inputs.
-        standalone: Whether it needs nothing but Python and kfp. On a stock image its code then rides in its own
-            container, as it has to in an exit handler, which can have no inputs.
+        standalone: Whether it needs nothing but Python, kfp and the lock of its own name, if there is one. On a stock
+            image its code then rides in its own container, as it has to in an exit handler, which can have no inputs.
         records_origin: Whether it is told its environment and the code's version, to keep them with its result.
         starts_servers: Whether it starts servers on a cluster, and so has to know what they run on.
     """
@@ -124,7 +124,7 @@ def component(
         carries_locks: Locks that travel with it, to be handed on by it.
         cached: False for what has an effect outside its outputs, and for what reads something that its inputs do not
             name.
-        standalone: Whether it needs nothing but Python and kfp, as an exit handler has to.
+        standalone: Whether it needs nothing but Python, kfp and the lock of its own name, as an exit handler has to.
         records_origin: Whether it is told its environment and the code's version, to keep them with its result.
         starts_servers: Whether it starts servers on a cluster, and so has to know what they run on.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import json
 import os
 import re
 import sys
@@ -20,6 +21,10 @@ from typing import Any, Protocol
 TERMINATION_LOG = "/dev/termination-log"
 # Kubernetes keeps no more than this of it.
 TERMINATION_LOG_BYTES = 4096
+# What of a decision's metadata is said there, for an exit handler, which can have no inputs.
+DECISION_KEYS = ("sentence", "verdict")
+# Characters of each, so that both are kept, whatever alphabet they are of.
+LONGEST_SAID = 900
 # Which component a process runs: told by the executor.
 STEP_VARIABLE = "LIFECYCLE_STEP"
 # New objects until the first, second and third generation are searched for garbage.
@@ -90,6 +95,10 @@ def step(*outputs: OutputArtifact) -> Iterator[None]:
     summary = next((output.metadata["summary"] for output in outputs if output.metadata.get("summary")), "")
     if summary:
         print(f"\n{DONE}{summary}", flush=True)
+    decided = next((output.metadata for output in outputs if output.metadata.get("sentence")), {})
+    if decided:
+        said = {key: str(decided[key])[:LONGEST_SAID] for key in DECISION_KEYS if key in decided}
+        _write_termination_log(json.dumps(said, ensure_ascii=False))
 
 
 def outcome_in(log: str) -> tuple[str, str]:
@@ -114,6 +123,10 @@ def import_quickly() -> None:
 def report_failure(reason: str) -> None:
     """Write the reason to the log, and where whoever runs this container looks for it, if there is such a place."""
     print(f"\n{STOPPED}\n{reason}", file=sys.stderr, flush=True)
+    _write_termination_log(reason)
+
+
+def _write_termination_log(text: str) -> None:
     file = Path(os.environ.get("TERMINATION_LOG", TERMINATION_LOG))
     if file.parent.is_dir() and os.access(file if file.exists() else file.parent, os.W_OK):
-        file.write_bytes(reason.encode()[:TERMINATION_LOG_BYTES])
+        file.write_bytes(text.encode()[:TERMINATION_LOG_BYTES])

@@ -113,7 +113,9 @@ def test_with_images_nothing_but_definitions_is_imported(tmp_path: Path) -> None
     compiled = compile_pipeline("training", "vertex", ROOT, tmp_path / "x.yaml", image_registry="r.example")
     assert [upload.name for upload in compiled.uploads] == ["feature_repo", "label_query", "expectations"]
     monitoring = compile_pipeline("monitoring", "vertex", ROOT, tmp_path / "y.yaml", image_registry="r.example")
-    assert {upload.uri for upload in monitoring.uploads} == {upload.uri for upload in compiled.uploads}
+    assert {upload.uri for upload in monitoring.uploads if upload.name != "training_pipeline"} == {
+        upload.uri for upload in compiled.uploads
+    }
 
 
 def test_an_archive_has_a_name_by_its_content_and_the_same_bytes_wherever_it_is_made() -> None:
@@ -130,10 +132,11 @@ def test_a_change_of_the_training_code_changes_only_the_steps_that_hold_it(tmp_p
     module = "kfp_lifecycle/components/training/train_model/training.py"
     holders = {name for name, component in COMPONENTS.items() if module in code_of(component)}
     assert holders == {"train_model"}
-    # What belongs to compiling, to the command line and to running here is in no step.
+    # What belongs to compiling, to the command line and to running here is in no step; one starts another pipeline.
     for name, component in COMPONENTS.items():
         rooms = {path.split("/")[1] for path in code_of(component) if path.count("/") > 1}
-        assert not rooms & {"cli", "compilation", "local", "pipelines", "simulation"}, name
+        clients = {"compilation", "local"} if name == "trigger_retraining" else set()
+        assert not rooms & {"cli", "compilation", "local", "pipelines", "simulation"} - clients, name
 
 
 def test_code_is_kept_once_by_its_digest(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def test_a_shadow_release_compiles_for_this_machine(tmp_path: Path) -> None:
 
 
 def test_secrets_and_volumes_of_kubeflow_reach_every_step_and_stay_out_of_vertex(tmp_path: Path) -> None:
-    secrets = "{mlflow: {password: MLFLOW_TRACKING_PASSWORD}, hook: {url: LIFECYCLE_WEBHOOK_URL}}"
+    secrets = "{mlflow: {password: MLFLOW_TRACKING_PASSWORD}, hook: {url: LIFECYCLE_NOTIFY_URLS}}"
     overrides = [f"targets.kubeflow.secrets={secrets}", "targets.kubeflow.volumes={predictions: /var/log/predictions}"]
     kubeflow, vertex = tmp_path / "kubeflow.yaml", tmp_path / "vertex.yaml"
     compile_pipeline("monitoring", "kubeflow", ROOT, kubeflow, overrides=overrides)
@@ -248,7 +248,7 @@ def test_secrets_and_volumes_of_kubeflow_reach_every_step_and_stay_out_of_vertex
         }
         assert variables == {
             ("mlflow", "password"): "MLFLOW_TRACKING_PASSWORD",
-            ("hook", "url"): "LIFECYCLE_WEBHOOK_URL",
+            ("hook", "url"): "LIFECYCLE_NOTIFY_URLS",
         }
         (volume,) = step["pvcMount"]
         assert (volume["constant"], volume["mountPath"]) == ("predictions", "/var/log/predictions")

@@ -1,27 +1,36 @@
 """The exit handler tells how a run ended, and keeps a secret."""
 
+import email.policy
 import json
+import re
+import socketserver
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from apprise import NotifyType
+from apprise.plugins.slack import NotifySlack
 from guarded_step import work
 from kfp import compiler, dsl
 from kfp.dsl import PipelineTaskFinalStatus
 
 from kfp_lifecycle.components.operations.notify.component import notify
-from kfp_lifecycle.components.operations.notify.delivery import ATTEMPTS, deliver
-from kfp_lifecycle.components.operations.notify.failed_pods import FailedPod, failed_pods
-from kfp_lifecycle.components.operations.notify.message import LONGEST_REASON, describe_end
+from kfp_lifecycle.components.operations.notify.decisions import Decision
+from kfp_lifecycle.components.operations.notify.delivery import ATTEMPTS, Delivery, deliver, receivers
+from kfp_lifecycle.components.operations.notify.message import LONGEST_REASON, RunEnd, describe_end
+from kfp_lifecycle.components.operations.notify.pods import FailedPod, Told, told_by_pods
+from kfp_lifecycle.components.operations.notify.sending import Sent, send
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
+from kfp_lifecycle.runtime.contract import step
 from kfp_lifecycle.runtime.state_folder import state_folder
 
 SECRET = "T024-B911-x9s8d7f6"
@@ -32,42 +41,75 @@ class Webhook:
     """A receiver that answers as told, one answer for each request, the last for all that follow."""
 
     answers: list[int]
-    seconds: float = 0.0
     port: int = 0
     received: list[dict[str, Any]] = field(default_factory=list)
+    hold: threading.Event = field(default_factory=threading.Event)
+    """No answer is given before it is set."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/services/{SECRET}"
+        """As Apprise writes it."""
+        return f"json://127.0.0.1:{self.port}/services/{SECRET}"
 
 
 @contextmanager
-def receiving(*answers: int, seconds: float = 0.0) -> Iterator[Webhook]:
-    webhook = Webhook(list(answers), seconds)
+def receiving(*answers: int, slow: bool = False) -> Iterator[Webhook]:
+    webhook = Webhook(list(answers))
+    if not slow:
+        webhook.hold.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             answer = webhook.answers[min(len(webhook.received), len(webhook.answers) - 1)]
-            webhook.received.append({"path": self.path, "type": self.headers["Content-Type"], **content})
-            time.sleep(webhook.seconds)
+            webhook.received.append({"path": self.path, **content})
+            webhook.hold.wait(60)
             self.send_response(answer)
             self.send_header("Location", "http://127.0.0.1:1/elsewhere")
-            self.send_header("Content-Length", "0")
+            # Slack's own word.
+            self.send_header("Content-Length", "2")
             self.end_headers()
+            self.wfile.write(b"ok")
 
         def log_message(self, *arguments: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    webhook.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        webhook.port = port
         yield webhook
+        webhook.hold.set()
+
+
+@contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[int]:
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield server.server_address[1]
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def receiving_mail() -> Iterator[tuple[str, list[str]]]:
+    """An SMTP server: its address as Apprise writes it, and the mails that it takes."""
+    mails: list[str] = []
+
+    class Session(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"220 here\r\n")
+            while line := self.rfile.readline():
+                word = line.split()[0].upper() if line.split() else b""
+                if word == b"DATA":
+                    self.wfile.write(b"354 go on\r\n")
+                    lines = iter(self.rfile.readline, b".\r\n")
+                    mails.append(b"".join(lines).decode())
+                self.wfile.write(b"221 bye\r\n" if word == b"QUIT" else b"250 well\r\n")
+                if word == b"QUIT":
+                    return
+
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session)) as port:
+        yield f"mailto://127.0.0.1:{port}?from=lifecycle@example.org&to=team@example.org", mails
 
 
 def status(state: str = "FAILED", task: str = "validate-data", message: str | None = "amount is negative") -> Any:
@@ -131,68 +173,176 @@ def test_a_very_long_reason_is_cut() -> None:
     assert end.reason.endswith("…")
 
 
-def test_a_message_arrives_as_json_that_slack_takes() -> None:
-    with receiving(200) as webhook:
-        assert deliver("training: done.", webhook.url)
-    assert webhook.received == [
-        {"path": f"/services/{SECRET}", "type": "application/json", "text": "training: done."},
-    ]
+def sent_to(*urls: str, title: str = "training: done.", body: str = "See the report.") -> list[Delivery]:
+    return deliver(title, body, NotifyType.INFO, receivers("HERE", " ".join(urls)), first_wait_seconds=0.01)
 
 
-def test_what_a_step_said_cannot_call_a_whole_channel() -> None:
+def test_a_message_arrives_as_json_that_scripts_read() -> None:
     with receiving(200) as webhook:
-        deliver("<!channel> & co", webhook.url)
-    assert webhook.received[0]["text"] == "&lt;!channel&gt; &amp; co"
+        (done,) = sent_to(webhook.url)
+    assert done.failure == ""
+    (content,) = webhook.received
+    assert content["path"] == f"/services/{SECRET}"
+    assert (content["title"], content["message"], content["type"]) == ("training: done.", "See the report.", "info")
+
+
+def test_a_message_arrives_as_mail() -> None:
+    with receiving_mail() as (url, mails):
+        (done,) = sent_to(url, title="churn: ünwohl")
+    assert done.failure == ""
+    parsed = email.message_from_string(mails[0], policy=email.policy.default)
+    assert parsed["Subject"] == "churn: ünwohl"
+    assert parsed["To"] == "team@example.org"
+    assert "See the report." in str(parsed.get_body())
+
+
+def test_what_a_step_said_cannot_call_a_whole_channel_of_slack(monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiving(200) as webhook:
+        monkeypatch.setattr(NotifySlack, "webhook_url", f"http://127.0.0.1:{webhook.port}")
+        (done,) = sent_to(
+            "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", body="<!channel> <@U6TTX1F9R> @here a < b & co"
+        )
+    assert done.failure == ""
+    said = json.dumps(webhook.received[0], ensure_ascii=False)
+    assert "‹!channel›" in said
+    assert not re.search(r"<[!@]|@here", said)
+
+
+def test_each_receiver_is_told_and_each_failure_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    with receiving(200) as well, receiving(404) as gone:
+        done = sent_to(gone.url, well.url)
+    assert [each.failure for each in done] == ["it refuses it (404)", ""]
+    assert len(well.received) == 1
+    assert capfd.readouterr().err == "The message was not delivered to HERE (1 of 2): it refuses it (404).\n"
 
 
 def test_a_receiver_that_is_down_for_a_moment_gets_the_message() -> None:
     with receiving(503, 429, 200) as webhook:
-        assert deliver("done", webhook.url, first_wait_seconds=0.01)
-    assert len(webhook.received) == 3
+        (done,) = sent_to(webhook.url)
+    assert (done.failure, len(webhook.received)) == ("", 3)
 
 
-def test_a_receiver_that_stays_down_is_given_up_in_plain_words(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_receiver_that_stays_down_is_given_up() -> None:
     with receiving(500) as webhook:
-        assert not deliver("done", webhook.url, first_wait_seconds=0.01)
-    assert len(webhook.received) == ATTEMPTS
-    assert capfd.readouterr().err == "The message was not delivered to the webhook: it answered 500.\n"
+        (done,) = sent_to(webhook.url)
+    assert (done.failure, len(webhook.received)) == ("it answered 500", ATTEMPTS)
 
 
-def test_a_receiver_that_refuses_is_not_asked_again(capfd: pytest.CaptureFixture[str]) -> None:
-    with receiving(404) as webhook:
-        assert not deliver("done", webhook.url)
-    assert len(webhook.received) == 1
-    assert "it answered 404" in capfd.readouterr().err
+@pytest.mark.parametrize("answer", [404, 307])
+def test_a_receiver_that_refuses_or_sends_elsewhere_is_not_asked_again(answer: int) -> None:
+    with receiving(answer) as webhook:
+        (done,) = sent_to(webhook.url)
+    assert (done.failure, len(webhook.received)) == (f"it refuses it ({answer})", 1)
 
 
-def test_a_slow_receiver_does_not_hold_up_the_run(capfd: pytest.CaptureFixture[str]) -> None:
-    begun = time.monotonic()
-    with receiving(200, seconds=1.0) as webhook:
-        assert not deliver("done", webhook.url, timeout_seconds=0.05, first_wait_seconds=0.01)
-    assert time.monotonic() - begun < 10
-    assert "no answer within 0.05 s" in capfd.readouterr().err
-
-
-def test_a_redirect_is_not_followed() -> None:
-    with receiving(307) as webhook:
-        assert not deliver("done", webhook.url)
-    assert len(webhook.received) == 1
+def test_a_slow_receiver_holds_up_neither_the_run_nor_the_others() -> None:
+    with receiving(200, slow=True) as slow, receiving(200) as quick:
+        done = sent_to(f"{slow.url}?rto=0.05", quick.url)
+    assert [each.failure for each in done] == ["it does not answer, or did not take it", ""]
 
 
 @pytest.mark.parametrize(
     "address",
-    [f"http://127.0.0.1:1/{SECRET}", f"file:///etc/{SECRET}", f"http://[{SECRET}", f"http://a b/{SECRET}", f"{SECRET}"],
+    [
+        f"json://127.0.0.1:1/{SECRET}",
+        f"file:///etc/{SECRET}",
+        f"json://[{SECRET}",
+        f"slack://{SECRET}",
+        f"{SECRET}",
+        f"mailto://user:{SECRET}@127.0.0.1:1?to=a@example.org",
+    ],
 )
 def test_the_address_is_never_printed_even_when_it_is_wrong(address: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert not deliver("done", address, timeout_seconds=0.2, first_wait_seconds=0.01)
+    (done,) = sent_to(address)
+    assert done.failure
     printed = capfd.readouterr()
-    assert "not delivered" in printed.err
+    assert "not delivered to HERE: " in printed.err
     assert SECRET not in printed.out + printed.err
 
 
+def test_addresses_stand_on_lines_or_beside_each_other() -> None:
+    found = receivers("HERE", "slack://a/b/c, json://host/x?to=a,b\n  mailto://me\n")
+    assert [each.url for each in found] == ["slack://a/b/c", "json://host/x?to=a,b", "mailto://me"]
+    assert found[2].name == "HERE (3 of 3)"
+    assert receivers("HERE", " \n") == []
+
+
+NOW = datetime(2026, 11, 29, 6, tzinfo=UTC)
+MOVED = Decision("decide_remedy", "The charge rose on 2 November; retrain.", True)
+QUIET = Decision("decide_remedy", "The world is as the model knows it.", False)
+
+
+def ended(*decided: Decision) -> RunEnd:
+    return describe_end(status("SUCCEEDED", "exit-handler-1", None), "monitoring", "monitoring-7", decided=decided)
+
+
+def test_what_was_decided_is_the_message() -> None:
+    started = Decision("trigger_retraining", "The training pipeline is started as retraining-7.", False)
+    end = ended(MOVED, started)
+    assert end.text.splitlines() == [
+        "monitoring: The charge rose on 2 November; retrain.",
+        "The training pipeline is started as retraining-7.",
+        "The report of run monitoring-7 says more.",
+    ]
+    assert end.alarm
+
+
+def test_who_is_told_of_alarms_alone_hears_nothing_of_a_quiet_week() -> None:
+    with receiving(200) as everything, receiving(200) as alarms:
+        to = {"LIFECYCLE_NOTIFY_URLS": everything.url, "LIFECYCLE_NOTIFY_ALARM_URLS": alarms.url}
+        send(ended(QUIET), to)
+        assert (len(everything.received), len(alarms.received)) == (1, 0)
+        send(ended(MOVED), to)
+        send(describe_end(status(), "training"), to)
+    assert [each["type"] for each in alarms.received] == ["warning", "failure"]
+
+
+def test_what_was_said_before_is_counted_and_told_with_the_next(tmp_path: Path) -> None:
+    with receiving(200) as webhook:
+        to = {
+            "LIFECYCLE_NOTIFY_URLS": webhook.url,
+            "LIFECYCLE_NOTIFY_LEDGER": str(tmp_path / "ledger.json"),
+            "LIFECYCLE_NOTIFY_REPEAT_HOURS": "3",
+        }
+
+        def say(hours: float, sentence: str) -> Sent:
+            return send(ended(Decision("decide_remedy", sentence, True)), to, NOW + timedelta(hours=hours))
+
+        assert say(0, "33 left where 18 were foretold.").delivered == 1
+        # The same, whatever its figures are.
+        assert say(1, "35 left where 18 were foretold.").held_back
+        assert say(2.9, "31 left where 17 were foretold.").held_back
+        assert say(2.9, "Nobody logs in any more.").delivered == 1
+        assert say(3, "33 left where 18 were foretold.").delivered == 1
+        assert say(6, "33 left where 18 were foretold.").delivered == 1
+    told = [content["message"].splitlines()[-1] for content in webhook.received]
+    assert told[2] == "The same was said 2 times more since 2026-11-29T06:00, and not sent."
+    assert {told[number] for number in (0, 1, 3)} == {"The report of run monitoring-7 says more."}
+
+
+def test_what_nobody_took_is_said_again(tmp_path: Path) -> None:
+    with receiving(404, 200) as webhook:
+        to = {"LIFECYCLE_NOTIFY_URLS": webhook.url, "LIFECYCLE_NOTIFY_LEDGER": str(tmp_path / "ledger.json")}
+        assert "Not delivered to LIFECYCLE_NOTIFY_URLS: it refuses it (404)." in send(ended(MOVED), to, NOW).markdown
+        assert send(ended(MOVED), to, NOW).delivered == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": {}}', '{"a": {"sent_at": "once", "held_back": 0}}'])
+def test_a_ledger_that_cannot_be_read_is_told_and_all_is_sent(
+    tmp_path: Path, content: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ledger.json"
+    file.write_text(content)
+    with receiving(200) as webhook:
+        to = {"LIFECYCLE_NOTIFY_URLS": webhook.url, "LIFECYCLE_NOTIFY_LEDGER": str(file)}
+        assert send(ended(MOVED), to, NOW).delivered == 1
+        assert send(ended(MOVED), to, NOW).held_back
+    assert "cannot be read, so that all is sent" in capfd.readouterr().err
+
+
 @dsl.pipeline(name="guarded")
-def guarded(reason: str, webhook_url: str):
-    with dsl.ExitHandler(notify(pipeline="guarded", webhook_url=webhook_url).set_caching_options(False)):
+def guarded(reason: str):
+    with dsl.ExitHandler(notify(pipeline="guarded").set_caching_options(False)):
         work(reason=reason)
 
 
@@ -219,7 +369,7 @@ class Watch:
         self.states[step] = "interrupted"
 
 
-def run_guarded(folder: Path, reason: str, webhook_url: str = "", secret_url: str = "") -> tuple[Watch, str]:
+def run_guarded(folder: Path, reason: str, **variables: str) -> tuple[Watch, str]:
     compiled = folder / "guarded.yaml"
     compiler.Compiler().compile(guarded, str(compiled))
     watch = Watch()
@@ -227,10 +377,8 @@ def run_guarded(folder: Path, reason: str, webhook_url: str = "", secret_url: st
         (folder / name).mkdir()
     run_pipeline(
         compiled,
-        {"reason": reason, "webhook_url": webhook_url},
-        session=Session(
-            watch, folder / "logs", folder / "scratch", state_folder() / "code", {"LIFECYCLE_WEBHOOK_URL": secret_url}
-        ),
+        {"reason": reason},
+        session=Session(watch, folder / "logs", folder / "scratch", state_folder() / "code", variables),
         artifacts=folder / "artifacts",
         cache_root=None,
         kfp_log=folder / "logs" / "kfp.log",
@@ -241,22 +389,33 @@ def run_guarded(folder: Path, reason: str, webhook_url: str = "", secret_url: st
 @pytest.mark.slow
 def test_in_a_real_run_a_failing_step_is_told_and_the_secret_is_in_no_log(tmp_path: Path) -> None:
     with receiving(200) as webhook:
-        watch, logs = run_guarded(tmp_path, "amount is negative; correct the source", secret_url=webhook.url)
+        watch, logs = run_guarded(
+            tmp_path, "amount is negative; correct the source", LIFECYCLE_NOTIFY_ALARM_URLS=webhook.url
+        )
     assert watch.states == {"work": "failed", "notify": "done"}
-    assert webhook.received[0]["text"].startswith("guarded: failed at work.\namount is negative; correct the source\n")
+    (content,) = webhook.received
+    assert content["title"] == "guarded: failed at work."
+    assert content["message"].startswith("amount is negative; correct the source\n")
     path, metadata = watch.outputs["notify"].artifacts["message"]
     assert Path(path).read_text("utf-8").startswith("**guarded: failed at work.**")
-    assert (metadata["state"], metadata["delivered"]) == ("failed", True)
+    assert (metadata["state"], metadata["delivered"], metadata["undelivered"]) == ("failed", 1, 0)
     assert SECRET not in logs
 
 
 @pytest.mark.slow
-def test_in_a_real_run_that_succeeds_an_unreachable_webhook_changes_nothing(tmp_path: Path) -> None:
+def test_in_a_real_run_that_decides_it_is_told_and_a_dead_receiver_changes_nothing(tmp_path: Path) -> None:
+    events = tmp_path / "events.jsonl"
+    metadata = {"sentence": MOVED.sentence, "verdict": "world moved"}
+    artifacts = {"remedy": {"path": "/x", "metadata": metadata}}
+    lines = [{"steps": ["decide-remedy"]}, {"step": "decide-remedy", "state": "done", "artifacts": artifacts}]
+    events.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with receiving(404) as webhook:
-        watch, logs = run_guarded(tmp_path, "", webhook.url)
+        watch, logs = run_guarded(tmp_path, "", LIFECYCLE_NOTIFY_URLS=webhook.url, LIFECYCLE_RUN_EVENTS=str(events))
     assert watch.states == {"work": "done", "notify": "done"}
-    assert "not delivered to the webhook: it answered 404" in logs
-    assert watch.outputs["notify"].artifacts["message"][1]["delivered"] is False
+    path, metadata = watch.outputs["notify"].artifacts["message"]
+    assert Path(path).read_text("utf-8").startswith(f"**guarded: {MOVED.sentence}**")
+    assert "not delivered to LIFECYCLE_NOTIFY_URLS: it refuses it (404)" in logs
+    assert (metadata["alarm"], metadata["delivered"], metadata["undelivered"]) == (True, 0, 1)
 
 
 POD = {
@@ -334,7 +493,7 @@ def test_on_a_cluster_the_failed_step_and_its_reason_are_found_in_its_pod(
     running = {**POD, "status": {}}
     driver = {**POD, "spec": {"containers": [{"name": "main", "command": ["driver"]}]}}
     pods += [done, running, driver, POD]
-    found = failed_pods(variables, account)
+    found = told_by_pods(variables, account).failed
     assert found == [FailedPod("validate_data", "amount is negative")]
     assert asked == [
         "/api/v1/namespaces/team/pods/run-7-impl-9 Bearer a-token",
@@ -352,7 +511,7 @@ def test_a_step_that_was_killed_has_the_systems_reason(
     killed = json.loads(json.dumps(POD))
     killed["status"]["containerStatuses"][1]["state"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     pods.append(killed)
-    (found,) = failed_pods(variables, account)
+    (found,) = told_by_pods(variables, account).failed
     assert found.step == "validate_data"
     assert found.reason.startswith("It was out of memory")
     assert found.reason.endswith("Raise targets.kubeflow.steps.validate_data.memory.")
@@ -362,6 +521,32 @@ def test_an_account_that_may_not_read_pods_is_said_in_the_log_and_changes_nothin
     cluster: tuple[dict[str, str], Path, list[Any], list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     variables, account, _, _ = cluster
-    assert failed_pods(variables, account) == []
-    assert "Kubernetes does not tell which step failed: HTTPError" in capsys.readouterr().err
-    assert failed_pods({}, account) == []
+    assert told_by_pods(variables, account) == Told()
+    assert "Kubernetes does not tell what became of the steps: HTTPError" in capsys.readouterr().err
+    assert told_by_pods({}, account) == Told()
+
+
+def test_what_a_step_decided_is_found_in_its_pods_last_words(
+    cluster: tuple[dict[str, str], Path, list[Any], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables, account, pods, _ = cluster
+    monkeypatch.setenv("TERMINATION_LOG", str(tmp_path / "words"))
+    for name, said in {
+        "trigger_retraining": "It is started.",
+        "decide_remedy": "ä" * 5000,
+        "detect_drift": "x",
+    }.items():
+        artifact = SimpleNamespace(metadata={})
+        with step(artifact):
+            artifact.metadata.update(sentence=said, verdict="world moved", summary="x")
+        pod = json.loads(json.dumps(POD))
+        pod["spec"]["containers"][1]["command"][-1] = name
+        ended = {"exitCode": 0, "reason": "Completed", "message": (tmp_path / "words").read_text("utf-8")}
+        pod["status"]["containerStatuses"][1]["state"] = {"terminated": ended}
+        pods.append(pod)
+    told = told_by_pods(variables, account)
+    assert told.failed == []
+    assert [(each.step, each.sentence[:5], each.alarm) for each in told.decided] == [
+        ("decide_remedy", "äääää", True),
+        ("trigger_retraining", "It is", True),
+    ]

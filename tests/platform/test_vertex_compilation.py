@@ -42,10 +42,10 @@ def variables(specification: dict[str, Any]) -> dict[str, dict[str, str]]:
 
 class TestSecrets:
     def test_every_step_is_told_where_its_secrets_are_and_the_exit_handler_can_read_them(self, tmp_path: Path) -> None:
-        secrets = f"secrets={{REDIS_PASSWORD: '{REFERENCE}', LIFECYCLE_WEBHOOK_URL: '{HOOK}'}}"
+        secrets = f"secrets={{REDIS_PASSWORD: '{REFERENCE}', LIFECYCLE_NOTIFY_URLS: '{HOOK}'}}"
         specification = compiled(tmp_path, secrets)
         for name, told in variables(specification).items():
-            assert (told["REDIS_PASSWORD"], told["LIFECYCLE_WEBHOOK_URL"]) == (REFERENCE, HOOK), name
+            assert (told["REDIS_PASSWORD"], told["LIFECYCLE_NOTIFY_URLS"]) == (REFERENCE, HOOK), name
         carried = specification["deploymentSpec"]["executors"]["exec-notify"]["container"]["command"][3]
         without = compiled(tmp_path)["deploymentSpec"]["executors"]["exec-notify"]["container"]["command"][3]
         assert len(carried) > len(without)

@@ -28,7 +28,7 @@ MOST_IN_PARAMETERS = 10_000
 
 EXTRAS = [
     "targets.kubeflow.secrets={mlflow: {username: MLFLOW_TRACKING_USERNAME, password: MLFLOW_TRACKING_PASSWORD}, "
-    "store: {key: AWS_ACCESS_KEY_ID, secret: AWS_SECRET_ACCESS_KEY}, hook: {url: LIFECYCLE_WEBHOOK_URL}}",
+    "store: {key: AWS_ACCESS_KEY_ID, secret: AWS_SECRET_ACCESS_KEY}, hook: {url: LIFECYCLE_NOTIFY_URLS}}",
     "targets.kubeflow.volumes={predictions: /var/log/predictions, studies: /var/studies}",
 ]
 

@@ -40,7 +40,7 @@ def decide_promotion(
     and not worse in others (`gate.champion`), beyond the accident of the sample: on the newest snapshots with known
     labels, and on those that the champion was judged by. A champion that cannot be asked rejects the candidate, or
     leaves the decision to the rules, by `gate.champion.unreachable`; a registry that cannot be reached stops the step.
-    The verdict is also recorded in the candidate's MLflow run, and told on one page for whoever answers for it.
+    The verdict is also recorded in the candidate's MLflow run, and told on one page.
 
     Args:
         settings: `gate` holds the rules and the comparison, `deployment.model` the name in the registry; the others
@@ -52,11 +52,9 @@ def decide_promotion(
         evaluation: What was measured of it.
         verdict: JSON file (`docs/schemas/verdict.schema.json`): the decision, and each rule with its sentence.
             metadata: `decision`, `sentence`, `missed` (how many), `summary`.
-        approved_model: The model folder with its `verdict.json` when it is approved; else a folder with `rejected.json`
-            alone.
-        report: The page: the decision first, then each rule with value, interval, threshold and margin, the champion on
-            the same rows, the dimensions of quality with their plots, the model card. One HTML file without scripts,
-            that needs no network and can be printed. metadata: `decision`, `summary`.
+        approved_model: The model folder with its `verdict.json`; a rejected one has `rejected.json` alone.
+        report: The page: the decision, each rule with value, interval, threshold and margin, the champion, the plots of
+            each dimension, the model card: one HTML file without scripts. metadata: `decision`, `summary`.
         asked_by: The run of monitoring that asked for this training; it stands in the verdict and in the MLflow run.
 
     Returns:

@@ -10,21 +10,20 @@ def notify(
     status: PipelineTaskFinalStatus,
     message: Output[Markdown],
     pipeline: str,
-    webhook_url: str = "",
 ):
-    """Say how the run ended, which step failed and why, and what to do next. The exit handler of every pipeline.
+    """Say what was decided, or which step failed and why, and what to do next. The exit handler of every pipeline.
 
-    A message that cannot be delivered is said so in the log and changes nothing about the run's own end.
+    It is sent by Apprise (Slack, Teams, PagerDuty, e-mail, JSON to a server of your own …) to the addresses in two
+    variables, which a cluster fills from secrets: LIFECYCLE_NOTIFY_URLS for every message, LIFECYCLE_NOTIFY_ALARM_URLS
+    for those after which somebody has to look. A message that says what was said within
+    LIFECYCLE_NOTIFY_REPEAT_HOURS (12) is counted and not sent, where LIFECYCLE_NOTIFY_LEDGER names a file that
+    outlives the run. What cannot be delivered is said in the log and changes nothing about the run's own end.
 
     Args:
         status: How the steps of the run ended; the platform fills it in.
-        message: What was said. metadata: `state` (`done`, `failed`, `stopped` or `unknown`), `delivered` (whether it
-            was sent).
+        message: What was said, and to whom it was not delivered. metadata: `state` (`done`, `failed`, `stopped` or
+            `unknown`), `alarm`, `delivered` and `undelivered` (how many receivers), `held_back`.
         pipeline: The pipeline's name.
-        webhook_url: Where to send the message, as Slack, Mattermost and Teams receive it. Empty: what the variable
-            LIFECYCLE_WEBHOOK_URL says, which a cluster fills from a secret; without it the message is sent nowhere.
-            kfp writes every argument into the step's log, so an address that is a secret belongs into the variable;
-            this step itself never prints it.
     """
     import os
     from pathlib import Path
@@ -32,13 +31,22 @@ def notify(
     from kfp_lifecycle.runtime.contract import step
 
     with step(message):
-        from kfp_lifecycle.components.operations.notify.delivery import deliver
-        from kfp_lifecycle.components.operations.notify.failed_pods import failed_pods
+        from kfp_lifecycle.components.operations.notify.decisions import decided_here
         from kfp_lifecycle.components.operations.notify.message import describe_end
+        from kfp_lifecycle.components.operations.notify.pods import told_by_pods
+        from kfp_lifecycle.components.operations.notify.sending import send
 
-        end = describe_end(status, pipeline, os.environ.get("LIFECYCLE_RUN_ID", ""), failed_pods())
-        Path(message.path).write_text(end.markdown, "utf-8")
+        told = told_by_pods()
+        decided = decided_here() or told.decided
+        end = describe_end(status, pipeline, os.environ.get("LIFECYCLE_RUN_ID", ""), told.failed, decided)
         print(end.text)
-        address = webhook_url or os.environ.get("LIFECYCLE_WEBHOOK_URL", "")
-        delivered = deliver(end.text, address) if address else False
-        message.metadata.update(state=end.state, summary=end.headline, delivered=delivered)
+        sent = send(end, os.environ)
+        Path(message.path).write_text(end.markdown + sent.markdown, "utf-8")
+        message.metadata.update(
+            state=end.state,
+            summary=end.headline,
+            alarm=end.alarm,
+            delivered=sent.delivered,
+            undelivered=len(sent.undelivered),
+            held_back=sent.held_back,
+        )

@@ -1,88 +1,131 @@
-"""Webhook delivery with retries. Its address is a secret, so neither it nor an error that may hold it is printed."""
+"""Delivery of a message by Apprise. Addresses are secrets: neither they nor what a receiver says of them is printed."""
 
 from __future__ import annotations
 
-import html
-import json
+import logging
+import re
 import sys
-import time
-import urllib.error
-import urllib.request
-from http.client import HTTPException, InvalidURL
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-ATTEMPTS = 4
-TIMEOUT_SECONDS = 10.0
-FIRST_WAIT_SECONDS = 1.0
+import apprise
+import tenacity
 
-
-class Undelivered(Exception):
-    """The message was not taken; the text says why without the address."""
-
-
-class TryAgain(Undelivered):
-    """The receiver may take it later."""
+ATTEMPTS = 3
+# How the reason begins where another attempt would change nothing.
+FINAL = "it refuses"
+FIRST_WAIT_SECONDS = 2.0
+# What would call people or whole channels where a chat reads it, and be markup elsewhere; with looks of its own.
+HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "@\N{ZERO WIDTH SPACE}"})
+# A status of HTTP or SMTP in Apprise's own words: all of them that is worth telling and no secret.
+_STATUS = re.compile(r"\berror=(\d{3})\b|\((\d{3}),")
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A message goes where the team said and nowhere else."""
+@dataclass(frozen=True)
+class Receiver:
+    """Somebody who is told, by an address of Apprise."""
 
-    def redirect_request(self, *arguments: object) -> None:
-        return None
+    url: str
+    name: str
+    """What a log may call it: the variable that the address is from, and which of it."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a message to one receiver."""
+
+    receiver: Receiver
+    failure: str
+    """Why it was not delivered; empty where it was."""
+
+
+def receivers(variable: str, value: str) -> list[Receiver]:
+    """The receivers that a variable names, by addresses with spaces, commas or lines between them."""
+    urls = [part for part in re.split(r"[\s,]+(?=[a-z][a-z0-9+.-]*://)|\s+", value) if part]
+    return [
+        Receiver(url.rstrip(","), variable if len(urls) == 1 else f"{variable} ({number} of {len(urls)})")
+        for number, url in enumerate(urls, 1)
+    ]
 
 
 def deliver(
-    text: str,
-    webhook_url: str,
+    title: str,
+    body: str,
+    kind: apprise.NotifyType,
+    to: Sequence[Receiver],
     *,
-    timeout_seconds: float = TIMEOUT_SECONDS,
     first_wait_seconds: float = FIRST_WAIT_SECONDS,
-) -> bool:
-    """Send a text, trying again where that may help.
+) -> list[Delivery]:
+    """Send a message to every receiver at once, trying again where one does not take it.
 
     Args:
-        text: The message.
-        webhook_url: Where to; `http` or `https`.
-        timeout_seconds: How long one attempt may wait for an answer.
+        title: Its first line.
+        body: The rest.
+        kind: What it is: receivers show failures otherwise than successes.
+        to: Who is told.
         first_wait_seconds: Wait before the second attempt; each later wait is twice the one before.
 
     Returns:
-        Whether the receiver took it. When not, the log says why.
+        What became of each. What was not delivered is also said in the log.
     """
-    # An exit handler has nothing but Python and kfp (`standalone`), so no library does this.
-    for attempt in range(ATTEMPTS):
-        try:
-            _post(text, webhook_url, timeout_seconds)
-        except Undelivered as failure:
-            if isinstance(failure, TryAgain) and attempt + 1 < ATTEMPTS:
-                time.sleep(first_wait_seconds * 2**attempt)
-                continue
-            print(f"The message was not delivered to the webhook: {failure}.", file=sys.stderr)
-            return False
-        return True
-    return False
+    # Apprise's own words hold addresses.
+    logging.getLogger("apprise").propagate = False
+    title, body = title.translate(HARMLESS), body.translate(HARMLESS)
+
+    def send(receiver: Receiver) -> Delivery:
+        return Delivery(receiver, _send(receiver.url, title, body, kind, first_wait_seconds))
+
+    with ThreadPoolExecutor(max(1, len(to))) as pool:
+        done = list(pool.map(send, to))
+    for each in done:
+        if each.failure:
+            print(f"The message was not delivered to {each.receiver.name}: {each.failure}.", file=sys.stderr)
+    return done
 
 
-def _post(text: str, webhook_url: str, timeout_seconds: float) -> None:
-    # In Slack <…> is a link or calls a whole channel; what a step said must do neither.
-    body = json.dumps({"text": html.escape(text, quote=False)}).encode()
-    opener = urllib.request.build_opener(_NoRedirect)
-    # Errors are raised anew and not chained: their own words hold the address.
+def _send(url: str, title: str, body: str, kind: apprise.NotifyType, first_wait_seconds: float) -> str:
+    # A message goes where the team said and nowhere else.
+    asset = apprise.AppriseAsset(app_id="kfp-lifecycle", app_desc="kfp-lifecycle", app_url="", http_redirects=False)
     try:
-        if urlsplit(webhook_url).scheme not in ("http", "https"):
-            raise Undelivered("webhook_url is no http or https address")
-        request = urllib.request.Request(webhook_url, body, {"Content-Type": "application/json"})
-        with opener.open(request, timeout=timeout_seconds):
-            return
-    except urllib.error.HTTPError as error:
-        refusal = f"it answered {error.code}"
-        if error.code == 429 or error.code >= 500:
-            raise TryAgain(refusal) from None
-        raise Undelivered(refusal) from None
-    except (ValueError, InvalidURL):
-        raise Undelivered("webhook_url is no valid address") from None
-    except (OSError, HTTPException) as error:
-        cause = error.reason if isinstance(error, urllib.error.URLError) else error
-        if isinstance(cause, TimeoutError):
-            raise TryAgain(f"no answer within {timeout_seconds:g} s") from None
-        raise TryAgain(f"it cannot be reached ({type(cause).__name__})") from None
+        service = apprise.Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
+    except Exception:
+        # Whatever one of Apprise's services raises holds the address.
+        service = None
+    if service is None:
+        return "it is no address that Apprise knows"
+    attempts = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=tenacity.wait_exponential(multiplier=first_wait_seconds),
+        retry=tenacity.retry_if_result(lambda failure: bool(failure) and not failure.startswith(FINAL)),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else "",
+    )
+    return str(attempts(_attempt, service, title, body, kind))
+
+
+def _attempt(service: apprise.NotifyBase, title: str, body: str, kind: apprise.NotifyType) -> str:
+    """Why one attempt failed; empty where it did not."""
+    said = _Said()
+    service.logger = said
+    try:
+        if service.notify(body=body, title=title, notify_type=kind, body_format=apprise.NotifyFormat.TEXT):
+            return ""
+    except Exception as error:
+        # As above: its name alone is told.
+        return f"it cannot be reached ({type(error).__name__})"
+    return said.reason
+
+
+class _Said(logging.Logger):
+    """What a service says while it tries, as far as it is no secret."""
+
+    def __init__(self) -> None:
+        super().__init__("delivery", logging.WARNING)
+        self.reason = "it does not answer, or did not take it"
+
+    def handle(self, record: logging.LogRecord) -> None:
+        found = _STATUS.search(record.getMessage())
+        if found:
+            status = int(found[1] or found[2])
+            final = 300 <= status < 500 and status != 429
+            self.reason = f"{FINAL} it ({status})" if final else f"it answered {status}"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kfp_lifecycle.components.operations.notify.failed_pods import FailedPod
+from kfp_lifecycle.components.operations.notify.decisions import Decision
+from kfp_lifecycle.components.operations.notify.pods import FailedPod
 
 # Enough to know what to do; the log has the rest.
 LONGEST_REASON = 2000
@@ -48,11 +49,18 @@ class RunEnd:
     headline: str
     reason: str
     next_steps: list[str]
+    alarm: bool = False
+    """Whether somebody has to look."""
+
+    @property
+    def body(self) -> str:
+        """What follows the headline, as plain text."""
+        return "\n".join(part for part in (self.reason, *self.next_steps) if part)
 
     @property
     def text(self) -> str:
         """The message as plain text."""
-        return "\n".join(part for part in (self.headline, self.reason, *self.next_steps) if part)
+        return f"{self.headline}\n{self.body}"
 
     @property
     def markdown(self) -> str:
@@ -63,7 +71,11 @@ class RunEnd:
 
 
 def describe_end(
-    status: FinalStatus, pipeline: str, local_run: str = "", failed_pods: Sequence[FailedPod] = ()
+    status: FinalStatus,
+    pipeline: str,
+    local_run: str = "",
+    failed_pods: Sequence[FailedPod] = (),
+    decided: Sequence[Decision] = (),
 ) -> RunEnd:
     """Put a final status into words.
 
@@ -72,11 +84,15 @@ def describe_end(
         pipeline: The pipeline's name.
         local_run: The run's name, when it ran on this machine.
         failed_pods: What Kubernetes knows of steps that failed; used where the platform does not tell.
+        decided: What was decided, as it is told.
     """
     state = STATES.get(status.state.upper(), UNKNOWN)
     run = local_run or status.pipeline_job_resource_name or "unnamed"
     if state == "done":
-        return RunEnd(state, f"{pipeline}: done.", "", [f"What was decided is in the report of run {run}."])
+        first, *rest = [decision.sentence for decision in decided] or ["done."]
+        alarm = any(decision.alarm for decision in decided)
+        more = f"The report of run {run} says more." if decided else f"See the report of run {run}."
+        return RunEnd(state, f"{pipeline}: {first}", "\n".join(rest), [more], alarm)
     if state == "stopped":
         return RunEnd(state, f"{pipeline}: stopped before its end.", "", [_again(pipeline, run, local_run)])
     if state == UNKNOWN:
@@ -93,6 +109,7 @@ def describe_end(
         f"{pipeline}: failed{where}.",
         reason or "The platform gives no reason.",
         [f"{log} in run {run} says more.", _again(pipeline, run, local_run)],
+        alarm=True,
     )
 
 

@@ -1,4 +1,5 @@
-"""Failed pods of the run, asked of Kubernetes: a Kubeflow tells its exit handler neither which step failed nor why."""
+"""Pods of the run, asked of Kubernetes: a Kubeflow tells its exit handler neither which step failed and why, nor what
+was decided."""
 
 from __future__ import annotations
 
@@ -8,11 +9,12 @@ import ssl
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.components.operations.notify.decisions import Decision, decision_in, in_order
 from kfp_lifecycle.runtime.pod_status import pod_reason
 
 # What Kubernetes gives every pod, and Kubeflow Pipelines every step.
@@ -34,14 +36,22 @@ class FailedPod:
     """Its termination message; empty where it left none."""
 
 
-def failed_pods(environment: Mapping[str, str] = os.environ, account: Path = ACCOUNT) -> list[FailedPod]:
-    """The steps of this step's run that failed, as far as their pods are there.
+@dataclass(frozen=True)
+class Told:
+    """What the pods of a run tell."""
+
+    failed: list[FailedPod] = field(default_factory=list)
+    decided: list[Decision] = field(default_factory=list)
+
+
+def told_by_pods(environment: Mapping[str, str] = os.environ, account: Path = ACCOUNT) -> Told:
+    """Which steps of this step's run failed, and what was decided, as far as their pods are there.
 
     None where this is no pod of a Kubeflow, and where its account may not read pods, which the log then says; the
     account of a Kubeflow's runs may.
     """
     if not environment.get(HOST) or not environment.get(POD) or not account.is_dir():
-        return []
+        return Told()
     try:
         namespace = (account / "namespace").read_text("utf-8").strip()
         path = f"/api/v1/namespaces/{namespace}/pods"
@@ -49,20 +59,25 @@ def failed_pods(environment: Mapping[str, str] = os.environ, account: Path = ACC
         selector = urllib.parse.quote(f"{RUN_LABEL}={own['metadata']['labels'][RUN_LABEL]}", safe="")
         pods = _get(f"{path}?labelSelector={selector}", environment, account)["items"]
     except (OSError, ValueError, KeyError) as error:
-        print(f"Kubernetes does not tell which step failed: {type(error).__name__}: {error}", file=sys.stderr)
-        return []
-    ended = [pod for pod in map(_failed, pods) if pod is not None]
-    return sorted(ended, key=lambda pod: pod.step)
+        print(f"Kubernetes does not tell what became of the steps: {type(error).__name__}: {error}", file=sys.stderr)
+        return Told()
+    ended = [(step, end, pod) for pod in pods for step, end in _ended(pod)]
+    failed = [_failed(step, end, pod) for step, end, pod in ended if end.get("exitCode")]
+    decided = [decision_in(step, end.get("message", "")) for step, end, _ in ended if not end.get("exitCode")]
+    return Told(sorted(failed, key=lambda pod: pod.step), in_order(filter(None, decided)))
 
 
-def _failed(pod: Mapping[str, Any]) -> FailedPod | None:
+def _ended(pod: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The step that a pod ran to its end, if it ran one, and how it ended."""
     containers = {item["name"]: item for item in pod["spec"]["containers"]}
     states = {item["name"]: item["state"] for item in pod["status"].get("containerStatuses", [])}
-    ended = states.get(MAIN, {}).get("terminated") or {}
+    ended = states.get(MAIN, {}).get("terminated")
     words = [*containers.get(MAIN, {}).get("command", []), *containers.get(MAIN, {}).get("args", [])]
-    if not ended.get("exitCode") or STEP_OPTION not in words[:-1]:
-        return None
-    step = words[words.index(STEP_OPTION) + 1]
+    if ended and STEP_OPTION in words[:-1]:
+        yield words[words.index(STEP_OPTION) + 1], ended
+
+
+def _failed(step: str, ended: Mapping[str, Any], pod: Mapping[str, Any]) -> FailedPod:
     # Without words of its own: out of memory, say. A step's error is none.
     unsaid = "" if ended.get("reason") == "Error" else ended.get("reason", "")
     reason = ended.get("message") or pod_reason(pod, step, MAIN) or unsaid
