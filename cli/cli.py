@@ -30,11 +30,13 @@ from kfp_lifecycle.cli.console import (
     refuse,
     write_json,
 )
+from kfp_lifecycle.cli.dashboard import dashboard
 from kfp_lifecycle.cli.data import data
 from kfp_lifecycle.cli.doctor import doctor
 from kfp_lifecycle.cli.examples import example
 from kfp_lifecycle.cli.forget import forget
 from kfp_lifecycle.cli.init import init
+from kfp_lifecycle.cli.lineage import lineage
 from kfp_lifecycle.cli.releases import promote, release, releases, rollback
 from kfp_lifecycle.cli.run import run
 from kfp_lifecycle.cli.runs import artifacts, cancel, compare, logs, resume, runs, watch
@@ -92,8 +94,10 @@ app.command()(rollback)
 app.command()(approve)
 app.command()(reject)
 app.command()(alerts)
+app.command()(dashboard)
 app.add_typer(audit, name="audit")
 app.command()(forget)
+app.command()(lineage)
 app.add_typer(schedule, name="schedule")
 app.add_typer(trigger, name="trigger")
 app.add_typer(data, name="data")
@@ -235,6 +239,10 @@ def simulate(
     end: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="The last day of business.")] = datetime(
         2026, 6, 30
     ),
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Read the database at the end of this day; by default, the last."),
+    ] = None,
     inject: Annotated[
         list[str] | None, typer.Option("--inject", metavar="NAME", help="Something that happens; may be repeated.")
     ] = None,
@@ -258,8 +266,8 @@ def simulate(
         return
     if output is None:
         refuse("name the file to write: --output FILE")
-    if output.suffix == ".csv" and inject:
-        refuse("--inject changes event tables: write a .duckdb file")
+    if output.suffix == ".csv" and (inject or until):
+        refuse("--inject and --until are of event tables: write a .duckdb file")
     try:
         with err.status("simulating …") as progress:
             if output.suffix == ".csv":
@@ -274,6 +282,7 @@ def simulate(
                 days=days,
                 seed=seed,
                 end=end.date(),
+                until=until.date() if until else None,
                 inject=inject or [],
                 progress=lambda done, whole: progress.update(f"simulating customers: {done:,} of {whole:,}"),
             )

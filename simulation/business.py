@@ -17,7 +17,8 @@ from kfp_lifecycle.simulation.population import draw_population
 from kfp_lifecycle.simulation.tables import Rows, write_tables
 
 INJECTIONS: dict[str, str] = {
-    "price_rise": "List prices rise by 25% for the last 60 days: customers leave, downgrade and buy less. Good data.",
+    "price_rise": "List prices rise by 25% for the last 60 days, or from the day that `price_rise@2026-03-01` names: "
+    "customers leave, downgrade and buy less. Good data.",
     "marketing_campaign": "A quarter more customers, who all sign up in the last 60 days: young, won by social media, "
     "at 40% off, and less keen. Good data.",
     "column_renamed": "A migration renames subscriptions.monthly_charge to monthly_fee.",
@@ -63,6 +64,7 @@ def simulate(
     days: int = 1095,
     seed: int = 7,
     end: date = date(2026, 6, 30),
+    until: date | None = None,
     inject: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulationSummary:
@@ -76,21 +78,26 @@ def simulate(
         days: Length of the history; the business opens on its first day.
         seed: Of all randomness, 0 or more.
         end: The last day.
-        inject: Names from `INJECTIONS`.
+        until: The day at whose end the database is read, by default the last. A later one gives the same rows and those
+            that have come since, so that a business can be watched as it goes on.
+        inject: Names from `INJECTIONS`; those that change rows change the newest ones.
         progress: Called with (customers done, customers in all) after each chunk.
 
     Raises:
         ValueError: an argument is out of range, an injection is unknown, or the output is a folder.
         OSError: the file cannot be written.
     """
-    _check(output, customers=customers, days=days, seed=seed, end=end, inject=inject)
-    market = open_market(end, days, price_rise="price_rise" in inject)
-    truth_days = frozenset(range(days - 1, -1, -HORIZON_DAYS))
+    read = end if until is None else until
+    rise, inject = _price_rise(inject, end)
+    _check(output, customers=customers, days=days, seed=seed, end=end, until=read, inject=inject)
+    market = open_market(end, days, price_rise=rise)
+    last = days - 1 - (end - read).days
+    truth_days = frozenset(range(last, -1, -HORIZON_DAYS))
     chunks = list(_chunks(customers, campaign="marketing_campaign" in inject))
     total = sum(chunk.size for chunk in chunks)
     with create_database(output) as database:
         for chunk in chunks:
-            for table, rows in _simulate_chunk(market, chunk, seed, truth_days, inject).items():
+            for table, rows in _simulate_chunk(market, chunk, seed, truth_days, inject, last).items():
                 database.append(table, rows)
             if progress is not None:
                 progress(chunk.first_id + chunk.size - 1, total)
@@ -99,7 +106,7 @@ def simulate(
     return SimulationSummary(
         output=output,
         first_day=end - timedelta(days=days - 1),
-        last_day=end,
+        last_day=read,
         customers=database.rows["customers"],
         cancelled=database.rows["cancellations"],
         rows=database.rows,
@@ -107,15 +114,15 @@ def simulate(
 
 
 def _simulate_chunk(
-    market: Market, chunk: _Chunk, seed: int, truth_days: frozenset[int], inject: Sequence[str]
+    market: Market, chunk: _Chunk, seed: int, truth_days: frozenset[int], inject: Sequence[str], last: int
 ) -> dict[str, Rows]:
     # Separate streams: what is recorded, and what goes wrong with it, must not change what happens.
     streams = np.random.SeedSequence(seed, spawn_key=(int(chunk.campaign), chunk.first_id)).spawn(4)
     births, lives, records, faults = (np.random.default_rng(stream) for stream in streams)
     population = draw_population(market, chunk.first_id, chunk.size, births, campaign=chunk.campaign)
     diary = live(market, population, lives, truth_days)
-    tables = write_tables(market, population, diary, records)
-    corrupt(tables, inject, market, faults)
+    tables = write_tables(market, population, diary, records, last)
+    corrupt(tables, inject, market, faults, last)
     return tables
 
 
@@ -126,7 +133,25 @@ def _chunks(customers: int, *, campaign: bool) -> Iterator[_Chunk]:
             yield _Chunk(start, min(CHUNK, last + 1 - start), by_campaign)
 
 
-def _check(output: Path, *, customers: int, days: int, seed: int, end: date, inject: Sequence[str]) -> None:
+def _price_rise(inject: Sequence[str], end: date) -> tuple[date | None, list[str]]:
+    """The day of the price rise, if there is one, and the names without their days."""
+    day, names = None, []
+    for item in inject:
+        name, at, given = item.partition("@")
+        if at and name != "price_rise":
+            raise ValueError(f"{item}: only price_rise can have a day")
+        if name == "price_rise":
+            try:
+                day = date.fromisoformat(given) if at else end - timedelta(days=RECENT_DAYS - 1)
+            except ValueError:
+                raise ValueError(f"{item}: its day must be like price_rise@2026-03-01") from None
+        names.append(name)
+    return day, names
+
+
+def _check(
+    output: Path, *, customers: int, days: int, seed: int, end: date, until: date, inject: Sequence[str]
+) -> None:
     if output.is_dir():
         raise ValueError(f"{output} is a folder; name a file, such as {output / 'churn.duckdb'}")
     if customers < 1:
@@ -140,6 +165,11 @@ def _check(output: Path, *, customers: int, days: int, seed: int, end: date, inj
         raise ValueError(f"{days} days before {end} is before the year 1; choose fewer days")
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, not {seed}")
+    earliest = end - timedelta(days=days - SHORTEST)
+    if not earliest <= until <= end:
+        raise ValueError(
+            f"until must be from {earliest} to {end}, not {until}: the database is read on a day of its own"
+        )
     unknown = [name for name in inject if name not in INJECTIONS]
     if unknown:
         raise ValueError(f"unknown injection {', '.join(unknown)}; there are: {', '.join(INJECTIONS)}")

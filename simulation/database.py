@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from kfp_lifecycle.simulation.tables import Rows
+from kfp_lifecycle.simulation.tables import NUMBER, Rows
 from kfp_lifecycle.simulation.words import VOCABULARY
 
 TABLES: dict[str, dict[str, str]] = {
@@ -89,9 +89,9 @@ class Database:
         """Rows written so far, by table."""
 
     def append(self, table: str, rows: Rows) -> None:
-        """Append rows; those without their key are numbered on from the last."""
-        size = len(next(iter(rows.values())))
-        numbers = np.arange(self.rows[table] + 1, self.rows[table] + size + 1)
+        """Append rows; those without their table's key have it in `NUMBER`."""
+        numbers = rows[NUMBER]
+        size = len(numbers)
         chunk = {name: rows.get(name, numbers) for name in TABLES[table]}
         expressions = [_expression(name, kind, chunk[name].dtype) for name, kind in TABLES[table].items()]
         self._connection.execute(f"INSERT INTO file.{table} SELECT {', '.join(expressions)} FROM chunk")
@@ -129,6 +129,7 @@ def create_database(output: Path) -> Iterator[Database]:
         # One thread: several would lay out the file as they happen to finish.
         with duckdb.connect(config={"threads": 1, "memory_limit": MEMORY_LIMIT, "temp_directory": ""}) as connection:
             path = str(partial).replace("'", "''")
+            connection.execute("SET enable_progress_bar = false")  # on where Python takes its code from an argument
             connection.execute(f"ATTACH '{path}' AS file (STORAGE_VERSION '{STORAGE_VERSION}')")
             connection.execute("BEGIN")
             for table, columns in TABLES.items():

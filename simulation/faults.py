@@ -18,19 +18,22 @@ OUTAGE_ENDS_BEFORE = 5
 """Days between the end of the outage and the end of the data."""
 
 
-def corrupt(tables: dict[str, Rows], faults: Collection[str], market: Market, rng: np.random.Generator) -> None:
+def corrupt(
+    tables: dict[str, Rows], faults: Collection[str], market: Market, rng: np.random.Generator, last: int
+) -> None:
     """Apply the faults of rows to the tables, in place. A renamed column is the database's, not a row's.
 
     Args:
         tables: Rows by table.
         faults: Names, of `business.INJECTIONS`; those that are no faults of rows are left alone.
-        market: Says which days are the newest.
+        market: Says when its days begin.
         rng: Decides which rows are hit, independently of which faults there are.
+        last: The day at whose end the tables were read.
     """
     refunds, swaps = rng.spawn(2)
     if "refund_bug" in faults:
         rows = tables["purchases"]
-        recent = rows["purchased_at"] >= market.first_day + (market.days - RECENT_DAYS)
+        recent = rows["purchased_at"] >= market.first_day + (last + 1 - RECENT_DAYS)
         hit = recent & (refunds.random(len(recent)) < REFUNDED_SHARE)
         rows["amount"] = np.where(hit, -rows["amount"], rows["amount"])
     if "columns_swapped" in faults:
@@ -40,7 +43,7 @@ def corrupt(tables: dict[str, Rows], faults: Collection[str], market: Market, rn
         rows[one], rows[other] = np.where(hit, rows[other], rows[one]), np.where(hit, rows[one], rows[other])
     if "outage" in faults:
         rows = tables["logins"]
-        ends = market.first_day + (market.days - OUTAGE_ENDS_BEFORE)
+        ends = market.first_day + (last + 1 - OUTAGE_ENDS_BEFORE)
         lost = (rows["logged_in_at"] >= ends - OUTAGE_DAYS) & (rows["logged_in_at"] < ends)
         for name, values in rows.items():
             rows[name] = values[~lost]

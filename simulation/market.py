@@ -41,13 +41,13 @@ class Market:
     """Discount, 0 to 1, that the day's campaign offers to new customers."""
 
 
-def open_market(end: date, days: int, *, price_rise: bool = False) -> Market:
+def open_market(end: date, days: int, *, price_rise: date | None = None) -> Market:
     """The market of the `days` days that end with `end`.
 
     Args:
         end: The last day.
         days: Number of days.
-        price_rise: Whether prices rise by `INJECTED_PRICE_RISE` when the newest `RECENT_DAYS` days begin.
+        price_rise: The day on which prices rise by `INJECTED_PRICE_RISE`, if they do.
     """
     first = end - timedelta(days=days - 1)
     calendar = np.datetime64(first, "D") + np.arange(days + HORIZON_DAYS)
@@ -57,8 +57,8 @@ def open_market(end: date, days: int, *, price_rise: bool = False) -> Market:
     winter = np.cos(2 * np.pi * (day_of_year - 15) / 365.25)
 
     rises = {_day(first, date(year, 2, 1)): YEARLY_PRICE_RISE for year in range(first.year, end.year + 1)}
-    if price_rise:
-        rises[days - RECENT_DAYS] = INJECTED_PRICE_RISE
+    if price_rise is not None:
+        rises[_day(first, price_rise)] = INJECTED_PRICE_RISE
     rises = {day: share for day, share in sorted(rises.items()) if 0 < day < days}
     price_index = np.ones(days)
     for day, share in rises.items():

@@ -33,17 +33,25 @@ GIVEN_UP_DAYS = 14
 # Share of logins by hour of day, from midnight: evenings.
 _HOURS = np.array([2, 1, 1, 1, 1, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 8, 10, 12, 13, 11, 8, 4], float)
 
+NUMBER = "number"
+"""Column that numbers the rows of a table, also those that have not arrived: a row's number is the same on each day."""
+NUMBERS_A_CUSTOMER = 100_000
+"""Numbers of a table that a customer has on average, so that no two chunks of customers share one."""
 
-def write_tables(market: Market, population: Population, diary: Diary, rng: np.random.Generator) -> dict[str, Rows]:
-    """The rows of every table, as they stood at the end of the market's last day.
 
-    Keys that only number rows (`login_id` and the like) are left to whoever stores the rows.
+def write_tables(
+    market: Market, population: Population, diary: Diary, rng: np.random.Generator, last: int
+) -> dict[str, Rows]:
+    """The rows of every table, as they stood at the end of a day.
+
+    Keys that only number rows (`login_id` and the like) are left to whoever stores the rows, by `NUMBER`.
 
     Args:
         market: The days.
         population: The customers.
         diary: What `behaviour.live` noted of them.
         rng: Source of randomness for what no behaviour depends on: times of day, delays, devices, gaps.
+        last: The day at whose end the tables are read, 0 to `market.days` - 1.
     """
     # Sign-ups are by day and evening; the first bill and the first login follow within the hour, on the same day.
     signup = population.signup_day * DAY + np.floor(rng.uniform(7 * HOUR, 22.5 * HOUR, len(population)))
@@ -55,13 +63,16 @@ def write_tables(market: Market, population: Population, diary: Diary, rng: np.r
         "support_tickets": support_tickets(population, diary, rng),
         "cancellations": cancellations(population, diary, rng),
     }
+    first = NUMBERS_A_CUSTOMER * (int(population.customer_id[0]) - 1) + 1
     for rows in tables.values():
-        arrived = rows["recorded_at"] < market.days * DAY
+        rows[NUMBER] = first + np.arange(len(rows["recorded_at"]))
+        arrived = rows["recorded_at"] < (last + 1) * DAY
         for name, values in rows.items():
             kept = values[arrived]
             rows[name] = _moments(market, kept) if name.endswith("_at") else kept
     happened = diary.read("truth")
     tables["truth"] = {
+        NUMBER: first + np.arange(len(happened)),
         "customer_id": population.customer_id[happened.customer],
         "day": (market.first_day + happened.day).astype("datetime64[s]"),
         # Rounded, so that the last bit of a processor's exponential function cannot change the file.

@@ -264,3 +264,57 @@ def logistic_regression(features: np.ndarray, label: np.ndarray) -> np.ndarray:
         curvature = (features * (probability * (1 - probability))[:, None]).T @ features + np.eye(len(weights))
         weights += np.linalg.solve(curvature, features.T @ (label - probability) - weights)
     return weights
+
+
+def test_a_business_goes_on_a_later_day_has_the_same_rows_and_those_that_came_since(tmp_path: Path) -> None:
+    days = (date(2026, 3, 31), date(2026, 5, 15), END)
+    views = [tmp_path / f"{day}.duckdb" for day in days]
+    for view, day in zip(views, days, strict=True):
+        simulate(view, customers=800, days=365, end=END, until=day, inject=["price_rise@2026-05-01"])
+    with duckdb.connect() as connection:
+        for number, view in enumerate(views):
+            connection.execute(f"ATTACH '{view}' AS view_{number} (READ_ONLY)")
+        for table in TIMES:
+            for earlier, later, day in ((0, 1, days[0]), (1, 2, days[1])):
+                known = f"SELECT * FROM view_{later}.{table} WHERE recorded_at < DATE '{day}' + INTERVAL 1 DAY"
+                here = f"SELECT * FROM view_{earlier}.{table}"
+                gone, new = (
+                    connection.execute(f"SELECT count(*) FROM ({one} EXCEPT ALL {other})").fetchall()[0][0]
+                    for one, other in ((here, known), (known, here))
+                )
+                assert (table, gone, new) == (table, 0, 0)
+        rows = [
+            connection.execute(f"SELECT count(*) FROM view_{number}.logins").fetchall()[0][0] for number in range(3)
+        ]
+    assert rows == sorted(set(rows))
+
+
+def test_two_worlds_are_the_same_until_prices_rise(tmp_path: Path) -> None:
+    twins = [tmp_path / "quiet.duckdb", tmp_path / "risen.duckdb"]
+    for twin, inject in zip(twins, ([], ["price_rise@2026-05-01"]), strict=True):
+        simulate(twin, customers=800, days=365, end=END, inject=inject)
+    with duckdb.connect() as connection:
+        for name, twin in zip(("quiet", "risen"), twins, strict=True):
+            connection.execute(f"ATTACH '{twin}' AS {name} (READ_ONLY)")
+        charge = (
+            "SELECT round(avg(monthly_charge / (1 - discount)), 2) FROM {}.subscriptions "
+            "WHERE billed_at {} TIMESTAMP '2026-05-01'"
+        )
+        before = [connection.execute(charge.format(name, "<")).fetchall() for name in ("quiet", "risen")]
+        after = [connection.execute(charge.format(name, ">=")).fetchall()[0][0] for name in ("quiet", "risen")]
+    assert before[0] == before[1]
+    assert after[1] > 1.1 * after[0]
+
+
+@pytest.mark.parametrize(
+    ("until", "inject", "refused"),
+    [
+        (date(2026, 7, 1), [], "until must be from 2024-10-28 to 2026-06-30"),
+        (None, ["outage@2026-05-01"], "only price_rise can have a day"),
+        (None, ["price_rise@May"], "its day must be like"),
+    ],
+)
+def test_a_day_that_cannot_be_is_refused(tmp_path: Path, until: date | None, inject: list[str], refused: str) -> None:
+    with pytest.raises(ValueError, match=refused):
+        simulate(tmp_path / "business.duckdb", customers=10, days=DAYS, end=END, until=until, inject=inject)
+    assert list(tmp_path.iterdir()) == []
