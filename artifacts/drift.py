@@ -11,6 +11,8 @@ from pydantic import Field
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.config.monitoring import DriftTest
 
+# A move of the score that three digits do not show is none worth telling.
+LEAST_MOVE = 0.0005
 # A sentence names so many columns.
 NAMED = 3
 SCORE = "score"
@@ -178,7 +180,7 @@ def told(findings: Sequence[Finding]) -> str:
         words = f"{item.column} {item.sentence}" if item.fault else f"{item.column} ({item.sentence})"
         if item.since is not None:
             words += f" since {item.since:%Y-%m-%d %H:%M} UTC"
-        if item.moved_score is not None:
+        if item.moved_score is not None and abs(item.moved_score) >= LEAST_MOVE:
             words += f", which moved the mean score by {item.moved_score:+.3f}"
         said.append(words)
     others = len(findings) - len(said)

@@ -33,6 +33,7 @@ REQUESTS: Mapping[str, StepSettings] = {
     "evaluate_model": StepSettings(cpu="500m", memory="1536Mi"),
     "ingest_data": StepSettings(cpu="500m", memory="1Gi"),
     "materialize_features": StepSettings(cpu="500m", memory="1Gi"),
+    "recompute_features": StepSettings(cpu="500m", memory="1Gi"),
     "score_batch": StepSettings(cpu="500m", memory="1Gi"),
     "train_model": StepSettings(cpu="500m", memory="2Gi"),
     "tune_hyperparameters": StepSettings(cpu="500m", memory="2Gi"),

@@ -10,6 +10,7 @@ from kfp_lifecycle.components.monitoring.collect_predictions.component import co
 from kfp_lifecycle.components.monitoring.decide_remedy.component import decide_remedy
 from kfp_lifecycle.components.monitoring.detect_drift.component import detect_drift
 from kfp_lifecycle.components.monitoring.join_outcomes.component import join_outcomes
+from kfp_lifecycle.components.monitoring.recompute_features.component import recompute_features
 from kfp_lifecycle.components.monitoring.trigger_retraining.component import trigger_retraining
 from kfp_lifecycle.components.operations.notify.component import notify
 from kfp_lifecycle.components.operations.write_report.component import write_report
@@ -34,6 +35,9 @@ def monitoring(as_of: str = ""):
         tables = ingest_data(expectations=expectations, source_version=found["source_version"]).outputs["tables"]
         dataset = version_dataset(tables=tables).outputs["dataset"]
         validated = validate_data(expectations=expectations, dataset=dataset, **found).outputs["validated"]
+        skew = recompute_features(predictions=predictions, feature_repo=feature_repo, validated=validated).outputs[
+            "skew"
+        ]
         outcomes = join_outcomes(
             predictions=predictions, feature_repo=feature_repo, label_query=label_query, validated=validated
         ).outputs["outcomes"]
@@ -41,6 +45,7 @@ def monitoring(as_of: str = ""):
         decided = decide_remedy(
             predictions=predictions,
             drift=drift,
+            skew=skew,
             outcomes=outcomes,
             run_id=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
             run_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,

@@ -59,6 +59,8 @@ _JOURNAL = FeatureView(
     source=FileSource(path="journal.parquet", timestamp_field=TIMESTAMP),
 )
 _VERSIONS = "versions"
+# As many fillings of a version are remembered: three months of days.
+FILLINGS = 100
 # Of the inventory: about a megabyte, which every store takes as one value.
 PAGE_ENTITIES = 50_000
 
@@ -93,6 +95,15 @@ class Materialization:
         values = json.loads(record)
         quality = [ViewQuality.model_validate(view) for view in values["quality"]]
         return Materialization(**{**values, "as_of": datetime.fromisoformat(values["as_of"]), "quality": quality})
+
+
+@dataclass(frozen=True)
+class Filling:
+    """A materialization of the past: since when the store answered as of which moment."""
+
+    as_of: datetime
+    at: datetime
+    """When it was finished."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +304,17 @@ class OnlineStore:
         """Note what there is now of this version: the first and the last thing a materialization does."""
         version = materialized.feature_version
         others = [name for name in json.loads(self._record(_VERSIONS) or "[]") if name != version]
-        self._keep({version: materialized.record(), _VERSIONS: json.dumps([*others, version])})
+        fillings = self.fillings()
+        if not fillings or fillings[-1].as_of != materialized.as_of:
+            fillings.append(Filling(materialized.as_of, datetime.now(UTC)))
+        told = json.dumps([[filling.as_of.isoformat(), filling.at.isoformat()] for filling in fillings[-FILLINGS:]])
+        records = {version: materialized.record(), _VERSIONS: json.dumps([*others, version])}
+        self._keep({**records, f"{version}/fillings": told})
+
+    def fillings(self) -> list[Filling]:
+        """The newest materializations of this version, oldest first: what tells as of when a request was answered."""
+        noted = json.loads(self._record(f"{self._definitions.version}/fillings") or "[]")
+        return [Filling(*(datetime.fromisoformat(moment) for moment in pair)) for pair in noted]
 
     def remove(self, materialized: Materialization) -> None:
         """Remove all values of a version."""
@@ -313,7 +334,7 @@ class OnlineStore:
         with self._reaching(), self._where_tables_are():
             self.feast.update(features, views, [], [], [], partial=True)
         inventories = {self._inventory_name(view, version): "" for view in materialized.rows}
-        self._keep({**inventories, version: "", _VERSIONS: json.dumps(others)})
+        self._keep({**inventories, version: "", f"{version}/fillings": "", _VERSIONS: json.dumps(others)})
 
     def _noted(self, version: str) -> Materialization | None:
         record = self._record(version)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.drift import Compared, Drift, DriftRule, Finding
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, OutcomeWeek, TimingPoint, VersionOutcomes
+from kfp_lifecycle.artifacts.skew import ServingSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.decision import Evidence
 from kfp_lifecycle.components.monitoring.join_outcomes.joining import verdict
 from kfp_lifecycle.components.monitoring.join_outcomes.labels import Followed, Timing, midnight, settled, weekly_events
@@ -19,6 +20,9 @@ from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.uncertainty.cusum import cusum, threshold_for
 
+AS_COMPUTED = ServingSkew(
+    model="churn", version="1", compared=200, features=26, sentence="What was served is computed."
+)
 UNTIL = datetime(2026, 6, 29, tzinfo=UTC)
 WEEKS, HORIZON = 12, 30
 START = UNTIL - timedelta(weeks=WEEKS)
@@ -155,11 +159,17 @@ def drift(verdict: Any = "keep", decision: Any = "keep", version: str = "1", **c
     )  # fmt: skip
 
 
-def evidence(found: tuple[Outcomes, pd.DataFrame, pd.DataFrame], said: Drift, *, features: bool = False) -> Evidence:
+def evidence(
+    found: tuple[Outcomes, pd.DataFrame, pd.DataFrame],
+    said: Drift,
+    *,
+    features: bool = False,
+    skew: ServingSkew | None = None,
+) -> Evidence:
     """What `decide` is given."""
     outcomes, table, logged = found
     return Evidence(
-        drift=said, outcomes=outcomes, table=table, label="churned", ratio=1.5, seed=42,
+        drift=said, skew=skew or AS_COMPUTED, outcomes=outcomes, table=table, label="churned", ratio=1.5, seed=42,
         costs=Costs(saved=240, action=6, success_rate=0.3), features=lambda: logged if features else None,
     )  # fmt: skip
 

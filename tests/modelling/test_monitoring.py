@@ -30,7 +30,7 @@ from kfp_lifecycle.monitoring.log_window import FIELDS
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.control_planes.cloud_storage import cloud_storage
 from tests.control_planes.object_store import object_store
-from tests.modelling.remedies import UNTIL, world
+from tests.modelling.remedies import AS_COMPUTED, UNTIL, world
 from tests.prediction_logs import logged
 from tests.prediction_logs import write_log as write_predictions
 from tests.registered import make_champion
@@ -302,6 +302,7 @@ def test_what_was_logged_tells_what_a_retraining_would_be_worth_and_the_window_i
     )
     assert found["rows"] > 100
     detect(project)
+    AS_COMPUTED.write(project.place / "skew.json")
     settings = given_settings(
         {
             "name": "devices",
@@ -314,9 +315,16 @@ def test_what_was_logged_tells_what_a_retraining_would_be_worth_and_the_window_i
     place = project.place
     for _ in range(2):
         remedy = judging.decide_remedy(
-            settings, project.locations, place / "predictions", place / "drift", place / "outcomes", place / "remedy",
-            place / "page.html", runs=["monitoring-1"],
-        )  # fmt: skip
+            settings,
+            project.locations,
+            predictions=place / "predictions",
+            drift=place / "drift",
+            skew=place / "skew.json",
+            outcomes=place / "outcomes",
+            remedy=place / "remedy",
+            report=place / "page.html",
+            runs=["monitoring-1"],
+        )
     assert Remedy.read(place / "remedy") == remedy
     assert "retrain" in {gain.remedy for gain in remedy.gains}
     assert html.escape(remedy.sentence) in (place / "page.html").read_text("utf-8")

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.remedy import Remedy
+from kfp_lifecycle.artifacts.skew import FeatureSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import followed
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import expected_area
 from kfp_lifecycle.components.monitoring.decide_remedy.worth import choose, worth_of_remedies
 from kfp_lifecycle.config.training import Costs
-from tests.modelling.remedies import START, UNTIL, drift, evidence, times, world
+from tests.modelling.remedies import AS_COMPUTED, START, UNTIL, drift, evidence, times, world
 
 RISEN = UNTIL - timedelta(weeks=4)
 COSTS = Costs(saved=240, action=6, success_rate=0.3)
@@ -62,6 +63,22 @@ def test_broken_data_is_repaired_whatever_outcomes_say(risen: World) -> None:
     assert found.sentence == said.sentence
     # What outcomes say is told all the same.
     assert any(reason.sentence.startswith("More events than version 1") for reason in found.reasons)
+
+
+def test_features_that_are_served_otherwise_than_learned_are_broken_data_though_none_drifted(risen: World) -> None:
+    since = UNTIL - timedelta(days=3)
+    tenure = FeatureSkew(feature="tenure_days", differing=180, logged="412", computed="31", since=since)
+    skew = AS_COMPUTED.model_copy(
+        update={
+            "differences": [tenure],
+            "skewed": ["tenure_days"],
+            "sentence": "tenure_days was served otherwise than the training path computes it in 180 of 200 requests.",
+        }
+    )
+    found = decide(evidence(risen, drift(), skew=skew))
+    assert (found.verdict, found.remedy, found.since) == ("broken data", "repair", since)
+    assert found.sentence.startswith("Broken data: tenure_days was served otherwise")
+    assert found.sentence.endswith("learn nothing from this window.")
 
 
 def test_where_who_is_at_risk_has_changed_retraining_pays_more_than_recalibrating() -> None:

@@ -175,7 +175,7 @@ def test_the_trend_marks_releases_and_verdicts(pages: dict[str, Path]) -> None:
 
 def test_the_first_window_has_no_past_to_draw(pages: dict[str, Path]) -> None:
     page = Page(pages["first"].read_text("utf-8"))
-    assert "Nothing unusual Keep Keep: nothing moved." in page.text
+    assert "Nothing unusual keep Keep: nothing moved." in page.text
     assert "verdict passed" in page.values("class")
     assert "Over time" not in page.text
     assert "What changed" not in page.text

@@ -15,6 +15,7 @@ def decide_remedy(
     settings: dict,
     predictions: Input[Dataset],
     drift: Input[Artifact],
+    skew: Input[Artifact],
     outcomes: Input[Dataset],
     remedy: Output[Artifact],
     report: Output[HTML],
@@ -34,6 +35,7 @@ def decide_remedy(
             `training.seed` is that of what is learned to say so.
         predictions: What `collect_predictions` found.
         drift: What `detect_drift` found.
+        skew: What `recompute_features` found.
         outcomes: What `join_outcomes` found.
         remedy: `remedy.json`: the verdict, the remedy, both in a sentence, since when, why, and what each remedy would
             have been worth. metadata: `verdict`, `remedy`, `sentence`, `since`.
@@ -57,6 +59,7 @@ def decide_remedy(
             decide_remedy.located(),
             Path(predictions.path),
             Path(drift.path),
+            Path(skew.path),
             Path(outcomes.path),
             Path(remedy.path),
             Path(report.path),

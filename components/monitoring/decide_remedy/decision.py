@@ -16,6 +16,7 @@ from scipy.stats import binomtest
 from kfp_lifecycle.artifacts.drift import Drift, Finding, told
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, VersionOutcomes
 from kfp_lifecycle.artifacts.remedy import Reason, Remedy, RemedyName, RemedyVerdict, Span
+from kfp_lifecycle.artifacts.skew import ServingSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio, acted_upon, followed
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import Ranking, ranking
 from kfp_lifecycle.components.monitoring.decide_remedy.worth import Worth, choose, worth_of_remedies
@@ -39,6 +40,7 @@ class Evidence:
     outcomes: Outcomes
     table: pd.DataFrame
     """Of the outcomes."""
+    skew: ServingSkew
     label: str
     """Name of what is foretold."""
     costs: Costs
@@ -98,6 +100,8 @@ def decide(evidence: Evidence) -> Remedy:
     ranked = ranking(evidence.complete(drift.version))
     if drift.verdict == "broken data":
         case = Case("broken data", "repair", drift.sentence, _first(drift))
+    elif evidence.skew.skewed:
+        case = of_skew(evidence.skew)
     elif alarm is not None:
         case = of_alarm(evidence, alarm)
     elif ranked is not None and ranked.worse:
@@ -129,6 +133,18 @@ def standing_alarm(found: VersionOutcomes | None) -> OutcomeAlarm | None:
     newest = found.weeks[-1]
     side = newest.more if found.alarm.direction == "more" else newest.fewer
     return found.alarm if side > 0 else None
+
+
+def of_skew(skew: ServingSkew) -> Case:
+    """What it means that features were served otherwise than they are computed for training."""
+    since = min(item.since for item in skew.differences if item.feature in skew.skewed)
+    return Case(
+        "broken data",
+        "repair",
+        f"Broken data: {skew.sentence.rstrip('.')}: repair what fills the online store or what asks, and learn nothing "
+        "from this window.",
+        since,
+    )
 
 
 def of_alarm(evidence: Evidence, alarm: OutcomeAlarm) -> Case:
@@ -255,6 +271,7 @@ def reasons(evidence: Evidence, ranked: Ranking | None) -> list[Reason]:
     """All that was looked at, in sentences."""
     drift, found = evidence.drift, []
     found.append(Reason(source="drift", sentence=drift.sentence, columns=drift.drifted))
+    found.append(Reason(source="skew", sentence=evidence.skew.sentence, columns=evidence.skew.skewed))
     found.append(Reason(source="outcomes", sentence=evidence.outcomes.sentence))
     if ranked is not None:
         found.append(

@@ -88,7 +88,8 @@ class Followed:
 
 def acted_upon(table: pd.DataFrame) -> NDArray[np.bool_]:
     """Who was acted upon, as far as anybody knows: whose score said so, and who is not held out."""
-    return (table["decision"].eq(True) & ~table["hold_out"].eq(True)).to_numpy(np.bool_)
+    acted: NDArray[np.bool_] = (table["decision"].eq(True) & ~table["hold_out"].eq(True)).to_numpy(np.bool_)
+    return acted
 
 
 def followed(table: pd.DataFrame, outcomes: Outcomes, start: datetime) -> Followed:
@@ -117,14 +118,15 @@ def followed(table: pd.DataFrame, outcomes: Outcomes, start: datetime) -> Follow
     # An event that came by the span's start is none of it.
     over = table["event_by"].fillna(pd.Timestamp(outcomes.until))
     horizon = timedelta(days=outcomes.horizon_days)
-    points = [(point.elapsed, point.share) for point in outcomes.timing]
+    parts = np.array([point.elapsed for point in outcomes.timing])
+    happened_by = np.array([point.share for point in outcomes.timing])
     score = np.clip(table["score"].to_numpy(np.float64), 0, LARGEST_PROBABILITY)
     probability = np.clip(1 - score, 0, LARGEST_PROBABILITY) if absence else score
 
     def hazard(moment: pd.Series | datetime) -> Floats:
         elapsed = np.clip(((moment - begun) / horizon).to_numpy(np.float64), 0, 1)
-        share = np.interp(elapsed, *zip(*points, strict=True))
-        return -np.log1p(-probability * share)
+        found: Floats = -np.log1p(-probability * np.interp(elapsed, parts, happened_by))
+        return found
 
     before = hazard(pd.Timestamp(start))
     planned = np.maximum(hazard(pd.Timestamp(outcomes.until)) - before, 0)

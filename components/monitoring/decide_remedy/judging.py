@@ -14,6 +14,7 @@ from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.predictions import Predictions
 from kfp_lifecycle.artifacts.remedy import Remedy
+from kfp_lifecycle.artifacts.skew import ServingSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.decision import Evidence, decide
 from kfp_lifecycle.components.monitoring.decide_remedy.page import draw
 from kfp_lifecycle.config.configuration import Configuration
@@ -33,6 +34,7 @@ def decide_remedy(
     locations: Locations,
     predictions: Path,
     drift: Path,
+    skew: Path,
     outcomes: Path,
     remedy: Path,
     report: Path,
@@ -45,6 +47,7 @@ def decide_remedy(
         locations: `tracking_uri` says where the registry is, `prediction_log` where predictions are.
         predictions: What `collect_predictions` wrote.
         drift: What `detect_drift` wrote.
+        skew: What `recompute_features` wrote.
         outcomes: What `join_outcomes` wrote.
         remedy: Folder to write; it appears whole or not at all.
         report: HTML file to write.
@@ -60,6 +63,7 @@ def decide_remedy(
             drift=moved,
             outcomes=known,
             table=table,
+            skew=ServingSkew.read(skew),
             label=settings.label.name,
             costs=settings.training.costs,
             ratio=settings.monitoring.outcome_ratio,

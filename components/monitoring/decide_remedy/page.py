@@ -126,6 +126,8 @@ def key_figures(
     for figure in list(now.business.values())[:1]:
         interval = f"95%: {number(figure.value.low)} to {number(figure.value.high)}"
         per = f"for {figure.per:,} predictions, " if figure.per > 1 else ""
-        found.append(KeyFigure(figure.title, number(figure.value.value), f"{per}{interval}"))
+        found.append(
+            KeyFigure(f"{figure.title[:1].upper()}{figure.title[1:]}", number(figure.value.value), f"{per}{interval}")
+        )
     found.append(KeyFigure("Features drifted", number(len(drift.drifted)), f"by version {drift.version}'s baseline"))
     return found

@@ -85,7 +85,7 @@ def trends_of(history: Sequence[WindowRecord], outcomes: Outcomes) -> list[Trend
         unit = f" for {figure.per:,} predictions" if figure.per > 1 else ""
         found.append(
             trend(
-                f"{figure.title}{unit}",
+                f"{figure.title[:1].upper()}{figure.title[1:]}{unit}",
                 [
                     (end, known.value.value, known.value.low, known.value.high, item)
                     if known
