@@ -1,8 +1,9 @@
-"""`lifecycle alerts`: the Prometheus rules on a project's model servers, for whoever runs Prometheus."""
+"""`lifecycle alerts`: the alerting rules on a project's models, for whoever judges them."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -10,15 +11,20 @@ import typer
 import yaml
 
 from kfp_lifecycle.cli.console import Project, Settings, project_folder, refuse
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.monitoring.alert_rules import GROUP, alert_rules, inhibitions
+from kfp_lifecycle.monitoring.scrape_targets import prometheus_configuration
+
+RULES_FILE = "rules.yaml"
 
 
 class Reader(StrEnum):
-    """Who reads the rules."""
+    """Who reads what is written."""
 
     prometheus = "prometheus"
+    scrape = "scrape"
     operator = "operator"
     alertmanager = "alertmanager"
 
@@ -28,36 +34,46 @@ def alerts(
         Reader,
         typer.Option(
             "--for",
-            help="`prometheus`: a file for its `rule_files`. `operator`: a PrometheusRule for `kubectl apply`. "
-            "`alertmanager`: the `inhibit_rules` of its configuration, so that one cause is told once.",
+            help="`prometheus`: a file for its `rule_files`. `scrape`: a whole `prometheus.yml` for this machine, "
+            f"which reads `{RULES_FILE}`, servers, fronts and `lifecycle dashboard`. `operator`: a PrometheusRule for "
+            "`kubectl apply`. `alertmanager`: the `inhibit_rules` of its configuration, so that one cause is told "
+            "once.",
         ),
     ] = Reader.prometheus,
     project: Project = None,
     settings: Settings = None,
 ) -> None:
-    """Write Prometheus's alerting rules on what the model servers expose, with the thresholds of `alerts` in
-    pipeline.yaml.
+    """Write Prometheus's alerting rules on models and recurring runs, with the thresholds of `alerts` in pipeline.yaml.
 
     What each alert means and what to do stands in docs/alerts.md.
 
     Example: `lifecycle alerts > rules.yaml && promtool check rules rules.yaml`
+
+    Example: `lifecycle alerts --for scrape > prometheus.yml && promtool check config prometheus.yml`
 
     Example: `lifecycle alerts --for operator | kubectl apply --namespace churn -f -`
 
     Exit codes: 0 written, 2 the project is wrong.
     """
     try:
-        thresholds = load_configuration(project_folder(project), settings or []).alerts
+        configuration = load_configuration(project_folder(project), settings or [])
     except ConfigurationError as error:
         refuse(str(error))
-    written: dict[str, Any] = alert_rules(thresholds)
-    if reader is Reader.operator:
-        written = {
-            "apiVersion": "monitoring.coreos.com/v1",
-            "kind": "PrometheusRule",
-            "metadata": {"name": GROUP},
-            "spec": written,
-        }
-    elif reader is Reader.alertmanager:
-        written = {"inhibit_rules": inhibitions()}
-    sys.stdout.write(yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=1000))
+    sys.stdout.write(yaml.safe_dump(WRITTEN[reader](configuration), sort_keys=False, allow_unicode=True, width=1000))
+
+
+def _prometheus_rule(configuration: Configuration) -> dict[str, Any]:
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": GROUP},
+        "spec": alert_rules(configuration.alerts),
+    }
+
+
+WRITTEN: dict[Reader, Callable[[Configuration], dict[str, Any]]] = {
+    Reader.prometheus: lambda configuration: alert_rules(configuration.alerts),
+    Reader.scrape: lambda _: prometheus_configuration(RULES_FILE),
+    Reader.operator: _prometheus_rule,
+    Reader.alertmanager: lambda _: {"inhibit_rules": inhibitions()},
+}

@@ -11,9 +11,10 @@ class Alerts(Section):
     """When Prometheus tells that a served model is not well; `lifecycle alerts` writes the rules."""
 
     max_latency_p95_ms: float = Field(default=100.0, gt=0)
-    """A slower 95th percentile for five minutes is told, as the server sees a request, waiting included."""
+    """A slower 95th percentile for five minutes is told, as the front sees it, waiting included; where no front is
+    read, as the server does."""
     max_error_rate: Probability = 0.01
-    """More answers that are the server's own failures, for five minutes, are told."""
+    """More answers that are the service's own failures, for five minutes, are told: at the front, or of the servers."""
     max_score_change: float = Field(default=0.15, gt=0)
     """A mean score that is farther than this share from the mean in the model's validation part, for 30 minutes, is
     told: 0.15 is 15 percent of it, up or down."""
@@ -23,3 +24,9 @@ class Alerts(Section):
     """Fewer predictions in the window say nothing of scores or features."""
     max_missing_rise: Probability = 0.2
     """A feature whose share of missing values in the last hour is so much above that of the week is told."""
+    max_model_age_days: float = Field(default=365.0, ge=0)
+    """A model whose newest training snapshot is older is told; 0 never tells: for who learns from historical data."""
+    max_monitoring_delay_hours: float = Field(default=6.0, gt=0)
+    """A monitoring run that was due so long ago by `schedules.monitoring`, and did not come to a good end, is told."""
+    runbook_url: str = Field(default="docs/alerts.md", pattern=r"^[^\s#]+$")
+    """Where it is written what each alert means and what to do, under its name; as an address it is a link."""

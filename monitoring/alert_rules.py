@@ -1,7 +1,7 @@
-"""Prometheus alerting rules on what model servers expose, with a project's thresholds.
+"""Prometheus alerting rules on a project's models and their recurring runs, with the project's thresholds.
 
 Drift is not among them: the monitoring pipeline decides it, since it takes the baseline and a test to tell it from
-chance.
+chance. That it did not run is.
 """
 
 from __future__ import annotations
@@ -9,13 +9,20 @@ from __future__ import annotations
 from typing import Any
 
 from kfp_lifecycle.config.alerts import Alerts
-from kfp_lifecycle.serving.status_codes import FAILURES
+from kfp_lifecycle.monitoring.dashboards.panels import (
+    FRONT_FAILURES,
+    PREDICTIONS,
+    REAL,
+    SERVER_FAILURES,
+    latency_ms,
+)
+from kfp_lifecycle.monitoring.scrape_targets import OWN, SERVERS
 
 GROUP = "kfp-lifecycle"
 WARNING, CRITICAL = "warning", "critical"
 # What each alert means and what to do is written there, under its name.
 RUNBOOK = "docs/alerts.md"
-REAL = 'shadow="false"'
+HOUR, DAY = 3600, 86_400
 
 
 def alert_rules(alerts: Alerts) -> dict[str, Any]:
@@ -27,14 +34,26 @@ def alert_rules(alerts: Alerts) -> dict[str, Any]:
     Returns:
         `groups` as Prometheus reads them, and a PrometheusRule's `spec`; a rule whose threshold is 0 is left out.
     """
-    rules = [_server_down(), _slow(alerts), _failing(alerts), _scores_moved(alerts), *_log(), *_store(alerts)]
-    if alerts.min_predictions_per_second:
-        rules.insert(3, _few(alerts))
+    rules = [
+        _server_down(),
+        _slow(alerts),
+        _failing(alerts),
+        *_few(alerts),
+        _scores_moved(alerts),
+        *_model_stale(alerts),
+        _log_incomplete(),
+        *_store(alerts),
+        _monitoring_missed(alerts),
+        _rolled_back(),
+        _dashboard_down(),
+    ]
+    for rule in rules:
+        rule["annotations"]["runbook_url"] = f"{alerts.runbook_url}#{rule['alert'].lower()}"
     return {"groups": [{"name": GROUP, "rules": rules}]}
 
 
 def inhibitions() -> list[dict[str, Any]]:
-    """Alertmanager's inhibition rules: a server that is gone is told once, and not by all that it no longer does."""
+    """Alertmanager's inhibition rules: one cause is told once, and not by all that it brings about."""
     return [
         {
             "source_matchers": ['alertname="ModelServerDown"'],
@@ -42,8 +61,18 @@ def inhibitions() -> list[dict[str, Any]]:
             "equal": ["model_name"],
         },
         {
+            "source_matchers": ['alertname="PredictionsFailing"'],
+            "target_matchers": ['alertname=~"PredictionsSlow|PredictionsFew"'],
+            "equal": ["model_name"],
+        },
+        {
             "source_matchers": ['alertname="OnlineFeaturesExpired"'],
             "target_matchers": ['alertname=~"OnlineFeaturesStale|OnlineFeatureMissing"'],
+            "equal": ["model_name"],
+        },
+        {
+            "source_matchers": ['alertname="DashboardDown"'],
+            "target_matchers": ['alertname=~"MonitoringMissed|ReleaseRolledBack"'],
         },
     ]
 
@@ -55,11 +84,7 @@ def _rule(name: str, severity: str, expression: str, minutes: int, summary: str,
         "expr": " ".join(expression.split()),
         **waits,
         "labels": {"severity": severity},
-        "annotations": {
-            "summary": summary,
-            "description": description,
-            "runbook": f"{RUNBOOK}#{name.lower()}",
-        },
+        "annotations": {"summary": summary, "description": description},
     }
 
 
@@ -67,11 +92,13 @@ def _server_down() -> dict[str, Any]:
     return _rule(
         "ModelServerDown",
         CRITICAL,
-        """count by (model_name) (last_over_time(prediction_score_expected[1h]))
+        f"""max by (model_name) (up{{job="{SERVERS}",model_name!=""}}) == 0
+        or count by (model_name) (last_over_time(prediction_score_expected[1h]))
         unless count by (model_name) (prediction_score_expected)""",
         2,
         "No server of {{ $labels.model_name }} answers Prometheus",
-        "It was there within the last hour. Look whether its servers run and whether Prometheus reaches them.",
+        "It was there within the last hour, or should be by what is released. Look whether its servers run and whether "
+        "Prometheus reaches them.",
     )
 
 
@@ -79,8 +106,7 @@ def _slow(alerts: Alerts) -> dict[str, Any]:
     return _rule(
         "PredictionsSlow",
         WARNING,
-        f"""histogram_quantile(0.95, sum by (model_name, le) (rate(inference_request_seconds_bucket{{{REAL}}}[5m])))
-        > {alerts.max_latency_p95_ms / 1000:g}""",
+        f"({latency_ms(0.95).promql()}) > {alerts.max_latency_p95_ms:g}",
         5,
         "{{ $labels.model_name }} answers slowly",
         f"One request in twenty takes longer than {alerts.max_latency_p95_ms:g} ms. Look at the load and the number of "
@@ -89,11 +115,11 @@ def _slow(alerts: Alerts) -> dict[str, Any]:
 
 
 def _failing(alerts: Alerts) -> dict[str, Any]:
+    limit = f"> {alerts.max_error_rate:g}"
     return _rule(
         "PredictionsFailing",
         CRITICAL,
-        f"""sum by (model_name) (rate(inference_requests_total{{{REAL},code=~"{FAILURES}"}}[5m]))
-        / sum by (model_name) (rate(inference_requests_total{{{REAL}}}[5m])) > {alerts.max_error_rate:g}""",
+        f"({FRONT_FAILURES.promql()}) {limit} or ({SERVER_FAILURES.promql()}) {limit}",
         5,
         "{{ $labels.model_name }} fails",
         f"More than {alerts.max_error_rate * 100:g}% of its answers are failures of its own. Look at its log; "
@@ -101,16 +127,20 @@ def _failing(alerts: Alerts) -> dict[str, Any]:
     )
 
 
-def _few(alerts: Alerts) -> dict[str, Any]:
-    return _rule(
-        "PredictionsFew",
-        WARNING,
-        f"sum by (model_name) (rate(prediction_score_count{{{REAL}}}[5m])) < {alerts.min_predictions_per_second:g}",
-        5,
-        "{{ $labels.model_name }} is asked little",
-        f"Fewer than {alerts.min_predictions_per_second:g} predictions a second. Look at the route and at the callers; "
-        "where that many are usual at this hour, lower alerts.min_predictions_per_second.",
-    )
+def _few(alerts: Alerts) -> list[dict[str, Any]]:
+    if not alerts.min_predictions_per_second:
+        return []
+    return [
+        _rule(
+            "PredictionsFew",
+            WARNING,
+            f"{PREDICTIONS.promql()} < {alerts.min_predictions_per_second:g}",
+            5,
+            "{{ $labels.model_name }} is asked little",
+            f"Fewer than {alerts.min_predictions_per_second:g} predictions a second. Look at the route and at the "
+            "callers; where that many are usual at this hour, lower alerts.min_predictions_per_second.",
+        )
+    ]
 
 
 def _scores_moved(alerts: Alerts) -> dict[str, Any]:
@@ -131,22 +161,36 @@ def _scores_moved(alerts: Alerts) -> dict[str, Any]:
     )
 
 
-def _log() -> list[dict[str, Any]]:
+def _model_stale(alerts: Alerts) -> list[dict[str, Any]]:
+    if not alerts.max_model_age_days:
+        return []
     return [
         _rule(
-            "PredictionLogIncomplete",
+            "ModelStale",
             WARNING,
-            "sum by (model_name, model_version) (increase(prediction_log_dropped_total[15m])) > 0",
-            0,
-            "Predictions of {{ $labels.model_name }} version {{ $labels.model_version }} are not logged",
-            "Monitoring does not see them. Look at the disk of the prediction log: full, slow or not writable.",
+            f"time() - max by (model_name) (model_learned_until_seconds) > {alerts.max_model_age_days * DAY:g}",
+            60,
+            "{{ $labels.model_name }} has not learned for long",
+            f"What happened in the last {alerts.max_model_age_days:g} days it has not seen. Train it again, with data "
+            "that is newer.",
         )
     ]
 
 
+def _log_incomplete() -> dict[str, Any]:
+    return _rule(
+        "PredictionLogIncomplete",
+        WARNING,
+        "sum by (model_name, model_version) (increase(prediction_log_dropped_total[15m])) > 0",
+        0,
+        "Predictions of {{ $labels.model_name }} version {{ $labels.model_version }} are not logged",
+        "Monitoring does not see them. Look at the disk of the prediction log: full, slow or not writable.",
+    )
+
+
 def _store(alerts: Alerts) -> list[dict[str, Any]]:
-    missing = "sum by (feature) (rate(online_features_missing_total[{0}])) "
-    missing += "/ scalar(sum(rate(online_features_entities_total[{0}])))"
+    missing = "sum by (model_name, feature) (rate(online_features_missing_total[{0}])) "
+    missing += "/ on (model_name) group_left () sum by (model_name) (rate(online_features_entities_total[{0}]))"
     return [
         _rule(
             "OnlineFeaturesStale",
@@ -170,7 +214,8 @@ def _store(alerts: Alerts) -> list[dict[str, Any]]:
             "OnlineFeatureMissing",
             WARNING,
             f"""{missing.format("1h")} - {missing.format("7d")} > {alerts.max_missing_rise:g}
-            and on () sum(increase(online_features_entities_total[1h])) >= {alerts.min_window}""",
+            and on (model_name)
+            sum by (model_name) (increase(online_features_entities_total[1h])) >= {alerts.min_window}""",
             30,
             "{{ $labels.feature }} is missing more often than it was",
             f"Its share of missing values in the last hour is more than {alerts.max_missing_rise:g} above that of the "
@@ -178,3 +223,38 @@ def _store(alerts: Alerts) -> list[dict[str, Any]]:
             "for.",
         ),
     ]
+
+
+def _monitoring_missed(alerts: Alerts) -> dict[str, Any]:
+    return _rule(
+        "MonitoringMissed",
+        WARNING,
+        f"""time() - max by (project) (lifecycle_run_overdue_since_seconds{{pipeline="monitoring"}})
+        > {alerts.max_monitoring_delay_hours * HOUR:g}""",
+        0,
+        "{{ $labels.project }} is not monitored",
+        "The monitoring pipeline was due by its schedule and has not run to a good end since. Look at `lifecycle runs` "
+        "and `lifecycle schedule list`.",
+    )
+
+
+def _rolled_back() -> dict[str, Any]:
+    return _rule(
+        "ReleaseRolledBack",
+        WARNING,
+        f"""time() - max by (model_name) (lifecycle_release_seconds{{outcome=~"rolled back|returned"}}) < {HOUR}""",
+        0,
+        "A release of {{ $labels.model_name }} was rolled back",
+        "All traffic is with the version from before. Look at `lifecycle releases`: it says why, and on what evidence.",
+    )
+
+
+def _dashboard_down() -> dict[str, Any]:
+    return _rule(
+        "DashboardDown",
+        WARNING,
+        f'up{{job="{OWN}"}} == 0',
+        10,
+        "Nobody tells Prometheus of runs and releases",
+        "Missed monitoring runs and rollbacks would not be told. Start `lifecycle dashboard` again.",
+    )

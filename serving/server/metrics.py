@@ -27,6 +27,11 @@ class Distribution:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        return sum(self._counts)
+
     def observe(self, value: float) -> None:
         """Count a value."""
         self._counts[bisect_left(self._bounds, value)] += 1
@@ -58,6 +63,8 @@ class ModelMetrics(Collector):
             version: Its version.
             expected_score: Mean of its scores on the validation part, where it is known.
         """
+        self.threshold: float | None = None
+        """The score from which on to act, where decisions are counted."""
         self.learned_until: datetime | None = None
         """The newest snapshot that it learned from, where it is known."""
         self._expected_score = expected_score
@@ -65,6 +72,7 @@ class ModelMetrics(Collector):
         self._requests: dict[tuple[str, str, bool], int] = {}
         self._seconds: dict[tuple[str, bool], Distribution] = {}
         self._scores: dict[bool, Distribution] = {}
+        self._acted_on: dict[bool, int] = {}
 
     def observe_request(self, protocol: str, code: str, seconds: float, shadow: bool) -> None:
         """Count a request for predictions, whatever came of it.
@@ -88,9 +96,13 @@ class ModelMetrics(Collector):
         if spread is None:
             spread = self._scores[shadow] = Distribution(SCORE_BUCKETS)
         if len(scores) == 1:
-            spread.observe(float(scores[0]))
+            score = float(scores[0])
+            spread.observe(score)
+            acted_on = int(self.threshold is not None and score >= self.threshold)
         else:
             spread.observe_all(scores)
+            acted_on = 0 if self.threshold is None else int(np.count_nonzero(scores >= self.threshold))
+        self._acted_on[shadow] = self._acted_on.get(shadow, 0) + acted_on
 
     def collect(self) -> Iterable[CounterMetricFamily | HistogramMetricFamily | GaugeMetricFamily]:
         """The metrics as of now."""
@@ -114,6 +126,14 @@ class ModelMetrics(Collector):
         )
         for shadow, spread in self._scores.items():
             spread.add_to(scores, [*self._labels, str(shadow).lower()])
+        decisions = CounterMetricFamily(
+            "prediction_decisions",
+            "Predictions by whether their score is one to act on",
+            labels=[*of_model, "decision", "shadow"],
+        )
+        for shadow, acted_on in self._acted_on.items() if self.threshold is not None else ():
+            for decision, count in (("true", acted_on), ("false", self._scores[shadow].count - acted_on)):
+                decisions.add_metric([*self._labels, decision, str(shadow).lower()], count)
         expected = GaugeMetricFamily(
             "prediction_score_expected", "Mean of the model's scores on its validation part", labels=of_model
         )
@@ -126,4 +146,4 @@ class ModelMetrics(Collector):
         )
         if self.learned_until is not None:
             learned_until.add_metric(self._labels, self.learned_until.timestamp())
-        return [requests, seconds, scores, expected, learned_until]
+        return [requests, seconds, scores, decisions, expected, learned_until]

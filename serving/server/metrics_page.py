@@ -28,7 +28,7 @@ def _lines(family: Metric) -> Iterator[str]:
     for sample in family.samples:
         if sample.name.endswith("_created"):
             continue
-        value = floatToGoString(sample.value)
+        value = floatToGoString(sample.value)  # type: ignore[no-untyped-call]
         if sample.labels:
             labels = ",".join([f'{label}="{_escaped(text)}"' for label, text in sample.labels.items()])
             yield f"{sample.name}{{{labels}}} {value}\n"

@@ -1,0 +1,94 @@
+"""The dashboard's page: verdict, alerts, and every panel as a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from kfp_lifecycle.config.alerts import Alerts
+from kfp_lifecycle.monitoring.dashboards.drawing import Plot, plot
+from kfp_lifecycle.monitoring.dashboards.panels import DASHBOARDS, Dashboard
+from kfp_lifecycle.monitoring.dashboards.sources import Alert, Source, SourceError
+from kfp_lifecycle.reports.templates import templates
+
+TEMPLATE = "dashboard.html.j2"
+PARTS = "dashboard_parts.html.j2"
+# Tones of the verdict's box, by the words of `decide_remedy`.
+TONES = {"keep": "done", "undecided": "warning", "world moved": "warning", "broken data": "failed"}
+
+
+@dataclass(frozen=True)
+class MonitoringVerdict:
+    """What the newest monitoring run found."""
+
+    verdict: str
+    sentence: str
+    at: datetime
+    run: str
+
+    @property
+    def tone(self) -> str:
+        """How it is coloured."""
+        return TONES.get(self.verdict, "failed")
+
+
+@dataclass(frozen=True)
+class ReleaseMark:
+    """A release as it is marked on the plots."""
+
+    at: datetime
+    text: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is shown beside the plots."""
+
+    project: str
+    served: Sequence[str]
+    """Each model with its version and address."""
+    verdict: MonitoringVerdict | None
+    releases: Sequence[ReleaseMark]
+    """Newest first."""
+
+
+def page(standing: Standing, source: Source, alerts: Alerts, seconds: int) -> str:
+    """The whole page, which asks for its parts again every so many seconds."""
+    return (
+        templates(Path(__file__).parent)
+        .get_template(TEMPLATE)
+        .render(_shown(standing, source, alerts), seconds=seconds)
+    )
+
+
+def parts(standing: Standing, source: Source, alerts: Alerts) -> str:
+    """What changes on it."""
+    return templates(Path(__file__).parent).get_template(PARTS).render(_shown(standing, source, alerts))
+
+
+def _shown(standing: Standing, source: Source, alerts: Alerts) -> dict[str, object]:
+    marks = [(release.at.timestamp(), release.text) for release in standing.releases]
+    trouble, told, shown = "", None, []
+    try:
+        told = source.alerts()
+        shown = [(dashboard, _plots(dashboard, source, alerts, marks)) for dashboard in DASHBOARDS]
+    except SourceError as error:
+        trouble = str(error)
+    firing: list[Alert] = sorted(told or [], key=lambda alert: (alert.state != "firing", alert.name))
+    return {
+        "standing": standing,
+        "source": source.name,
+        "trouble": trouble,
+        "judged": told is not None,
+        "alerts": firing,
+        "dashboards": shown,
+    }
+
+
+def _plots(dashboard: Dashboard, source: Source, alerts: Alerts, releases: Sequence[tuple[float, str]]) -> list[Plot]:
+    return [
+        plot(panel, source.lines(panel), float(getattr(alerts, panel.limit)) if panel.limit else None, releases)
+        for panel in dashboard.panels
+    ]
