@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.artifacts.prediction_log import hashed_key
 from kfp_lifecycle.artifacts.scores import Scores
+from kfp_lifecycle.components.scoring.score_batch.logged import BatchLog
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
+from kfp_lifecycle.config.deployment import LOG_SECRET_VARIABLE, LoggedKey, LogSettings
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.scoring import ModelFolder, columns_of, decided
+from kfp_lifecycle.monitoring.log_files import Window, log_files
+from kfp_lifecycle.monitoring.log_window import write_table
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.feature_steps import build, materialize, score_batch, served
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
 from tests.modelling.trained import train_model
+from tests.prediction_logs import read_log
 from tests.projects import load_locations, save_locations
 from tests.registered import make_champion
 
@@ -69,6 +77,43 @@ def test_everyone_who_is_there_is_scored_once_and_the_figures_agree(
     assert list(table.columns) == [
         "reader_id", "as_of", "score", "decision", "reason_1", "reason_2", "reason_3", "model_version"
     ]  # fmt: skip
+
+
+def test_scores_are_in_the_prediction_log_as_of_their_features_once_however_often_they_are_scored(
+    library: Path, scored: tuple[Scores, pd.DataFrame], tmp_path: Path
+) -> None:
+    found, table = scored
+    score_batch(library / "project", library / "validated", library / "again")
+    window = Window(found.as_of, found.as_of + timedelta(hours=1), found.as_of)
+    log = load_locations(library / "project").prediction_log
+    model = ModelFolder(library / "model")
+    files = log_files(log, "library", window, tmp_path)
+    assert len(files) == 1
+    read = write_table(files, model.features, window, tmp_path / "read.parquet", tmp_path)
+    assert (read.rows, read.broken.rows, read.broken.files) == (len(table), 0, 0)
+    logged = pd.read_parquet(tmp_path / "read.parquet").sort_values("entity", key=lambda keys: keys.astype(int))
+    np.testing.assert_array_equal(logged["score"], table["score"])
+    np.testing.assert_array_equal(logged["decision"], table["decision"])
+    # What was logged of the features gives the same scores.
+    features = pd.DataFrame(logged["features"].tolist())
+    again = model.scorer(threads=1).score(model_inputs(features, model.features, "the log"))
+    np.testing.assert_array_equal(again, table["score"])
+
+
+def test_keys_that_are_to_be_hashed_need_the_servers_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LOG_SECRET_VARIABLE, raising=False)
+    as_of = datetime(2026, 5, 1, tzinfo=UTC)
+    settings = LogSettings(key=LoggedKey.hashed, features=False)
+    with pytest.raises(ContractViolation, match=r"this step has no secret to hash keys with.*LIFECYCLE_LOG_SECRET"):
+        BatchLog(settings, "library", "1", as_of, [], tmp_path)
+    monkeypatch.setenv(LOG_SECRET_VARIABLE, "a secret")
+    log = BatchLog(settings, "library", "1", as_of, [], tmp_path)
+    scored = pa.table({"reader_id": [7], "score": [0.25], "decision": [True]})
+    log.write(scored, pd.DataFrame(index=[0]))
+    log.finish(str(tmp_path / "log"))
+    [row] = read_log(tmp_path / "log")
+    assert row["entity"] == hashed_key(b"a secret", "7")
+    assert (row["score"], row["time"], "features" in row) == (0.25, as_of, False)
 
 
 def test_a_reason_is_what_the_model_says_with_that_feature_as_usual(library: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.scores import Scores
 from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.components.scoring.score_batch.logged import BatchLog
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
@@ -43,7 +44,7 @@ def score_batch(
 
     Args:
         settings: What the step was given of the configuration.
-        locations: The registry and the `offline_store`.
+        locations: The registry, the `offline_store`, and the prediction log.
         feature_repo: The feature definitions.
         label_query: The SQL file whose entities are scored.
         validated: The validated tables.
@@ -52,7 +53,8 @@ def score_batch(
 
     Raises:
         ContractViolation: no model is in production or cannot be had, it was trained on other feature definitions, or
-            nobody is there to be scored.
+            nobody is there to be scored, or
+            the prediction log cannot be written.
     """
     champion = require_champion(locations.tracking_uri, settings.deployment.model)
     # The online store keeps times in whole seconds; a batch is to give the same scores.
@@ -72,6 +74,12 @@ def score_batch(
         history = FeatureHistory(definitions, scratch)
         # One thread, as in the server: with several, sums differ in their last digit.
         scorer = model.scorer(threads=1)
+        logging = settings.deployment.prediction_log
+        log = (
+            BatchLog(logging, champion.model, champion.version, as_of, list(model.features), scratch / "log")
+            if logging.enabled
+            else None
+        )
         rows = above = 0
         with pq.ParquetWriter(folder / Scores.TABLE, schema(entities, definitions.key), compression="zstd") as writer:
             for start in range(0, len(entities), BATCH_ROWS):
@@ -79,7 +87,11 @@ def score_batch(
                 features = history.features_of(batch, definitions.features).to_pandas()
                 scored = score_rows(batch, features, scorer, model.threshold, reference, champion.version)
                 writer.write_table(scored.cast(writer.schema))
+                if log is not None:
+                    log.write(scored, features)
                 rows, above = rows + len(scored), above + sum(scored["decision"].to_pylist())
+        if log is not None:
+            log.finish(locations.prediction_log)
         description = Scores(
             model=champion.model,
             version=champion.version,

@@ -7,8 +7,17 @@ from kfp_lifecycle.runtime.component import component
 
 @component(
     environment="modelling",
-    reads=("name", "entity", "source.tables", "features", "label", "training.weight", "deployment.model"),
-    locations=("tracking_uri", "offline_store"),
+    reads=(
+        "name",
+        "entity",
+        "source.tables",
+        "features",
+        "label",
+        "training.weight",
+        "deployment.model",
+        "deployment.prediction_log",
+    ),
+    locations=("tracking_uri", "offline_store", "prediction_log"),
     cached=False,
 )
 def score_batch(
@@ -23,11 +32,13 @@ def score_batch(
     Who is scored, the label's query says, asked at the time of the newest row. Features are computed as for training
     and scored as by the server, so that both give the same score. A reason is the difference that one feature makes:
     the score, less what it would be with that feature at the training data's median or most frequent value (occlusion;
-    the differences need not add up).
+    the differences need not add up). Scores enter the prediction log, as of
+    the moment of their features, so that monitoring sees them as it sees answers of servers.
 
     Args:
         settings: `source.tables` name the times that tables are cut by; `name`, `entity`, `label`, `features` and
-            `training.weight` say what the definitions have to fit; `deployment.model` names the champion's model.
+            `training.weight` say what the definitions have to fit; `deployment.model` names the champion's model,
+            `deployment.prediction_log` says what is logged.
         feature_repo: Folder with the feature definitions: `features.py` and one `<view>.sql` for each feature view.
         label_query: The SQL file that labels entities.
         validated: The tables, as `validate_data` gives them.
