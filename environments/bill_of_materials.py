@@ -3,14 +3,19 @@
 With names, only those: `python -m kfp_lifecycle.environments.bill_of_materials validation`. Each is checked by
 CycloneDX's own schema. Name, version, package URL and the hashes of all files that may be installed come from the lock;
 the licence from the package itself, where it is installed here.
+
+With `--root FOLDER`, the root filesystem of an image that was built from the lock (`buildah mount`, or unpacked from
+`docker export`), also all else that is installed there: Debian's packages and Python's, to `<lock>-image.cdx.json`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -20,6 +25,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from packageurl import PackageURL
 
 from kfp_lifecycle.environments.lock import GROUPS
 from kfp_lifecycle.environments.locks import HERE, environment_directory, lock_digest
@@ -29,8 +35,12 @@ FOLDER = HERE.parent / "build" / "sbom"
 VERSION = SchemaVersion.V1_6
 
 
-def bill_of_materials(lock: str) -> str:
+def bill_of_materials(lock: str, root: Path | None = None) -> str:
     """The bill of materials of a lock, as JSON that CycloneDX's schema accepts.
+
+    Args:
+        lock: Its name.
+        root: Root filesystem of an image that was built from it, whose own packages are listed too.
 
     Raises:
         subprocess.CalledProcessError: the lock cannot be read; the reason is on stderr.
@@ -39,8 +49,12 @@ def bill_of_materials(lock: str) -> str:
     command = [sys.executable, "-m", "cyclonedx_py", "requirements", "--output-reproducible", str(HERE / f"{lock}.txt")]
     read = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     bill: Bom = Bom.from_json(json.loads(read.stdout))  # type: ignore[attr-defined]
-    whole = Component(name=f"kfp-lifecycle-{lock}", version=lock_digest(lock), type=ComponentType.APPLICATION)
+    kind = ComponentType.APPLICATION if root is None else ComponentType.CONTAINER
+    whole = Component(name=f"kfp-lifecycle-{lock}", version=lock_digest(lock), type=kind)
     bill.metadata.component = whole
+    if root is not None:
+        locked = {(normalised(component.name), component.version) for component in bill.components}
+        bill.components.update(debian_packages(root), python_packages(root, locked))
     # A lock does not say which of its packages asks for which.
     bill.register_dependency(whole, bill.components)
     packages = installed(lock)
@@ -67,14 +81,44 @@ def installed(lock: str) -> dict[tuple[str, str], Distribution]:
     return {(normalised(package.metadata["Name"]), package.version): package for package in found}
 
 
+def debian_packages(root: Path) -> Iterator[Component]:
+    """What Debian's package manager has installed below a root."""
+    status = root / "var" / "lib" / "dpkg" / "status"
+    for entry in status.read_text("utf-8").split("\n\n"):
+        field = dict(re.findall(r"^(Package|Status|Version|Architecture): (.+)$", entry, re.MULTILINE))
+        if field.get("Status") == "install ok installed":
+            qualifiers = {"arch": field["Architecture"]}
+            yield _component(PackageURL("deb", "debian", field["Package"], field["Version"], qualifiers))
+
+
+def python_packages(root: Path, locked: set[tuple[str, str | None]]) -> Iterator[Component]:
+    """What is installed below a root for its Python, but what is locked."""
+    folders = [str(folder) for folder in root.glob("usr/local/lib/python3*/site-packages")]
+    for name, version in sorted(
+        {(normalised(one.metadata["Name"]), one.version) for one in distributions(path=folders)}
+    ):
+        if (name, version) not in locked:
+            yield _component(PackageURL("pypi", None, name, version))
+
+
+def _component(url: PackageURL) -> Component:
+    return Component(name=url.name, version=url.version, purl=url, bom_ref=url.to_string(), type=ComponentType.LIBRARY)
+
+
 def normalised(name: str) -> str:
     """A package's name as indexes compare it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write bills of materials.")
+    parser.add_argument("lock", nargs="*", help="only these")
+    parser.add_argument("--root", type=Path, help="root filesystem of an image that was built from the lock")
+    asked = parser.parse_args()
+    if asked.root is not None and len(asked.lock) != 1:
+        parser.error("--root is of one lock: name it")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for chosen in sys.argv[1:] or GROUPS:
-        file = FOLDER / f"{chosen}.cdx.json"
-        file.write_text(bill_of_materials(chosen), encoding="utf-8")
+    for chosen in asked.lock or GROUPS:
+        file = FOLDER / f"{chosen}{'' if asked.root is None else '-image'}.cdx.json"
+        file.write_text(bill_of_materials(chosen, asked.root), encoding="utf-8")
         print(file.relative_to(HERE.parent), flush=True)
