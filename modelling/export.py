@@ -13,6 +13,7 @@ from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, String
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 from skl2onnx.helpers.onnx_helper import select_model_inputs_outputs
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from kfp_lifecycle.artifacts.feature import Feature
@@ -59,16 +60,26 @@ def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence
     model = select_model_inputs_outputs(model, outputs=[uncalibrated])
     for node in model.graph.node:
         node.output[:] = [RAW if name == uncalibrated else name for name in node.output]
-    nodes, constants = _calibration_nodes(calibration, in_64_bits(model))
+    nodes, constants = _calibration_nodes(calibration, in_64_bits(model, pipeline[-1]))
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 2]))
+    _name_inputs(model, features)
     # The converter names a graph by chance, and lists the operator sets in the order of a set.
     model.graph.name = estimator
     model.opset_import.sort(key=lambda operators: operators.domain)
     onnx.checker.check_model(model)
     return model
+
+
+def _name_inputs(model: onnx.ModelProto, features: Sequence[Feature]) -> None:
+    """Call inputs what features are called: the converter turns what is no identifier into one."""
+    names = {each.name: item.name for each, item in zip(model.graph.input, features, strict=True)}
+    for each in model.graph.input:
+        each.name = names[each.name]
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _widening_shape(operator: Any) -> None:
@@ -106,11 +117,13 @@ def _no_onnx_form(estimator: str, reason: str) -> ContractViolation:
     )
 
 
-def in_64_bits(model: onnx.ModelProto) -> bool:
-    """Let trees add up in 64 bits, and boosted ones give log-odds, which keep near 0 and 1 what probabilities lose.
+def in_64_bits(model: onnx.ModelProto, estimator: Any) -> bool:
+    """Let trees and lines add up in 64 bits, and boosted trees and logistic regressions give log-odds, which keep near
+    0 and 1 what probabilities lose.
 
     Args:
         model: The exported pipeline; it is changed.
+        estimator: Its last step.
 
     Returns:
         Whether its output is now log-odds.
@@ -118,6 +131,10 @@ def in_64_bits(model: onnx.ModelProto) -> bool:
     log_odds = False
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
+        if node.op_type == "LinearClassifier" and isinstance(estimator, LogisticRegression):
+            nodes += _linear_nodes(model, node, estimator)
+            log_odds = True
+            continue
         if node.op_type != "TreeEnsembleClassifier":
             nodes.append(node)
             continue
@@ -140,6 +157,23 @@ def in_64_bits(model: onnx.ModelProto) -> bool:
     for operators in model.opset_import:
         operators.version = max(operators.version, OPERATOR_SETS[operators.domain])
     return log_odds
+
+
+def _linear_nodes(model: onnx.ModelProto, node: onnx.NodeProto, estimator: LogisticRegression) -> list[onnx.NodeProto]:
+    """Log-odds of no event and of the event, [N, 2]: `LinearClassifier` keeps coefficients and sums in 32 bits."""
+    names = [f"linear/{name}" for name in ("inputs", "products", "coefficients", "intercepts")]
+    wide, products, coefficients, intercepts = names
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.concatenate([-estimator.coef_, estimator.coef_]).T, coefficients),
+            numpy_helper.from_array(np.concatenate([-estimator.intercept_, estimator.intercept_]), intercepts),
+        ]
+    )
+    return [
+        helper.make_node("Cast", [node.input[0]], [wide], to=TensorProto.DOUBLE),
+        helper.make_node("MatMul", [wide, coefficients], [products]),
+        helper.make_node("Add", [products, intercepts], [node.output[1]]),
+    ]
 
 
 def _calibration_nodes(calibration: Calibration, log_odds: bool) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from benchmarks.parity import DATA, ESTIMATORS, FEATURES, outcome, part
+from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.training.train_model.fitting import fit_pipeline
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.modelling.calibration import Calibration
+from kfp_lifecycle.modelling.dataset import Part
 from kfp_lifecycle.modelling.estimator import build_estimator, raw_scores
 from kfp_lifecycle.modelling.export import export_onnx
 from kfp_lifecycle.modelling.scoring import Scorer
@@ -69,6 +72,20 @@ def test_a_calibration_of_any_slope_does_not_enlarge_what_is_rounded(estimator: 
     scorer = Scorer(export_onnx(pipeline, calibration, FEATURES).SerializeToString(), FEATURES, threads=1)
     expected = calibration.apply(raw_scores(pipeline, train.features))
     assert np.abs(scorer.score(train.features) - expected).max() < 2e-6
+
+
+@pytest.mark.parametrize("slope", [0.3, 1.0, 4.0])
+def test_a_regression_on_numbers_alone_keeps_what_probabilities_near_1_lose(slope: float) -> None:
+    """Without categories another converter is used, whose sums and coefficients have 32 bits."""
+    data = load_breast_cancer(as_frame=True)
+    rows = data.data.astype(np.float32)
+    features = [Feature(name=name, type="numeric") for name in rows]
+    train = Part(rows, rows, data.target.to_numpy(np.int8), np.arange(len(rows)))
+    pipeline = fit_pipeline(features, train, build_estimator(IN_64_BITS[0], {"C": 100, "max_iter": 1000}, 0))
+    calibration = Calibration(Method.sigmoid, slope=slope, intercept=0.3)
+    scorer = Scorer(export_onnx(pipeline, calibration, features).SerializeToString(), features, threads=1)
+    assert np.abs(pipeline.decision_function(rows)).max() > 20
+    assert np.abs(scorer.score(rows) - calibration.apply(raw_scores(pipeline, rows))).max() <= EXACT
 
 
 def test_trees_see_numbers_as_they_are_and_others_compute_in_64_bits() -> None:
