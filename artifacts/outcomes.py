@@ -95,6 +95,7 @@ class BusinessWeek(Part):
     rows: int
     """Predictions that counted."""
     value: float
+    """The mean over these."""
     low: float
     """Lower end of the 95% interval."""
     high: float

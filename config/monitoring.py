@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from kfp_lifecycle.config.retraining import Retraining
 from kfp_lifecycle.config.business import BusinessMetric
+from kfp_lifecycle.config.retraining import Retraining
 from kfp_lifecycle.config.section import Name, Probability, Section
 
 DriftTest = Literal["usual_variation", "ks_p_value"]
