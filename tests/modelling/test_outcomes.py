@@ -20,7 +20,7 @@ from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.predictions import Broken, LeftOut, LogTable, Predictions
 from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
-from kfp_lifecycle.components.monitoring.join_outcomes.joining import join_outcomes, without_horizon
+from kfp_lifecycle.components.monitoring.join_outcomes.joining import join_outcomes
 from kfp_lifecycle.config.business import BusinessMetric
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.monitoring.business import Business
@@ -237,12 +237,15 @@ def test_predictions_that_cannot_be_followed_are_counted_and_told(worlds: dict[s
 
 
 def test_a_label_that_is_not_of_a_later_moment_is_not_followed(worlds: dict[str, Path], tmp_path: Path) -> None:
-    settings = read_project(ROOT).settings
-    label = settings.label.model_copy(update={"horizon_days": None})
+    given = read_project(ROOT)
+    label = given.settings.label.model_copy(update={"horizon_days": None})
+    settings = given.settings.model_copy(update={"label": label})
     at = RISEN + timedelta(days=14)
     look(worlds["quiet"], at)
-    window = Predictions.read(worlds["quiet"] / f"{at:%Y-%m-%d}")
-    found = without_horizon(settings.model_copy(update={"label": label}), window, tmp_path / "outcomes")
+    # A project whose features are the columns of a table has no definitions of its own.
+    nowhere = [tmp_path / name for name in ("definitions", "label.sql", "tables")]
+    window = worlds["quiet"] / f"{at:%Y-%m-%d}"
+    found = join_outcomes(settings, given.locations, window, *nowhere, tmp_path / "outcomes")
     assert found.sentence == "Nothing that was predicted can be followed yet."
     assert "label.horizon_days is not set" in found.notes[0]
     assert pd.read_parquet(tmp_path / "outcomes" / Outcomes.TABLE).empty

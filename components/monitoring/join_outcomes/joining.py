@@ -33,6 +33,7 @@ from kfp_lifecycle.components.monitoring.join_outcomes.versions import Judging
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.features.definitions import Definitions, load_definitions
+from kfp_lifecycle.features.flat_table import definitions_folder
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
 from kfp_lifecycle.monitoring.log_files import Window, log_files
 from kfp_lifecycle.monitoring.spells import Spells, spells_of
@@ -67,7 +68,6 @@ def join_outcomes(
     """
     rule, model = settings.monitoring, settings.deployment.model
     window = Predictions.read(predictions)
-    definitions = load_definitions(feature_repo, settings)
     horizon_days = settings.label.horizon_days
     if horizon_days is None:
         return without_horizon(settings, window, outcomes)
@@ -77,6 +77,9 @@ def join_outcomes(
     start = boundaries[0] - horizon_days * DAY
     with complete_folder(outcomes) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         scratch = Path(temporary)
+        definitions = load_definitions(
+            definitions_folder(feature_repo, settings, validated, scratch / "definitions"), settings
+        )
         files = log_files(locations.prediction_log, model, Window(start, until, until), scratch / "log")
         spells = spells_of(files, start, until, horizon_days, scratch / "spells")
         rows = spells.rows.to_pandas(date_as_object=True)
