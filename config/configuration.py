@@ -12,6 +12,7 @@ from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.evaluation import Evaluation
 from kfp_lifecycle.config.features import Features, Label, Present, Snapshots, Split, SplitBy
 from kfp_lifecycle.config.gate import Gate
+from kfp_lifecycle.config.lineage import Lineage
 from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.config.schedules import Schedules
 from kfp_lifecycle.config.section import Name, Section
@@ -60,6 +61,8 @@ class Configuration(Section):
     """When Prometheus tells that a served model is not well."""
     schedules: Schedules = Schedules()
     """When pipelines recur on a cluster."""
+    lineage: Lineage = Lineage()
+    """Who is told what runs read and write."""
     targets: Targets = Targets()
     """Where each cluster keeps what outlives a run."""
 

@@ -27,6 +27,7 @@ from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.events import RunProgress, append_event, event, read_progress
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, require_environments, run_pipeline
+from kfp_lifecycle.local.lineage_events import LineageEvents, reads_of
 from kfp_lifecycle.local.reporting import write_report
 from kfp_lifecycle.local.state import RUNS, STATE, Lock, alive, exclusive, is_alive, trouble, write_json
 from kfp_lifecycle.local.variables import STEP_VARIABLES
@@ -313,11 +314,13 @@ def _run(
     steps = [step.task.component_ref.name.removeprefix("comp-") for step in steps_of(specification)]
     append_event(folder / EVENTS_FILE, {"steps": steps})
     progress = read_progress(folder / EVENTS_FILE)
-    recorder = _Recorder(progress, folder / EVENTS_FILE, lambda now: watch(record, now))
-    watch(record, progress)
     logs, scratch = folder / "logs", folder / SCRATCH
     for place in (logs, scratch):
         place.mkdir()
+    named = configuration.lineage.url, configuration.name, record.pipeline, record.id, reads_of(specification)
+    lineage = LineageEvents(*named, logs / "lineage.log")
+    recorder = _Recorder(progress, folder / EVENTS_FILE, lineage.watched(lambda now: watch(record, now)))
+    watch(record, progress)
     variables = {
         **STEP_VARIABLES,
         "LIFECYCLE_SERVING_PYTHON": str(interpreter("serving")),
@@ -363,6 +366,7 @@ def _run(
         )
         # Saved before the report is made, so that a report that cannot be made takes nothing else with it.
         record.save()
+        lineage.end(state, record.reason)
     report = folder / REPORT_FILE
     write_report(
         report,
