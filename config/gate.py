@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -85,17 +85,24 @@ class GateRule(Section):
         return self
 
 
+def _usual_non_inferiority(told: dict[str, Any]) -> dict[Compared, float]:
+    """What a candidate must not be worse in where nobody says it."""
+    return {} if told.get("metric") == "expected_value_per_1000" else {"roc_auc": 0.02}
+
+
 class Champion(Section):
     """The comparison with the model in production, both on the same rows. Each demand is on the worse end of the 95%
     interval of the lead, so that it is met by accident in at most one of forty cases."""
 
     metric: Compared = "roc_auc"
-    """What the candidate has to be better in, on the newest snapshots with known labels."""
+    """What the candidate has to be better in, on the newest snapshots with known labels. `expected_value_per_1000` is
+    what its decisions are worth by `training.costs`, at its own threshold."""
     margin: float = Field(default=0.0, ge=0)
     """By how much at the least, in the metric's own unit."""
-    non_inferiority: dict[Compared, NonInferiorityMargin] = Field(default={"roc_auc": 0.02})
+    non_inferiority: dict[Compared, NonInferiorityMargin] = Field(default_factory=_usual_non_inferiority)
     """What the candidate must not be worse in, and the loss that is still put up with, in the metric's own unit: on the
-    newest snapshots, and on those that the champion was judged by."""
+    newest snapshots, and on those that the champion was judged by. Without it `roc_auc: 0.02`; with `metric:
+    expected_value_per_1000` nothing, since that counts every error by what it costs."""
     unreachable: Unreachable = Unreachable.refuse
     """Where the champion's files are damaged, or it was trained on feature definitions that cannot be used on today's
     tables: `refuse` rejects the candidate, `judge_absolutely` lets the rules alone decide, as for a first model. The
