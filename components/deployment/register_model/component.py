@@ -18,7 +18,7 @@ def register_model(
     approved_model: Input[Model],
     verdict: Input[Artifact],
     registered_model: Output[Model],
-):
+) -> str:
     """Register an approved model in MLflow as a new version with the alias `candidate`.
 
     A rejected model is refused. Registering the model of the same run again gives the same version.
@@ -28,7 +28,10 @@ def register_model(
         approved_model: The model folder that the gate approved.
         verdict: JSON file with the gate's decision, which becomes tags of the version.
         registered_model: The model folder, in `code/` the server's modules and the hashed lock of what it runs on
-            (`requirements.txt`), and `version` in `model.json`.
+            (`requirements.txt`), and `version` in `model.json`. metadata: `waits`, whether a person has to approve it.
+
+    Returns:
+        `approved`, or, where a person has to approve it and has not, `waits`.
     """
     from pathlib import Path
 
@@ -46,3 +49,4 @@ def register_model(
                 Path(registered_model.path),
             )
         )
+        return "waits" if registered_model.metadata["waits"] else "approved"

@@ -8,8 +8,8 @@ from typing import Any
 
 from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.gate import Approval
+from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.environments import locks
 from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.registry.approval import record_candidate
@@ -29,14 +29,15 @@ def register(
     """Register an approved model and write the `registered_model` artifact.
 
     Args:
-        settings: `deployment.model` is the name in the registry, `gate.approval` whether a person must let it be released.
+        settings: `deployment.model` is the name in the registry, `gate.approval` whether a person has to let it be
+            released.
         locations: `tracking_uri` says where the registry is.
         approved: What `decide_promotion` approved.
         verdict_file: Its verdict.
         destination: Folder to write: the model, the server's `code/` with its lock, `version` in `model.json`.
 
     Returns:
-        Metadata: `model`, `version`, `run_id`, `summary`.
+        Metadata: `model`, `version`, `run_id`, `waits` (whether a person has to approve it), `summary`.
 
     Raises:
         ContractViolation: the model is not approved, another version became the champion since it was judged, or the
@@ -77,4 +78,4 @@ def register(
         waits = settings.gate.approval is Approval.required
         waits = record_candidate(tracking_uri, locations.audit_record, name, version, verdict, asked=waits)
     summary = f"version {version}, waits for approval" if waits else f"version {version}"
-    return {"model": name, "version": version, "run_id": run_id, "summary": summary}
+    return {"model": name, "version": version, "run_id": run_id, "waits": waits, "summary": summary}

@@ -36,7 +36,9 @@ def roll_back(settings: Configuration, locations: Locations, destination: Path) 
 
         back = return_traffic_on_vertex(place.project, place.location, model)
     if not isinstance(place, LocalServing) and locations.audit_record:
-        open_record(locations.audit_record).append("traffic returned", model, back.version, "", {"champion": back.previous_version})
+        open_record(locations.audit_record).append(
+            "traffic returned", model, back.version, "", {"champion": back.previous_version}
+        )
     record = Deployment(model=model, strategy="rollback", **asdict(back))
     record.write(destination)
     return {"url": back.url, "version": back.version, "summary": f"back to version {back.version}"}
