@@ -75,7 +75,7 @@ class Deployment(Section):
     """`canary` moves traffic in `steps`, `blue_green` at once, `shadow` mirrors it first and then moves it at once."""
     steps: list[Annotated[int, Field(gt=0, le=100)]] = Field(default=[10, 50, 100])
     """Percentages of traffic, rising to 100."""
-    requests_per_step: int = Field(default=300, gt=0)
+    requests_per_step: int = Field(default=400, gt=0)
     """Requests that the release itself sends to candidate and champion at each step, so that there is something to
     compare where there is little traffic."""
     max_requests_factor: int = Field(default=10, ge=1)
