@@ -198,7 +198,7 @@ class PlannedSchedule:
     pipeline: str
     schedule: Schedule
     file: Path
-    """The compiled pipeline."""
+    """The compiled pipeline; on this machine the script that runs it."""
     digest: str
     """Of all that an occurrence would do and when: what has the same digest there is left alone."""
 
@@ -216,11 +216,8 @@ class ExistingSchedule:
     enabled: bool
 
 
-class ClusterBackend(Backend, Protocol):
-    """The verbs of a target that runs are sent to, and that starts runs by itself."""
-
-    def submit(self, submission: Submission) -> str:
-        """Start a run, once: a submission that was cut off is looked for before it is sent again. Returns its id."""
+class ScheduleKeeper(Protocol):
+    """The verbs of what starts runs by itself."""
 
     def schedules(self) -> list[ExistingSchedule]:
         """The schedules of the project that this library made."""
@@ -242,3 +239,10 @@ class ClusterBackend(Backend, Protocol):
 
     def is_busy(self, schedule_id: str) -> bool:
         """Whether a run that the schedule started is still at it."""
+
+
+class ClusterBackend(Backend, ScheduleKeeper, Protocol):
+    """The verbs of a target that runs are sent to, and that starts runs by itself."""
+
+    def submit(self, submission: Submission) -> str:
+        """Start a run, once: a submission that was cut off is looked for before it is sent again. Returns its id."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from kfp_lifecycle.backends.backend import ClusterBackend, ExistingSchedule, PlannedSchedule
+from kfp_lifecycle.backends.backend import ClusterBackend, ExistingSchedule, PlannedSchedule, ScheduleKeeper
 from kfp_lifecycle.backends.submission import backend_of
 from kfp_lifecycle.backends.uploads import upload
 from kfp_lifecycle.compilation.parameters import check_parameters
@@ -94,7 +94,7 @@ def occurrence_digest(schedule: Schedule, file: Path, target: ClusterTarget) -> 
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def apply(backend: ClusterBackend, planned: Sequence[PlannedSchedule]) -> list[Applied]:
+def apply(backend: ScheduleKeeper, planned: Sequence[PlannedSchedule]) -> list[Applied]:
     """Bring a target's schedules to what the project wants. Again, it changes nothing.
 
     A schedule that differs is changed where the target can, and else replaced: the new one is made first, the old one
@@ -137,7 +137,7 @@ def apply(backend: ClusterBackend, planned: Sequence[PlannedSchedule]) -> list[A
     return done
 
 
-def retire(backend: ClusterBackend, schedule: ExistingSchedule) -> bool:
+def retire(backend: ScheduleKeeper, schedule: ExistingSchedule) -> bool:
     """Let a schedule start nothing more, and remove it when nothing of it runs. Returns whether it is gone."""
     if schedule.enabled:
         backend.pause_schedule(schedule.id)

@@ -27,7 +27,7 @@ class TargetOption(StrEnum):
     vertex = "vertex"
 
 
-NO_CLUSTER = "this machine starts nothing by itself: name the cluster, --target kubeflow or --target vertex"
+NO_CLUSTER = "name the cluster, --target kubeflow or --target vertex"
 OnTarget = Annotated[
     TargetOption | None,
     typer.Option("--target", help="Where it runs; by default what the project says (targets.default), or here."),
@@ -37,14 +37,6 @@ OnTarget = Annotated[
 def target_of(target: TargetOption | None, project: Path | None) -> TargetName:
     """The target that is meant: the one named, else the project's default, else this machine."""
     return target.value if target is not None else _target_and_project(None, project)[0]
-
-
-def cluster_of(target: TargetOption | None, project: Path | None) -> TargetName:
-    """The cluster that is meant; the command ends where it is this machine."""
-    chosen = target_of(target, project)
-    if chosen == "local":
-        refuse(NO_CLUSTER)
-    return chosen
 
 
 def backend_for(target: TargetOption | None, project: Path | None) -> Backend:

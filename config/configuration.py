@@ -60,7 +60,7 @@ class Configuration(Section):
     alerts: Alerts = Alerts()
     """When Prometheus tells that a served model is not well."""
     schedules: Schedules = Schedules()
-    """When pipelines recur on a cluster."""
+    """When pipelines recur."""
     lineage: Lineage = Lineage()
     """Who is told what runs read and write."""
     targets: Targets = Targets()

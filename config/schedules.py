@@ -38,7 +38,8 @@ def known_zone(name: str) -> str:
 
 
 class Schedule(Section):
-    """When a pipeline recurs. Occurrences that were missed are not made up for, and one runs at a time."""
+    """When a pipeline recurs. One occurrence runs at a time; those that were missed are not made up for on a cluster,
+    and on this machine once."""
 
     cron: CronExpression
     """Minute, hour, day of month, month, day of week."""
@@ -71,8 +72,9 @@ Recurrence = Annotated[Schedule, BeforeValidator(_from_cron)]
 
 
 class Schedules(Section):
-    """When pipelines recur on a cluster: a cron expression of minute, hour, day of month, month and day of week in
-    UTC, or a schedule with a time zone, a start and an end. `lifecycle schedule apply` brings it there.
+    """When pipelines recur: a cron expression of minute, hour, day of month, month and day of week in UTC, or a
+    schedule with a time zone, a start and an end. `lifecycle schedule apply` brings it to a cluster, or to this
+    machine's own timers.
 
     A pipeline without one is started by a person or another system.
     """
