@@ -15,6 +15,8 @@ class Parameters(Document):
     FILE = "parameters.json"
     WRITER = "tune_hyperparameters"
 
+    estimator: str | None = None
+    """Import path of the estimator, where the search chose one; null where it is `training.estimator`."""
     parameters: dict[str, Any]
     """The estimator's parameters where they differ from the library's defaults."""
     trials: int = 0

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, field_validator, model_validator
 
 from kfp_lifecycle.config.section import FREE, Section, text
+from kfp_lifecycle.config.training import Estimator
 
 Scalar = str | int | float | bool | None
 # As a FreeValue: text that reads as a float that is whole is that number.
@@ -106,6 +107,9 @@ class Choice(Dimension):
 
 SearchDimension = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
 Space = Mapping[str, FloatRange | IntRange | Choice]
+# The dimension that chooses the estimator itself.
+ESTIMATOR = "estimator"
+_ESTIMATORS = TypeAdapter(list[Estimator])
 
 
 class Katib(Section):
@@ -165,7 +169,8 @@ class Tuning(Section):
     timeout_seconds: int = Field(default=120, gt=0)
     """The search ends after this many seconds with what it has; the default is measured in any case."""
     space: dict[str, SearchDimension] = Field(default={})
-    """The estimator's parameters and the values to try."""
+    """The estimator's parameters and the values to try. A choice that is called `estimator` searches for the estimator
+    too, among import paths; the parameters of one of them then name it in `when`."""
     katib: Katib = Katib()
     """How trials run on a cluster with Katib."""
     vizier: Vizier = Vizier()
@@ -184,6 +189,14 @@ class Tuning(Section):
                 "project and a region, such as europe-west4"
             )
         return self
+
+    @field_validator("space", mode="after")
+    @classmethod
+    def _estimators_are_named(cls, space: dict[str, SearchDimension]) -> dict[str, SearchDimension]:
+        dimension = space.get(ESTIMATOR)
+        if dimension is not None:
+            _ESTIMATORS.validate_python(dimension.choices if isinstance(dimension, Choice) else None)
+        return space
 
     @field_validator("space", mode="after")
     @classmethod
@@ -218,3 +231,14 @@ def active_values(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
         if is_active(dimension, kept):
             kept[name] = values[name]
     return kept
+
+
+def estimators_of(space: Space) -> list[str]:
+    """The import paths that a search chooses among; none where it is for parameters alone."""
+    dimension = space.get(ESTIMATOR)
+    return [str(path) for path in dimension.choices] if isinstance(dimension, Choice) else []
+
+
+def space_of(estimator: str, space: Space) -> list[str]:
+    """Names of the parameters that are searched for an estimator."""
+    return [name for name in space if name != ESTIMATOR and space[name].when.get(ESTIMATOR, estimator) == estimator]

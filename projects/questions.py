@@ -22,6 +22,8 @@ from kfp_lifecycle.projects.profile import (
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 NONE, ROW = "none", "row_id"
+# Rows of each class that a split at random needs, and that it needs to meet the default of training.min_class_rows.
+FEWEST_ROWS, ENOUGH_ROWS = 30, 110
 IDENTIFIER = re.compile(r"(^|_)(id|key|uuid|nr|no|number|nummer|code)$|^id_")
 LABELS = re.compile(
     r"(^|_)(churn(ed)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|"
@@ -63,6 +65,8 @@ class Answers:
     """None: who has no row within the horizon."""
     positive: str
     """The label's value that means the event, as text; empty without a label."""
+    fewest: int
+    """Rows of the rarer of the label's two values, in a table without a time; else 0."""
     sensitive: tuple[Column, ...]
     left_out: tuple[tuple[Column, str], ...]
     """Columns that are no features, and why."""
@@ -94,8 +98,16 @@ def ask_all(profile: Profile, ask: Ask) -> Answers:
     if label is not None and label in (entity, time):
         raise ContractViolation(f"{label.title} cannot be the label and something else. Name another column.")
     positive = _positive(profile, label, ask) if label else ""
+    fewest = _fewest(profile, label, positive) if label is not None and time is None else 0
     sensitive = _sensitive(profile, ask, (entity, time, label))
-    answers = Answers(profile, entity, time, form, label, positive, sensitive, (), _notes(profile, (entity, label)))
+    notes = _notes(profile, (entity, label))
+    if label is not None and 0 < fewest < ENOUGH_ROWS:
+        notes = (
+            *notes,
+            f"only {fewest} rows have the rarer value of {label.title}: figures will have wide intervals, and "
+            f"training.min_class_rows is {smallest_part(fewest)}",
+        )
+    answers = Answers(profile, entity, time, form, label, positive, fewest, sensitive, (), notes)
     answers = replace(answers, left_out=tuple(_useless(answers)))
     if not answers.features and time is None:
         reasons = "; ".join(f"{column.title}: {why}" for column, why in answers.left_out)
@@ -276,6 +288,31 @@ def _positive(profile: Profile, label: Column, ask: Ask) -> str:
             f"--positive {answer!r}: {label.title} has no such value. It has {', '.join(map(repr, values))[:200]}."
         )
     return answer
+
+
+def _fewest(profile: Profile, label: Column, positive: str) -> int:
+    """Rows of the rarer class.
+
+    Raises:
+        ContractViolation: so few that no part of a split could be judged.
+    """
+    events, others = profile.ask(
+        f"SELECT count(*) FILTER ({event_of(label, positive)}), count(*) FILTER (NOT {event_of(label, positive)}) "
+        "FROM data"
+    )[0]
+    fewest = int(min(events, others))
+    if fewest < FEWEST_ROWS:
+        raise ContractViolation(
+            f"--label {label.title}: it is {positive!r} in {events:,} rows and something else in {others:,}. Nothing "
+            f"can be learned from {fewest} rows and judged by others: {FEWEST_ROWS} of each are the least. Bring more "
+            "rows, or predict something less rare."
+        )
+    return fewest
+
+
+def smallest_part(fewest: int) -> int:
+    """Rows of the rarer class that the smallest part of a split at random has: half a fifth, less one by chance."""
+    return max(2, fewest // 10 - 1)
 
 
 def _sensitive(profile: Profile, ask: Ask, apart: Sequence[Column | None]) -> tuple[Column, ...]:

@@ -16,12 +16,14 @@ from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.projects.place import Place
 from kfp_lifecycle.projects.profile import Column
-from kfp_lifecycle.projects.questions import ROW, Answers, Question, event_of
+from kfp_lifecycle.projects.questions import ENOUGH_ROWS, ROW, Answers, Question, event_of, smallest_part
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_HORIZON, MOST_SNAPSHOTS, PERIODS, OLD_DAYS = 30, 12, 15, 30
 MOST_AGGREGATED = 15
+# What the search that is written chooses among; the first is the library's default.
+ESTIMATORS = ("sklearn.ensemble.HistGradientBoostingClassifier", "sklearn.linear_model.LogisticRegression")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,8 @@ def _values(
             for column in answers.features
             if column.name != column.title and answers.time is None
         },
+        "estimators": ESTIMATORS,
+        "min_class_rows": smallest_part(answers.fewest) if 0 < answers.fewest < ENOUGH_ROWS else None,
         "rules": _rules(answers, place.table, key),
     }
     return values | (_over_time(answers, place.table, key) if answers.time else {})

@@ -4,7 +4,7 @@ stratified where no row is later than another."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -19,19 +19,21 @@ from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.dataset import TIMESTAMP, Part, TrainingSet
 from kfp_lifecycle.modelling.estimator import build_encoder, build_estimator, fit, row_weights
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.tuning.study import chosen
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold, encoded for the estimator.
+    """One fold, encoded for the estimators.
 
     Attributes:
         name: What it is trained and judged on, in words.
-        train: Matrix of the rows to train on, float32, shape (n, columns).
+        train: Matrix of the rows to train on, shape (n, columns), for the default's estimator.
         train_label: Their labels, 0 or 1, shape (n,).
         weight: What each of them counts, shape (n,); None where all count the same.
         test: Matrix of the rows to judge on, shape (m, columns).
         test_label: Their labels, shape (m,).
+        others: Both matrices for each other estimator that is searched, by its import path.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Fold:
     weight: NDArray[np.float64] | None
     test: NDArray[np.float32]
     test_label: NDArray[np.int8]
+    others: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.name
@@ -85,7 +88,9 @@ def fold_snapshots(
     return found[::-1]
 
 
-def folds_of(training_set: TrainingSet, training: Training, folds: int, horizon: timedelta) -> list[Fold]:
+def folds_of(
+    training_set: TrainingSet, training: Training, folds: int, horizon: timedelta, estimators: Sequence[str] = ()
+) -> list[Fold]:
     """The folds of a training set's train part, divided as the set itself is; its other parts are not read.
 
     In the order of time, or, where the split is not by time, stratified by the label, groups kept whole. A fold in
@@ -96,12 +101,12 @@ def folds_of(training_set: TrainingSet, training: Training, folds: int, horizon:
         training: The estimator that the rows are encoded for, the smallest class, and the seed.
         folds: How many folds at the most.
         horizon: Time from a snapshot until its label is known.
+        estimators: Import paths of all that are searched, where it is not the default's alone.
 
     Raises:
         ContractViolation: no fold is left, or the train part cannot be learned from.
     """
     part = training_set.trainable(("train",), training.min_class_rows)["train"]
-    estimator = build_estimator(training.estimator, training.parameters, training.seed)
     if training_set.by_time:
         found = list(_time_ordered(part, folds, horizon))
     else:
@@ -114,15 +119,21 @@ def folds_of(training_set: TrainingSet, training: Training, folds: int, horizon:
             left_out.append(f"the one judged on {sides.judged} has {smallest}")
             continue
         train, test = part.of(sides.train), part.of(sides.test)
-        encoder = build_encoder(_known(training_set.features, train.features), train.features, estimator)
+        known = _known(training_set.features, train.features)
+        matrices: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
+        for path in dict.fromkeys([training.estimator, *estimators]):
+            encoder = build_encoder(known, train.features, build_estimator(path, {}, training.seed))
+            matrices[path] = (encoder.fit_transform(train.features), encoder.transform(test.features))
+        to_train, to_test = matrices.pop(training.estimator)
         usable.append(
             Fold(
                 name=sides.name,
-                train=encoder.fit_transform(train.features),
+                train=to_train,
                 train_label=train.label,
                 weight=row_weights(train, training),
-                test=encoder.transform(test.features),
+                test=to_test,
                 test_label=test.label,
+                others=matrices,
             )
         )
     why = f"fewer than training.min_class_rows ({training.min_class_rows}) rows of a class: {'; '.join(left_out)}"
@@ -182,18 +193,20 @@ def score_folds(folds: Sequence[Fold], training: Training, parameters: Mapping[s
     Args:
         folds: Of `folds_of`, for the same estimator.
         training: Estimator, default parameters and seed.
-        parameters: Those that differ from the default.
+        parameters: Those that differ from the default, another estimator too.
 
     Raises:
         ContractViolation: the estimator refuses the parameters or the data, or gives scores that are no numbers.
     """
+    path, settings = chosen(training.estimator, training.parameters, parameters)
     for fold in folds:
-        estimator: Any = build_estimator(training.estimator, {**training.parameters, **parameters}, training.seed)
-        fit(estimator, fold.train, fold.train_label, fold.weight)
-        score = estimator.predict_proba(fold.test)[:, 1]
+        estimator: Any = build_estimator(path, settings, training.seed)
+        train, test = fold.others.get(path, (fold.train, fold.test))
+        fit(estimator, train, fold.train_label, fold.weight)
+        score = estimator.predict_proba(test)[:, 1]
         if not np.isfinite(score).all():
             raise ContractViolation(
-                f"training.estimator: {training.estimator} gives scores that are no numbers. "
+                f"training.estimator: {path} gives scores that are no numbers. "
                 "Correct training.parameters or tuning.space."
             )
         yield float(roc_auc_score(fold.test_label, score))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.config.tuning import ESTIMATOR
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class Study:
     """All trials in order; the first is the default."""
 
     trials: list[Trial]
+    estimator: str
+    """Import path of the default's estimator."""
     defaults: Mapping[str, Any]
+    """Its parameters."""
     folds: list[str]
     """Each fold in words."""
 
@@ -61,8 +65,10 @@ class Study:
 
     def describe(self) -> Parameters:
         """What was chosen, as the `parameters` artifact."""
+        estimator, parameters = chosen(self.estimator, self.defaults, self.best.parameters)
         return Parameters(
-            parameters={**self.defaults, **self.best.parameters},
+            estimator=estimator if estimator != self.estimator else None,
+            parameters=parameters,
             trials=len(self.trials),
             best_value=self.best.value,
             default_value=self.default.value,
@@ -70,8 +76,23 @@ class Study:
         )
 
 
+def chosen(estimator: str, defaults: Mapping[str, Any], searched: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The estimator and all its parameters.
+
+    Args:
+        estimator: Import path of the default one.
+        defaults: Its parameters; another estimator has none of them.
+        searched: What a trial tries, the estimator too where that is searched.
+    """
+    path = str(searched.get(ESTIMATOR, estimator))
+    parameters = {name: value for name, value in searched.items() if name != ESTIMATOR}
+    return path, {**(defaults if path == estimator else {}), **parameters}
+
+
 def show(value: Any) -> str:
-    """A parameter's value, short."""
+    """A parameter's value, short; of an import path the name."""
+    if isinstance(value, str):
+        return value.rpartition(".")[2]
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

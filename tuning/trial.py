@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import fs
 
-from kfp_lifecycle.config.tuning import active_values
+from kfp_lifecycle.config.tuning import active_values, estimators_of
 from kfp_lifecycle.modelling.dataset import DESCRIPTION_FILE, TrainingSet
 from kfp_lifecycle.runtime.contract import ContractViolation, step
 from kfp_lifecycle.tuning.cross_validation import folds_of, score_folds
@@ -53,8 +53,8 @@ def run_trial(settings: TrialSettings, assigned: Mapping[str, str]) -> None:
     values = {name: settings.space[name].parse(text) for name, text in assigned.items()}
     with tempfile.TemporaryDirectory() as scratch:
         fetch(settings, Path(scratch))
-        horizon = timedelta(days=settings.horizon_days)
-        folds = folds_of(TrainingSet(Path(scratch)), settings.training, settings.folds, horizon)
+        horizon, estimators = timedelta(days=settings.horizon_days), estimators_of(settings.space)
+        folds = folds_of(TrainingSet(Path(scratch)), settings.training, settings.folds, horizon, estimators)
     scores: list[float] = []
     for score in score_folds(folds, settings.training, active_values(settings.space, values)):
         scores.append(score)

@@ -118,7 +118,7 @@ class TestSearch:
     def test_the_default_is_the_first_trial_and_nothing_worse_is_chosen(
         self, folds: list[Fold], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        study = Study(searched(folds, trials=5), {}, [])
+        study = Study(searched(folds, trials=5), TRAINING.estimator, {}, [])
         assert study.default.parameters == {}
         assert (study.best.value or 0) >= (study.default.value or 1)
         lines = capsys.readouterr().out.splitlines()
@@ -130,7 +130,7 @@ class TestSearch:
     def test_only_bad_choices_leave_the_default(self, folds: list[Fold]) -> None:
         useless = {"max_iter": {"type": "categorical", "choices": [1]}}
         trials = searched(folds, trials=3, space=useless)
-        assert Study(trials, TRAINING.parameters, []).describe().parameters == TRAINING.parameters
+        assert Study(trials, TRAINING.estimator, TRAINING.parameters, []).describe().parameters == TRAINING.parameters
 
     def test_the_same_seed_tries_the_same_on_any_number_of_cores(self, folds: list[Fold]) -> None:
         one, three = (searched(folds, trials=10, cores=cores) for cores in (1, 3))
@@ -141,7 +141,7 @@ class TestSearch:
         self, folds: list[Fold]
     ) -> None:
         trials = searched(folds, trials=12)
-        given_up = Study(trials, {}, []).given_up
+        given_up = Study(trials, TRAINING.estimator, {}, []).given_up
         assert given_up
         for trial in given_up:
             before = [{0: other.folds[0]} for other in trials[: trial.number - 3]]

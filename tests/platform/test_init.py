@@ -15,6 +15,8 @@ from command_line import ROOT, lifecycle
 from kfp_lifecycle.cli.init import NAME
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.config.tuning import estimators_of, space_of
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.projects.place import Place, place_of
 from kfp_lifecycle.projects.profile import Profile, plain_names, profile_of
@@ -125,7 +127,7 @@ def test_numbers_that_blanks_make_a_text_of_become_numbers_and_are_named(tmp_pat
 
 def test_other_texts_among_numbers_are_shown(tmp_path: Path) -> None:
     query = f"SELECT *, CASE WHEN age = 3 THEN 'see file' ELSE spent::VARCHAR END AS total FROM ({CUSTOMERS})"
-    [note] = ask_all(table(tmp_path, query), answering()).notes
+    note = ask_all(table(tmp_path, query), answering()).notes[0]
     assert "total is text because of 5 of 300 values: 'see file' (5)" in note
 
 
@@ -200,6 +202,24 @@ def test_a_time_that_does_not_parse_is_told_with_its_rows_and_the_likely_format(
 def test_times_that_may_have_the_day_or_the_month_first_are_refused(tmp_path: Path) -> None:
     query = f"SELECT * REPLACE ('0' || (1 + order_id % 9) || '/03/2025' AS ordered_at) FROM ({ORDERS})"
     assert "the day or the month first" in refusal(tmp_path, query, time="ordered_at", entity="customer_id")
+
+
+def test_an_event_too_rare_to_learn_from_is_refused_and_a_rare_one_is_asked_for_less(tmp_path: Path) -> None:
+    def rare(every: int) -> str:
+        return f"SELECT * REPLACE ((customer_id % {every} = 0)::INT AS churned) FROM ({CUSTOMERS})"
+
+    assert "nothing can be learned from 15 rows" in refusal(tmp_path, rare(20)).lower()
+    answers = ask_all(table(tmp_path, rare(6)), answering())
+    assert answers.notes[0].startswith("only 50 rows have the rarer value of churned")
+    assert configuration(tmp_path, answers).training.min_class_rows == 4
+
+
+def test_the_search_that_is_written_knows_trees_and_a_line(tmp_path: Path) -> None:
+    written = configuration(tmp_path, ask_all(table(tmp_path, CUSTOMERS), answering()))
+    first, second = estimators_of(written.tuning.space)
+    assert first == Training().estimator
+    assert space_of(second, written.tuning.space) == ["C"]
+    assert len(space_of(first, written.tuning.space)) == 6
 
 
 def test_a_history_that_is_too_short_is_refused(tmp_path: Path) -> None:

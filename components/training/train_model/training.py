@@ -76,10 +76,13 @@ def train_model(
         ContractViolation: as `read_parts` and `fit_model`; or MLflow cannot be reached, or a disk is full. Nothing is
             left at `destination` then.
     """
-    training, tracking_uri = settings.training, locations.tracking_uri
+    tracking_uri = locations.tracking_uri
     refuse_unreachable(tracking_uri)
-    training_set = TrainingSet(training_set_folder)
-    features, parameters = training_set.features, Parameters.read(parameters_file).parameters
+    training_set, found = TrainingSet(training_set_folder), Parameters.read(parameters_file)
+    features, parameters = training_set.features, found.parameters
+    # From here on it is as if the estimator that the search chose had been the project's.
+    training = settings.training.model_copy(update={"estimator": found.estimator or settings.training.estimator})
+    settings = settings.model_copy(update={"training": training})
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
         parts = read_parts(training_set, training)

@@ -19,7 +19,17 @@ from kfp_lifecycle.components.training.tune_hyperparameters.workers import Died,
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.training import Training
-from kfp_lifecycle.config.tuning import Choice, Engine, FloatRange, Space, Tuning, is_active
+from kfp_lifecycle.config.tuning import (
+    ESTIMATOR,
+    Choice,
+    Engine,
+    FloatRange,
+    Space,
+    Tuning,
+    estimators_of,
+    is_active,
+    space_of,
+)
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.estimator import build_estimator
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -68,7 +78,11 @@ def tune(
         ContractViolation: the default itself cannot be trained, or the estimator does not know a parameter.
     """
     # A misspelt name in the search space is known before anything is trained.
-    build_estimator(training.estimator, {**training.parameters, **dict.fromkeys(tuning.space)}, training.seed)
+    estimators = estimators_of(tuning.space)
+    for path in estimators or [training.estimator]:
+        defaults = training.parameters if path == training.estimator else {}
+        build_estimator(path, {**defaults, **dict.fromkeys(space_of(path, tuning.space))}, training.seed)
+    first = [{ESTIMATOR: path} for path in estimators if path != training.estimator]
     wanted = tuning.trials_here
     end = time.monotonic() + tuning.timeout_seconds
     if _trials(study):
@@ -81,7 +95,7 @@ def tune(
 
     def propose() -> None:
         while len(_trials(study)) < min(_known(study) + tuning.parallel_trials, wanted):
-            number, parameters = _propose(study, training.seed, tuning.space, vizier)
+            number, parameters = _propose(study, training.seed, tuning.space, first, vizier)
             workers.submit(number, _setting(study, number, parameters, len(folds), tuning))
 
     arrived: dict[int, Outcome | Died] = {}
@@ -125,9 +139,13 @@ def _known(study: optuna.Study) -> int:
     return (*finished, False).index(False)
 
 
-def _propose(study: optuna.Study, seed: int, space: Space, vizier: VizierStudy | None) -> tuple[int, dict[str, Any]]:
-    """The next trial's number and parameters."""
+def _propose(
+    study: optuna.Study, seed: int, space: Space, first: Sequence[dict[str, Any]], vizier: VizierStudy | None
+) -> tuple[int, dict[str, Any]]:
+    """The next trial's number and parameters; after the default come those of `first`, the rest of them by chance."""
     number = len(_trials(study))
+    if vizier is None and 0 < number <= len(first):
+        study.enqueue_trial(first[number - 1])
     if vizier is not None and number:
         study.enqueue_trial(vizier.suggest(number))
     # A sampler of its own for each trial: one that lives on would remember what a search that was cut off forgets.
@@ -231,7 +249,7 @@ def search_with(
     training, tuning, study_store = settings.training, settings.tuning, locations.study_store
     data = TrainingSet(training_set)
     horizon = settings.label.horizon
-    folds = folds_of(data, training, tuning.folds, horizon)
+    folds = folds_of(data, training, tuning.folds, horizon, estimators_of(tuning.space))
     for number, fold in enumerate(folds, start=1):
         print(f"fold {number} of {len(folds)}: {fold}", flush=True)
     name = study_name(data, training, tuning, horizon)
@@ -240,7 +258,7 @@ def search_with(
         trials = tune(study, folds, training, tuning, workers, vizier)
         if vizier is not None:
             vizier.end()
-        result = Study(trials, training.parameters, [str(fold) for fold in folds])
+        result = Study(trials, training.estimator, training.parameters, [str(fold) for fold in folds])
         found = result.describe()
         write_whole(page, study_page(result, study_plots(result, tuning.space)))
         found.write(parameters)

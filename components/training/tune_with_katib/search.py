@@ -81,7 +81,7 @@ def search(
         experiment = build_experiment(settings.name, client.namespace, image, trial_settings, tuning)
         name = experiment.metadata.name
         trials += run_experiment(client, experiment, tuning, trials[0])
-    study = Study(trials, training.parameters, known.folds)
+    study = Study(trials, training.estimator, training.parameters, known.folds)
     found = study.describe()
     write_whole(page, study_page(study, study_plots(study, tuning.space)))
     found.write(parameters)
