@@ -14,7 +14,9 @@ from kfp_lifecycle.cli.console import Project, Settings, project_folder, refuse
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.monitoring.alert_rules import GROUP, alert_rules, inhibitions
+from kfp_lifecycle.monitoring.alert_resources import alertmanager_config, prometheus_rule
+from kfp_lifecycle.monitoring.alert_rules import alert_rules, inhibitions
+from kfp_lifecycle.monitoring.cloud_monitoring import alert_policies
 from kfp_lifecycle.monitoring.scrape_targets import prometheus_configuration
 
 RULES_FILE = "rules.yaml"
@@ -27,6 +29,8 @@ class Reader(StrEnum):
     scrape = "scrape"
     operator = "operator"
     alertmanager = "alertmanager"
+    alertmanager_operator = "alertmanager-operator"
+    cloud_monitoring = "cloud-monitoring"
 
 
 def alerts(
@@ -37,7 +41,8 @@ def alerts(
             help="`prometheus`: a file for its `rule_files`. `scrape`: a whole `prometheus.yml` for this machine, "
             f"which reads `{RULES_FILE}`, servers, fronts and `lifecycle dashboard`. `operator`: a PrometheusRule for "
             "`kubectl apply`. `alertmanager`: the `inhibit_rules` of its configuration, so that one cause is told "
-            "once.",
+            "once; `alertmanager-operator`: an AlertmanagerConfig with these and a webhook. `cloud-monitoring`: alert "
+            "policies on Vertex AI's endpoints, a document each.",
         ),
     ] = Reader.prometheus,
     project: Project = None,
@@ -53,27 +58,24 @@ def alerts(
 
     Example: `lifecycle alerts --for operator | kubectl apply --namespace churn -f -`
 
+    Example: `lifecycle alerts --for cloud-monitoring > policies.yaml`
+
     Exit codes: 0 written, 2 the project is wrong.
     """
     try:
         configuration = load_configuration(project_folder(project), settings or [])
     except ConfigurationError as error:
         refuse(str(error))
-    sys.stdout.write(yaml.safe_dump(WRITTEN[reader](configuration), sort_keys=False, allow_unicode=True, width=1000))
+    written = WRITTEN[reader](configuration)
+    sys.stdout.write(yaml.safe_dump_all(written, sort_keys=False, allow_unicode=True, width=1000))
 
 
-def _prometheus_rule(configuration: Configuration) -> dict[str, Any]:
-    return {
-        "apiVersion": "monitoring.coreos.com/v1",
-        "kind": "PrometheusRule",
-        "metadata": {"name": GROUP},
-        "spec": alert_rules(configuration.alerts),
-    }
-
-
-WRITTEN: dict[Reader, Callable[[Configuration], dict[str, Any]]] = {
-    Reader.prometheus: lambda configuration: alert_rules(configuration.alerts),
-    Reader.scrape: lambda _: prometheus_configuration(RULES_FILE),
-    Reader.operator: _prometheus_rule,
-    Reader.alertmanager: lambda _: {"inhibit_rules": inhibitions()},
+# What each reader is given: documents, of which most take one.
+WRITTEN: dict[Reader, Callable[[Configuration], list[dict[str, Any]]]] = {
+    Reader.prometheus: lambda configuration: [alert_rules(configuration.alerts)],
+    Reader.scrape: lambda _: [prometheus_configuration(RULES_FILE)],
+    Reader.operator: lambda configuration: [prometheus_rule(configuration.alerts)],
+    Reader.alertmanager: lambda _: [{"inhibit_rules": inhibitions()}],
+    Reader.alertmanager_operator: lambda _: [alertmanager_config()],
+    Reader.cloud_monitoring: lambda configuration: alert_policies(configuration.alerts),
 }

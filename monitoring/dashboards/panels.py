@@ -27,19 +27,28 @@ OF_VERSION = ("model_name", "model_version")
 SERVER_LATENCY = f"inference_request_seconds_bucket{{{REAL}}}"
 SERVERS = 'job="model-servers"'
 VERSION = "{{model_name}} {{model_version}}"
-FRONT_LATENCIES = ("envoy_http_downstream_rq_time_bucket", "revision_request_latencies_bucket")
+# Knative's proxy counts in milliseconds up to 1.18, and from 1.19 on as OpenTelemetry has it.
+PROXY = "http_server_request_duration_seconds"
+FRONTS = 'job="fronts"'
 
 
 def latency_ms(share: float) -> FirstOf:
     """A quantile of the time to an answer as the front sees it: Envoy, or Knative's queue-proxy; else the server."""
-    fronts = [Quantile(share, bucket) for bucket in FRONT_LATENCIES]
-    return FirstOf((*fronts, Scaled(Quantile(share, SERVER_LATENCY), 1000)))
+    return FirstOf(
+        (
+            Quantile(share, "envoy_http_downstream_rq_time_bucket"),
+            Quantile(share, "revision_request_latencies_bucket"),
+            Scaled(Quantile(share, f"{PROXY}_bucket{{{FRONTS}}}"), 1000),
+            Scaled(Quantile(share, SERVER_LATENCY), 1000),
+        )
+    )
 
 
 FRONT_FAILURES = FirstOf(
     (
         Share(Rate('envoy_http_downstream_rq_xx{envoy_response_code_class="5"}'), Rate("envoy_http_downstream_rq_xx")),
         Share(Rate('revision_request_count{response_code_class="5xx"}'), Rate("revision_request_count")),
+        Share(Rate(f'{PROXY}_count{{{FRONTS},http_response_status_code=~"5.."}}'), Rate(f"{PROXY}_count{{{FRONTS}}}")),
     )
 )
 SERVER_FAILURES = Share(

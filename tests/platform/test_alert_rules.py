@@ -31,6 +31,8 @@ FOREIGN = {
     "envoy_http_downstream_rq_xx",
     "revision_request_latencies_bucket",
     "revision_request_count",
+    "http_server_request_duration_seconds_bucket",
+    "http_server_request_duration_seconds_count",
 }
 DEFINED = re.compile(r"\b(Counter|Histogram|Gauge)(?:MetricFamily)?\(\s*\"([a-z_]+)\"")
 
@@ -136,6 +138,7 @@ REQUESTS = 'inference_requests_total{model_name="devices", shadow="false", '
 SECONDS = 'inference_request_seconds_bucket{model_name="devices", shadow="false", '
 FRONT = 'envoy_http_downstream_rq_%s{model_name="devices", envoy_http_conn_manager_prefix="rest", '
 PROXY = 'revision_request_%s{model_name="devices", '
+OTEL_PROXY = 'http_server_request_duration_seconds_%s{job="fronts", model_name="devices", '
 EXPECTED = 'prediction_score_expected{model_name="devices", model_version="2", instance="%s"}'
 OVERDUE = 'lifecycle_run_overdue_since_seconds{project="churn", pipeline="monitoring"}'
 RELEASED = 'lifecycle_release_seconds{model_name="devices", outcome="%s"}'
@@ -203,6 +206,21 @@ CASES: dict[str, tuple[dict[str, str], str, Raised]] = {
         {
             PROXY % "count" + 'response_code_class="5xx"}': "0+2x40 80x40",
             PROXY % "count" + 'response_code_class="2xx"}': "0+98x80",
+        },
+        "PredictionsFailing", {30: ONE, 60: None},
+    ),
+    "Knative's proxy of 1.19 and later waits": (
+        {
+            OTEL_PROXY % "bucket" + 'le="0.1"}': "0+94x40 3760+100x40",
+            OTEL_PROXY % "bucket" + 'le="1"}': "0+100x80",
+            OTEL_PROXY % "bucket" + 'le="+Inf"}': "0+100x80",
+        },
+        "PredictionsSlow", {30: ONE, 60: None},
+    ),
+    "Knative's proxy of 1.19 and later answers two in a hundred itself": (
+        {
+            OTEL_PROXY % "count" + 'http_response_status_code="503"}': "0+2x40 80x40",
+            OTEL_PROXY % "count" + 'http_response_status_code="200"}': "0+98x80",
         },
         "PredictionsFailing", {30: ONE, 60: None},
     ),
