@@ -12,6 +12,7 @@ from kfp_lifecycle.artifacts.evaluation import Evaluation
 from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Judgement, Rejection, Verdict
 from kfp_lifecycle.components.evaluation.decide_promotion.comparison import compare
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge, judge_suspect
+from kfp_lifecycle.components.evaluation.decide_promotion.measured_card import complete_card
 from kfp_lifecycle.components.evaluation.decide_promotion.remarks import beside_logistic, of_default_costs
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
@@ -87,6 +88,7 @@ def decide(
         if decision == "approved":
             shutil.copytree(model_folder, folder, dirs_exist_ok=True)
             verdict.write(folder)
+            complete_card(folder, measured, verdict)
         else:
             Rejection(model=name, sentences=verdict.sentences).write(folder)
         record_verdict(connect(tracking_uri), tracking_uri, verdict)

@@ -28,7 +28,7 @@ def train_model(
         parameters: JSON file with the estimator's `parameters`.
         model: The model folder: `model.onnx`, `model.json` (with `origin`: all that `lifecycle reproduce` needs, and
             `settings`: all that its features need), `model.joblib`, `MLmodel`, `input_example.json`,
-            `requirements.txt`, `model_card.md` and `.html`, `plots/`, `baseline/`, `feature_repo/`, and
+            `requirements.txt`, `model_card.md`, `.html` and `.json`, `plots/`, `baseline/`, `feature_repo/`, and
             `explainer.npz`, by which the server explains scores, unless the estimator is neither trees nor linear.
     """
     from pathlib import Path

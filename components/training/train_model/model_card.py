@@ -1,35 +1,22 @@
-"""Model card (Mitchell et al. 2019, "Model cards for model reporting"): Markdown to keep, HTML to read."""
+"""Model card of a training: what the model is for, learned from and rests on. What it is worth is measured later."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.model_card import CardSection, ModelCard
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.training import ClassWeight, ThresholdRule
 from kfp_lifecycle.modelling.dataset import TrainingSet
-from kfp_lifecycle.reports.templates import templates
+from kfp_lifecycle.reports.model_card import write_card
 
 MOST_FEATURES = 12
-CODE = re.compile("`([^`]+)`")
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, sentences, and perhaps a table with its column titles first."""
-
-    heading: str
-    sentences: Sequence[str]
-    table: Sequence[Sequence[str]] = ()
-    plots: Sequence[str] = ()
 
 
 def write_model_card(
@@ -40,7 +27,7 @@ def write_model_card(
     description: Model,
     plots: Mapping[str, str],
 ) -> None:
-    """Write `model_card.md`, `model_card.html` and `plots/<name>.svg` into a model folder.
+    """Write `model_card.json`, `model_card.md`, `model_card.html` and `plots/<name>.svg` into a model folder.
 
     Args:
         folder: The model folder.
@@ -53,15 +40,13 @@ def write_model_card(
     (folder / "plots").mkdir()
     for name, picture in plots.items():
         (folder / "plots" / f"{name}.svg").write_text(picture, "utf-8")
-    title = configuration.title
     sections = card_sections(configuration, training_set, model, description)
-    (folder / "model_card.md").write_text(as_markdown(f"Model card: {title}", sections), "utf-8")
-    (folder / "model_card.html").write_text(as_html(title, sections, plots), "utf-8")
+    write_card(folder, ModelCard(title=configuration.title, sections=sections))
 
 
 def card_sections(
     configuration: Configuration, training_set: TrainingSet, model: TrainedModel, description: Model
-) -> list[Section]:
+) -> list[CardSection]:
     """What the card says, in order."""
     return [
         _purpose(configuration),
@@ -74,17 +59,25 @@ def card_sections(
     ]
 
 
-def _purpose(configuration: Configuration) -> Section:
+def _section(
+    heading: str, sentences: Sequence[str], table: Sequence[Sequence[str]] = (), plots: Sequence[str] = ()
+) -> CardSection:
+    return CardSection(
+        heading=heading, sentences=list(sentences), table=[list(row) for row in table], plots=list(plots)
+    )
+
+
+def _purpose(configuration: Configuration) -> CardSection:
     sentences = [
         configuration.description,
         f"It gives each {configuration.entity.name} the probability that it {configuration.label.title}, from what is "
         "known at the moment of asking.",
         f"Judged and meant for the population of {configuration.label.source}; for anyone else it is untested.",
     ]
-    return Section("Purpose", [sentence for sentence in sentences if sentence])
+    return _section("Purpose", [sentence for sentence in sentences if sentence])
 
 
-def _data(configuration: Configuration, training_set: TrainingSet, model: TrainedModel) -> Section:
+def _data(configuration: Configuration, training_set: TrainingSet, model: TrainedModel) -> CardSection:
     rows = [("part", "snapshots" if training_set.by_time else "divided", "rows", "events")]
     for name, use in (
         ("train", "trained on"),
@@ -113,10 +106,10 @@ def _data(configuration: Configuration, training_set: TrainingSet, model: Traine
             "not known."
         )
     ]
-    return Section("Data", sentences, rows)
+    return _section("Data", sentences, rows)
 
 
-def _performance(model: TrainedModel, description: Model) -> Section:
+def _performance(model: TrainedModel, description: Model) -> CardSection:
     label, score = model.parts["validation"].label, model.validation_score
     auc = roc_auc_score(label, score)
     rows = [("model", "ROC AUC"), (description.estimator.rpartition(".")[2], f"{auc:.3f}")]
@@ -127,10 +120,10 @@ def _performance(model: TrainedModel, description: Model) -> Section:
         "threshold; the run's report has the evaluation on rows that decided nothing, with intervals, fairness and "
         "robustness."
     ]
-    return Section("Performance", sentences, rows, ("roc", "precision_recall", "learning_curve"))
+    return _section("Performance", sentences, rows, ("roc", "precision_recall", "learning_curve"))
 
 
-def _decisions(configuration: Configuration, model: TrainedModel) -> Section:
+def _decisions(configuration: Configuration, model: TrainedModel) -> CardSection:
     training, costs = configuration.training, configuration.training.costs
     by = {
         ThresholdRule.cost: f"where the decisions are worth the most: {costs.action:g} {costs.currency} an action, "
@@ -146,19 +139,19 @@ def _decisions(configuration: Configuration, model: TrainedModel) -> Section:
         "else.",
         f"It acts from a score of {model.threshold:.4f} on, {by}: {acted:.1%} of the validation rows.",
     ]
-    return Section("Probabilities and decisions", sentences, (), ("calibration",))
+    return _section("Probabilities and decisions", sentences, (), ("calibration",))
 
 
-def _reasons(description: Model) -> Section:
+def _reasons(description: Model) -> CardSection:
     rows = [("feature", "AUC lost when shuffled", "share of the splits' gain")]
     for item in description.importance[:MOST_FEATURES]:
         gain = "" if item.gain is None else f"{item.gain:.1%}"
         rows.append((item.feature, f"{item.value:.4f}", gain))
     sentences = ["Features that tell the same share their importance: shuffling one leaves the other."]
-    return Section("What the ranking rests on", sentences, rows, ("importance",))
+    return _section("What the ranking rests on", sentences, rows, ("importance",))
 
 
-def _limits(configuration: Configuration, training_set: TrainingSet, model: TrainedModel) -> Section:
+def _limits(configuration: Configuration, training_set: TrainingSet, model: TrainedModel) -> CardSection:
     train = model.parts["train"].features
     missing = {item.name: _missing_share(train[item.name]) for item in training_set.features}
     most = max(missing, key=lambda name: missing[name])
@@ -173,14 +166,14 @@ def _limits(configuration: Configuration, training_set: TrainingSet, model: Trai
         else "It reads none of the features that fairness is judged by.",
         *model.notes,
     ]
-    return Section("Limits", sentences)
+    return _section("Limits", sentences)
 
 
 def _missing_share(column: Any) -> float:
     return float((column == "").mean() if column.dtype == object else column.isna().mean())
 
 
-def _origin(description: Model) -> Section:
+def _origin(description: Model) -> CardSection:
     origin, hardware = description.origin, description.origin.hardware
     changed, commit = origin.code.changed, origin.code.commit or "not known"
     rows = [
@@ -197,38 +190,6 @@ def _origin(description: Model) -> Section:
         ("machine", f"{hardware.cpu}, {hardware.cores} cores, {hardware.memory_gb} GB, {hardware.system}"),
         ("model.onnx, SHA-256", description.onnx_digest),
     ]
-    return Section(
+    return _section(
         "Origin", ["`lifecycle reproduce` with either run trains it again and compares, byte by byte."], rows
     )
-
-
-def as_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The card as Markdown; pictures are linked from `plots/`."""
-    lines = [f"# {title}"]
-    for section in sections:
-        lines += ["", f"## {section.heading}", "", "\n\n".join(section.sentences)]
-        if section.table:
-            head, *rows = ["|".join(("", *(cell.replace("|", "\\|") for cell in row), "")) for row in section.table]
-            lines += ["", head, "|" + "---|" * len(section.table[0]), *rows]
-        lines += [f"\n![{name.replace('_', ' ')}](plots/{name}.svg)" for name in section.plots]
-    return "\n".join(lines) + "\n"
-
-
-def as_html(title: str, sections: Sequence[Section], pictures: Mapping[str, str]) -> str:
-    """The card as one page that needs nothing else."""
-    return (
-        templates(Path(__file__).parent)
-        .get_template("model_card.html.j2")
-        .render(
-            title=title,
-            sections=sections,
-            contents=[(f"part-{number}", section.heading) for number, section in enumerate(sections, start=1)],
-            marked=_marked,
-            pictures={name: Markup(picture) for name, picture in pictures.items()},
-        )
-    )
-
-
-def _marked(sentence: str) -> Markup:
-    """What is typed stands between backticks, as in Markdown."""
-    return Markup(CODE.sub(r"<code>\1</code>", str(escape(sentence))))
