@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,19 +136,42 @@ def test_a_target_that_refuses_fails_the_step_in_plain_words(step: Step) -> None
     assert not (step.folder / "request.json").exists()
 
 
+# As `lifecycle run monitoring` does when its run has ended.
 STARTS = """
-import os, signal, sys
-from pathlib import Path
-from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
-from kfp_lifecycle.backends.retraining import start_here
+import os, signal
+from rich.console import Console
+from kfp_lifecycle.cli.outcome import describe_outcome
+from kfp_lifecycle.cli.retraining import start_what_was_asked_for
+from kfp_lifecycle.local.runs import all_runs
 
-request, project, state = map(Path, sys.argv[1:])
-for _ in range(2):
-    log = start_here(RetrainingRequest.read(request), project, ["source.url=duckdb:///nowhere.duckdb"], state)
-    print(log, flush=True)
+(record,) = all_runs()
+describe_outcome(Console(width=200), record, start_what_was_asked_for(record))
+assert start_what_was_asked_for(record) is None, "a request starts one run"
 # As a terminal that is closed.
 os.killpg(0, signal.SIGHUP)
 """
+
+
+def asks_here(state: Path, request: RetrainingRequest) -> None:
+    """Write down a run of monitoring that asks for a training."""
+    folder = state / "runs" / request.asked_by
+    folder.mkdir(parents=True)
+    request.write(folder / "request.json")
+    run = {
+        "id": request.asked_by,
+        "pipeline": "monitoring",
+        "project": "churn",
+        "project_folder": str(ROOT),
+        "overrides": ["source.url=duckdb:///nowhere.duckdb"],
+        "state": "done",
+        "number": 1,
+        "started_at": NOW.isoformat(),
+        "finished_at": NOW.isoformat(),
+    }
+    (folder / "run.json").write_text(json.dumps(run))
+    metadata = {"request": {"path": str(folder / "request.json"), "metadata": request.metadata()}}
+    done = {"step": "trigger-retraining", "state": "done", "time": NOW.isoformat(), "artifacts": metadata}
+    (folder / "events.jsonl").write_text(f"{json.dumps({'steps': ['trigger-retraining']})}\n{json.dumps(done)}\n")
 
 
 @pytest.mark.slow
@@ -154,22 +179,28 @@ def test_on_this_machine_the_run_is_one_of_its_own_that_outlives_who_started_it(
     state = tmp_path / "a folder" / ".lifecycle"
     state.mkdir(parents=True)
     (state / "environments").symlink_to(ROOT / ".lifecycle" / "environments")
-    request = asked(since=date(2026, 11, 2))
-    request.write(tmp_path / "request.json")
-    words = [sys.executable, "-c", STARTS, tmp_path / "request.json", ROOT, state]
+    decision = "The training pipeline is started."
+    request = asked(since=date(2026, 11, 2), action="start", decision=decision, project="churn")
+    asks_here(state, request)
+    here: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "LIFECYCLE_STATE": str(state)}, "text": True}
     with exclusive_lock(state):
         # A run is at work: nothing waits for it but the new run.
-        done = subprocess.run(
-            words, cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True, check=False
-        )
-        log = state / "retraining" / f"{request.run}.log"
-        assert done.stdout.splitlines() == [str(log), "None"]
-    record = wait_for(lambda: next((found for found in records(state) if found["finished_at"]), None))
-    assert (record["pipeline"], record["name"]) == ("training", request.run)
+        command = [sys.executable, "-c", STARTS]
+        said = subprocess.run(command, capture_output=True, start_new_session=True, check=False, **here)
+        assert (said.returncode, said.stderr) == (-signal.SIGHUP, "")
+    assert decision in said.stdout.splitlines()
+    assert f"Training:   lifecycle watch {request.run}" in said.stdout
+    record = wait_for(lambda: next((run for run in records(state, request.run) if run["finished_at"]), None))
     assert record["parameters"] == ["asked_by=monitoring-1", "since=2026-11-02"]
     # There is nothing to learn from, as it was told.
-    assert (record["state"], record["failed_step"]) == ("failed", "ingest-data")
+    assert (record["pipeline"], record["state"], record["failed_step"]) == ("training", "failed", "ingest-data")
     wait_for(lambda: not living(record["process"]))
+
+    words = ["trigger", "approve", "--target", "local", "--project", str(ROOT), "--json"]
+    command = [sys.executable, "-m", "kfp_lifecycle.cli", *words]
+    again = subprocess.run(command, capture_output=True, check=False, **here)
+    told = {"run": record["id"], "state": "failed", "started": False, "reason": "logins has drifted."}
+    assert json.loads(again.stdout) == told, again.stderr
 
 
 @contextmanager
@@ -180,8 +211,10 @@ def exclusive_lock(state: Path) -> Iterator[None]:
         yield
 
 
-def records(state: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.read_text("utf-8")) for file in state.glob("runs/*/run.json")]
+def records(state: Path, name: str) -> list[dict[str, Any]]:
+    """The runs of a name."""
+    found = [json.loads(file.read_text("utf-8")) for file in state.glob("runs/*/run.json")]
+    return [run for run in found if run.get("name") == name]
 
 
 @pytest.mark.slow
