@@ -28,7 +28,7 @@ from kfp_lifecycle.serving.client import SHADOW_HEADER
 from kfp_lifecycle.serving.collector.cloud_event import Half
 from kfp_lifecycle.serving.collector.pairing import Pairs
 from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel, digest
-from kfp_lifecycle.serving.server.batch import PredictionRequest
+from kfp_lifecycle.serving.server.batch import HOLD_OUT, PredictionRequest
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.errors import Refusal
 from kfp_lifecycle.serving.server.packing import unpacked
@@ -134,6 +134,7 @@ class Collection:
             decided(found.scores, model.threshold),
             latency,
             is_shadow,
+            found.held_out,
         )
         return (found.model, found.version, answer.annotations[ANNOTATION]), served
 
@@ -232,6 +233,8 @@ class _Answer:
     version: str
     is_v1: bool
     scores: NDArray[np.float64]
+    held_out: NDArray[np.bool_] | None
+    """Whose entity is held out; None where the server holds nobody out, or the client did not ask."""
 
     @classmethod
     def read(cls, half: Half) -> _Answer:
@@ -244,10 +247,13 @@ class _Answer:
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
             raise NotLogged("foreign", f"{half.source} answered for no version")
         try:
-            scores = _scores(content, rest)
+            scores, held_out = _output(content, rest, "score", "<f8"), _output(content, rest, HOLD_OUT, "|u1")
         except (KeyError, TypeError, ValueError) as error:
             raise NotLogged("unreadable", f"an answer of {name} cannot be read: {error!r}") from error
-        return cls(str(content.get("id", "")), name, version, "outputs" not in content, scores)
+        if scores is None:
+            raise NotLogged("no_score", "a client asked for other outputs than the score")
+        held = None if held_out is None else held_out.astype(np.bool_)
+        return cls(str(content.get("id", "")), name, version, "outputs" not in content, scores.astype(np.float64), held)
 
 
 def _why_alone(answer: Half) -> NotLogged:
@@ -259,19 +265,20 @@ def _why_alone(answer: Half) -> NotLogged:
     return NotLogged("no_request", f"the answer {answer.id!r} of {answer.source} came without its request")
 
 
-def _scores(content: dict[str, Any], rest: bytes) -> NDArray[np.float64]:
+def _output(content: dict[str, Any], rest: bytes, name: str, kind: str) -> NDArray[Any] | None:
+    """The values of one output in an answer of v1 or v2; None where the answer has none of it."""
     if "outputs" not in content:
         rows = content["predictions"] if "predictions" in content else content["explanations"]
-        return np.array([row["score"] for row in rows], np.float64)
+        return np.array([row[name] for row in rows], kind) if name == "score" or (rows and name in rows[0]) else None
     offset = 0
     for output in content["outputs"]:
         size = (output.get("parameters") or {}).get("binary_data_size")
-        if output["name"] == "score":
+        if output["name"] == name:
             if size is None:
-                return np.array(output["data"], np.float64)
-            return np.frombuffer(rest[offset : offset + size], "<f8").astype(np.float64)
+                return np.array(output["data"], kind)
+            return np.frombuffer(rest[offset : offset + size], kind)
         offset += size or 0
-    raise NotLogged("no_score", "a client asked for other outputs than the score")
+    return None
 
 
 def _json_and_rest(body: bytes) -> tuple[Any, bytes]:

@@ -288,6 +288,29 @@ def test_what_comes_alone_twice_or_from_elsewhere_is_counted_and_told_and_nothin
         assert told in collector.said
 
 
+@pytest.mark.parametrize("protocol", ["v1", "v2", "v2 with raw bytes"])
+def test_who_is_held_out_is_logged_as_the_server_told_it(start: Callable[..., Collector], protocol: str) -> None:
+    collector = start()
+    told: dict[str, Any] | bytes = answer("ours", 0.25, 0.75)
+    assert isinstance(told, dict)
+    if protocol == "v1":
+        rows = [{"score": 0.25, "hold_out": True}, {"score": 0.75, "hold_out": False}]
+        told = {key: told[key] for key in ("model_name", "model_version", "id")} | {"predictions": rows}
+    elif protocol == "v2":
+        told["outputs"].append({"name": "hold_out", "datatype": "BOOL", "shape": [2], "data": [True, False]})
+    else:
+        sizes = {"score": ("FP64", 16), "hold_out": ("BOOL", 2)}
+        told["outputs"] = [
+            {"name": name, "datatype": kind, "shape": [2], "parameters": {"binary_data_size": size}}
+            for name, (kind, size) in sizes.items()
+        ]
+        told = json.dumps(told).encode() + np.array([0.25, 0.75], "<f8").tobytes() + b"\1\0"
+    kept = LogSettings.model_validate({"features": False, "key": "none"})
+    collector.send("response", told, "1", model=MODEL.model_copy(update={"settings": kept}))
+    collector.stop()
+    assert [(row["score"], row["hold_out"]) for row in read_log(collector.folder)] == [(0.25, True), (0.75, False)]
+
+
 def test_where_only_answers_are_sent_scores_are_logged_and_nothing_else(start: Callable[..., Collector]) -> None:
     kept = LogSettings.model_validate({"features": False, "key": "none"})
     collector = start()
