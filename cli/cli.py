@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from kfp_lifecycle.cli.add import add
 from kfp_lifecycle.cli.alerts import alerts
 from kfp_lifecycle.cli.approval import approve, reject
 from kfp_lifecycle.cli.audit import audit
@@ -75,6 +76,7 @@ def options(
 
 app.command()(init)
 app.command()(check)
+app.add_typer(add, name="add")
 app.command()(example)
 app.command()(setup)
 app.command("compile")(compile_pipelines)

@@ -1,0 +1,132 @@
+"""`lifecycle add`: a feature, a rule, a table of the source or a schedule, written into a project's files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kfp_lifecycle.cli.console import Project, out, project_folder, refuse
+from kfp_lifecycle.config.configuration import Configuration
+from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.loading import load_configuration
+
+add = typer.Typer(help="Scaffold a part of a project that is there already.", no_args_is_help=True)
+
+Table = Annotated[str | None, typer.Option("--table", help="The table it is about; not needed where there is one.")]
+
+
+@add.command()
+def feature(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The feature's name.")],
+    sql: Annotated[str, typer.Option("--sql", help="An aggregate of the entity's rows, in DuckDB's SQL.")] = "count(*)",
+    kind: Annotated[str, typer.Option("--type", help="Int64, Float64 or String.")] = "Float64",
+    table: Table = None,
+    project: Project = None,
+) -> None:
+    """Add a feature: its SQL, its definition, its place in the feature service.
+
+    Example: `lifecycle add feature largest_order --sql "max(amount)" --table orders`
+
+    Exit codes: 0 written, 2 it cannot be added, and the message says why.
+    """
+    from kfp_lifecycle.projects.additions import TYPES, add_feature
+
+    if not name.isidentifier():
+        refuse(
+            f"{name!r:.60} cannot be a feature's name: it is of letters, digits and underscores, with a letter first"
+        )
+    if kind not in TYPES:
+        refuse(f"--type {kind!r:.40}: a feature is one of {', '.join(TYPES)}")
+    folder, configuration = _project(project)
+    try:
+        written = add_feature(folder, configuration, _table(configuration, table), name, sql, kind)
+    except ConfigurationError as error:
+        refuse(str(error))
+    _say(*written)
+
+
+@add.command()
+def rule(
+    text: Annotated[str, typer.Argument(metavar="RULE", help="The rule in words.")],
+    sql: Annotated[str, typer.Option("--sql", help="SQL that gives the rows which break it.")] = "",
+    remedy: Annotated[str, typer.Option("--remedy", help="What to do about such rows.")] = "",
+    table: Table = None,
+    project: Project = None,
+) -> None:
+    """Add a rule of the business, a warning at first.
+
+    Example: `lifecycle add rule "no order is free" --table orders --sql "SELECT * FROM orders WHERE amount = 0"`
+
+    Exit codes: 0 written, 2 it cannot be added, and the message says why.
+    """
+    from kfp_lifecycle.projects.additions import add_rule
+
+    folder, configuration = _project(project)
+    try:
+        _say(add_rule(folder, configuration, _table(configuration, table), text, sql, remedy))
+    except ConfigurationError as error:
+        refuse(str(error))
+
+
+@add.command()
+def source(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table's name in the source.")],
+    key: Annotated[str, typer.Option("--key", help="Columns that tell its rows apart, with commas.")],
+    event_time: Annotated[str, typer.Option("--event-time", help="When a row happened; none for a table.")] = "",
+    project: Project = None,
+) -> None:
+    """Add a table of the source; `lifecycle schema infer` proposes its schema after the next run.
+
+    Example: `lifecycle add source payments --key payment_id --event-time paid_at`
+
+    Exit codes: 0 written, 2 it cannot be added, and the message says why.
+    """
+    from kfp_lifecycle.projects.additions import add_source
+
+    folder, _ = _project(project)
+    try:
+        _say(add_source(folder, table, [column.strip() for column in key.split(",")], event_time))
+    except ConfigurationError as error:
+        refuse(str(error))
+
+
+@add.command()
+def schedule(
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline that is to recur.")],
+    cron: Annotated[str, typer.Argument(metavar="CRON", help="Minute, hour, day of month, month, day of week, UTC.")],
+    project: Project = None,
+) -> None:
+    """Let a pipeline recur; `lifecycle schedule apply` brings it to a cluster or to this machine's timers.
+
+    Example: `lifecycle add schedule training "0 5 * * 1"`
+
+    Exit codes: 0 written, 2 it cannot be added, and the message says why.
+    """
+    from kfp_lifecycle.projects.additions import add_schedule
+
+    folder, _ = _project(project)
+    try:
+        _say(add_schedule(folder, pipeline, cron))
+    except ConfigurationError as error:
+        refuse(str(error))
+
+
+def _project(chosen: Path | None) -> tuple[Path, Configuration]:
+    folder = project_folder(chosen)
+    try:
+        return folder, load_configuration(folder)
+    except ConfigurationError as error:
+        refuse(str(error))
+
+
+def _table(configuration: Configuration, chosen: str | None) -> str:
+    tables = list(configuration.source.tables)
+    if chosen is None and len(tables) > 1:
+        refuse(f"name the table with --table: there are {', '.join(tables)}")
+    return chosen or tables[0]
+
+
+def _say(*files: Path) -> None:
+    out.print(f"wrote {', '.join(map(str, files))}: review it, then `lifecycle check`", markup=False, soft_wrap=True)
