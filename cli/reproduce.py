@@ -25,6 +25,7 @@ from kfp_lifecycle.cli.console import write_json
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import apply_override, load_configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
+from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.environments.locks import environment_directory, interpreter
 from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, LABEL_QUERY
 from kfp_lifecycle.local.runs import all_runs
@@ -132,7 +133,7 @@ def reproduce(
         BUILD, told[BUILD.name], code[BUILD.name], artifacts, variables, origin.environment.name, work
     )
     parameters = work / "parameters.json"
-    write_whole(parameters, json.dumps({"format": 1, "parameters": description.parameters}))
+    write_whole(parameters, json.dumps(found_parameters(description)))
     artifacts["parameters"] = artifact(parameters)
     say("the model is trained again")
     made = run_step(TRAIN, told[TRAIN.name], code[TRAIN.name], artifacts, variables, origin.environment.name, work)
@@ -140,6 +141,18 @@ def reproduce(
         "modelling", ["-m", COMPARISON, "compare", str(original), made["model"]["uri"]], "the comparison"
     )
     return Reproduction(**json.loads(compared))
+
+
+def found_parameters(description: Model) -> dict[str, Any]:
+    """What the search of the run had found: parameters, and the estimator where it was not the project's own.
+
+    Without one the key is left out, which code of earlier versions does not know.
+    """
+    found: dict[str, Any] = {"format": 1, "parameters": description.parameters}
+    training = description.origin.train_model.settings.get("training", {})
+    if description.estimator not in ("", training.get("estimator", Training().estimator)):
+        found["estimator"] = description.estimator
+    return found
 
 
 def reproduce_model(

@@ -46,6 +46,15 @@ def test_code_is_taken_by_its_digest_where_it_is_kept(tmp_path: Path, monkeypatc
     assert found == tmp_path / "code" / "abcdef012345"
 
 
+def test_an_estimator_that_the_search_found_is_trained_again_and_the_projects_own_is_left_to_the_settings() -> None:
+    linear, parameters = "sklearn.linear_model.LogisticRegression", {"C": 0.5}
+    found = model_of("").model_copy(update={"estimator": linear, "parameters": parameters})
+    assert reproduce.found_parameters(found) == {"format": 1, "parameters": parameters, "estimator": linear}
+    told = StepOrigin(settings={"training": {"estimator": linear}})
+    own = found.model_copy(update={"origin": found.origin.model_copy(update={"train_model": told})})
+    assert reproduce.found_parameters(own) == {"format": 1, "parameters": parameters}
+
+
 def test_a_setting_goes_to_the_steps_that_read_it_and_no_other_is_taken() -> None:
     steps = {
         "build_training_set": StepOrigin(settings={"snapshots": {"count": 8}}),
