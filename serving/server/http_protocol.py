@@ -35,7 +35,8 @@ MOST_HEAD_BYTES = 32_768
 # What is read of one connection before others have their turn: so many requests, seen in pieces of so many bytes.
 PIECE_BYTES = 4_096
 REQUESTS_A_TURN = 16
-LINGER_SECONDS = 2.0
+# What a client still sends after it was refused is let come for so long.
+UNREAD_SECONDS = 2.0
 # Where all connections are taken, one that has asked nothing whole for so long makes room for another client.
 STALL_SECONDS = 1.0
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
@@ -142,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[tuple[HttpRequest, bool]] = deque()
         self._answering: asyncio.Task[None] | None = None
-        self._writable, self._ended, self._receiving, self._asked = True, False, False, False
+        self._writable, self._ended, self.is_receiving, self._asked = True, False, False, False
         self._unread, self._completed = b"", 0
         self._begin()
 
@@ -167,7 +168,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_unasked(self) -> bool:
         """Whether its client has yet to send its first request, or the rest of one."""
-        return self._receiving or not self._asked
+        return self.is_receiving or not self._asked
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone; what is being answered is answered to nobody."""
@@ -232,7 +233,7 @@ class Connection(asyncio.Protocol):
         """A request begins."""
         self._begin()
         self._began = self._all.arrival()
-        self._receiving = True
+        self.is_receiving = True
         self.deadline = time.monotonic() + self._all.limits.receive_seconds
 
     def on_url(self, url: bytes) -> None:
@@ -268,7 +269,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """It is whole."""
-        self._receiving, self._asked = False, True
+        self.is_receiving, self._asked = False, True
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         request = HttpRequest(self._parser.get_method(), self._target, self._headers, body, self._began, self._address)
         self._completed += 1
@@ -328,13 +329,13 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         else:
             # What is still on its way would reset the connection, and the answer with it: it is let come, unread.
-            self._ended, self.deadline = True, time.monotonic() + LINGER_SECONDS
+            self._ended, self.deadline = True, time.monotonic() + UNREAD_SECONDS
             self.transport.write_eof()
 
     def _wait(self) -> None:
         """For the next request, or for the rest of one that has begun."""
         limits = self._all.limits
-        self.deadline = time.monotonic() + (limits.receive_seconds if self._receiving else limits.idle_seconds)
+        self.deadline = time.monotonic() + (limits.receive_seconds if self.is_receiving else limits.idle_seconds)
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what is no request, after the answers before it, and end."""
@@ -352,7 +353,7 @@ class Connection(asyncio.Protocol):
 
     def time_out(self) -> None:
         """Too long has passed."""
-        if self._receiving and not self._ended and self._answering is None:
+        if self.is_receiving and not self._ended and self._answering is None:
             seconds = self._all.limits.receive_seconds
             self._refuse(TooSlow(f"the request did not come whole within {seconds:g} s"))
         elif not self._writable:
@@ -362,5 +363,5 @@ class Connection(asyncio.Protocol):
 
     def close_when_idle(self) -> None:
         """End it, now or when what is asked is answered."""
-        if self._answering is None and not self._waiting and not self._receiving:
+        if self._answering is None and not self._waiting and not self.is_receiving:
             self.transport.close()

@@ -1,10 +1,12 @@
-"""Clients of the inference protocol that others wrote: Triton's and KServe's, curl, gRPC's reflection, schemathesis."""
+"""Clients of the inference protocol that others wrote: Triton's, KServe's and MLServer's, curl, gRPC's reflection,
+schemathesis."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +27,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
+
+from kfp_lifecycle.environments.locks import interpreter, is_built
 
 TEMPERATURES, SITES = np.array([30.0, 20.0, math.nan], np.float32), np.array(["north", "south", "north"], object)
 
@@ -133,6 +137,20 @@ def test_kserve_s_clients_send_batches(server: Served, protocol: str) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == EXPECTED
+
+
+# MLServer's types, in an environment of their own, which only measurements need.
+
+
+@pytest.mark.skipif(
+    not is_built("mlserver"), reason="`python -m kfp_lifecycle.environments.checkout mlserver` builds it"
+)
+def test_mlserver_s_types_describe_what_is_asked_and_answered(server: Served) -> None:
+    client = Path(__file__).with_name("mlserver_client.py")
+    command = [interpreter("mlserver"), client, server.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == pytest.approx(EXPECTED, abs=1e-6)
 
 
 # curl, and what finds out by itself what there is.

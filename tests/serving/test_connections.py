@@ -79,6 +79,35 @@ def test_a_client_that_waits_to_be_told_to_go_on_is_told(server: TrialServer) ->
         assert connection.recv(1000).startswith(b"HTTP/1.1 200 OK")
 
 
+def test_a_request_that_does_not_come_whole_in_time_is_told_so_and_a_silent_connection_is_ended() -> None:
+    async def scenario() -> list[bytes]:
+        connections = Connections(lambda _: HttpResponse(200), refused, Limits())
+        server = await asyncio.get_running_loop().create_server(connections, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        said = []
+        for sent in (b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nhal", b"GET / HTT", b""):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(sent)
+            while not any(connection.is_receiving == bool(sent) for connection in connections.open):
+                await asyncio.sleep(0.01)
+            for connection in connections.open:
+                connection.deadline = 0.0
+            connections.tick()
+            said.append(await reader.read())
+            writer.close()
+            while connections.open:
+                await asyncio.sleep(0.01)
+        server.close()
+        return said
+
+    late, late_head, silent = asyncio.run(scenario())
+    for answer in (late, late_head):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408 ")
+        assert list(json.loads(body)) == ["error"]
+    assert silent == b""
+
+
 def test_who_holds_all_places_and_asks_nothing_makes_room_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_protocol, "STALL_SECONDS", 0.0)
 
