@@ -306,7 +306,7 @@ def test_business_metrics_tell_rates_by_decision_and_money(worlds: dict[str, Pat
     assert sum(week.rows * week.value for week in value.weeks) == pytest.approx(1000 * worth)
     text = page_of(found)
     assert text.count('<polyline class="line"') >= 4
-    assert "value of acting by the costs, for 1,000 predictions" in text
+    assert "Value of acting by the costs, for 1,000 predictions" in text
 
 
 def test_a_project_s_own_metrics_may_read_its_tables(worlds: dict[str, Path]) -> None:
