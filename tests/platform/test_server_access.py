@@ -61,6 +61,16 @@ def test_people_without_keys_are_told_apart_by_the_address_that_the_front_sees(t
         assert place.ask(headers={"x-forwarded-for": "192.0.2.1"}).status == 429
 
 
+def test_what_the_front_itself_refuses_has_the_shape_of_every_error(tmp_path: Path) -> None:
+    with serving_place(tmp_path) as place:
+        place.release(make_model(tmp_path / "v1", "1"))
+        with Client(place.port) as client:
+            forbidden = client.post("/v2/repository/models/devices/unload", {})
+            too_large = client.get(f"/v2/models/{'x' * 70_000}")
+        assert (forbidden.status, list(forbidden.json())) == (403, ["error"])
+        assert (too_large.status, list(too_large.json())) == (431, ["error"])
+
+
 def write_certificate(folder: Path, number: int) -> Path:
     """A certificate of its own for this machine's address, and its key, each put in its place by rename."""
     key = ec.generate_private_key(ec.SECP256R1())

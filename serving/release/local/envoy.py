@@ -49,6 +49,7 @@ ANSWERED_BOUNDS_MS = (1, 2, 5, 10, 15, 20, 30, 40, 50, 60, 75, 100, 125, 150, 20
                       1000, 1500, 2000, 3000, 5000, 10_000, 20_000, 30_000, 60_000)  # fmt: skip
 # Where Prometheus reads them: so far beyond the endpoint's port, one for each process; another where it is not free.
 STATISTICS_PORTS_BEYOND = 1000
+_ERROR_FORMAT = {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}
 _CERTIFICATE = "certificate"
 _TLS_TYPE = f"{ENVOY_TYPE}.extensions.transport_sockets.tls.v3"
 # `B5(interval,cumulative)`
@@ -162,6 +163,8 @@ class Envoy:
             "http_filters": [router],
             "request_headers_timeout": f"{HEADERS_SECONDS}s",
             "request_timeout": f"{REQUEST_SECONDS}s",
+            # What Envoy itself answers has the shape of all errors; over gRPC it is the status's words.
+            **({"local_reply_config": {"body_format": _ERROR_FORMAT}} if protocol == "rest" else {}),
         }
         filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
         chain: dict[str, Any] = {"filters": filters}

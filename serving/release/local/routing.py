@@ -148,7 +148,8 @@ def health_check(model: str) -> dict[str, Any]:
 
 def routes(protocol: str, servers: Sequence[Server], split: Split, shadow_token: str) -> dict[str, Any]:
     """The routes of one listener: nobody manages models through it, a named version answers, else the split."""
-    forbidden = {"match": {"prefix": _FORBIDDEN[protocol]}, "direct_response": {"status": 403}}
+    refusal = {"status": 403, "body": {"inline_string": "a release loads and unloads models, nobody else"}}
+    forbidden = {"match": {"prefix": _FORBIDDEN[protocol]}, "direct_response": refusal}
     named = [
         {
             "match": {
