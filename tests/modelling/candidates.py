@@ -79,7 +79,9 @@ class Candidate:
         (project / "pipeline.yaml").write_text(yaml.safe_dump(content, sort_keys=False), "utf-8")
         return project
 
-    def decide(self, name: str = "model", project: Path | None = None, evaluation: str = "") -> dict[str, Any]:
+    def decide(
+        self, name: str = "model", project: Path | None = None, evaluation: str = "", asked_by: str = ""
+    ) -> dict[str, Any]:
         """The verdict on a model."""
         given = read_project(project or self.project)
         decide(
@@ -91,6 +93,7 @@ class Candidate:
             self.place / (evaluation or f"{name}-evaluation"),
             self.place / "verdict",
             self.place / "approved",
+            asked_by,
         )
         verdict: dict[str, Any] = json.loads((self.place / "verdict").read_text("utf-8"))
         return verdict

@@ -47,9 +47,10 @@ def test_a_good_model_meets_every_rule_and_is_the_first_champion(good: Candidate
 
 
 def test_the_candidates_mlflow_run_has_the_verdict(good: Candidate) -> None:
-    verdict = good.decide()
+    verdict = good.decide(asked_by="monitoring-7")
     run = connect(good.tracking_uri).get_run(verdict["run_id"])
     assert run.data.tags["decision"] == "approved"
+    assert run.data.tags["asked_by"] == verdict["asked_by"] == "monitoring-7"
     assert run.data.tags["verdict"].startswith("Approved: leaving meets every rule")
     assert load_dict(f"{run.info.artifact_uri}/verdict.json") == verdict
 
