@@ -33,6 +33,7 @@ from kfp_lifecycle.cli.console import (
 )
 from kfp_lifecycle.cli.dashboard import dashboard
 from kfp_lifecycle.cli.data import data
+from kfp_lifecycle.cli.data_sheet import sheet
 from kfp_lifecycle.cli.doctor import doctor
 from kfp_lifecycle.cli.examples import example
 from kfp_lifecycle.cli.forget import forget
@@ -102,6 +103,7 @@ app.command()(forget)
 app.command()(lineage)
 app.add_typer(schedule, name="schedule")
 app.add_typer(trigger, name="trigger")
+data.command()(sheet)
 app.add_typer(data, name="data")
 app.add_typer(schema, name="schema")
 

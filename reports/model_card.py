@@ -1,16 +1,17 @@
-"""Pages of a model card: JSON to read on, Markdown to keep, HTML to read."""
+"""Pages of a model card: JSON to read on, Markdown to keep, HTML to read. A data sheet is written by the same."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markupsafe import Markup, escape
 
-from kfp_lifecycle.artifacts.model_card import ModelCard
+from kfp_lifecycle.artifacts.model_card import CardSection, ModelCard
 from kfp_lifecycle.reports.templates import templates
 
+KIND = "Model card"
 CODE = re.compile("`([^`]+)`")
 
 
@@ -19,14 +20,14 @@ def write_card(folder: Path, card: ModelCard) -> None:
     names = {name for section in card.sections for name in section.plots}
     pictures = {name: (folder / "plots" / f"{name}.svg").read_text("utf-8") for name in sorted(names)}
     card.write(folder)
-    (folder / "model_card.md").write_text(as_markdown(card), "utf-8")
-    (folder / "model_card.html").write_text(as_html(card, pictures), "utf-8")
+    (folder / "model_card.md").write_text(sections_as_markdown(KIND, card.title, card.sections), "utf-8")
+    (folder / "model_card.html").write_text(sections_as_html(KIND, card.title, card.sections, pictures), "utf-8")
 
 
-def as_markdown(card: ModelCard) -> str:
-    """The card as Markdown; pictures are linked from `plots/`."""
-    lines = [f"# Model card: {card.title}"]
-    for section in card.sections:
+def sections_as_markdown(kind: str, title: str, sections: Sequence[CardSection]) -> str:
+    """Sections as Markdown; pictures are linked from `plots/`."""
+    lines = [f"# {kind}: {title}"]
+    for section in sections:
         lines += ["", f"## {section.heading}", "", "\n\n".join(section.sentences)]
         if section.table:
             head, *rows = ["|".join(("", *(cell.replace("|", "\\|") for cell in row), "")) for row in section.table]
@@ -35,17 +36,20 @@ def as_markdown(card: ModelCard) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_html(card: ModelCard, pictures: Mapping[str, str]) -> str:
-    """The card as one page that needs nothing else."""
+def sections_as_html(
+    kind: str, title: str, sections: Sequence[CardSection], pictures: Mapping[str, str] | None = None
+) -> str:
+    """Sections as one page that needs nothing else."""
     return (
         templates()
         .get_template("model_card.html.j2")
         .render(
-            title=card.title,
-            sections=card.sections,
-            contents=[(f"part-{number}", section.heading) for number, section in enumerate(card.sections, start=1)],
+            kind=kind,
+            title=title,
+            sections=sections,
+            contents=[(f"part-{number}", section.heading) for number, section in enumerate(sections, start=1)],
             marked=_marked,
-            pictures={name: Markup(picture) for name, picture in pictures.items()},
+            pictures={name: Markup(picture) for name, picture in (pictures or {}).items()},
         )
     )
 
