@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from kfp_lifecycle.serving.release.local.state import read_releases
 MONITORING, TRAINING = "monitoring", "training"
 # What of the newest runs is looked at.
 RUNS = 200
+VERDICTS = 8
 
 
 class Known:
@@ -36,6 +36,8 @@ class Known:
             serving: The serving folder of this machine; None where models are served elsewhere.
         """
         self._configuration, self._backend, self._serving = configuration, backend, serving
+        # A run that ended stays as it is.
+        self._known: dict[str, MonitoringVerdict | None] = {}
 
     def standing(self) -> Standing:
         """For the page."""
@@ -43,7 +45,7 @@ class Known:
         return Standing(
             project=self._configuration.name,
             served=[_served(each.model, each.version, each.url, each.healthy) for each in served],
-            verdict=self._verdict(),
+            verdicts=self._verdicts(),
             releases=[ReleaseMark(datetime.fromisoformat(event.at), _told(event)) for event in self._events()[::-1]],
         )
 
@@ -83,15 +85,22 @@ class Known:
         trained = [run.finished_at for run in ended if run.pipeline == TRAINING and run.state is RunState.done]
         return min(released if self._serving else trained, default=None)
 
-    def _verdict(self) -> MonitoringVerdict | None:
-        """Of the newest monitoring run that came to one."""
-        done = (run for run in self._runs() if run.pipeline == MONITORING and run.state is RunState.done)
-        for run in islice(done, 1):
-            for artifact in self._backend.artifacts(run.id):
-                if artifact.name == "remedy" and run.finished_at is not None:
-                    said = artifact.metadata
-                    return MonitoringVerdict(str(said["verdict"]), str(said["sentence"]), run.finished_at, run.name)
-        return None
+    def _verdicts(self) -> list[MonitoringVerdict]:
+        """Of the newest monitoring runs that came to one."""
+        done = [run for run in self._runs() if run.pipeline == MONITORING and run.state is RunState.done]
+        found = [self._verdict_of(run) for run in done[:VERDICTS]]
+        return [verdict for verdict in found if verdict is not None]
+
+    def _verdict_of(self, run: RunSummary) -> MonitoringVerdict | None:
+        if run.id not in self._known:
+            said = next((item.metadata for item in self._backend.artifacts(run.id) if item.name == "remedy"), None)
+            ended = run.finished_at
+            self._known[run.id] = (
+                None
+                if said is None or ended is None
+                else MonitoringVerdict(str(said["verdict"]), str(said["sentence"]), ended, run.name)
+            )
+        return self._known[run.id]
 
 
 def _schedules(configuration: Configuration) -> Mapping[str, Schedule]:

@@ -17,7 +17,9 @@ async function renew() {
   try {
     const answer = await fetch("/parts");
     if (!answer.ok) throw new Error(String(answer.status));
+    const opened = [...parts.querySelectorAll("details[open]")].map((each) => each.id);
     parts.innerHTML = await answer.text();
+    for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
     if (!paused) state.textContent = `new every ${seconds} s`;
   } catch {
     state.textContent = "lifecycle dashboard does not answer: start it again";

@@ -17,6 +17,7 @@ LEFT, RIGHT, TOP, BOTTOM = 68.0, 8.0, 8.0, 24.0
 # Lines that a reader can tell apart; the largest of more are drawn.
 MOST_LINES = 6
 SHORTEST_SPAN_SECONDS = 60.0
+SUFFIXES = {"ms": " ms", "per second": "/s", "cores": " cores"}
 # Round steps of an axis, in each power of ten.
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -105,7 +106,7 @@ def plot(panel: Panel, lines: Sequence[Line], limit: float | None, releases: Seq
         panel,
         curves,
         len([line for line in lines if line.points]) - len(drawn),
-        [Tick(down(value), in_unit(value, panel.unit)) for value in marks],
+        [Tick(down(value), _mark(value, panel.unit)) for value in marks],
         [Tick(across(at), _clock(at)) for at in (first, (first + last) / 2, last)],
         None if limit is None else Tick(down(limit), in_unit(limit, panel.unit)),
         [Tick(across(at), name) for at, name in releases if first <= at <= last],
@@ -122,8 +123,14 @@ def in_unit(value: float, unit: str) -> str:
         return f"{number(round(days, 1))} days" if days >= 2 else duration(value)
     if unit == "bytes":
         return f"{number(round(value / 2**20))} MiB"
-    suffix = {"ms": " ms", "per second": "/s", "cores": " cores"}.get(unit, "")
-    return f"{number(float(f'{value:.4g}'))}{suffix}"
+    return f"{number(float(f'{value:.4g}'))}{SUFFIXES.get(unit, '')}"
+
+
+def _mark(value: float, unit: str) -> str:
+    """A round value beside its axis, where there is little room."""
+    if unit in ("share", "s", "bytes", "ms"):
+        return in_unit(value, unit)
+    return f"{value:g}"
 
 
 def _round_marks(low: float, high: float) -> list[float]:

@@ -21,7 +21,7 @@ TONES = {"keep": "done", "undecided": "warning", "world moved": "warning", "brok
 
 @dataclass(frozen=True)
 class MonitoringVerdict:
-    """What the newest monitoring run found."""
+    """What a monitoring run found."""
 
     verdict: str
     sentence: str
@@ -49,7 +49,8 @@ class Standing:
     project: str
     served: Sequence[str]
     """Each model with its version and address."""
-    verdict: MonitoringVerdict | None
+    verdicts: Sequence[MonitoringVerdict]
+    """Of the newest monitoring runs, newest first."""
     releases: Sequence[ReleaseMark]
     """Newest first."""
 

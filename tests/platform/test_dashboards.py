@@ -1,283 +1,43 @@
-"""Dashboards: each query is answered by a real Prometheus that reads a real server, front and `lifecycle dashboard`."""
+"""Dashboards: what Grafana is given, what the page answers from memory, and what it says where nothing is there."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 import re
-import shutil
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from browser import PATIENCE_MS, needs_browser, overflow, running_browser, violations
-from local_release import ROOT, Place, make_model
-from served_place import serving_place
+from local_release import ROOT
+from running_prometheus import NoRuns, answers_ok, needs_prometheus, program
 from typer.testing import CliRunner
 
-from kfp_lifecycle.backends.backend import RunArtifact, RunSummary
 from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.cli.dashboard import answers
 from kfp_lifecycle.cli.standing import Known
 from kfp_lifecycle.config.alerts import Alerts
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
-from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.monitoring.alert_rules import alert_rules
 from kfp_lifecycle.monitoring.dashboards.grafana import grafana_dashboards
 from kfp_lifecycle.monitoring.dashboards.lifecycle_metrics import PipelineRun, overdue_since
-from kfp_lifecycle.monitoring.dashboards.panels import DASHBOARDS, Panel
+from kfp_lifecycle.monitoring.dashboards.panels import DASHBOARDS
 from kfp_lifecycle.monitoring.dashboards.queries import Labels, Read, selected
 from kfp_lifecycle.monitoring.dashboards.server import dashboard_server
-from kfp_lifecycle.monitoring.dashboards.sources import OwnMemory, Prometheus, Source
-from kfp_lifecycle.monitoring.scrape_targets import SERVERS, prometheus_configuration
+from kfp_lifecycle.monitoring.dashboards.sources import OwnMemory, Prometheus
+from kfp_lifecycle.monitoring.scrape_targets import SERVERS
 from kfp_lifecycle.runtime.states import RunState
-from kfp_lifecycle.serving.client import Client
 from kfp_lifecycle.serving.ports import free_ports
 
 DEPLOYED = ROOT / "deploy" / "components" / "grafana" / "dashboards.yaml"
-# Where pictures of the pages are put for a person to look at; empty: nowhere.
-PICTURES = os.environ.get("DASHBOARD_PICTURES", "")
 PANELS = [panel for dashboard in DASHBOARDS for panel in dashboard.panels]
 SHOWN = [shown for panel in PANELS for shown in panel.shown]
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-
-needs_a_server = pytest.mark.skipif(
-    not interpreter("modelling").exists() or not interpreter("serving").exists(),
-    reason="the environments modelling and serving are not built",
-)
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="needs prometheus: apt-get install prometheus"
-)
-
-
-class Runs:
-    """A target whose runs ended: a training, and a monitoring run that found something."""
-
-    target = "local"
-
-    def runs(self, limit: int) -> list[RunSummary]:
-        ended = datetime.now(UTC) - timedelta(hours=1)
-        begun = ended - timedelta(minutes=2)
-        return [
-            RunSummary(f"{pipeline}-1", f"{pipeline}-1", pipeline, "churn", RunState.done, begun, ended)
-            for pipeline in ("monitoring", "training")
-        ]
-
-    def artifacts(self, run_id: str) -> list[RunArtifact]:
-        measured = {"events_observed": 31.0, "events_expected": 18.2, "roc_auc": 0.78, "summary": "31 events"}
-        said = {"verdict": "world moved", "sentence": "Outcomes are 1.7 times as many as foretold since 2026-10-05."}
-        return [
-            RunArtifact("join-outcomes", "metrics", "system.Metrics", "", measured),
-            RunArtifact("decide-remedy", "remedy", "system.Artifact", "", said),
-        ]
-
-
-# The collectors of a server with an online store, in its environment, without the store: tests of the store have one.
-STORE = """
-import sys, time
-from types import SimpleNamespace
-from prometheus_client import REGISTRY, start_http_server
-from benchmarks.metrics_page import store
-from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
-from kfp_lifecycle.serving.server.online_features import ENTITIES, MISSING
-features = SimpleNamespace(materialized=store(), freshness_seconds=86_400.0)
-REGISTRY.register(FeatureMetrics(features, lambda: None))
-start_http_server(int(sys.argv[1]), "127.0.0.1")
-while True:
-    ENTITIES.inc(20)
-    MISSING.labels("temperature").inc(3)
-    time.sleep(0.1)
-"""
-
-
-@contextlib.contextmanager
-def program(command: list[str], log: Path, is_ready: Callable[[], bool]) -> Iterator[None]:
-    """Run a program until its end is asked for; begins when it is ready."""
-    with log.open("w") as written:
-        running = subprocess.Popen(
-            command, cwd=log.parent, stdout=written, stderr=written, env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-        )
-    try:
-        until(lambda: running.poll() is not None or is_ready(), log.name)
-        assert running.poll() is None, log.read_text()
-        yield
-    finally:
-        running.terminate()
-        running.wait()
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
-
-
-def answers_ok(port: int, path: str) -> bool:
-    with contextlib.suppress(OSError), Client(port) as client:
-        return client.get(path).status == 200
-    return False
-
-
-@contextlib.contextmanager
-def asking(place: Place) -> Iterator[None]:
-    """Somebody who asks twenty times a second."""
-    stopped = threading.Event()
-
-    def ask() -> None:
-        while not stopped.wait(0.05):
-            assert place.ask().status == 200
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
-
-
-@dataclass
-class Watched:
-    """A served model under load, what tells of it, and who asks."""
-
-    place: Place
-    known: Known
-    prometheus: Prometheus
-    serve: Callable[[Callable[[], Source]], contextlib.AbstractContextManager[str]]
-
-
-@pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A release under load, and a Prometheus with the configuration that `lifecycle alerts --for scrape` writes."""
-    folder = tmp_path_factory.mktemp("watched")
-    configuration = load_configuration(ROOT, ["deployment.model=devices"])
-    own, store, asked = free_ports(3)
-    with serving_place(folder) as place, contextlib.ExitStack() as ending:
-        model = make_model(folder / "model", "1")
-        described = json.loads((model / "model.json").read_text())
-        (model / "model.json").write_text(json.dumps({**described, "expected_score": 0.5}))
-        place.release(model)
-        known = Known(configuration, Runs(), place.serving)  # type: ignore[arg-type]
-
-        @contextlib.contextmanager
-        def serve(source: Callable[[], Source], port: int = 0) -> Iterator[str]:
-            with dashboard_server(port, answers(known, source, configuration.alerts, 1)) as server:
-                threading.Thread(target=server.serve_forever, daemon=True).start()
-                yield f"http://127.0.0.1:{server.server_port}"
-                server.shutdown()
-
-        prometheus = Prometheus(f"http://127.0.0.1:{asked}")
-        ending.enter_context(serve(lambda: prometheus, own))
-        ending.enter_context(
-            program(
-                [str(interpreter("serving")), "-c", STORE, str(store)],
-                folder / "store.log",
-                lambda: answers_ok(store, "/metrics"),
-            )
-        )
-        scraped = prometheus_configuration("rules.yaml", seconds=1, port=own)
-        labels = {"model_name": "devices"}
-        scraped["scrape_configs"].append(
-            {"job_name": "store", "static_configs": [{"targets": [f"127.0.0.1:{store}"], "labels": labels}]}
-        )
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(scraped))
-        (folder / "rules.yaml").write_text(yaml.safe_dump(alert_rules(configuration.alerts)))
-        command = ["prometheus", "--config.file=prometheus.yml", f"--web.listen-address=127.0.0.1:{asked}"]
-        command += ["--storage.tsdb.path=series"]
-        ending.enter_context(program(command, folder / "prometheus.log", lambda: answers_ok(asked, "/-/ready")))
-        ending.enter_context(asking(place))
-        until(prometheus.watches, "Prometheus reads something")
-        yield Watched(place, known, prometheus, serve)
-
-
-@pytest.mark.slow
-@needs_a_server
-@needs_prometheus
-@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
-def test_no_panel_is_empty(watched: Watched, panel: Panel) -> None:
-    for shown in panel.shown:
-        query = shown.query.promql()
-        until(lambda asked=query: finite(watched.prometheus.instant(asked)), query)  # type: ignore[misc]
-        # A legend's labels are the answer's.
-        named = re.findall(r"\{\{(\w+)\}\}", shown.legend)
-        assert all(set(named) <= set(series["metric"]) for series in watched.prometheus.instant(query)), query
-
-
-def finite(series: list[dict[str, Any]]) -> bool:
-    return any(math.isfinite(float(each["value"][1])) for each in series)
-
-
-@pytest.mark.slow
-@needs_a_server
-@needs_prometheus
-def test_the_rules_of_the_front_are_of_metrics_that_envoy_has(watched: Watched) -> None:
-    for metric in ("envoy_http_downstream_rq_time_bucket", "envoy_http_downstream_rq_xx"):
-        until(lambda name=metric: bool(watched.prometheus.instant(name)), metric)  # type: ignore[misc]
-    limits = {float(series["metric"]["le"]) for series in
-              watched.prometheus.instant("envoy_http_downstream_rq_time_bucket")}  # fmt: skip
-    assert Alerts().max_latency_p95_ms in limits
-
-
-@pytest.mark.slow
-@needs_a_server
-@needs_prometheus
-@needs_browser
-@pytest.mark.parametrize(
-    ("asked", "width", "scheme"), [("Prometheus", 1400, "light"), ("servers and fronts", 400, "dark")]
-)
-def test_the_page_shows_every_panel_to_everyone_and_asks_nobody_else(
-    watched: Watched, asked: str, width: int, scheme: Any
-) -> None:
-    source: Source = watched.prometheus
-    if asked != "Prometheus":
-        source = OwnMemory(watched.known.targets, watched.known.metrics, every=1)
-        for _ in range(3):
-            source.look()
-            time.sleep(0.1)
-    # Here no server has an online store; beside Prometheus there are the collectors of one.
-    store = set() if asked == "Prometheus" else {"Missing features", "Age of the online store"}
-    filled = [panel for panel in PANELS if panel.title not in store]
-    until(lambda: all(source.lines(panel) for panel in filled), "every panel")
-    requested: list[str] = []
-    with watched.serve(lambda: source) as url, running_browser() as browser:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
-        context.set_default_timeout(PATIENCE_MS)
-        page = context.new_page()
-        page.on("request", lambda request: requested.append(request.url))
-        page.goto(url)
-        # The page has asked for its parts again.
-        page.wait_for_function("performance.getEntriesByType('resource').some(e => e.name.endsWith('/parts'))")
-        # By the keyboard: the first stop is the contents, and what pauses the page is reached.
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.getAttribute('href')") == "#alerts"
-        page.focus("#pause")
-        page.keyboard.press("Enter")
-        assert page.get_attribute("#pause", "aria-pressed") == "true"
-        assert violations(page) == []
-        assert overflow(page) == 0
-        empty = page.locator("figure:has(.nothing) h3").all_inner_texts()
-        assert empty == [panel.title for panel in PANELS if panel.title in store]
-        text = page.inner_text("body")
-        assert "Outcomes are 1.7 times as many as foretold" in text
-        assert "version 1 promoted" in text
-        assert ("Nobody judges them" in text) is (asked != "Prometheus")
-        assert all(address.startswith(url) for address in requested)
-        if PICTURES:
-            page.screenshot(path=f"{PICTURES}/dashboard-{width}.png", full_page=True)
-        context.close()
 
 
 @needs_prometheus
@@ -426,10 +186,3 @@ def test_it_answers_under_its_own_name_alone_and_says_what_there_is(tmp_path: Pa
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(elsewhere)
         server.shutdown()
-
-
-class NoRuns(Runs):
-    """A target where nothing ran."""
-
-    def runs(self, limit: int) -> list[RunSummary]:
-        return []

@@ -37,7 +37,13 @@ pytestmark = [
 ]
 
 # What any request is slower than, and a mean score that no request here comes near.
-THRESHOLDS = Alerts(max_latency_p95_ms=0.001, max_score_change=0.5, min_predictions_per_second=5, min_window=20)
+THRESHOLDS = Alerts(
+    max_latency_p95_ms=0.001,
+    max_score_change=0.5,
+    min_predictions_per_second=5,
+    min_window=20,
+    max_model_age_days=0,
+)
 EXPECTED_SCORE = 0.9
 ROW = {"inputs": [{"name": "temperature", "datatype": "FP64", "shape": [1], "data": [1.0]},
                   {"name": "site", "datatype": "BYTES", "shape": [1], "data": ["north"]}]}  # fmt: skip
