@@ -64,9 +64,9 @@ class OnlineFeatures:
         self._missing = {feature.name: MISSING.labels(feature.name) for feature in self._definitions.features}
         self._asked = -math.inf
         self.look_for_news()
-        if self.materialized.example_entity is not None:
+        if self._prompt_reader is not None and self.materialized.example_entity is not None:
             # The first read opens the file.
-            self.lookup_at_once([self.materialized.example_entity], None)
+            self._store.read_at_once(self._prompt_reader, self._keys([self.materialized.example_entity]))
 
     @property
     def freshness_seconds(self) -> float:

@@ -8,7 +8,7 @@ import math
 import sqlite3
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -301,16 +301,27 @@ def test_a_file_that_is_locked_keeps_no_event_loop_waiting(project: Path, tmp_pa
     lookup.close()
 
 
-def test_a_store_that_has_kept_somebody_waiting_is_read_by_the_thread_until_it_is_prompt_again(
-    prompt: FeatureLookup, monkeypatch: pytest.MonkeyPatch
+def waits() -> None:
+    time.sleep(0.05)
+
+
+def works() -> None:
+    began = time.thread_time()
+    while time.thread_time() - began < 0.05:
+        pass
+
+
+@pytest.mark.parametrize("slow", [waits, works])
+def test_what_has_kept_the_event_loop_for_long_is_looked_up_by_the_thread_until_it_is_prompt_again(
+    prompt: FeatureLookup, monkeypatch: pytest.MonkeyPatch, slow: Callable[[], None]
 ) -> None:
     found_prompt(prompt)
-    monkeypatch.setattr(feature_lookup, "PROMPT_SECONDS", 0.0)
     read = OnlineFeatures.lookup_at_once
-    monkeypatch.setattr(OnlineFeatures, "lookup_at_once", lambda *asked: time.sleep(0.001) or read(*asked))
-    assert prompt.at_once([1], AS_OF) is not None
-    assert prompt.at_once([1], AS_OF) is None
-    monkeypatch.setattr(feature_lookup, "PROMPT_SECONDS", math.inf)
+    with monkeypatch.context() as while_slow:
+        while_slow.setattr(feature_lookup, "PROMPT_SECONDS", 0.01)
+        while_slow.setattr(OnlineFeatures, "lookup_at_once", lambda *asked: slow() or read(*asked))
+        assert prompt.at_once([1], AS_OF) is not None
+        assert prompt.at_once([1], AS_OF) is None
     found_prompt(prompt)
     assert prompt.at_once([1], AS_OF) is not None
 
