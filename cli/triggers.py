@@ -83,7 +83,7 @@ def approve(
     run: Annotated[
         str,
         typer.Argument(
-            metavar="[RUN]", help="The run of monitoring that asks; by default the newest.", show_default=False
+            metavar="RUN", help="The run of monitoring that asks; by default the newest.", show_default=False
         ),
     ] = "",
     target: OnTarget = None,
