@@ -27,6 +27,8 @@ class World:
 
     wobble: float = 0.0
     """Standard deviation of a window's level, in those of a row."""
+    uneven: float = 0.0
+    """Standard deviation of the logarithm of the wobble, from column to column."""
     autocorrelation: float = 0.0
     """Of the level from one hour to the next; the level has a fifth of a row's variance."""
     entities: int = 0
@@ -62,7 +64,9 @@ class World:
         return frame
 
     def _levels(self, rows: int, random: np.random.Generator) -> np.ndarray:
-        wobble = self.wobble * random.standard_normal(NUMBERS + MOSTLY_ZERO)
+        # The same in each window of a world: some columns always wobble more than others.
+        sizes = np.exp(self.uneven * np.linspace(-1.5, 1.5, NUMBERS + MOSTLY_ZERO))
+        wobble = self.wobble * sizes * random.standard_normal(NUMBERS + MOSTLY_ZERO)
         if not self.autocorrelation:
             return np.broadcast_to(wobble, (rows, len(wobble)))
         steps = random.standard_normal((HOURS, len(wobble))) * np.sqrt(1 - self.autocorrelation**2)
@@ -82,6 +86,7 @@ WORLDS: Mapping[str, World] = {
     "stationary": World(),
     "wobble 0.2 sd": World(wobble=0.2),
     "wobble 0.3 sd": World(wobble=0.3),
+    "uneven wobble": World(wobble=0.1, uneven=1.0),
     "autocorrelated": World(autocorrelation=0.9),
     "repeated entities": World(entities=400),
 }

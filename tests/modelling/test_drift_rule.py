@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import polygamma
 from scipy.stats import fisher_exact, t
 
 from kfp_lifecycle.artifacts.drift import Finding
@@ -18,7 +20,14 @@ from kfp_lifecycle.components.monitoring.detect_drift.change_point import change
 from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
 from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE, Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.statistics import holm, homogeneity
-from kfp_lifecycle.components.monitoring.detect_drift.usual import Mean, difference
+from kfp_lifecycle.components.monitoring.detect_drift.usual import (
+    Mean,
+    Variation,
+    difference,
+    inverse_trigamma,
+    moderated,
+    variation_of,
+)
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import Judgement, decide
 from kfp_lifecycle.config.monitoring import Monitoring
 
@@ -107,6 +116,59 @@ def test_what_moves_between_training_dates_may_move_as_far_in_production() -> No
     now = Mean(0.4, 10_000, 1.0)
     assert difference(seen, now).p_value > 0.2
     assert difference(still, now).p_value < 1e-9
+
+
+def columns_of_dates(sizes: np.ndarray, seed: int, count: int = 8) -> list[list[Mean]]:
+    """Columns whose dates wobble by so many standard deviations each; the last of each is a window of no other kind."""
+    random = np.random.default_rng(seed)
+    return [[Mean(size * value, 2_000, 1.0) for value in random.standard_normal(count + 1)] for size in sizes]
+
+
+def p_values(columns: list[list[Mean]], shift: float = 0.0) -> np.ndarray:
+    """Of each column's last date, moved by so many standard deviations, moderated by all columns."""
+    known = moderated([variation_of(column[:-1]) for column in columns])
+    return np.array(
+        [
+            difference(column[:-1], Mean(column[-1].value + shift, 2_000, 1.0), variation=usual).p_value
+            for column, usual in zip(columns, known, strict=True)
+        ]
+    )
+
+
+def test_where_columns_wobble_alike_a_shift_is_seen_that_eight_dates_of_one_column_do_not_show() -> None:
+    limit = RULE.significance / 30
+    alone, together = [], []
+    for seed in range(20):
+        columns = columns_of_dates(np.full(20, 0.2), seed)
+        together.append((p_values(columns, shift=1.0) < limit).mean())
+        alone.append(np.mean([
+            difference(column[:-1], Mean(column[-1].value + 1.0, 2_000, 1.0)).p_value < limit for column in columns
+        ]))  # fmt: skip
+    assert np.mean(together) > 0.3
+    assert np.mean(alone) < 0.15
+
+
+@pytest.mark.parametrize("uneven", [0.0, 0.5, 1.0])
+def test_p_values_are_true_however_much_columns_wobble_alike(uneven: float) -> None:
+    sizes = 0.2 * np.exp(uneven * np.linspace(-1.5, 1.5, 20))
+    found = np.concatenate([p_values(columns_of_dates(sizes, seed)) for seed in range(200)])
+    assert (found < 0.01).mean() < 0.015
+    # Neither are the restless ones taken for quiet.
+    restless = np.concatenate([p_values(columns_of_dates(sizes, seed))[-5:] for seed in range(200)])
+    assert (restless < 0.001).mean() < 0.006
+
+
+def test_few_columns_and_those_that_never_vary_are_judged_by_themselves() -> None:
+    still, restless = Variation(0.0, 7), Variation(0.04, 7)
+    assert moderated([still, restless, None]) == [still, restless, None]
+    found = moderated([still, *[restless] * 9])
+    assert found[0] == still
+    assert found[1] == Variation(pytest.approx(0.04, rel=0.2), math.inf)
+
+
+@given(st.floats(0.01, 100))
+def test_the_trigamma_function_is_inverted(value: float) -> None:
+    assert float(polygamma(1, inverse_trigamma(value))) == pytest.approx(value, rel=1e-6)
 
 
 def test_where_dates_tell_all_the_p_value_is_students() -> None:

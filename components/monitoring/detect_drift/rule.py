@@ -30,7 +30,14 @@ from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
     homogeneity,
     kolmogorov_smirnov,
 )
-from kfp_lifecycle.components.monitoring.detect_drift.usual import Difference, Mean, difference
+from kfp_lifecycle.components.monitoring.detect_drift.usual import (
+    Difference,
+    Mean,
+    Variation,
+    difference,
+    moderated,
+    variation_of,
+)
 from kfp_lifecycle.config.monitoring import Monitoring
 
 DATE = "event_timestamp"
@@ -79,6 +86,21 @@ class Baseline:
             for measure in self._means[name]:
                 if measure.aspect == "new":
                     self._means[name][measure] = new_by_date(dates)
+        self._variations = self._moderated()
+
+    def _moderated(self) -> dict[tuple[str, Measure], Variation | None]:
+        """How much dates vary, of each measure of each column, by what measures of its kind are like."""
+        kinds: dict[str, list[tuple[str, Measure]]] = {}
+        for name, measures in self._means.items():
+            for measure in measures:
+                kinds.setdefault(measure.aspect if measure.share else measure.name, []).append((name, measure))
+        found: dict[tuple[str, Measure], Variation | None] = {}
+        for places in kinds.values():
+            seen = [
+                variation_of([mean for mean in self._means[name][measure] if mean.rows]) for name, measure in places
+            ]
+            found |= dict(zip(places, moderated(seen), strict=True))
+        return found
 
     def rows(self, finding: Finding, values: pd.Series) -> NDArray[Any]:
         """What a finding is about, of each row of a window."""
@@ -136,7 +158,10 @@ class Baseline:
             dates, now = [mean for mean in every_date if mean.rows], window[measure]
             if not dates or now.rows < FEWEST_ROWS:
                 continue
-            found.setdefault(measure.aspect, []).append((difference(dates, now, measure.share), measure, dates[0], now))
+            usual = self._variations[name, measure]
+            found.setdefault(measure.aspect, []).append(
+                (difference(dates, now, measure.share, usual), measure, dates[0], now)
+            )
         comparisons = []
         for aspect, differences in found.items():
             # Of equally unlikely differences the larger one is told.
