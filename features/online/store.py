@@ -33,7 +33,7 @@ from pydantic import ValidationError
 
 from kfp_lifecycle.artifacts.quality import ViewQuality
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions
-from kfp_lifecycle.features.online.location import located
+from kfp_lifecycle.features.online.location import located, on_own_disk
 from kfp_lifecycle.features.online.reading import (
     EntityKeys,
     FeastReader,
@@ -229,8 +229,8 @@ class OnlineStore:
         return FeastReader(lambda: self.feast, self.configuration, views, wanted, self._keys)
 
     def prompt_reader(self, wanted: Wanted) -> Reader | None:
-        """A reader that waits for nobody, for `read_at_once`; None where the store is no file of this machine."""
-        if self._place.file is None:
+        """A reader that waits for nobody, for `read_at_once`; None where the store is no file on a disk of one's own."""
+        if self._place.file is None or not on_own_disk(self._place.file):
             return None
         views = [self._definitions.views[view] for view in wanted]
         with self._reaching():

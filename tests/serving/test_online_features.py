@@ -25,7 +25,7 @@ from kfp_lifecycle.artifacts.quality import ViewQuality
 from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.online import reading as online_reading
-from kfp_lifecycle.features.online.location import located
+from kfp_lifecycle.features.online.location import located, on_own_disk
 from kfp_lifecycle.features.online.reading import EntityKeys, FeastReader
 from kfp_lifecycle.features.online.servers import READERS
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
@@ -332,6 +332,26 @@ def test_the_event_loop_leaves_it_to_the_thread_to_ask_for_news(
     found_prompt(prompt)
     monkeypatch.setattr(online_features, "NEWS_SECONDS", -1.0)
     assert prompt.at_once([1], AS_OF) is None
+
+
+def test_a_file_on_a_network_is_told_from_one_on_this_machine_s_disk(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        "overlay / overlay rw 0 0\n"
+        "/dev/vdb /data ext4 rw 0 0\n"
+        "store:/features /data/shared\\040features nfs4 rw,hard 0 0\n"
+        "bucket /data/bucket fuse.gcsfuse rw 0 0\n"
+        "proc /proc proc rw 0 0\n"
+    )
+    for file, own in (
+        ("/online.db", True),
+        ("/data/online.db", True),
+        ("/data/shared features/online.db", False),
+        ("/data/shared features and more/online.db", True),
+        ("/data/bucket/a/online.db", False),
+    ):
+        assert on_own_disk(Path(file), mounts) == own, file
+    assert on_own_disk(Path("/online.db"), tmp_path / "no such list")
 
 
 def test_a_store_on_a_server_is_never_read_on_the_event_loop(project: Path, tmp_path: Path) -> None:
