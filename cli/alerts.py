@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -14,10 +13,6 @@ from kfp_lifecycle.cli.console import Project, Settings, project_folder, refuse
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
-from kfp_lifecycle.monitoring.alert_resources import alertmanager_config, prometheus_rule
-from kfp_lifecycle.monitoring.alert_rules import alert_rules, inhibitions
-from kfp_lifecycle.monitoring.cloud_monitoring import alert_policies
-from kfp_lifecycle.monitoring.scrape_targets import prometheus_configuration
 
 RULES_FILE = "rules.yaml"
 
@@ -66,16 +61,29 @@ def alerts(
         configuration = load_configuration(project_folder(project), settings or [])
     except ConfigurationError as error:
         refuse(str(error))
-    written = WRITTEN[reader](configuration)
+    written = _written(reader, configuration)
     sys.stdout.write(yaml.safe_dump_all(written, sort_keys=False, allow_unicode=True, width=1000))
 
 
-# What each reader is given: documents, of which most take one.
-WRITTEN: dict[Reader, Callable[[Configuration], list[dict[str, Any]]]] = {
-    Reader.prometheus: lambda configuration: [alert_rules(configuration.alerts)],
-    Reader.scrape: lambda _: [prometheus_configuration(RULES_FILE)],
-    Reader.operator: lambda configuration: [prometheus_rule(configuration.alerts)],
-    Reader.alertmanager: lambda _: [{"inhibit_rules": inhibitions()}],
-    Reader.alertmanager_operator: lambda _: [alertmanager_config()],
-    Reader.cloud_monitoring: lambda configuration: alert_policies(configuration.alerts),
-}
+def _written(reader: Reader, configuration: Configuration) -> list[dict[str, Any]]:
+    """What a reader is given: documents, of which most take one."""
+    # These are of no use to other commands, which are to begin at once.
+    from kfp_lifecycle.monitoring.alert_resources import alertmanager_config, prometheus_rule
+    from kfp_lifecycle.monitoring.alert_rules import alert_rules, inhibitions
+    from kfp_lifecycle.monitoring.cloud_monitoring import alert_policies
+    from kfp_lifecycle.monitoring.scrape_targets import prometheus_configuration
+
+    thresholds = configuration.alerts
+    match reader:
+        case Reader.prometheus:
+            return [alert_rules(thresholds)]
+        case Reader.scrape:
+            return [prometheus_configuration(RULES_FILE)]
+        case Reader.operator:
+            return [prometheus_rule(thresholds)]
+        case Reader.alertmanager:
+            return [{"inhibit_rules": inhibitions()}]
+        case Reader.alertmanager_operator:
+            return [alertmanager_config()]
+        case Reader.cloud_monitoring:
+            return alert_policies(thresholds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,14 +105,19 @@ def dashboard(
     try:
         server = dashboard_server(port, answers(known, source, configuration.alerts, every))
     except OSError as error:
-        err.print(f"error: port {port} cannot be had ({error.strerror}): name another with --port", markup=False)
+        err.print(
+            f"error: port {port} cannot be had ({error.strerror}): name another with --port",
+            markup=False,
+            soft_wrap=True,
+        )
         raise typer.Exit(EXIT_FAILED) from None
     memory.look()
     looking = threading.Thread(target=memory.watch, args=(stopped,), daemon=True)
     looking.start()
     out.print(f"http://{LOOPBACK}:{port}  from {source().name}; Ctrl-C ends it", markup=False, soft_wrap=True)
     try:
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
     finally:
         stopped.set()
         server.server_close()

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from kfp_lifecycle.serving.ports import LOOPBACK
-from kfp_lifecycle.serving.release.local.state import Release
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.serving.release.local.state import Release
 
 PORT = 8100
 """Where `lifecycle dashboard` answers."""
@@ -35,7 +38,9 @@ class Target:
     @property
     def path(self) -> str:
         """Where they are."""
-        return "/metrics" if self.kind == SERVERS else f"{FRONT_PATH}?format=prometheus&filter={_quoted()}"
+        return (
+            "/metrics" if self.kind == SERVERS else f"{FRONT_PATH}?format=prometheus&filter={quote(FRONT_STATISTICS)}"
+        )
 
 
 def targets(releases: Sequence[Release]) -> list[Target]:
@@ -91,9 +96,3 @@ def prometheus_configuration(rules_file: str, seconds: int = 15, port: int = POR
             },
         ],
     }
-
-
-def _quoted() -> str:
-    from urllib.parse import quote
-
-    return quote(FRONT_STATISTICS)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,7 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from local_release import ROOT
-from running_prometheus import NoRuns, answers_ok, needs_prometheus, program
+from running_prometheus import NoRuns, answers_ok, needs_prometheus, program, until
 from typer.testing import CliRunner
 
 from kfp_lifecycle.cli.cli import app
@@ -171,6 +174,23 @@ def test_the_page_says_what_to_start_where_nothing_is_there(tmp_path: Path) -> N
     gone = answers(known, lambda: Prometheus("http://127.0.0.1:1"), configuration.alerts, 5)["/parts"].content()
     assert "does not answer" in str(gone)
     assert "--prometheus" in str(gone)
+
+
+def test_the_command_serves_until_it_is_interrupted_and_a_taken_port_is_named(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "kfp_lifecycle.cli", "dashboard", "--project", str(ROOT), "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "LIFECYCLE_STATE": str(tmp_path / "state")}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            until(lambda: running.poll() is not None or answers_ok(port, "/metrics"), "the dashboard answers")
+            taken = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        finally:
+            running.send_signal(signal.SIGINT)
+        said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0
+    assert said.startswith(f"http://127.0.0.1:{port}  from ")
+    assert taken.returncode == 1
+    assert f"port {port} cannot be had" in taken.stderr
 
 
 def test_it_answers_under_its_own_name_alone_and_says_what_there_is(tmp_path: Path) -> None:
