@@ -29,9 +29,11 @@ from kfp_lifecycle.components.operations.notify.delivery import ATTEMPTS, Delive
 from kfp_lifecycle.components.operations.notify.message import LONGEST_REASON, RunEnd, describe_end
 from kfp_lifecycle.components.operations.notify.pods import FailedPod, Told, told_by_pods
 from kfp_lifecycle.components.operations.notify.sending import Sent, send
+from kfp_lifecycle.components.operations.notify.vertex_job import decided_on_vertex
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
 from kfp_lifecycle.runtime.contract import step
 from kfp_lifecycle.runtime.state_folder import state_folder
+from tests.json_service import Answer, Request, json_service
 
 SECRET = "T024-B911-x9s8d7f6"
 
@@ -338,6 +340,37 @@ def test_a_ledger_that_cannot_be_read_is_told_and_all_is_sent(
         assert send(ended(MOVED), to, NOW).delivered == 1
         assert send(ended(MOVED), to, NOW).held_back
     assert "cannot be read, so that all is sent" in capfd.readouterr().err
+
+
+JOB = "projects/p/locations/europe-west4/pipelineJobs/run-7"
+
+
+def test_on_vertex_what_was_decided_is_found_in_the_jobs_record(capfd: pytest.CaptureFixture[str]) -> None:
+    def artifact(**metadata: str) -> dict[str, Any]:
+        return {"artifacts": [{"metadata": metadata}]}
+
+    job = [
+        {"taskName": "trigger-retraining", "outputs": {"request": artifact(sentence="It is started.")}},
+        {"taskName": "detect-drift", "outputs": {"drift": artifact(sentence="charge drifted", verdict="world moved")}},
+        {"taskName": "decide-remedy", "outputs": {"remedy": artifact(sentence="It moved.", verdict="world moved")}},
+        {"taskName": "notify"},
+    ]
+
+    def answer(request: Request) -> Answer | dict[str, Any]:
+        if request.path.startswith("/computeMetadata"):
+            return {"access_token": "a-token"} if request.headers["Metadata-Flavor"] == "Google" else Answer(status=403)
+        allowed = request.headers["Authorization"] == "Bearer a-token" and request.path == f"/v1/{JOB}"
+        return {"jobDetail": {"taskDetails": job}} if allowed else Answer({}, 403)
+
+    with json_service(answer) as url:
+        variables = {"GCE_METADATA_HOST": url.removeprefix("http://"), "LIFECYCLE_VERTEX_ENDPOINT": url}
+        assert decided_on_vertex(JOB, variables) == [
+            Decision("decide_remedy", "It moved.", True),
+            Decision("trigger_retraining", "It is started.", False),
+        ]
+        assert decided_on_vertex(f"{JOB}-of-others", variables) == []
+    assert "Vertex AI does not tell what was decided: HTTPError" in capfd.readouterr().err
+    assert decided_on_vertex("run-7", {}) == []
 
 
 @dsl.pipeline(name="guarded")

@@ -35,9 +35,10 @@ def notify(
         from kfp_lifecycle.components.operations.notify.message import describe_end
         from kfp_lifecycle.components.operations.notify.pods import told_by_pods
         from kfp_lifecycle.components.operations.notify.sending import send
+        from kfp_lifecycle.components.operations.notify.vertex_job import decided_on_vertex
 
         told = told_by_pods()
-        decided = decided_here() or told.decided
+        decided = decided_here() or told.decided or decided_on_vertex(status.pipeline_job_resource_name)
         end = describe_end(status, pipeline, os.environ.get("LIFECYCLE_RUN_ID", ""), told.failed, decided)
         print(end.text)
         sent = send(end, os.environ)
