@@ -229,7 +229,7 @@ class OnlineStore:
         return FeastReader(lambda: self.feast, self.configuration, views, wanted, self._keys)
 
     def prompt_reader(self, wanted: Wanted) -> Reader | None:
-        """A reader that waits for nobody, for `read_at_once`; None where the store is no file on a disk of one's own."""
+        """A reader that waits for nobody, for `read_at_once`; None where the store is no file on an own disk."""
         if self._place.file is None or not on_own_disk(self._place.file):
             return None
         views = [self._definitions.views[view] for view in wanted]
