@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -35,7 +36,9 @@ from kfp_lifecycle.monitoring.dashboards.server import dashboard_server
 from kfp_lifecycle.monitoring.dashboards.sources import OwnMemory, Prometheus
 from kfp_lifecycle.monitoring.scrape_targets import SERVERS
 from kfp_lifecycle.runtime.states import RunState
-from kfp_lifecycle.serving.ports import free_ports
+from kfp_lifecycle.serving.ports import CANDIDATES, LOOPBACK, free_ports
+from kfp_lifecycle.serving.release.local import envoy
+from kfp_lifecycle.serving.release.local.envoy import statistics_ports
 
 DEPLOYED = ROOT / "deploy" / "components" / "grafana" / "dashboards.yaml"
 PANELS = [panel for dashboard in DASHBOARDS for panel in dashboard.panels]
@@ -103,6 +106,22 @@ def test_a_selector_means_what_prometheus_means() -> None:
     assert list(selected('up{job!="a"}', series).values()) == [2, 3]
     with pytest.raises(ValueError, match="is no selector"):
         selected("rate(up)", series)
+
+
+def test_the_fronts_statistics_are_a_thousand_ports_beyond_the_endpoint_where_that_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = next(port for port in free_ports(20) if port < CANDIDATES.stop - 1)
+    with socket.socket() as other:
+        other.bind((LOOPBACK, taken))
+        other.listen()
+        first, second = statistics_ports(taken - 1000)
+    assert first != taken
+    assert len({first, second, taken}) == 3
+    # A system takes these for its own connections.
+    assert all(port < CANDIDATES.stop for port in statistics_ports(CANDIDATES.stop - 1000))
+    monkeypatch.setattr(envoy, "is_free", lambda port: True)
+    assert statistics_ports(8080) == (9080, 9081)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from kfp_lifecycle.config.model_server import Tls
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.serving.client import Client, unverified
-from kfp_lifecycle.serving.ports import free_ports, is_free
+from kfp_lifecycle.serving.ports import CANDIDATES, free_ports, is_free
 from kfp_lifecycle.serving.release.local.routing import (
     ENVOY_TYPE,
     PROTOCOLS,
@@ -101,7 +101,8 @@ def statistics_ports(http_port: int) -> tuple[int, ...]:
     """The ports for the statistics of a new endpoint, which stay while it does."""
     wanted = [http_port + STATISTICS_PORTS_BEYOND + front for front in range(FRONTS)]
     others = iter(free_ports(FRONTS))
-    return tuple(port if is_free(port) else next(others) for port in wanted)
+    # Beyond the candidates a system takes ports for connections, and what is free now need not be when Envoy starts.
+    return tuple(port if port < CANDIDATES.stop and is_free(port) else next(others) for port in wanted)
 
 
 @dataclass(frozen=True)
