@@ -33,12 +33,13 @@ def test_what_is_measured_later_lies_in_the_interval_as_often_as_it_says() -> No
     for seed in range(40):
         score, label, _ = sample(seed, rows=500)
         nobody = np.zeros(len(score), dtype=bool)
-        estimate = estimate_performance(score, score >= 0.2, nobody, label, seed)
+        estimate = estimate_performance(score, score >= 0.2, nobody, label, 1_000 + seed)
         assert estimate is not None
         measured = figures(score, score >= 0.2, label[None, :])[0]
         for name, value in zip(NAMES, measured, strict=True):
             inside[name] += estimate.metrics[name].low <= value <= estimate.metrics[name].high
-    assert all(count >= 36 for count in inside.values()), inside
+    # Of 40, fewer than 34 are less likely than 1 in 200 where 95% are inside.
+    assert all(count >= 34 for count in inside.values()), inside
 
 
 def test_it_says_how_wrong_it_was_where_scores_mean_something_else_by_now() -> None:
