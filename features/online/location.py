@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,9 +14,6 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 
 # Longest that a client tries to connect.
 CONNECT_SECONDS = 5
-MOUNTS = Path("/proc/self/mounts")
-# File systems that are reached over a network, or through a program, as buckets are.
-NETWORKS = re.compile(r"nfs|cifs|smb|9p|ceph|gluster|lustre|beegfs|afs|fuse(?!blk)")
 
 
 @dataclass(frozen=True)
@@ -69,24 +65,6 @@ def located(location: str) -> Location:
             "postgresql://USER:${NAME}@HOST/DATABASE, bigtable://PROJECT/INSTANCE or feast://TYPE?SETTING=VALUE "
             "(online_store of the target)."
         ) from error
-
-
-def on_own_disk(file: Path, mounts: Path = MOUNTS) -> bool:
-    """Whether a file is on a disk of this machine and not on a network's, which may keep whoever reads it waiting.
-
-    Args:
-        file: It need not be there.
-        mounts: What is mounted where, as Linux lists it; without such a list all disks are one's own.
-    """
-    try:
-        listed = [line.split() for line in mounts.read_text("utf-8").splitlines()]
-    except OSError:
-        return True
-    resolved = file.resolve()
-    above = {str(place) for place in (resolved, *resolved.parents)}
-    # Of two at one place, the later covers the earlier. A space is written as `\040`.
-    kinds = {place: kind for _, written, kind, *_ in listed if (place := written.replace(r"\040", " ")) in above}
-    return not kinds or not NETWORKS.match(kinds[max(kinds, key=len)])
 
 
 def without_password(location: str) -> str:

@@ -164,61 +164,11 @@ class SqliteReader(SqlReader):
         )
 
 
-class PromptSqliteReader:
-    """A file, read a few entities at a time by a thread that must wait for nobody.
-
-    What somebody has locked is an error at once. An entity's values come in one row: for each row SQLite lets other
-    threads go on, and gets Python back from one that has much to do only after a while.
-    """
-
-    def __init__(self, config: RepoConfig, views: Sequence[FeatureView], wanted: Wanted, keys: EntityKeys) -> None:
-        """Open the file."""
-        self._keys = keys
-        # Opened on one thread, asked on another.
-        self._connection = sqlite3.connect(config.online_store.path, timeout=0.0, check_same_thread=False)
-        self._columns: dict[str, tuple[str, str, Callable[[str], Any]]] = {}
-        self._empty: dict[str, list[str]] = {}
-        tables = []
-        for position, view in enumerate(views):
-            decoders = decoders_of(view, wanted[view.name])
-            self._empty[view.name] = list(decoders)
-            for name, decode in decoders.items():
-                self._columns[f"{position} {name}"] = view.name, name, _from_hexadecimal(decode)
-            table = compute_table_id(config.project, view).replace('"', '""')
-            tables.append(f'SELECT {position} AS view, feature_name, value FROM "{table}" WHERE entity_key = ?1')
-        self._query = (
-            "SELECT group_concat(view || ' ' || feature_name, char(31)), group_concat(hex(value), char(31)) "
-            f"FROM ({' UNION ALL '.join(tables)})"
-        )
-
-    def read(self, entities: Sequence[Any]) -> list[Stored]:
-        """See `Reader`.
-
-        Raises:
-            sqlite3.Error: it is locked, or cannot be read.
-        """
-        return [self._stored(self._keys.serialized(entity)) for entity in entities]
-
-    def _stored(self, key: bytes) -> Stored:
-        found = {view: dict.fromkeys(names) for view, names in self._empty.items()}
-        (names, values) = self._connection.execute(self._query, (key,)).fetchone()
-        if names is not None:
-            for column, value in zip(names.split("\x1f"), values.split("\x1f"), strict=True):
-                if column in self._columns:
-                    view, name, decode = self._columns[column]
-                    found[view][name] = decode(value)
-        return found
-
-
 def decoders_of(view: FeatureView, names: Sequence[str]) -> dict[str, Callable[[bytes], Any]]:
     """By name what turns stored bytes into values: of some features of a view, and of the moment until which they are
     known."""
     types = {field.name: field.dtype for field in view.features}
     return {**{name: _decoder(types[name]) for name in names}, TIMESTAMP: _decoder(UnixTimestamp)}
-
-
-def _from_hexadecimal(decode: Callable[[bytes], Any]) -> Callable[[str], Any]:
-    return functools.lru_cache(DECODED)(lambda digits: decode(bytes.fromhex(digits)))
 
 
 @functools.cache

@@ -33,11 +33,10 @@ from pydantic import ValidationError
 
 from kfp_lifecycle.artifacts.quality import ViewQuality
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions
-from kfp_lifecycle.features.online.location import located, on_own_disk
+from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.reading import (
     EntityKeys,
     FeastReader,
-    PromptSqliteReader,
     Reader,
     ReaderOf,
     SqliteReader,
@@ -227,21 +226,6 @@ class OnlineStore:
             if (scheme := urlsplit(url).scheme) in of_servers:
                 return of_servers[scheme](url, self.configuration, views, wanted, self._keys)
         return FeastReader(lambda: self.feast, self.configuration, views, wanted, self._keys)
-
-    def prompt_reader(self, wanted: Wanted) -> Reader | None:
-        """A reader that waits for nobody, for `read_at_once`; None where the store is no file on an own disk."""
-        if self._place.file is None or not on_own_disk(self._place.file):
-            return None
-        views = [self._definitions.views[view] for view in wanted]
-        with self._reaching():
-            return PromptSqliteReader(self.configuration, views, wanted, self._keys)
-
-    def read_at_once(self, reader: Reader, entities: Sequence[Any]) -> list[Stored] | None:
-        """As `read`, by what `prompt_reader` gave; None where the file is locked, or cannot be read."""
-        try:
-            return reader.read(entities)
-        except self._place.failures:
-            return None
 
     def read(self, reader: Reader, entities: Sequence[Any]) -> list[Stored]:
         """What the store holds of entities.

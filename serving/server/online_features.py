@@ -17,6 +17,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Present
 from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
 from kfp_lifecycle.features.keys import entity_key
+from kfp_lifecycle.features.online.prompt import prompt_reader
 from kfp_lifecycle.features.online.reading import ReaderOf, Stored
 from kfp_lifecycle.features.online.store import OnlineStore
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -58,7 +59,7 @@ class OnlineFeatures:
             view, _, name = reference.partition(":")
             wanted.setdefault(view, []).append(name)
         self._reader = self._store.reader(wanted, of_servers or {})
-        self._prompt_reader = self._store.prompt_reader(wanted)
+        self._prompt_reader = prompt_reader(self._store.configuration, self._definitions, wanted)
         self._on_demand = [name for names in self._definitions.on_demand_inputs.values() for name in names]
         self._convert = [(f.name, float if f.type == "numeric" else str) for f in self._definitions.features]
         self._missing = {feature.name: MISSING.labels(feature.name) for feature in self._definitions.features}
@@ -66,7 +67,7 @@ class OnlineFeatures:
         self.look_for_news()
         if self._prompt_reader is not None and self.materialized.example_entity is not None:
             # The first read opens the file.
-            self._store.read_at_once(self._prompt_reader, self._keys([self.materialized.example_entity]))
+            self._prompt_reader.read_at_once(self._keys([self.materialized.example_entity]))
 
     @property
     def freshness_seconds(self) -> float:
@@ -110,7 +111,7 @@ class OnlineFeatures:
         if self._prompt_reader is None or self._news_are_due:
             return None
         keys = self._keys(entity_keys)
-        found = self._store.read_at_once(self._prompt_reader, keys)
+        found = self._prompt_reader.read_at_once(keys)
         return None if found is None else self._features_of(keys, found, request_time)
 
     def _keys(self, entity_keys: Sequence[Any]) -> list[Any]:

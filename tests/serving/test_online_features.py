@@ -25,7 +25,8 @@ from kfp_lifecycle.artifacts.quality import ViewQuality
 from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.online import reading as online_reading
-from kfp_lifecycle.features.online.location import located, on_own_disk
+from kfp_lifecycle.features.online.location import located
+from kfp_lifecycle.features.online.prompt import on_own_disk, prompt_reader
 from kfp_lifecycle.features.online.reading import EntityKeys, FeastReader
 from kfp_lifecycle.features.online.servers import READERS
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
@@ -114,8 +115,8 @@ def test_one_question_for_all_views_finds_what_feast_finds_view_by_view(project:
     assert found == store.read(by_feast, [1, 2, 3, 1])
     assert found[0]["loans_so_far"]["last_loan_at"] == LAST_LOAN
     assert set(found[2]["loans_so_far"].values()) == {None}
-    if (prompt := store.prompt_reader(wanted)) is not None:
-        assert store.read_at_once(prompt, [1, 2, 3, 1]) == found
+    if (prompt := prompt_reader(store.configuration, definitions, wanted)) is not None:
+        assert prompt.read_at_once([1, 2, 3, 1]) == found
 
 
 @pytest.mark.parametrize("entity", [0, 7, -1, 2**63 - 1, -(2**63), "", "7", "Ünï😀", "x" * 300])
