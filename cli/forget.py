@@ -63,8 +63,8 @@ def _tell(told: dict[str, Any]) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
     for place in told["places"]:
-        now = f"{place['after']} now" if told["done"] else "would go" if place["before"] > place["after"] else "found"
-        say(f"{place['name']}: {place['before']} rows, {now}")
+        became = f", {place['after']} now" if told["done"] else " would go" if place["before"] else ""
+        say(f"{place['name']}: {place['before']} rows{became}")
     reasons: dict[str, list[dict[str, Any]]] = {}
     for item in told["remains"]:
         reasons.setdefault(item["why"], []).append(item)

@@ -185,6 +185,10 @@ def _describe_ending(console: Console, record: RunRecord, served: Sequence[Endpo
         console.print(f"\n[yellow]The candidate was rejected.[/] {_what_serves(served)}")
         for sentence in missed_thresholds(record):
             console.print(f"  - {sentence}", markup=False, soft_wrap=True)
+    elif (registered := record.progress().artifact("registered_model")) and registered[1].get("waits"):
+        named = f"{registered[1]['version']} --model {registered[1]['model']}"
+        console.print(f"\n[yellow]Version {registered[1]['version']} waits for approval.[/] A person decides:")
+        _say(console, f"  lifecycle approve {named}", f"  lifecycle reject {named}")
     elif decisions := record.progress().decisions():
         _say(console, "", *decisions)
     else:

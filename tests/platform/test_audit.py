@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import multiprocessing
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from rich.console import Console
 from werkzeug.serving import make_server
 
 from kfp_lifecycle.audit.approval import refuse_unapproved
@@ -19,7 +21,12 @@ from kfp_lifecycle.audit.author import author
 from kfp_lifecycle.audit.entry import Entry, sealed
 from kfp_lifecycle.audit.record import FileRecord, Record, entries_of, file_of, open_record
 from kfp_lifecycle.audit.verification import Anchor, verify
+from kfp_lifecycle.cli.outcome import _describe_ending
+from kfp_lifecycle.local import runs
+from kfp_lifecycle.local.events import append_event, event
+from kfp_lifecycle.local.runs import RunRecord
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.runtime.states import RunState, State
 from kfp_lifecycle.serving.release.local.history import Event, read_history
 from kfp_lifecycle.serving.release.local.history import record as record_release
 
@@ -242,3 +249,22 @@ def test_an_entry_is_all_that_its_hash_covers(file: Path) -> None:
             copy = file.with_name("copy.jsonl")
             copy.write_text("\n".join(lines) + "\n", "utf-8")
             assert ("edited", f"line 1, entry {changed['number']}, was edited after it was written") in findings(copy)
+
+
+def test_a_run_that_ends_before_its_release_says_that_it_waits_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    record = RunRecord("training-1", "training", "churn", "/churn", [], RunState.done)
+    record.folder.mkdir()
+    append_event(record.folder / "events.jsonl", {"steps": ["register-model"]})
+    registered = {"path": "/gone", "metadata": {"model": "churn", "version": "3", "waits": True}}
+    done = event("register-model", State.done, artifacts={"registered_model": registered})
+    append_event(record.folder / "events.jsonl", done)
+    screen = io.StringIO()
+    _describe_ending(Console(file=screen, width=200), record, [])
+    assert screen.getvalue().split("\n")[1:4] == [
+        "Version 3 waits for approval. A person decides:",
+        "  lifecycle approve 3 --model churn",
+        "  lifecycle reject 3 --model churn",
+    ]
