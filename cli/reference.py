@@ -10,7 +10,7 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-import click
+import typer
 from typer.cli import get_docs_for_click
 from typer.main import get_command
 
@@ -25,7 +25,7 @@ WRITTEN = "<!-- Written by `python -m kfp_lifecycle.cli.reference`: change the c
 def command_line() -> str:
     """Markdown of every command: what it does, its arguments, options and exit codes, as `--help` says them."""
     command = get_command(app)
-    text = get_docs_for_click(obj=command, ctx=click.Context(command, info_name="lifecycle"), name="lifecycle")
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="lifecycle"), name="lifecycle")
     # The list at the top cuts its sentences off; the headings below it say the same.
     text = re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+\n", "", text)
     return WRITTEN + text.replace("# `lifecycle`", "# Command line", 1).rstrip() + "\n"
