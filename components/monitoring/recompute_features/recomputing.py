@@ -16,6 +16,7 @@ import pyarrow as pa
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
 from kfp_lifecycle.artifacts.skew import FeatureSkew, ServingSkew
+from kfp_lifecycle.artifacts.tables import TIMELESS
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Present
 from kfp_lifecycle.config.locations import Locations
@@ -141,7 +142,8 @@ def compare(
         compute_view_values(
             locations.offline_store, validated, validated_uri, settings, definitions, views, [as_of], place
         )
-        moments = asked["time"].iloc[rows] if now else [as_of] * len(rows)
+        # What has no time is no older on the day of a request than when it was stored.
+        moments = asked["time"].iloc[rows] if now and as_of != TIMELESS else [as_of] * len(rows)
         answers = answers_at(definitions, place, asked["entity"].iloc[rows].tolist(), list(moments))
         for number, answer in zip(rows, answers, strict=True):
             logged = asked["features"].iloc[number]
