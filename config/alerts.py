@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from kfp_lifecycle.config.section import Probability, Section
+from kfp_lifecycle.config.section import Probability, Section, text
+
+RunbookUrl = Annotated[str, text(r"^[^\s#]+$", "an address or a path, to which #name of an alert is added")]
 
 
 class Alerts(Section):
@@ -28,5 +32,5 @@ class Alerts(Section):
     """A model whose newest training snapshot is older is told; 0 never tells: for who learns from historical data."""
     max_monitoring_delay_hours: float = Field(default=6.0, gt=0)
     """A monitoring run that was due so long ago by `schedules.monitoring`, and did not come to a good end, is told."""
-    runbook_url: str = Field(default="docs/alerts.md", pattern=r"^[^\s#]+$")
+    runbook_url: RunbookUrl = "docs/alerts.md"
     """Where it is written what each alert means and what to do, under its name; as an address it is a link."""
