@@ -24,7 +24,7 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 NONE, ROW = "none", "row_id"
 # Rows of each class that a split at random needs, and that it needs to meet the default of training.min_class_rows.
 FEWEST_ROWS, ENOUGH_ROWS = 30, 110
-IDENTIFIER = re.compile(r"(^|_)(id|key|uuid|nr|no|number|nummer|code)$|^id_")
+IDENTIFIER = re.compile(r"(^|_)(id|key|uuid|nr|no|number|nummer|code|customer|client|user|member|patient|kunde)$|^id_")
 LABELS = re.compile(
     r"(^|_)(churn(ed)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|"
     r"converted|subscribed|deposit|cancelled|canceled|lapsed|kuendigung|gekuendigt|abwanderung)($|_)"

@@ -85,6 +85,11 @@ def test_rows_of_a_key_that_repeats_are_events(tmp_path: Path) -> None:
     assert written.source.tables["orders"].key == ["order_id"]
 
 
+def test_a_key_without_an_id_in_its_name_is_known_by_whom_it_names(tmp_path: Path) -> None:
+    answers = ask_all(table(tmp_path, f"SELECT * RENAME (customer_id AS customer) FROM ({ORDERS})"), answering())
+    assert (answers.entity and answers.entity.title, answers.time and answers.time.title) == ("customer", "ordered_at")
+
+
 def test_a_date_and_a_code_that_repeats_make_no_events_of_customers_with_a_label(tmp_path: Path) -> None:
     query = f"SELECT *, customer_id % 40 AS zip_code, DATE '2025-01-01' + age::INT AS joined FROM ({CUSTOMERS})"
     answers = ask_all(table(tmp_path, query), answering())
