@@ -195,7 +195,7 @@ def test_new_data_is_submitted_once_for_each_version_through_a_restart(library: 
     finally:
         library.lend(500)
     assert library.type("watch", str(submitted["run"])).returncode == 0
-    assert "monitoring asks for nothing" in library.type("trigger", "retraining").stderr
+    assert "no run of monitoring has come to its end" in library.type("trigger", "approve", expect=2).stderr
 
 
 def test_a_trigger_may_stay_and_look_again(library: Library, first: str, tmp_path: Path) -> None:
