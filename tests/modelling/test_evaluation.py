@@ -131,7 +131,7 @@ class TestAnEvaluation:
 
     def test_compares_the_future_with_the_past_and_the_model_with_its_baselines(self, evaluated: Evaluated) -> None:
         content = evaluated.content
-        assert any("Within the training months, on rows left out of training" in note for note in content["notes"])
+        assert any("Within the training dates, on rows left out of training" in note for note in content["notes"])
         assert content["metrics"]["performance.dummy_roc_auc"]["value"] == 0.5
         best = content["metrics"]["performance.best_possible_roc_auc"]["value"]
         assert content["metrics"]["performance.roc_auc"]["value"] < best + 0.05
