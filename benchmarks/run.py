@@ -29,6 +29,7 @@ BENCHMARKS = {
     "promotion": "modelling",
     "evaluation": "modelling",
     "tuning": "modelling",
+    "own_tables": "platform",
     "training_steps": "platform",
     "waiting_threads": "modelling",
     "prediction_window": "modelling",

@@ -1,0 +1,147 @@
+"""Tables that nobody here made: `init`, a first run, a question, monitoring; minutes, lines and AUC beside baselines.
+
+    python -m benchmarks.own_tables [--tables NAME …]
+
+Each goes the whole way without a hand-written line. Its model is compared, on the test part of its own split, with the
+better of a logistic regression and boosted trees that were tuned longer and by themselves. Run in the platform
+environment, after `make setup-tests`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.ratios import Ratio, argument_parser, save_ratios
+from kfp_lifecycle.environments.locks import interpreter
+from tests.platform.command_line import ROOT, lifecycle
+from tests.platform.conftest import port_pair
+
+TABLES = {
+    "affairs": ("affairs.csv", []),
+    "purchases": ("purchases.csv", ["--entity", "customer_id", "--time", "date"]),
+    "visits": ("visits.csv", ["--label", "heavy_use"]),
+    "digits": ("digits.parquet", ["--label", "is_eight"]),
+    "tumours": ("sqlite:///clinic.db#patients", ["--positive", "malignant"]),
+}
+NEAR = 0.005
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a table fared."""
+
+    name: str
+    minutes: float
+    lines: int
+    state: str
+    monitored: str
+    model: float
+    logistic: float
+    boosted: float
+
+    @property
+    def behind(self) -> float:
+        """How far the model is behind the better baseline."""
+        return max(self.logistic, self.boosted) - self.model
+
+
+def go(folder: Path, name: str) -> Way:
+    """From the table to monitoring.
+
+    Raises:
+        RuntimeError: a command failed.
+    """
+    source, answers = TABLES[name]
+    began = time.monotonic()
+    _command(folder, "init", name, "--from", source, *answers, "--yes")
+    project, port = folder / name, ["--set", f"deployment.http_port={port_pair()}"]
+    try:
+        run = json.loads(_command(project, "run", "training", "--json", *port))
+        minutes = (time.monotonic() - began) / 60
+        monitored = "nothing is served"
+        if run["state"] == "done":
+            _command(project, "predict")
+            monitored = json.loads(_command(project, "run", "monitoring", "--json", *port))["state"]
+    finally:
+        lifecycle(project, "down")
+    listed = json.loads(_command(project, "artifacts", run["id"], "--json"))
+    artifacts = {item["name"]: Path(item["uri"]) for item in listed}
+    metrics = json.loads((artifacts["evaluation"] / "evaluation.json").read_text("utf-8"))["metrics"]
+    return Way(
+        name,
+        minutes,
+        sum(len(file.read_text("utf-8").splitlines()) for file in _written(project)),
+        run["state"],
+        monitored,
+        metrics["performance.roc_auc"]["value"],
+        metrics["performance.logistic_roc_auc"]["value"],
+        float(_in_modelling("tuned_boosting", str(artifacts["training_set"]), str(project))),
+    )
+
+
+def _written(project: Path) -> list[Path]:
+    """What `init` wrote and people maintain."""
+    return [file for suffix in ("yaml", "py", "sql") for file in project.rglob(f"*.{suffix}") if _is_own(file, project)]
+
+
+def _is_own(file: Path, project: Path) -> bool:
+    return ".lifecycle" not in file.relative_to(project).parts
+
+
+def _command(folder: Path, *arguments: str) -> str:
+    done = lifecycle(folder, *arguments)
+    if done.returncode:
+        raise RuntimeError(
+            f"lifecycle {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
+    return done.stdout
+
+
+def _in_modelling(module: str, *arguments: str) -> str:
+    # Nothing gains from threads on so few rows, and threads that wait for a busy core lose minutes.
+    variables = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
+    command = [str(interpreter("modelling")), "-W", "ignore", "-m", f"benchmarks.own_tables.{module}", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=variables, check=True, capture_output=True, text=True).stdout
+
+
+def main() -> None:
+    """All tables, or those that are named."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--tables", nargs="*", default=list(TABLES), choices=list(TABLES), help="all by default")
+    arguments = parser.parse_args()
+    ways = []
+    print(
+        "table        minutes  lines  run        monitoring       model  logistic  tuned boosting  behind the better",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory(prefix="own-tables-") as place:
+        _in_modelling("public_tables", place)
+        for name in arguments.tables:
+            way = go(Path(place), name)
+            ways.append(way)
+            print(
+                f"{way.name:12} {way.minutes:7.1f}  {way.lines:5}  {way.state:9}  {way.monitored:15}  {way.model:.4f}  "
+                f"{way.logistic:8.4f}  {way.boosted:14.4f}  {way.behind:17.4f}",
+                flush=True,
+            )
+    save_ratios(
+        [
+            Ratio(
+                f"{way.name}: ROC AUC of the first run / of the better baseline",
+                way.model / max(way.logistic, way.boosted),
+                f"at most {NEAR} of ROC AUC behind",
+            )
+            for way in ways
+        ],
+        arguments.ratios,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The promise of `lifecycle init`: a table becomes a project that is trained, served, asked, scored and watched, and
+nobody writes a line. One public table, with names, values and signs as they come, and one whole run."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from command_line import lifecycle
+from conftest import port_pair
+
+from kfp_lifecycle.environments.locks import interpreter
+
+# The first test waits for the whole run, however busy the machine is.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+# 569 tumours (Wolberg, Street and Mangasarian 1995), which scikit-learn carries.
+TABLE = """if True:
+    import sys
+    from sklearn.datasets import load_breast_cancer
+    data = load_breast_cancer(as_frame=True)
+    table = data.data.iloc[:, :10].rename(columns={"mean area": "Größe (mm²)", "mean texture": "select"})
+    table.insert(0, "Patient-Nr.", [f"P {row}" for row in range(len(table))])
+    table["Befund"] = data.target.map({0: "bösartig", 1: "gutartig"})
+    table.to_csv(sys.argv[1], sep=";", decimal=",", index=False)
+"""
+QUICK = ["--set", "tuning.trials=3", "--set", "evaluation.bootstrap_replicates=50"]
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """A folder with a table, and the project that was made of it."""
+
+    folder: Path
+    told: str
+    run: dict[str, Any]
+    screen: str
+    settings: list[str]
+
+    def lifecycle(self, *arguments: str) -> str:
+        done = lifecycle(self.folder / "tumours", *arguments)
+        assert done.returncode == 0, f"{arguments}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.lifecycle(*arguments, "--json"))
+
+    def artifact(self, run: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(item for item in self.json("artifacts", run) if item["name"] == name)
+        return found
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnTable]:
+    folder = tmp_path_factory.mktemp("own")
+    subprocess.run([interpreter("modelling"), "-c", TABLE, folder / "Befunde 2025.csv"], check=True)
+    begun = lifecycle(folder, "init", "tumours", "--from", "Befunde 2025.csv", "--positive", "bösartig", "--yes")
+    assert begun.returncode == 0, begun.stderr
+    settings = [*QUICK, "--set", f"deployment.http_port={port_pair()}"]
+    run = lifecycle(folder / "tumours", "run", "training", "--json", *settings)
+    assert run.returncode == 0, f"{run.stdout[-2000:]}\n{run.stderr[-2000:]}"
+    yield OwnTable(folder, begun.stdout, json.loads(run.stdout), run.stderr, settings)
+    lifecycle(folder / "tumours", "down")
+
+
+def test_the_first_run_ends_with_a_model_that_answers(own: OwnTable) -> None:
+    assert own.run["state"] == "done"
+    assert own.run["endpoint"]["model"] == "tumours"
+    answer = json.loads(own.lifecycle("predict", "--entity", "P 0"))
+    score = next(output["data"][0] for output in answer["outputs"] if output["name"] == "score")
+    with (own.folder / "Befunde 2025.csv").open(encoding="utf-8") as file:
+        befund = next(row["Befund"] for row in csv.DictReader(file, delimiter=";") if row["Patient-Nr."] == "P 0")
+    assert (score > 0.5) == (befund == "bösartig")
+
+
+def test_the_report_speaks_of_the_tables_own_words_and_says_what_its_split_cannot_tell(own: OwnTable) -> None:
+    page = Path(own.run["report"]).read_text("utf-8")
+    assert "Befund is bösartig" in page
+    assert "Größe (mm²)" in page
+    assert "say nothing of later months" in page
+    assert "later test dates" not in page
+
+
+def test_every_row_was_used_and_what_nobody_set_is_said(own: OwnTable) -> None:
+    training_set = own.artifact(own.run["id"], "training_set")["metadata"]
+    assert "569 rows" in training_set["summary"]
+    verdict = json.loads(Path(own.artifact(own.run["id"], "verdict")["uri"]).read_text("utf-8"))
+    assert verdict["decision"] == "approved"
+    assert verdict["remarks"][-1].startswith("Costs are the library's defaults, which nobody set")
+    assert verdict["remarks"][-1] in html.unescape(Path(own.run["report"]).read_text("utf-8"))
+
+
+def test_batch_scoring_scores_every_row(own: OwnTable) -> None:
+    run = own.json("run", "batch_scoring", *own.settings)
+    assert run["state"] == "done"
+    assert own.artifact(run["id"], "scores")["metadata"]["rows"] == 569
+
+
+def test_what_was_asked_is_watched_against_the_training_rows(own: OwnTable) -> None:
+    url = f"{own.run['endpoint']['url']}/v2/models/tumours/infer"
+    with httpx.Client(timeout=120) as client:
+        for start in range(0, 500, 50):
+            keys = [f"P {row}" for row in range(start, start + 50)]
+            inputs = [{"name": "patient_nr", "datatype": "BYTES", "shape": [len(keys)], "data": keys}]
+            assert client.post(url, json={"inputs": inputs}).status_code == 200
+    run = own.json("run", "monitoring", *own.settings)
+    assert run["state"] == "done"
+    assert own.artifact(run["id"], "predictions")["metadata"]["rows"] >= 500
+
+
+def test_a_second_run_is_judged_against_the_champion_on_the_same_rows(own: OwnTable) -> None:
+    run = own.json("run", "training", *own.settings, "--set", "training.seed=7")
+    verdict = json.loads(Path(own.artifact(run["id"], "verdict")["uri"]).read_text("utf-8"))
+    assert verdict["champion"]["compared"]
+    assert verdict["champion"]["version"] == own.run["endpoint"]["version"]
+    assert run["state"] == {"approved": "done", "rejected": "rejected"}[verdict["decision"]]
