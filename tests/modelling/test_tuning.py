@@ -146,7 +146,7 @@ class TestSearch:
         for trial in given_up:
             before = [{0: other.folds[0]} for other in trials[: trial.number - 3]]
             assert trial.folds[0] < (median_bound(before, 0) or 0)
-        assert not Study(searched(folds, trials=12, pruning=False), {}, []).given_up
+        assert not Study(searched(folds, trials=12, pruning=False), TRAINING.estimator, {}, []).given_up
 
     def test_the_median_is_that_of_optunas_own_pruner(self) -> None:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=3)
@@ -186,7 +186,7 @@ class TestSearch:
         self, folds: list[Fold], capsys: pytest.CaptureFixture[str]
     ) -> None:
         impossible = {"max_bins": {"type": "int", "low": 1000, "high": 2000}}
-        study = Study(searched(folds, trials=3, space=impossible), {}, ["a fold", "a fold"])
+        study = Study(searched(folds, trials=3, space=impossible), TRAINING.estimator, {}, ["a fold", "a fold"])
         assert study.best is study.default
         assert len(study.failed) == 2
         assert "max_bins" in (study.failed[0].reason or "")
@@ -403,11 +403,11 @@ def test_the_parameter_that_makes_the_difference_is_found() -> None:
         rate, leaves = float(random.uniform(0.02, 0.3)), int(random.integers(3, 20))
         chosen = {"learning_rate": rate, "max_leaf_nodes": leaves, "kind": "xy"[number % 2]}
         trials.append(Trial(number, chosen, [], rate, 1, None))
-    shares = parameter_importance(Study(trials, {}, []), space)
+    shares = parameter_importance(Study(trials, TRAINING.estimator, {}, []), space)
     assert set(shares) == {"learning_rate", "max_leaf_nodes", "kind"}
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["learning_rate"] > 0.8
-    assert parameter_importance(Study(trials[:5], {}, []), space) == {}
+    assert parameter_importance(Study(trials[:5], TRAINING.estimator, {}, []), space) == {}
 
 
 def test_the_page_shows_conditional_parameters_and_those_given_up() -> None:
@@ -417,7 +417,7 @@ def test_the_page_shows_conditional_parameters_and_those_given_up() -> None:
         Trial(2, {"kind": None}, [0.6, 0.6], 0.6, 1, None),
         Trial(3, {"kind": None}, [0.4], None, 1, None),
     ]
-    found = Study(trials, {}, ["first", "second"])
+    found = Study(trials, TRAINING.estimator, {}, ["first", "second"])
     page = study_page(found, study_plots(found, Tuning().space))
     assert page.count("<svg") == 2
     assert "1 were given up early" in page
