@@ -36,6 +36,8 @@ from kfp_lifecycle.runtime.state_folder import state_folder
 from tests.json_service import Answer, Request, json_service
 
 SECRET = "T024-B911-x9s8d7f6"
+# A busy machine answers late.
+PATIENT = "cto=60&rto=60"
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Webhook:
     @property
     def url(self) -> str:
         """As Apprise writes it."""
-        return f"json://127.0.0.1:{self.port}/services/{SECRET}"
+        return f"json://127.0.0.1:{self.port}/services/{SECRET}?{PATIENT}"
 
 
 @contextmanager
@@ -111,7 +113,7 @@ def receiving_mail() -> Iterator[tuple[str, list[str]]]:
                     return
 
     with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session)) as port:
-        yield f"mailto://127.0.0.1:{port}?from=lifecycle@example.org&to=team@example.org", mails
+        yield f"mailto://127.0.0.1:{port}?from=lifecycle@example.org&to=team@example.org&{PATIENT}", mails
 
 
 def status(state: str = "FAILED", task: str = "validate-data", message: str | None = "amount is negative") -> Any:
@@ -202,7 +204,8 @@ def test_what_a_step_said_cannot_call_a_whole_channel_of_slack(monkeypatch: pyte
     with receiving(200) as webhook:
         monkeypatch.setattr(NotifySlack, "webhook_url", f"http://127.0.0.1:{webhook.port}")
         (done,) = sent_to(
-            "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ", body="<!channel> <@U6TTX1F9R> @here a < b & co"
+            "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ?" + PATIENT,
+            body="<!channel> <@U6TTX1F9R> @here a < b & co",
         )
     assert done.failure == ""
     said = json.dumps(webhook.received[0], ensure_ascii=False)
@@ -239,7 +242,7 @@ def test_a_receiver_that_refuses_or_sends_elsewhere_is_not_asked_again(answer: i
 
 def test_a_slow_receiver_holds_up_neither_the_run_nor_the_others() -> None:
     with receiving(200, slow=True) as slow, receiving(200) as quick:
-        done = sent_to(f"{slow.url}?rto=0.05", quick.url)
+        done = sent_to(slow.url.replace("rto=60", "rto=0.05"), quick.url)
     assert [each.failure for each in done] == ["it does not answer, or did not take it", ""]
 
 
