@@ -205,6 +205,8 @@ def test_performance_has_intervals_for_all_and_for_groups_that_are_large_enough(
     assert calibration.low < 1 < calibration.high
     assert {"gender: female", "gender: male"} <= {measured.group for measured in groups}
     assert all(measured.rows >= 100 for measured in groups)
+    # Who left is in no view any more, and counts in the group that they were of.
+    assert all(measured.events > 0 for measured in groups)
     assert found.told == "by the event"
     assert found.timing_events > 100
     text = page_of(found)

@@ -42,6 +42,9 @@ from kfp_lifecycle.uncertainty.cusum import threshold_for
 
 Floats = NDArray[np.float64]
 
+# How often groups are looked up: who came and left in between has none.
+GROUPS_EVERY = 4 * WEEK
+
 
 def join_outcomes(
     settings: Configuration,
@@ -88,7 +91,7 @@ def join_outcomes(
             followed = follow(history, rows["day"].tolist(), rows["entity"].tolist(), boundaries)
             timing = estimate_timing(history, boundaries[0], followed)
             groups = groups_at(
-                sensitive_values(connection, settings, definitions, validated, until) if len(rows) else {},
+                known_groups(connection, settings, definitions, validated, start, until) if len(rows) else {},
                 rows["entity"].tolist(),
             )
             label = settled(followed, timing)
@@ -153,6 +156,26 @@ def without_horizon(settings: Configuration, window: Predictions, outcomes: Path
         description.write(folder)
     print(description.sentence)
     return description
+
+
+def known_groups(
+    connection: object,
+    settings: Configuration,
+    definitions: Definitions,
+    validated: Path,
+    start: datetime,
+    until: datetime,
+) -> dict[str, pd.Series]:
+    """The sensitive columns by the entity's key, each as it was last known from `start` to `until`: views often hold
+    those alone who are still there, and who left is whom the metrics are about."""
+    moments = [until]
+    while moments[-1] > start:
+        moments.append(max(start, moments[-1] - GROUPS_EVERY))
+    known: dict[str, pd.Series] = {}
+    for moment in moments:
+        for name, values in sensitive_values(connection, settings, definitions, validated, moment).items():
+            known[name] = known[name].combine_first(values) if name in known else values
+    return known
 
 
 def sensitive_values(
