@@ -69,7 +69,7 @@ def test_images_are_named_by_the_digests_of_their_lock_and_of_the_library(image:
         assert environment is not None
         assert environment[2] == lock_digest(environment[1])
         assert environment[3] == library_digest()
-    told = {item["name"]: item["value"] for item in executors(image)["exec-release-model"]["env"]}
+    told = {item["name"]: item.get("value", "") for item in executors(image)["exec-release-model"]["env"]}
     assert told["LIFECYCLE_SERVING_IMAGE"].startswith("registry.example/ml/kfp-lifecycle-serving:")
 
 
