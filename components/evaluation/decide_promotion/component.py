@@ -86,5 +86,5 @@ def decide_promotion(
         told = write_verdict_page(
             given, Path(training_set.path), Path(model.path), Path(evaluation.path), Path(verdict.path), page
         )
-        report.metadata.update(decision=told.decision, summary=told.sentences[0])
+        report.metadata.update(decision=told.decision, summary=decided["summary"])
     return str(decided["decision"])
