@@ -1,4 +1,4 @@
-"""Pages that people read, in a real browser: axe finds nothing wrong, in light and in dark, and none scrolls sideways."""
+"""Pages that people read, in a real browser: axe finds nothing wrong, in light and dark, and none scrolls sideways."""
 
 from __future__ import annotations
 
