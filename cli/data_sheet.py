@@ -27,7 +27,8 @@ def sheet(
 
     known = [each for each in dataset_versions() if each.version.startswith(version)]
     if len(known) != 1:
-        refuse(f"{version} is {len(known)} of the versions that `lifecycle data log` lists: name one of them")
+        which = "no version begins" if not known else f"{len(known)} versions begin"
+        refuse(f"{which} with {version}: name one of those that `lifecycle data log` lists")
     if output.suffix not in (".html", ".md"):
         refuse(f"--output {output}: name a file that ends in .html or .md")
     chosen = known[0]

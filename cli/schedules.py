@@ -152,6 +152,6 @@ def _each(
         existing = backend.schedules()
         found = [item for item in existing if item.name.endswith(f"-{name}")]
         if not found:
-            there = ", ".join(sorted({item.name for item in existing})) or "none"
-            refuse(f"there is no schedule of {pipeline}; there are: {there}")
+            there = ", ".join(sorted({item.name.rpartition("-")[2] for item in existing})) or "none"
+            refuse(f"the pipeline {pipeline} has no schedule; those that have one: {there}")
         return [change(backend, item) for item in found]
