@@ -13,7 +13,7 @@ from joblib import cpu_count
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from kfp_lifecycle.connections.arrow import pa
-from kfp_lifecycle.data.checks import CONDITIONS_IN_A_QUERY, batched
+from kfp_lifecycle.data.checks import batched
 from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.data.tfdv import StatsOptions, generate_statistics_in_memory
@@ -31,6 +31,8 @@ FEW_VALUES = 50
 # Beyond so many cells the columns are shared by all cores. TFDV takes seconds for them, and as long to be imported by
 # one more process.
 CELLS_OF_ONE_CORE = 30_000_000
+# Each takes some megabytes on each thread, however few rows there are.
+DISTINCT_COUNTS_IN_A_QUERY = 32
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def few_valued(
     """
     numbers = [name for name, kind in columns.items() if feature_type(kind) != schema_pb2.BYTES and not is_time(kind)]
     few = set()
-    for part in batched(numbers, CONDITIONS_IN_A_QUERY):
+    for part in batched(numbers, DISTINCT_COUNTS_IN_A_QUERY):
         counts = ", ".join(f"count(DISTINCT {quoted(name)})" for name in part)
         found = connection.execute(f"SELECT {counts} FROM {quoted(table)} WHERE {condition}").fetchall()[0]
         few |= {name for name, count in zip(part, found, strict=True) if count <= FEW_VALUES}

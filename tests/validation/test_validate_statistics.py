@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pytest
 import yaml
@@ -15,6 +16,8 @@ from shop import GOOD_ORDERS, ORDERS, make_project, validate
 from kfp_lifecycle.components.data.validate_data.schema_review import as_text, propose_schemas
 from kfp_lifecycle.data.checks import Check, failures
 from kfp_lifecycle.data.comparison import chance_of_categories, chance_of_numbers
+from kfp_lifecycle.data.table_statistics import few_valued
+from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 RATED = f"SELECT *, if(order_id % 5 = 0, NULL, 1 + order_id % 3) AS stars FROM ({GOOD_ORDERS})"
@@ -156,3 +159,14 @@ def test_a_hundred_columns_are_checked_each_and_drawn_in_part(shop: Shop) -> Non
     assert len(unknown) == 100
     report = (shop.folder / "report.html").read_text()
     assert "60 of 107 columns are drawn" in report
+
+
+def test_numbers_of_three_hundred_columns_are_counted_within_a_steps_memory(tmp_path: Path) -> None:
+    # DuckDB gives each distinct count megabytes on each thread: all at once they needed more than a step may have.
+    columns = {f"column_{number}": "DOUBLE" for number in range(300)}
+    values = [f"hash(i, {number}) % {40 if number < 3 else 1_000_000}::DOUBLE" for number in range(len(columns))]
+    named = ", ".join(f"{value} AS {name}" for value, name in zip(values, columns, strict=True))
+    with duckdb.connect() as connection:
+        connection.execute(f"COPY (SELECT {named} FROM range(2000) AS rows(i)) TO '{tmp_path / 'wide.parquet'}'")
+    with tables_database(tmp_path, ["wide"]) as connection:
+        assert few_valued(connection, "wide", columns, "true") == {"column_0", "column_1", "column_2"}
