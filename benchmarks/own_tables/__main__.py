@@ -17,10 +17,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+import yaml
+
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.serving.ports import free_ports, is_free
 from tests.platform.command_line import ROOT, lifecycle
-from tests.platform.conftest import port_pair
 
 TABLES = {
     "affairs": ("affairs.csv", []),
@@ -30,6 +33,12 @@ TABLES = {
     "tumours": ("sqlite:///clinic.db#patients", ["--positive", "malignant"]),
 }
 NEAR = 0.005
+
+
+def port_pair() -> int:
+    """A port that is free together with the next, as an endpoint needs them."""
+    (port,) = free_ports(1)
+    return port if is_free(port + 1) else port_pair()
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def go(folder: Path, name: str) -> Way:
         minutes = (time.monotonic() - began) / 60
         monitored = "nothing is served"
         if run["state"] == "done":
-            _command(project, "predict")
+            _command(project, "predict", "--entity", _someone(project, run["id"]))
             monitored = json.loads(_command(project, "run", "monitoring", "--json", *port))["state"]
     finally:
         lifecycle(project, "down")
@@ -83,6 +92,18 @@ def go(folder: Path, name: str) -> Way:
         metrics["performance.logistic_roc_auc"]["value"],
         float(_in_modelling("tuned_boosting", str(artifacts["training_set"]), str(project))),
     )
+
+
+def _someone(project: Path, run: str) -> str:
+    """The key of somebody whom the first table knows."""
+    key = yaml.safe_load((project / "pipeline.yaml").read_text("utf-8"))["entity"]["key"]
+    listed = json.loads(_command(project, "artifacts", run, "--json"))
+    folder = next(Path(item["uri"]) for item in listed if item["name"] == "tables")
+    for file in sorted(folder.glob("*.parquet")):
+        table = duckdb.read_parquet(str(file))
+        if key in table.columns:
+            return str(table.limit(1).fetchall()[0][table.columns.index(key)])
+    raise RuntimeError(f"no table of {folder} has {key}")
 
 
 def _written(project: Path) -> list[Path]:
