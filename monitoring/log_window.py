@@ -59,7 +59,7 @@ def write_table(
     """
     try:
         sources, flaws = readable(files, scratch)
-        with open_log(sources, scratch) as connection:
+        with open_log(scratch) as connection:
             _decide(connection, sources, inputs, window)
             versions = _versions(connection)
             _pick(connection, versions)
@@ -77,7 +77,7 @@ def write_table(
         ) from error
 
 
-def open_log(sources: Sequence[Source], scratch: Path) -> duckdb.DuckDBPyConnection:
+def open_log(scratch: Path) -> duckdb.DuckDBPyConnection:
     """A DuckDB session of bounded memory, in UTC."""
     connection = duckdb.connect(
         config={
@@ -100,7 +100,7 @@ def served_versions(files: Sequence[Path], window: Window, scratch: Path) -> lis
         sources, _ = readable(files, scratch)
         if not sources:
             return []
-        with open_log(sources, scratch) as connection:
+        with open_log(scratch) as connection:
             found = connection.execute(
                 f"SELECT DISTINCT version::VARCHAR FROM {_rows(sources)} WHERE version IS NOT NULL AND "
                 "NOT coalesce(try_cast(shadow AS BOOLEAN), false) "
@@ -135,7 +135,7 @@ def features_of(files: Sequence[Path], inputs: Sequence[Feature], asked: pa.Tabl
         sources, _ = readable(files, scratch)
         if all(source.kind(item.name) is None for source in sources for item in inputs):
             return None
-        with open_log(sources, scratch) as connection:
+        with open_log(scratch) as connection:
             connection.register("asked", asked.append_column("place", pa.array(range(len(asked)))))
             columns = _columns(sources, inputs)
             chosen = ", ".join(f"{columns[name]} AS {name}" for name in ("version", "entity", "time", "features"))

@@ -56,7 +56,7 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
     # Servers of earlier days logged none.
     hold_out = "hold_out" if any("hold_out" in source.schema.names for source in sources) else "NULL"
     try:
-        with open_log(sources, scratch) as connection:
+        with open_log(scratch) as connection:
             # The first of a day stands for it: what is asked about an entity all day is asked about the same events.
             connection.execute(
                 f"""

@@ -58,12 +58,14 @@ def test_the_readme_names_every_command_and_shows_its_picture() -> None:
     assert "](docs/images/report.png)" in text
 
 
+SECTIONS = set(configuration_schema()["properties"])
+
+
 def sections(page: Path) -> list[tuple[int, str]]:
     """The blocks of a page that show sections of `pipeline.yaml`, each with its line."""
     text = page.read_text(encoding="utf-8")
     blocks = [(text.count("\n", 0, block.start()) + 1, textwrap.dedent(block[1])) for block in YAML.finditer(text)]
-    known = set(configuration_schema()["properties"])
-    return [(line, block) for line, block in blocks if set(re.findall(r"^(\w+):", block, re.MULTILINE)) & known]
+    return [(line, block) for line, block in blocks if set(re.findall(r"^(\w+):", block, re.MULTILINE)) & SECTIONS]
 
 
 OF_ANY = ("name", "title", "entity", "gate", "deployment")

@@ -87,7 +87,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Command]]:
         subprocess.run([ROOT / ".venv" / "bin" / "lifecycle", "down"], cwd=place, capture_output=True, check=False)
 
 
-@pytest.mark.parametrize("number", range(len(commands_of(TUTORIAL))), ids=lambda at: commands_of(TUTORIAL)[at].line)
+COMMANDS = commands_of(TUTORIAL)
+
+
+@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=[command.line for command in COMMANDS])
 def test_a_command_of_the_tutorial_does_what_the_page_shows(done: list[Command], number: int) -> None:
     command = done[number]
     assert command.code == FAILS.get(command.line, 0), command.printed[-3000:]
