@@ -22,8 +22,8 @@ import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.serving.ports import free_ports, is_free
 from tests.platform.command_line import ROOT, lifecycle
+from tests.servers import port_pair
 
 TABLES = {
     "affairs": ("affairs.csv", []),
@@ -33,12 +33,6 @@ TABLES = {
     "tumours": ("sqlite:///clinic.db#patients", ["--positive", "malignant"]),
 }
 NEAR = 0.005
-
-
-def port_pair() -> int:
-    """A port that is free together with the next, as an endpoint needs them."""
-    (port,) = free_ports(1)
-    return port if is_free(port + 1) else port_pair()
 
 
 @dataclass(frozen=True)

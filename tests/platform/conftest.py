@@ -16,7 +16,7 @@ import pytest
 from kfp import compiler
 from small_pipeline import small
 
-from kfp_lifecycle.serving.ports import free_ports, is_free
+from tests.servers import port_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_COPIED = shutil.ignore_patterns(
@@ -76,12 +76,6 @@ def new_checkout(folder: Path) -> Checkout:
     (folder / ".lifecycle").mkdir()
     (folder / ".lifecycle" / "environments").symlink_to(ROOT / ".lifecycle" / "environments")
     return Checkout(folder)
-
-
-def port_pair() -> int:
-    """A port that is free together with the next, as an endpoint needs them."""
-    (port,) = free_ports(1)
-    return port if is_free(port + 1) else port_pair()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
