@@ -69,7 +69,7 @@ def plan(
             continue
         file = folder / f"{pipeline}.yaml"
         compiled = compile_pipeline(pipeline, target, project, file, overrides=overrides)
-        check_parameters(pipeline, compiled.parameters, schedule.parameters)
+        check_parameters(pipeline, compiled.parameters, schedule.parameters, configuration)
         if compiled.uploads:
             upload(compiled.uploads, compiled.upload_root, say)
         digest = occurrence_digest(schedule, file, settings)

@@ -81,7 +81,7 @@ def submit(
     """
     file = folder / f"{pipeline}.yaml"
     compiled = compile_pipeline(pipeline, target, project, file, overrides=overrides)
-    given = read_parameters(pipeline, compiled.parameters, parameters)
+    given = read_parameters(pipeline, compiled.parameters, parameters, compiled.configuration)
     backend = backend_of(compiled.configuration, target)
     if compiled.uploads:
         upload(compiled.uploads, compiled.upload_root, say)

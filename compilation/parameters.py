@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType, PipelineSpec
 
+from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.run_parameters import check_meaning
 from kfp_lifecycle.config.strict_yaml import load_yaml
 
 # KFP's types in words, and the Python types of their values.
@@ -61,11 +64,14 @@ def parameters_of(pipeline: PipelineSpec) -> dict[str, Parameter]:
     return found
 
 
-def check_parameters(pipeline: str, declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> None:
-    """See that a pipeline can be given these parameters.
+def check_parameters(
+    pipeline: str, declared: Mapping[str, Parameter], given: Mapping[str, Any], configuration: Configuration
+) -> None:
+    """See that a pipeline of a project can be given these parameters.
 
     Raises:
-        ConfigurationError: one is unknown, of another type, or missing; the message names those that there are.
+        ConfigurationError: one is unknown, of another type, or missing, and the message names those that there are; or
+            its text means nothing, or nothing that a run of the project could do.
     """
     there = "; ".join(map(str, declared.values()))
     has = f"it has: {there}" if there else "it has none"
@@ -77,18 +83,25 @@ def check_parameters(pipeline: str, declared: Mapping[str, Parameter], given: Ma
             raise ConfigurationError(
                 f"the parameter {name} of the pipeline {pipeline} is {kind}, and {value!r} is not; {has}"
             )
+        try:
+            check_meaning(name, value, configuration, datetime.now(UTC))
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from error
     missing = [name for name, parameter in declared.items() if parameter.required and name not in given]
     if missing:
         raise ConfigurationError(f"the pipeline {pipeline} needs the parameter {', '.join(missing)}; {has}")
 
 
-def read_parameters(pipeline: str, declared: Mapping[str, Parameter], given: Sequence[str]) -> dict[str, Any]:
+def read_parameters(
+    pipeline: str, declared: Mapping[str, Parameter], given: Sequence[str], configuration: Configuration
+) -> dict[str, Any]:
     """Parameters as they are typed, each in its type.
 
     Args:
         pipeline: The pipeline's name, for messages.
         declared: What it declares.
         given: `NAME=VALUE`; the value is YAML, unless the parameter is a text.
+        configuration: The project's.
 
     Raises:
         ConfigurationError: one has no `=`, or as `check_parameters`.
@@ -106,5 +119,5 @@ def read_parameters(pipeline: str, declared: Mapping[str, Parameter], given: Seq
                 values[name] = load_yaml(text)
             except yaml.YAMLError as error:
                 raise ConfigurationError(f"--parameter {name}: {text!r} is not a YAML value: {error}") from error
-    check_parameters(pipeline, declared, values)
+    check_parameters(pipeline, declared, values, configuration)
     return values

@@ -264,6 +264,13 @@ def pipeline_definition(name: str, target: Target) -> GraphComponent:
     return definition
 
 
+def declared_parameters(name: str, configuration: Configuration) -> dict[str, Parameter]:
+    """What a run of a project's pipeline may be given on this machine, by name; nothing is compiled for it."""
+    return parameters_of(
+        pipeline_definition(name, replace(LOCAL, configuration=configuration, imported={})).pipeline_spec
+    )
+
+
 def components_in(name: str, configuration: Configuration) -> list[LifecycleComponent]:
     """The components that a pipeline of a project is made of, in the order of their names."""
     with compiling_for(replace(LOCAL, configuration=configuration, imported={})):

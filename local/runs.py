@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kfp_lifecycle.compilation.definitions import read_definitions
 from kfp_lifecycle.compilation.parameters import read_parameters
-from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.compilation.pipeline import compile_pipeline, declared_parameters
 from kfp_lifecycle.compilation.tasks import steps_of
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
@@ -248,7 +248,9 @@ def execute(
         EnvironmentMissing: the environment of a step is not built; nothing was run.
     """
     # A project's own mistakes are told at once, and not when another run has ended.
-    read_definitions(project, load_configuration(project, overrides))
+    configuration = load_configuration(project, overrides)
+    read_definitions(project, configuration)
+    arguments = read_parameters(pipeline, declared_parameters(pipeline, configuration), parameters, configuration)
     with exclusive(waiting) as lock:
         remove_leftovers()
         record = replace(_begin(pipeline, project, overrides), parameters=list(parameters), name=name)
@@ -259,7 +261,6 @@ def execute(
             try:
                 made = compile_pipeline(pipeline, "local", project, compiled, overrides=overrides, state=STATE)
                 configuration = made.configuration
-                arguments = read_parameters(pipeline, made.parameters, parameters)
                 specification = kfp_components.load_component_from_file(str(compiled)).pipeline_spec
                 require_environments(specification)
                 if pipeline == "training":

@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from kfp_lifecycle.artifacts.prediction_log import FINISHED, GROWING
 from kfp_lifecycle.artifacts.predictions import Flaw
+from kfp_lifecycle.config.run_parameters import window_end
 from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.connections.object_store import file_system, is_object_store
@@ -29,7 +30,7 @@ COLUMNS = {
     "decision": "BOOLEAN",
     "shadow": "BOOLEAN",
 }
-"""What every file of the log has, beside `features`, which a server may have been told not to log."""
+"""What every file of the log has, beside `features`, which a server may have been told not to log, and `caller`."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,9 @@ def window_ending(as_of: str, days: int, now: datetime) -> Window:
         ContractViolation: `as_of` is no time.
     """
     try:
-        end = datetime.fromisoformat(as_of) if as_of else now
+        end = window_end(as_of) or now.astimezone(UTC)
     except ValueError as error:
-        raise ContractViolation(
-            f"as_of is {as_of!r}, which is no time ({error}). Give one such as 2026-01-31T06:00:00Z, or none for now."
-        ) from error
-    end = end.replace(tzinfo=UTC) if end.tzinfo is None else end.astimezone(UTC)
+        raise ContractViolation(str(error)) from error
     # In whole seconds, as it is written down: whoever asks for that end again gets the same window.
     end = end.replace(microsecond=0)
     return Window(end - timedelta(days=days), end, now.astimezone(UTC))
@@ -144,6 +142,11 @@ class Source:
     def has_features(self) -> bool:
         """Whether its server logged features."""
         return "features" in self.schema.names
+
+    @property
+    def has_callers(self) -> bool:
+        """Whether its server logged who asked."""
+        return "caller" in self.schema.names
 
     def kind(self, feature: str) -> pa.DataType | None:
         """The type of a feature; None where the file does not have it."""

@@ -140,7 +140,7 @@ def plan_here(project: Path, state: Path, folder: Path, overrides: Sequence[str]
         name = f"{configuration.name}-{pipeline}"
         if schedule.parameters:
             compiled = compile_pipeline(pipeline, "local", project, folder / f"{name}.yaml", overrides=overrides)
-            check_parameters(pipeline, compiled.parameters, schedule.parameters)
+            check_parameters(pipeline, compiled.parameters, schedule.parameters, configuration)
         text, digest = script_of(name, pipeline, schedule, project, state, overrides)
         file = folder / f"{name}.sh"
         file.write_text(text, "utf-8")

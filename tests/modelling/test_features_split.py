@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kfp_lifecycle.components.features.build_training_set.shares import by_entity
 from kfp_lifecycle.components.features.build_training_set.split import (
     Split,
-    day_of_change,
+    changed_on,
     snapshots_before,
     split_by_time,
     told_of_change,
@@ -132,8 +132,12 @@ def test_the_training_window_slides_or_begins_with_the_change() -> None:
     assert c.split.since is None
 
 
-def test_the_day_of_a_change_is_a_day() -> None:
-    assert day_of_change("") is None
-    assert day_of_change("2026-05-02") == day_of_change("2026-05-02T06:00:00Z") == date(2026, 5, 2)
+def test_the_day_of_a_change_is_a_day_that_has_come() -> None:
+    configuration = configured(30, 12, 30, 2, 2, "")
+    assert changed_on("", configuration) is None
+    assert changed_on("2026-05-02", configuration) == changed_on("2026-05-02T06:00:00Z", configuration)
+    assert changed_on("2026-05-02", configuration) == date(2026, 5, 2)
     with pytest.raises(ContractViolation, match="since is 'last May', and it has to be the day of a change"):
-        day_of_change("last May")
+        changed_on("last May", configuration)
+    with pytest.raises(ContractViolation, match="since is 2999-01-01, and that day has not come"):
+        changed_on("2999-01-01", configuration)

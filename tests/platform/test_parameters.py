@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 import pytest
 from kfp import components
+from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType
 from small_pipeline import small
 
 from kfp_lifecycle.backends.schedules import plan
@@ -13,8 +15,13 @@ from kfp_lifecycle.backends.submission import submit
 from kfp_lifecycle.compilation.parameters import Parameter, parameters_of, read_parameters
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.features import Split, SplitBy
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.targets import TargetName
+from kfp_lifecycle.local.runs import execute
 from kfp_lifecycle.runtime.closure import ROOT
+
+PROJECT = load_configuration(ROOT)
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
@@ -26,8 +33,8 @@ def declared(compiled: Path) -> dict[str, Parameter]:
 
 
 def test_a_value_has_the_type_that_the_pipeline_says(declared: dict[str, Parameter]) -> None:
-    assert read_parameters("small", declared, ["reference=7", "rows=7"]) == {"reference": "7", "rows": 7}
-    assert read_parameters("small", declared, ["reference=a=b"]) == {"reference": "a=b"}
+    assert read_parameters("small", declared, ["reference=7", "rows=7"], PROJECT) == {"reference": "7", "rows": 7}
+    assert read_parameters("small", declared, ["reference=a=b"], PROJECT) == {"reference": "a=b"}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +55,37 @@ def test_what_it_cannot_be_given_is_refused_with_what_there_is(
     declared: dict[str, Parameter], given: list[str], words: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
-        read_parameters("small", declared, given)
+        read_parameters("small", declared, given, PROJECT)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "given", "words"),
+    [
+        ("training", "since=tomorrow", "since is 'tomorrow', and it has to be the day of a change, such as 2026-05-02"),
+        ("training", "since=2999-01-01", "since is 2999-01-01, and that day has not come"),
+        ("training", "sinse=2026-05-02", r"no parameter sinse; it has: asked_by \(text.*since \(text"),
+        ("monitoring", "as_of=13/01/2026", "as_of is '13/01/2026', which is no time .* Give one such as"),
+        ("monitoring", "as_of=2999-01-01", "as_of is '2999-01-01', and that time has not come"),
+        ("batch_scoring", "as_of=2026-01-01", "the pipeline batch_scoring has no parameter as_of; it has none"),
+    ],
+)
+def test_a_run_that_could_not_use_its_parameter_is_refused_before_it_waits_for_another(
+    pipeline: str, given: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kfp_lifecycle.local.state.STATE", tmp_path)
+    with (tmp_path / "lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ConfigurationError, match=words):
+            execute(pipeline, ROOT, parameters=[given], waiting=pytest.fail)
+    assert [file.name for file in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_split_without_time_knows_no_day_of_a_change(declared: dict[str, Parameter]) -> None:
+    pipeline = {"since": Parameter("since", ParameterType.STRING, "")}
+    by_chance = PROJECT.model_copy(update={"split": Split(by=SplitBy.random)})
+    with pytest.raises(ConfigurationError, match=r"split\.by is random, which knows no days: leave the parameter out"):
+        read_parameters("training", pipeline, ["since=2026-05-02"], by_chance)
+    assert read_parameters("training", pipeline, ["since="], by_chance) == {"since": ""}
 
 
 def test_every_compiled_pipeline_says_what_it_can_be_given(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_on_this_machine_the_run_is_one_of_its_own_that_outlives_who_started_it(
     state.mkdir(parents=True)
     (state / "environments").symlink_to(ROOT / ".lifecycle" / "environments")
     decision = "The training pipeline is started."
-    request = asked(since=date(2026, 11, 2), action="start", decision=decision, project="churn")
+    request = asked(since=date(2025, 11, 2), action="start", decision=decision, project="churn")
     asks_here(state, request)
     here: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "LIFECYCLE_STATE": str(state)}, "text": True}
     with exclusive_lock(state):
@@ -191,7 +191,7 @@ def test_on_this_machine_the_run_is_one_of_its_own_that_outlives_who_started_it(
     assert decision in said.stdout.splitlines()
     assert f"Training:   lifecycle watch {request.run}" in said.stdout
     record = wait_for(lambda: next((run for run in records(state, request.run) if run["finished_at"]), None))
-    assert record["parameters"] == ["asked_by=monitoring-1", "since=2026-11-02"]
+    assert record["parameters"] == ["asked_by=monitoring-1", "since=2025-11-02"]
     # There is nothing to learn from, as it was told.
     assert (record["pipeline"], record["state"], record["failed_step"]) == ("training", "failed", "ingest-data")
     wait_for(lambda: not living(record["process"]))

@@ -48,7 +48,6 @@ def build_training_set(
     from kfp_lifecycle.runtime.contract import step
 
     with step(training_set):
-        from kfp_lifecycle.components.features.build_training_set.split import day_of_change
         from kfp_lifecycle.components.features.build_training_set.training_set import build
 
         description = build(
@@ -61,6 +60,6 @@ def build_training_set(
             validated.uri,
             told=settings,
             quarantined=int(validated.metadata.get("quarantined", 0)),
-            since=day_of_change(since),
+            since=since,
         )
         training_set.metadata.update({**description.metadata(), "data_version": validated.metadata["version"]})

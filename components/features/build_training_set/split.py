@@ -10,6 +10,7 @@ from kfp_lifecycle.artifacts.training_set import PartName
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Split as SplitSettings
 from kfp_lifecycle.config.features import TrainingWindow
+from kfp_lifecycle.config.run_parameters import check_meaning, day_of_change
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 PARTS: tuple[PartName, ...] = ("train", "validation", "test")
@@ -48,18 +49,17 @@ def snapshots_before(as_of: datetime, configuration: Configuration) -> list[date
     return [newest - step * back for back in reversed(range(configuration.snapshots.count))]
 
 
-def day_of_change(given: str) -> date | None:
-    """The run's parameter `since` as a day; None where it is empty.
+def changed_on(since: str, configuration: Configuration) -> date | None:
+    """The day of a change: the run's parameter `since`, or `split.since`; None where nothing changed.
 
     Raises:
-        ContractViolation: it is no day.
+        ContractViolation: the parameter is no day, or one that means nothing here.
     """
     try:
-        return datetime.fromisoformat(given).date() if given else None
-    except ValueError:
-        raise ContractViolation(
-            f"The run's parameter since is {given!r}, and it has to be the day of a change, such as 2026-05-02."
-        ) from None
+        check_meaning("since", since, configuration, datetime.now(UTC))
+        return day_of_change(since) or configuration.split.since
+    except ValueError as error:
+        raise ContractViolation(str(error)) from error
 
 
 def newest_moment(as_of: datetime) -> datetime:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from kfp_lifecycle.components.features.build_training_set.skew import check_skew
 from kfp_lifecycle.components.features.build_training_set.split import (
     PARTS,
     Split,
+    changed_on,
     newest_moment,
     snapshots_before,
     split_by_time,
@@ -89,7 +90,7 @@ def build(
     validated_uri: str = "",
     told: Mapping[str, Any] | None = None,
     quarantined: int = 0,
-    since: date | None = None,
+    since: str = "",
 ) -> TrainingSetDescription:
     """Build a project's training set.
 
@@ -103,19 +104,14 @@ def build(
         validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
         told: The step's parameter `settings`, to be recorded.
         quarantined: Rows that validation has put aside.
-        since: The day of a change, where the run names one; else `split.since`.
+        since: The run's parameter: the day of a change; empty: `split.since`.
 
     Raises:
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
     """
     as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC)
     by_time = settings.split.by is SplitBy.time
-    since = since or settings.split.since
-    if since is not None and not by_time:
-        raise ContractViolation(
-            f"The run's parameter since is {since}, the day of a change, and split.by is {settings.split.by.value}, "
-            "which knows no days: leave the parameter out, or split by time."
-        )
+    changed = changed_on(since, settings)
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
         if settings.label.column is not None:
@@ -137,13 +133,13 @@ def build(
             print(note, flush=True)
         try:
             if by_time:
-                split = split_by_time(list(labels), settings, since)
+                split = split_by_time(list(labels), settings, changed)
             else:
                 split = split_by_share(labels, settings, definitions)
         except ContractViolation as error:
             raise ContractViolation(" ".join([str(error), *span.notes])) from error
-        if since is not None:
-            notes.append(told_of_change(split, since, settings))
+        if changed is not None:
+            notes.append(told_of_change(split, changed, settings))
             print(notes[-1], flush=True)
         if split.divided_since is not None:
             divide_by_entity(split, labels, settings)
