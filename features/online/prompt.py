@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -18,6 +19,13 @@ from kfp_lifecycle.features.online.reading import DECODED, EntityKeys, Stored, W
 MOUNTS = Path("/proc/self/mounts")
 # File systems that are reached over a network, or through a program, as buckets are.
 NETWORKS = re.compile(r"nfs|cifs|smb|9p|ceph|gluster|lustre|beegfs|afs|fuse(?!blk)")
+# Between an entity's columns; no name has it, nor a hexadecimal number.
+SEPARATOR = "\x1f"
+# Different sets of columns that are remembered.
+LAYOUTS = 256
+
+Layout = list[tuple[str, list[tuple[str, int]]]]
+"""By view, each feature with its column's position."""
 
 
 def prompt_reader(config: RepoConfig, definitions: Definitions, wanted: Wanted) -> PromptSqliteReader | None:
@@ -53,20 +61,22 @@ class PromptSqliteReader:
         self._keys = EntityKeys(definitions.key, definitions.key_type)
         # Opened on one thread, asked on another.
         self._connection = sqlite3.connect(file, timeout=0.0, check_same_thread=False)
-        self._columns: dict[str, tuple[str, str, Callable[[str], Any]]] = {}
-        self._empty: dict[str, list[str]] = {}
+        views = [definitions.views[name] for name in wanted]
+        self._decoders: dict[tuple[str, str], Callable[[str], Any]] = {}
+        self._places: dict[str, dict[str, tuple[str, str]]] = {}
         tables = []
-        for position, view in enumerate(definitions.views[name] for name in wanted):
+        for letter, view in zip(map(chr, itertools.count(ord("A"))), views, strict=False):
             decoders = decoders_of(view, wanted[view.name])
-            self._empty[view.name] = list(decoders)
-            for name, decode in decoders.items():
-                self._columns[f"{position} {name}"] = view.name, name, _from_hexadecimal(decode)
+            self._decoders |= {(letter, name): _from_hexadecimal(decode) for name, decode in decoders.items()}
+            self._places[view.name] = {name: (letter, name) for name in decoders}
             table = compute_table_id(config.project, view).replace('"', '""')
-            tables.append(f'SELECT {position} AS view, feature_name, value FROM "{table}" WHERE entity_key = ?1')
+            tables.append(f"SELECT '{letter}' AS view, feature_name, value FROM \"{table}\" WHERE entity_key = ?1")
         self._query = (
-            "SELECT group_concat(view || ' ' || feature_name, char(31)), group_concat(hex(value), char(31)) "
-            f"FROM ({' UNION ALL '.join(tables)})"
+            f"SELECT group_concat(view, ''), group_concat(feature_name, '{SEPARATOR}'), "
+            f"group_concat(hex(value), '{SEPARATOR}') FROM ({' UNION ALL '.join(tables)})"
         )
+        # Nearly every entity has the same columns.
+        self._layout = functools.lru_cache(LAYOUTS)(self._laid_out)
 
     def read_at_once(self, entities: Sequence[Any]) -> list[Stored] | None:
         """What is stored of each entity; None where the file is locked, or cannot be read."""
@@ -76,16 +86,27 @@ class PromptSqliteReader:
             return None
 
     def _stored(self, key: bytes) -> Stored:
-        found = {view: dict.fromkeys(names) for view, names in self._empty.items()}
-        (names, values) = self._connection.execute(self._query, (key,)).fetchone()
-        if names is not None:
-            for column, value in zip(names.split("\x1f"), values.split("\x1f"), strict=True):
-                if column in self._columns:
-                    view, name, decode = self._columns[column]
-                    found[view][name] = decode(value)
-        return found
+        views, names, values = self._connection.execute(self._query, (key,)).fetchone()
+        decoders, layout = self._layout(views or "", names or "")
+        decoded = [decode(digits) for decode, digits in zip(decoders, (values or "").split(SEPARATOR), strict=False)]
+        decoded.append(None)
+        return {view: {name: decoded[position] for name, position in of_view} for view, of_view in layout}
+
+    def _laid_out(self, views: str, names: str) -> tuple[list[Callable[[str], Any]], Layout]:
+        """What decodes each of an entity's columns, and where each feature is among them, the last of all where not."""
+        columns = list(zip(views, names.split(SEPARATOR), strict=False))
+        found = {column: position for position, column in enumerate(columns)}
+        return [self._decoders.get(column, _ignored) for column in columns], [
+            (view, [(name, found.get(column, -1)) for name, column in of_view.items()])
+            for view, of_view in self._places.items()
+        ]
 
 
+def _ignored(digits: str) -> None:
+    """What is stored of a feature that nobody wants."""
+
+
+@functools.cache
 def _from_hexadecimal(decode: Callable[[bytes], Any]) -> Callable[[str], Any]:
     return functools.lru_cache(DECODED)(lambda digits: decode(bytes.fromhex(digits)))
 

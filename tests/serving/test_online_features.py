@@ -108,6 +108,7 @@ def test_one_question_for_all_views_finds_what_feast_finds_view_by_view(project:
     fill(project, place)
     definitions = definitions_of(project)
     store = OnlineStore(place, "library", definitions)
+    store.date("loans_so_far", [1], [AS_OF - timedelta(days=1)])
     view = definitions.views["loans_so_far"]
     wanted = {view.name: [field.name for field in view.features]}
     by_feast = FeastReader(lambda: store.feast, store.configuration, [view], wanted, EntityKeys("reader_id", "BIGINT"))
