@@ -35,7 +35,7 @@ def check(project: Project = None, as_json: AsJson = False) -> None:
     if configuration is not None:
         found += _asked("validation", "source_lacks", folder)
         defined = (folder / configuration.features.repository / "features.py").is_file()
-        if configuration.features.table is None and defined:
+        if not configuration.features.tables and defined:
             found += _asked("modelling", "definition_lacks", folder)
     if as_json:
         write_json([asdict(lack) for lack in found], ensure_ascii=False)

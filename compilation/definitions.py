@@ -16,7 +16,7 @@ LARGEST_FILE_BYTES = 1_000_000
 CARRIED_SUFFIXES = {".py", ".sql", ".yaml", ".yml", ".json", ".pbtxt", ".md", ".txt"}
 DEFINITIONS = ("feature_repo", "label_query", "expectations")
 
-FLAT = "The features are the columns of a table (features.table): the steps make their definitions of it.\n"
+FLAT = "The features are columns of tables (features.tables): the steps make their definitions of them.\n"
 
 
 def read_definitions(project: Path, configuration: Configuration) -> dict[str, dict[str, bytes]]:
@@ -31,7 +31,7 @@ def read_definitions(project: Path, configuration: Configuration) -> dict[str, d
     """
     repository, query = configuration.features.repository, configuration.label.query
     expectations = configuration.validation.expectations
-    flat, column = configuration.features.table, configuration.label.column
+    flat, column = configuration.features.tables, configuration.label.column
     for key, place in (
         ("features.repository", None if flat else repository),
         ("label.query", None if column else query),
@@ -44,7 +44,7 @@ def read_definitions(project: Path, configuration: Configuration) -> dict[str, d
         label = {Path(query).name: label_sql(configuration).encode()}
     else:
         label = {Path(query).name: _content(project / query, project)}
-    # The types of a flat table's columns are the data's: its definitions are made where they are known.
+    # The types of flat tables' columns are the data's: their definitions are made where they are known.
     features = {"README.md": FLAT.encode()} if flat else _files(project / repository, project)
     # The label's query is no feature: a change of it is none of theirs.
     features.pop(Path(query).relative_to(repository).as_posix() if Path(query).is_relative_to(repository) else "", None)

@@ -74,7 +74,7 @@ class Configuration(Section):
 
 
 def _contradictions(configuration: Configuration) -> Iterator[str]:
-    """What of a configuration contradicts its `split.by`, its tables' times or its flat table, in sentences."""
+    """What of a configuration contradicts its `split.by`, its tables' times or its flat tables, in sentences."""
     if configuration.split.by is SplitBy.time:
         yield from _by_time(configuration)
     else:
@@ -137,28 +137,29 @@ def _no_times(configuration: Configuration) -> Iterator[str]:
 
 
 def _one_row_per_entity(configuration: Configuration) -> Iterator[str]:
-    tables, key = configuration.source.tables, configuration.entity.key
-    named = {"label.column": configuration.label.place[0], "features.table": configuration.features.table}
-    for setting, name in named.items():
-        if not name:
-            continue
+    tables, key, features = configuration.source.tables, configuration.entity.key, configuration.features
+    labelled = configuration.label.place[0]
+    named = [("label.column", labelled)] if labelled else []
+    for setting, name in [*named, *(("features.tables", table) for table in features.tables)]:
         if name not in tables:
             yield f"{setting} names the table {name}; source.tables has {', '.join(tables)}"
         elif tables[name].key != [key]:
             yield (
                 f"{setting} names the table {name}, whose key is {', '.join(tables[name].key)}; it has to be one row "
-                f"for each entity, with key: [{key}]"
+                f"for each entity, with key: [{key}]. Where it has several, make one of them with its query, such as "
+                f"SELECT {key}, count(*) AS {name}_rows FROM source GROUP BY {key}"
             )
-        elif setting == "features.table" and tables[name].label_only:
-            yield f"features.table names {name}, which is label_only: no feature can be computed from it"
+        elif setting == "features.tables" and tables[name].label_only:
+            yield f"features.tables names {name}, which is label_only: no feature can be computed from it"
     group = configuration.split.group
-    if configuration.features.table and group and group not in configuration.features.leave_out:
+    of_group = features.tables if not labelled else [labelled] if labelled in features.tables else []
+    if group and of_group and not any(group in features.left_out(table) for table in of_group):
         yield (
             f"split.group: {group} would be a feature too, and of a new group the model knows nothing; name it in "
             "features.leave_out"
         )
-    if configuration.features.table and configuration.split.by is SplitBy.time:
+    if features.tables and configuration.split.by is SplitBy.time:
         yield (
-            "features.table takes features from a table as it is, and split.by is time, for which features are "
+            "features.tables takes features from tables as they are, and split.by is time, for which features are "
             "computed as of each snapshot; write features.repository, or set split.by: random"
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from kfp_lifecycle.config.section import FreeValue, Name, RelativePath, Section, text
+from kfp_lifecycle.config.section import FreeValue, Name, Probability, RelativePath, Section, text
 
 # A column of any name: it is written in quotes wherever SQL names it.
 Column = Annotated[str, text(r"^[^\0\r\n\"]+$", "a column's name has no quotes and no line ends")]
@@ -165,12 +165,17 @@ class Features(Section):
 
     repository: RelativePath = "feature_repo"
     """The Feast repository: definitions in `features.py`, one `<view>.sql` for each feature view."""
-    table: Name | None = None
-    """In place of a repository: the table whose columns are the features, one row for each entity. A Feast view of the
-    table's name is made of all its columns but the entity key, the label and what `leave_out` names; numbers
-    become Float64, texts String. Those of `sensitive` and `training.weight` are in the view and not in the service."""
+    tables: list[Name] = Field(default=[])
+    """In place of a repository: the tables whose columns are the features, each with one row for an entity, joined by
+    the entity's key. A Feast view of each table's name is made of all its columns but the key, the label and what
+    `leave_out` names; numbers become Float64, texts String. Those of `sensitive` and `training.weight` are in the
+    views and not in the service. An entity without a row in one of them misses its features."""
     leave_out: list[Column] = Field(default=[])
-    """With `table`: columns that are no features, such as a name, a date or what is known only after the event."""
+    """With `tables`: columns that are no features, such as a name, a date or what is known only after the event;
+    `COLUMN`, or `TABLE.COLUMN` where another table has one of that name."""
+    min_match_share: Probability = 0.5
+    """With `tables`: the smallest share of the entities with a label that each table must have a row for. A smaller one
+    ends the training, since it is what keys that are spelled otherwise look like."""
     service: Name
     """The Feast feature service whose features the model is trained on and served with."""
     sensitive: list[str] = Field(default=[])
@@ -188,11 +193,19 @@ class Features(Section):
     for a project on historical data, whose every feature would otherwise be too old."""
 
     @model_validator(mode="after")
-    def _a_repository_or_a_table(self) -> Features:
-        if self.table is not None and "repository" in self.model_fields_set:
-            raise ValueError("repository and table both say where features come from; keep one of them")
-        if self.leave_out and self.table is None:
+    def _a_repository_or_tables(self) -> Features:
+        if self.tables and "repository" in self.model_fields_set:
+            raise ValueError("repository and tables both say where features come from; keep one of them")
+        of_tables = sorted(self.model_fields_set & {"leave_out", "min_match_share"})
+        if of_tables and not self.tables:
             raise ValueError(
-                "leave_out is for features.table; of a repository the feature service names the features that are used"
+                f"{of_tables[0]} is for features.tables; of a repository the feature service names the features that "
+                "are used"
             )
+        if len(set(self.tables)) < len(self.tables):
+            raise ValueError("tables names one of them twice")
         return self
+
+    def left_out(self, table: str) -> set[str]:
+        """The columns of one of `tables` that `leave_out` names."""
+        return {name.removeprefix(f"{table}.") for name in self.leave_out}

@@ -1,5 +1,5 @@
-"""Flat table: a label and features that stand in the columns of one table, as the SQL and the Feast definitions that a
-project would otherwise write.
+"""Flat tables: a label and features that stand in columns, one row for each entity, as the SQL and the Feast
+definitions that a project would otherwise write.
 
 It imports no Feast.
 """
@@ -71,15 +71,7 @@ def check_label_column(connection: duckdb.DuckDBPyConnection, configuration: Con
     for name, setting in ((column, "label.column"), (configuration.split.group, "split.group")):
         if name and name not in columns:
             raise ContractViolation(f"{setting} names {name}, which {table} does not have; it has {_some(columns)}.")
-    twice = connection.execute(
-        f"SELECT {quoted(key)}, count(*) AS times FROM {quoted(table)} GROUP BY 1 HAVING times > 1 ORDER BY ALL"
-    ).fetchall()
-    if twice:
-        raise ContractViolation(
-            f"{table} has several rows for {len(twice):,} of its entities, such as {twice[0][1]:,} for {key} "
-            f"{twice[0][0]}; a label and features from columns take one row for each. Make one row of them with the "
-            f"query of source.tables.{table}, or name the column that tells the rows apart as entity.key."
-        )
+    refuse_repeated(connection, table, key)
     counts = connection.execute(
         f"SELECT CAST({quoted(column)} AS VARCHAR), count(*), bool_or({is_positive(label)}) FROM {quoted(table)} "
         "GROUP BY 1 ORDER BY 2 DESC, 1"
@@ -114,8 +106,31 @@ def check_label_column(connection: duckdb.DuckDBPyConnection, configuration: Con
         )
 
 
+def refuse_repeated(connection: duckdb.DuckDBPyConnection, table: str, key: str) -> None:
+    """Refuse a table with several rows of an entity.
+
+    Args:
+        connection: A session with a view of the table.
+        table: Its name.
+        key: The entity's key column.
+
+    Raises:
+        ContractViolation: there are such rows; the message counts them.
+    """
+    twice = connection.execute(
+        f"SELECT {quoted(key)}, count(*) AS times FROM {quoted(table)} GROUP BY 1 HAVING times > 1 ORDER BY ALL"
+    ).fetchall()
+    if twice:
+        raise ContractViolation(
+            f"{table} has several rows for {len(twice):,} of its entities, such as {twice[0][1]:,} for {key} "
+            f"{twice[0][0]}; a label and features from columns take one row for each. Make one row of them with the "
+            f"query of source.tables.{table}, such as SELECT {quoted(key)}, count(*) AS {table}_rows FROM source GROUP "
+            "BY 1, or name the column that tells the rows apart as entity.key."
+        )
+
+
 def definitions_folder(feature_repo: Path, configuration: Configuration, validated: Path, folder: Path) -> Path:
-    """Where the feature definitions are: the project's own, or those made of `features.table`.
+    """Where the feature definitions are: the project's own, or those made of `features.tables`.
 
     Args:
         feature_repo: The project's.
@@ -124,39 +139,85 @@ def definitions_folder(feature_repo: Path, configuration: Configuration, validat
         folder: A new folder for what is made.
 
     Raises:
-        ContractViolation: a column of the table cannot be a feature.
+        ContractViolation: as `flat_definitions`.
     """
-    if configuration.features.table is None:
+    if not configuration.features.tables:
         return feature_repo
-    columns = Manifest.read(validated).tables[configuration.features.table].columns
+    summaries = Manifest.read(validated).tables
+    columns = {table: summaries[table].columns for table in configuration.features.tables}
     folder.mkdir(parents=True)
     for name, content in flat_definitions(configuration, columns).items():
         (folder / name).write_text(content, encoding="utf-8")
     return folder
 
 
-def flat_definitions(configuration: Configuration, columns: Mapping[str, str]) -> dict[str, str]:
-    """`features.py` and the SQL of the one view that `features.table` stands for, by file name.
+def flat_definitions(configuration: Configuration, columns: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """`features.py` and the SQL of the views that `features.tables` stand for, by file name.
 
     Args:
         configuration: Its `features`, `entity`, `label` and `training.weight`.
-        columns: DuckDB types of the table's columns, by name.
+        columns: DuckDB types of the columns of each of the tables, by name.
 
     Raises:
-        ContractViolation: a column of the table cannot be a feature, or one that is left out is not there.
+        ContractViolation: a column cannot be a feature, two have one name, one that is left out is not there, or the
+            tables cannot be joined since their keys are of different types.
     """
-    features, entity, label = configuration.features, configuration.entity, configuration.label
-    table = features.table
-    assert table is not None
-    unknown = [name for name in features.leave_out if name not in columns]
+    features, key = configuration.features, configuration.entity.key
+    _refuse_unknown(configuration, columns)
+    _refuse_unlike_keys(key, columns)
+    chosen = {table: _chosen(configuration, table, columns[table]) for table in features.tables}
+    _refuse_shared_names(configuration, chosen)
+    beside = {*features.sensitive, configuration.training.weight}
+    used = {table: [name for name in of_table if f"{table}:{name}" not in beside] for table, of_table in chosen.items()}
+    for table, of_table in chosen.items():
+        if not of_table or not any(used.values()):
+            raise ContractViolation(
+                f"{table} has no column that is left to be a feature: the key, the label, features.leave_out and "
+                "features.sensitive take all of them."
+            )
+    key_type = columns[features.tables[0]][key]
+    return {
+        "features.py": _features_file(configuration, chosen, used, key_type),
+        **{f"{table}.sql": _view_sql(table, key, of_table) for table, of_table in chosen.items()},
+    }
+
+
+def _refuse_unknown(configuration: Configuration, columns: Mapping[str, Mapping[str, str]]) -> None:
+    known = {name for table, of_table in columns.items() for name in (*of_table, *(f"{table}.{n}" for n in of_table))}
+    unknown = [name for name in configuration.features.leave_out if name not in known]
     if unknown:
+        has = "; ".join(f"{table} has {_some(list(of_table))}" for table, of_table in columns.items())
         raise ContractViolation(
-            f"features.leave_out names {', '.join(unknown)}, which {table} does not have; it has "
-            f"{_some(list(columns))}."
+            f"features.leave_out names {', '.join(unknown)}, which {' and '.join(columns)} does not have; {has}."
         )
+
+
+def _refuse_unlike_keys(key: str, columns: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse to join numbers with texts: whether 7 is the text 07 or 7, nobody can know."""
+    for table, of_table in columns.items():
+        if key not in of_table:
+            raise ContractViolation(
+                f"{table} has no column {key}, the key that features.tables are joined by; it has "
+                f"{_some(list(of_table))}. Give it that name with the query of source.tables.{table}."
+            )
+    first, *others = columns
+    for table in others:
+        kind, other = columns[first][key], columns[table][key]
+        if (kind in KEYS) != (other in KEYS) or (kind not in KEYS and kind != other):
+            like = "BIGINT" if kind in KEYS else kind
+            raise ContractViolation(
+                f"{key} is {kind} in {first} and {other} in {table}, so that no row of one can be told to be of "
+                f"the other. Make them alike with the query of source.tables.{table}, such as SELECT * REPLACE "
+                f"(CAST({quoted(key)} AS {like}) AS {quoted(key)}) FROM source, where that gives the keys of {first}."
+            )
+
+
+def _chosen(configuration: Configuration, table: str, columns: Mapping[str, str]) -> dict[str, str]:
+    """Types of the columns of a table that are in its view."""
+    label = configuration.label
     labels = {label.place[1]} if label.place[0] == table else set()
-    left_out = {entity.key, *labels, *features.leave_out}
-    chosen = {name: kind for name, kind in columns.items() if name not in left_out}
+    apart = {configuration.entity.key, *labels, *configuration.features.left_out(table)}
+    chosen = {name: kind for name, kind in columns.items() if name not in apart}
     strange = [f"{name} ({kind})" for name, kind in chosen.items() if _type(kind) is None]
     if strange:
         raise ContractViolation(
@@ -164,42 +225,56 @@ def flat_definitions(configuration: Configuration, columns: Mapping[str, str]) -
             f"features.leave_out, or make a number of it with the query of source.tables.{table}, such as "
             "date_diff('day', column, DATE '2026-01-01')."
         )
-    beside = {reference.partition(":")[2] for reference in features.sensitive}
-    beside |= {(configuration.training.weight or "").partition(":")[2]}
-    used = [name for name in chosen if name not in beside]
-    if not used:
-        raise ContractViolation(
-            f"{table} has no column that is left to be a feature: the key, the label, features.leave_out and "
-            "features.sensitive take all of them."
-        )
-    return {
-        "features.py": _features_file(configuration, chosen, used, columns[entity.key]),
-        f"{table}.sql": _view_sql(table, entity.key, chosen),
-    }
+    return chosen
 
 
-def _features_file(configuration: Configuration, chosen: Mapping[str, str], used: Sequence[str], key_type: str) -> str:
+def _refuse_shared_names(configuration: Configuration, chosen: Mapping[str, Mapping[str, str]]) -> None:
+    """Refuse two features of one name: a training set has one column of each."""
+    taken = {configuration.label.name: "the label"} if len(chosen) > 1 else {}
+    for table, of_table in chosen.items():
+        for name in of_table:
+            if name in taken:
+                raise ContractViolation(
+                    f"{name} of {table} has the name of {taken[name]}, and each feature needs its own. Leave one out "
+                    f"(features.leave_out: [{table}.{name}]), or rename it with the query of source.tables.{table}: "
+                    f"SELECT * RENAME ({quoted(name)} AS {quoted(f'{table}_{name}')}) FROM source."
+                )
+        taken |= dict.fromkeys(of_table, f"a column of {table}")
+
+
+def _features_file(
+    configuration: Configuration,
+    chosen: Mapping[str, Mapping[str, str]],
+    used: Mapping[str, Sequence[str]],
+    key_type: str,
+) -> str:
     features, entity = configuration.features, configuration.entity
     kind, value_type = ("Int64", "INT64") if key_type in KEYS else ("String", "STRING")
-    fields = [f"        Field(name={entity.key!r}, dtype={kind}),"]
-    fields += [f"        Field(name={name!r}, dtype={_type(of)})," for name, of in chosen.items()]
+    views = []
+    for number, (table, columns) in enumerate(chosen.items(), start=1):
+        fields = [f"        Field(name={entity.key!r}, dtype={kind}),"]
+        fields += [f"        Field(name={name!r}, dtype={_type(of)})," for name, of in columns.items()]
+        views += [
+            f"view_{number} = FeatureView(",
+            f"    name={table!r},",
+            "    entities=[entity],",
+            "    schema=[",
+            *fields,
+            "    ],",
+            f'    source=FileSource(path="{table}.parquet", timestamp_field="event_timestamp"),',
+            ")",
+        ]
+    served = [f"view_{number}[{list(names)!r}]" for number, names in enumerate(used.values(), start=1) if names]
     return "\n".join(
         [
-            f'"""Made of the columns of the table {features.table} (features.table)."""',
+            f'"""Made of the columns of {" and ".join(chosen)} (features.tables)."""',
             "",
             "from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType",
             "from feast.types import Float64, Int64, String",
             "",
             f"entity = Entity(name={entity.name!r}, join_keys=[{entity.key!r}], value_type=ValueType.{value_type})",
-            "view = FeatureView(",
-            f"    name={features.table!r},",
-            "    entities=[entity],",
-            "    schema=[",
-            *fields,
-            "    ],",
-            f'    source=FileSource(path="{features.table}.parquet", timestamp_field="event_timestamp"),',
-            ")",
-            f"service = FeatureService(name={features.service!r}, features=[view[{list(used)!r}]])",
+            *views,
+            f"service = FeatureService(name={features.service!r}, features=[{', '.join(served)}])",
             "",
         ]
     )

@@ -79,10 +79,10 @@ def add_feature(
             in a way that this cannot add to.
     """
     _known_table(configuration, table)
-    if configuration.features.table is not None:
+    if configuration.features.tables:
         raise ConfigurationError(
-            f"features are the columns of {configuration.features.table} (features.table): add {name} to the query of "
-            f"source.tables.{configuration.features.table}, such as: SELECT *, {sql} AS {quoted(name)} FROM source"
+            f"features are the columns of {', '.join(configuration.features.tables)} (features.tables): add {name} to "
+            f"the query of source.tables.{table}, such as: SELECT *, {sql} AS {quoted(name)} FROM source"
         )
     repository = project / configuration.features.repository
     definitions, query = repository / FEATURES, repository / f"{name}.sql"

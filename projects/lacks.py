@@ -74,11 +74,11 @@ def _missing_files(project: Path, values: dict[str, Any], named: str) -> Iterato
             )
     features, label = _section(values, "features"), _section(values, "label")
     repository = _setting(values, "features", "repository", "feature_repo")
-    if not features.get("table") and not (project / repository / FEATURES).is_file():
+    if not features.get("tables") and not (project / repository / FEATURES).is_file():
         yield Lack(
             f"{repository}/{FEATURES}",
-            "there is no such file: it defines the features. Where they are the columns of one table, name that with "
-            "features.table",
+            "there is no such file: it defines the features. Where they are the columns of tables, name those with "
+            "features.tables",
         )
     query = _setting(values, "label", "query", "feature_repo/label.sql")
     if not label.get("column") and not (project / query).is_file():

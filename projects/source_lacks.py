@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kfp_lifecycle.components.data.ingest_data.checks import check_columns
@@ -22,6 +22,7 @@ from kfp_lifecycle.config.data import DATABASE_SCHEMES, Table
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.data.source_version import local_source
 from kfp_lifecycle.data.tables import columns_of
+from kfp_lifecycle.features.flat_table import flat_definitions
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 PATIENCE_SECONDS = 20.0
@@ -32,6 +33,7 @@ def source_lacks(project: Path) -> list[tuple[str, str]]:
     configuration = load_configuration(project)
     source = local_source(configuration.source, project)
     found: list[tuple[str, str]] = []
+    columns: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory(prefix="check-") as work:
         for number, (connection, place) in enumerate(source.places().items()):
             scratch, writable = Path(work) / f"read-{number}", Path(work) / f"written-{number}"
@@ -44,17 +46,39 @@ def source_lacks(project: Path) -> list[tuple[str, str]]:
                 with open_source(asked, scratch, writable) as opened:
                     for name, table in source.tables.items():
                         if table.connection == connection:
-                            found += _table_lacks(opened, configuration, project, name, table)
+                            found += _table_lacks(opened, configuration, project, name, table, columns)
                             opened.discard()
             except ContractViolation as violation:
                 where = "source.url" if connection is None else f"source.connections.{connection}"
                 found.append((where, str(violation)))
+    if configuration.features.tables and columns.keys() >= set(configuration.features.tables):
+        found += _flat_lacks(configuration, {table: columns[table] for table in configuration.features.tables})
     return found
 
 
+def _flat_lacks(configuration: Configuration, columns: Mapping[str, Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+    """Why the columns of `features.tables` cannot be the features."""
+    names = [*dict.fromkeys(name for of_table in columns.values() for name in of_table)]
+    known = {*names, *(f"{table}.{name}" for table, of_table in columns.items() for name in of_table)}
+    unknown = [name for name in configuration.features.leave_out if name not in known]
+    for name in unknown:
+        yield "features.leave_out", f"{' and '.join(columns)} has no column {name}; {nearest(name, names)}"
+    if not unknown:
+        try:
+            flat_definitions(configuration, columns)
+        except ContractViolation as violation:
+            yield "features.tables", str(violation)
+
+
 def _table_lacks(
-    source: OpenSource, configuration: Configuration, project: Path, name: str, table: Table
+    source: OpenSource,
+    configuration: Configuration,
+    project: Path,
+    name: str,
+    table: Table,
+    read: dict[str, dict[str, str]],
 ) -> Iterator[tuple[str, str]]:
+    """What a table lacks; its columns are put into `read` where it can be read."""
     schema = project / configuration.validation.expectations / f"{name}.pbtxt"
     expected = expected_table(schema) if source.reads_text and not table.query else None
     if source.scheme in DATABASE_SCHEMES:
@@ -63,7 +87,7 @@ def _table_lacks(
     try:
         query = source.select(name, table, expected, None)
         with source.reading(f"table {name}"):
-            columns = columns_of(source.connection, query)
+            columns = read[name] = columns_of(source.connection, query)
             check_columns(source.connection, name, table, query, columns)
     except ContractViolation as violation:
         yield f"source.tables.{name}", str(violation)
@@ -80,11 +104,11 @@ def _named_columns(configuration: Configuration, table: str) -> Iterator[tuple[s
         yield "label.column", label_column
         if configuration.split.group is not None:
             yield "split.group", configuration.split.group
-    if configuration.features.table == table:
-        for column in configuration.features.leave_out:
-            yield "features.leave_out", column
+    if table in configuration.features.tables:
         for reference in configuration.features.sensitive:
-            yield "features.sensitive", reference.partition(":")[2]
+            view, _, column = reference.partition(":")
+            if view == table:
+                yield "features.sensitive", column
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""A flat table without time: label and features from its columns, every row used, what is wrong in words."""
+"""Flat tables without time: label and features from their columns, every row used, what is wrong in words."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ CONFIGURATION: dict[str, Any] = {
     "source": {"url": "patients.csv", "tables": {"patients": {"key": ["patient_id"]}}},
     "label": {"name": "malignant", "title": "has cancer", "column": "patients.diagnosis", "positive": "M"},
     "split": {"by": "random"},
-    "features": {"table": "patients", "service": "patients", "sensitive": ["patients:region"]},
+    "features": {"tables": ["patients"], "service": "patients", "sensitive": ["patients:region"]},
     "gate": {"rules": [{"metric": "performance.roc_auc", "min": 0.9, "why": "It must rank."}]},
     "deployment": {"model": "tumours"},
 }
@@ -51,27 +52,35 @@ def patients() -> pd.DataFrame:
     )
 
 
-def write(folder: Path, frame: pd.DataFrame) -> Path:
+def write(folder: Path, **tables: pd.DataFrame) -> Path:
+    """Validated tables, by name."""
     folder.mkdir(parents=True)
-    file = folder / "patients.parquet"
+    summaries = {}
     with duckdb.connect() as connection:
-        connection.register("frame", frame)
-        connection.execute(f"COPY (SELECT * FROM frame ORDER BY patient_id) TO '{file}' (FORMAT parquet)")
-        described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet('{file}')").fetchall()
-    summary = TableSummary(rows=len(frame), columns={row[0]: row[1] for row in described})
-    Manifest(as_of=TIMELESS, tables={"patients": summary}).write(folder)
+        for name, frame in tables.items():
+            connection.register("frame", frame)
+            file = folder / f"{name}.parquet"
+            connection.execute(f"COPY (SELECT * FROM frame ORDER BY patient_id) TO '{file}' (FORMAT parquet)")
+            described = connection.execute(f"DESCRIBE SELECT * FROM read_parquet('{file}')").fetchall()
+            summaries[name] = TableSummary(rows=len(frame), columns={row[0]: row[1] for row in described})
+    Manifest(as_of=TIMELESS, tables=summaries).write(folder)
     return folder
 
 
-def built(folder: Path, frame: pd.DataFrame, *overrides: str, **sections: Any) -> TrainingSetDescription:
+def built(
+    folder: Path, frame: pd.DataFrame, *overrides: str, others: Mapping[str, pd.DataFrame] = {}, **sections: Any
+) -> TrainingSetDescription:
     folder.mkdir(exist_ok=True)
-    (folder / "pipeline.yaml").write_text(yaml.safe_dump({**CONFIGURATION, **sections}))
+    tables = {"patients": frame, **others}
+    named = {"source": {"url": "a folder", "tables": {name: {"key": ["patient_id"]} for name in tables}}}
+    features = {"features": {**CONFIGURATION["features"], "tables": list(tables)}}
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump({**CONFIGURATION, **named, **features, **sections}))
     settings = load_configuration(folder, overrides)
     query = folder / "label.sql"
     query.write_text(label_sql(settings) if settings.label.column else (folder / "labels.sql").read_text())
     locations = local_locations(folder / "state", settings.name)
     repository = folder / "feature_repo"
-    return build(settings, locations, repository, query, write(folder / "tables", frame), folder / "set")
+    return build(settings, locations, repository, query, write(folder / "tables", **tables), folder / "set")
 
 
 def parts(folder: Path) -> dict[str, pd.DataFrame]:
@@ -166,7 +175,7 @@ def test_features_are_served_by_key_whatever_the_clock_says(flat: Path, tmp_path
     assert set(unknown.values()) == {None}
     assert filled.rows == {"patients": 569}
     # Who is no longer in the table is forgotten: nothing else would ever tell that the values are old.
-    fewer = write(tmp_path / "fewer", patients().drop(index=7))
+    fewer = write(tmp_path / "fewer", patients=patients().drop(index=7))
     materialize(settings, locations, flat / "feature_repo", fewer)
     [gone] = OnlineFeatures(flat / "set" / "feature_repo", settings, locations.online_store).lookup(["P0007"])
     assert set(gone.values()) == {None}
@@ -208,6 +217,110 @@ def test_a_table_that_nothing_can_be_learned_from_is_refused_in_words(
 
 def test_groups_that_are_too_large_are_refused(tmp_path: Path) -> None:
     grouped = {"by": "group", "group": "region"}
-    features = {"table": "patients", "service": "patients", "leave_out": ["region", "household"]}
+    features = {"tables": ["patients"], "service": "patients", "leave_out": ["region", "household"]}
     with pytest.raises(ContractViolation, match=r"region has 3 values in 569 rows, the most frequent, 'north', in 190"):
         built(tmp_path / "project", patients(), split=grouped, features=features)
+
+
+# Several tables of one snapshot, joined by the patient.
+
+
+def bills(count: int = 569) -> pd.DataFrame:
+    """What patients owe, in another order, with a column that the patients have too."""
+    rows = range(count)[::-1]
+    return pd.DataFrame(
+        {"patient_id": [f"P{row:04d}" for row in rows], "owed": [row / 4 for row in rows], "smoker": "unknown"}
+    )
+
+
+def visits() -> pd.DataFrame:
+    """Of every second patient, and of ten whom nobody knows."""
+    known = [f"P{row:04d}" for row in range(0, 569, 2)]
+    return pd.DataFrame({"patient_id": [*known, *(f"X{row}" for row in range(10))], "ward": "A"})
+
+
+LEFT_OUT = "features.leave_out=[household, bills.smoker]"
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("several") / "project"
+    built(folder, patients(), LEFT_OUT, others={"bills": bills(), "visits": visits()})
+    return folder
+
+
+def test_tables_are_joined_by_the_key_and_every_row_of_the_labels_table_is_used(several: Path) -> None:
+    found = pd.concat(parts(several).values()).set_index("patient_id").sort_index()
+    assert len(found) == 569
+    np.testing.assert_array_equal(found.owed, np.arange(569) / 4)
+    assert found.ward.isna().tolist() == [row % 2 == 1 for row in range(569)]
+    description = TrainingSetDescription.read(several / "set")
+    kinds = {feature.name: feature.type for feature in description.features}
+    assert (kinds["owed"], kinds["ward"], kinds["smoker"], "household" in kinds) == (
+        "numeric",
+        "categorical",
+        "numeric",
+        False,
+    )
+    assert [view.view for view in description.quality] == ["patients", "bills", "visits"]
+    assert description.skew is not None
+    assert description.notes == [
+        "visits has no row for 284 of 569 entities (patient) with a label, such as 'P0001', 'P0003', 'P0005': its "
+        "features are missing there.",
+        "visits: 10 of its 295 rows are of nobody with a label, such as 'X0', 'X1', 'X2', and not used.",
+    ]
+
+
+def test_features_of_several_tables_are_served_by_one_key(several: Path, tmp_path: Path) -> None:
+    settings = load_configuration(several, [LEFT_OUT])
+    locations = local_locations(tmp_path / "state", settings.name)
+    filled = materialize(settings, locations, several / "feature_repo", several / "tables")
+    assert filled.rows == {"patients": 569, "bills": 569, "visits": 295}
+    online = OnlineFeatures(several / "set" / "feature_repo", settings, locations.online_store)
+    [whole, part] = online.lookup(["P0008", "P0007"])
+    assert (whole["owed"], whole["ward"]) == (2.0, "A")
+    assert (part["owed"], part["ward"], part["mean radius"]) == (1.75, None, patients().iloc[7]["mean radius"])
+
+
+REPEATED = pd.concat([bills(), bills().head(3)])
+NOT_JOINED: list[tuple[str, dict[str, pd.DataFrame], list[str], str]] = [
+    ("a name twice", {"bills": bills()}, [], r"smoker of bills has the name of a column of patients.*RENAME"),
+    ("the label's name", {"bills": bills().rename(columns={"owed": "malignant"})}, [LEFT_OUT], "name of the label"),
+    ("rows twice", {"bills": REPEATED}, [LEFT_OUT], r"bills has several rows for 3 of its entities.*GROUP BY 1"),
+    (
+        "other keys",
+        {"bills": bills().assign(patient_id=[f"p-{row}" for row in range(569)])},
+        [LEFT_OUT],
+        r"bills has no row for 569 of 569 .*such as 'P0000'.*; 569 of its 569 rows are of nobody.*such as 'p-0'.*alike",
+    ),
+    (
+        "few",
+        {"bills": bills(200)},
+        [LEFT_OUT],
+        r"At least 50.0% must have one.*set features.min_match_share below 0.35",
+    ),
+    (
+        "numbers and texts",
+        {"bills": bills().assign(patient_id=range(569))},
+        [LEFT_OUT],
+        r"patient_id is VARCHAR in patients and BIGINT in bills.*REPLACE \(CAST\(\"patient_id\" AS VARCHAR\)",
+    ),
+    ("nothing in it", {"bills": bills()}, ["features.leave_out=[household, smoker, owed]"], "bills has no column that"),
+]
+
+
+@pytest.mark.parametrize(
+    ("others", "overrides", "told"), [bad[1:] for bad in NOT_JOINED], ids=[b[0] for b in NOT_JOINED]
+)
+def test_tables_that_cannot_be_joined_are_refused_in_words(
+    tmp_path: Path, others: dict[str, pd.DataFrame], overrides: list[str], told: str
+) -> None:
+    with pytest.raises(ContractViolation, match=told):
+        built(tmp_path / "project", patients(), *overrides, others=others)
+    assert not (tmp_path / "project" / "set").exists()
+
+
+def test_a_table_that_rightly_knows_few_is_joined_where_the_project_says_so(tmp_path: Path) -> None:
+    allowed = [LEFT_OUT, "features.min_match_share=0.3"]
+    description = built(tmp_path / "project", patients(), *allowed, others={"bills": bills(200)})
+    assert "bills has no row for 369 of 569 entities" in description.notes[0]

@@ -80,7 +80,7 @@ def test_what_cannot_be_read_afterwards_is_not_written(project: Path) -> None:
 def test_of_a_flat_table_it_is_said_where_a_feature_is_added(project: Path) -> None:
     configuration = load_configuration(project)
     flat = configuration.model_copy(
-        update={"features": configuration.features.model_copy(update={"table": "purchases"})}
+        update={"features": configuration.features.model_copy(update={"tables": ["purchases"]})}
     )
     with pytest.raises(ConfigurationError, match=r'SELECT \*, age / 10 AS "decade" FROM source'):
         add_feature(project, flat, "purchases", "decade", "age / 10", "Float64")

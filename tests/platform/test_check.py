@@ -22,7 +22,7 @@ CUSTOMERS: dict[str, Any] = {
     "source": {"url": "customers.csv", "tables": {"customers": {"key": ["customer_id"]}}},
     "label": {"name": "left", "title": "leaves", "column": "customers.left", "positive": "yes"},
     "split": {"by": "random"},
-    "features": {"table": "customers", "service": "shop"},
+    "features": {"tables": ["customers"], "service": "shop"},
     "gate": {"rules": [{"metric": "performance.roc_auc", "min": 0.5}]},
     "deployment": {"model": "shop"},
 }
@@ -83,7 +83,7 @@ def test_a_path_out_of_the_project_is_a_mistake_and_not_looked_for(project: Path
 @pytest.mark.slow
 def test_the_source_is_looked_at_by_its_readers(project: Path) -> None:
     assert looked_at(project, "validation", "source_lacks") == []
-    write(project, features={"table": "customers", "service": "shop", "leave_out": ["agee"]})
+    write(project, features={"tables": ["customers"], "service": "shop", "leave_out": ["agee"]})
     [[where, what]] = looked_at(project, "validation", "source_lacks")
     assert (where, "customers has no column agee; did a migration rename it? It has age" in what) == (
         "features.leave_out",

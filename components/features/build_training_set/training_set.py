@@ -53,6 +53,7 @@ from kfp_lifecycle.features.definitions import (
     load_definitions,
 )
 from kfp_lifecycle.features.flat_table import check_label_column, definitions_folder
+from kfp_lifecycle.features.join_coverage import check_coverage
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import (
     BATCH_ROWS,
@@ -129,6 +130,10 @@ def build(
         labels = write_labels(settings, definitions, label_query, validated, snapshots, scratch)
         rates = [_rate(snapshot, file, settings.label.name) for snapshot, file in labels.items()] if by_time else []
         notes = [*span.notes, *breaks(rates, settings.label.query)]
+        if settings.features.tables and labels:
+            [labelled] = labels.values()
+            keys = pq.read_table(labelled, columns=[definitions.key])[definitions.key]
+            notes += check_coverage(settings, definitions, validated, keys)
         for note in notes:
             print(note, flush=True)
         try:
@@ -294,7 +299,7 @@ def write_parts(
             + ", ".join(f"{feature.view}:{feature.name}" for feature in unknown)
             + (
                 ". Name it in features.leave_out."
-                if configuration.features.table
+                if configuration.features.tables
                 else f". Look at its SQL in {configuration.features.repository}, or take it out of the feature service."
             )
         )
