@@ -11,10 +11,11 @@ from typing import Any
 
 import duckdb
 
-from kfp_lifecycle.components.data.ingest_data.delimited import MARKERS
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.data.tables import columns_of
+from kfp_lifecycle.projects.written_numbers import WrittenNumber, written_number
 
+IDENTIFIER = re.compile(r"(^|_)(id|key|uuid|nr|no|number|nummer|code|customer|client|user|member|patient|kunde)$|^id_")
 NUMBER = re.compile(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT)|FLOAT|DOUBLE|DECIMAL\(.*\)")
 SHOWN, LOOKED_AT = 3, 2000
 MOST_VALUES = 20
@@ -26,7 +27,10 @@ LONGEST_NAME = 60
 # Names that training sets, logs and requests have for something else.
 TAKEN = ("event_timestamp", "request_time", "score", "decision")
 LETTERS = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "o", "å": "a", "ł": "l", "đ": "d", "œ": "oe"}
-DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y")
+DAYS = (
+    *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
+    *("%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%d-%b-%Y", "%d-%b-%y"),
+)
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", "T%H:%M:%S")
 
 
@@ -49,13 +53,13 @@ class Column:
     least: Any
     """The smallest value, of numbers and times."""
     most: Any
-    blanks: int = 0
-    """Cells that hold a mark of a missing value among numbers that are kept as text."""
+    number: WrittenNumber | None = None
+    """Of text that is meant as numbers: how these are written."""
 
     @property
     def sql(self) -> str:
         """SQL of its value in the source's table."""
-        return f"TRY_CAST({quoted(self.title)} AS DOUBLE)" if self.blanks else quoted(self.title)
+        return self.number.sql if self.number else quoted(self.title)
 
     @property
     def is_number(self) -> bool:
@@ -102,50 +106,23 @@ def profile_of(file: Path) -> Profile:
     columns = []
     for title, kind in kinds.items():
         value = quoted(title)
-        blanks = _blanks(bare, title) if kind == "VARCHAR" else 0
-        if blanks:
-            columns.append(_number_among_blanks(bare, Column(title, names[title], kind, 0, 0, (), None, None, blanks)))
-            continue
+        number = written_number(connection, title) if kind == "VARCHAR" else None
+        if number:
+            connection.execute(f"ALTER TABLE data ALTER {value} TYPE DOUBLE USING {number.sql}")
         text = f"CAST({value} AS VARCHAR)"
         filled, different = bare.ask(f"SELECT count({value}), count(DISTINCT {text}) FROM data")[0]
         values = bare.ask(
             f"SELECT {text}, count(*) FROM data WHERE {value} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 "
             f"LIMIT {MOST_VALUES}"
         )
-        column = Column(title, names[title], kind, filled, different, tuple(values), None, None)
+        column = Column(
+            title, names[title], "DOUBLE" if number else kind, filled, different, tuple(values), None, None, number
+        )
         if column.is_number or column.is_time:
             least, most = bare.ask(f"SELECT min({value}), max({value}) FROM data")[0]
-            column = Column(title, names[title], kind, filled, different, tuple(values), least, most)
+            column = replace(column, least=least, most=most)
         columns.append(column)
-    for column in columns:
-        if column.blanks:
-            value = quoted(column.title)
-            connection.execute(f"ALTER TABLE data ALTER {value} TYPE DOUBLE USING {column.sql}")
     return Profile(connection, rows, tuple(columns))
-
-
-def _blanks(profile: Profile, title: str) -> int:
-    """Cells with a mark of a missing value in a text column whose other values are numbers; 0 of any other column."""
-    value = quoted(title)
-    cells, others, filled = profile.ask(
-        f"SELECT count(*), count(*) FILTER (lower(trim({value})) NOT IN ({', '.join(map(literal, MARKERS))})), "
-        f"(SELECT count({value}) FROM data) FROM data WHERE {value} IS NOT NULL AND TRY_CAST({value} AS DOUBLE) IS NULL"
-    )[0]
-    return int(cells) if cells and not others and cells * 5 <= filled else 0
-
-
-def _number_among_blanks(profile: Profile, column: Column) -> Column:
-    value = column.sql
-    filled, different, least, most = profile.ask(
-        f"SELECT count({value}), count(DISTINCT {value}), min({value}), max({value}) FROM data"
-    )[0]
-    values = profile.ask(
-        f"SELECT CAST({value} AS VARCHAR), count(*) FROM data WHERE {value} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 "
-        f"LIMIT {MOST_VALUES}"
-    )
-    return replace(
-        column, kind="DOUBLE", filled=filled, different=different, values=tuple(values), least=least, most=most
-    )
 
 
 def plain_names(titles: Iterable[str]) -> dict[str, str]:
@@ -174,13 +151,21 @@ def time_formats(profile: Profile, column: Column, most: int | None = None) -> l
         most: How many values to look at; by default all.
     """
     formats = [f"{day}{clock}" for day in DAYS for clock in CLOCKS]
-    failing = ", ".join(f"count(*) FILTER (try_strptime(value, {literal(form)}) IS NULL)" for form in formats)
+    # DuckDB reads 25 as the year 25 where a year of four digits is asked for.
+    failing = ", ".join(
+        f"count(*) FILTER (coalesce(year(try_strptime(value, {literal(form)})), 0) < 1000)" for form in formats
+    )
     limit = f"LIMIT {most}" if most else ""
     value = quoted(column.title)
     counts = profile.ask(
         f"SELECT {failing} FROM (SELECT {value} AS value FROM data WHERE {value} IS NOT NULL {limit})"
     )[0]
     return sorted(zip(formats, counts, strict=True), key=lambda each: each[1])
+
+
+def is_written_time(profile: Profile, column: Column) -> bool:
+    """Whether a column's texts are times in one format, as far as was looked."""
+    return column.is_text and column.filled > 0 and time_formats(profile, column, LOOKED_AT)[0][1] == 0
 
 
 def unreadable(profile: Profile, column: Column, form: str) -> list[tuple[int, str]]:

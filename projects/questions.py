@@ -8,23 +8,21 @@ from dataclasses import dataclass, replace
 
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.projects.profile import (
-    KNOWS_LABEL,
-    LOOKED_AT,
+    IDENTIFIER,
     MOST_CATEGORIES,
-    SHOWN,
     Column,
     Profile,
-    knows_label,
+    is_written_time,
     repeated,
     time_formats,
     unreadable,
 )
+from kfp_lifecycle.projects.screening import texts_of_numbers, useless
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 NONE, ROW = "none", "row_id"
 # Rows of each class that a split at random needs, and that it needs to meet the default of training.min_class_rows.
 FEWEST_ROWS, ENOUGH_ROWS = 30, 110
-IDENTIFIER = re.compile(r"(^|_)(id|key|uuid|nr|no|number|nummer|code|customer|client|user|member|patient|kunde)$|^id_")
 LABELS = re.compile(
     r"(^|_)(churn(ed)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|"
     r"converted|subscribed|deposit|cancelled|canceled|lapsed|kuendigung|gekuendigt|abwanderung)($|_)"
@@ -100,7 +98,7 @@ def ask_all(profile: Profile, ask: Ask) -> Answers:
     positive = _positive(profile, label, ask) if label else ""
     fewest = _fewest(profile, label, positive) if label is not None and time is None else 0
     sensitive = _sensitive(profile, ask, (entity, time, label))
-    notes = _notes(profile, (entity, label))
+    notes = texts_of_numbers(profile, (entity, label))
     if label is not None and 0 < fewest < ENOUGH_ROWS:
         notes = (
             *notes,
@@ -108,7 +106,8 @@ def ask_all(profile: Profile, ask: Ask) -> Answers:
             f"training.min_class_rows is {smallest_part(fewest)}",
         )
     answers = Answers(profile, entity, time, form, label, positive, fewest, sensitive, (), notes)
-    answers = replace(answers, left_out=tuple(_useless(answers)))
+    event = None if label is None or time is not None else (label, event_of(label, positive))
+    answers = replace(answers, left_out=tuple(useless(profile, answers.features, event)))
     if not answers.features and time is None:
         reasons = "; ".join(f"{column.title}: {why}" for column, why in answers.left_out)
         raise ContractViolation(f"no column is left to learn from. {reasons}. Bring a table with more columns.")
@@ -155,13 +154,9 @@ def _owners(profile: Profile) -> list[Column]:
 
 
 def _times(profile: Profile) -> list[Column]:
-    found = []
-    for column in profile.columns:
-        if column.filled and (
-            column.is_time or (column.is_text and time_formats(profile, column, LOOKED_AT)[0][1] == 0)
-        ):
-            found.append(column)
-    return found
+    return [
+        column for column in profile.columns if column.filled and (column.is_time or is_written_time(profile, column))
+    ]
 
 
 def _about_time(profile: Profile) -> Question:
@@ -332,68 +327,3 @@ def _sensitive(profile: Profile, ask: Ask, apart: Sequence[Column | None]) -> tu
     names = [answer] if profile.find(answer) else [name.strip() for name in answer.split(",")]
     chosen = [_chosen(profile, name, "sensitive") for name in names]
     return tuple(column for column in chosen if column is not None and column not in apart)
-
-
-def _notes(profile: Profile, apart: Sequence[Column | None]) -> tuple[str, ...]:
-    """Numbers that are text because of a few other values."""
-    notes = []
-    for column in profile.columns:
-        if column.blanks:
-            notes.append(
-                f"{column.title} is text because of {column.blanks:,} cells with a mark of a missing value: its query "
-                "makes numbers of the others, and leaves these empty"
-            )
-        if not column.is_text or column in apart or not column.filled:
-            continue
-        value = quoted(column.title)
-        odd = profile.ask(
-            f"SELECT {value}, count(*) FROM data WHERE {value} IS NOT NULL AND TRY_CAST({value} AS DOUBLE) IS NULL "
-            "GROUP BY 1 ORDER BY 2 DESC, 1"
-        )
-        cells = sum(count for _, count in odd)
-        if odd and cells * 5 <= column.filled:
-            shown = ", ".join(f"{text!r:.40} ({count:,})" for text, count in odd[:SHOWN])
-            notes.append(
-                f"{column.title} is text because of {cells:,} of {column.filled:,} values: {shown}. The others are "
-                f"numbers. Where these mean a missing value, write TRY_CAST({value} AS DOUBLE) in the table's query"
-            )
-    return tuple(notes)
-
-
-def _useless(answers: Answers) -> Sequence[tuple[Column, str]]:
-    """Columns that nothing can be learned from, or too much."""
-    found = []
-    for column in answers.features:
-        why = _why_useless(answers.profile.rows, column)
-        if why is None and answers.label is not None and answers.time is None:
-            area = knows_label(answers.profile, column, event_of(answers.label, answers.positive))
-            if area >= KNOWS_LABEL:
-                why = (
-                    f"it knows {answers.label.title} (ROC AUC {area:.3f} alone): is it written after the event? A leak "
-                    "makes a model look good and be useless; take it out of here only if it is known before"
-                )
-        if why:
-            found.append((column, why))
-    return found
-
-
-def _why_useless(rows: int, column: Column) -> str | None:
-    reasons = (
-        (not column.filled, "it is empty"),
-        (column.different == 1 and column.filled == rows, "it is the same in every row"),
-        (column.is_time, "it is a date, and a model learns nothing of later ones from it"),
-        (
-            column.is_integer and column.different == rows and IDENTIFIER.search(column.name) is not None,
-            "it is another in every row, and its name is that of a key",
-        ),
-        (
-            not (column.is_number or column.is_text or column.kind == "BOOLEAN"),
-            f"it is {column.kind}, which is neither a number nor text",
-        ),
-        (column.is_text and column.different == column.filled > SHOWN, "its values all differ"),
-        (
-            column.is_text and column.different > MOST_CATEGORIES,
-            f"it is text with {column.different:,} different values",
-        ),
-    )
-    return next((reason for holds, reason in reasons if holds), None)

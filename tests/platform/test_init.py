@@ -85,6 +85,16 @@ def test_rows_of_a_key_that_repeats_are_events(tmp_path: Path) -> None:
     assert written.source.tables["orders"].key == ["order_id"]
 
 
+@pytest.mark.parametrize("form", ["%b %d, %Y", "%d-%b-%y", "%d.%m.%y"])
+def test_times_may_name_their_months_and_have_years_of_two_digits(tmp_path: Path, form: str) -> None:
+    query = f"SELECT * REPLACE (strftime(ordered_at, '{form}') AS ordered_at) FROM ({ORDERS})"
+    answers = ask_all(table(tmp_path, query, "orders"), answering())
+    assert answers.time_format == form
+    assert f"strptime(\"ordered_at\", '{form}')" in (
+        configuration(tmp_path, answers, "orders").source.tables["orders"].query or ""
+    )
+
+
 def test_a_key_without_an_id_in_its_name_is_known_by_whom_it_names(tmp_path: Path) -> None:
     answers = ask_all(table(tmp_path, f"SELECT * RENAME (customer_id AS customer) FROM ({ORDERS})"), answering())
     assert (answers.entity and answers.entity.title, answers.time and answers.time.title) == ("customer", "ordered_at")
@@ -122,12 +132,37 @@ def test_any_label_with_two_values_is_understood(tmp_path: Path, values: str, po
     assert configuration(tmp_path, answers).label.positive == written
 
 
-def test_numbers_that_blanks_make_a_text_of_become_numbers_and_are_named(tmp_path: Path) -> None:
-    query = f"SELECT *, CASE WHEN age = 3 THEN ' ' ELSE spent::VARCHAR END AS total FROM ({CUSTOMERS})"
-    answers = ask_all(table(tmp_path, query), answering())
-    assert "total is text because of 5 cells" in answers.notes[0]
+@pytest.mark.parametrize(
+    ("written", "because", "number"),
+    [
+        ("CASE WHEN age = 3 THEN ' ' ELSE spent::VARCHAR END", "5 cells with a mark of a missing value", 14.0),
+        ("'$' || format('{:,}', 1000 + spent::INT) || '.50'", "how it is written, such as '$1,099.50'", 1014.5),
+        ("format('{:,}', 1000000 + spent::INT)", "such as '1,000,099'", 1000014.0),
+        ("'1.' || 100 + spent::INT || ',25 €'", "such as '1.199,25 €'", 1114.25),
+        ("'1 ' || 100 + spent::INT || ',25'", "such as '1 199,25'", 1114.25),
+        ("spent::INT || '%'", "such as '99%'", 14.0),
+        ("spent::INT || '.5 kg'", "such as '99.5 kg'", 14.5),
+        ("spent::INT || '.39459000000000090'", "such as '99.39459000000000090'", 14.39459),
+    ],
+)
+def test_numbers_that_are_written_as_text_become_numbers_and_are_named(
+    tmp_path: Path, written: str, because: str, number: float
+) -> None:
+    answers = ask_all(table(tmp_path, f"SELECT *, {written} AS total FROM ({CUSTOMERS})"), answering())
+    assert answers.notes[0].startswith("total is text because of ")
+    assert because in answers.notes[0]
     query = configuration(tmp_path, answers).source.tables["customers"].query or ""
-    assert 'TRY_CAST("total" AS DOUBLE) AS "total"' in query
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE VIEW source AS SELECT * FROM read_parquet('{tmp_path / 'customers.parquet'}')")
+        [found] = connection.execute(f"SELECT total FROM ({query}) WHERE customer_id = 1002").fetchall()
+    assert found == (number,)
+
+
+@pytest.mark.parametrize("code", ["lpad((i % 90)::VARCHAR, 3, '0')", "i % 90 || 'A'", "'C ' || i % 90", "'+49' || i"])
+def test_codes_that_look_like_numbers_stay_text(tmp_path: Path, code: str) -> None:
+    query = f"SELECT *, {code} AS code FROM (SELECT *, customer_id - 1000 AS i FROM ({CUSTOMERS}))"
+    column = table(tmp_path, query).find("code")
+    assert (column and column.kind, column and column.number) == ("VARCHAR", None)
 
 
 def test_other_texts_among_numbers_are_shown(tmp_path: Path) -> None:
@@ -144,6 +179,7 @@ def test_other_texts_among_numbers_are_shown(tmp_path: Path) -> None:
         ("'Street ' || i", "its values all differ"),
         ("'Zip ' || i % 290", "it is text with 290 different values"),
         ("DATE '2025-01-01' + (i % 50)::INT", "it is a date"),
+        ("strftime(DATE '2025-01-01' + (i % 50)::INT, '%d %B %Y')", "it is a date"),
         ("[i]", "neither a number nor text"),
         ("CASE WHEN churned = 'yes' THEN 5 ELSE i % 5 END", "it knows churned (ROC AUC 1.000 alone)"),
         ("CASE WHEN churned = 'yes' THEN 'closed' ELSE 'open' END", "A leak"),

@@ -101,6 +101,12 @@ def test_a_file_in_another_encoding_than_the_project_says_is_refused(tmp_path: P
         ingest(project, tmp_path / "tables")
 
 
+def test_a_first_column_without_a_name_holds_the_names_of_rows(tmp_path: Path) -> None:
+    manifest, rows = read(tmp_path, f",{HEADER}a,1,2025-01-01,2.5\n")
+    assert next(iter(manifest.tables["orders"].columns)) == "row_name"
+    assert rows[0]["row_name"] == "a"
+
+
 @pytest.mark.parametrize("text", ["K", "A1", "express"])
 def test_a_column_of_numbers_and_words_is_text(tmp_path: Path, text: str) -> None:
     manifest, _ = read(tmp_path, amounts(text))

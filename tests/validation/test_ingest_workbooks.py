@@ -56,6 +56,15 @@ def test_a_sheet_becomes_a_typed_table_wherever_it_stands(tmp_path: Path, at: tu
     assert parquet_rows(tmp_path / "tables/orders.parquet") == [tuple(row) for row in ROWS]
 
 
+def test_a_column_before_the_header_names_its_rows(tmp_path: Path) -> None:
+    rows = [[None, *HEADER], *([f"r{number}", *row] for number, row in enumerate(ROWS))]
+    url = workbook(tmp_path / "orders.xlsx", {"orders": rows}, (1, 2))
+    assert next(iter(ingest(make_project(tmp_path / "shop", url), tmp_path / "tables").tables["orders"].columns)) == (
+        "row_name"
+    )
+    assert parquet_rows(tmp_path / "tables/orders.parquet")[1] == ("r1", *ROWS[1])
+
+
 def test_the_sheet_is_the_one_of_the_tables_name_or_the_one_that_is_named(tmp_path: Path) -> None:
     other = [HEADER, [9, datetime(2026, 1, 1), 1, "cash", date(2026, 1, 1), True]]
     url = workbook(tmp_path / "shop.xlsx", {"Notes": [["read me"]], "orders": [HEADER, *ROWS], "More": other})

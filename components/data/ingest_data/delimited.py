@@ -41,6 +41,8 @@ EXAMPLES = 3
 MARKERS = ("", "na", "n/a", "#n/a", "null", "none", "nil", "-", "--", "?", ".", "missing", "unknown", "not available")
 # A column of so many numbers or times among its first values is meant to be one of them.
 LOOKED_AT, MOSTLY = 2000, 0.8
+# What a first column without a name is called: pandas and R write the names of rows so.
+ROW_NAME = "row_name"
 # Lines of names, units and remarks that exports put above a table.
 MOST_HEADERS = 3
 
@@ -167,8 +169,10 @@ def _shape(file: Path, place: Connection, table: CsvTable, scratch: Path) -> Sha
 
 
 def _columns(header: Sequence[str], file: str, table: CsvTable) -> list[str]:
-    """Names for the columns of a header; of underscores where the last has none."""
+    """Names for the columns of a header; `ROW_NAME` where the first has none, and of underscores where the last has."""
     names = list(header)
+    if len(names) > 1 and not names[0]:
+        names[0] = ROW_NAME
     unnamed = next((place for place, name in enumerate(names) if not name), None)
     if (unnamed is not None and unnamed < len(names) - 1) or names == [""]:
         raise ContractViolation(

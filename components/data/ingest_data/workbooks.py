@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SHEETS = re.compile(r"xl/worksheets/[^/]+\.xml")
 FORMULA = re.compile(rb"<(\w+:)?f[ />]")
 PART = 1 << 20
+HEADER_AND_FIRST = 2
 
 
 def csv_of_sheets(
@@ -58,28 +60,53 @@ def _write(file: Path, place: Connection, table: str, sheet: str | None, copy: P
         where = f"table {table}: the sheet {chosen!r} of {file.name}"
         _check_computed(file, table, chosen, values[chosen], where)
         rows = csv.writer(written, lineterminator="\n")
-        span: tuple[int, int] | None = None
-        for number, cells in enumerate(_rows(values[chosen]), start=1):
-            filled = [place for place, value in enumerate(cells) if value not in (None, "")]
+        numbered = enumerate(_rows(values[chosen]), start=1)
+        head = _head(numbered)
+        start, end = _span([cells for _, cells in head])
+        for number, cells in itertools.chain(head, numbered):
+            filled = _filled(cells)
             if not filled:
                 # A blank line between rows is one to the rules for CSV, too.
                 written.write("\n")
                 continue
-            span = span or (filled[0], filled[-1] + 1)
-            outside = [place for place in filled if not span[0] <= place < span[1]]
+            outside = [place for place in filled if not start <= place < end]
             if outside:
                 raise ContractViolation(
                     f"{where} has a value in the cell {_name(outside[0], number)}, which no name in its first row "
                     "stands above. Give its column a name, or move what is no part of the table to another sheet."
                 )
-            padded = [*cells, *[None] * (span[1] - len(cells))][span[0] : span[1]]
+            padded = [*cells, *[None] * (end - len(cells))][start:end]
             rows.writerow([_text(value) for value in padded])
-            for position, value in enumerate(padded, start=span[0]):
+            for position, value in enumerate(padded, start=start):
                 if isinstance(value, _Error) and value not in place.missing:
                     raise ContractViolation(
                         f"{where} has the error {value} in the cell {_name(position, number)}. Mend the formula, or, "
                         f'where it means a missing value, say so with source.missing: ["{value}"] in pipeline.yaml.'
                     )
+
+
+def _filled(cells: Sequence[Any]) -> list[int]:
+    return [place for place, value in enumerate(cells) if value not in (None, "")]
+
+
+def _head(numbered: Iterable[tuple[int, list[Any]]]) -> list[tuple[int, list[Any]]]:
+    """The rows of a sheet to the first below its header, numbered."""
+    head, found = [], 0
+    for number, cells in numbered:
+        head.append((number, cells))
+        found += bool(_filled(cells))
+        if found == HEADER_AND_FIRST:
+            break
+    return head
+
+
+def _span(head: Iterable[Sequence[Any]]) -> tuple[int, int]:
+    """The columns that a header stands above; a column before it, too, whose rows have a value: names of rows."""
+    rows = [filled for cells in head if (filled := _filled(cells))]
+    if not rows:
+        return 0, 0
+    names_rows = len(rows) > 1 and rows[1][0] == rows[0][0] - 1
+    return rows[0][0] - names_rows, rows[0][-1] + 1
 
 
 class _Error(str):

@@ -1,0 +1,93 @@
+"""Feature screening: columns that nothing can be learned from, or too much, and numbers that are kept as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kfp_lifecycle.data.sql import quoted
+from kfp_lifecycle.projects.profile import (
+    IDENTIFIER,
+    KNOWS_LABEL,
+    MOST_CATEGORIES,
+    SHOWN,
+    Column,
+    Profile,
+    is_written_time,
+    knows_label,
+)
+
+
+def texts_of_numbers(profile: Profile, apart: Sequence[Column | None]) -> tuple[str, ...]:
+    """What is to be said of numbers that are kept as text, and of the columns that are no features."""
+    notes = []
+    for column in profile.columns:
+        if column.number:
+            notes.append(
+                f"{column.title} is text because of {column.number.because}: its query makes numbers of it, and leaves "
+                "empty what is none"
+            )
+        if not column.is_text or column in apart or not column.filled:
+            continue
+        value = quoted(column.title)
+        odd = profile.ask(
+            f"SELECT {value}, count(*) FROM data WHERE {value} IS NOT NULL AND TRY_CAST({value} AS DOUBLE) IS NULL "
+            "GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
+        cells = sum(count for _, count in odd)
+        if odd and cells * 5 <= column.filled:
+            shown = ", ".join(f"{text!r:.40} ({count:,})" for text, count in odd[:SHOWN])
+            notes.append(
+                f"{column.title} is text because of {cells:,} of {column.filled:,} values: {shown}. The others are "
+                f"numbers. Where these mean a missing value, write TRY_CAST({value} AS DOUBLE) in the table's query"
+            )
+    return tuple(notes)
+
+
+def useless(
+    profile: Profile, columns: Sequence[Column], event: tuple[Column, str] | None
+) -> Iterator[tuple[Column, str]]:
+    """Columns that nothing can be learned from, or too much, and why.
+
+    Args:
+        profile: The table.
+        columns: Those that would be features.
+        event: The label, and SQL that is true where it means the event; None where rows are events.
+    """
+    for column in columns:
+        why = _why_useless(profile, column)
+        if why is None and event is not None:
+            label, is_event = event
+            area = knows_label(profile, column, is_event)
+            if area >= KNOWS_LABEL:
+                why = (
+                    f"it knows {label.title} (ROC AUC {area:.3f} alone): is it written after the event? A leak makes a "
+                    "model look good and be useless; take it out of here only if it is known before"
+                )
+        if why:
+            yield column, why
+
+
+def _why_useless(profile: Profile, column: Column) -> str | None:
+    rows = profile.rows
+    reasons = (
+        (not column.filled, "it is empty"),
+        (column.different == 1 and column.filled == rows, "it is the same in every row"),
+        (
+            column.is_time or is_written_time(profile, column),
+            "it is a date, and a model learns nothing of later ones from it",
+        ),
+        (
+            column.is_integer and column.different == rows and IDENTIFIER.search(column.name) is not None,
+            "it is another in every row, and its name is that of a key",
+        ),
+        (
+            not (column.is_number or column.is_text or column.kind == "BOOLEAN"),
+            f"it is {column.kind}, which is neither a number nor text",
+        ),
+        (column.is_text and column.different == column.filled > SHOWN, "its values all differ"),
+        (
+            column.is_text and column.different > MOST_CATEGORIES,
+            f"it is text with {column.different:,} different values",
+        ),
+    )
+    return next((reason for holds, reason in reasons if holds), None)
