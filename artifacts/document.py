@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from kfp_lifecycle.artifacts.json_document import read_values, remedy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 
@@ -46,21 +47,13 @@ class Document(Part):
                 the field and the step that writes it.
         """
         file = place / cls.FILE if place.is_dir() else place
-        remedy = f"Run {cls.WRITER} again, or hand on what it wrote."
-        try:
-            values = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else f"it is not JSON: {error}"
-            raise ContractViolation(f"{file} cannot be read ({reason}). {remedy}") from error
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != cls.FORMAT:
-            raise ContractViolation(f"{file} is of format {found!r}, and this step reads {cls.FORMAT}. {remedy}")
+        values = read_values(file, cls.FORMAT, cls.WRITER)
         try:
             return cls.model_validate(values)
         except ValidationError as error:
             detail = error.errors()[0]
             field = ".".join(str(part) for part in detail["loc"])
-            raise ContractViolation(f"{file}: {field}: {detail['msg']}. {remedy}") from error
+            raise ContractViolation(f"{file}: {field}: {detail['msg']}. {remedy(cls.WRITER)}") from error
 
     def write(self, place: Path) -> Path:
         """Write it whole or not at all, the same bytes for the same content; returns the file.

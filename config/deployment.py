@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE, LoggedKey, LogPolicy
 from kfp_lifecycle.config.model_server import ModelServer
 from kfp_lifecycle.config.section import ModelName, Probability, Section
 
@@ -27,35 +28,29 @@ class Inconclusive(StrEnum):
     rollback = "rollback"
 
 
-LOG_SECRET_VARIABLE = "LIFECYCLE_LOG_SECRET"
-
-
-class LoggedKey(StrEnum):
-    """What the prediction log says of the entity that a request names."""
-
-    plain = "plain"
-    hashed = "hashed"
-    none = "none"
-
-
 class LogSettings(Section):
     """What servers log of each prediction, and how long it is kept."""
 
-    enabled: bool = True
+    enabled: bool = LogPolicy.enabled
     """Without, nothing is logged, and monitoring has nothing to compare; what was logged still goes by its age."""
-    features: bool = True
+    features: bool = LogPolicy.features
     """Whether the values of features are logged; without, monitoring sees scores alone."""
-    key: LoggedKey = LoggedKey.plain
+    key: LoggedKey = LogPolicy.key
     """The entity: `plain`, as it is; `hashed`, by HMAC-SHA256 with the secret of the servers' variable
     `LIFECYCLE_LOG_SECRET`, so that the same one is the same and nobody is named; `none`, not at all."""
-    retention_days: int = Field(default=90, gt=0)
+    retention_days: int = Field(default=LogPolicy.retention_days, gt=0)
     """Older days are removed."""
-    max_mb: int = Field(default=51_200, gt=0)
+    max_mb: int = Field(default=LogPolicy.max_mb, gt=0)
     """Most of all servers of the model together; the oldest files of what is more are removed."""
 
     def variables(self) -> list[str]:
         """Variables with secrets that a server needs for it."""
-        return [LOG_SECRET_VARIABLE] if self.enabled and self.key is LoggedKey.hashed else []
+        return [LOG_SECRET_VARIABLE] if self.policy.needs_secret else []
+
+    @property
+    def policy(self) -> LogPolicy:
+        """The same, as a server that was told of it keeps it."""
+        return LogPolicy(**self.model_dump())
 
     def arguments(self) -> dict[str, str]:
         """What a server is told of it, by the names of its arguments; what is as usual is left out."""

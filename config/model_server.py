@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
 from kfp_lifecycle.config.data import SECRET_REFERENCE
+from kfp_lifecycle.config.log_policy import LogFormat
 from kfp_lifecycle.config.section import Section, text
 
 # The address of a server, without a password in it.
@@ -30,13 +30,6 @@ SecretPlace = Annotated[
 
 
 SecretFile = Annotated[str, text(r"^/[^\0]+$", "name a file by its whole path")]
-
-
-class LogFormat(StrEnum):
-    """How the server's log is written."""
-
-    text = "text"
-    json = "json"
 
 
 class Oidc(Section):

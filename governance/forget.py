@@ -20,7 +20,7 @@ from typing import Any
 from kfp_lifecycle.artifacts.prediction_log import hashed_key
 from kfp_lifecycle.audit.entry import Entry
 from kfp_lifecycle.audit.record import file_of, open_record
-from kfp_lifecycle.config.deployment import LOG_SECRET_VARIABLE
+from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE
 from kfp_lifecycle.governance.log_rows import LOG_FILES, REWRITING, Rewritten, files_with, grows, without
 from kfp_lifecycle.governance.stored_rows import stored_rows
 from kfp_lifecycle.registry.anchors import anchor

@@ -6,8 +6,6 @@ It needs numpy and onnxruntime, and no pandas: the server's image has none to sp
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +13,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from kfp_lifecycle.config.configuration import Configuration
 
 Feed = dict[str, NDArray[Any]]
 Columns = Mapping[str, Sequence[Any]]
@@ -84,66 +79,6 @@ class Scorer:
         (probabilities,) = self.session.run([OUTPUT], feed)
         scores: NDArray[np.float32] = np.asarray(probabilities)[:, 1]
         return scores
-
-
-class ModelFolder:
-    """A `model` artifact."""
-
-    def __init__(self, folder: Path) -> None:
-        """Read its description.
-
-        Raises:
-            ContractViolation: the folder holds no complete model.
-        """
-        missing = [name for name in (Model.FILE, "model.onnx") if not (folder / name).is_file()]
-        if missing:
-            raise ContractViolation(
-                f"{folder} holds no complete model: {', '.join(missing)} is missing. Run train_model again, or give "
-                "the step a model that was approved."
-            )
-        self.folder = folder
-        self.description = Model.read(folder)
-        self.features, self.threshold = self.description.inputs, self.description.threshold
-
-    @cached_property
-    def settings(self) -> Configuration:
-        """What it keeps of the configuration: DEFINITION_SETTINGS.
-
-        Raises:
-            ContractViolation: a section is missing or wrong.
-        """
-        # The whole configuration takes a while to import, and a server that is only sent features does without it.
-        from kfp_lifecycle.features.settings import definition_settings
-
-        return definition_settings(self.description.settings)
-
-    @property
-    def entity_key(self) -> str:
-        """Name of the key of the entities that it scores.
-
-        Raises:
-            ContractViolation: its description names none.
-        """
-        entity = self.description.settings.get("entity")
-        if not isinstance(entity, dict) or not isinstance(entity.get("key"), str):
-            raise ContractViolation(
-                f"{self.folder / Model.FILE} names no entity key (settings: entity: key). Train and register the model "
-                "again."
-            )
-        return str(entity["key"])
-
-    @property
-    def feature_repo(self) -> Path:
-        """The feature definitions that it was trained on."""
-        return self.folder / "feature_repo"
-
-    def scorer(self, threads: int = 0) -> Scorer:
-        """The model, loaded.
-
-        Raises:
-            ContractViolation: it cannot be loaded, or does not fit its description.
-        """
-        return Scorer((self.folder / "model.onnx").read_bytes(), self.features, threads)
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], features: Sequence[Feature]) -> dict[str, list[Any]]:

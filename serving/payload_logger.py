@@ -14,7 +14,8 @@ from hashlib import sha256
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
+from kfp_lifecycle.config.deployment import LogSettings
+from kfp_lifecycle.config.log_policy import LoggedKey
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 ANNOTATION = "kfp-lifecycle/logged"

@@ -214,7 +214,12 @@ class Collection:
             decoder = _decoder_of(annotation)
             try:
                 self._logs[writer] = PredictionLog(
-                    self._place, model, version, decoder.numeric, decoder.categorical, _model_of(annotation).settings
+                    self._place,
+                    model,
+                    version,
+                    decoder.numeric,
+                    decoder.categorical,
+                    _model_of(annotation).settings.policy,
                 )
             except (ContractViolation, OSError) as error:
                 raise NotLogged("no_log", f"the prediction log of {model} cannot be opened: {error}") from error

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 import uvloop
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
-from kfp_lifecycle.config.model_server import LogFormat
+from kfp_lifecycle.config.log_policy import LogFormat
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.collector.cloud_event import half_of
 from kfp_lifecycle.serving.collector.collection import Collection, NotLogged, Writer

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import Counter
 
 from kfp_lifecycle.artifacts.prediction_log import day_folder, hashed_key
-from kfp_lifecycle.config.deployment import LOG_SECRET_VARIABLE, LoggedKey, LogSettings
+from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE, LoggedKey, LogPolicy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.log_storage import Spool, storage_of, waiting_bytes
 from kfp_lifecycle.serving.server.served import Served
@@ -47,6 +47,7 @@ SPILLED = Counter(
 )
 DEATHS = Counter("prediction_log_thread_deaths", "How often the thread that writes the log has died", _OF_MODEL)
 
+USUAL = LogPolicy()
 # Rows that may wait; a row of thirty features is a quarter of a kilobyte.
 CAPACITY = 200_000
 FLUSH_SECONDS = 0.5
@@ -71,7 +72,7 @@ class PredictionLog:
         version: str,
         numeric: Sequence[str],
         categorical: Sequence[str],
-        settings: LogSettings | None = None,
+        policy: LogPolicy = USUAL,
         capacity: int = CAPACITY,
     ) -> None:
         """Start writing below `<location>/<model>/`.
@@ -82,7 +83,7 @@ class PredictionLog:
             version: Its version.
             numeric: Names of its numeric features, in the order of `Served.numbers`.
             categorical: Names of its categorical features, in the order of `Served.texts`.
-            settings: What is logged, and how long it is kept.
+            policy: What is logged, and how long it is kept.
             capacity: Rows that may wait.
 
         Raises:
@@ -92,8 +93,8 @@ class PredictionLog:
         self._storage = storage_of(str(location), model)
         self.name = self._storage.name
         self.model, self.version = model, version
-        self.settings = settings or LogSettings()
-        self._features = (list(numeric), list(categorical)) if self.settings.features else ([], [])
+        self.policy = policy
+        self._features = (list(numeric), list(categorical)) if policy.features else ([], [])
         self.written, self.dropped, self.spilled, self.deaths = (
             counter.labels(model, version) for counter in (WRITTEN, DROPPED, SPILLED, DEATHS)
         )
@@ -110,7 +111,7 @@ class PredictionLog:
         self._refuses, self._bring_at = False, 0.0
         self._batches: BatchMaker | None = None
         self._secret = os.environ.get(LOG_SECRET_VARIABLE, "").encode()
-        if self.settings.variables() and not self._secret:
+        if policy.needs_secret and not self._secret:
             raise ContractViolation(
                 "keys are to be logged hashed, and the secret to hash them with is not there: set "
                 f"{LOG_SECRET_VARIABLE} (on a cluster, name a secret with this variable in the target), or log them "
@@ -120,7 +121,7 @@ class PredictionLog:
 
     def write(self, served: Served) -> None:
         """Hand predictions over; returns at once."""
-        if not self.settings.enabled:
+        if not self.policy.enabled:
             return
         rows = len(served.scores)
         if self._accepted - self._taken + rows > self._capacity:
@@ -290,10 +291,10 @@ class PredictionLog:
         """Adopt what killed servers left, and remove what is too old or too much."""
         from kfp_lifecycle.serving.server.log_segment import hour_of
 
-        oldest = hour_of(time.time()) - timedelta(days=self.settings.retention_days)
+        oldest = hour_of(time.time()) - timedelta(days=self.policy.retention_days)
         try:
             self._left += Spool.left(self.name)
-            removed = self._storage.prune(day_folder(oldest), self.settings.max_mb * 2**20)
+            removed = self._storage.prune(day_folder(oldest), self.policy.max_mb * 2**20)
         except OSError as error:
             LOGGER.warning("the prediction log %s cannot be looked after: %s", self.name, error)
         else:
@@ -302,8 +303,8 @@ class PredictionLog:
 
     def _named(self, key: int | str | None) -> str | None:
         """An entity as the log names it."""
-        if key is None or self.settings.key is LoggedKey.none:
+        if key is None or self.policy.key is LoggedKey.none:
             return None
-        if self.settings.key is LoggedKey.hashed:
+        if self.policy.key is LoggedKey.hashed:
             return hashed_key(self._secret, str(key))
         return str(key)

@@ -21,10 +21,8 @@ from typing import TYPE_CHECKING
 import uvloop
 from prometheus_client import REGISTRY
 
-from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
-from kfp_lifecycle.config.model_server import LogFormat
+from kfp_lifecycle.config.log_policy import LogFormat, LoggedKey, LogPolicy
 from kfp_lifecycle.modelling.attribution import Explainer
-from kfp_lifecycle.modelling.scoring import ModelFolder
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.secret_manager import resolve_references
 from kfp_lifecycle.serving.client import SHADOW_TOKEN_FILE_VARIABLE, SHADOW_TOKEN_VARIABLE
@@ -41,6 +39,7 @@ from kfp_lifecycle.serving.server.predictor import Predictor
 from kfp_lifecycle.serving.server.rate_limit import RateLimit
 from kfp_lifecycle.serving.server.request_watch import RequestLog, Watch, Watches
 from kfp_lifecycle.serving.server.rest import Rest
+from kfp_lifecycle.serving.server.served_model import ServedModel
 from kfp_lifecycle.serving.server.tls import Tls
 
 if TYPE_CHECKING:
@@ -93,8 +92,8 @@ def arguments() -> argparse.ArgumentParser:
     log.add_argument("--log", choices=("yes", "no"), default="yes", help="Whether anything is logged.")
     log.add_argument("--log_key", type=LoggedKey, choices=list(LoggedKey), default=LoggedKey.plain)
     log.add_argument("--log_features", choices=("yes", "no"), default="yes", help="Whether values are logged.")
-    log.add_argument("--log_retention_days", type=int, default=LogSettings().retention_days)
-    log.add_argument("--log_max_mb", type=int, default=LogSettings().max_mb)
+    log.add_argument("--log_retention_days", type=int, default=LogPolicy.retention_days)
+    log.add_argument("--log_max_mb", type=int, default=LogPolicy.max_mb)
     return parser
 
 
@@ -109,17 +108,15 @@ class Server:
         """
         self._asked = asked
         self._tls, self._access = _tls(asked), _access(asked)
-        model = ModelFolder(asked.model_dir)
-        # A row takes microseconds: threads inside one request only get in the way of other requests.
-        scorer = model.scorer(threads=1)
+        model = ServedModel(asked.model_dir)
+        scorer = model.scorer()
         explainer = Explainer.of(asked.model_dir)
         most_explained = 0 if explainer is None else explainer.most_rows
         hold_out = HoldOut(asked.hold_out, asked.model_name) if asked.hold_out else None
         decoder = Decoder(model.features, model.entity_key, asked.max_rows, most_explained, hold_out)
         self._features = None
         if asked.online_store:
-            kept = model.description.settings
-            self._features = FeatureLookup(asked.model_name, model.feature_repo, kept, asked.online_store)
+            self._features = FeatureLookup(asked.model_name, model.feature_repo, model.settings, asked.online_store)
         try:
             self._log = PredictionLog(
                 asked.prediction_log,
@@ -127,7 +124,7 @@ class Server:
                 asked.version,
                 decoder.numeric,
                 decoder.categorical,
-                LogSettings(
+                LogPolicy(
                     enabled=asked.log == "yes",
                     features=asked.log_features == "yes",
                     key=asked.log_key,
@@ -149,11 +146,11 @@ class Server:
             log=self._log,
             features=self._features,
             explainer=explainer,
-            expected_score=model.description.expected_score,
+            expected_score=model.expected_score,
         )
         self._predictor.metrics.threshold = model.threshold
-        if model.description.learned_until is not None:
-            learned_until = datetime.fromisoformat(model.description.learned_until)
+        if model.learned_until is not None:
+            learned_until = datetime.fromisoformat(model.learned_until)
             self._predictor.metrics.learned_until = learned_until.replace(tzinfo=UTC)
         self._predictor.warm_up()
         REGISTRY.register(self._predictor.metrics)

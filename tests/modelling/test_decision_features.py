@@ -17,7 +17,7 @@ from kfp_lifecycle.components.features.build_training_set.training_set import bu
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.champion import Champion, find_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import LOANS_SO_FAR, PIPELINE, some_readers_and_loans, write_project, write_tables

@@ -16,7 +16,7 @@ from pyarrow import parquet
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.prediction_log import hashed_key
 from kfp_lifecycle.audit.record import entries_of, file_of, open_record
-from kfp_lifecycle.config.deployment import LOG_SECRET_VARIABLE
+from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE
 from kfp_lifecycle.features.online.store import Inventory, Materialization, OnlineStore
 from kfp_lifecycle.governance import log_rows
 from kfp_lifecycle.governance.forget import Forgotten, Request, forget

@@ -16,9 +16,11 @@ from kfp_lifecycle.artifacts.prediction_log import hashed_key
 from kfp_lifecycle.artifacts.scores import Scores
 from kfp_lifecycle.components.scoring.score_batch.logged import BatchLog
 from kfp_lifecycle.components.scoring.score_batch.reasons import contributions, top_reasons, usual_values
-from kfp_lifecycle.config.deployment import LOG_SECRET_VARIABLE, LoggedKey, LogSettings
+from kfp_lifecycle.config.deployment import LogSettings
+from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE, LoggedKey
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
-from kfp_lifecycle.modelling.scoring import ModelFolder, columns_of, decided
+from kfp_lifecycle.modelling.model_folder import ModelFolder
+from kfp_lifecycle.modelling.scoring import columns_of, decided
 from kfp_lifecycle.monitoring.log_files import Window, log_files
 from kfp_lifecycle.monitoring.log_window import write_table
 from kfp_lifecycle.runtime.contract import ContractViolation

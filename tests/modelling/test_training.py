@@ -40,7 +40,8 @@ from kfp_lifecycle.modelling.estimator import (
     row_weights,
 )
 from kfp_lifecycle.modelling.export import export_onnx
-from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer
+from kfp_lifecycle.modelling.model_folder import ModelFolder
+from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import FEATURES, write_project, write_training_set
 from tests.modelling.trained import fit_model, train_model

@@ -21,7 +21,7 @@ from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.comparison import compare_models
 from kfp_lifecycle.modelling.comparison import main as compare_on_the_command_line
 from kfp_lifecycle.modelling.dataset import TrainingSet
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.closure import imported_names
 from kfp_lifecycle.runtime.code_version import VARIABLE, CodeVersion

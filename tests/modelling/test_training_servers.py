@@ -13,7 +13,7 @@ import pytest
 
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.deployment.register_model.registration import register
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import write_project, write_training_set

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kfp_lifecycle.config.deployment import LoggedKey, LogSettings
+from kfp_lifecycle.config.log_policy import LoggedKey, LogPolicy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server import log_segment, prediction_log
 from kfp_lifecycle.serving.server.log_segment import Segment
@@ -54,7 +54,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., PredictionLog]]:
 
     def open_log(version: str = "1", **settings: Any) -> PredictionLog:
         capacity = settings.pop("capacity", 1000)
-        kept = LogSettings(**{"retention_days": 100_000, **settings})
+        kept = LogPolicy(**{"retention_days": 100_000, **settings})
         log = PredictionLog(tmp_path, "devices", version, ["temperature"], ["site"], kept, capacity)
         logs.append(log)
         return log
@@ -278,7 +278,7 @@ def test_an_object_store_gets_whole_files_and_old_ones_go(
     monkeypatch.setattr(prediction_log, "UPLOAD_SECONDS", 0.0)
     place = tmp_path / "logs" / "predictions" / "devices"
     version = f"stored-{store[:2]}"
-    log = PredictionLog(store, "devices", version, ["temperature"], ["site"], LogSettings(retention_days=100_000))
+    log = PredictionLog(store, "devices", version, ["temperature"], ["site"], LogPolicy(retention_days=100_000))
     log.write(served("first"))
     until(lambda: requests_in(place) == ["first"])
     log.write(served("last"))
@@ -302,7 +302,7 @@ def test_while_an_object_store_is_away_what_is_logged_waits_on_the_own_disk_and_
     # The bucket's name is that of a file: whatever is put there fails.
     (tmp_path / "logs").rmdir()
     (tmp_path / "logs").write_bytes(b"")
-    log = PredictionLog("s3://logs", "devices", "away", ["temperature"], ["site"], LogSettings(retention_days=100_000))
+    log = PredictionLog("s3://logs", "devices", "away", ["temperature"], ["site"], LogPolicy(retention_days=100_000))
     log.write(served("first"))
     until(lambda: log._refuses)
     log.write(served("second"))

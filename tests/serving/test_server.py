@@ -17,15 +17,18 @@ import pytest
 from pyarrow import parquet
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.components.deployment.validate_serving.protocols import grpc_scores
 from kfp_lifecycle.components.deployment.validate_serving.trial import try_serving
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
 from kfp_lifecycle.config.settings import given_settings
 from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer
+from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Client, scores_in, v2_request
 from kfp_lifecycle.serving.ports import free_ports
+from kfp_lifecycle.serving.server import served_model
+from kfp_lifecycle.serving.server.served_model import ServedModel
 from tests.prediction_logs import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,5 +243,13 @@ def test_a_model_without_a_threshold_is_refused_by_the_name_of_the_field(model: 
     (broken / "model.json").write_text(json.dumps(description))
     with pytest.raises(ContractViolation, match=r"model\.json: threshold: Field required"):
         try_serving(ASKED, broken, tmp_path / "out")
-    with pytest.raises(ContractViolation, match=r"model\.json: threshold: Field required"):
-        ModelFolder(broken)
+    with pytest.raises(ContractViolation, match=r"model\.json: .*missing required field `threshold`"):
+        ServedModel(broken)
+
+
+def test_a_server_reads_the_document_that_the_training_writes() -> None:
+    assert (served_model.DESCRIPTION, served_model.FORMAT, served_model.WRITER) == (
+        Model.FILE,
+        Model.FORMAT,
+        Model.WRITER,
+    )

@@ -11,7 +11,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.gate import Approval
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.environments import locks
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.approval import record_candidate
 from kfp_lifecycle.registry.versions import CANDIDATE, create_version, refuse_overtaken, set_alias, store_files
 from kfp_lifecycle.runtime.closure import copy_modules

@@ -22,9 +22,10 @@ from kfp_lifecycle.audit.approval import refuse_unapproved
 from kfp_lifecycle.audit.record import file_of, open_record
 from kfp_lifecycle.components.deployment.release_model.audited import record_location, recorded_release
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.deployment import Deployment, LoggedKey
+from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import KServeServing, LocalServing, Locations, VertexServing, serving_place
+from kfp_lifecycle.config.log_policy import LoggedKey
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import v2_request
 from kfp_lifecycle.serving.release.release import RolledBack, Undecided, deployment_record, release

@@ -20,7 +20,7 @@ from kfp_lifecycle.config.gate import Champion as Rule
 from kfp_lifecycle.config.gate import Compared, Unreachable
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.metrics import Performance
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.champion import Champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.uncertainty.area import area

@@ -14,7 +14,7 @@ from kfp_lifecycle.features.definitions import TIMESTAMP, load_definitions
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import write_view_values
 from kfp_lifecycle.modelling.dataset import FILES, TrainingSet
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 
 
 def earlier_features(

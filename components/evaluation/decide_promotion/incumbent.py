@@ -13,7 +13,7 @@ from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.config.data import Table
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.champion import Champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 

@@ -17,7 +17,7 @@ from kfp_lifecycle.components.evaluation.decide_promotion.remarks import beside_
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.dataset import TrainingSet
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.champion import find_champion
 from kfp_lifecycle.registry.evaluation_record import record_verdict
 from kfp_lifecycle.registry.tracking import connect

@@ -29,7 +29,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.calibration import Calibration
 from kfp_lifecycle.modelling.dataset import TIMESTAMP, TrainingSet
-from kfp_lifecycle.modelling.scoring import ModelFolder
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.evaluation_record import record_evaluation
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.outputs import complete_folder

@@ -23,7 +23,8 @@ from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
 from kfp_lifecycle.features.offline.store import compute_view_values
 from kfp_lifecycle.modelling.dataset import model_inputs
-from kfp_lifecycle.modelling.scoring import ModelFolder, Scorer, decided
+from kfp_lifecycle.modelling.model_folder import ModelFolder
+from kfp_lifecycle.modelling.scoring import Scorer, decided
 from kfp_lifecycle.registry.champion import Champion, require_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.prediction_log import FINISHED, day_folder, hashed_key
-from kfp_lifecycle.config.deployment import LOG_SECRET_VARIABLE, LoggedKey, LogSettings
+from kfp_lifecycle.config.deployment import LogSettings
+from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE, LoggedKey
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.log_batch import log_schema
 from kfp_lifecycle.serving.server.log_storage import storage_of
