@@ -40,6 +40,8 @@ class Asking(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: Retraining
+    horizon_days: int | None = None
+    """Of the label."""
     remedy: Path
     training_pipeline: Path
     """The artifact of that name."""
@@ -61,7 +63,7 @@ def ask(asking: Asking, now: datetime) -> RetrainingRequest:
     remedy, target = Remedy.read(asking.remedy), read_target(asking.training_pipeline)
     backend = _backend(target)
     runs = training_runs(backend, target.project)
-    decided = decide(asking.policy, remedy, runs, now)
+    decided = decide(asking.policy, remedy, runs, now, asking.horizon_days)
     request = RetrainingRequest(
         project=target.project,
         model=remedy.model,

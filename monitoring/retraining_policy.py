@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from kfp_lifecycle.artifacts.remedy import Remedy
+from kfp_lifecycle.artifacts.remedy import Remedy, RemedyName
 from kfp_lifecycle.config.retraining import Retraining
 from kfp_lifecycle.runtime.states import RunState
 
 Action = Literal["start", "ask", "hold"]
+
+TRAINED: frozenset[RemedyName] = frozenset(("recalibrate", "set the threshold", "retrain"))
+"""Remedies that a training carries out: it fits calibration and threshold, too, on rows since the change."""
 
 # What the names of all runs that monitoring asked for begin with.
 NAMED = "retraining-"
@@ -67,23 +70,28 @@ def cause_of(remedy: Remedy) -> str:
     return hashlib.sha256("\n".join((remedy.model, remedy.version, remedy.verdict, found_by)).encode()).hexdigest()[:8]
 
 
-def decide(policy: Retraining, remedy: Remedy, runs: Sequence[TrainingRun], now: datetime) -> Decided:
+def decide(
+    policy: Retraining, remedy: Remedy, runs: Sequence[TrainingRun], now: datetime, horizon_days: int | None = None
+) -> Decided:
     """Apply a project's policy.
 
     Args:
         policy: `monitoring.retraining`.
-        remedy: What monitoring found; its remedy is to retrain.
+        remedy: What monitoring found; its remedy is one of TRAINED.
         runs: Runs of the training pipeline that there are.
         now: By the clock.
+        horizon_days: How long after its date a label is known; None where it is known on it.
     """
-    if held := next(_obstacles(policy, remedy, runs, now), ""):
+    if held := next(_obstacles(policy, remedy, runs, now, timedelta(days=horizon_days or 0)), ""):
         return Decided("hold", f"Nothing is started: {held}.")
     if policy.mode == "approval":
         return Decided("ask", "The retraining waits for a person's approval (monitoring.retraining.mode: approval).")
     return Decided("start", f"The training pipeline is started as {run_name(remedy)}.")
 
 
-def _obstacles(policy: Retraining, remedy: Remedy, runs: Sequence[TrainingRun], now: datetime) -> Iterator[str]:
+def _obstacles(
+    policy: Retraining, remedy: Remedy, runs: Sequence[TrainingRun], now: datetime, horizon: timedelta
+) -> Iterator[str]:
     """Why a retraining is not due yet, or not at all, the weightiest first; nothing where it is."""
     end = remedy.window.end
     asked = [(run, run.end) for run in runs if run.end is not None]
@@ -98,6 +106,11 @@ def _obstacles(policy: Retraining, remedy: Remedy, runs: Sequence[TrainingRun], 
         yield f"the window ended on {end:%Y-%m-%d}, and only what is so now leads to a retraining"
     if any(before > end for _, before in asked):
         yield "a later window has led to a retraining already"
+    if remedy.since is not None and end < remedy.since + horizon:
+        yield (
+            f"no label of a date since {remedy.since:%Y-%m-%d} is known before {remedy.since + horizon:%Y-%m-%d}, and "
+            "a model would learn from what was before alone"
+        )
     for run in runs:
         if run.state is RunState.running:
             yield f"{run.name} is at work, and one training runs at a time"

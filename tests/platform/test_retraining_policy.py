@@ -119,6 +119,16 @@ def test_the_same_reason_is_told_by_what_found_it_and_not_by_its_figures() -> No
     assert cause_of(remedy(reasons=[worse], sentence="More than before.")) == cause_of(remedy())
 
 
+def test_what_has_changed_is_learned_when_a_label_of_it_is_known() -> None:
+    # It changed 27 days before the window's end.
+    early = decide(Retraining(), remedy(), [], NOW, horizon_days=30)
+    assert early.action == "hold"
+    assert "no label of a date since 2026-11-02 is known before 2026-12-02" in early.sentence
+    assert decide(Retraining(), remedy(), [], NOW, horizon_days=27).action == "start"
+    # Where nobody can say since when, the newest labels are the best there are.
+    assert decide(Retraining(), remedy(since=None), [], NOW, horizon_days=30).action == "start"
+
+
 def test_a_budget_is_for_all_that_was_started_the_failed_included() -> None:
     policy = Retraining(cool_down_days=0, new_label_days=0, budget_runs=2, budget_days=10)
     runs = [earlier(1, RunState.failed), earlier(9, RunState.done)]

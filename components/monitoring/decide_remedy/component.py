@@ -44,7 +44,8 @@ def decide_remedy(
         run_name: This run, as Vertex AI calls it.
 
     Returns:
-        The remedy: `nothing`, `repair`, `recalibrate`, `set the threshold`, `retrain` or `roll back`.
+        What is to be started: `retrain` where a training carries the remedy out (`recalibrate`, `set the threshold` or
+            `retrain`), else the remedy: `nothing`, `repair` or `roll back`.
     """
     import os
     from pathlib import Path
@@ -53,6 +54,7 @@ def decide_remedy(
 
     with step(remedy, report):
         from kfp_lifecycle.components.monitoring.decide_remedy import judging
+        from kfp_lifecycle.monitoring.retraining_policy import TRAINED
 
         found = judging.decide_remedy(
             decide_remedy.given(settings),
@@ -66,4 +68,4 @@ def decide_remedy(
             runs=(os.environ.get("LIFECYCLE_RUN_ID", run_id), run_name),
         )
         remedy.metadata.update(found.metadata())
-    return str(found.remedy)
+    return "retrain" if found.remedy in TRAINED else str(found.remedy)

@@ -7,7 +7,7 @@ from kfp_lifecycle.runtime.component import component
 
 @component(
     environment="platform",
-    reads=("monitoring.retraining",),
+    reads=("monitoring.retraining", "label.horizon_days"),
     cached=False,
     carries=("kfp_lifecycle.backends.retraining",),
 )
@@ -26,8 +26,9 @@ def trigger_retraining(
     whoever runs monitoring starts it when this run has ended.
 
     Args:
-        settings: `monitoring.retraining` is the policy: mode, cool-down, budget, quiet hours.
-        remedy: What `decide_remedy` decided; anything but `retrain` fails this step.
+        settings: `monitoring.retraining` is the policy: mode, cool-down, budget, quiet hours; `label.horizon_days` says
+            from when on there is something to learn of a change.
+        remedy: What `decide_remedy` decided; one that no training carries out fails this step.
         training_pipeline: Folder with the compiled training pipeline, and where it runs; compiling monitoring makes it.
         request: JSON file (`docs/schemas/request.schema.json`): `reason`, `action`, `decision`, `asked_by`
             and `run`, which a person's approval starts, too. metadata: `action`, `sentence`, `run`, `run_id`.
@@ -44,8 +45,10 @@ def trigger_retraining(
 
         from kfp_lifecycle.components.monitoring.trigger_retraining.request import ask_for_retraining
 
+        given = trigger_retraining.given(settings)
         asking = {
-            "policy": trigger_retraining.given(settings).monitoring.retraining.model_dump(mode="json"),
+            "policy": given.monitoring.retraining.model_dump(mode="json"),
+            "horizon_days": given.label.horizon_days,
             "remedy": remedy.path,
             "training_pipeline": training_pipeline.path,
             "request": request.path,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
+from kfp_lifecycle.monitoring.retraining_policy import TRAINED
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # What speaks to targets: above this room, so by its name. It travels with the component.
@@ -24,13 +25,13 @@ def ask_for_retraining(asking: str, remedy: Path, request: Path) -> RetrainingRe
         request: JSON file that the starter writes.
 
     Raises:
-        ContractViolation: there is no remedy, or it is not to retrain; or the target cannot be asked, or cannot start
-            the run.
+        ContractViolation: there is no remedy, or it is none that a training carries out; or the target cannot be
+            asked, or cannot start the run.
     """
     found = Remedy.read(remedy)
-    if found.remedy != "retrain":
+    if found.remedy not in TRAINED:
         raise ContractViolation(
-            f"{remedy} says `{found.remedy}`: {found.sentence} Retraining is asked for only where it says `retrain`."
+            f"{remedy} says `{found.remedy}`: {found.sentence} A training carries out {', '.join(sorted(TRAINED))}."
         )
     # Where steps run, kfp leaves its client out.
     environment = {name: value for name, value in os.environ.items() if name != "_KFP_RUNTIME"}
