@@ -81,6 +81,19 @@ class Picture(Part):
     """In their order."""
 
 
+class CallerLeftOut(Part):
+    """Who would have decided alone, and does not."""
+
+    caller: str
+    """As the prediction log names it."""
+    rows: int
+    """How many of the predictions compared it asked for."""
+    share: float
+    """The same, 0 to 1."""
+    sentence: str
+    """Who, how much, and what its rows would have made of the verdict."""
+
+
 class Compared(Part):
     """How many predictions there were."""
 
@@ -145,6 +158,8 @@ class Drift(Document):
     """Of the predictions that were compared; none where there are none."""
     pictures: list[Picture] = Field(default=[])
     """Of the columns that drifted, those that moved the score most first; as many as a page shows."""
+    caller: CallerLeftOut | None = None
+    """Whose rows are in none of this, since they alone would have decided; none where nobody's would."""
 
     @property
     def key_figure(self) -> str:
@@ -163,7 +178,8 @@ class Drift(Document):
             "drifted_share": self.drifted_share,
             "predictions": self.predictions.model_dump(),
             "version": self.version,
-            "summary": self.sentence,
+            "caller": self.caller.model_dump() if self.caller else {},
+            "summary": f"{self.sentence} {self.caller.sentence}" if self.caller else self.sentence,
         }
 
 

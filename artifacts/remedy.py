@@ -17,7 +17,7 @@ RemedyName = Literal["nothing", "repair", "recalibrate", "set the threshold", "r
 class Reason(Part):
     """One finding that the verdict rests on, or that was looked at and did not decide."""
 
-    source: Literal["drift", "skew", "outcomes", "performance", "costs", "release"]
+    source: Literal["drift", "caller", "skew", "outcomes", "performance", "costs", "release"]
     """What found it."""
     sentence: str
     """In words."""

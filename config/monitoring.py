@@ -30,6 +30,10 @@ class Monitoring(Section):
     """… and it moved by more than this, in standard deviations (of shares: Cohen's h)."""
     max_drifted_share: Probability = 0.3
     """Retraining is asked for when more than this share of the features drifts, or the score does."""
+    max_caller_share: float = Field(default=0.25, gt=0, le=0.5)
+    """Who asked for at most this share of what is compared decides nothing alone: a verdict that is another one without
+    its rows is given without them, and says so. Whoever asked for more, such as the one service in front of all
+    customers, is the population that the window is about."""
     outcome_weeks: int = Field(default=12, ge=2, le=104)
     """Weeks of which outcomes are compared with what was predicted, the newest last."""
     outcome_ratio: float = Field(default=1.5, gt=1)

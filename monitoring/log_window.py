@@ -30,7 +30,7 @@ MEMORY = "1GB"
 """What DuckDB may hold before it spills to disk."""
 # A row's place in the log as one number: the file's, and the row's in it.
 PLACE = "file_index * 1099511627776 + file_row_number"
-FIELDS = ("time", "request_id", "version", "entity", "features", "score", "decision", "requests", "probe")
+FIELDS = ("time", "request_id", "version", "entity", "features", "score", "decision", "requests", "probe", "caller")
 
 
 def write_table(
@@ -40,8 +40,9 @@ def write_table(
 
     The columns: `time` (UTC), `request_id`, `version`, `entity` (text), `features` (a struct: double or text for each
     of the inputs, NULL where missing), `score`, `decision`, `requests` (how many predictions the row stands for),
-    `probe` (see `PROBE_REQUESTS`); oldest first. Where more than `LARGEST_SAMPLE` rows of a version count, those are
-    written whose keys have the smallest digests: the same entities in each window, whatever was asked about them.
+    `probe` (see `PROBE_REQUESTS`), `caller` (who asked, as the log names it; NULL where it does not); oldest first.
+    Where more than `LARGEST_SAMPLE` rows of a version count, those are written whose keys have the smallest digests:
+    the same entities in each window, whatever was asked about them.
     Shadow predictions, which nobody got as an answer, are left out.
 
     Args:
@@ -165,7 +166,9 @@ def _columns(sources: Sequence[Source], inputs: Sequence[Feature]) -> dict[str, 
     else:
         values = ", ".join(f"{quoted(item.name)} := {_value(item, sources)}" for item in inputs)
         nothing = {name: f"try_cast({name} AS {kind})" for name, kind in COLUMNS.items()}
-    return {**nothing, "features": f"struct_pack({values})"}
+    # Servers of before did not say who asked.
+    caller = "try_cast(caller AS VARCHAR)" if any(source.has_callers for source in sources) else "NULL::VARCHAR"
+    return {**nothing, "features": f"struct_pack({values})", "caller": caller}
 
 
 def _decide(

@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,11 @@ SHADOW_TOKEN_FILE_VARIABLE = "LIFECYCLE_SHADOW_TOKEN_FILE"
 MISSING_HEADER = "x-missing-features"
 
 JSON = {"content-type": "application/json"}
+
+
+def digest(token: str) -> str:
+    """A token as others may see it: those who collect a server's requests, and share a secret with it by this."""
+    return sha256(token.encode()).hexdigest() if token else ""
 
 
 def unverified() -> ssl.SSLContext:

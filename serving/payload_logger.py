@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
-from hashlib import sha256
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,7 +19,7 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 
 ANNOTATION = "kfp-lifecycle/logged"
 # By their canonical names, by which alone the logger finds them.
-HEADERS = ("Content-Encoding", "Inference-Header-Content-Length", "X-Shadow")
+HEADERS = ("Content-Encoding", "Inference-Header-Content-Length", "X-Forwarded-For", "X-Shadow")
 # It comes with each event, in a header; whoever takes events takes heads of 32,768 bytes.
 MOST_BYTES = 16_384
 
@@ -36,6 +35,10 @@ class LoggedModel(BaseModel):
     settings: LogSettings = LogSettings()
     shadow: str = ""
     """Digest of the token by which a request is known to be nobody's."""
+    hold_out: float = 0.0
+    """Share of entities that are held out: a client that asks for the score alone is not answered who is."""
+    trusted_proxies: int = 0
+    """Proxies that add to `x-forwarded-for`, by which it is known who asked; none: it is not."""
 
     @property
     def mode(self) -> str:
@@ -72,8 +75,3 @@ class LoggedModel(BaseModel):
             return cls.model_validate_json(content)
         except (NotBase64, zlib.error, ValidationError) as error:
             raise ValueError(f"the annotation {ANNOTATION} is none of a release: {error}") from error
-
-
-def digest(token: str) -> str:
-    """A token as an annotation may name it."""
-    return sha256(token.encode()).hexdigest() if token else ""

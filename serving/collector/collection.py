@@ -24,13 +24,15 @@ from prometheus_client import Counter
 
 from kfp_lifecycle.modelling.scoring import decided
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import SHADOW_HEADER
+from kfp_lifecycle.serving.client import SHADOW_HEADER, digest
 from kfp_lifecycle.serving.collector.cloud_event import Half
 from kfp_lifecycle.serving.collector.pairing import Pairs
-from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel, digest
+from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel
+from kfp_lifecycle.serving.server.access import FORWARDED, forwarded_for
 from kfp_lifecycle.serving.server.batch import HOLD_OUT, PredictionRequest
 from kfp_lifecycle.serving.server.decoding import Decoder
 from kfp_lifecycle.serving.server.errors import Refusal
+from kfp_lifecycle.serving.server.hold_out import HoldOut
 from kfp_lifecycle.serving.server.packing import unpacked
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
 from kfp_lifecycle.serving.server.served import Served
@@ -124,6 +126,11 @@ class Collection:
             is_shadow = is_shadow or _is_shadow(model, asked.shadow)
             numbers, texts, keys = batch.numbers, batch.texts, batch.keys
             latency = (answer.time - request.time).total_seconds() * 1000
+        held_out = found.held_out
+        if held_out is None and model.hold_out and request is not None:
+            # It depends on key and model alone.
+            held_out = HoldOut(model.hold_out, found.model).of(keys, len(found.scores))
+        forwarded = answer.headers.get(FORWARDED.decode(), "").encode()
         served = Served(
             answer.time.timestamp(),
             found.id,
@@ -134,7 +141,8 @@ class Collection:
             decided(found.scores, model.threshold),
             latency,
             is_shadow,
-            found.held_out,
+            held_out,
+            forwarded_for(forwarded, model.trusted_proxies),
         )
         return (found.model, found.version, answer.annotations[ANNOTATION]), served
 
@@ -211,7 +219,7 @@ class Collection:
     def _log(self, writer: Writer) -> PredictionLog:
         if writer not in self._logs:
             model, version, annotation = writer
-            decoder = _decoder_of(annotation)
+            decoder, told = _decoder_of(annotation), _model_of(annotation)
             try:
                 self._logs[writer] = PredictionLog(
                     self._place,
@@ -219,7 +227,8 @@ class Collection:
                     version,
                     decoder.numeric,
                     decoder.categorical,
-                    _model_of(annotation).settings.policy,
+                    told.settings.policy,
+                    caller_secret=told.shadow,
                 )
             except (ContractViolation, OSError) as error:
                 raise NotLogged("no_log", f"the prediction log of {model} cannot be opened: {error}") from error

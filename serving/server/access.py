@@ -102,14 +102,19 @@ class Access:
 
     def _address(self, headers: Mapping[bytes, bytes], address: str) -> str:
         """The client's address: what the farthest of the trusted proxies saw."""
-        if not self._proxies:
-            return address
-        seen = headers.get(FORWARDED, b"").split(b",")
-        return seen[max(-self._proxies, -len(seen))].strip()[:MOST_ADDRESS_BYTES].decode("latin-1") or address
+        return forwarded_for(headers.get(FORWARDED, b""), self._proxies) or address
 
     def _count(self, client: str) -> None:
         if self._limit is not None:
             self._limit.count(client)
+
+
+def forwarded_for(header: bytes, proxies: int) -> str:
+    """The address that the farthest of so many trusted proxies saw; empty where there are none, or it saw none."""
+    if not proxies:
+        return ""
+    seen = header.split(b",")
+    return seen[max(-proxies, -len(seen))].strip()[:MOST_ADDRESS_BYTES].decode("latin-1")
 
 
 def _token(headers: Mapping[bytes, bytes]) -> bytes:

@@ -50,6 +50,8 @@ class PredictionRequest:
     binary: frozenset[str] = frozenset()
     """Which of it as raw bytes."""
 
+    caller: str = ""
+    """Who asks: a client's name, or its address; empty where that is not known."""
     shadow: str = ""
     """What it says to be believed that nobody acts on the answer, where no header can say it."""
     missing: Sequence[str] | None = None

@@ -142,6 +142,7 @@ class GrpcService:
             else:
                 request = self._decoded(asked, identifier)
             identifier, rows = request.id, request.batch.rows
+            request.caller = CLIENT.get() or _address(context)
             prediction = predictor.predict_at_once(request, began, shadow)
             if prediction is None:
                 prediction = await predictor.predict_later(request, began, shadow)

@@ -31,6 +31,7 @@ def log_schema(numeric: Sequence[str], categorical: Sequence[str]) -> pa.Schema:
         ("hold_out", pa.bool_()),
         ("latency_ms", pa.float64()),
         ("shadow", pa.bool_()),
+        ("caller", pa.string()),
     ]
     return pa.schema(columns)
 
@@ -45,12 +46,18 @@ class BatchMaker:
         self._names = [*numeric, *categorical]
         self._numeric, self._categorical = len(numeric), len(categorical)
 
-    def message(self, found: Sequence[Served], named: Callable[[int | str | None], str | None]) -> pa.Buffer:
+    def message(
+        self,
+        found: Sequence[Served],
+        named: Callable[[int | str | None], str | None],
+        called: Callable[[str], str | None],
+    ) -> pa.Buffer:
         """Requests as one message of an Arrow stream.
 
         Args:
             found: The requests.
             named: How the log names an entity.
+            called: How it names who asked.
         """
         lengths = [len(served.scores) for served in found]
         rows = sum(lengths)
@@ -74,6 +81,7 @@ class BatchMaker:
             "hold_out": pa.concat_arrays([_held_out(served) for served in found]),
             "latency_ms": repeated([round(served.latency_ms, 3) for served in found], pa.float64()),
             "shadow": repeated([served.shadow for served in found], pa.bool_()),
+            "caller": repeated([called(served.caller) for served in found], pa.string()),
         }
         if self._names:
             columns["features"] = self._features(found)

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import Counter
 
-from kfp_lifecycle.artifacts.prediction_log import day_folder, hashed_key
+from kfp_lifecycle.artifacts.prediction_log import day_folder, hashed_caller, hashed_key
 from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE, LoggedKey, LogPolicy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.log_storage import Spool, storage_of, waiting_bytes
@@ -59,6 +61,8 @@ TRY_AGAIN_SECONDS = 10.0
 # How long an object store waits for what was logged.
 UPLOAD_SECONDS = 60.0
 CLOSE_SECONDS = 20.0
+# So many are remembered, since a digest takes longer than to look one up.
+MOST_CALLERS = 10_000
 DEATHS_TOO_MANY = 3
 
 
@@ -74,6 +78,7 @@ class PredictionLog:
         categorical: Sequence[str],
         policy: LogPolicy = USUAL,
         capacity: int = CAPACITY,
+        caller_secret: str = "",
     ) -> None:
         """Start writing below `<location>/<model>/`.
 
@@ -85,6 +90,8 @@ class PredictionLog:
             categorical: Names of its categorical features, in the order of `Served.texts`.
             policy: What is logged, and how long it is kept.
             capacity: Rows that may wait.
+            caller_secret: What all servers of the model share, to hash callers with where there is no secret for keys;
+                where it is empty, each server calls a caller otherwise.
 
         Raises:
             OSError: the folder cannot be made.
@@ -117,6 +124,8 @@ class PredictionLog:
                 f"{LOG_SECRET_VARIABLE} (on a cluster, name a secret with this variable in the target), or log them "
                 "plain or not at all"
             )
+        self._caller_secret = self._secret or (caller_secret or secrets.token_hex()).encode()
+        self._called = lru_cache(MOST_CALLERS)(self._hashed_caller)
         self._start()
 
     def write(self, served: Served) -> None:
@@ -204,7 +213,7 @@ class PredictionLog:
         assert self._batches is not None
         rows = sum(len(served.scores) for served in found)
         try:
-            message = self._batches.message(found, self._named)
+            message = self._batches.message(found, self._named, self._called)
         except Exception:
             if len(found) > 1:
                 # One of them cannot be written: the others are not lost with it.
@@ -308,3 +317,9 @@ class PredictionLog:
         if self.policy.key is LoggedKey.hashed:
             return hashed_key(self._secret, str(key))
         return str(key)
+
+    def _hashed_caller(self, caller: str) -> str | None:
+        """Who asked as the log names it: never plain, since it may be a person's address."""
+        if not caller or self.policy.key is LoggedKey.none:
+            return None
+        return hashed_caller(self._caller_secret, caller)

@@ -281,6 +281,7 @@ class Predictor:
                 (time.perf_counter() - began) * 1000,
                 shadow,
                 batch.held_out,
+                request.caller,
             )
         )
         return Prediction(request, scores, decisions)

@@ -243,6 +243,7 @@ class Rest:
             if len(request.body) > BYTES_AT_ONCE or b"content-encoding" in request.headers:
                 return self._infer_later(request, protocol, None)
             asked = self._decoded(request, protocol)
+            asked.caller = request.client or request.address
             prediction = self.predictor.predict_at_once(asked, request.began, self._is_shadow(request))
             if prediction is None:
                 return self._infer_later(request, protocol, asked)
@@ -258,6 +259,7 @@ class Rest:
             large = asked is None
             if asked is None:
                 asked = await self.predictor.elsewhere(lambda: self._decoded(request, protocol))
+                asked.caller = request.client or request.address
             prediction = await self.predictor.predict_later(asked, request.began, self._is_shadow(request))
             if large:
                 encoded = await self.predictor.elsewhere(lambda: self._encoded(protocol, prediction))

@@ -25,3 +25,5 @@ class Served:
     shadow: bool
     held_out: NDArray[np.bool_] | None = None
     """Whose entity is held out; None where the server holds nobody out."""
+    caller: str = ""
+    """Who asked: a client's name, or its address; empty where that is not known."""

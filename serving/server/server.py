@@ -25,7 +25,7 @@ from kfp_lifecycle.config.log_policy import LogFormat, LoggedKey, LogPolicy
 from kfp_lifecycle.modelling.attribution import Explainer
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.secret_manager import resolve_references
-from kfp_lifecycle.serving.client import SHADOW_TOKEN_FILE_VARIABLE, SHADOW_TOKEN_VARIABLE
+from kfp_lifecycle.serving.client import SHADOW_TOKEN_FILE_VARIABLE, SHADOW_TOKEN_VARIABLE, digest
 from kfp_lifecycle.serving.server.access import Access
 from kfp_lifecycle.serving.server.api_keys import ApiKeys
 from kfp_lifecycle.serving.server.decoding import Decoder
@@ -131,6 +131,7 @@ class Server:
                     retention_days=asked.log_retention_days,
                     max_mb=asked.log_max_mb,
                 ),
+                caller_secret=digest(_shadow_token(asked.shadow_token_file)),
             )
         except OSError as error:
             raise ContractViolation(
@@ -261,7 +262,7 @@ def _access(asked: argparse.Namespace) -> Access | None:
         from kfp_lifecycle.serving.server.tokens import Tokens
 
         tokens = Tokens(asked.oidc_issuer, asked.oidc_audience, asked.oidc_keys)
-    if keys is None and tokens is None and limit is None:
+    if keys is None and tokens is None and limit is None and not asked.trusted_proxies:
         return None
     return Access(keys, tokens, limit, asked.trusted_proxies)
 

@@ -231,6 +231,19 @@ def test_a_window_without_drift_keeps_the_model(project: Project) -> None:
     assert drift["drifted"] == []
     assert drift["verdict"] == "keep"
     assert drift["pictures"] == []
+    assert drift["caller"] is None
+
+
+def test_what_one_caller_plants_is_left_out_and_told_and_the_others_are_judged(project: Project) -> None:
+    write_log(project, [line(row, caller="3f2a9c01b7de") for row in served(300, seed=1)])
+    planted = [line({**row, "temperature": 1e6 + number}, caller="attacker") for number, row in enumerate(served(90))]
+    write_log(project, planted, "1-host-1-78")
+    collect(project)
+    drift = detect(project)
+    assert (drift["verdict"], drift["drifted"], drift["pictures"]) == ("keep", [], [])
+    assert (drift["caller"]["caller"], drift["caller"]["rows"]) == ("attacker", 90)
+    assert drift["predictions"]["compared"] == 300
+    assert drift["summary"] == f"{drift['sentence']} {drift['caller']['sentence']}"
 
 
 def test_a_warmer_world_asks_for_retraining_and_is_drawn_before_and_after(project: Project) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.predictions import LogTable
@@ -75,6 +76,18 @@ def test_a_file_that_is_there_twice_changes_nothing_but_what_is_told(tmp_path: P
     assert found.rows == len(once)
     assert (found.left_out.repeated, found.left_out.identical) == (20, 5)
     pd.testing.assert_frame_equal(twice.drop(columns=["requests", "probe"]), once.drop(columns=["requests", "probe"]))
+
+
+def test_who_asked_is_read_where_the_log_says_it_and_logs_of_before_are_read_beside(tmp_path: Path) -> None:
+    write(tmp_path, customers(3, caller="3f2a9c01b7de"))
+    old = write(tmp_path, customers(2, first=3), "0-old")
+    parquet.write_table(parquet.read_table(old).drop_columns(["caller"]), old)
+    found, table = read(tmp_path)
+    assert found.broken.files == 0
+    assert dict(table["caller"].value_counts(dropna=False)) == {"3f2a9c01b7de": 3, None: 2}
+    for file in (tmp_path / "log").rglob("*-1-host-*.parquet"):
+        file.unlink()
+    assert read(tmp_path)[1]["caller"].isna().all()
 
 
 def test_a_late_or_repeated_run_of_a_window_gives_the_same_bytes(tmp_path: Path) -> None:

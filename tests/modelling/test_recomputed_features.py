@@ -49,7 +49,12 @@ def answers(library: Path) -> dict[str, list[Row]]:
     return found
 
 
-def look(library: Path, rows: Sequence[tuple[int, Row]], change: Callable[[Row], Row] = lambda row: row) -> ServingSkew:
+def look(
+    library: Path,
+    rows: Sequence[tuple[int, Row]],
+    change: Callable[[Row], Row] = lambda row: row,
+    callers: Sequence[str] | None = None,
+) -> ServingSkew:
     """Compare requests about entities, answered just now."""
     from kfp_lifecycle.components.monitoring.recompute_features.component import recompute_features
 
@@ -63,6 +68,7 @@ def look(library: Path, rows: Sequence[tuple[int, Row]], change: Callable[[Row],
             "version": "1",
             "entity": [str(entity) for entity, _ in rows],
             "features": [change(dict(features)) for _, features in rows],
+            "caller": callers,
         }
     )
     left_out = LeftOut(**dict.fromkeys(LeftOut.model_fields, 0))
@@ -121,6 +127,24 @@ def test_a_value_that_a_caller_brings_now_and_then_is_told_and_no_skew(
     found = look(library, rows)
     assert [(item.feature, item.differing) for item in found.differences] == [("loans", 1)]
     assert found.skewed == []
+
+
+@pytest.mark.parametrize(
+    ("callers", "skewed"),
+    [
+        (["attacker"] * 10 + ["service"] * 30, []),
+        (["one", "other"] * 5 + ["service"] * 30, ["loans"]),
+        (None, ["loans"]),
+    ],
+)
+def test_who_asks_for_a_quarter_at_most_makes_no_feature_skewed_alone(
+    library: Path, answers: dict[str, list[Row]], callers: list[str] | None, skewed: list[str]
+) -> None:
+    rows = list(zip(READERS, answers["tables"], strict=True))
+    brought = [(reader, {**row, "loans": 999}) for reader, row in rows[:10]]
+    found = look(library, [*brought, *rows[10:]], callers=callers)
+    assert [(item.feature, item.differing) for item in found.differences] == [("loans", 10)]
+    assert found.skewed == skewed
 
 
 def test_strangers_and_hashed_keys_are_not_compared(library: Path, answers: dict[str, list[Row]]) -> None:

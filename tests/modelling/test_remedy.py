@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.drift import CallerLeftOut
 from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.skew import FeatureSkew
@@ -43,6 +44,11 @@ def test_nothing_unusual_and_outcomes_as_foretold_keep_the_model(quiet: World) -
     assert (found.verdict, found.remedy, found.since, found.gains) == ("keep", "nothing", None, [])
     assert found.sentence.startswith("Keep: none of 26 features")
     assert "outcomes are as foretold" in found.sentence
+    # Whose rows would have decided is said in the same sentence.
+    who = CallerLeftOut(caller="3f2a", rows=90, share=0.2, sentence="Caller 3f2a is left out.")
+    told = decide(evidence(quiet, drift().model_copy(update={"caller": who})))
+    assert told.sentence == f"{found.sentence} Caller 3f2a is left out."
+    assert [reason.source for reason in told.reasons][:2] == ["drift", "caller"]
 
 
 def test_an_alarm_about_outcomes_has_consequences_though_no_feature_moved(risen: World) -> None:

@@ -20,6 +20,7 @@ from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.config.kserve_servers import KServeServers
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.runtime.contract import ContractViolation
+from kfp_lifecycle.serving.client import digest
 from kfp_lifecycle.serving.container import (
     IMAGE_VARIABLE,
     KSERVE_VARIABLE,
@@ -28,7 +29,7 @@ from kfp_lifecycle.serving.container import (
     Container,
     serving_container,
 )
-from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel, digest
+from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel
 from kfp_lifecycle.serving.release.kserve.inference_service import inference_service
 from kfp_lifecycle.serving.release.kserve.live_service import VERSION, VERSION_BEFORE
 from kfp_lifecycle.serving.release.kserve.predictor import predictor, storage_uri
@@ -193,19 +194,26 @@ def test_a_log_in_an_object_store_takes_no_volume_but_the_stores_keys() -> None:
 
 
 def test_with_a_collector_the_payload_logger_tells_it_everything_and_servers_write_no_log() -> None:
-    deployment = Deployment.model_validate({"model": "churn", "prediction_log": {"retention_days": 7}})
+    deployment = Deployment.model_validate(
+        {
+            "model": "churn",
+            "prediction_log": {"retention_days": 7},
+            "server": {"hold_out": 0.1, "trusted_proxies": 2},
+        }
+    )
     pods = manifest(COLLECTED, deployment, predictions="/predictions", other="/other")["spec"]["predictor"]
     assert pods["logger"] == {
         "mode": "all",
         "url": "http://prediction-log:8080",
         # As Go writes headers, since the logger compares them letter by letter.
-        "metadataHeaders": ["Content-Encoding", "Inference-Header-Content-Length", "X-Shadow"],
+        "metadataHeaders": ["Content-Encoding", "Inference-Header-Content-Length", "X-Forwarded-For", "X-Shadow"],
         "metadataAnnotations": [ANNOTATION],
     }
     annotation = pods["annotations"][ANNOTATION]
     assert not set(annotation) & set(",\"' "), "the logger would take it apart"
     told = LoggedModel.read(annotation)
-    assert told == MODEL.model_copy(update={"settings": deployment.prediction_log, "shadow": digest("token")})
+    expected = {"settings": deployment.prediction_log, "shadow": digest("token"), "hold_out": 0.1, "trusted_proxies": 2}
+    assert told == MODEL.model_copy(update=expected)
     assert "--log=no" in pods["containers"][0]["args"]
     assert [volume["name"] for volume in pods["volumes"]] == ["other", "scratch"]
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import grpc
 import jwt
+import pyarrow as pa
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -26,15 +27,18 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from kfp_lifecycle.artifacts.prediction_log import hashed_caller
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
 from kfp_lifecycle.config.model_server import ModelServer
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import Answer, Client
+from kfp_lifecycle.serving.client import Answer, Client, digest
 from kfp_lifecycle.serving.ports import LOOPBACK
 from kfp_lifecycle.serving.server import inference_pb2 as messages
 from kfp_lifecycle.serving.server.api_keys import ApiKeys
-from kfp_lifecycle.serving.server.server import Server, arguments
+from kfp_lifecycle.serving.server.model_server import Server
+from kfp_lifecycle.serving.server.server import arguments
 from tests.devices import GOOD, INFER
+from tests.prediction_logs import read_log
 
 BURST = 4
 AUDIENCE = "devices"
@@ -335,6 +339,16 @@ def test_each_request_is_a_line_of_json_with_id_client_and_trace(guarded: TrialS
     assert (told["over grpc"]["client"], told["over grpc"]["code"]) == ("frida", "OK")
     assert (told["of nobody"]["client"], told["of nobody"]["code"]) == (LOOPBACK, "401")
 
+    def callers() -> dict[str, str] | None:
+        try:
+            found = {row["request_id"]: row["caller"] for row in read_log(guarded.prediction_log)}
+        except (pa.ArrowException, OSError):
+            return None
+        return found if {"logged", "over grpc"} <= found.keys() else None
+
+    logged, frida = until(callers, "the predictions"), hashed_caller(digest(SHADOW_TOKEN).encode(), "frida")
+    assert (logged["logged"], logged["over grpc"]) == (frida, frida)
+
 
 def test_without_keys_each_address_is_a_client_as_the_trusted_proxy_saw_it(model: Path, tmp_path: Path) -> None:
     asked = ModelServer.model_validate({"rate_limit": {"per_second": 0.01, "burst": 1}, "trusted_proxies": 1})
@@ -343,6 +357,8 @@ def test_without_keys_each_address_is_a_client_as_the_trusted_proxy_saw_it(model
         assert ask(running, x_forwarded_for="192.0.2.9, 192.0.2.1").status == 429
         assert ask(running, x_forwarded_for="192.0.2.1, 192.0.2.2").status == 200
         assert ask(running).status == 200
+    callers = [row["caller"] for row in read_log(tmp_path / "log")]
+    assert len(set(callers)) == len(callers) == 3
 
 
 @pytest.mark.parametrize(

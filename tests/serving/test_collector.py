@@ -26,10 +26,11 @@ import pyarrow as pa
 import pytest
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.prediction_log import hashed_caller
 from kfp_lifecycle.components.deployment.validate_serving.trial_server import TrialServer
 from kfp_lifecycle.config.deployment import LogSettings
-from kfp_lifecycle.serving.client import Client, v2_request
-from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel, digest
+from kfp_lifecycle.serving.client import Client, digest, v2_request
+from kfp_lifecycle.serving.payload_logger import ANNOTATION, LoggedModel
 from kfp_lifecycle.serving.ports import free_ports
 from tests.prediction_logs import read_log
 
@@ -172,7 +173,9 @@ def test_the_log_is_the_one_that_the_server_itself_would_have_written(
     token = tmp_path / "token"
     token.write_text("hush")
     threshold = json.loads((model / "model.json").read_text("utf-8"))["threshold"]
-    described = MODEL.model_copy(update={"threshold": threshold})
+    described = MODEL.model_copy(update={"threshold": threshold, "hold_out": 0.5, "trusted_proxies": 1})
+    score_alone = {**v2_request(INPUTS, ROWS), "outputs": [{"name": "score"}], "id": "who is held out is not asked"}
+    score_alone["inputs"].append({"name": "device_id", "datatype": "BYTES", "shape": [2], "data": ["d1", "d7"]})
     collector = start()
     body, raw = v2_request(INPUTS, ROWS), json.dumps({**v2_request(INPUTS, ROWS), "id": "packed"}).encode()
     binary, length = tensor_bytes()
@@ -184,13 +187,17 @@ def test_the_log_is_the_one_that_the_server_itself_would_have_written(
         (INFER, {**body, "id": "anybody's"}, {"X-Shadow": "true"}),
         (INFER, gzip.compress(raw), {"Content-Encoding": "gzip"}),
         (INFER, binary, {"Inference-Header-Content-Length": str(length)}),
-        (INFER, {**large, "id": "large"}, {}),
+        (INFER, {**large, "id": "large"}, {"X-Forwarded-For": "claimed, 192.0.2.7"}),
+        (INFER, score_alone, {"X-Forwarded-For": "192.0.2.8"}),
     ]
     with (
-        TrialServer(model, "devices", "1", tmp_path / "own", shadow_token_file=token) as server,
+        TrialServer(
+            model, "devices", "1", tmp_path / "own", shadow_token_file=token, hold_out=0.5, trusted_proxies=1
+        ) as server,
         contextlib.closing(http.client.HTTPConnection("127.0.0.1", server.http_port)) as client,
     ):
-        for number, (path, content, headers) in enumerate(asked):
+        for number, (path, content, special) in enumerate(asked):
+            headers = {"X-Forwarded-For": "192.0.2.1", **special}
             sent = content if isinstance(content, bytes) else json.dumps(content).encode()
             client.request("POST", path, sent, headers)
             answered = client.getresponse()
@@ -199,9 +206,12 @@ def test_the_log_is_the_one_that_the_server_itself_would_have_written(
             collector.send("response", answered.read(), str(number), headers=headers, model=described)
     collector.stop()
     own, collected = read_log(tmp_path / "own"), read_log(collector.folder)
-    assert len(own) == 2 * 5 + 1 + 8_000
+    assert len(own) == 2 * 6 + 1 + 8_000
     assert [*map(compared, sorted(collected, key=order))] == [*map(compared, sorted(own, key=order))]
     assert {row["request_id"] for row in collected if row["shadow"]} == {"a release's"}
+    callers = {row["request_id"]: row["caller"] for row in own}
+    assert callers["large"] == hashed_caller(digest("hush").encode(), "192.0.2.7") != callers[score_alone["id"]]
+    assert {row["hold_out"] for row in collected if row["request_id"] == score_alone["id"]} == {True, False}
     assert all(0 < row["latency_ms"] < 60_000 for row in collected)
     assert sorted(path.parent.parent.name for path in collector.folder.rglob("*.parquet")) == ["devices"]
 
@@ -211,7 +221,9 @@ def order(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def compared(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in ("time", "latency_ms")}
+    # A server knows a release by the token that it is told, and does not look where it asks from.
+    others = ("time", "latency_ms", *(["caller"] if row["shadow"] else []))
+    return {name: value for name, value in row.items() if name not in others}
 
 
 def test_halves_meet_in_any_order_though_a_client_gives_all_its_requests_one_id(

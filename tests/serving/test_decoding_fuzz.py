@@ -95,7 +95,7 @@ def answered_and_logged(asked: PredictionRequest) -> None:
     json.loads(ENCODER.v1(prediction))
     ENCODER.grpc(prediction, raw=True).SerializeToString()
     served = Served(0.0, asked.id, batch.keys, batch.numbers, batch.texts, scores, scores > 0.3, 1.0, False)
-    assert LOG.message([served], lambda key: None if key is None else str(key)).size > 0
+    assert LOG.message([served], lambda key: None if key is None else str(key), str).size > 0
 
 
 def v2(*inputs: dict[str, Any], **more: Any) -> PredictionRequest | None:

@@ -34,10 +34,12 @@ from tests.prediction_logs import read_log
 AT = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 
 
-def served(request: str, at: datetime = AT, keys: list[Any] | None = None, rows: int = 1) -> Served:
+def served(
+    request: str, at: datetime = AT, keys: list[Any] | None = None, rows: int = 1, caller: str = "192.0.2.1"
+) -> Served:
     return Served(
         at.timestamp(), request, keys, np.full((1, rows), 20.5), [["north"] * rows], np.full(rows, 0.5),
-        np.full(rows, True), 1.25, False,
+        np.full(rows, True), 1.25, False, caller=caller,
     )  # fmt: skip
 
 
@@ -53,9 +55,9 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., PredictionLog]]:
     logs = []
 
     def open_log(version: str = "1", **settings: Any) -> PredictionLog:
-        capacity = settings.pop("capacity", 1000)
+        capacity, secret = settings.pop("capacity", 1000), settings.pop("caller_secret", "")
         kept = LogPolicy(**{"retention_days": 100_000, **settings})
-        log = PredictionLog(tmp_path, "devices", version, ["temperature"], ["site"], kept, capacity)
+        log = PredictionLog(tmp_path, "devices", version, ["temperature"], ["site"], kept, capacity, secret)
         logs.append(log)
         return log
 
@@ -363,7 +365,7 @@ def test_a_segment_after_a_broken_write_is_as_it_was_before(tmp_path: Path) -> N
 
     maker = BatchMaker("devices", "1", ["temperature"], ["site"])
     segment = Segment(tmp_path, AT.replace(minute=0), "1", maker.schema)
-    segment.append(maker.message([served("whole")], str))
+    segment.append(maker.message([served("whole")], str, str))
     whole = segment.path.read_bytes()
     file = segment._file
 
@@ -380,7 +382,7 @@ def test_a_segment_after_a_broken_write_is_as_it_was_before(tmp_path: Path) -> N
 
     segment._file = Half()  # type: ignore[assignment]
     with pytest.raises(OSError, match="No space left"):
-        segment.append(maker.message([served("broken")], str))
+        segment.append(maker.message([served("broken")], str, str))
     assert segment.path.read_bytes() == whole
 
 
@@ -423,6 +425,29 @@ def test_a_hashed_key_is_the_same_for_the_same_entity_and_needs_the_secret(
     assert found[0] == found[1]
     assert len(set(found)) == 4
     assert all(len(name) == 32 for name in found)
+
+
+def test_who_asked_is_one_digest_on_all_servers_of_a_release_and_never_an_address(
+    tmp_path: Path, opened: Callable[..., PredictionLog]
+) -> None:
+    for version, settings in {
+        "1": {"caller_secret": "of the release"},
+        "2": {"caller_secret": "of the release"},
+        "3": {"caller_secret": "of another"},
+        "4": {"caller_secret": "of the release", "key": LoggedKey.none},
+    }.items():
+        log = opened(version=version, **settings)
+        log.write(served("r"))
+        log.write(served("other", caller="192.0.2.2", rows=2))
+        log.write(served("unknown", caller=""))
+        log.close()
+    rows = read_log(tmp_path)
+    called = {(row["version"], row["request_id"]): row["caller"] for row in rows}
+    assert called["1", "r"] == called["2", "r"] != called["1", "other"]
+    assert called["3", "r"] not in (None, called["1", "r"])
+    assert "192.0.2" not in str(rows)
+    # Who wants nobody named has nobody named.
+    assert {name for (version, request), name in called.items() if version == "4" or request == "unknown"} == {None}
 
 
 def test_keys_are_not_hashed_without_a_secret(

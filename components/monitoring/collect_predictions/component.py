@@ -24,9 +24,10 @@ def collect_predictions(settings: dict, predictions: Output[Dataset], as_of: str
             `monitoring.min_window` how many of a version are enough.
         predictions: `predictions.parquet`: `time`, `request_id`, `version`, `entity`, `features` (a struct, typed as
             the inputs of the versions that served), `score`, `decision`, `requests` (how many predictions the row
-            stands for), `probe`; about 100,000 rows of a version at the most; and `predictions.json`: the window, the
-            version that it is judged by, and the counts. metadata: `predictions`, `rows`, `versions` (what counts, by
-            model version), `start`, `end`, `champion`, `version`, `notes`, `probes`, `left_out`, `broken`.
+            stands for), `probe`, `caller` (who asked, hashed); about 100,000 rows of a version at the most; and
+            `predictions.json`: the window, the version that it is judged by, and the counts. metadata: `predictions`,
+            `rows`, `versions` (what counts, by model version), `start`, `end`, `champion`, `version`, `notes`,
+            `probes`, `left_out`, `broken`.
         as_of: End of the window, ISO 8601, in UTC where it names no zone; empty: now.
     """
     from pathlib import Path

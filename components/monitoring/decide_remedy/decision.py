@@ -115,7 +115,7 @@ def decide(evidence: Evidence) -> Remedy:
     return Remedy(
         verdict=case.verdict,
         remedy=case.remedy,
-        sentence=case.sentence,
+        sentence=f"{case.sentence} {drift.caller.sentence}" if drift.caller else case.sentence,
         since=case.since,
         reasons=reasons(evidence, ranked),
         gains=[worth.gain() for worth in case.worths],
@@ -271,6 +271,8 @@ def reasons(evidence: Evidence, ranked: Ranking | None) -> list[Reason]:
     """All that was looked at, in sentences."""
     drift, found = evidence.drift, []
     found.append(Reason(source="drift", sentence=drift.sentence, columns=drift.drifted))
+    if drift.caller is not None:
+        found.append(Reason(source="caller", sentence=drift.caller.sentence))
     found.append(Reason(source="skew", sentence=evidence.skew.sentence, columns=evidence.skew.skewed))
     found.append(Reason(source="outcomes", sentence=evidence.outcomes.sentence))
     if ranked is not None:

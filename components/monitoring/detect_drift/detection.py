@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from kfp_lifecycle.artifacts.drift import SCORE, Compared, Drift, DriftRule, Finding
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
+from kfp_lifecycle.components.monitoring.detect_drift.callers import CALLER, decisive_caller
 from kfp_lifecycle.components.monitoring.detect_drift.change_point import change_point
 from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
 from kfp_lifecycle.components.monitoring.detect_drift.pictures import pictures_of
@@ -64,6 +65,11 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         current = read_predictions(predictions / TABLE_FILE, inputs, champion.version)
         compared = independent(current, seed)
         findings = baseline.compare(compared, rule, evidently_distance) if len(compared) >= rule.min_window else []
+        judged = decide(findings, len(inputs), len(compared), rule)
+        caller = decisive_caller(baseline, compared, findings, judged, rule)
+        if caller is not None:
+            compared = compared[compared[CALLER] != caller.caller].reset_index(drop=True)
+            findings = baseline.compare(compared, rule, evidently_distance)
         if any(finding.drifted for finding in findings):
             scorer = Scorer(champion.fetch(Path(scratch) / "model", MODEL_FILE).read_bytes(), inputs)
             findings = explain(findings, baseline, compared, scorer, window.start, seed)
@@ -86,10 +92,11 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         columns=findings,
         mean_score=float(compared[SCORE].mean()) if len(compared) else None,
         pictures=pictures_of(findings, baseline.newest, compared, inputs),
+        caller=caller,
     )
     with complete_folder(drift) as folder:
         found.write(folder)
-    print(found.sentence)
+    print(found.metadata()["summary"])
     return found
 
 
@@ -159,16 +166,17 @@ def read_baseline(champion: Champion, inputs: Sequence[Feature], scratch: Path) 
 
 
 def read_predictions(file: Path, inputs: Sequence[Feature], version: str) -> pd.DataFrame:
-    """The predictions of one version: a column for each input, `score`, `entity` and `time`, oldest first."""
-    table = pq.read_table(file, columns=["time", "entity", "version", SCORE, "features"]).to_pandas(
+    """The predictions of one version: a column for each input, `score`, `entity`, `CALLER` and `time`, oldest first."""
+    table = pq.read_table(file, columns=["time", "entity", "version", SCORE, "features", "caller"]).to_pandas(
         ignore_metadata=True, self_destruct=True
     )
+    table = table.rename(columns={"caller": CALLER})
     table = table[table["version"] == version].reset_index(drop=True)
     features = pd.DataFrame(table["features"].tolist(), columns=[item.name for item in inputs], index=table.index)
     for item in inputs:
         if item.type == "numeric":
             features[item.name] = features[item.name].astype("float64")
-    record = table[["time", "entity", SCORE]]
+    record = table[["time", "entity", SCORE, CALLER]]
     # A feature may be called as a column of the record is.
     return record[[name for name in record if name not in features]].join(features)
 

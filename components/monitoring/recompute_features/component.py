@@ -7,7 +7,16 @@ from kfp_lifecycle.runtime.component import component
 
 @component(
     environment="modelling",
-    reads=("name", "entity", "source.tables", "features", "label", "training.weight", "deployment.model"),
+    reads=(
+        "name",
+        "entity",
+        "source.tables",
+        "features",
+        "label",
+        "training.weight",
+        "deployment.model",
+        "monitoring.max_caller_share",
+    ),
     locations=("tracking_uri", "online_store", "offline_store"),
     cached=False,
 )
@@ -27,7 +36,8 @@ def recompute_features(
 
     Args:
         settings: `source.tables` name the times that tables are cut by; `name`, `entity`, `label`, `features` and
-            `training.weight` say what the definitions have to fit; `deployment.model` whose predictions count.
+            `training.weight` say what the definitions have to fit; `deployment.model` whose predictions count;
+            `monitoring.max_caller_share` who asks for too little to make a feature skewed alone.
         predictions: What `collect_predictions` wrote.
         feature_repo: Folder with the feature definitions.
         validated: The tables, as `validate_data` gives them.

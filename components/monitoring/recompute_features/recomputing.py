@@ -151,7 +151,7 @@ def compare(
             # Two fillings may have answered; the one that agrees more did.
             if not computed[number] or sum(agreed) > same[number].sum():
                 same[number], computed[number] = agreed, answer
-    return described(window, inputs, asked, same, computed)
+    return described(window, inputs, asked, same, computed, settings.monitoring.max_caller_share)
 
 
 def requests_of(table: pd.DataFrame, version: str, definitions: Definitions) -> pd.DataFrame:
@@ -227,13 +227,21 @@ def described(
     asked: pd.DataFrame,
     same: np.ndarray[Any, np.dtype[np.bool_]],
     computed: Rows,
+    max_caller_share: float,
 ) -> ServingSkew:
-    """What was found, in words."""
-    differences = []
+    """What was found, in words: nothing is skewed that is in one caller's requests alone, unless it asks for many."""
+    differences, skewed, callers = [], set[str](), asked["caller"]
+    small = callers.isin(callers.value_counts(normalize=True).loc[lambda share: share <= max_caller_share].index)
     for place, item in enumerate(inputs):
-        rows = np.flatnonzero(~same[:, place])
+        different = ~same[:, place]
+        rows = np.flatnonzero(different)
         if len(rows):
             first = int(rows[0])
+            worst = callers[different & small].mode()
+            others = ~callers.isin(worst[:1])
+            enough = len(rows) >= FEWEST_DIFFERENT
+            if enough and all(some.mean() >= LARGEST_SHARE for some in (different, different[others])):
+                skewed.add(item.name)
             differences.append(
                 FeatureSkew(
                     feature=item.name,
@@ -245,17 +253,17 @@ def described(
             )
     differences.sort(key=lambda item: -item.differing)
     compared = len(asked)
-    skewed = [item for item in differences if item.differing >= max(FEWEST_DIFFERENT, LARGEST_SHARE * compared)]
+    found = [item for item in differences if item.feature in skewed]
     sentence = (
         f"What was served is what the training path computes: {compared:,} requests, {len(inputs)} features each."
     )
-    if skewed:
-        worst, others = skewed[0], len(skewed) - 1
-        named = f"{worst.feature}, with {others} more," if others else worst.feature
+    if found:
+        first, more = found[0], len(found) - 1
+        named = f"{first.feature}, with {more} more," if more else first.feature
         sentence = (
-            f"{named} was served otherwise than the training path computes it in {worst.differing:,} of {compared:,} "
-            f"requests since {worst.since:%Y-%m-%d %H:%M} UTC, such as {worst.logged} where it computes "
-            f"{worst.computed}."
+            f"{named} was served otherwise than the training path computes it in {first.differing:,} of {compared:,} "
+            f"requests since {first.since:%Y-%m-%d %H:%M} UTC, such as {first.logged} where it computes "
+            f"{first.computed}."
         )
     return ServingSkew(
         model=window.model,
@@ -263,7 +271,7 @@ def described(
         compared=compared,
         features=len(inputs),
         differences=differences,
-        skewed=[item.feature for item in skewed],
+        skewed=[item.feature for item in found],
         sentence=sentence,
     )
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.artifacts.prediction_log import FINISHED, day_folder, hashed_key
+from kfp_lifecycle.artifacts.prediction_log import BATCH, FINISHED, day_folder, hashed_key
 from kfp_lifecycle.config.deployment import LogSettings
 from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE, LoggedKey
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -74,6 +74,7 @@ class BatchLog:
             "score": scored["score"].combine_chunks(),
             "decision": scored["decision"].combine_chunks(),
             "shadow": pa.array([False] * rows),
+            "caller": pa.array([BATCH] * rows),
         }
         if self._inputs:
             kinds = {field.name: field.type for field in self._schema.field("features").type}

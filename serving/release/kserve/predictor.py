@@ -14,9 +14,9 @@ from kfp_lifecycle.config.kserve_servers import KServeServers, Mode
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.connections.object_store import is_object_store
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE
+from kfp_lifecycle.serving.client import SHADOW_TOKEN_VARIABLE, digest
 from kfp_lifecycle.serving.container import USER, Container
-from kfp_lifecycle.serving.payload_logger import ANNOTATION, HEADERS, LoggedModel, digest
+from kfp_lifecycle.serving.payload_logger import ANNOTATION, HEADERS, LoggedModel
 from kfp_lifecycle.serving.server_secrets import server_variables
 
 # KServe puts the model folder here.
@@ -209,7 +209,13 @@ def _logger(
     """KServe's payload logger where it is wanted, and the annotation by which its events are understood."""
     if not servers.log_collector or not deployment.prediction_log.enabled:
         return None, {}
-    told = logged.model_copy(update={"settings": deployment.prediction_log, "shadow": digest(shadow_token)})
+    told = logged.model_copy(
+        update={
+            "settings": deployment.prediction_log,
+            "shadow": digest(shadow_token),
+            **deployment.server.model_dump(include={"hold_out", "trusted_proxies"}),
+        }
+    )
     logger = V1beta1LoggerSpec(
         mode=told.mode, url=servers.log_collector, metadata_headers=list(HEADERS), metadata_annotations=[ANNOTATION]
     )

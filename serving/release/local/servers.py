@@ -95,10 +95,9 @@ def _server(folder: Path, release: Release, server: ServedVersion) -> Program:
         "grpc_port": str(server.grpc_port),
         "host": LOOPBACK,
         **server.settings,
-    }
-    if "requests_per_second" in server.settings:
         # Envoy says where a request comes from.
-        settings["trusted_proxies"] = "1"
+        "trusted_proxies": "1",
+    }
     command = [server.python, "-s", "-m", "kfp_lifecycle.serving.server.server"]
     for name, value in settings.items():
         command += [f"--{name}", value]
