@@ -7,9 +7,10 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,17 +18,23 @@ from kfp_lifecycle.cli.console import EXIT_FAILED, err, out, refuse, run_module
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:
-    from kfp_lifecycle.projects.questions import Question
+    from kfp_lifecycle.projects.joining import JoinedTable
+    from kfp_lifecycle.projects.place import Place
+    from kfp_lifecycle.projects.profile import Column, Profile
+    from kfp_lifecycle.projects.questions import Ask, Question
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The project's name, and that of its new folder.")],
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Option(
-            "--from", metavar="FILE|URL[#TABLE]", help="CSV, xlsx, Parquet, JSON lines, or a database and its table."
+            "--from",
+            metavar="FILE|URL[#TABLE]",
+            help="CSV, xlsx, Parquet, JSON lines, or a database and its table. Further ones are joined to the first, "
+            "which has the label, by the entity's key.",
         ),
     ],
     label: Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="What is to be predicted.")] = None,
@@ -50,21 +57,20 @@ def init(
 ) -> None:
     """Begin a project from a table: look at it, ask what it cannot say, and write all files that a first run needs.
 
+    Several tables are joined by the entity's key; of one with several rows for an entity, sums and counts are made.
+
     Each question comes with a guess and its reason. Without a terminal the guesses are taken, and said.
 
     Example: `lifecycle init churn --from customers.csv`
 
     Example: `lifecycle init churn --from customers.xlsx#2025 --label Left --positive yes --yes`
 
+    Example: `lifecycle init churn --from customers.csv --from billing.xlsx --from sqlite:///shop.db#orders --yes`
+
     Example: `lifecycle init lapse --from sqlite:///shop.db#orders --entity customer_id --time ordered_at --yes`
 
     Exit codes: 0 written, 1 the table cannot be used, and the message says why, 2 the command is wrong.
     """
-    from kfp_lifecycle.projects.place import place_of
-    from kfp_lifecycle.projects.profile import profile_of
-    from kfp_lifecycle.projects.questions import ask_all
-    from kfp_lifecycle.projects.scaffold import write_project
-
     if not NAME.fullmatch(name):
         refuse(
             f"{name!r:.60} cannot be a project's name: it is of small letters, digits and underscores, at most 41, "
@@ -82,37 +88,21 @@ def init(
         if answer is not None:
             why = "it was given"
         elif asks:
-            out.print(
-                f"\n{question.text}\n  guess: {question.guess or '?'}, since {question.why}",
-                markup=False,
-                soft_wrap=True,
-            )
+            _say(f"\n{question.text}\n  guess: {question.guess or '?'}, since {question.why}")
             answer = str(
                 typer.prompt(f"  --{question.option}", default=question.guess, show_default=bool(question.guess))
             )
             why = question.why if answer == question.guess else "it was answered"
         else:
             answer, why = question.guess, f"guessed: {question.why}"
-            out.print(f"guessed --{question.option} {question.guess!r}: {question.why}", markup=False, soft_wrap=True)
+            _say(f"guessed --{question.option} {question.guess!r}: {question.why}")
         asked.append((replace(question, why=why), answer))
         return answer
 
-    place = place_of(source, Path.cwd())
     with tempfile.TemporaryDirectory(prefix="init-") as work:
-        printed = run_module("validation", "kfp_lifecycle.projects.source_dialect", place.url, place.part, work)
-        read = json.loads(printed.splitlines()[-1])
-        profile = profile_of(Path(work) / f"{place.table}.parquet")
-        out.print(f"{source}: {profile.rows:,} rows, {len(profile.columns)} columns", markup=False, soft_wrap=True)
-        for finding in read["findings"]:
-            out.print(f"  {finding}", markup=False, soft_wrap=True)
         project = Path(work) / name
         try:
-            answers = ask_all(profile, ask)
-            for column, why in answers.left_out:
-                out.print(f"left out {column.title}: {why}", markup=False, soft_wrap=True)
-            for note in answers.notes:
-                out.print(f"note: {note}", markup=False, soft_wrap=True)
-            write_project(project, name, place, read["settings"], answers, asked)
+            _write(project, sources, ask, asked)
         except ContractViolation as violation:
             err.print(f"error: {violation}", markup=False, soft_wrap=True)
             raise typer.Exit(EXIT_FAILED) from None
@@ -120,7 +110,62 @@ def init(
         run_module("validation", "kfp_lifecycle.projects.first_reading", str(project))
         shutil.copytree(project, folder)
     files = sorted(str(file) for file in folder.rglob("*") if file.is_file())
-    out.print(f"wrote {', '.join(files)}", markup=False, soft_wrap=True)
-    out.print("Review what was guessed, then:", markup=False)
+    _say(f"wrote {', '.join(files)}")
+    _say("Review what was guessed, then:")
     for command in (f"cd {name}", "lifecycle check", "lifecycle run training"):
-        out.print(f"  {command}", markup=False)
+        _say(f"  {command}")
+
+
+def _write(project: Path, sources: Sequence[str], ask: Ask, asked: list[tuple[Question, str]]) -> None:
+    """Look at the tables, ask what they cannot say, and write a project beside them.
+
+    Raises:
+        ContractViolation: a table, or an answer about it, makes no project.
+    """
+    from kfp_lifecycle.projects.joining import join
+    from kfp_lifecycle.projects.place import place_of
+    from kfp_lifecycle.projects.questions import ask_all
+    from kfp_lifecycle.projects.scaffold import write_project
+
+    place, *further = [place_of(source, Path.cwd()) for source in sources]
+    tables = [each.table for each in (place, *further)]
+    for table in tables:
+        if tables.count(table) > 1:
+            refuse(f"two tables would be called {table}: give one of the files another name")
+    settings, profile = _look(place, sources[0], project.parent)
+    answers = ask_all(profile, ask, alone=not further)
+    _tell(answers.left_out, answers.notes)
+    joined: list[JoinedTable] = []
+    taken = {column.name for column in profile.columns}
+    for each, source in zip(further, sources[1:], strict=True):
+        table_settings, table_profile = _look(each, source, project.parent)
+        base = project.parent / f"{place.table}.parquet"
+        joined.append(join(answers, base, each, table_settings, table_profile, taken))
+        taken |= {column.name for column in joined[-1].columns}
+        _tell(joined[-1].left_out, joined[-1].notes)
+    write_project(project, project.name, place, settings, answers, asked, joined)
+
+
+def _look(place: Place, source: str, folder: Path) -> tuple[dict[str, Any], Profile]:
+    """How a table can be read, and what it is like; its rows are left in `<table>.parquet`."""
+    from kfp_lifecycle.projects.profile import profile_of
+
+    printed = run_module("validation", "kfp_lifecycle.projects.source_dialect", place.url, place.part, str(folder))
+    read = json.loads(printed.splitlines()[-1])
+    profile = profile_of(folder / f"{place.table}.parquet")
+    _say(f"{source}: {profile.rows:,} rows, {len(profile.columns)} columns")
+    for finding in read["findings"]:
+        _say(f"  {finding}")
+    return read["settings"], profile
+
+
+def _say(line: str) -> None:
+    out.print(line, markup=False, soft_wrap=True)
+
+
+def _tell(left_out: Sequence[tuple[Column, str]], notes: Sequence[str]) -> None:
+    """Say what a table's columns are not, and what else was found."""
+    for column, why in left_out:
+        _say(f"left out {column.title}: {why}")
+    for note in notes:
+        _say(f"note: {note}")

@@ -78,8 +78,13 @@ class Answers:
         return [column for column in self.profile.columns if column not in apart]
 
 
-def ask_all(profile: Profile, ask: Ask) -> Answers:
+def ask_all(profile: Profile, ask: Ask, alone: bool = True) -> Answers:
     """Ask what has to be known, refuse what cannot be, and say which columns are of no use.
+
+    Args:
+        profile: The table that has the label, or the events.
+        ask: Gives the answer to a question.
+        alone: Whether no further table has features.
 
     Raises:
         ContractViolation: an answer does not fit the table; the message names the column, the rule and the remedy.
@@ -108,7 +113,7 @@ def ask_all(profile: Profile, ask: Ask) -> Answers:
     answers = Answers(profile, entity, time, form, label, positive, fewest, sensitive, (), notes)
     event = None if label is None or time is not None else (label, event_of(label, positive))
     answers = replace(answers, left_out=tuple(useless(profile, answers.features, event)))
-    if not answers.features and time is None:
+    if alone and not answers.features and time is None:
         reasons = "; ".join(f"{column.title}: {why}" for column, why in answers.left_out)
         raise ContractViolation(f"no column is left to learn from. {reasons}. Bring a table with more columns.")
     return answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.projects.joining import JoinedTable
 from kfp_lifecycle.projects.place import Place
 from kfp_lifecycle.projects.profile import Column
 from kfp_lifecycle.projects.questions import ENOUGH_ROWS, ROW, Answers, Question, event_of, smallest_part
@@ -22,6 +24,8 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_HORIZON, MOST_SNAPSHOTS, PERIODS, OLD_DAYS = 30, 12, 15, 30
 MOST_AGGREGATED = 15
+# Below it, less a margin, features.min_match_share has to be set: its default is a half.
+ENOUGH_MATCHES = 0.625
 # What the search that is written chooses among; the first is the library's default.
 ESTIMATORS = ("sklearn.ensemble.HistGradientBoostingClassifier", "sklearn.linear_model.LogisticRegression")
 
@@ -44,13 +48,14 @@ def write_project(
     settings: Mapping[str, Any],
     answers: Answers,
     asked: Sequence[tuple[Question, str]],
+    joined: Sequence[JoinedTable] = (),
 ) -> None:
-    """Write a project into a new folder.
+    """Write a project into a new folder; `joined` are its further tables.
 
     Raises:
-        ContractViolation: the history is too short for any split by time.
+        ContractViolation: the history is too short for any split by time, or no table has a feature.
     """
-    values = _values(name, place, settings, answers, asked)
+    values = _values(name, place, settings, answers, asked) | _joined(place, answers, joined)
     _render("pipeline.yaml.j2", values, folder / "pipeline.yaml")
     _render("README.md.j2", values, folder / "README.md")
     _render("rules.yaml.j2", values, folder / "expectations" / "rules.yaml")
@@ -87,21 +92,59 @@ def _values(
         "label_column": label_name,
         "label_title": f"{label.title} is {answers.positive}" if label else "nothing comes",
         "positive": None if label is None or one_of_many else _positive(label, answers.positive),
-        "left_out": answers.left_out,
+        "left_out": [(column.title, why) for column, why in answers.left_out],
         "notes": answers.notes,
         "asked": asked,
         "rows": f"{answers.profile.rows:,}",
-        "sensitive": [f"{place.table}:{column.name}" for column in answers.sensitive],
-        "wording": {
-            column.name: f"{_braced(column.title)}: {{value}}"
-            for column in answers.features
-            if column.name != column.title and answers.time is None
-        },
+        "wording": {},
         "estimators": ESTIMATORS,
         "min_class_rows": smallest_part(answers.fewest) if 0 < answers.fewest < ENOUGH_ROWS else None,
         "rules": _rules(answers, place.table, key),
     }
     return values | (_over_time(answers, place.table, key) if answers.time else {})
+
+
+def _joined(place: Place, answers: Answers, joined: Sequence[JoinedTable]) -> dict[str, Any]:
+    """What the features of a project without a time are made of: its one table, or several."""
+    if answers.time is not None:
+        return {"joined": []}
+    wording = {column.name: column.title for column in answers.features}
+    for each in joined:
+        wording |= {
+            column.name: f"{each.place.table}: {column.title}" if column.title in wording.values() else column.title
+            for column in each.features
+        }
+    least = min((each.match_share for each in joined), default=1.0)
+    used = [place.table] if answers.features or answers.sensitive else []
+    used += [each.place.table for each in joined if each.features or each.sensitive]
+    if not answers.features and not any(each.features for each in joined):
+        tables = ", ".join([place.table, *(each.place.table for each in joined)])
+        raise ContractViolation(f"no column of {tables} is left to learn from. Bring a table with more columns.")
+    return {
+        "joined": joined,
+        "feature_tables": used,
+        "left_out": [
+            *((column.title, why) for column, why in answers.left_out),
+            *((f"{column.title} of {each.place.table}", why) for each in joined for column, why in each.left_out),
+        ],
+        "leave_out": [
+            *((column.name, why) for column, why in answers.left_out if place.table in used),
+            *(
+                (f"{each.place.table}.{column.name}", why)
+                for each in joined
+                for column, why in each.left_out
+                if each.place.table in used
+            ),
+        ],
+        "sensitive": [
+            *(f"{place.table}:{column.name}" for column in answers.sensitive),
+            *(f"{each.place.table}:{column.name}" for each in joined for column in each.sensitive),
+        ],
+        "wording": {name: f"{_braced(title)}: {{value}}" for name, title in wording.items() if name != title},
+        "notes": [*answers.notes, *(note for each in joined for note in each.notes)],
+        # Rounded down, for another day's data.
+        "min_match_share": math.floor(least * 80) / 100 if least < ENOUGH_MATCHES else None,
+    }
 
 
 def _over_time(answers: Answers, table: str, key: str) -> dict[str, Any]:
