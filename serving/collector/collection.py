@@ -232,6 +232,7 @@ class Collection:
                 )
             except (ContractViolation, OSError) as error:
                 raise NotLogged("no_log", f"the prediction log of {model} cannot be opened: {error}") from error
+            self._logs[writer].start()
         self._logs.move_to_end(writer)
         if len(self._logs) > MOST_OPEN:
             self._logs.popitem(last=False)[1].close()

@@ -63,6 +63,9 @@ class FeatureLookup:
         self._waiting = 0
         self._prompt_in_a_row = 0
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-features")
+
+    def start(self) -> None:
+        """Begin to open the store, which imports Feast; whoever asks before waits for it."""
         self._thread.submit(self._open).add_done_callback(self._tell)
 
     def at_once(self, keys: Sequence[Any], request_time: datetime | None) -> list[Row] | None:

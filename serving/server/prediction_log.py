@@ -126,7 +126,12 @@ class PredictionLog:
             )
         self._caller_secret = self._secret or (caller_secret or secrets.token_hex()).encode()
         self._called = lru_cache(MOST_CALLERS)(self._hashed_caller)
-        self._start()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to write what is handed over, before and from now on."""
+        self._thread = threading.Thread(target=self._write_until_closed, name="prediction-log", daemon=True)
+        self._thread.start()
 
     def write(self, served: Served) -> None:
         """Hand predictions over; returns at once."""
@@ -144,35 +149,32 @@ class PredictionLog:
     @property
     def is_alive(self) -> bool:
         """Whether the log is being written: its thread lives, and has not died again and again."""
-        return self._thread.is_alive() and self._died < DEATHS_TOO_MANY
+        return (self._thread is None or self._thread.is_alive()) and self._died < DEATHS_TOO_MANY
 
     def revive(self) -> None:
         """Start the thread again where it has died."""
-        if self._thread.is_alive() or self._closed:
+        if self._thread is None or self._thread.is_alive() or self._closed:
             return
         self._died += 1
         self.deaths.inc()
         self.dropped.inc(self._in_hand)
         self._taken, self._in_hand, self._segment = self._taken + self._in_hand, 0, None
         LOGGER.error("the thread of the prediction log %s died; it is started again", self.name)
-        self._start()
+        self.start()
 
     def close(self) -> None:
         """Write what is waiting, and stop; a disk that hangs is not waited for."""
         self._closed = True
         self._wake.set()
-        self._thread.join(CLOSE_SECONDS)
-        if self._thread.is_alive():
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
+        if self._thread is not None and self._thread.is_alive():
             rows = self._accepted - self._taken
             self.dropped.inc(rows)
             LOGGER.error("the prediction log %s does not take what is written; %d are lost", self.name, rows)
         for spool in self._spools():
             spool.release()
         self._left, self._spool = [], None
-
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._write_until_closed, name="prediction-log", daemon=True)
-        self._thread.start()
 
     def _write_until_closed(self) -> None:
         # Arrow takes a while to import; nobody who waits for the server waits for it.

@@ -431,6 +431,7 @@ def test_a_server_over_the_wrong_store_says_so_when_it_starts(
     project: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lookup = looked_up(project, str(tmp_path / "online.db"))
+    lookup.start()
     with pytest.raises(Unavailable, match="There is no online store"):
         asyncio.run(lookup.lookup([1], None))
     lookup.close()

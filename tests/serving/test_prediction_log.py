@@ -58,6 +58,7 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., PredictionLog]]:
         capacity, secret = settings.pop("capacity", 1000), settings.pop("caller_secret", "")
         kept = LogPolicy(**{"retention_days": 100_000, **settings})
         log = PredictionLog(tmp_path, "devices", version, ["temperature"], ["site"], kept, capacity, secret)
+        log.start()
         logs.append(log)
         return log
 
@@ -223,7 +224,9 @@ from pathlib import Path
 sys.path[:0] = sys.argv[2:]
 from tests.serving.test_prediction_log import served
 from kfp_lifecycle.serving.server.prediction_log import PredictionLog
-PredictionLog(Path(sys.argv[1]), "devices", "killed", ["temperature"], ["site"]).write(served("of the killed"))
+log = PredictionLog(Path(sys.argv[1]), "devices", "killed", ["temperature"], ["site"])
+log.start()
+log.write(served("of the killed"))
 time.sleep(600)
 """
 
@@ -281,6 +284,7 @@ def test_an_object_store_gets_whole_files_and_old_ones_go(
     place = tmp_path / "logs" / "predictions" / "devices"
     version = f"stored-{store[:2]}"
     log = PredictionLog(store, "devices", version, ["temperature"], ["site"], LogPolicy(retention_days=100_000))
+    log.start()
     log.write(served("first"))
     until(lambda: requests_in(place) == ["first"])
     log.write(served("last"))
@@ -305,6 +309,7 @@ def test_while_an_object_store_is_away_what_is_logged_waits_on_the_own_disk_and_
     (tmp_path / "logs").rmdir()
     (tmp_path / "logs").write_bytes(b"")
     log = PredictionLog("s3://logs", "devices", "away", ["temperature"], ["site"], LogPolicy(retention_days=100_000))
+    log.start()
     log.write(served("first"))
     until(lambda: log._refuses)
     log.write(served("second"))

@@ -67,6 +67,7 @@ def store() -> Store:
 @pytest.fixture
 def predictor(tmp_path: Path, store: Store) -> Iterator[Predictor]:
     log = PredictionLog(tmp_path, "devices", "1", ["temperature"], ["site"])
+    log.start()
     decoder = Decoder(FEATURES, "device_id", 100)
     made = Predictor(name="devices", version="1", model=Sum(), threshold=0.5, decoder=decoder, log=log, features=store)  # type: ignore[arg-type]
     yield made
