@@ -175,7 +175,7 @@ def test_the_log_is_the_one_that_the_server_itself_would_have_written(
     threshold = json.loads((model / "model.json").read_text("utf-8"))["threshold"]
     described = MODEL.model_copy(update={"threshold": threshold, "hold_out": 0.5, "trusted_proxies": 1})
     score_alone = {**v2_request(INPUTS, ROWS), "outputs": [{"name": "score"}], "id": "who is held out is not asked"}
-    score_alone["inputs"].append({"name": "device_id", "datatype": "BYTES", "shape": [2], "data": ["d1", "d7"]})
+    score_alone["inputs"].append({"name": "device_id", "datatype": "BYTES", "shape": [2], "data": ["d1", "d2"]})
     collector = start()
     body, raw = v2_request(INPUTS, ROWS), json.dumps({**v2_request(INPUTS, ROWS), "id": "packed"}).encode()
     binary, length = tensor_bytes()
