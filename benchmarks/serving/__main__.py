@@ -2,9 +2,10 @@
 
 The reference project's 26 features. Processor time of all processes of a server a request, throughput and latency at 1,
 8 and 64 clients, memory, time to ready; a request of one row, of 100 rows, by an entity's key; and what 10,000 rows do
-to a probe of readiness. The servers are asked in turns, so that whatever else the machine does meets all alike.
+to a probe of readiness. The servers are asked, and started, in turns, so that whatever else the machine does meets all
+alike.
 
-python -m benchmarks.serving [--rounds 3] [--seconds 2]
+python -m benchmarks.serving [--rounds 3] [--seconds 2] [--starts 20]
 """
 
 from __future__ import annotations
@@ -189,10 +190,23 @@ def growth(server: Server, folder: Path, first: bytes, request: bytes) -> tuple[
         return early, memory_mb(pid)
 
 
+def time_to_ready(own: Server, bare: Server, folder: Path, starts: int) -> float:
+    """Time to ready over another server's: the median of starts in turn. The first one of each is for the disk."""
+    for _ in range(starts + 1):
+        for server in (bare, own):
+            with server.running(folder):
+                pass
+    for server in (bare, own):
+        del server.ready_seconds[0]
+    return statistics.median(ours / theirs for ours, theirs in zip(own.ready_seconds, bare.ready_seconds, strict=True))
+
+
 def table(measured: list[Server], requests: dict[str, tuple[bytes, int]]) -> None:
     """Print what was found."""
     for server in measured:
-        print(f"\n{server.name}: ready in {min(server.ready_seconds):.2f} s, {statistics.median(server.memory):.0f} MB")
+        print(
+            f"\n{server.name}: ready in {statistics.median(server.ready_seconds):.2f} s, {statistics.median(server.memory):.0f} MB"
+        )
         for what in requests:
             if rounds := server.found.get(what):
                 best = max(rounds, key=lambda one: one.per_second)
@@ -207,6 +221,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--starts", type=int, default=20)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
         folder = Path(temporary)
@@ -223,11 +238,12 @@ def main() -> None:
         requests |= {f"1 row, {clients} clients": (request_of(inputs, 1), clients) for clients in CLIENTS}
         requests["100 rows"] = request_of(inputs, 100), 1
         measured = servers(folder)
+        bare, own, *peers = measured
+        ready = time_to_ready(own, bare, folder, options.starts)
         for _ in range(options.rounds):
             for server in measured:
                 measure(server, folder, requests, options.seconds)
         table(measured, requests)
-        bare, own, *peers = measured
         beside = [
             probe_beside(own, bare, folder, requests["entity"][0], request_of(inputs, 10_000))
             for _ in range(options.rounds)
@@ -245,7 +261,7 @@ def main() -> None:
         Ratio("a row over the bare limit's", own.processor_us(one) / bare.processor_us(one), "≤ 1.5"),
         Ratio("100 rows over the bare limit's", own.processor_us(hundred) / bare.processor_us(hundred), "≤ 1.5"),
         Ratio("an entity over a row", own.processor_us("entity") / own.processor_us(one), "≤ 2"),
-        Ratio("ready over the bare limit's", min(own.ready_seconds) / min(bare.ready_seconds), "≤ 1.5"),
+        Ratio("ready over the bare limit's", ready, "≤ 1.5"),
         Ratio("memory after 200,000 requests over that after 20,000", late / early, "≤ 1.1"),
         Ratio("what 10,000 rows add to the slowest probe, over 50 ms", delay / 50, "≤ 1"),
     ]
