@@ -204,9 +204,8 @@ def time_to_ready(own: Server, bare: Server, folder: Path, starts: int) -> float
 def table(measured: list[Server], requests: dict[str, tuple[bytes, int]]) -> None:
     """Print what was found."""
     for server in measured:
-        print(
-            f"\n{server.name}: ready in {statistics.median(server.ready_seconds):.2f} s, {statistics.median(server.memory):.0f} MB"
-        )
+        ready, memory = statistics.median(server.ready_seconds), statistics.median(server.memory)
+        print(f"\n{server.name}: ready in {ready:.2f} s, {memory:.0f} MB")
         for what in requests:
             if rounds := server.found.get(what):
                 best = max(rounds, key=lambda one: one.per_second)
