@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 import textwrap
 from pathlib import Path
 
 import pytest
 import yaml
+from documented import PAGES, ROOT
 from typer.main import get_command
 
 from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.config.loading import ConfigurationError, configuration_schema, parse_configuration, parse_yaml
 
-ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\((?!https?://)([^)\s]+)\)")
 FENCED = re.compile(r"```.*?```", re.DOTALL)
 YAML = re.compile(r"^[ ]*```yaml\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
+PYTHON = re.compile(r"^[ ]*```python\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
 MAKE = re.compile(r"(?:^|`|\$ )make ([a-z][a-z-]*)", re.MULTILINE)
 LIFECYCLE = re.compile(r"(?:^|`|\$ |/bin/)lifecycle ([a-z][a-z-]*)", re.MULTILINE)
-
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("examples/*/README.md"))]
-PAGES += [ROOT / "simulation" / "README.md"]
 
 
 def anchors(page: Path) -> set[str]:
@@ -90,6 +89,18 @@ def test_every_configuration_shown_is_one(page: Path) -> None:
     assert refused == []
 
 
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if PYTHON.search(page.read_text("utf-8"))], ids=lambda page: page.stem
+)
+def test_the_python_shown_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a file of its own, beside the page's: components and pipelines are read from their source."""
+    monkeypatch.syspath_prepend(page.parent)
+    for number, block in enumerate(PYTHON.findall(page.read_text("utf-8"))):
+        file = tmp_path / f"shown_{number}.py"
+        file.write_text(textwrap.dedent(block), "utf-8")
+        runpy.run_path(str(file))
+
+
 def test_every_test_that_is_said_to_hold_a_silent_fault_exists() -> None:
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "silent-faults.md").read_text("utf-8"))
     there = {
@@ -107,3 +118,11 @@ def test_each_silent_fault_is_held_by_a_test() -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
     assert len(rows) > 40
     assert [row for row in rows if not re.search(r"\| `[\w/]+\.py::\w+`[^|]*\|$", row)] == []
+
+
+def test_the_runbook_has_a_row_for_each_step_of_the_pipelines() -> None:
+    runbook = (ROOT / "docs" / "runbook.md").read_text("utf-8")
+    shapes = [file.read_text("utf-8") for file in sorted((ROOT / "tests" / "platform" / "shapes").glob("*.txt"))]
+    steps = {step for shape in shapes for step in re.findall(r"^ +([a-z]+(?:-[a-z]+)+)$", shape, re.MULTILINE)}
+    assert len(steps) > 20
+    assert sorted(step for step in steps if step not in runbook) == []
