@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Action = Literal[
+    "retraining approved",
     "waived",
     "approval asked",
     "approved",

@@ -51,3 +51,25 @@ def start(request: RetrainingRequest, target: TargetName, project: Path, overrid
         if compiled.uploads:
             upload(compiled.uploads, compiled.upload_root, say)
         return submit(backend_of(compiled.configuration, target), file, request)
+
+
+def record_approval(
+    request: RetrainingRequest, target: TargetName, project: Path, overrides: list[str], reason: str
+) -> None:
+    """Write down who approved a retraining, and why, where the target keeps an audit record.
+
+    Raises:
+        ContractViolation: there is one, and it cannot be written; nothing may be started then.
+    """
+    from kfp_lifecycle.audit.record import file_of, open_record
+    from kfp_lifecycle.compilation.pipeline import cluster_target
+    from kfp_lifecycle.config.loading import load_configuration
+    from kfp_lifecycle.local.state import STATE
+
+    if target == "local":
+        location = str(file_of(STATE / "serving"))
+    else:
+        location = cluster_target(load_configuration(project, overrides), target).audit_record
+    if location:
+        details = {"run": request.run, "asked_by": request.asked_by, "verdict": request.verdict, "for": request.reason}
+        open_record(location).append("retraining approved", request.model, request.version, reason, details)

@@ -24,8 +24,9 @@ from kfp_lifecycle.cli.console import (
 )
 from kfp_lifecycle.cli.intervals import interval
 from kfp_lifecycle.cli.named_runs import Starter, starter_for
-from kfp_lifecycle.cli.retraining import start
+from kfp_lifecycle.cli.retraining import record_approval, start
 from kfp_lifecycle.cli.targets import OnTarget, TargetOption, backend_for, plain_refusals, target_of
+from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.states import RunState
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def approve(
             metavar="RUN", help="The run of monitoring that asks; by default the newest.", show_default=False
         ),
     ] = "",
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the audit record.")] = "",
     target: OnTarget = None,
     project: Project = None,
     settings: Settings = None,
@@ -94,9 +96,10 @@ def approve(
     """Start the retraining that a run of monitoring asks for, or that the project's policy held back.
 
     What monitoring asks for by itself, and when, says `monitoring.retraining`. The training run has the name that the
-    request says, so that it is started once. On this machine it runs in the background, and outlives the terminal.
+    request says, so that it is started once. On this machine it runs in the background, and outlives the terminal. Who
+    started it, and why, is in the audit record, and in the lineage of what it trains.
 
-    Example: `lifecycle trigger approve`
+    Example: `lifecycle trigger approve --reason "the new price list is in force"`
 
     Example: `lifecycle trigger approve 0d6f9c3e-47c1-4a3e-9a55-0a3b3e1f7a10 --target kubeflow`
 
@@ -119,7 +122,13 @@ def approve(
         if obstacle := obstacle_to(backend, request):
             say(f"error: {obstacle}")
             raise typer.Exit(EXIT_FAILED)
-        started = start(request, target_of(target, project), project_folder(project), settings or [])
+        chosen, folder = target_of(target, project), project_folder(project)
+        try:
+            record_approval(request, chosen, folder, settings or [], reason)
+        except ContractViolation as error:
+            say(f"error: {error}")
+            raise typer.Exit(EXIT_FAILED) from None
+        started = start(request, chosen, folder, settings or [])
     if started is None:
         say(f"{request.run} was started before")
         return

@@ -15,7 +15,7 @@ SHORTEST = 6
 # Of a request with many; the log has all.
 MOST_ROWS = 20
 RELEASES = ("released", "release rolled back", "release paused", "overridden", "traffic returned", "promoted")
-DECISIONS = ("waived", "approval asked", "approved", "rejected")
+DECISIONS = ("retraining approved", "waived", "approval asked", "approved", "rejected")
 
 
 @dataclass
@@ -164,10 +164,16 @@ def _version(known: Known, version: Version) -> Node:
     )
     environment.facts |= {f"lock of {name}, here and now": digest for name, digest in known.locks.items()}
     verdict = Node("verdict", told.get("decision", "none"), {"in words": told.get("verdict", "")})
-    decided = [_entry(entry) for entry in about if entry.action in DECISIONS]
+    decided = [_entry(entry) for entry in (*_asked(known, version), *about) if entry.action in DECISIONS]
     released = [_entry(entry) for entry in about if entry.action in RELEASES]
     children = [origin, data, features, code, environment, verdict, *decided, *released, *_served(known, [version])]
     return Node("version", version.name, facts, children)
+
+
+def _asked(known: Known, version: Version) -> list[Entry]:
+    """Who let the training be started that made a version, where monitoring asked for it."""
+    asked_by = version.run_tags.get("asked_by")
+    return [entry for entry in known.audit if asked_by and entry.details.get("asked_by") == asked_by]
 
 
 def _run(known: Known, run: Run) -> Node:

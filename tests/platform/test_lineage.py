@@ -39,7 +39,8 @@ client.create_registered_model("churn")
 for number, pipeline_run in enumerate((sys.argv[3], "a-run-of-a-cluster"), start=1):
     tags = {"data_version": sys.argv[4], "dataset_remote": "s3://churn/datasets", "pipeline_run": pipeline_run,
             "feature_version": "f00d", "mlflow.source.git.commit": "c0ffee", "code_digest": "d1ge57",
-            "environment": "modelling-1234", "packages_digest": "abcd", "training_set": "7e57"}
+            "environment": "modelling-1234", "packages_digest": "abcd", "training_set": "7e57",
+            **({"asked_by": "monitoring-1"} if number == 1 else {})}
     run = client.create_run(experiment, tags=tags).info.run_id
     client.create_model_version("churn", sys.argv[2], run, tags={"decision": "approved", "verdict": "It is better."})
 client.set_registered_model_alias("churn", "champion", "1")
@@ -93,6 +94,8 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": os.environ["PATH"]},
     )
     audit = open_record(str(state / "serving" / "audit.jsonl"))
+    # Of the version that was judged then: its successor is what came of it.
+    audit.append("retraining approved", "churn", "0", "prices have risen", {"asked_by": "monitoring-1"})
     audit.append("approved", "churn", "1", "reviewed")
     audit.append("released", "churn", "1", "no stage showed it to be worse")
     day = state / "predictions" / "churn" / "2026-03-02"
@@ -130,6 +133,7 @@ def test_a_prediction_leads_back_to_data_code_environment_and_whoever_released_i
     assert told["environment"]["name"] == "modelling-1234"
     assert told["verdict"]["facts"]["in words"] == "It is better."
     assert told["approved"]["facts"]["why"] == "reviewed"
+    assert told["retraining approved"]["facts"]["why"] == "prices have risen"
     assert "@" in told["released"]["facts"]["by"]
     assert told["predictions"]["name"] == "101"
 

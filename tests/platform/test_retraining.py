@@ -22,9 +22,12 @@ from test_processes_and_state import living, wait_for
 from test_retraining_policy import remedy
 
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
+from kfp_lifecycle.audit.author import author
+from kfp_lifecycle.audit.record import entries_of, file_of, open_record
 from kfp_lifecycle.backends.backend import ClusterBackend, NotThere, Submission
 from kfp_lifecycle.backends.retraining import Asking, ask, newest_look, obstacle_to, request_of, submit
 from kfp_lifecycle.backends.submission import backend_of
+from kfp_lifecycle.cli.retraining import record_approval
 from kfp_lifecycle.compilation.pipeline import cluster_target, compile_pipeline
 from kfp_lifecycle.compilation.training_pipeline import COMPILED, NAME, read_target, training_files
 from kfp_lifecycle.components.monitoring.trigger_retraining.request import ask_for_retraining
@@ -254,6 +257,22 @@ def test_a_person_approves_what_a_run_of_monitoring_asks_for(tmp_path: Path, mon
         assert ended(backend, started).summary.name == request.run
         assert "already, which is rejected" in obstacle_to(backend, request)
         assert obstacle_to(backend, request.model_copy(update={"run": "retraining-20261108-060500-0a1b2c3d"})) == ""
+
+
+def test_who_approved_a_retraining_and_why_is_in_the_record_of_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kfp_lifecycle.local.state.STATE", tmp_path / "state")
+    on_cluster = [f"targets.kubeflow.audit_record={tmp_path / 'record'}"]
+    for target, place in (("local", file_of(tmp_path / "state" / "serving")), ("kubeflow", tmp_path / "record")):
+        record_approval(asked(), target, ROOT, on_cluster, "the new price list is in force")
+        (entry,) = entries_of(open_record(str(place)))
+        assert (entry.action, entry.model, entry.version) == ("retraining approved", "shop", "3")
+        assert (entry.reason, entry.by) == ("the new price list is in force", author())
+        assert entry.details["run"] == asked().run
+        assert entry.details["for"] == "logins has drifted."
+    # Where nobody keeps a record, nothing is kept.
+    record_approval(asked(), "kubeflow", ROOT, [], "")
 
 
 @pytest.mark.parametrize("target", ["kubeflow", "vertex"])
