@@ -215,6 +215,21 @@ def test_new_identifiers_rare_categories_and_constants_are_usual(baseline: Basel
     assert drifted(window(500, 9, visits=4.0, amount=np.nan), Baseline(flat, INPUTS)) == [("visits", "values")]
 
 
+def test_a_number_is_the_same_in_a_baseline_of_32_bits_and_in_a_log_of_64() -> None:
+    def discounts(rows: int, seed: int, rate: float) -> np.ndarray:
+        return np.where(np.random.default_rng(seed).random(rows) < 0.1, rate, 0.0)
+
+    learned = [
+        window(2000, date, refunds=discounts(2000, date, 0.2).astype(np.float32), **{DATE: date}) for date in range(5)
+    ]
+    champion = Baseline(pd.concat(learned), INPUTS)
+    assert drifted(window(500, 9, refunds=discounts(500, 9, 0.2)), champion) == []
+    # Of those that are not zero each was like the others, and is another now: a distance that can be written down.
+    lower = champion.compare(window(500, 9, refunds=discounts(500, 9, 0.1)), RULE)
+    assert [found.column for found in lower if found.drifted] == ["refunds"]
+    assert all(math.isfinite(found.effect) for found in lower)
+
+
 def test_missing_values_as_many_as_before_are_no_drift() -> None:
     def holed(rows: int, seed: int) -> pd.DataFrame:
         frame = window(rows, seed)

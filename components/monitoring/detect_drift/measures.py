@@ -53,7 +53,7 @@ class NumericColumn:
 
     def __init__(self, dates: Sequence[pd.Series]) -> None:
         """Learn the scale from the dates, the newest first."""
-        known = [date.dropna().to_numpy(np.float64) for date in dates]
+        known = [as_the_model_takes_them(date.dropna()) for date in dates]
         everything = np.concatenate(known)
         self.common: float | None = None
         if len(everything):
@@ -66,7 +66,7 @@ class NumericColumn:
 
     def rows(self, values: pd.Series) -> dict[Measure, NDArray[Any]]:
         """Each measure of each row, NaN where a row has none."""
-        numbers = values.to_numpy(np.float64)
+        numbers = as_the_model_takes_them(values)
         missing = np.isnan(numbers)
         found: dict[Measure, NDArray[Any]] = {Measure("missing", "missing", True): missing}
         kept = ~missing
@@ -126,6 +126,12 @@ def new_by_date(dates: Sequence[pd.Series]) -> list[Mean]:
 def named(column: pd.Series) -> pd.Series:
     """A categorical column whose missing values are a category."""
     return column.astype(object).where(column.notna() & (column != ""), MISSING).astype(str)
+
+
+def as_the_model_takes_them(values: pd.Series) -> Numbers:
+    """Numbers as the model takes them: a baseline has 32 bits, a log 64, and 0.2 is to be the same in both."""
+    numbers: Numbers = values.to_numpy(np.float32).astype(np.float64)
+    return numbers
 
 
 def normal_scores(scale: Numbers, values: Numbers) -> Numbers:

@@ -20,6 +20,7 @@ from kfp_lifecycle.components.monitoring.detect_drift.measures import (
     CategoricalColumn,
     Measure,
     NumericColumn,
+    as_the_model_takes_them,
     means_of,
     named,
     new_by_date,
@@ -174,7 +175,7 @@ class Baseline:
     def _plain(self, name: str, aspect: Aspect, after: pd.Series) -> float:
         before = self.newest[name]
         if self.columns[name].type == "numeric" and aspect == "values":
-            return kolmogorov_smirnov(before.dropna().to_numpy(np.float64), after.dropna().to_numpy(np.float64))
+            return kolmogorov_smirnov(*(as_the_model_takes_them(column.dropna()) for column in (before, after)))
         if aspect == "missing":
             before, after = (column.isna() | (column == "") for column in (before, after))
         both = pd.concat([named(column).value_counts() for column in (before, after)], axis=1).fillna(0)

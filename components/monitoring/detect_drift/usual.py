@@ -174,8 +174,5 @@ def _effect(newest: Mean, window: Mean, share: bool) -> float:
     if share:
         angles = [2 * math.asin(math.sqrt(min(1.0, max(0.0, mean.value)))) for mean in (newest, window)]
         return angles[1] - angles[0]
-    return (
-        (window.value - newest.value) / newest.deviation
-        if newest.deviation
-        else math.copysign(math.inf, window.value - newest.value)
-    )
+    # Rows that were all alike have no deviation: then it is the window's, or that of the normal scores themselves.
+    return (window.value - newest.value) / (newest.deviation or window.deviation or 1.0)
