@@ -23,6 +23,10 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 NONE, ROW = "none", "row_id"
 # Rows of each class that a split at random needs, and that it needs to meet the default of training.min_class_rows.
 FEWEST_ROWS, ENOUGH_ROWS = 30, 110
+FEW_VALUES = 10
+# Whom several rows may be of, so that a model would know them again.
+WHOSE = re.compile(r"(^|_)(id|uuid|customer|client|user|member|patient|person|subject|household|kunde)$")
+FEWEST_GROUPS, LARGEST_GROUP = 50, 0.05
 LABELS = re.compile(
     r"(^|_)(churn(ed)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|"
     r"converted|subscribed|deposit|cancelled|canceled|lapsed|kuendigung|gekuendigt|abwanderung)($|_)"
@@ -70,6 +74,8 @@ class Answers:
     """Columns that are no features, and why."""
     notes: tuple[str, ...]
     """What was found beside that."""
+    group: Column | None = None
+    """Whose rows are kept together in one part of the split, where one without a time has several."""
 
     @property
     def features(self) -> list[Column]:
@@ -110,9 +116,12 @@ def ask_all(profile: Profile, ask: Ask, alone: bool = True) -> Answers:
             f"only {fewest} rows have the rarer value of {label.title}: figures will have wide intervals, and "
             f"training.min_class_rows is {smallest_part(fewest)}",
         )
-    answers = Answers(profile, entity, time, form, label, positive, fewest, sensitive, (), notes)
+    group = _group(profile, (entity, label, *sensitive)) if time is None else None
+    answers = Answers(profile, entity, time, form, label, positive, fewest, sensitive, (), notes, group)
     event = None if label is None or time is not None else (label, event_of(label, positive))
-    answers = replace(answers, left_out=tuple(useless(profile, answers.features, event)))
+    together = [(group, f"a {group.title} has several rows, which are kept in one part of the split")] if group else []
+    answers = replace(answers, left_out=tuple(together))
+    answers = replace(answers, left_out=(*together, *useless(profile, answers.features, event)))
     if alone and not answers.features and time is None:
         reasons = "; ".join(f"{column.title}: {why}" for column, why in answers.left_out)
         raise ContractViolation(f"no column is left to learn from. {reasons}. Bring a table with more columns.")
@@ -156,6 +165,15 @@ def _owners(profile: Profile) -> list[Column]:
         and column.filled == profile.rows
         and 10 < column.different < profile.rows
     ]
+
+
+def _group(profile: Profile, apart: Sequence[Column | None]) -> Column | None:
+    """The column that says whose rows belong together; it names many, and none of them has a large part of the rows."""
+    for column in _owners(profile):
+        most = column.values[0][1]
+        if column not in apart and WHOSE.search(column.name) and column.different >= FEWEST_GROUPS:
+            return column if 1 < most <= max(2, LARGEST_GROUP * profile.rows) else None
+    return None
 
 
 def _times(profile: Profile) -> list[Column]:
@@ -240,8 +258,10 @@ def _time_format(profile: Profile, time: Column | None) -> str | None:
 
 def _about_label(profile: Profile, entity: Column | None, time: Column | None) -> Question:
     text = "Which column holds what is to be predicted?"
-    two = [column for column in profile.columns if column.different == 2 and column not in (entity, time)]
-    named = [column for column in profile.columns if LABELS.search(column.name) and column not in (entity, time)]
+    could_be = [each for each in profile.columns if each not in (entity, time) and not SENSITIVE.search(each.name)]
+    two = [column for column in could_be if column.different == 2]
+    few = [column for column in could_be if 2 < column.different <= FEW_VALUES]
+    named = [column for column in could_be if LABELS.search(column.name)]
     if time is not None and not any(column in two for column in named):
         return Question("label", f"{text} (none: who has no row for a while)", NONE, "no column is named like a label")
     for column in named:
@@ -249,6 +269,10 @@ def _about_label(profile: Profile, entity: Column | None, time: Column | None) -
             return Question("label", text, column.title, f"it is named like a label, with {column.different:,} values")
     if two:
         return Question("label", text, two[-1].title, "it is the last column with two values")
+    if few and time is None:
+        return Question(
+            "label", text, few[-1].title, f"no column has two values, and it is the last of few: {few[-1].different}"
+        )
     return Question("label", text, NONE, "no column has two values")
 
 

@@ -92,6 +92,7 @@ def _values(
         "label_column": label_name,
         "label_title": f"{label.title} is {answers.positive}" if label else "nothing comes",
         "positive": None if label is None or one_of_many else _positive(label, answers.positive),
+        "group": answers.group.name if answers.group else "",
         "left_out": [(column.title, why) for column, why in answers.left_out],
         "notes": answers.notes,
         "asked": asked,

@@ -10,8 +10,9 @@ import codecs
 import json
 import sys
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import duckdb
@@ -43,6 +44,9 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 # In the order in which they are tried: what is valid UTF-8 is hardly anything else, and Latin-1 is what is left.
 ENCODINGS = ("utf-8", "cp1252", "latin-1")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+SHOWN = 3
+# Endings that a source's format has to be named for.
+NAMED_FORMATS = {".tsv": SourceFormat.csv, ".tab": SourceFormat.csv, ".json": SourceFormat.jsonl}
 NUMBER_WITH_COMMA = r"-?(0|[1-9]\d*),\d+"
 NUMBER_OR_INTEGER = rf"{NUMBER_WITH_COMMA}|-?(0|[1-9]\d*)"
 
@@ -67,6 +71,9 @@ def read_table(where: Place, folder: Path) -> dict[str, Any]:
         raise ContractViolation(f"--from: {error.errors()[0]['msg']}") from None
     settings: dict[str, Any] = {}
     findings: list[str] = []
+    named = NAMED_FORMATS.get(PurePosixPath(where.url.partition("?")[0].removesuffix(COMPRESSED)).suffix)
+    formatted = {"format": named.value} if named else {}
+    place = place.model_copy(update={"format": named})
     with tempfile.TemporaryDirectory(prefix="init-") as work:
         scratch = Path(work)
         if not where.is_database and format_of(place) in (SourceFormat.csv, SourceFormat.xlsx):
@@ -93,7 +100,7 @@ def read_table(where: Place, folder: Path) -> dict[str, Any]:
             file = literal(str(folder / f"{table}.parquet"))
             with source.reading(f"table {table}"):
                 source.connection.execute(f"COPY (SELECT {selected} FROM ({rows})) TO {file} (FORMAT parquet)")
-    return {"settings": settings, "findings": findings}
+    return {"settings": formatted | settings, "findings": findings}
 
 
 def _text_settings(place: Connection, table: str, sheet: str, scratch: Path) -> tuple[dict[str, Any], list[str]]:
@@ -129,10 +136,28 @@ def _text_settings(place: Connection, table: str, sheet: str, scratch: Path) -> 
         marks = _marks(connection, columns, rows, settings.get("decimal", "."))
     if marks:
         settings["missing"] = sorted({mark for each in marks.values() for mark in each})
-        for column, found in marks.items():
-            told = " and ".join(f"{mark!r} in {count:,} cells" for mark, count in found.items())
-            findings.append(f"{column} is numbers or times but for {told}: they are read as missing values")
+        findings += _told_of(marks)
     return settings, findings
+
+
+def _told_of(marks: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Which columns have marks of missing values: each by itself, or many with the same marks in one sentence."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for column, found in marks.items():
+        alike.setdefault(tuple(sorted(found)), []).append(column)
+    for columns in alike.values():
+        one_by_one = [columns] if len(columns) > SHOWN else [[column] for column in columns]
+        for group in one_by_one:
+            cells: Counter[str] = Counter()
+            for column in group:
+                cells.update(marks[column])
+            told = " and ".join(f"{mark!r} in {count:,} cells" for mark, count in cells.items())
+            rest = f" and {len(group) - SHOWN:,} more" if len(group) > SHOWN else ""
+            are = "are" if rest else "is"
+            yield (
+                f"{', '.join(group[:SHOWN])}{rest} {are} numbers or times but for {told}: they are read as missing "
+                "values"
+            )
 
 
 def _files(place: Connection, table: str, scratch: Path) -> list[Path]:
@@ -225,17 +250,18 @@ def _marks(
     for column in columns:
         value = quoted(column)
         is_value = f"kinds_of({value}) & {ANY & ~BOOLEAN} <> 0"
-        share, all_are = connection.execute(
-            f"SELECT avg(CAST({is_value} AS INTEGER)), bool_and({is_value}) FROM {rows} WHERE {value} IS NOT NULL"
+        # However many are missing: what the others are decides.
+        all_others_are, some_are_not = connection.execute(
+            f"SELECT bool_and({is_value}) FILTER (lower(trim({value})) NOT IN ({', '.join(map(literal, MARKERS))})), "
+            f"bool_or(NOT ({is_value})) FROM {rows} WHERE {value} IS NOT NULL"
         ).fetchall()[0]
-        if share is None or all_are or share < MOSTLY:
+        if not all_others_are or not some_are_not:
             continue
         others = connection.execute(
             f"SELECT {value}, count(*) FROM {rows} WHERE {value} IS NOT NULL AND NOT ({is_value}) GROUP BY 1 "
-            f"ORDER BY 2 DESC, 1 LIMIT {len(MARKERS) + 1}"
+            f"ORDER BY 2 DESC, 1"
         ).fetchall()
-        if all(text.strip().lower() in MARKERS for text, _ in others):
-            marks[column] = dict(others)
+        marks[column] = dict(others)
     return marks
 
 

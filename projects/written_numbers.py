@@ -23,8 +23,8 @@ PLAIN = rf"-?(?:{WHOLE}(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 SPACES = " \u00a0\u202f'"
 # What divides thousands, and what a fraction begins with, in the order in which they are tried.
 NOTATIONS = ((",", "."), (".", ","), *((space, point) for space in SPACES for point in ",."))
-# Of so many values one may be a mark of a missing one, where the others are numbers.
-VALUES_TO_A_MARK = 5
+# Fewer numbers than this beside marks of missing values say nothing of a column.
+FEWEST_NUMBERS = 10
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def written_number(connection: duckdb.DuckDBPyConnection, title: str) -> Written
     marks, filled, example = connection.execute(
         f"SELECT count(*) FILTER ({is_mark}), count({value}), max({value}) FILTER (NOT {is_mark}) FROM data"
     ).fetchall()[0]
-    if example is None or marks * VALUES_TO_A_MARK > filled:
+    if example is None or filled - marks < FEWEST_NUMBERS:
         return None
     because = f"{marks:,} cells with a mark of a missing value" if marks else f"how it is written, such as {example!r}"
     whole, fractions = connection.execute(

@@ -237,7 +237,7 @@ class _Meant:
 
     column: str
     values: float
-    """0 to 1: the share of numbers and times."""
+    """0 to 1: the share of numbers and times, marks of missing values apart."""
     with_comma: float
     """0 to 1: the share of numbers, where a comma may divide them."""
     example: str | None
@@ -250,7 +250,8 @@ def _meant(connection: duckdb.DuckDBPyConnection, kinds: dict[str, int], rows: s
     for column in [column for column, kind in kinds.items() if not kind & ANY]:
         value = quoted(column)
         answer = connection.execute(
-            f"SELECT avg(CAST(kinds_of(value) & {ANY & ~BOOLEAN} <> 0 AS INTEGER)), "
+            f"SELECT coalesce(avg(CAST(kinds_of(value) & {ANY & ~BOOLEAN} <> 0 AS INTEGER)) "
+            f"FILTER (lower(trim(value)) NOT IN ({', '.join(map(literal, MARKERS))})), 0), "
             r"avg(CAST(regexp_full_match(value, '-?(0|[1-9]\d*)(,\d+)?') AS INTEGER)), "
             "max(value) FILTER (WHERE contains(value, ',')) FROM "
             f"(SELECT {value} AS value FROM {rows} WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
