@@ -1,4 +1,5 @@
-"""Right to erasure (GDPR, article 17): what this machine holds of an entity, what of it can go, and a proof.
+"""Right to erasure (GDPR, article 17): what this machine, or a cluster, holds of an entity, what of it can go, and a
+proof.
 
 `python -m kfp_lifecycle.governance.forget` takes a line of JSON with the fields of `Request`, and prints what `forget`
 gives: so the key stands in no list of processes.
@@ -21,6 +22,7 @@ from kfp_lifecycle.artifacts.prediction_log import hashed_key
 from kfp_lifecycle.audit.entry import Entry
 from kfp_lifecycle.audit.record import file_of, open_record
 from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE
+from kfp_lifecycle.governance.log_objects import object_without, objects_with
 from kfp_lifecycle.governance.log_rows import LOG_FILES, REWRITING, Rewritten, files_with, grows, without
 from kfp_lifecycle.governance.stored_rows import stored_rows
 from kfp_lifecycle.registry.anchors import anchor
@@ -37,6 +39,18 @@ VERSIONED = (
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """What is reached of a cluster from here, and what is not."""
+
+    prediction_log: str
+    """Of an object store; empty where it is none."""
+    audit_record: str
+    tracking_uri: str
+    unreached: Sequence[str]
+    """What else may hold the person, and how it goes there, in sentences."""
+
+
+@dataclass(frozen=True)
 class Request:
     """Whom to forget, and where."""
 
@@ -50,6 +64,15 @@ class Request:
     yes: bool = False
     """Whether to do it; else only what would be done is told."""
     reason: str = ""
+    cluster: Cluster | None = None
+    """Where to forget instead of on this machine."""
+
+    @classmethod
+    def read(cls, line: str) -> Request:
+        """A request as the command line hands it over."""
+        fields = json.loads(line)
+        cluster = fields.pop("cluster", None)
+        return cls(**fields, cluster=Cluster(**cluster) if cluster else None)
 
 
 @dataclass
@@ -105,6 +128,8 @@ def forget(request: Request) -> Forgotten:
         _record(request, result, "forgetting begun")
     store = state / "online" / f"{request.project}.db"
     runs = state / "runs"
+    if request.cluster is not None:
+        return _on_cluster(request, request.cluster, result, names)
     try:
         _files(result, "prediction log", state / "predictions", LOG_FILES, "entity", names)
         before = stored_rows(store, request.key, request.entity, remove=request.yes)
@@ -123,11 +148,38 @@ def forget(request: Request) -> Forgotten:
         entry = _record(request, result, "forgotten")
         result.entry = entry.number
         if (state / "mlflow.db").is_file():
-            try:
-                anchor(f"sqlite:///{state / 'mlflow.db'}", entry)
-            except ContractViolation as violation:
-                result.unseen.append(f"MLflow does not know of the proof: {violation}")
+            _anchor(f"sqlite:///{state / 'mlflow.db'}", entry, result)
     return result
+
+
+def _on_cluster(request: Request, cluster: Cluster, result: Forgotten, names: set[str]) -> Forgotten:
+    """Look through a cluster's prediction log, in its object store; whatever else there is is told."""
+    result.unseen += cluster.unreached
+    if log := cluster.prediction_log:
+        try:
+            before = objects_with(log, "entity", names)
+            place = Place("prediction log", sum(before.values()), 0)
+            if request.yes:
+                place.files += [object_without(log, name, "entity", names) for name in before]
+            place.after = sum(objects_with(log, "entity", names).values())
+        except OSError as error:
+            raise ContractViolation(
+                f"{log} cannot be read or written ({str(error).splitlines()[0]:.200}). What went is gone; see that "
+                "this account may list, read, create and delete objects there, and run this again."
+            ) from error
+        result.places.append(place)
+    if request.yes:
+        entry = _record(request, result, "forgotten")
+        result.entry = entry.number
+        _anchor(cluster.tracking_uri, entry, result)
+    return result
+
+
+def _anchor(tracking_uri: str, entry: Entry, result: Forgotten) -> None:
+    try:
+        anchor(tracking_uri, entry)
+    except ContractViolation as violation:
+        result.unseen.append(f"MLflow does not know of the proof: {violation}")
 
 
 def _files(result: Forgotten, name: str, folder: Path, patterns: Sequence[str], column: str, names: set[str]) -> None:
@@ -175,14 +227,15 @@ def _record(request: Request, result: Forgotten, action: Any) -> Entry:
         counted["files"] += 1
         counted["rows"] += item.rows
     told = {"subject": subject, "places": [asdict(place) for place in result.places], "remains": remains}
-    record = open_record(str(file_of(Path(request.state) / "serving")))
+    here = str(file_of(Path(request.state) / "serving"))
+    record = open_record(request.cluster.audit_record if request.cluster else here)
     return record.append(action, request.model, "", request.reason, told)
 
 
 def main() -> None:
     """Forget, or tell what would be."""
     try:
-        print(json.dumps(asdict(forget(Request(**json.loads(sys.stdin.readline()))))))
+        print(json.dumps(asdict(forget(Request.read(sys.stdin.readline())))))
     except ContractViolation as violation:
         sys.exit(" ".join(str(violation).split()))
 

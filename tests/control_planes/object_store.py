@@ -1,7 +1,7 @@
 """S3 stand-in: a folder of buckets, as an object store that speaks S3's REST API.
 
-For tests of what uploads to a store that something else reads from the same folder. It knows put, get, head, delete and
-the list of a bucket; whoever asks may.
+For tests of what uploads to a store that something else reads from the same folder. It knows put, get (of a part,
+too), head, delete and the list of a bucket; whoever asks may.
 """
 
 import hashlib
@@ -52,7 +52,13 @@ def object_store(folder: Path) -> Iterator[str]:
             if "list-type" in asked:
                 self._answer(200, self._listing(asked.get("prefix", "")))
             elif self._place().is_file():
-                self._answer(200, self._place().read_bytes())
+                content = self._place().read_bytes()
+                part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
+                if part is None or self.command == "HEAD":
+                    self._answer(200, content)
+                else:
+                    first, last = int(part[1]), min(int(part[2] or len(content)), len(content) - 1)
+                    self._answer(206, content[first : last + 1], content, f"bytes {first}-{last}/{len(content)}")
             else:
                 self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
 
@@ -89,11 +95,13 @@ def object_store(folder: Path) -> Iterator[str]:
             )
             return f"<ListBucketResult><IsTruncated>false</IsTruncated>{contents}</ListBucketResult>".encode()
 
-        def _answer(self, status: int, body: bytes = b"") -> None:
+        def _answer(self, status: int, body: bytes = b"", whole: bytes | None = None, part: str = "") -> None:
             self.send_response(status)
+            if part:
+                self.send_header("Content-Range", part)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
-            self.send_header("ETag", f'"{etag(body)}"')
+            self.send_header("ETag", f'"{etag(body if whole is None else whole)}"')
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,8 @@ from kfp_lifecycle.audit.record import entries_of, file_of, open_record
 from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE
 from kfp_lifecycle.features.online.store import Inventory, Materialization, OnlineStore
 from kfp_lifecycle.governance import log_rows
-from kfp_lifecycle.governance.forget import Forgotten, Request, forget
+from kfp_lifecycle.governance.forget import Cluster, Forgotten, Request, forget
+from tests.control_planes.object_store import object_store
 from tests.feature_steps import definitions_of
 from tests.lending_library import write_project
 from tests.prediction_logs import logged, read_log, write_log
@@ -225,3 +227,35 @@ def test_a_store_that_is_locked_is_told_and_nothing_is_proved(
     locker.close()
     actions = [entry.action for entry in entries_of(open_record(str(file_of(machine.state / "serving"))))]
     assert actions == ["forgetting begun"]
+
+
+def test_of_a_cluster_the_log_in_its_store_is_rewritten_and_all_else_is_told(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = machine.state / "buckets" / "churn" / "predictions"
+    shutil.copytree(machine.log, bucket / "churn")
+    other = {file: file.read_bytes() for file in bucket.rglob("2-host*.parquet")}
+    (bucket / "churn" / "notes.parquet").write_bytes(b"of somebody else")
+    record = str(machine.state / "record.jsonl")
+    with object_store(machine.state / "buckets") as address:
+        for name, value in {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        cluster = Cluster("s3://churn/predictions", record, f"sqlite:///{machine.state / 'mlflow.db'}", ["the rest"])
+
+        def forget_there(yes: bool) -> Forgotten:
+            return forget(Request("17", "/nowhere", "churn", "customer_id", "churn", yes, "request 4711", cluster))
+
+        assert rows(forget_there(yes=False)) == {"prediction log": (4, 4)}
+        assert not Path(record).exists()
+        told = forget_there(yes=True)
+    assert rows(told) == {"prediction log": (4, 0)}
+    assert [row["entity"] for row in read_log(bucket / "churn" / "2026-03-01")] == ["16", "18", None]
+    # The hashed row was all of its file.
+    assert not any(file.exists() for file in other)
+    [proof] = [file for file in told.places[0].files if file.after and "2026-03-02" in file.file]
+    assert log_rows.digest(bucket / proof.file) == proof.after
+    assert told.unseen[0] == "the rest"
+    assert "MLflow does not know of the proof" in told.unseen[1]
+    # What is here is another place.
+    assert machine.people().count("17") == 3
+    assert [entry.action for entry in entries_of(open_record(record))] == ["forgetting begun", "forgotten"]
