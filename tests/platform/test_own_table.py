@@ -1,5 +1,5 @@
 """The promise of `lifecycle init`: a table becomes a project that is trained, served, asked, scored and watched, and
-nobody writes a line. One public table, with names, values and signs as they come, and one whole run."""
+nobody writes a line. One public table in two files, with names, values and signs as they come, and one whole run."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ TABLE = """if True:
     data = load_breast_cancer(as_frame=True)
     table = data.data.iloc[:, :10].rename(columns={"mean area": "Größe (mm²)", "mean texture": "select"})
     table.insert(0, "Patient-Nr.", [f"P {row}" for row in range(len(table))])
+    # Four measures come from another house: in its own order, and not for everybody.
+    other = table.iloc[:20:-1, [0, *range(-4, 0)]].rename(columns={"Patient-Nr.": "patient"})
+    other.to_csv(sys.argv[2], index=False)
+    table = table.iloc[:, :-4]
     table["Befund"] = data.target.map({0: "bösartig", 1: "gutartig"})
     table.to_csv(sys.argv[1], sep=";", decimal=",", index=False)
 """
@@ -61,8 +65,10 @@ class OwnTable:
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnTable]:
     folder = tmp_path_factory.mktemp("own")
-    subprocess.run([interpreter("modelling"), "-c", TABLE, folder / "Befunde 2025.csv"], check=True)
-    begun = lifecycle(folder, "init", "tumours", "--from", "Befunde 2025.csv", "--positive", "bösartig", "--yes")
+    files = ["Befunde 2025.csv", "Labor.csv"]
+    subprocess.run([interpreter("modelling"), "-c", TABLE, *(folder / file for file in files)], check=True)
+    named = [word for file in files for word in ("--from", file)]
+    begun = lifecycle(folder, "init", "tumours", *named, "--positive", "bösartig", "--yes")
     assert begun.returncode == 0, begun.stderr
     settings = [*QUICK, "--set", f"deployment.http_port={port_pair()}"]
     run = lifecycle(folder / "tumours", "run", "training", "--json", *settings)
@@ -87,6 +93,7 @@ def test_the_report_speaks_of_the_tables_own_words_and_says_what_its_split_canno
     assert "Größe (mm²)" in page
     assert "say nothing of later months" in page
     assert "later test dates" not in page
+    assert "labor has no row for 21 of 569 entities" in page
 
 
 def test_every_row_was_used_and_what_nobody_set_is_said(own: OwnTable) -> None:
