@@ -41,13 +41,18 @@ COMMANDS = (
 
 # What is imported takes longer than any of these commands, so all are given to one process.
 TYPING = """
-import contextlib, io, json, sys
+import json, os, sys, tempfile
 from kfp_lifecycle.cli.cli import main
+answers = os.fdopen(os.dup(1), "w")
 for line in sys.stdin:
-    told = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
-    with contextlib.redirect_stdout(told[0]), contextlib.redirect_stderr(told[1]):
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
         code = main(json.loads(line))
-    print(json.dumps([code, *(text.buffer.getvalue().decode() for text in told)]), flush=True)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        said = [os.pread(file.fileno(), 2**20, 0).decode() for file in (out, err)]
+    print(json.dumps([code, *said]), file=answers, flush=True)
 """
 
 
