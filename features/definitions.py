@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import math
@@ -93,6 +94,14 @@ class Definitions:
         """Every feature that a training set holds: the model's inputs first, each once."""
         return list(dict.fromkeys((*self.features, *self.sensitive, *([self.weight] if self.weight else []))))
 
+    @functools.cached_property
+    def _rules(self) -> dict[str, dict[str, tuple[FeastType, Callable[[Any], bool]]]]:
+        """By on-demand view and feature its type, and whether a value is of it."""
+        return {
+            name: {field.name: (field.dtype, TYPE_RULES[field.dtype]) for field in view.features}
+            for name, view in self.on_demand.items()
+        }
+
     def sql_file(self, view: str) -> Path:
         """Where a view's SQL is."""
         return self.folder / f"{view}.sql"
@@ -148,7 +157,6 @@ class Definitions:
                     f"{where} failed: {type(error).__name__}: {error}. Its function gets a list for each input, with "
                     "None where a value is missing, and returns a list for each feature."
                 ) from error
-            types = {field.name: field.dtype for field in self.on_demand[name].features}
             for column in of_view:
                 values = result.get(column)
                 if not isinstance(values, list) or len(values) != rows:
@@ -157,11 +165,11 @@ class Definitions:
                         f"it returned {values!r:.60}."
                     )
                 known = [None if _is_nan(value) else value for value in values]
-                is_of = TYPE_RULES[types[column]]
+                feast_type, is_of = self._rules[name][column]
                 for value in known:
                     if value is not None and not is_of(value):
                         raise ContractViolation(
-                            f"{where} returned {value!r:.60} for {column}, which is no {types[column]}: return a "
+                            f"{where} returned {value!r:.60} for {column}, which is no {feast_type}: return a "
                             "value of the type that its schema gives it, or None where it is missing."
                         )
                 computed[column] = known

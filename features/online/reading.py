@@ -83,6 +83,21 @@ class Reader(Protocol):
         """What is stored of each entity."""
 
 
+class AsyncReader(Protocol):
+    """Reads them on an event loop, which goes on meanwhile."""
+
+    async def read_later(self, entities: Sequence[Any], seconds: float) -> list[Stored]:
+        """What is stored of each entity.
+
+        Args:
+            entities: Entity keys.
+            seconds: What has not come by then is waited for no longer, which is a failure.
+        """
+
+    def close(self) -> None:
+        """Let the store go."""
+
+
 ReaderOf = Callable[[str, RepoConfig, Sequence[FeatureView], Wanted, EntityKeys], Reader]
 """Makes a reader of a store: its URL, its configuration for one version of the definitions, the views and features that
 are wanted of it, and how it names entities."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from feast import FeatureView, RepoConfig
 from feast.infra.online_stores.helpers import compute_table_id
 
+from kfp_lifecycle.features.definitions import Definitions
 from kfp_lifecycle.features.online.location import CONNECT_SECONDS
 from kfp_lifecycle.features.online.reading import (
-    ENTITIES_AT_ONCE,
+    AsyncReader,
     EntityKeys,
     ReaderOf,
     SqlReader,
@@ -21,6 +23,7 @@ from kfp_lifecycle.features.online.reading import (
     Wanted,
     decoders_of,
 )
+from kfp_lifecycle.features.online.redis_reader import AsyncRedisReader, RedisReader
 
 # Bigtable takes half a megabyte of keys at a time.
 ROWS_AT_ONCE = 5_000
@@ -85,68 +88,6 @@ class PostgresReader(SqlReader):
         return found
 
 
-class RedisReader:
-    """One HMGET for each entity, all in one round trip."""
-
-    def __init__(
-        self, url: str, config: RepoConfig, views: Sequence[FeatureView], wanted: Wanted, keys: EntityKeys
-    ) -> None:
-        """Connect."""
-        import mmh3
-        from redis import Redis
-
-        # A connection of its own: taking one from the client's pool for each question costs as much as the question.
-        self._connection: Any = Redis.from_url(
-            url, socket_connect_timeout=CONNECT_SECONDS
-        ).connection_pool.get_connection()
-        self._keys = keys
-        self._suffix = config.project.encode()
-        self._decoders = [(view.name, list(decoders_of(view, wanted[view.name]).items())) for view in views]
-        self._fields = [
-            mmh3.hash(f"{view}:{name}", signed=False).to_bytes(4, "little")
-            for view, decoders in self._decoders
-            for name, _ in decoders
-        ]
-
-    def read(self, entities: Sequence[Any]) -> list[Stored]:
-        """See `Reader`."""
-        keys = [self._keys.serialized(entity) + self._suffix for entity in entities]
-        found: list[Stored] = []
-        for start in range(0, len(keys), ENTITIES_AT_ONCE):
-            found += map(self._stored, self._answers(keys[start : start + ENTITIES_AT_ONCE]))
-        return found
-
-    def _answers(self, keys: Sequence[bytes]) -> list[list[bytes | None]]:
-        from redis.exceptions import ConnectionError as Disconnected
-
-        try:
-            return self._ask(keys)
-        except Disconnected:
-            # Servers close connections that are idle; a second refusal is a failure.
-            return self._ask(keys)
-
-    def _ask(self, keys: Sequence[bytes]) -> list[list[bytes | None]]:
-        connection = self._connection
-        try:
-            connection.send_packed_command(connection.pack_commands([("HMGET", key, *self._fields) for key in keys]))
-            return [connection.read_response() for _ in keys]
-        except BaseException:
-            # Answers that were not read would be taken for those to the next question.
-            connection.disconnect()
-            raise
-
-    def _stored(self, answer: Iterable[bytes | None]) -> Stored:
-        values = iter(answer)
-        return {
-            view: {
-                # The names come first: when they end, no value has been taken for them.
-                name: None if value is None else decode(value)
-                for (name, decode), value in zip(decoders, values, strict=False)
-            }
-            for view, decoders in self._decoders
-        }
-
-
 class BigtableReader:
     """One read of the rows of all views, which Feast keeps in one table."""
 
@@ -192,6 +133,21 @@ class BigtableReader:
                         feature, decode = self._decoders[view][column]
                         values[feature] = decode(cells[0].value)
         return [found[name] for name in names]
+
+
+def async_reader(url: str, config: RepoConfig, definitions: Definitions, wanted: Wanted) -> AsyncReader | None:
+    """A reader for an event loop; None of a store that only a thread can ask.
+
+    Args:
+        url: The store's.
+        config: Of the store, for one version of the definitions.
+        definitions: The project's feature definitions.
+        wanted: Names of the features, by view.
+    """
+    if READERS.get(urlsplit(url).scheme) is not RedisReader:
+        return None
+    views = [definitions.views[view] for view in wanted]
+    return AsyncRedisReader(url, config, views, wanted, EntityKeys(definitions.key, definitions.key_type))
 
 
 READERS: Mapping[str, ReaderOf] = {

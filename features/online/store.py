@@ -144,9 +144,9 @@ class OnlineStore:
         self._journal = self._configuration(project)
         self.feast = get_online_store_from_config(self.configuration.online_store)
         if place.file is not None and create:
-            with self._reaching():
+            with self.reaching():
                 place.file.parent.mkdir(parents=True, exist_ok=True)
-            with self._reaching(), contextlib.closing(sqlite3.connect(place.file)) as connection:
+            with self.reaching(), contextlib.closing(sqlite3.connect(place.file)) as connection:
                 # Readers then never wait for the writer, nor it for them. The file remembers it.
                 connection.execute("PRAGMA journal_mode = WAL")
         elif place.file is not None and not place.file.is_file():
@@ -155,7 +155,7 @@ class OnlineStore:
             )
         if create:
             served = [definitions.views[view] for view in definitions.views_of(definitions.features)]
-            with self._reaching():
+            with self.reaching():
                 self.feast.update(self.configuration, [], served, [], [], partial=True)
                 self.feast.update(self._journal, [], [_JOURNAL], [], [], partial=True)
 
@@ -207,7 +207,7 @@ class OnlineStore:
             for entity, value, time in zip(entities, values, times, strict=True)
         ]
         if data:
-            with self._reaching():
+            with self.reaching():
                 self.feast.online_write_batch(self.configuration, self._definitions.views[view], data, None)
 
     def reader(self, wanted: Wanted, of_servers: Mapping[str, ReaderOf]) -> Reader:
@@ -220,7 +220,7 @@ class OnlineStore:
         """
         views = [self._definitions.views[view] for view in wanted]
         url = self._place.url
-        with self._reaching():
+        with self.reaching():
             if self._place.file is not None:
                 return SqliteReader(self.configuration, views, wanted, self._keys)
             if (scheme := urlsplit(url).scheme) in of_servers:
@@ -237,7 +237,7 @@ class OnlineStore:
         Returns:
             For each entity its values by view, times with a zone, and until when they are known.
         """
-        with self._reaching():
+        with self.reaching():
             return reader.read(entities)
 
     def inventory(self, view: str) -> Inventory | None:
@@ -315,7 +315,7 @@ class OnlineStore:
         ]
         others = [name for name in json.loads(self._record(_VERSIONS) or "[]") if name != version]
         features = self._configuration(f"{self._journal.project}_{version}")
-        with self._reaching(), self._where_tables_are():
+        with self.reaching(), self._where_tables_are():
             self.feast.update(features, views, [], [], [], partial=True)
         inventories = {self._inventory_name(view, version): "" for view in materialized.rows}
         self._keep({**inventories, version: "", f"{version}/fillings": "", _VERSIONS: json.dumps(others)})
@@ -336,7 +336,7 @@ class OnlineStore:
         return str(self._noted_value(name, "record").string_val)
 
     def _noted_value(self, name: str, kind: str) -> Value:
-        with self._reaching(), self._where_tables_are():
+        with self.reaching(), self._where_tables_are():
             [(_, values)] = self.feast.online_read(self._journal, _JOURNAL, [_journal_key(name)], [kind])
             # Some stores give no values for what they do not have, others give empty ones.
             return (values or {}).get(kind, Value())
@@ -349,7 +349,7 @@ class OnlineStore:
         # The journal's own clock: its newest record counts, whatever the data's time.
         now = datetime.now(UTC)
         rows: Rows = [(_journal_key(name), value, now, None) for name, value in values.items()]
-        with self._reaching():
+        with self.reaching():
             self.feast.online_write_batch(self._journal, _JOURNAL, rows, None)
 
     @contextlib.contextmanager
@@ -362,7 +362,8 @@ class OnlineStore:
                 raise
 
     @contextlib.contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def reaching(self) -> Iterator[None]:
+        """Name the store, without its password, in what goes wrong with it."""
         try:
             yield
         except self._place.failures as error:

@@ -31,8 +31,8 @@ class Batch:
     """Of the categorical features, in the model's order; empty where a value is missing."""
     keys: Sequence[Key | None] | None
     """The entity of each row; None where none is named."""
-    absent: dict[str, list[int]] = field(default_factory=dict)
-    """Features that were not sent, with the rows that lack them: to be looked up."""
+    absent: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
+    """Features that were not sent, by the rows that lack them: to be looked up."""
     held_out: NDArray[np.bool_] | None = None
     """Whose entity is held out, shape (rows,); None where the server holds nobody out."""
 

@@ -203,7 +203,8 @@ class Decoder:
         batch = self._batch(columns, rows)
         for name, positions in holders.items():
             if name != self.entity_key and len(positions) < rows:
-                batch.absent[name] = sorted(set(range(rows)) - set(positions))
+                lacking = tuple(sorted(set(range(rows)) - set(positions)))
+                batch.absent.setdefault(lacking, []).append(name)
         chosen = _Chosen(self.outputs)
         for name in (*self.usual, CONTRIBUTIONS) if explain else self.usual:
             chosen.add(name, binary=False)
@@ -308,8 +309,8 @@ class Decoder:
         if self._hold_out is not None:
             batch.held_out = self._hold_out.of(keys, rows)
         if len(columns) - (keys is not None) < len(self.numeric) + len(self.categorical):
-            all_rows = list(range(rows))
-            batch.absent = {name: all_rows for name in (*self.numeric, *self.categorical) if name not in columns}
+            lacked = [name for name in (*self.numeric, *self.categorical) if name not in columns]
+            batch.absent = {tuple(range(rows)): lacked}
         return batch
 
     def _keys(self, datatype: Datatype, values: Iterable[Any]) -> list[Key | None]:

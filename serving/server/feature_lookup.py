@@ -1,5 +1,8 @@
-"""Online features: opened and asked on a thread of their own, and never more than may wait; what a file of this machine
-answers promptly is read on the event loop, since a change of threads costs twice what the answer does."""
+"""Online features: opened on a thread of their own, and asked there where the event loop cannot ask itself.
+
+A change of threads costs twice what the answer does. So the event loop reads what a file of this machine answers
+promptly, and asks a server that it has a socket for.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ import asyncio
 import logging
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import REGISTRY
 
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
+from kfp_lifecycle.serving.server.errors import InvalidRequest, Refusal, TooManyRequests, Unavailable
 
 if TYPE_CHECKING:
     from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
@@ -37,7 +40,8 @@ PROMPT_IN_A_ROW = 100
 _THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
 
 Row = dict[str, Any]
-Rows = TypeVar("Rows", list[Row], list[Row] | None)
+REFUSED = (ValueError, ContractViolation, OSError)
+"""What a lookup ends with that a client is told of."""
 
 
 class FeatureLookup:
@@ -79,13 +83,19 @@ class FeatureLookup:
             Unavailable: what the store holds cannot be used.
         """
         features = self._features
-        if features is None or len(keys) > ENTITIES_AT_ONCE or self._prompt_in_a_row < PROMPT_IN_A_ROW:
+        if features is None or not self._is_little(keys):
             return None
         before, began = _used(), time.perf_counter()
         try:
-            return self._refusing(lambda: features.lookup_at_once(keys, request_time))
+            return features.lookup_at_once(keys, request_time)
+        except REFUSED as error:
+            raise self._refusal(error) from error
         finally:
             self._note(before, began)
+
+    def _is_little(self, keys: Sequence[Any]) -> bool:
+        """Whether the event loop can do without a thread what there is to do."""
+        return len(keys) <= ENTITIES_AT_ONCE and self._prompt_in_a_row >= PROMPT_IN_A_ROW
 
     def _note(self, before: resource.struct_rusage, began: float) -> None:
         """Remember whether the lookup has worked or waited for long; that others had the processor is not its fault."""
@@ -108,6 +118,31 @@ class FeatureLookup:
         if self._waiting >= MOST_WAITING:
             raise TooManyRequests(f"{self._waiting} requests are waiting for the online store; ask again later")
         self._waiting += 1
+        try:
+            features = self._features
+            if features is not None and self._is_little(keys):
+                rows = await self._ask_later(features, keys, request_time)
+                if rows is not None:
+                    return rows
+            return await self._ask_thread(keys, request_time)
+        finally:
+            self._waiting -= 1
+
+    async def _ask_later(
+        self, features: OnlineFeatures, keys: Sequence[Any], request_time: datetime | None
+    ) -> list[Row] | None:
+        try:
+            found = await features.stored_later(keys, LOOKUP_SECONDS)
+            if found is None:
+                return None
+            before, began = _used(), time.perf_counter()
+            rows = features.features_of(keys, found, request_time)
+            self._note(before, began)
+            return rows
+        except REFUSED as error:
+            raise self._refusal(error) from error
+
+    async def _ask_thread(self, keys: Sequence[Any], request_time: datetime | None) -> list[Row]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Row]] = loop.create_future()
         self._thread.submit(self._answer, list(keys), request_time, loop, answer)
@@ -116,7 +151,6 @@ class FeatureLookup:
         try:
             return await answer
         finally:
-            self._waiting -= 1
             if patience is not None:
                 patience.cancel()
 
@@ -137,10 +171,8 @@ class FeatureLookup:
             return
         rows: list[Row] | None = None
         error: BaseException | None = None
-        before, began = _used(), time.perf_counter()
         try:
             rows = self._ask(keys, request_time)
-            self._note(before, began)
         except BaseException as raised:  # whoever asked is to know of it, whatever it is
             error = raised
         loop.call_soon_threadsafe(_end, answer, rows, error)
@@ -171,21 +203,29 @@ class FeatureLookup:
             LOGGER.warning("%s answers only requests that bring all features along, so far: %s", self.model, error)
 
     def _ask(self, keys: list[Any], request_time: datetime | None) -> list[Row]:
-        return self._refusing(lambda: self._open().lookup(keys, request_time))
-
-    def _refusing(self, ask: Callable[[], Rows]) -> Rows:
-        """Ask, and tell what goes wrong as a client is told."""
+        before, began = _used(), time.perf_counter()
         try:
-            return ask()
-        except ValueError as error:
-            raise InvalidRequest(str(error)) from error
-        except (ContractViolation, OSError) as error:
-            raise self._unavailable(error) from error
+            features = self._open()
+            found = features.stored(keys)
+            if features.is_asynchronous:
+                # The event loop would not wait for the store, but for what comes after.
+                before, began = _used(), time.perf_counter()
+            rows = features.features_of(keys, found, request_time)
+        except REFUSED as error:
+            raise self._refusal(error) from error
+        self._note(before, began)
+        return rows
+
+    def _refusal(self, error: Exception) -> Refusal:
+        """What goes wrong, as a client is told."""
+        return InvalidRequest(str(error)) if isinstance(error, ValueError) else self._unavailable(error)
 
     def close(self) -> None:
         """End the thread; a store that hangs is not waited for."""
         if self._metrics is not None:
             REGISTRY.unregister(self._metrics)
+        if self._features is not None:
+            self._features.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
 

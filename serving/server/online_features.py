@@ -17,8 +17,10 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Present
 from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
 from kfp_lifecycle.features.keys import entity_key
+from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.prompt import prompt_reader
 from kfp_lifecycle.features.online.reading import ReaderOf, Stored
+from kfp_lifecycle.features.online.servers import async_reader
 from kfp_lifecycle.features.online.store import OnlineStore
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -60,7 +62,12 @@ class OnlineFeatures:
             wanted.setdefault(view, []).append(name)
         self._reader = self._store.reader(wanted, of_servers or {})
         self._prompt_reader = prompt_reader(self._store.configuration, self._definitions, wanted)
+        place = located(online_store)
+        self._async_reader = async_reader(place.url, self._store.configuration, self._definitions, wanted)
         self._on_demand = [name for names in self._definitions.on_demand_inputs.values() for name in names]
+        self._computed = [
+            feature for feature in self._definitions.features if feature.view in self._definitions.on_demand
+        ]
         self._convert = [(f.name, float if f.type == "numeric" else str) for f in self._definitions.features]
         self._missing = {feature.name: MISSING.labels(feature.name) for feature in self._definitions.features}
         self._asked = -math.inf
@@ -96,11 +103,33 @@ class OnlineFeatures:
             ValueError: a key cannot be one.
             ContractViolation: the store cannot be read, or holds a number that a model does not take.
         """
-        if not entity_keys:
-            return []
+        return self.features_of(entity_keys, self.stored(entity_keys), request_time) if entity_keys else []
+
+    def stored(self, entity_keys: Sequence[Any]) -> list[Stored]:
+        """The first half of `lookup`: what waits for the store."""
         self.look_for_news()
+        return self._store.read(self._reader, self._keys(entity_keys))
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether an event loop can ask the store."""
+        return self._async_reader is not None
+
+    async def stored_later(self, entity_keys: Sequence[Any], seconds: float) -> list[Stored] | None:
+        """As `stored`, on an event loop.
+
+        Args:
+            entity_keys: Keys of the entities.
+            seconds: How long to wait.
+
+        Returns:
+            None where only a thread can ask the store, or where it is to be asked for news first.
+        """
+        if self._async_reader is None or self._news_are_due:
+            return None
         keys = self._keys(entity_keys)
-        return self._features_of(keys, self._store.read(self._reader, keys), request_time)
+        with self._store.reaching():
+            return await self._async_reader.read_later(keys, seconds)
 
     def lookup_at_once(self, entity_keys: Sequence[Any], request_time: datetime | None) -> list[dict[str, Any]] | None:
         """As `lookup`, without waiting for anything but this machine's disk.
@@ -112,21 +141,21 @@ class OnlineFeatures:
             return None
         keys = self._keys(entity_keys)
         found = self._prompt_reader.read_at_once(keys)
-        return None if found is None else self._features_of(keys, found, request_time)
+        return None if found is None else self.features_of(keys, found, request_time)
 
     def _keys(self, entity_keys: Sequence[Any]) -> list[Any]:
         return [entity_key(self._definitions.key, self._definitions.key_type, entity) for entity in entity_keys]
 
-    def _features_of(
+    def features_of(
         self, keys: Sequence[Any], found: Sequence[Stored], request_time: datetime | None
     ) -> list[dict[str, Any]]:
-        """The features of entities, by what is stored of them."""
+        """The second half of `lookup`: the features of entities by what is stored of them, which waits for nothing."""
         moment = self._moment(request_time)
         known = [any(value is not None for values in stored.values() for value in values.values()) for stored in found]
         rows = [self._fresh(stored, moment) for stored in found]
         inputs = {name: [row.get(name) for row in rows] for name in self._on_demand}
         inputs[REQUEST_TIME] = [moment] * len(keys)
-        for name, values in self._definitions.on_demand_values(self._definitions.features, inputs).items():
+        for name, values in self._definitions.on_demand_values(self._computed, inputs).items():
             for row, value in zip(rows, values, strict=True):
                 row[name] = value
         of_known = sum(known)
@@ -174,6 +203,11 @@ class OnlineFeatures:
                 "model's definitions."
             )
         self.materialized, self._asked = materialized, time.monotonic()
+
+    def close(self) -> None:
+        """Let go what an event loop asked."""
+        if self._async_reader is not None:
+            self._async_reader.close()
 
     def _answer(self, entity: Any, row: Mapping[str, Any]) -> dict[str, Any]:
         """The service's features of one entity, as `lookup` gives them."""

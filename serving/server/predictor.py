@@ -214,7 +214,7 @@ class Predictor:
     def _lacking(self, batch: Batch) -> tuple[FeatureLookup, list[Key]]:
         """Whom to ask for what was not sent, and of which entities."""
         key = self.decoder.entity_key
-        lacking = sorted(set().union(*batch.absent.values()))
+        lacking = sorted(set().union(*batch.absent))
         nameless = next((row for row in lacking if batch.keys is None or batch.keys[row] is None), None)
         if nameless is not None:
             raise InvalidRequest(
@@ -241,26 +241,23 @@ class Predictor:
                 f"nothing is known of {key} {', '.join(repr(entity) for entity in unknown[:3])}"
                 f"{' …' if len(unknown) > 3 else ''}: send its features, or wait until it is in the online store"
             )
-        known = [found.get(entity, {}) for entity in batch.keys]
-        missing = []
-        # Of all numbers together: numpy takes as long for one as for all.
-        places: list[int] = []
-        positions: list[int] = []
-        numbers: list[float | None] = []
-        for name, lacking in batch.absent.items():
-            values = [known[position].get(name) for position in lacking]
-            if None in values:
-                missing.append(name)
-            if name in self._text_places:
-                column = batch.texts[self._text_places[name]]
-                for position, value in zip(lacking, values, strict=True):
-                    column[position] = value or ""
-            else:
-                places += [self._number_places[name]] * len(lacking)
-                positions += lacking
-                numbers += values
-        # None becomes not-a-number.
-        batch.numbers[places, positions] = numbers
+        missing: list[str] = []
+        for lacking, names in batch.absent.items():
+            known = [found[batch.keys[row]] for row in lacking]
+            if numeric := [name for name in names if name in self._number_places]:
+                places = np.array([self._number_places[name] for name in numeric])
+                # Of all numbers together: numpy takes as long for one as for all. None becomes not-a-number.
+                values = np.array([[row.get(name) for name in numeric] for row in known], float).T
+                batch.numbers[places[:, np.newaxis], lacking] = values
+                missing += [numeric[place] for place in np.flatnonzero(np.isnan(values).any(axis=1))]
+            for name in names:
+                if name in self._text_places:
+                    texts = [row.get(name) for row in known]
+                    column = batch.texts[self._text_places[name]]
+                    for position, text in zip(lacking, texts, strict=True):
+                        column[position] = text or ""
+                    if None in texts:
+                        missing.append(name)
         request.missing = missing
 
     def _record(
@@ -288,4 +285,4 @@ class Predictor:
 
 
 def _missing(batch: Batch, row: int) -> str:
-    return ", ".join(f"`{name}`" for name, rows in batch.absent.items() if row in rows)
+    return ", ".join(f"`{name}`" for rows, names in batch.absent.items() if row in rows for name in names)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
+import signal
 import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,12 @@ from kfp_lifecycle.features.online import reading as online_reading
 from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.prompt import on_own_disk, prompt_reader
 from kfp_lifecycle.features.online.reading import EntityKeys, FeastReader
-from kfp_lifecycle.features.online.servers import READERS
+from kfp_lifecycle.features.online.servers import READERS, async_reader
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
 from kfp_lifecycle.features.settings import DEFINITION_SETTINGS
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server import feature_lookup, online_features
-from kfp_lifecycle.serving.server.errors import InvalidRequest, Unavailable
+from kfp_lifecycle.serving.server.errors import InvalidRequest, TooManyRequests, Unavailable
 from kfp_lifecycle.serving.server.feature_lookup import FeatureLookup
 from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
 from kfp_lifecycle.serving.server.online_features import OnlineFeatures
@@ -118,6 +120,8 @@ def test_one_question_for_all_views_finds_what_feast_finds_view_by_view(project:
     assert set(found[2]["loans_so_far"].values()) == {None}
     if (prompt := prompt_reader(store.configuration, definitions, wanted)) is not None:
         assert prompt.read_at_once([1, 2, 3, 1]) == found
+    if (later := async_reader(located(place).url, store.configuration, definitions, wanted)) is not None:
+        assert asyncio.run(later.read_later([1, 2, 3, 1], 60.0)) == found
 
 
 @pytest.mark.parametrize("entity", [0, 7, -1, 2**63 - 1, -(2**63), "", "7", "Ünï😀", "x" * 300])
@@ -356,11 +360,92 @@ def test_a_file_on_a_network_is_told_from_one_on_this_machine_s_disk(tmp_path: P
     assert on_own_disk(Path("/online.db"), tmp_path / "no such list")
 
 
-def test_a_store_on_a_server_is_never_read_on_the_event_loop(project: Path, tmp_path: Path) -> None:
+@dataclass
+class OfRedis:
+    """A Redis server, and a lookup that has found it prompt."""
+
+    client: Redis
+    lookup: FeatureLookup
+    before: list[Any]
+    """Of readers 1 to 3, by the thread."""
+
+    async def find(self, *keys: Any) -> list[Any]:
+        """What the event loop finds."""
+        return await self.lookup.lookup(keys, AS_OF)
+
+
+@pytest.fixture
+def of_redis(project: Path, tmp_path: Path, few_lookups: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[OfRedis]:
+    monkeypatch.setattr(feature_lookup, "LOOKUP_SECONDS", 60.0)
+    monkeypatch.setenv("ONLINE_STORE_PASSWORD", PASSWORD)
     for new_place in running(places("redis")):
-        location = new_place(tmp_path)
+        url = new_place(tmp_path)
+        client = Redis.from_url(url)
+        client.acl_setuser("reader", enabled=True, passwords=[f"+{PASSWORD}"], keys=["*"], commands=["+@all"])
+        location = url.replace("//", "//reader:${ONLINE_STORE_PASSWORD}@")
         fill(project, location)
-        assert served(project, location).lookup_at_once([1], AS_OF) is None
+        lookup = looked_up(project, location)
+        for _ in range(feature_lookup.PROMPT_IN_A_ROW):
+            before = asyncio.run(lookup.lookup([1, 2, 3], AS_OF))
+        # From now on no thread may ask.
+        monkeypatch.setattr(OnlineFeatures, "stored", None)
+        yield OfRedis(client, lookup, before)
+        lookup.close()
+
+
+def test_a_server_is_asked_by_the_event_loop_s_own_socket_many_requests_at_once(of_redis: OfRedis) -> None:
+    async def ask() -> None:
+        found = await asyncio.gather(*(of_redis.find(1, 2, 3) for _ in range(50)))
+        assert found == [of_redis.before] * 50
+        assert found[0][0]["days_since_last_loan"] == 1.5
+        with pytest.raises(InvalidRequest, match="must be a whole number"):
+            await of_redis.find("x")
+        # What the server refuses to one is no answer to another.
+        key = EntityKeys("reader_id", "BIGINT").serialized(2)
+        [of_2] = [name for name in of_redis.client.scan_iter() if name.startswith(key)]
+        of_redis.client.delete(of_2)
+        of_redis.client.set(of_2, "no hash")
+        refused, found = await asyncio.gather(of_redis.find(2), of_redis.find(1), return_exceptions=True)
+        assert isinstance(refused, Unavailable)
+        assert "WRONGTYPE" in str(refused)
+        assert found == of_redis.before[:1]
+
+    asyncio.run(ask())
+
+
+def test_a_connection_of_the_event_loop_that_broke_off_is_made_again_and_nobody_notices(of_redis: OfRedis) -> None:
+    async def ask() -> None:
+        assert await of_redis.find(1, 2, 3) == of_redis.before
+        of_redis.client.client_kill_filter(_type="normal", skipme=True)
+        assert await of_redis.find(1, 2, 3) == of_redis.before
+
+    asyncio.run(ask())
+
+
+def test_a_server_that_is_silent_fails_each_request_after_a_while_and_answers_again(
+    of_redis: OfRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_lookup, "MOST_WAITING", 20)
+    process = of_redis.client.info()["process_id"]
+
+    async def ask() -> None:
+        assert await of_redis.find(1, 2, 3) == of_redis.before
+        os.kill(process, signal.SIGSTOP)
+        try:
+            with monkeypatch.context() as impatient:
+                impatient.setattr(feature_lookup, "LOOKUP_SECONDS", 0.5)
+                refused = await asyncio.gather(*(of_redis.find(1) for _ in range(21)), return_exceptions=True)
+        finally:
+            os.kill(process, signal.SIGCONT)
+        assert [type(one) for one in refused] == [Unavailable] * 20 + [TooManyRequests]
+        assert {"no answer within 0.5 s" in str(one) for one in refused[:20]} == {True}
+        assert await of_redis.find(1, 2, 3) == of_redis.before
+        os.kill(process, signal.SIGKILL)
+        await asyncio.to_thread(os.waitid, os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(Unavailable, match=r"reader:\*\*\*@127.*cannot be used: .*failed"):
+            await of_redis.find(1)
+
+    asyncio.run(ask())
 
 
 def test_a_later_materialization_is_seen_without_a_restart(project: Path, place: str) -> None:
