@@ -62,6 +62,15 @@ def test_an_alarm_about_outcomes_has_consequences_though_no_feature_moved(risen:
     assert found.currency == "USD"
 
 
+def test_an_alarm_is_no_reason_to_wait_until_a_remedy_is_shown_to_pay() -> None:
+    # Too few events to say: a candidate learns from more than these rows, and has to be worth it.
+    found = decide(evidence(world(times(1.9, RISEN), acts_from=PAYS, rows=4_000), drift(), features=True))
+    assert all(gain.per_1000.low < 0 < gain.per_1000.high for gain in found.gains)
+    assert (found.verdict, found.remedy) == ("world moved", "retrain")
+    assert "retrain; that it pays is not shown so far (at best it would have been worth +" in found.sentence
+    assert found.sentence.endswith("and a candidate has to show it.")
+
+
 def test_broken_data_is_repaired_whatever_outcomes_say(risen: World) -> None:
     said = drift("broken data", "repair", sentence="is missing: 0.0% → 100.0%", fault="missing", since=RISEN)
     found = decide(evidence(risen, said))

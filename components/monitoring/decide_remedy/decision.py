@@ -250,13 +250,17 @@ def of_drift(evidence: Evidence) -> Case:
 def _by_worth(
     verdict: RemedyVerdict, what: str, since: datetime | None, worths: Sequence[Worth], fallback: RemedyName
 ) -> Case:
-    """The remedy that pays; where it cannot be said which does, another."""
+    """The remedy that pays; where none is shown to, another, unless even the best would surely have lost."""
     chosen = choose(worths)
     if chosen is not None:
         return Case(verdict, chosen.remedy, f"{what}: {TO_DO[chosen.remedy]} ({chosen.sentence}).", since, worths)
     tried = {worth.remedy for worth in worths}
     if "retrain" in tried:
         best = max(worths, key=lambda worth: worth.metric.value)
+        if fallback == "retrain" and best.metric.high > 0:
+            # A training learns from more than these rows, and what comes of it has to be worth it: let it try.
+            what = f"{what}: retrain; that it pays is not shown so far (at best {best.sentence})"
+            return Case(verdict, "retrain", f"{what}, and a candidate has to show it.", since, worths)
         return Case(
             verdict, "nothing", f"{what}: no remedy would have paid so far (at best {best.sentence}).", since, worths
         )
