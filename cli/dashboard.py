@@ -47,6 +47,14 @@ def dashboard(
     ] = Reader.here,
     output: Annotated[Path | None, typer.Option("--output", metavar="FOLDER", help="Where `grafana` writes.")] = None,
     port: Annotated[int, typer.Option("--port", min=1024, max=65535, help="Where the page is served.")] = PORT,
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            help="Where it listens. Anything but this machine alone is for a pod that Prometheus reads: it asks nobody "
+            "who they are.",
+        ),
+    ] = LOOPBACK,
     prometheus: Annotated[
         str | None,
         typer.Option(
@@ -103,7 +111,7 @@ def dashboard(
         return asked if asked.watches() else memory
 
     try:
-        server = dashboard_server(port, answers(known, source, configuration.alerts, every))
+        server = dashboard_server(port, answers(known, source, configuration.alerts, every), host)
     except OSError as error:
         err.print(
             f"error: port {port} cannot be had ({error.strerror}): name another with --port",
@@ -114,7 +122,7 @@ def dashboard(
     memory.look()
     looking = threading.Thread(target=memory.watch, args=(stopped,), daemon=True)
     looking.start()
-    out.print(f"http://{LOOPBACK}:{port}  from {source().name}; Ctrl-C ends it", markup=False, soft_wrap=True)
+    out.print(f"http://{host}:{port}  from {source().name}; Ctrl-C ends it", markup=False, soft_wrap=True)
     try:
         with suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -45,12 +45,14 @@ def document(content: Callable[[], object]) -> Answer:
     return Answer(JSON, lambda: json.dumps(content()))
 
 
-def dashboard_server(port: int, answers: Mapping[str, Answer]) -> ThreadingHTTPServer:
+def dashboard_server(port: int, answers: Mapping[str, Answer], host: str = LOOPBACK) -> ThreadingHTTPServer:
     """A server that has begun to listen; `serve_forever` answers.
 
     Args:
-        port: Where, on this machine's own address.
+        port: Where it listens.
         answers: By path.
+        host: On which address. On this machine's own, whoever calls it by another name is refused: a page of somebody
+            else's in this machine's browser may not read it.
 
     Raises:
         OSError: The port is taken.
@@ -62,7 +64,7 @@ def dashboard_server(port: int, answers: Mapping[str, Answer]) -> ThreadingHTTPS
         def do_GET(self) -> None:
             name = self.headers.get("host", "").rpartition(":")[0]
             answer = answers.get(self.path.partition("?")[0])
-            if name not in OWN_NAMES:
+            if host == LOOPBACK and name not in OWN_NAMES:
                 self._send(HTTPStatus.FORBIDDEN, "text/plain", f"this is {' or '.join(OWN_NAMES)}\n".encode())
             elif answer is None:
                 known = f"nothing is here; there are {', '.join(answers)}\n"
@@ -87,6 +89,6 @@ def dashboard_server(port: int, answers: Mapping[str, Answer]) -> ThreadingHTTPS
         def log_message(self, *_: object) -> None:
             """Nothing: what is asked every few seconds is no news."""
 
-    server = ThreadingHTTPServer((LOOPBACK, port), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     return server

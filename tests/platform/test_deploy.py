@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,6 +58,8 @@ WORKFLOW = DEPLOY / "github" / "train.yaml"
 NAMESPACE = "churn-team"
 STORES = ("mlflow", "objects", "postgresql", "redis")
 SERVICES = (*STORES, "prediction-log")
+# On an image of the project.
+OF_THE_PROJECT = ("new-data", "dashboard")
 KUBECTL = shutil.which("kubectl")
 OPERATOR = [GO_PROGRAMS / f"monitoring.coreos.com_{name}.yaml" for name in ("podmonitors", "prometheusrules")]
 
@@ -113,13 +116,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
 
 @needs_kubectl
 def test_it_holds_the_stores_and_everything_is_in_the_namespace(deployment: Deployment) -> None:
-    assert set(deployment.pods) == {*SERVICES, "new-data"}
+    assert set(deployment.pods) == {*SERVICES, *OF_THE_PROJECT}
     assert {each["metadata"]["name"] for each in deployment.all("Service")} == set(SERVICES)
     assert {each["metadata"]["namespace"] for each in deployment.objects} == {NAMESPACE}
 
 
 @needs_kubectl
-@pytest.mark.parametrize("workload", [*SERVICES, "new-data"])
+@pytest.mark.parametrize("workload", [*SERVICES, *OF_THE_PROJECT])
 def test_a_container_says_what_it_needs_and_how_it_is_judged(deployment: Deployment, workload: str) -> None:
     spec = deployment.pods[workload]["spec"]
     for container in [*spec["containers"], *spec.get("initContainers", [])]:
@@ -342,7 +345,7 @@ def dropped(sent: Any, kept: Any, place: str = "") -> list[str]:
 
 @needs_kubectl
 @pytest.mark.slow
-@pytest.mark.parametrize("workload", [*SERVICES, "new-data"])
+@pytest.mark.parametrize("workload", [*SERVICES, *OF_THE_PROJECT])
 def test_a_pod_is_admitted_under_the_restricted_standard(
     applied: ApiServer, deployment: Deployment, workload: str
 ) -> None:
@@ -563,6 +566,32 @@ def test_new_data_is_submitted_once_by_the_pods_own_token_and_left(deployment: D
         started, said = look()
         assert started == ""
         assert f"it was run as {run.strip()}" in said
+        # By the same token Prometheus learns of what is overdue.
+        watching = deployment.container("dashboard")
+        assert {each["name"] for each in watching["env"]} <= environment.keys()
+        (port,) = free_ports(1)
+        command = [sys.executable, "-m", "kfp_lifecycle.cli", *watching["args"], "--port", str(port)]
+        with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL) as dashboard:
+            try:
+                told = metrics_of(dashboard, port)
+            finally:
+                dashboard.terminate()
+    assert "# TYPE lifecycle_run_overdue_since_seconds gauge" in told
+
+
+def metrics_of(dashboard: subprocess.Popen[bytes], port: int) -> str:
+    """What it tells Prometheus, which calls a pod by its address."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert dashboard.poll() is None
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/metrics", headers={"host": f"10.0.0.7:{port}"}, timeout=60)
+        except httpx.ConnectError:
+            time.sleep(0.1)
+        else:
+            assert answer.status_code == 200, answer.text
+            return answer.text
+    raise AssertionError("it does not answer")
 
 
 def test_the_workflow_is_one_that_github_takes() -> None:
