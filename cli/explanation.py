@@ -22,7 +22,7 @@ def explanation(key: str) -> list[Line]:
 def _lines(section: dict[str, Any], definitions: dict[str, Any], prefix: str) -> Iterator[Line]:
     for name, field in section.get("properties", {}).items():
         path = f"{prefix}{name}"
-        default = f", {escape(json.dumps(field['default']))} by default" if _plain(field.get("default")) else ""
+        default = f", {escape(json.dumps(field['default']))} by default" if _has_default(field) else ""
         # A field that only says what its section says of itself carries no description of its own.
         descriptions = [field, *(definitions[reference] for reference in _references(field))]
         text = next((item["description"] for item in descriptions if "description" in item), "")
@@ -31,8 +31,10 @@ def _lines(section: dict[str, Any], definitions: dict[str, Any], prefix: str) ->
             yield from _lines(definitions[inner], definitions, f"{path}{step}.")
 
 
-def _plain(default: Any) -> bool:
-    return default is not None and not isinstance(default, dict)
+def _has_default(field: dict[str, Any]) -> bool:
+    """Whether there is a default to be shown; that of a section stands with its keys."""
+    default = field.get("default")
+    return default is not None and (not isinstance(default, dict) or (bool(default) and not _references(field)))
 
 
 def _references(field: dict[str, Any]) -> list[str]:

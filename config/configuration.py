@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import model_validator
 
@@ -65,6 +66,19 @@ class Configuration(Section):
     """Who is told what runs read and write."""
     targets: Targets = Targets()
     """Where each cluster keeps what outlives a run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _search_only_what_was_left_open(cls, given: Any) -> Any:
+        """Whoever names an estimator, or its parameters, is not searched another one for."""
+        if not isinstance(given, dict):
+            return given
+        training, tuning = given.get("training"), given.get("tuning") or {}
+        if not (
+            isinstance(training, dict) and isinstance(tuning, dict) and training.keys() & {"estimator", "parameters"}
+        ):
+            return given
+        return {**given, "tuning": {"space": {}, **tuning}}
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Configuration:

@@ -112,6 +112,32 @@ ESTIMATOR = "estimator"
 _ESTIMATORS = TypeAdapter(list[Estimator])
 
 
+def _default_space() -> dict[str, FloatRange | IntRange | Choice]:
+    """Boosted trees from cautious to eager, and a logistic regression, which few or simple rows are often better served
+    by: in the order that `Tuning` keeps a space in."""
+    trees, line = "sklearn.ensemble.HistGradientBoostingClassifier", "sklearn.linear_model.LogisticRegression"
+
+    def of_trees(low: float, high: float, log: bool = True) -> FloatRange:
+        return FloatRange(type="float", low=low, high=high, log=log, when={ESTIMATOR: trees})
+
+    def of_trees_whole(low: int, high: int) -> IntRange:
+        return IntRange(type="int", low=low, high=high, log=True, when={ESTIMATOR: trees})
+
+    return {
+        ESTIMATOR: Choice(type="categorical", choices=[trees, line]),
+        "C": FloatRange(type="float", low=0.001, high=30, log=True, when={ESTIMATOR: line}),
+        "l2_regularization": of_trees(0.01, 50),
+        "learning_rate": of_trees(0.02, 0.2),
+        "max_features": of_trees(0.2, 1, log=False),
+        "max_iter": of_trees_whole(30, 300),
+        "max_leaf_nodes": of_trees_whole(3, 40),
+        "min_samples_leaf": of_trees_whole(5, 150),
+    }
+
+
+DEFAULT_SPACE = _default_space()
+
+
 class Katib(Section):
     """How trials run on a cluster with Katib."""
 
@@ -151,26 +177,28 @@ class Vizier(Section):
 
 
 class Tuning(Section):
-    """The search for hyperparameters. The plain default is always its first trial."""
+    """The search for hyperparameters. The plain default is always its first trial. Where nothing is said of it, the
+    default search is made: boosted trees and a logistic regression, 24 trials at the most."""
 
     engine: Engine = Engine.optuna
     """`optuna` searches on the machine of this step, `katib` on the cluster (target `kubeflow` only); `vizier` tries on
     the machine of this step what Vertex AI Vizier suggests; `none` keeps the parameters of `training`."""
-    trials: int = Field(default=12, gt=0)
+    trials: int = Field(default=24, gt=0)
     """How many settings are tried, the default among them."""
     parallel_trials: int = Field(default=4, gt=0)
     """How many trials are under way at once; each knows the results of all before them. On one machine they share the
     cores there are, and the result does not depend on how many those are."""
-    folds: int = Field(default=2, gt=0)
+    folds: int = Field(default=3, gt=0)
     """Each setting is judged by this many folds in the order of time inside the training snapshots: trained on the
     snapshots whose label was known, judged on those that follow. Fewer where there are too few snapshots."""
     pruning: bool = True
     """Give a trial up between two folds when it is worse than the median of the trials before it."""
-    timeout_seconds: int = Field(default=120, gt=0)
+    timeout_seconds: int = Field(default=300, gt=0)
     """The search ends after this many seconds with what it has; the default is measured in any case."""
-    space: dict[str, SearchDimension] = Field(default={})
+    space: dict[str, SearchDimension] = Field(default=DEFAULT_SPACE)
     """The estimator's parameters and the values to try. A choice that is called `estimator` searches for the estimator
-    too, among import paths; the parameters of one of them then name it in `when`."""
+    too, among import paths; the parameters of one of them then name it in `when`. With `{}` the default alone is tried:
+    so it is where `training` names an estimator or parameters, and no space is given."""
     katib: Katib = Katib()
     """How trials run on a cluster with Katib."""
     vizier: Vizier = Vizier()

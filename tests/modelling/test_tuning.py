@@ -333,7 +333,7 @@ class TestACutOffSearch:
         others = [
             name(Training(seed=1)),
             name(horizon=timedelta(days=9)),
-            name(folds=3),
+            name(folds=2),
             name(trials=9),
             name(space={}),
         ]

@@ -19,6 +19,8 @@ from kfp_lifecycle.config.loading import configuration_schema, load_configuratio
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.section import WORDS
 from kfp_lifecycle.config.settings import given_settings, settings_of
+from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.config.tuning import Tuning, estimators_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECTS = [ROOT, ROOT / "examples" / "cdnow"]
@@ -188,6 +190,19 @@ def test_a_search_space_is_in_one_order_however_it_was_written(project: Path) ->
     for names in itertools.permutations(dimensions):
         space = ", ".join(f"{name}: {dimensions[name]}" for name in names)
         assert [*load_configuration(project, [f"tuning.space={{{space}}}"]).tuning.space] == ["alpha", "warm", "tol"]
+
+
+def test_an_estimator_is_searched_for_where_nothing_is_said_of_it(project: Path) -> None:
+    values = yaml.safe_load((project / "pipeline.yaml").read_text())
+    del values["tuning"]
+    (project / "pipeline.yaml").write_text(yaml.safe_dump(values))
+    assert load_configuration(project).tuning == Tuning()
+    assert estimators_of(Tuning().space) == [Training().estimator, "sklearn.linear_model.LogisticRegression"]
+    for named in ("training.estimator=sklearn.linear_model.LogisticRegression", "training.parameters={max_iter: 50}"):
+        assert load_configuration(project, [named]).tuning == Tuning(space={})
+        assert settings_of(load_configuration(project, [named]), ["tuning"]) == {"tuning": {"space": {}}}
+        asked = [named, "tuning.space={max_leaf_nodes: {type: int, low: 3, high: 40}}"]
+        assert [*load_configuration(project, asked).tuning.space] == ["max_leaf_nodes"]
 
 
 def test_an_override_is_typed_and_reaches_the_settings_of_the_steps(project: Path) -> None:

@@ -16,7 +16,7 @@ from kfp_lifecycle.cli.init import NAME
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.training import Training
-from kfp_lifecycle.config.tuning import estimators_of, space_of
+from kfp_lifecycle.config.tuning import Tuning, estimators_of, space_of
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.projects.place import Place, place_of
 from kfp_lifecycle.projects.profile import Profile, plain_names, profile_of
@@ -261,6 +261,9 @@ def test_the_search_that_is_written_knows_trees_and_a_line(tmp_path: Path) -> No
     assert first == Training().estimator
     assert space_of(second, written.tuning.space) == ["C"]
     assert len(space_of(first, written.tuning.space)) == 6
+    # As it would be had nothing been written.
+    assert written.tuning == Tuning()
+    assert [*written.tuning.space] == [*Tuning().space]
 
 
 def test_a_history_that_is_too_short_is_refused(tmp_path: Path) -> None:
