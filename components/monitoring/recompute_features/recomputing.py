@@ -237,8 +237,8 @@ def described(
         rows = np.flatnonzero(different)
         if len(rows):
             first = int(rows[0])
-            worst = callers[different & small].mode()
-            others = ~callers.isin(worst[:1])
+            most = callers[different & small].mode()
+            others = ~callers.isin(most[:1])
             enough = len(rows) >= FEWEST_DIFFERENT
             if enough and all(some.mean() >= LARGEST_SHARE for some in (different, different[others])):
                 skewed.add(item.name)
@@ -258,12 +258,12 @@ def described(
         f"What was served is what the training path computes: {compared:,} requests, {len(inputs)} features each."
     )
     if found:
-        first, more = found[0], len(found) - 1
-        named = f"{first.feature}, with {more} more," if more else first.feature
+        worst, more = found[0], len(found) - 1
+        named = f"{worst.feature}, with {more} more," if more else worst.feature
         sentence = (
-            f"{named} was served otherwise than the training path computes it in {first.differing:,} of {compared:,} "
-            f"requests since {first.since:%Y-%m-%d %H:%M} UTC, such as {first.logged} where it computes "
-            f"{first.computed}."
+            f"{named} was served otherwise than the training path computes it in {worst.differing:,} of {compared:,} "
+            f"requests since {worst.since:%Y-%m-%d %H:%M} UTC, such as {worst.logged} where it computes "
+            f"{worst.computed}."
         )
     return ServingSkew(
         model=window.model,
