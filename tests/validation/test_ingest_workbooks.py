@@ -96,6 +96,12 @@ def test_a_value_outside_of_the_table_is_refused(tmp_path: Path) -> None:
     assert "has a value in the cell G2" in refusal(tmp_path, {"orders": [HEADER, [*ROWS[0], "checked by Ann"]]})
 
 
+def test_a_title_above_the_table_is_told(tmp_path: Path) -> None:
+    told = refusal(tmp_path, {"orders": [["Orders of 2025"], HEADER, *ROWS]})
+    assert "has a value in the cell B2" in told
+    assert "Is that a title?" in told
+
+
 def test_a_second_table_below_the_first_is_refused(tmp_path: Path) -> None:
     assert "blank line" in refusal(tmp_path, {"orders": [HEADER, ROWS[0], [], ["Sum", None, 10.5]]})
 

@@ -73,7 +73,7 @@ def _write(file: Path, place: Connection, table: str, sheet: str | None, copy: P
             if outside:
                 raise ContractViolation(
                     f"{where} has a value in the cell {_name(outside[0], number)}, which no name in its first row "
-                    "stands above. Give its column a name, or move what is no part of the table to another sheet."
+                    f"stands above. {_remedy(start, end)}"
                 )
             padded = [*cells, *[None] * (end - len(cells))][start:end]
             rows.writerow([_text(value) for value in padded])
@@ -83,6 +83,12 @@ def _write(file: Path, place: Connection, table: str, sheet: str | None, copy: P
                         f"{where} has the error {value} in the cell {_name(position, number)}. Mend the formula, or, "
                         f'where it means a missing value, say so with source.missing: ["{value}"] in pipeline.yaml.'
                     )
+
+
+def _remedy(start: int, end: int) -> str:
+    if end - start == 1:
+        return "Is that a title? Remove what stands above the row of names, and what stands below the table."
+    return "Give its column a name, or move what is no part of the table to another sheet."
 
 
 def _filled(cells: Sequence[Any]) -> list[int]:
