@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from kfp_lifecycle.backends.backend import BackendError, NotThere, RunArtifact, RunStatus, RunSummary, step_with_log
 from kfp_lifecycle.config.targets import TargetName
-from kfp_lifecycle.local.runs import RunRecord, all_runs, resume_command
+from kfp_lifecycle.local.run_records import RunRecord, all_runs, resume_command
 from kfp_lifecycle.runtime.states import RunState, State
 
 # Seconds between two looks at a log that grows.

@@ -164,7 +164,7 @@ def report(
 
     Example: `lifecycle report --open`
     """
-    from kfp_lifecycle.local.runs import all_runs
+    from kfp_lifecycle.local.run_records import all_runs
 
     runs = [record for record in all_runs() if run_id in (None, record.id) and record.report]
     if not runs:

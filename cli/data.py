@@ -11,7 +11,7 @@ import typer
 from kfp_lifecycle.cli.console import AsJson, out, refuse, run_module, write_json
 
 if TYPE_CHECKING:
-    from kfp_lifecycle.local.runs import RunRecord
+    from kfp_lifecycle.local.run_records import RunRecord
 
 data = typer.Typer(
     no_args_is_help=True,
@@ -37,7 +37,7 @@ class DatasetVersion:
 
 def dataset_versions() -> list[DatasetVersion]:
     """The versions that the runs of this checkout stored, the one used last first."""
-    from kfp_lifecycle.local.runs import all_runs
+    from kfp_lifecycle.local.run_records import all_runs
 
     found: dict[str, tuple[RunRecord, dict[str, Any], list[str]]] = {}
     for run in all_runs():

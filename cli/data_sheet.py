@@ -22,7 +22,7 @@ def sheet(
     Exit codes: 0 written, 1 its tables are not here any more, 2 the command is wrong.
     """
     from kfp_lifecycle.governance.data_sheet import data_sheet
-    from kfp_lifecycle.local.runs import all_runs
+    from kfp_lifecycle.local.run_records import all_runs
     from kfp_lifecycle.reports.model_card import sections_as_html, sections_as_markdown
 
     known = [each for each in dataset_versions() if each.version.startswith(version)]

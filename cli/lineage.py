@@ -54,7 +54,7 @@ def gathered(tracking_uri: str | None) -> Any:
     from kfp_lifecycle.environments.locks import STEP_ENVIRONMENTS, lock_digest
     from kfp_lifecycle.governance.lineage import Known, Version
     from kfp_lifecycle.governance.served import Log
-    from kfp_lifecycle.local.runs import all_runs
+    from kfp_lifecycle.local.run_records import all_runs
 
     runs = [run_facts(record) for record in all_runs()]
     uri = tracking_uri or f"sqlite:///{STATE / 'mlflow.db'}"

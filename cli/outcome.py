@@ -17,7 +17,7 @@ from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.cli.console import STYLES
 from kfp_lifecycle.cli.inference import InferenceError
 from kfp_lifecycle.local.events import StepRecord
-from kfp_lifecycle.local.runs import RunRecord, all_runs, resume_command
+from kfp_lifecycle.local.run_records import RunRecord, all_runs, resume_command
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.states import RunState

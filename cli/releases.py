@@ -170,7 +170,7 @@ def tried_version(model: str, version: str) -> Path:
     Raises:
         ContractViolation: there is none.
     """
-    from kfp_lifecycle.local.runs import all_runs
+    from kfp_lifecycle.local.run_records import all_runs
 
     for record in all_runs():
         servable = record.progress().artifact("servable_model")

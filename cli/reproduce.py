@@ -28,7 +28,7 @@ from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.environments.locks import environment_directory, interpreter
 from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, LABEL_QUERY
-from kfp_lifecycle.local.runs import all_runs
+from kfp_lifecycle.local.run_records import all_runs
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.local.variables import STEP_VARIABLES
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT

@@ -12,7 +12,7 @@ from kfp_lifecycle.runtime.states import RunState
 if TYPE_CHECKING:
     from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
     from kfp_lifecycle.config.targets import TargetName
-    from kfp_lifecycle.local.runs import RunRecord
+    from kfp_lifecycle.local.run_records import RunRecord
 
 
 def start_what_was_asked_for(record: RunRecord) -> RetrainingRequest | None:

@@ -141,7 +141,7 @@ def _places(project: Path | None) -> tuple[Path, Path]:
 def _newest_data(project: Path, data: Path | None) -> Path:
     """The folder of tables that is meant: the one named, else what the project's newest run read."""
     from kfp_lifecycle.artifacts.tables import Manifest
-    from kfp_lifecycle.local.runs import all_runs
+    from kfp_lifecycle.local.run_records import all_runs
 
     if data is not None:
         if not (data / Manifest.FILE).is_file():

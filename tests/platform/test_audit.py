@@ -22,9 +22,9 @@ from kfp_lifecycle.audit.entry import Entry, sealed
 from kfp_lifecycle.audit.record import FileRecord, Record, entries_of, file_of, open_record
 from kfp_lifecycle.audit.verification import Anchor, verify
 from kfp_lifecycle.cli.outcome import _describe_ending
-from kfp_lifecycle.local import runs
+from kfp_lifecycle.local import run_records
 from kfp_lifecycle.local.events import append_event, event
-from kfp_lifecycle.local.runs import RunRecord
+from kfp_lifecycle.local.run_records import RunRecord
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.states import RunState, State
 from kfp_lifecycle.serving.release.local.history import Event, read_history
@@ -254,7 +254,7 @@ def test_an_entry_is_all_that_its_hash_covers(file: Path) -> None:
 def test_a_run_that_ends_before_its_release_says_that_it_waits_and_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    monkeypatch.setattr(run_records, "RUNS", tmp_path)
     record = RunRecord("training-1", "training", "churn", "/churn", [], RunState.done)
     record.folder.mkdir()
     append_event(record.folder / "events.jsonl", {"steps": ["register-model"]})

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.local import runs
-from kfp_lifecycle.local.runs import EVENTS_FILE, RunRecord
+from kfp_lifecycle.local import run_records
+from kfp_lifecycle.local.run_records import EVENTS_FILE, RunRecord
 from kfp_lifecycle.runtime.closure import ROOT
 
 SNAPSHOT = (
@@ -56,7 +56,7 @@ def record_run(name: str, started_at: str, version: str, remote: Path, rows: int
 def test_versions_are_listed_by_last_use_and_come_back_byte_for_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(run_records, "RUNS", tmp_path / "runs")
     first, other = store_version(tmp_path, 3), store_version(tmp_path, 5)
     record_run("training-1", "2026-07-01T06:00:00+00:00", first, tmp_path / "remote", 3)
     record_run("training-2", "2026-07-02T06:00:00+00:00", other, tmp_path / "remote", 5)

@@ -19,7 +19,7 @@ from kfp_lifecycle.compilation.parameters import parameters_of
 from kfp_lifecycle.compilation.pipeline import CompiledPipeline
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.targets import TargetName
-from kfp_lifecycle.local import runs, state
+from kfp_lifecycle.local import run_records, runs, state
 from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.runtime.states import RunState, State
 from tests.control_planes.kubeflow import KubeflowStandIn
@@ -59,6 +59,7 @@ def on_a_cluster(backend: ClusterBackend, server: StandIn, compiled: Path, refer
 def here(folder: Path, compiled: Path, reference: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     for module in (runs, state):
         monkeypatch.setattr(module, "STATE", folder)
+    for module in (run_records, state):
         monkeypatch.setattr(module, "RUNS", folder / "runs")
 
     def compile_small(name: str, target: str, project: Path, output: Path, **how: Any) -> CompiledPipeline:

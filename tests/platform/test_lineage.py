@@ -21,7 +21,7 @@ from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.governance.lineage import Known, Run, Version, lineage_of
 from kfp_lifecycle.governance.served import Log
 from kfp_lifecycle.local.events import append_event, event
-from kfp_lifecycle.local.runs import RunRecord
+from kfp_lifecycle.local.run_records import RunRecord
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.states import RunState, State
 

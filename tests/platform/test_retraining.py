@@ -145,7 +145,7 @@ import os, signal
 from rich.console import Console
 from kfp_lifecycle.cli.outcome import describe_outcome
 from kfp_lifecycle.cli.retraining import start_what_was_asked_for
-from kfp_lifecycle.local.runs import all_runs
+from kfp_lifecycle.local.run_records import all_runs
 
 (record,) = all_runs()
 describe_outcome(Console(width=200), record, start_what_was_asked_for(record))

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kfp_lifecycle.local import runs, state
+from kfp_lifecycle.local import run_records, state
 from kfp_lifecycle.local.events import read_progress
-from kfp_lifecycle.local.runs import NothingToResume, RunRecord, all_runs, run_to_resume
+from kfp_lifecycle.local.run_records import RunRecord, all_runs
+from kfp_lifecycle.local.runs import NothingToResume, run_to_resume
 from kfp_lifecycle.local.state import exclusive
 from kfp_lifecycle.runtime.states import RunState
 
@@ -28,7 +29,7 @@ def record(pipeline: str, number: int, state: RunState, *, hour: int | None = No
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    monkeypatch.setattr(run_records, "RUNS", tmp_path)
     return tmp_path
 
 

@@ -19,7 +19,7 @@ from served_place import killed_release, processes, server_process, serving_plac
 from kfp_lifecycle.components.deployment.release_model.targets import resume_locally
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.local.events import append_event, event
-from kfp_lifecycle.local.runs import EVENTS_FILE, RECORD_FILE
+from kfp_lifecycle.local.run_records import EVENTS_FILE, RECORD_FILE
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.states import State
 from kfp_lifecycle.serving.release.local.adoption import living
