@@ -91,7 +91,7 @@ def _fetch(log: str, folder: Path) -> None:
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    for day in sorted(folder.glob(DAYS), reverse=True):
+    for day in sorted((day for day in folder.glob(DAYS) if day.is_dir()), reverse=True):
         yield from sorted((file for file in day.iterdir() if file.suffix in (GROWING, FINISHED)), reverse=True)
 
 

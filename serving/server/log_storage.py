@@ -186,7 +186,7 @@ class Spool:
         Raises:
             OSError: this machine's disk refuses.
         """
-        root = _root(log)
+        root = spools_of(log)
         while True:
             # Another server may have given it up meanwhile, and removed it.
             root.mkdir(mode=0o700, exist_ok=True)
@@ -202,9 +202,9 @@ class Spool:
     def left(cls, log: str) -> list[Spool]:
         """Those of servers that ended before they could empty them; they are this server's now."""
         found: list[Spool] = []
-        if not _is_ours(_root(log)):
+        if not _is_ours(spools_of(log)):
             return found
-        for file in _root(log).glob("*.lock"):
+        for file in spools_of(log).glob("*.lock"):
             lock = _locked(file.with_suffix(""), 0)
             if lock is not None:
                 found.append(cls(file.with_suffix(""), lock))
@@ -230,7 +230,7 @@ def waiting_bytes(spools: Iterable[Spool]) -> int:
     return sum(file.stat().st_size for spool in spools for file in spool.files())
 
 
-def _root(log: str) -> Path:
+def spools_of(log: str) -> Path:
     """The spools of a log on this machine; those of another user, or of another log, are apart."""
     digest = hashlib.sha256(log.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"prediction-log-{os.getuid()}-{digest}"

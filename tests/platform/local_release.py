@@ -49,6 +49,7 @@ class Place:
         self.port = port
         self.serving = folder / "serving"
         self.predictions = folder / "predictions"
+        self.online_store = ""
 
     def settings(self, **deployment: Any) -> Configuration:
         """What a release is given, with settings of the deployment."""
@@ -60,7 +61,7 @@ class Place:
         return Locations(
             tracking_uri="sqlite://",
             dataset_remote=str(self.folder),
-            online_store="",
+            online_store=self.online_store,
             prediction_log=str(self.predictions),
             serving=f"local:{self.serving}",
         )

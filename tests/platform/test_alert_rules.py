@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.config.alerts import Alerts
-from kfp_lifecycle.monitoring.alert_rules import alert_rules, inhibitions
+from kfp_lifecycle.monitoring.alert_rules import Pace, alert_rules, inhibitions
 
 ROOT = Path(__file__).parents[2]
 DEFAULTS = Alerts()
@@ -68,6 +68,14 @@ def test_a_rule_watches_metrics_that_are_exposed_and_says_what_to_do(rule: dict[
     place, _, section = rule["annotations"]["runbook_url"].partition("#")
     assert ROOT / place == RUNBOOK
     assert section in [line[3:].lower() for line in RUNBOOK.read_text("utf-8").splitlines() if line.startswith("## ")]
+
+
+@pytest.mark.parametrize(
+    ("minute", "minutes", "written"),
+    [(60, 5, "5m"), (60, 60, "1h"), (60, 7 * 24 * 60, "7d"), (0.5, 5, "2500ms"), (0.5, 60, "30s")],
+)
+def test_a_duration_is_written_in_the_largest_unit_that_divides_it(minute: float, minutes: int, written: str) -> None:
+    assert Pace(minute).span(minutes) == written
 
 
 def test_alerts_have_names_of_their_own() -> None:

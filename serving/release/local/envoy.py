@@ -131,6 +131,8 @@ class Envoy:
         return {
             "node": {"id": self.model, "cluster": "kfp-lifecycle"},
             "admin": {"address": address(admin_port), "allow_paths": statistics},
+            # How long ago the newest request is that histograms know of; counters know of all.
+            "stats_flush_interval": "1s",
             "stats_config": {
                 "histogram_bucket_settings": [
                     {"match": {"suffix": "upstream_rq_time"}, "buckets": list(LATENCY_BOUNDS_MS)},
