@@ -7,10 +7,11 @@ import re
 import runpy
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from documented import PAGES, ROOT
+from documented import PAGES, ROOT, commands_of
 from typer.main import get_command
 
 from kfp_lifecycle.cli.cli import app
@@ -101,6 +102,23 @@ def test_the_python_shown_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
         runpy.run_path(str(file))
 
 
+def test_the_lines_of_the_second_project_are_counted_and_its_sql_is_shown() -> None:
+    page = ROOT / "docs" / "bring-your-own-project.md"
+    text = page.read_text("utf-8")
+    rows = re.findall(r"^\| (\[.*\)) \| (\d+) \|", text, re.MULTILINE)
+    named = {links: [page.parent / link for link in LINK.findall(links)] for links, _ in rows}
+    counted = {
+        links: sum(len(file.read_text("utf-8").splitlines()) for file in files) for links, files in named.items()
+    }
+    assert {links: int(lines) for links, lines in rows} == counted
+    assert f"CDNOW: {sum(counted.values())} lines" in (ROOT / "README.md").read_text("utf-8")
+    files = [file.read_text("utf-8") for paths in named.values() for file in paths if file.suffix == ".sql"]
+    assert all(
+        any(shown in file for file in files)
+        for shown in re.findall(r"^```sql\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    )
+
+
 def test_every_test_that_is_said_to_hold_a_silent_fault_exists() -> None:
     named = re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs" / "silent-faults.md").read_text("utf-8"))
     there = {
@@ -126,3 +144,17 @@ def test_the_runbook_has_a_row_for_each_step_of_the_pipelines() -> None:
     steps = {step for shape in shapes for step in re.findall(r"^ +([a-z]+(?:-[a-z]+)+)$", shape, re.MULTILINE)}
     assert len(steps) > 20
     assert sorted(step for step in steps if step not in runbook) == []
+
+
+def test_every_command_shown_is_one_of_the_command_line_with_its_options() -> None:
+    wrong = []
+    for command in (command for page in PAGES for command in commands_of(page) if command.line.startswith("lifecycle")):
+        found: Any = get_command(app)
+        words = re.split(r" (?:[|&>]|&&) ?", command.line)[0].split()[1:]
+        while words and words[0] in getattr(found, "commands", {}):
+            found = found.commands[words.pop(0)]
+        options = {option for parameter in found.params for option in parameter.opts} | {"--help"}
+        used = {word.partition("=")[0] for word in words if word.startswith("--")}
+        if not used <= options or (words and hasattr(found, "commands") and not used):
+            wrong.append(command.name)
+    assert wrong == []
