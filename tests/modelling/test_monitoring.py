@@ -406,6 +406,29 @@ def test_without_a_champion_the_run_stops_and_says_what_to_do(tmp_path: Path) ->
     assert not (tmp_path / "predictions").exists()
 
 
+def test_a_baseline_that_is_gone_or_of_other_features_stops_the_step_by_its_name(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    make(tmp_path / "model")
+    make_champion(tmp_path / "model", uri, "devices")
+    project = make_project(tmp_path, uri)
+    write_log(project, [line(row) for row in served(300)])
+    collect(project)
+    baseline = tmp_path / "model" / "baseline" / "reference.parquet"
+    known = pd.read_parquet(baseline)
+    of_others = known.rename(columns={"site": "town", "score": "probability"})
+    for reference, problem in ((of_others, "has no column score, site"), (known.head(0), "has no rows")):
+        reference.to_parquet(baseline)
+        with pytest.raises(ContractViolation, match=f"reference.parquet of devices version 1 {problem}.*Train and"):
+            detect(project)
+    baseline.write_bytes(baseline.read_bytes()[:-9])
+    with pytest.raises(ContractViolation, match=r"reference.parquet of devices version 1 cannot be read.*Train and"):
+        detect(project)
+    baseline.unlink()
+    with pytest.raises(ContractViolation, match=r"reference.parquet"):
+        detect(project)
+    assert not (tmp_path / "drift").exists()
+
+
 def test_a_window_must_end_at_a_time(project: Project) -> None:
     with pytest.raises(ContractViolation, match="as_of is 'tomorrow', which is no time"):
         collect_predictions(project.settings, project.locations, project.place / "predictions", as_of="tomorrow")
