@@ -1,9 +1,9 @@
 """What a prediction costs in this server, beside the bare limit and other servers around the same model.
 
 The reference project's 26 features. Processor time of all processes of a server a request, throughput and latency at 1,
-8 and 64 clients, memory, time to ready; a request of one row, of 100 rows, by an entity's key; and what 10,000 rows do
-to a probe of readiness. The servers are asked, and started, in turns, so that whatever else the machine does meets all
-alike.
+8 and 64 clients, memory, time to ready; a request of one row, of 100 rows, by an entity's key out of SQLite and out of
+Redis; and what 10,000 rows do to a probe of readiness. The servers are asked, and started, in turns, so that whatever
+else the machine does meets all alike.
 
 python -m benchmarks.serving [--rounds 3] [--seconds 2] [--starts 20]
 """
@@ -29,6 +29,7 @@ from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from benchmarks.serving.load import Found, answers, http_request, load, memory_mb
 from kfp_lifecycle.environments.locks import interpreter, is_built
 from kfp_lifecycle.serving.ports import free_ports
+from tests.servers import ServerMissing, redis
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_PATH = f"{ROOT / 'src'}:{ROOT}"
@@ -106,28 +107,28 @@ def request_of(inputs: list[dict[str, str]], rows: int) -> bytes:
     return http_request(INFER, json.dumps({"inputs": tensors}).encode())
 
 
-def ours(folder: Path) -> Server:
+def ours(name: str, folder: Path, store: str) -> Server:
     """This server, with its log and an online store."""
     told = {
         "model_dir": folder / "model",
         "model_name": "benchmark",
         "version": "1",
         "host": "127.0.0.1",
-        "online_store": folder / "online.db",
+        "online_store": store,
         "prediction_log": folder / "predictions",
         "http_port": "{port}",
         "grpc_port": "{grpc_port}",
     }
     arguments = [f"--{key}={value}" for key, value in told.items()]
-    return Server("ours", interpreter("serving"), ["-s", "-m", "kfp_lifecycle.serving.server.server", *arguments])
+    return Server(name, interpreter("serving"), ["-s", "-m", "kfp_lifecycle.serving.server.server", *arguments])
 
 
-def servers(folder: Path) -> list[Server]:
-    """All that can be measured here."""
+def servers(folder: Path, store: str) -> list[Server]:
+    """All that can be measured here; this server with an online store."""
     model = str(folder / "model")
     found = [
         Server("bare", interpreter("clients"), ["-m", "benchmarks.serving.bare", model, "{port}"]),
-        ours(folder),
+        ours("ours", folder, store),
     ]
     for name, (environment, module, ready) in PEERS.items():
         if is_built(environment):
@@ -143,8 +144,6 @@ def measure(server: Server, folder: Path, requests: dict[str, tuple[bytes, int]]
     """One round of one server."""
     with server.running(folder) as (port, pid):
         for what, (request, clients) in requests.items():
-            if what == "entity" and server.name != "ours":
-                continue
             load(port, pid, request, clients, seconds / 4)
             found = load(port, pid, request, clients, seconds)
             server.found.setdefault(what, []).append(found)
@@ -222,10 +221,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--starts", type=int, default=20)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="serving-") as temporary, contextlib.ExitStack() as of_redis:
         folder = Path(temporary)
+        stores = [str(folder / "online.db")]
+        try:
+            stores.append(of_redis.enter_context(redis()))
+        except ServerMissing as missing:
+            print(missing)
         subprocess.run(
-            [interpreter("modelling"), "-W", "ignore", "-m", "benchmarks.serving.model", folder],
+            [interpreter("modelling"), "-W", "ignore", "-m", "benchmarks.serving.model", folder, *stores],
             check=True,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": PYTHON_PATH},
@@ -235,14 +239,19 @@ def main() -> None:
         # First what makes this server import Feast, which it does beside its first answers.
         requests = {"entity": (http_request(INFER, json.dumps(entity).encode()), 1)}
         requests |= {f"1 row, {clients} clients": (request_of(inputs, 1), clients) for clients in CLIENTS}
-        requests["100 rows"] = request_of(inputs, 100), 1
-        measured = servers(folder)
+        one, hundred = "1 row, 1 clients", "100 rows"
+        requests[hundred] = request_of(inputs, 100), 1
+        measured = servers(folder, stores[0])
         bare, own, *peers = measured
+        over_redis = [ours("over Redis", folder, store) for store in stores[1:]]
+        of_rows = {what: request for what, request in requests.items() if what != "entity"}
+        of_entities = {what: requests[what] for what in ("entity", one)}
         ready = time_to_ready(own, bare, folder, options.starts)
         for _ in range(options.rounds):
-            for server in measured:
-                measure(server, folder, requests, options.seconds)
-        table(measured, requests)
+            for server in (bare, own, *over_redis, *peers):
+                asked = requests if server is own else of_entities if server in over_redis else of_rows
+                measure(server, folder, asked, options.seconds)
+        table([*measured, *over_redis], requests)
         beside = [
             probe_beside(own, bare, folder, requests["entity"][0], request_of(inputs, 10_000))
             for _ in range(options.rounds)
@@ -255,7 +264,6 @@ def main() -> None:
         print(
             f"memory after {MANY_REQUESTS // 10:,} requests and after {MANY_REQUESTS:,}: {early:.0f} and {late:.0f} MB"
         )
-    one, hundred = "1 row, 1 clients", "100 rows"
     ratios = [
         Ratio("a row over the bare limit's", own.processor_us(one) / bare.processor_us(one), "≤ 1.5"),
         Ratio("100 rows over the bare limit's", own.processor_us(hundred) / bare.processor_us(hundred), "≤ 1.5"),
@@ -264,6 +272,9 @@ def main() -> None:
         Ratio("memory after 200,000 requests over that after 20,000", late / early, "≤ 1.1"),
         Ratio("what 10,000 rows add to the slowest probe, over 50 ms", delay / 50, "≤ 1"),
     ]
+    for server in over_redis:
+        ratio = server.processor_us("entity") / server.processor_us(one)
+        ratios.append(Ratio("an entity over a row, over Redis", ratio, "≤ 2"))
     for peer in peers:
         promises = ("≤ 0.5", "≤ 1") if peer.name == "MLServer" else ("", "")
         for what, promise in zip((one, hundred), promises, strict=True):

@@ -1,8 +1,8 @@
 """The model that every server of the benchmark serves: the reference project's 26 features, gradient boosting.
 
-python -m benchmarks.serving.model FOLDER   (in the environment modelling)
+python -m benchmarks.serving.model FOLDER STORE…   (in the environment modelling)
 
-Writes `FOLDER/model`, as it is registered, and `FOLDER/online.db`, a store of made-up features.
+Writes `FOLDER/model`, as it is registered, and made-up features to each online store.
 """
 
 from __future__ import annotations
@@ -77,12 +77,13 @@ def write_model(folder: Path) -> None:
 
 
 def main() -> None:
-    """Write model and store."""
-    folder = Path(sys.argv[1])
-    write_model(folder / "model")
+    """Write model and stores."""
+    folder, *stores = sys.argv[1:]
+    write_model(Path(folder) / "model")
     project = read_project(PROJECT)
     definitions = load_definitions(project.feature_repo, project.settings)
-    fill(str(folder / "online.db"), project.settings.name, definitions, ENTITIES)
+    for store in stores:
+        fill(store, project.settings.name, definitions, ENTITIES)
 
 
 if __name__ == "__main__":
