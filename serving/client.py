@@ -129,6 +129,13 @@ def v2_request(inputs: Sequence[Feature], rows: Sequence[Mapping[str, Any]]) -> 
     }
 
 
+def entity_request(key: str, value: int | float | str) -> dict[str, Any]:
+    """A v2 request about one entity. Numbers come out of an artifact's metadata as floats."""
+    whole = not isinstance(value, str)
+    data = int(value) if whole else value
+    return {"inputs": [{"name": key, "datatype": "INT64" if whole else "BYTES", "shape": [1], "data": [data]}]}
+
+
 def scores_in(answer: Answer) -> list[float]:
     """The scores of a v2 answer; none where it is no such answer."""
     if answer.status != 200:

@@ -15,12 +15,14 @@ from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.serving import Example
 from kfp_lifecycle.config.deployment import Deployment, Inconclusive, Strategy
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import SCORE_TOLERANCE, Answer, quantile, scores_in, v2_request
+from kfp_lifecycle.serving.client import SCORE_TOLERANCE, Answer, entity_request, quantile, scores_in, v2_request
 from kfp_lifecycle.serving.release.comparison import SUSPICION, Comparison
 from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Stage, Traffic
 
 WARM_UP_REQUESTS = 10
+# Each as long as an answer is waited for.
+WARM_UP_ATTEMPTS = 6
 # Of its own requests between two looks at what people asked, or, where these take long, seconds; and the time between
 # two where it only waits.
 LOOK_EVERY, LOOK_AFTER_SECONDS, LOOK_SECONDS = 20, 1.0, 0.25
@@ -73,6 +75,7 @@ def release(
     examples: Sequence[Example],
     first: Stage | None = None,
     replayed: Sequence[Replayed] = (),
+    entity_key: str = "",
 ) -> list[ReleaseStep]:
     """Move all traffic to the candidate, stage by stage, or none of it.
 
@@ -83,6 +86,7 @@ def release(
         examples: What is asked at each stage; the candidate must give these scores.
         first: The stage to begin with, where earlier ones are done.
         replayed: What people asked before; candidate and champion are asked it too.
+        entity_key: The name under which a request names its entity; empty where the model does not say.
 
     Returns:
         What each stage came to.
@@ -96,7 +100,7 @@ def release(
     try:
         traffic.start_candidate()
         if traffic.addressable:
-            warm_up(traffic, inputs, examples, replayed)
+            warm_up(traffic, inputs, examples, replayed, entity_key)
         stages = plan(deployment, has_champion=traffic.champion is not None, addressable=traffic.addressable)
         for stage in stages[stages.index(first) if first in stages else 0 :]:
             traffic.shift(stage)
@@ -138,9 +142,20 @@ def release(
 
 
 def warm_up(
-    traffic: Traffic, inputs: Sequence[Feature], examples: Sequence[Example], replayed: Sequence[Replayed]
+    traffic: Traffic,
+    inputs: Sequence[Feature],
+    examples: Sequence[Example],
+    replayed: Sequence[Replayed],
+    entity_key: str,
 ) -> None:
     """Let a server that was just started give its first answers, slow by nature, to nobody."""
+    if entity_key:
+        # A server opens its online store beside its first answers, which are slow meanwhile. Who asks by key waits for
+        # it; whose key it is does not matter, nor what is answered.
+        opens = entity_request(entity_key, "0")
+        for _ in range(WARM_UP_ATTEMPTS):
+            if traffic.ask(traffic.candidate, opens).status:
+                break
     for example in examples[:WARM_UP_REQUESTS]:
         traffic.ask(traffic.candidate, v2_request(inputs, [example.features]))
     for earlier in replayed[:WARM_UP_REQUESTS]:

@@ -103,6 +103,20 @@ def deployment(**settings: Any) -> Deployment:
     return Deployment(**{"model": "devices", "requests_per_step": 10, "min_real_requests": 0, **settings})
 
 
+def test_a_candidate_gets_traffic_once_it_has_opened_its_online_store() -> None:
+    class Opening(Recorded):
+        def ask(self, version: str, request: dict[str, Any]) -> Answer:
+            if request["inputs"][0]["name"] != "device_id":
+                return super().ask(version, request)
+            self.told.append("key")
+            # Whoever asks waits; at first for longer than anybody does.
+            return Answer(0 if self.told.count("key") == 1 else 400, "", 1.0, {})
+
+    traffic = Opening()
+    release(traffic, deployment(steps=[100]), INPUTS, EXAMPLES, entity_key="device_id")
+    assert traffic.told == ["start", "key", "key", Stage(100), "promote"]
+
+
 def test_each_strategy_has_its_stages() -> None:
     assert plan(deployment(steps=[5, 100]), has_champion=True) == [Stage(5), Stage(100)]
     assert plan(deployment(strategy="blue_green"), has_champion=True) == [Stage(0), Stage(100)]

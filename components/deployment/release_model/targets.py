@@ -27,7 +27,7 @@ from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import KServeServing, LocalServing, Locations, VertexServing, serving_place
 from kfp_lifecycle.config.log_policy import LoggedKey
 from kfp_lifecycle.runtime.contract import ContractViolation
-from kfp_lifecycle.serving.client import v2_request
+from kfp_lifecycle.serving.client import entity_request, v2_request
 from kfp_lifecycle.serving.release.release import RolledBack, Undecided, deployment_record, release
 from kfp_lifecycle.serving.release.replay import Replayed, replayed_requests
 from kfp_lifecycle.serving.release.traffic import Stage
@@ -106,13 +106,6 @@ def release_to_target(
     record = record.model_copy(update={"example": InferenceRequest.model_validate(request)})
     record.write(destination)
     return record.metadata()
-
-
-def entity_request(key: str, value: int | float | str) -> dict[str, Any]:
-    """A v2 request about one entity. Numbers come out of an artifact's metadata as floats."""
-    whole = not isinstance(value, str)
-    data = int(value) if whole else value
-    return {"inputs": [{"name": key, "datatype": "INT64" if whole else "BYTES", "shape": [1], "data": [data]}]}
 
 
 def read_candidate(servable: Path, uri: str) -> Candidate:
@@ -219,7 +212,9 @@ def released_locally(
     traffic.note("begun", strategy, why="" if first is None else f"resumed at {first.percent}%")
     replayed = candidate.asked_before(traffic.prediction_log, deployment)
     try:
-        steps = release(traffic, deployment, candidate.inputs, candidate.examples, first, replayed)
+        steps = release(
+            traffic, deployment, candidate.inputs, candidate.examples, first, replayed, candidate.entity_key
+        )
     except Undecided as undecided:
         traffic.pause(str(undecided))
         traffic.note("paused", strategy, str(undecided), undecided.steps)
@@ -256,7 +251,7 @@ def release_to_kserve(
         steps, previous = [], traffic.keep_champion()
     else:
         replayed = candidate.asked_before(locations.prediction_log, deployment)
-        steps = release(traffic, deployment, candidate.inputs, candidate.examples, replayed=replayed)
+        steps = release(traffic, deployment, candidate.inputs, candidate.examples, None, replayed, candidate.entity_key)
         previous = traffic.champion
     return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps, previous)
 
@@ -278,7 +273,7 @@ def release_to_vertex(
         steps, previous = [], traffic.keep_champion()
     else:
         replayed = candidate.asked_before(locations.prediction_log, deployment)
-        steps = release(traffic, deployment, candidate.inputs, candidate.examples, replayed=replayed)
+        steps = release(traffic, deployment, candidate.inputs, candidate.examples, None, replayed, candidate.entity_key)
         previous = traffic.champion
     return deployment_record(traffic.url(), "", traffic, deployment, steps, previous)
 
