@@ -26,7 +26,7 @@ FEWEST_ROWS, ENOUGH_ROWS = 30, 110
 FEW_VALUES = 10
 # Whom several rows may be of, so that a model would know them again.
 WHOSE = re.compile(r"(^|_)(id|uuid|customer|client|user|member|patient|person|subject|household|kunde)$")
-FEWEST_GROUPS, LARGEST_GROUP = 50, 0.05
+FEWEST_GROUPS, LARGEST_GROUP, ROWS_OF_ONE = 50, 0.05, 30
 LABELS = re.compile(
     r"(^|_)(churn(ed)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|"
     r"converted|subscribed|deposit|cancelled|canceled|lapsed|kuendigung|gekuendigt|abwanderung)($|_)"
@@ -168,11 +168,15 @@ def _owners(profile: Profile) -> list[Column]:
 
 
 def _group(profile: Profile, apart: Sequence[Column | None]) -> Column | None:
-    """The column that says whose rows belong together; it names many, and none of them has a large part of the rows."""
+    """The column that says whose rows belong together: it names many, each in a few rows, as no product does."""
     for column in _owners(profile):
-        most = column.values[0][1]
-        if column not in apart and WHOSE.search(column.name) and column.different >= FEWEST_GROUPS:
-            return column if 1 < most <= max(2, LARGEST_GROUP * profile.rows) else None
+        if (
+            column not in apart
+            and WHOSE.search(column.name)
+            and column.different >= max(FEWEST_GROUPS, profile.rows / ROWS_OF_ONE)
+            and column.values[0][1] <= LARGEST_GROUP * profile.rows
+        ):
+            return column
     return None
 
 
