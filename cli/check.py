@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 def check(project: Project = None, as_json: AsJson = False) -> None:
-    """Tell everything that a project lacks: configuration, files, feature definitions, the source and its columns.
+    """Tell everything that a project lacks: configuration, files, feature definitions, estimators, the source and its
+    columns.
 
     Nothing is run, and no run is waited for. Of a database one row of each table is asked for.
 
@@ -35,7 +36,7 @@ def check(project: Project = None, as_json: AsJson = False) -> None:
     if configuration is not None:
         found += _asked("validation", "source_lacks", folder)
         defined = (folder / configuration.features.repository / "features.py").is_file()
-        if not configuration.features.tables and defined:
+        if configuration.features.tables or defined:
             found += _asked("modelling", "definition_lacks", folder)
     if as_json:
         write_json([asdict(lack) for lack in found], ensure_ascii=False)

@@ -165,6 +165,15 @@ def _one_row_per_entity(configuration: Configuration) -> Iterator[str]:
             )
         elif setting == "features.tables" and tables[name].label_only:
             yield f"features.tables names {name}, which is label_only: no feature can be computed from it"
+    for setting, reference in (
+        *(("features.sensitive", reference) for reference in features.sensitive),
+        ("training.weight", configuration.training.weight),
+    ):
+        if features.tables and reference and reference.partition(":")[0] not in features.tables:
+            yield (
+                f"{setting} is {reference}, and features.tables has {', '.join(features.tables)}; name a column of one "
+                "of them, TABLE:COLUMN"
+            )
     group = configuration.split.group
     of_group = features.tables if not labelled else [labelled] if labelled in features.tables else []
     if group and of_group and not any(group in features.left_out(table) for table in of_group):

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from kfp_lifecycle.config.section import FreeValue, Name, Probability, RelativePath, Section, text
+from kfp_lifecycle.config.section import FeatureName, FreeValue, Name, Probability, RelativePath, Section, text
 
 # A column of any name: it is written in quotes wherever SQL names it.
 Column = Annotated[str, text(r"^[^\0\r\n\"]+$", "a column's name has no quotes and no line ends")]
@@ -178,7 +178,7 @@ class Features(Section):
     ends the training, since it is what keys that are spelled otherwise look like."""
     service: Name
     """The Feast feature service whose features the model is trained on and served with."""
-    sensitive: list[str] = Field(default=[])
+    sensitive: list[FeatureName] = Field(default=[])
     """Features (`view:feature`) that fairness is judged by. They join the training set and are never used for
     prediction unless the feature service names them too."""
     freshness_days: int = Field(default=35, gt=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -23,6 +23,8 @@ RENAMED = {
     "smallest_group": "min_group_rows",
 }
 """Earlier names of keys, and what they are called now."""
+COLUMNS = {"key", "event_time", "arrival_time", "watermark"}
+"""Keys that name a column of a table."""
 
 
 def describe_error(detail: ErrorDetails | Mapping[str, Any]) -> str:
@@ -39,11 +41,27 @@ def describe_error(detail: ErrorDetails | Mapping[str, Any]) -> str:
         return f"{name}: this key is required"
     if detail["type"] in ("secret_url", "store"):
         return f"{name}: {detail['msg']}"
-    if detail["type"] == "string_pattern_mismatch":
-        return f"{name}: {WORDS[detail['ctx']['pattern']]} (it is {detail['input']!r:.80})"
     # What breaks a rule of a whole section is named by the rule; the section itself would only be half shown.
     found = "" if isinstance(detail["input"], dict) else f" (it is {detail['input']!r:.80})"
-    return f"{name or 'the file'}: {detail['msg'].removeprefix('Value error, ')}{found}"
+    return f"{name or 'the file'}: {_words(detail, path)}{found}"
+
+
+def _words(detail: ErrorDetails | Mapping[str, Any], path: Sequence[str | int]) -> str:
+    """The rule that a value breaks, and the remedy."""
+    given = f"{detail['input']!s:.60}"
+    if detail["type"] == "list_type":
+        return f"it is a list, also of one: [{given}]"
+    if detail["type"] == "union_tag_not_found":
+        return "it lacks `type`, which says what it is: float, int or categorical"
+    if detail["type"] != "string_pattern_mismatch":
+        return str(detail["msg"]).removeprefix("Value error, ")
+    words = WORDS[detail["ctx"]["pattern"]]
+    if not COLUMNS & {str(part) for part in path[-2:]}:
+        return words
+    return (
+        f"{words}; give a column that is called otherwise such a name with its table's query: SELECT * RENAME "
+        f'("{given}" AS new_name) FROM source'
+    )
 
 
 def known_keys(path: Iterable[str | int]) -> list[str]:

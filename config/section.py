@@ -22,8 +22,7 @@ Name = Annotated[
     str,
     text(
         r"^[a-z][a-z0-9_]{0,62}$",
-        "a name is of small letters, digits and underscores, with a letter first; give a column that is called "
-        'otherwise such a name with its table\'s query: SELECT * RENAME ("Old Name" AS new_name) FROM source',
+        "a name is of small letters, digits and underscores, with a letter first, such as user_id",
     ),
 ]
 # A name that also becomes a Kubernetes object and a URL segment.
@@ -34,6 +33,7 @@ ModelName = Annotated[
         "a model's name is of small letters, digits and hyphens, at most 53, with a letter first and no hyphen last",
     ),
 ]
+FeatureName = Annotated[str, text(r"^[^:]+:[^:]+$", "a feature is named VIEW:FEATURE, such as profile:region")]
 RelativePath = Annotated[
     str,
     text(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from kfp_lifecycle.config.section import FreeValue, Probability, Section, text
+from kfp_lifecycle.config.section import FeatureName, FreeValue, Probability, Section, text
 
 # Packages that an estimator may come from: nothing else is imported because a configuration names it.
 ESTIMATOR_PACKAGES = ("sklearn", "lightgbm", "xgboost")
@@ -66,7 +66,6 @@ Estimator = Annotated[
         "sklearn.linear_model.LogisticRegression",
     ),
 ]
-FeatureName = Annotated[str, text(r"^[^:]+:[^:]+$", "a feature is named VIEW:FEATURE")]
 
 
 class Training(Section):

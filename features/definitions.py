@@ -217,8 +217,8 @@ def load_definitions(feature_repo: Path, settings: Configuration) -> Definitions
         for field in projection.features
     )
     sensitive = tuple(
-        _feature(*_split_reference(reference), {**views, **on_demand}, "features.sensitive")
-        for reference in configuration.features.sensitive
+        _feature(view, name, {**views, **on_demand}, "features.sensitive")
+        for view, _, name in (reference.partition(":") for reference in configuration.features.sensitive)
     )
     weight = _weight(configuration.training.weight, features, {**views, **on_demand})
     definitions = Definitions(
@@ -343,15 +343,6 @@ def _check_on_demand(view: OnDemandFeatureView, views: Mapping[str, FeatureView]
     missing = set(view.source_feature_view_projections) - set(views)
     if missing:
         raise ContractViolation(f"{where} is computed from {_listed(missing)}, which {FEATURES_FILE} does not define.")
-
-
-def _split_reference(reference: str) -> tuple[str, str]:
-    view, colon, name = reference.partition(":")
-    if not colon:
-        raise ContractViolation(
-            f"features.sensitive: {reference!r} must look like VIEW:FEATURE, such as profile:region."
-        )
-    return view, name
 
 
 def _weight(reference: str | None, features: Sequence[ViewFeature], views: Mapping[str, Any]) -> ViewFeature | None:

@@ -102,8 +102,17 @@ def test_definitions_that_do_not_load_are_told(tmp_path: Path) -> None:
     (tmp_path / "feature_repo").unlink()
     (tmp_path / "feature_repo").mkdir()
     (tmp_path / "feature_repo" / "features.py").write_text("import nowhere\n")
-    [[where, what]] = looked_at(tmp_path, "modelling", "definition_lacks")
-    assert (where, "No module named 'nowhere'" in what) == ("feature_repo", True)
+    text = (ROOT / "examples" / "cdnow" / "pipeline.yaml").read_text()
+    (tmp_path / "pipeline.yaml").unlink()
+    (tmp_path / "pipeline.yaml").write_text(
+        text.replace("parameters: {max_iter: 1000}", "parameters: {max_itre: 1000}")
+    )
+    definitions, estimator = looked_at(tmp_path, "modelling", "definition_lacks")
+    assert (definitions[0], "No module named 'nowhere'" in definitions[1]) == ("feature_repo", True)
+    assert (estimator[0], "has no parameter max_itre; did you mean max_iter?" in estimator[1]) == (
+        "training.parameters or tuning.space",
+        True,
+    )
 
 
 def test_the_command_ends_with_1_and_names_the_project_in_what_to_do(project: Path) -> None:

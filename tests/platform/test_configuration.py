@@ -76,7 +76,7 @@ def test_every_field_is_explained() -> None:
         ("validation.expectations=../elsewhere", "validation.expectations"),
         ("training.estimator=os.system", "training.estimator: an estimator is named by its import path in sklearn or"),
         ("deployment.model=Robert'); DROP TABLE", "small letters, digits and hyphens, at most 53"),
-        ("entity.key=UserID", """SELECT * RENAME ("Old Name" AS new_name) FROM source (it is 'UserID')"""),
+        ("entity.key=UserID", """SELECT * RENAME ("UserID" AS new_name) FROM source (it is 'UserID')"""),
         ("source.tables.logins.event_time=last seen", "source.tables.logins.event_time: a name is of small letters"),
         ("label.query=/etc/passwd", "a path starts in the project's folder and stays there"),
         ("training.seed=.nan", "training.seed"),
