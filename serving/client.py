@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import ssl
 import time
@@ -14,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.serving.http_connection import HttpConnection
 from kfp_lifecycle.serving.ports import LOOPBACK
 
 # A served score may differ from the registered one by this much: 32 bit arithmetic on another machine.
@@ -75,10 +74,7 @@ class Client:
             timeout: Seconds after which an answer is no longer waited for.
             tls: By which certificates it is known; None: it is asked in the clear.
         """
-        if tls is None:
-            self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
-        else:
-            self._connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=tls)
+        self._connection = HttpConnection(host, port, timeout, tls)
 
     def __enter__(self) -> Self:
         return self
@@ -97,15 +93,10 @@ class Client:
     def _send(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         started = time.perf_counter()
         try:
-            self._connection.request(method, path, body, dict(headers))
-            response = self._connection.getresponse()
-            text = response.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            with contextlib.suppress(OSError):
-                self._connection.close()
+            status, found, content = self._connection.ask(method, path, headers, body)
+        except OSError as error:
             return Answer(0, f"{type(error).__name__}: {error}", time.perf_counter() - started, {})
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, text, time.perf_counter() - started, found)
+        return Answer(status, content.decode(errors="replace"), time.perf_counter() - started, found)
 
 
 def v2_request(inputs: Sequence[Feature], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

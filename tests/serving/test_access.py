@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import datetime
 import hmac
-import http.client
 import json
 import os
 import ssl
@@ -415,10 +414,8 @@ class TlsServer(TrialServer):
     """A server that is asked by TLS."""
 
     def client(self) -> Client:
-        client = super().client()
         context = ssl.create_default_context(cafile=str(self.settings["tls_certificate"]))
-        client._connection = http.client.HTTPSConnection("localhost", self.http_port, timeout=30, context=context)
-        return client
+        return Client(self.http_port, "localhost", timeout=30, tls=context)
 
     def _wait_until_ready(self) -> None:
         def ready() -> bool:
