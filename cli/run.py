@@ -171,4 +171,4 @@ def run_on_cluster(
         raise typer.Exit
     say(f"watching {sent.run_id}; Ctrl-C leaves it running, and `lifecycle watch {sent.run_id}` comes back to it")
     with plain_refusals():
-        watch_until_end(sent.backend, sent.run_id, as_json)
+        watch_until_end(sent.backend, sent.run_id, as_json, project)

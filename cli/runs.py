@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -17,6 +18,7 @@ from kfp_lifecycle.cli.console import (
     Project,
     err,
     out,
+    project_folder,
     say,
     write_json,
 )
@@ -76,11 +78,14 @@ def watch(
     Exit codes: 0 done or rejected, 1 it failed, 2 there is no such run, 130 it was cancelled.
     """
     with plain_refusals():
-        watch_until_end(backend_for(target, project), run, as_json)
+        watch_until_end(backend_for(target, project), run, as_json, project)
 
 
-def watch_until_end(backend: Backend, run_id: str, as_json: bool) -> NoReturn:
-    """Show a run until it has ended, say how, and end the command with the exit code of that."""
+def watch_until_end(backend: Backend, run_id: str, as_json: bool, project: Path | None = None) -> NoReturn:
+    """Show a run until it has ended, say how, and end the command with the exit code of that.
+
+    Of a run on a cluster whoever `lineage.url` names is told then; a run here tells by itself.
+    """
     from kfp_lifecycle.backends.watching import watch as watch_run
     from kfp_lifecycle.cli.live_view import RunView
 
@@ -95,6 +100,12 @@ def watch_until_end(backend: Backend, run_id: str, as_json: bool) -> NoReturn:
         write_json(status_as_json(status))
     else:
         describe_end(status)
+    if backend.target != "local":
+        from kfp_lifecycle.cli.lineage_sent import send_lineage
+        from kfp_lifecycle.config.loading import load_configuration
+        from kfp_lifecycle.local.state import STATE
+
+        send_lineage(backend, status, load_configuration(project_folder(project)), STATE / "lineage.log")
     ended = {RunState.failed: EXIT_FAILED, RunState.interrupted: EXIT_INTERRUPTED}
     raise typer.Exit(ended.get(status.summary.state, 0))
 
@@ -188,7 +199,7 @@ def resume(
         if detach:
             sys.stdout.write(f"{resumed}\n")
             return
-        watch_until_end(backend, resumed, as_json)
+        watch_until_end(backend, resumed, as_json, project)
 
 
 def artifacts(run: RunArgument, target: OnTarget = None, project: Project = None, as_json: AsJson = False) -> None:

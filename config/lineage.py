@@ -9,7 +9,7 @@ from kfp_lifecycle.config.section import Section
 
 
 class Lineage(Section):
-    """OpenLineage events of runs on this machine."""
+    """OpenLineage events of runs: here while they go on, of a cluster's by whoever watches one to its end."""
 
     url: Annotated[
         str,

@@ -11,7 +11,7 @@ import threading
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,14 @@ class LineageEvents:
     """The events of one run, in their order, sent by a thread of their own."""
 
     def __init__(
-        self, url: str, project: str, pipeline: str, run: str, reads: Mapping[str, list[str]], log: Path
+        self,
+        url: str,
+        project: str,
+        pipeline: str,
+        run: str,
+        reads: Mapping[str, list[str]],
+        log: Path,
+        began: datetime | None = None,
     ) -> None:
         """Tell that the run has begun; without a receiver nothing is ever done.
 
@@ -50,7 +57,9 @@ class LineageEvents:
             run: The run's.
             reads: Names of the artifacts that each step reads.
             log: What becomes of the events is noted here.
+            began: When the run began, where it is over: then its steps' own times are told.
         """
+        self._began = began
         self._url, self._project, self._pipeline, self._run, self._reads = url, project, pipeline, run, reads
         self._log, self._told = log, dict[str, State]()
         self._events: queue.SimpleQueue[tuple[Any, ...] | None] = queue.SimpleQueue()
@@ -83,12 +92,12 @@ class LineageEvents:
             if step.state in ENDED:
                 self._tell(step.name, ENDED[step.state], step, artifacts)
 
-    def end(self, state: RunState, reason: str | None) -> None:
+    def end(self, state: RunState, reason: str | None, at: datetime | None = None) -> None:
         """Tell how the run ended, and give what was not sent yet a moment."""
         if not self._url:
             return
         ended = {RunState.failed: "FAIL", RunState.interrupted: "ABORT"}.get(state, "COMPLETE")
-        self._events.put(("", ended, datetime.now(UTC), reason or "", {}, {}))
+        self._events.put(("", ended, at or datetime.now(UTC), reason or "", {}, {}))
         self._events.put(None)
         self._sender.join(LAST_SECONDS)
         if self._sender.is_alive():
@@ -98,7 +107,15 @@ class LineageEvents:
         reads = {name: artifacts[name] for name in self._reads.get(step, ()) if name in artifacts}
         writes = dict(record.artifacts) if record is not None and state == "COMPLETE" else {}
         reason = record.reason if record is not None and state == "FAIL" else ""
-        self._events.put((step, state, datetime.now(UTC), reason, reads, writes))
+        self._events.put((step, state, self._time(state, record), reason, reads, writes))
+
+    def _time(self, state: str, record: StepRecord | None) -> datetime:
+        """Of an event: now, or in a run that is over the step's own, and where that is not known the run's."""
+        if self._began is None:
+            return datetime.now(UTC)
+        if record is None or record.started_at is None:
+            return self._began
+        return record.started_at + timedelta(seconds=0.0 if state == "START" else record.seconds or 0.0)
 
     def _send_all(self) -> None:
         sent = failed = in_a_row = 0

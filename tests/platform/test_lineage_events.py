@@ -11,12 +11,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from openlineage.client import event_v2
 
+from kfp_lifecycle.backends.backend import Backend, RunArtifact, RunStatus, RunSummary
+from kfp_lifecycle.cli.lineage_sent import send_lineage
+from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.local import lineage_events
 from kfp_lifecycle.local.events import RunProgress, StepRecord
 from kfp_lifecycle.local.lineage_events import LineageEvents
@@ -151,6 +155,45 @@ def test_versions_and_rows_of_data_are_told(tmp_path: Path) -> None:
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == 2011
     assert output["facets"]["version"]["datasetVersion"] == read["facets"]["version"]["datasetVersion"] == "a7e77a59"
     assert told[1]["run"]["runId"] == told[2]["run"]["runId"] != told[3]["run"]["runId"]
+
+
+class OnCluster:
+    """A run that a cluster has ended, as a backend tells it."""
+
+    def artifacts(self, run_id: str) -> list[RunArtifact]:
+        metadata = {"rows": {"customers": 3.0}}
+        return [RunArtifact("ingest-data", "tables", "Dataset", f"s3://churn/root/{run_id}/tables", metadata)]
+
+
+def test_a_run_of_a_cluster_is_told_when_it_is_over_with_its_own_times(tmp_path: Path) -> None:
+    began = datetime(2026, 11, 1, 6, tzinfo=UTC)
+    steps = {
+        "ingest-data": StepRecord("ingest-data", State.done, began + timedelta(minutes=1), 60.0),
+        "version-dataset": StepRecord(
+            "version-dataset", State.failed, began + timedelta(minutes=2), 5.0, reason="full"
+        ),
+        "validate-data": StepRecord("validate-data"),
+    }
+    run = RunSummary("run-1", "training-1", "training", "churn", RunState.failed, began, began + timedelta(minutes=3))
+    file = tmp_path / "events.jsonl"
+    settings = load_configuration(ROOT, [f"lineage.url={file.as_uri()}"])
+    for _ in range(2):
+        status = RunStatus(run, RunProgress(dict(steps)), "full", "version-dataset")
+        send_lineage(cast("Backend", OnCluster()), status, settings, tmp_path / "state" / "lineage.log")
+    told = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(event["job"]["name"], event["eventType"], event["eventTime"][11:19]) for event in told[:6]] == [
+        ("training", "START", "06:00:00"),
+        ("training.ingest-data", "START", "06:01:00"),
+        ("training.ingest-data", "COMPLETE", "06:02:00"),
+        ("training.version-dataset", "START", "06:02:00"),
+        ("training.version-dataset", "FAIL", "06:02:05"),
+        ("training", "FAIL", "06:03:00"),
+    ]
+    # Watched again, it is told in the same words.
+    assert told[6:] == told[:6]
+    assert told[2]["outputs"][0]["name"] == told[3]["inputs"][0]["name"] == "s3://churn/root/run-1/tables"
+    assert told[2]["outputs"][0]["outputFacets"]["outputStatistics"]["rowCount"] == 3
+    assert told[5]["run"]["facets"]["errorMessage"]["message"] == "full"
 
 
 def test_a_receiver_that_is_down_is_asked_three_times_and_noted(tmp_path: Path) -> None:
