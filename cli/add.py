@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kfp_lifecycle.cli.console import Project, out, project_folder, refuse
+from kfp_lifecycle.cli.console import Project, naming, out, project_folder, refuse
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
@@ -44,7 +44,7 @@ def feature(
         written = add_feature(folder, configuration, _table(configuration, table), name, sql, kind)
     except ConfigurationError as error:
         refuse(str(error))
-    _say(*written)
+    _say(folder, *written)
 
 
 @add.command()
@@ -65,7 +65,7 @@ def rule(
 
     folder, configuration = _project(project)
     try:
-        _say(add_rule(folder, configuration, _table(configuration, table), text, sql, remedy))
+        _say(folder, add_rule(folder, configuration, _table(configuration, table), text, sql, remedy))
     except ConfigurationError as error:
         refuse(str(error))
 
@@ -87,7 +87,7 @@ def source(
 
     folder, _ = _project(project)
     try:
-        _say(add_source(folder, table, [column.strip() for column in key.split(",")], event_time))
+        _say(folder, add_source(folder, table, [column.strip() for column in key.split(",")], event_time))
     except ConfigurationError as error:
         refuse(str(error))
 
@@ -108,7 +108,7 @@ def schedule(
 
     folder, _ = _project(project)
     try:
-        _say(add_schedule(folder, pipeline, cron))
+        _say(folder, add_schedule(folder, pipeline, cron))
     except ConfigurationError as error:
         refuse(str(error))
 
@@ -128,5 +128,6 @@ def _table(configuration: Configuration, chosen: str | None) -> str:
     return chosen or tables[0]
 
 
-def _say(*files: Path) -> None:
-    out.print(f"wrote {', '.join(map(str, files))}: review it, then `lifecycle check`", markup=False, soft_wrap=True)
+def _say(project: Path, *files: Path) -> None:
+    told = naming("review it, then `lifecycle check`", project)
+    out.print(f"wrote {', '.join(map(str, files))}: {told}", markup=False, soft_wrap=True)

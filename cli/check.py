@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kfp_lifecycle.cli.console import EXIT_FAILED, AsJson, Project, out, project_folder, run_module, write_json
+from kfp_lifecycle.cli.console import (
+    EXIT_FAILED,
+    AsJson,
+    Project,
+    option_of,
+    out,
+    project_folder,
+    run_module,
+    write_json,
+)
 from kfp_lifecycle.environments.locks import SETUP, is_built
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ def check(project: Project = None, as_json: AsJson = False) -> None:
     from kfp_lifecycle.projects.lacks import lacks_of_files
 
     folder = project_folder(project)
-    named = "" if folder == Path.cwd() else f" --project {project}"
+    named = option_of(folder)
     found, configuration = lacks_of_files(folder, named)
     if configuration is not None:
         found += _asked("validation", "source_lacks", folder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +43,8 @@ STYLES = {
     RunState.damaged: "bold red",
 }
 
+# Commands in a message that are about a project and do not name it.
+OF_A_PROJECT = re.compile(r"`(lifecycle (?:check|run|schema|add)\b(?![^`]*--(?:project|resume))[^`]*)`")
 Project = Annotated[
     Path | None, typer.Option("--project", metavar="DIR", help="The project's folder; by default the one here.")
 ]
@@ -76,6 +80,20 @@ def project_folder(chosen: Path | None) -> Path:
             "--project, or begin with an example: `lifecycle example churn`"
         )
     return Path.cwd()
+
+
+def option_of(project: Path) -> str:
+    """How a command names a project: ` --project DIR`; nothing where it is the one here."""
+    here = Path.cwd()
+    if project == here:
+        return ""
+    shown = project.relative_to(here) if project.is_relative_to(here) else project
+    return f" --project {shlex.quote(str(shown))}"
+
+
+def naming(text: str, project: Path) -> str:
+    """A message whose commands name the project, so that they can be typed as they stand."""
+    return OF_A_PROJECT.sub(lambda command: f"`{command[1]}{option_of(project)}`", text)
 
 
 def code_folder() -> Path:

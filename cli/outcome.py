@@ -14,7 +14,7 @@ from rich.console import Console
 from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.artifacts.verdict import Verdict
-from kfp_lifecycle.cli.console import STYLES
+from kfp_lifecycle.cli.console import STYLES, naming
 from kfp_lifecycle.cli.inference import InferenceError
 from kfp_lifecycle.local.events import StepRecord
 from kfp_lifecycle.local.run_records import RunRecord, all_runs, resume_command
@@ -230,7 +230,8 @@ def _verdict(record: RunRecord) -> Verdict | None:
 
 def _describe_failure(console: Console, record: RunRecord, failed: StepRecord) -> None:
     console.print(f"\n[bold red]{failed.name.replace('-', ' ')} failed.[/]")
-    _say(console, failed.reason, f"\nLog:        {failed.log}", f"Resume:     {resume_command(record)}")
+    reason = naming(failed.reason, Path(record.project_folder))
+    _say(console, reason, f"\nLog:        {failed.log}", f"Resume:     {resume_command(record)}")
 
 
 def _what_serves(champions: Sequence[Endpoint]) -> str:

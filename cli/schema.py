@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kfp_lifecycle.cli.console import EXIT_FAILED, Project, err, out, project_folder, refuse, run_module
+from kfp_lifecycle.cli.console import EXIT_FAILED, Project, err, naming, out, project_folder, refuse, run_module
 
 schema = typer.Typer(
     no_args_is_help=True,
@@ -52,13 +52,11 @@ def infer(
     names = tables or _tables_of(source)
     written = [name for name in names if (expectations / f"{name}.pbtxt").exists() and not replace]
     if tables and written:
-        refuse(
-            f"{', '.join(written)}: there is a schema already. See with `lifecycle schema diff` whether data still "
-            "agree with it, or propose anew with --replace"
-        )
+        told = "See with `lifecycle schema diff` whether data still agree with it, or propose anew with --replace"
+        refuse(f"{', '.join(written)}: there is a schema already. {naming(told, folder)}")
     missing = [name for name in names if name not in written]
     if not missing:
-        refuse("every table has a schema; `lifecycle schema diff` compares them with the data")
+        refuse(naming("every table has a schema; `lifecycle schema diff` compares them with the data", folder))
     for name, proposal in _review("infer", source, expectations, missing).items():
         file = expectations / f"{name}.pbtxt"
         _write(file, proposal["text"])
@@ -111,7 +109,8 @@ def accept(
     folder, expectations = _places(project)
     source = _newest_data(folder, data)
     if not yes and not sys.stdin.isatty():
-        refuse("nobody is here to say yes; see with `lifecycle schema diff` what would change, and add --yes")
+        told = "nobody is here to say yes; see with `lifecycle schema diff` what would change, and add --yes"
+        refuse(naming(told, folder))
     found = _review("accept", source, expectations, tables or [])
     if not _print_differences(found):
         return
@@ -152,10 +151,8 @@ def _newest_data(project: Path, data: Path | None) -> Path:
     read = (run.progress().artifact("tables") for run in all_runs() if Path(run.project_folder) == project)
     newest = next((Path(path) for path, _ in filter(None, read) if (Path(path) / Manifest.FILE).is_file()), None)
     if newest is None:
-        refuse(
-            "no run of this project has read its source yet. Start one with `lifecycle run training`, which stops "
-            "where a schema is missing, or name a folder of tables with --data"
-        )
+        told = "Start one with `lifecycle run training`, which stops where a schema is missing, or name a folder of "
+        refuse(f"no run of this project has read its source yet. {naming(told, project)}tables with --data")
     return newest
 
 

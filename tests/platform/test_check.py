@@ -12,6 +12,7 @@ import pytest
 import yaml
 from command_line import ROOT, lifecycle
 
+from kfp_lifecycle.cli.console import naming
 from kfp_lifecycle.environments.locks import interpreter
 from kfp_lifecycle.projects.lacks import lacks_of_files
 
@@ -131,3 +132,17 @@ def test_a_run_tells_the_projects_own_mistakes_before_it_waits_for_another(proje
         done = lifecycle(project.parent, "run", "training", "--project", "shop")
     assert (done.returncode, "gate.rules: this key is required" in done.stderr) == (2, True), done.stderr
     assert "wait" not in done.stdout
+
+
+def test_a_message_names_its_project_in_the_commands_that_are_about_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = (
+        "Propose one with `lifecycle schema infer orders`, then `lifecycle run training --resume` or `lifecycle down`."
+    )
+    assert naming(told, tmp_path) == told
+    named = told.replace("infer orders`", "infer orders --project 'my shop'`")
+    assert naming(told, tmp_path / "my shop") == named
+    assert naming(named, tmp_path / "my shop") == named
+    assert "--project /elsewhere`" in naming(told, Path("/elsewhere"))
