@@ -21,7 +21,7 @@ export KERAS_HOME ?= $(CURDIR)/$(STATE)/cache/keras
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests run test test-fast lint bench compile images lock notices sbom audit reference pictures docs down clean
+.PHONY: help setup setup-tests run demo test test-fast lint bench compile images lock notices sbom audit reference pictures docs down clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,9 @@ run: setup ## Run the whole pipeline here, up to a live v2 endpoint and a report
 	@if [ "$(PROJECT)" = . ] && [ ! -e "$(STATE)/data/churn.duckdb" ]; then \
 	  "$(VENV)/bin/lifecycle" simulate --output "$(STATE)/data/churn.duckdb" --customers $(CUSTOMERS) --end "$$("$(VENV)/bin/python" -c "import datetime as d; print(d.date.today() - d.timedelta(days=1))")"; fi
 	@"$(VENV)/bin/lifecycle" run training --project "$(PROJECT)"
+
+demo: setup ## Play nine months of a live business in a quarter of an hour, up to a page of five pictures
+	@"$(VENV)/bin/python" demo/run.py
 
 test: setup-tests ## Run all tests
 	@"$(VENV)/bin/python" tests/run.py
@@ -94,6 +97,7 @@ audit: setup-tests ## Look for known vulnerabilities in every lock, beside those
 
 down: ## Stop all servers
 	@if [ -x "$(VENV)/bin/lifecycle" ]; then "$(VENV)/bin/lifecycle" down; fi
+	@if [ -x "$(VENV)/bin/lifecycle" ] && [ -d "$(STATE)/demo" ]; then LIFECYCLE_STATE="$(STATE)/demo" "$(VENV)/bin/lifecycle" down; fi
 
 clean: down ## Remove everything that was built or run here
 	@rm -rf "$(VENV)" "$(STATE)" build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,0 +1,1 @@
+"""Demonstration: nine months of a live business in a quarter of an hour, beside a twin world that never retrains."""
