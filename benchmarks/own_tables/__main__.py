@@ -26,11 +26,11 @@ from tests.platform.command_line import ROOT, lifecycle
 from tests.servers import port_pair
 
 TABLES = {
-    "affairs": ("affairs.csv", []),
-    "purchases": ("purchases.csv", ["--entity", "customer_id", "--time", "date"]),
-    "visits": ("visits.csv", ["--label", "heavy_use"]),
-    "digits": ("digits.parquet", ["--label", "is_eight"]),
-    "tumours": ("sqlite:///clinic.db#patients", ["--positive", "malignant"]),
+    "affairs": (["affairs.csv"], []),
+    "purchases": (["purchases.csv"], ["--entity", "customer_id", "--time", "date"]),
+    "visits": (["visits.csv"], ["--label", "heavy_use"]),
+    "digits": (["digits.parquet"], ["--label", "is_eight"]),
+    "tumours": (["sqlite:///clinic.db#findings", "sqlite:///clinic.db#measures"], ["--positive", "malignant"]),
 }
 NEAR = 0.005
 COLUMNS = [
@@ -70,15 +70,20 @@ class Way:
         )
 
 
+def first_command(name: str) -> list[str]:
+    """The arguments by which a table becomes a project."""
+    sources, answers = TABLES[name]
+    return ["init", name, *(word for source in sources for word in ("--from", source)), *answers, "--yes"]
+
+
 def go(folder: Path, name: str) -> Way:
     """From the table to monitoring.
 
     Raises:
         RuntimeError: a command failed.
     """
-    source, answers = TABLES[name]
     began = time.monotonic()
-    _command(folder, "init", name, "--from", source, *answers, "--yes")
+    _command(folder, *first_command(name))
     project, port = folder / name, ["--set", f"deployment.http_port={port_pair()}"]
     try:
         run = json.loads(_command(project, "run", "training", "--json", *port))

@@ -2,15 +2,13 @@
 
     python -m benchmarks.own_tables.public_tables FOLDER
 
-Run in the modelling environment. What each is: `TABLES`.
+Run in the modelling environment.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +20,6 @@ from kfp_lifecycle.environments.locks import environment_directory
 
 # Outpatient visits in a year from which on a person is taken for a heavy user: fewer than 1 in 100 are.
 HEAVY_USE = 25
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table, and how it is written."""
-
-    shape: str
-    source: str
-    """As `--from` names it."""
-    write: Callable[[Path], None]
 
 
 def affairs(folder: Path) -> None:
@@ -62,14 +50,13 @@ def digits(folder: Path) -> None:
 
 
 def tumours(folder: Path) -> None:
-    """569 tumours (Wolberg, Street and Mangasarian 1995): two tables of a database, joined by a view of it."""
+    """569 tumours (Wolberg, Street and Mangasarian 1995): two tables of a database, in another order."""
     data = load_breast_cancer(as_frame=True)
     patient = [f"P{number:04d}" for number in range(len(data.target))]
     label = data.target.map({0: "malignant", 1: "benign"})
     with sqlite3.connect(folder / "clinic.db") as database:
-        data.data.assign(patient_id=patient).to_sql("measures", database, index=False)
+        data.data.assign(patient_id=patient).iloc[::-1].to_sql("measures", database, index=False)
         pd.DataFrame({"patient_id": patient, "diagnosis": label}).to_sql("findings", database, index=False)
-        database.execute("CREATE VIEW patients AS SELECT * FROM findings JOIN measures USING (patient_id)")
 
 
 def purchases(folder: Path) -> None:
@@ -81,15 +68,6 @@ def purchases(folder: Path) -> None:
     table.to_csv(folder / "purchases.csv", index=False)
 
 
-TABLES = {
-    "affairs": Table("flat, no key, no time", "affairs.csv", affairs),
-    "purchases": Table("event log, no label", "purchases.csv", purchases),
-    "visits": Table("event below 1%", "visits.csv", visits),
-    "digits": Table("300 columns", "digits.parquet", digits),
-    "tumours": Table("two tables by a view", "sqlite:///clinic.db#patients", tumours),
-}
-
-
 if __name__ == "__main__":
-    for each in TABLES.values():
-        each.write(Path(sys.argv[1]))
+    for write in (affairs, purchases, visits, digits, tumours):
+        write(Path(sys.argv[1]))
