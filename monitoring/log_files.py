@@ -198,7 +198,8 @@ def readable(files: Sequence[Path], scratch: Path) -> tuple[list[Source], list[F
         if missing:
             flaws.append(Flaw(file=str(named), rows=0, reason=f"it is no file of a log (no {', '.join(missing)})"))
             continue
-        sources.append(Source(file, named, schema))
+        # A session reaches files by where they are, and not by a link to it.
+        sources.append(Source(file.resolve(), named, schema))
     return sources, flaws
 
 

@@ -7,7 +7,9 @@ with features; the second fetches them, at most `LARGEST_SAMPLE` of a version.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable, ServedVersion
 from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.data.sql import literal, quoted
+from kfp_lifecycle.data.tables import database
 from kfp_lifecycle.monitoring.log_files import COLUMNS, Source, Window, readable
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -58,37 +61,48 @@ def write_table(
     Raises:
         ContractViolation: the log cannot be read, or the table cannot be written.
     """
+    with open_log(files, scratch, writable=table.parent) as log:
+        connection, sources = log.connection, log.sources
+        _decide(connection, sources, inputs, window)
+        versions = _versions(connection)
+        _pick(connection, versions)
+        columns = {"requests": "picked.requests", "probe": "picked.probe", **_columns(sources, inputs)}
+        rows = f"{_rows(sources)} JOIN picked ON {PLACE} = picked.place" if sources else "picked"
+        place = literal(str(table.parent.resolve() / table.name))
+        connection.execute(
+            f"COPY (SELECT {', '.join(f'{columns[name]} AS {name}' for name in FIELDS)} FROM {rows} "
+            f"ORDER BY time, request_id, picked.place) TO {place} (FORMAT parquet, COMPRESSION zstd)"
+        )
+        return _counted(connection, sources, log.flaws, versions)
+
+
+@dataclass(frozen=True)
+class OpenLog:
+    """Files of the log that SQL can read."""
+
+    connection: duckdb.DuckDBPyConnection
+    sources: Sequence[Source]
+    flaws: Sequence[Flaw]
+    """Files that are none of the log, or end within a batch."""
+
+
+@contextlib.contextmanager
+def open_log(files: Sequence[Path], scratch: Path, writable: Path | None = None) -> Iterator[OpenLog]:
+    """A session over files of the log, which may also write to a folder.
+
+    Raises:
+        ContractViolation: what is done in it fails: the log cannot be read.
+    """
     try:
         sources, flaws = readable(files, scratch)
-        with open_log(scratch) as connection:
-            _decide(connection, sources, inputs, window)
-            versions = _versions(connection)
-            _pick(connection, versions)
-            columns = {"requests": "picked.requests", "probe": "picked.probe", **_columns(sources, inputs)}
-            rows = f"{_rows(sources)} JOIN picked ON {PLACE} = picked.place" if sources else "picked"
-            connection.execute(
-                f"COPY (SELECT {', '.join(f'{columns[name]} AS {name}' for name in FIELDS)} FROM {rows} "
-                f"ORDER BY time, request_id, picked.place) TO {literal(str(table))} (FORMAT parquet, COMPRESSION zstd)"
-            )
-            return _counted(connection, sources, flaws, versions)
+        named = [source.file for source in sources]
+        with database(readable=named, writable=writable, memory=MEMORY, ordered=False) as connection:
+            yield OpenLog(connection, sources, flaws)
     except (duckdb.Error, OSError) as error:
         raise ContractViolation(
             f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
             "named, and run monitoring again."
         ) from error
-
-
-def open_log(scratch: Path) -> duckdb.DuckDBPyConnection:
-    """A DuckDB session of bounded memory, in UTC."""
-    connection = duckdb.connect(
-        config={
-            "memory_limit": MEMORY,
-            "temp_directory": str(scratch / "duckdb"),
-            "preserve_insertion_order": "false",
-        }
-    )
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
 
 
 def served_versions(files: Sequence[Path], window: Window, scratch: Path) -> list[str]:
@@ -97,22 +111,15 @@ def served_versions(files: Sequence[Path], window: Window, scratch: Path) -> lis
     Raises:
         ContractViolation: the log cannot be read.
     """
-    try:
-        sources, _ = readable(files, scratch)
-        if not sources:
+    with open_log(files, scratch) as log:
+        if not log.sources:
             return []
-        with open_log(scratch) as connection:
-            found = connection.execute(
-                f"SELECT DISTINCT version::VARCHAR FROM {_rows(sources)} WHERE version IS NOT NULL AND "
-                "NOT coalesce(try_cast(shadow AS BOOLEAN), false) "
-                "AND try_cast(time AS TIMESTAMPTZ) >= $start AND try_cast(time AS TIMESTAMPTZ) < $end ORDER BY ALL",
-                {"start": window.start, "end": window.end},
-            ).fetchall()
-    except (duckdb.Error, OSError) as error:
-        raise ContractViolation(
-            f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
-            "named, and run monitoring again."
-        ) from error
+        found = log.connection.execute(
+            f"SELECT DISTINCT version::VARCHAR FROM {_rows(log.sources)} WHERE version IS NOT NULL AND "
+            "NOT coalesce(try_cast(shadow AS BOOLEAN), false) "
+            "AND try_cast(time AS TIMESTAMPTZ) >= $start AND try_cast(time AS TIMESTAMPTZ) < $end ORDER BY ALL",
+            {"start": window.start, "end": window.end},
+        ).fetchall()
     return [version for (version,) in found]
 
 
@@ -132,24 +139,18 @@ def features_of(files: Sequence[Path], inputs: Sequence[Feature], asked: pa.Tabl
     Raises:
         ContractViolation: the log cannot be read.
     """
-    try:
-        sources, _ = readable(files, scratch)
+    with open_log(files, scratch) as log:
+        sources, connection = log.sources, log.connection
         if all(source.kind(item.name) is None for source in sources for item in inputs):
             return None
-        with open_log(scratch) as connection:
-            connection.register("asked", asked.append_column("place", pa.array(range(len(asked)))))
-            columns = _columns(sources, inputs)
-            chosen = ", ".join(f"{columns[name]} AS {name}" for name in ("version", "entity", "time", "features"))
-            return connection.sql(
-                f"SELECT unnest(features) FROM (SELECT place, any_value(logged.features) AS features FROM asked "
-                f"LEFT JOIN (SELECT {chosen} FROM {_rows(sources)}) AS logged USING (version, entity, time) "
-                "GROUP BY place) ORDER BY place"
-            ).to_arrow_table()
-    except (duckdb.Error, OSError) as error:
-        raise ContractViolation(
-            f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
-            "named, and run monitoring again."
-        ) from error
+        connection.register("asked", asked.append_column("place", pa.array(range(len(asked)))))
+        columns = _columns(sources, inputs)
+        chosen = ", ".join(f"{columns[name]} AS {name}" for name in ("version", "entity", "time", "features"))
+        return connection.sql(
+            f"SELECT unnest(features) FROM (SELECT place, any_value(logged.features) AS features FROM asked "
+            f"LEFT JOIN (SELECT {chosen} FROM {_rows(sources)}) AS logged USING (version, entity, time) "
+            "GROUP BY place) ORDER BY place"
+        ).to_arrow_table()
 
 
 def _rows(sources: Sequence[Source]) -> str:

@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
-
 from kfp_lifecycle.artifacts.predictions import Flaw
 from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.data.sql import literal
-from kfp_lifecycle.monitoring.log_files import readable
 from kfp_lifecycle.monitoring.log_window import open_log
-from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 @dataclass(frozen=True)
@@ -49,68 +45,62 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
     Raises:
         ContractViolation: the log cannot be read.
     """
-    sources, flaws = readable(files, scratch)
-    if not sources:
-        return Spells(_nothing(), 0, 0, flaws)
-    read = ", ".join(literal(str(source.file)) for source in sources)
-    # Servers of earlier days logged none.
-    hold_out = "hold_out" if any("hold_out" in source.schema.names for source in sources) else "NULL"
-    try:
-        with open_log(scratch) as connection:
-            # The first of a day stands for it: what is asked about an entity all day is asked about the same events.
+    with open_log(files, scratch) as log:
+        connection, sources, flaws = log.connection, log.sources, list(log.flaws)
+        if not sources:
+            return Spells(_nothing(), 0, 0, flaws)
+        read = ", ".join(literal(str(source.file)) for source in sources)
+        # Servers of earlier days logged none.
+        hold_out = "hold_out" if any("hold_out" in source.schema.names for source in sources) else "NULL"
+        # The first of a day stands for it: what is asked about an entity all day is asked about the same events.
+        connection.execute(
+            f"""
+            CREATE TEMP TABLE asked AS
+            SELECT
+                version, entity, time::DATE AS day,
+                arg_min((time, score, decision, hold_out), (time, request_id, score)) AS first,
+                count(*) AS predictions,
+            FROM (
+                SELECT
+                    try_cast(time AS TIMESTAMPTZ) AS time,
+                    request_id::VARCHAR AS request_id,
+                    version::VARCHAR AS version,
+                    entity::VARCHAR AS entity,
+                    try_cast(score AS DOUBLE) AS score,
+                    try_cast(decision AS BOOLEAN) AS decision,
+                    try_cast({hold_out} AS BOOLEAN) AS hold_out,
+                    try_cast(shadow AS BOOLEAN) AS shadow,
+                FROM read_parquet([{read}], union_by_name = true)
+            )
+            WHERE time >= $start AND time < $end AND version IS NOT NULL AND score BETWEEN 0 AND 1
+              AND NOT coalesce(shadow, false)
+            GROUP BY ALL
+            """,
+            {"start": start, "end": end},
+        )
+        [(predictions, without)] = connection.execute(
+            "SELECT coalesce(sum(predictions), 0)::BIGINT, "
+            "coalesce(sum(predictions) FILTER (entity IS NULL), 0)::BIGINT FROM asked"
+        ).fetchall()
+        connection.execute("CREATE TEMP TABLE spells (version VARCHAR, entity VARCHAR, day DATE)")
+        for _ in range(math.ceil((end - start) / timedelta(days=horizon_days)) + 1):
             connection.execute(
                 f"""
-                CREATE TEMP TABLE asked AS
-                SELECT
-                    version, entity, time::DATE AS day,
-                    arg_min((time, score, decision, hold_out), (time, request_id, score)) AS first,
-                    count(*) AS predictions,
-                FROM (
-                    SELECT
-                        try_cast(time AS TIMESTAMPTZ) AS time,
-                        request_id::VARCHAR AS request_id,
-                        version::VARCHAR AS version,
-                        entity::VARCHAR AS entity,
-                        try_cast(score AS DOUBLE) AS score,
-                        try_cast(decision AS BOOLEAN) AS decision,
-                        try_cast({hold_out} AS BOOLEAN) AS hold_out,
-                        try_cast(shadow AS BOOLEAN) AS shadow,
-                    FROM read_parquet([{read}], union_by_name = true)
-                )
-                WHERE time >= $start AND time < $end AND version IS NOT NULL AND score BETWEEN 0 AND 1
-                  AND NOT coalesce(shadow, false)
+                INSERT INTO spells
+                SELECT asked.version, asked.entity, min(asked.day)
+                FROM asked
+                LEFT JOIN (SELECT version, entity, max(day) AS day FROM spells GROUP BY ALL) AS latest
+                  ON asked.version = latest.version AND asked.entity = latest.entity
+                WHERE asked.entity IS NOT NULL
+                  AND (latest.day IS NULL OR asked.day >= latest.day + {horizon_days})
                 GROUP BY ALL
-                """,
-                {"start": start, "end": end},
+                """
             )
-            [(predictions, without)] = connection.execute(
-                "SELECT coalesce(sum(predictions), 0)::BIGINT, "
-                "coalesce(sum(predictions) FILTER (entity IS NULL), 0)::BIGINT FROM asked"
-            ).fetchall()
-            connection.execute("CREATE TEMP TABLE spells (version VARCHAR, entity VARCHAR, day DATE)")
-            for _ in range(math.ceil((end - start) / timedelta(days=horizon_days)) + 1):
-                connection.execute(
-                    f"""
-                    INSERT INTO spells
-                    SELECT asked.version, asked.entity, min(asked.day)
-                    FROM asked
-                    LEFT JOIN (SELECT version, entity, max(day) AS day FROM spells GROUP BY ALL) AS latest
-                      ON asked.version = latest.version AND asked.entity = latest.entity
-                    WHERE asked.entity IS NOT NULL
-                      AND (latest.day IS NULL OR asked.day >= latest.day + {horizon_days})
-                    GROUP BY ALL
-                    """
-                )
-            rows = connection.sql(
-                "SELECT version, entity, first[1] AS time, day, first[2] AS score, first[3] AS decision, "
-                "first[4] AS hold_out "
-                "FROM spells JOIN asked USING (version, entity, day) ORDER BY version, entity, day"
-            ).to_arrow_table()
-    except (duckdb.Error, OSError) as error:
-        raise ContractViolation(
-            f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
-            "named, and run monitoring again."
-        ) from error
+        rows = connection.sql(
+            "SELECT version, entity, first[1] AS time, day, first[2] AS score, first[3] AS decision, "
+            "first[4] AS hold_out "
+            "FROM spells JOIN asked USING (version, entity, day) ORDER BY version, entity, day"
+        ).to_arrow_table()
     return Spells(rows.cast(_nothing().schema), predictions, without, flaws)
 
 
