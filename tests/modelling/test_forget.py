@@ -240,7 +240,7 @@ def test_of_a_cluster_the_log_in_its_store_is_rewritten_and_all_else_is_told(
     with object_store(machine.state / "buckets") as address:
         for name, value in {"ENDPOINT_URL": address, "ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"}.items():
             monkeypatch.setenv(f"AWS_{name}", value)
-        cluster = Cluster("s3://churn/predictions", record, f"sqlite:///{machine.state / 'mlflow.db'}", ["the rest"])
+        cluster = Cluster("s3://churn/predictions", record, "file:///nowhere", ["the rest"])
 
         def forget_there(yes: bool) -> Forgotten:
             return forget(Request("17", "/nowhere", "churn", "customer_id", "churn", yes, "request 4711", cluster))

@@ -115,7 +115,7 @@ def test_keys_that_are_to_be_hashed_need_the_servers_secret(tmp_path: Path, monk
     log.finish(str(tmp_path / "log"))
     [row] = read_log(tmp_path / "log")
     assert row["entity"] == hashed_key(b"a secret", "7")
-    assert (row["score"], row["time"], "features" in row) == (0.25, as_of, False)
+    assert (row["score"], row["time"], row["caller"], "features" in row) == (0.25, as_of, "batch", False)
 
 
 def test_a_reason_is_what_the_model_says_with_that_feature_as_usual(library: Path) -> None:
