@@ -48,11 +48,7 @@ def main() -> None:
     """Measure, print, save."""
     arguments = argument_parser(__doc__).parse_args()
     model = ModelMetrics("churn", "7", 0.1)
-    for protocol, codes in {
-        "v1": ("200", "400"),
-        "v2": ("200", "400", "429", "500"),
-        "grpc": ("OK", "INTERNAL"),
-    }.items():
+    for protocol, codes in CODES.items():
         for code in codes:
             for shadow in (True, False):
                 model.observe_request(protocol, code, 0.002, shadow)

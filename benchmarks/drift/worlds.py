@@ -117,6 +117,13 @@ def swapped(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(number_2=frame["number_3"], number_3=frame["number_2"])
 
 
+def joined_wrongly(frame: pd.DataFrame) -> pd.DataFrame:
+    """Half of the features are those of another row. Each column looks as it always did: it is found where features are
+    computed again, in the first window (`recompute_features`)."""
+    moved = [f"number_{number}" for number in range(0, NUMBERS, 2)]
+    return frame.assign(**{name: np.roll(frame[name].to_numpy(), 1) for name in moved})
+
+
 SHIFTS = (0.1, 0.2, 0.5, 1.0)
 BREAKS: Mapping[str, Event] = {
     "10% nulls": nulls,
