@@ -147,7 +147,8 @@ def folds_of(
         raise ContractViolation(
             f"train.parquet: tuning finds no fold in {part.frame[TIMESTAMP].nunique()} snapshots: a fold trains on a "
             f"snapshot at least {horizon.days} days (label.horizon_days) before the one that it is judged on{tried}"
-            ". Raise snapshots.count, lower snapshots.every_days, or set tuning.engine to none."
+            ". Raise snapshots.count or lower snapshots.every_days where the history has more such dates; where it is "
+            "too short for them, set tuning.engine to none."
         )
     if left_out:
         print(f"Left out of cross-validation, for {why}", flush=True)
