@@ -149,7 +149,12 @@ def test_values_come_back_to_the_last_bit(project: Path, place: str) -> None:
     }
     store.write("loans_so_far", pa.RecordBatch.from_pydict(columns))
     wanted = {"loans_so_far": [name for name in columns if name not in ("reader_id", "event_timestamp")]}
-    found = [row["loans_so_far"] for row in store.read(store.reader(wanted, READERS), range(6))]
+    rows = store.read(store.reader(wanted, READERS), range(6))
+    if (prompt := prompt_reader(store.configuration, definitions, wanted)) is not None:
+        assert repr(prompt.read_at_once(range(6))) == repr(rows)
+    if (later := async_reader(located(place).url, store.configuration, definitions, wanted)) is not None:
+        assert repr(asyncio.run(later.read_later(range(6), 60.0))) == repr(rows)
+    found = [row["loans_so_far"] for row in rows]
     assert [struct.pack("<d", row["pages"]) for row in found] == [struct.pack("<d", value) for value in pages]
     assert [row["loans"] for row in found] == loans
     assert [row["genre"] for row in found] == genres
