@@ -19,6 +19,7 @@ from kfp_lifecycle.simulation.one_table import write_one_table
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     first, second, third = (tmp_path / f"{n}.duckdb" for n in (1, 2, 3))
     # Two chunks and several row groups: small files hide what a database decides at random.

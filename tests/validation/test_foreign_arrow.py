@@ -93,6 +93,7 @@ def test_without_the_hotfix_the_files_would_run_code_here(parquet_file: Path, st
         marker.rmdir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", components_here())
 def test_whatever_a_step_imports_neither_form_runs_code(
     component: str, parquet_file: Path, stream: Path, marker: Path

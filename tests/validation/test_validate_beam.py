@@ -66,6 +66,7 @@ def assert_the_same_as_in_the_step(folder: Path, beam: Beam) -> None:
     assert beam_statistics(folder, chosen, beam) == here
 
 
+@pytest.mark.slow
 def test_beam_gives_the_statistics_that_the_step_gives(orders: Path) -> None:
     assert_the_same_as_in_the_step(orders, Beam())
 
