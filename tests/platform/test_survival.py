@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from kfp_lifecycle.local.events import append_event, event
 from kfp_lifecycle.local.run_records import EVENTS_FILE, RECORD_FILE
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.states import State
+from kfp_lifecycle.serving.release.local import adoption
 from kfp_lifecycle.serving.release.local.adoption import living
 from kfp_lifecycle.serving.release.local.history import read_history
 from kfp_lifecycle.serving.release.local.log_rotation import rotate
@@ -237,6 +240,15 @@ def test_a_program_s_secrets_are_told_to_it_alone_and_outlast_whoever_told_them(
         # Another value, or none, is no reason to start anew what runs.
         monkeypatch.setenv("PEOPLE", "carl:another")
         supervisor.apply([program, Program("other", ["sleep", f"61.{os.getpid()}"], ".")])
+        # Nor is another copy of this library, as each of its versions has one.
+        runs = living(["sleep", f"60.{os.getpid()}"])
+        assert runs is not None
+        copy = Path(shutil.copy(adoption.__file__, tmp_path / "adoption.py"))
+        monkeypatch.setattr(
+            "kfp_lifecycle.serving.release.local.supervisor.ADOPTION", (sys.executable, "-I", str(copy))
+        )
+        supervisor.apply([program])
+        assert runs.is_running()
         assert supervisor.stop()
         monkeypatch.delenv("PEOPLE")
         supervisor.apply([program])

@@ -42,6 +42,8 @@ UP = ("STARTING", "RUNNING")
 GIVEN_UP = ("BACKOFF", "FATAL", "EXITED", "UNKNOWN")
 # Each program starts through it. `-I`: the modules beside it are nobody's to import.
 ADOPTION = (sys.executable, "-I", adoption.__file__)
+# What follows an interpreter, `-I` and a file of this library in a command.
+STARTER = slice(3, None)
 # What a server may know of the environment of the run that started it.
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 
@@ -231,13 +233,27 @@ class Supervisor:
 
     def _write(self, programs: Sequence[Program], port: int, password: str) -> None:
         told = {program.name: self._secrets(program) for program in programs}
+        wanted = sections(programs, port, password, self.folder / FOLDER / "logs", told)
+        if self.is_running():
+            self._start_as_before(wanted)
         parser = configparser.RawConfigParser()
-        parser.read_dict(sections(programs, port, password, self.folder / FOLDER / "logs", told))
+        parser.read_dict(wanted)
         temporary = self.configuration.with_suffix(".new")
         temporary.unlink(missing_ok=True)
         with open(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
             parser.write(file)
         temporary.replace(self.configuration)
+
+    def _start_as_before(self, wanted: Mapping[str, dict[str, str]]) -> None:
+        """Leave a command as it stands that differs in nothing but the copy of this library that starts it: another
+        version of the code, or another command of it, is no reason to stop what answers people."""
+        parser = configparser.RawConfigParser()
+        parser.read(self.configuration, encoding="utf-8")
+        for section, options in wanted.items():
+            before = shlex.split(parser.get(section, "command", fallback=""))
+            now = shlex.split(options.get("command", ""))
+            if before and before[STARTER] == now[STARTER] and Path(before[2]).is_file():
+                options["command"] = parser.get(section, "command")
 
 
 def take_usual_priority() -> None:
@@ -261,7 +277,7 @@ class Timely(xmlrpc.client.Transport):
 
 def sections(
     programs: Sequence[Program], port: int, password: str, logs: Path, told: Mapping[str, Mapping[str, str]]
-) -> Mapping[str, Mapping[str, str]]:
+) -> dict[str, dict[str, str]]:
     """supervisord's configuration; `told` are variables by the program's name."""
     found: dict[str, dict[str, str]] = {
         "supervisord": {
