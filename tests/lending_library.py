@@ -158,9 +158,11 @@ def write_project(folder: Path, changes: Mapping[str, tuple[str, str] | str | No
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(change)
-    store = folder.parent / "online" / "library.db"
+    store, log = folder.parent / "online" / "library.db", folder.parent / "predictions"
     save_locations(
-        Locations(tracking_uri="-", dataset_remote="-", online_store=str(store), prediction_log="-", serving="local:-"),
+        Locations(
+            tracking_uri="-", dataset_remote="-", online_store=str(store), prediction_log=str(log), serving="local:-"
+        ),
         folder,
     )
     return folder
