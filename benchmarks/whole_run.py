@@ -19,7 +19,8 @@ from pathlib import Path
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.local.events import StepRecord, read_progress
 from kfp_lifecycle.runtime.states import State
-from tests.platform.conftest import Checkout, new_checkout, port_pair
+from kfp_lifecycle.serving.ports import port_pair
+from tests.platform.conftest import Checkout, new_checkout
 
 # A small business cannot meet the thresholds of the real one; what is measured is a run to its end.
 LENIENT = "gate.rules=[{metric: performance.roc_auc, min: 0.5}]"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from demo.play import play
 from demo.story import SMALL, WHOLE
-from demo.world import DemoFailed
+from demo.world import SPOKEN, DemoFailed
 from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -34,11 +34,14 @@ def main() -> None:
 
     # As an exception, so that the servers are stopped first.
     signal.signal(signal.SIGTERM, end)
+    # Nobody's folder is emptied for a slip of the keyboard.
+    if state.exists() and not (state / SPOKEN).is_file() and not (state.is_dir() and not any(state.iterdir())):
+        parser.error(f"--state {state} holds something else than a demonstration: name an empty folder or a new one")
     shutil.rmtree(state, ignore_errors=True)
     try:
         _, page = play(SMALL if given.small else WHOLE, state, tell)
     except (DemoFailed, ContractViolation, OSError) as error:
-        sys.exit(f"The demonstration failed: {error}\nWhat its commands said is in {state / 'demo' / 'commands.log'}")
+        sys.exit(f"The demonstration failed: {error}\nWhat its commands said is in {state / SPOKEN}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     print(f"\nThe story in five pictures: {page}")

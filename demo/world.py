@@ -18,13 +18,14 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.runtime.closure import ROOT
-from kfp_lifecycle.serving.ports import free_ports, is_free
+from kfp_lifecycle.serving.ports import port_pair
 
 # The variable that names the interpreter of the command line: steps of monitoring run in another environment.
 COMMAND_LINE = "DEMO_COMMAND_LINE"
 # Longest that a retraining which was started may take, whatever else the machine does.
 PATIENCE_SECONDS = 3600.0
-LOOK_SECONDS = 0.5
+# What commands said, below the state folder.
+SPOKEN = Path("demo", "commands.log")
 
 
 class DemoFailed(Exception):
@@ -56,17 +57,18 @@ class World:
         """
         self.story, self.state = story, state
         self.database = state / "data" / "churn.duckdb"
-        self.port = _free_pair()
+        self.port = port_pair()
         url = f"source.url=duckdb:///{self.database}"
         self.settings = (*SETTINGS, *story.settings, url, f"deployment.http_port={self.port}")
         self.configuration: Configuration = load_configuration(ROOT, self.settings)
         self.locations: Locations = local_locations(state, self.configuration.name)
         self.model = self.configuration.deployment.model
-        self.spoken = state / "demo" / "commands.log"
+        self.spoken = state / SPOKEN
 
     def begin(self) -> None:
         """Make the folder."""
         self.spoken.parent.mkdir(parents=True, exist_ok=True)
+        self.spoken.touch()
         environments = self.state / "environments"
         if not environments.exists():
             environments.symlink_to(ROOT / ".lifecycle" / "environments")
@@ -171,12 +173,6 @@ class World:
     def _records(self) -> list[dict[str, Any]]:
         found = [json.loads(file.read_text("utf-8")) for file in self.state.glob("runs/*/run.json")]
         return sorted(found, key=lambda record: record["number"])
-
-
-def _free_pair() -> int:
-    """A port that is free, and the one after it, which gRPC takes."""
-    (port,) = free_ports(1)
-    return port if is_free(port + 1) else _free_pair()
 
 
 @contextlib.contextmanager

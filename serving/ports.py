@@ -25,6 +25,16 @@ def free_ports(count: int) -> list[int]:
     raise OSError(f"of the ports from {CANDIDATES[0]} to {CANDIDATES[-1]} not even {count} are free")
 
 
+def port_pair() -> int:
+    """A port that is free together with the next, as an endpoint needs them: REST and gRPC.
+
+    Raises:
+        OSError: There is none.
+    """
+    (port,) = free_ports(1)
+    return port if is_free(port + 1) else port_pair()
+
+
 def is_free(port: int) -> bool:
     """Whether a server could listen on this port now; a number that is no port is not free."""
     with socket.socket() as probe:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.serving.ports import free_ports, is_free
+from kfp_lifecycle.serving.ports import free_ports
 from tests.served import served
 
 VENV = Path(__file__).resolve().parents[1] / ".venv"
@@ -36,12 +36,6 @@ UNPRIVILEGED = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.
 
 
 T = TypeVar("T")
-
-
-def port_pair() -> int:
-    """A port that is free together with the next, as an endpoint needs them."""
-    (port,) = free_ports(1)
-    return port if is_free(port + 1) else port_pair()
 
 
 class ServerMissing(Exception):

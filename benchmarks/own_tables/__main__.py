@@ -22,8 +22,8 @@ import yaml
 
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.serving.ports import port_pair
 from tests.platform.command_line import ROOT, lifecycle
-from tests.servers import port_pair
 
 TABLES = {
     "affairs": (["affairs.csv"], []),

@@ -16,7 +16,7 @@ import pytest
 from kfp import compiler
 from small_pipeline import small
 
-from tests.servers import port_pair
+from kfp_lifecycle.serving.ports import port_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_COPIED = shutil.ignore_patterns(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import port_pair
 from local_release import Place
 
 from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.serving.ports import port_pair
 from kfp_lifecycle.serving.release.local.operations import stop
 from kfp_lifecycle.serving.release.local.servers import INTERPRETER_VARIABLE
 

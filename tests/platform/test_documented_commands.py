@@ -22,7 +22,6 @@ from typing import Any
 
 import pytest
 from command_line import ROOT
-from conftest import port_pair
 from documented import PAGES, Command, commands_of
 from documented_elsewhere import HELD, NOT_HERE
 from test_schedules_here import CRONTAB, SYSTEMCTL
@@ -31,6 +30,7 @@ from typing_person import Done, Person, person_in
 
 from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.local.state import STATE
+from kfp_lifecycle.serving.ports import port_pair
 
 # A whole run, and a run of a bad batch: the first test waits for both.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 import pytest
 from command_line import lifecycle
-from conftest import port_pair
 
 from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.serving.ports import port_pair
 
 # The first test waits for the whole run, however busy the machine is.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from command_line import lifecycle
-from conftest import port_pair
 
 from benchmarks.own_tables.__main__ import first_command
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.serving.ports import port_pair
 
 # A whole run each, however busy the machine is.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

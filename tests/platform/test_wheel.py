@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import LENIENT, ROOT, SMALL, port_pair
+from conftest import LENIENT, ROOT, SMALL
 from test_cli import COMMANDS
 
 from kfp_lifecycle.compilation.code import library_files
 from kfp_lifecycle.environments.build import uv
+from kfp_lifecycle.serving.ports import port_pair
 
 pytestmark = pytest.mark.slow
 VERSIONS = ("3.11", "3.12", "3.13")

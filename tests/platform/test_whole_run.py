@@ -13,7 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import LENIENT, SMALL, Checkout, port_pair
+from conftest import LENIENT, SMALL, Checkout
+
+from kfp_lifecycle.serving.ports import port_pair
 
 pytestmark = pytest.mark.slow
 
