@@ -20,11 +20,11 @@ STEP_ENVIRONMENTS = ("validation", "modelling", "serving")
 CLUSTER_ENVIRONMENTS = ("katib",)
 # Of no step: servers that tests start.
 SERVER_ENVIRONMENTS = ("warehouses",)
-# Of no step: clients of the model server that others wrote; `mlserver` and `bentoml` are of its benchmark alone.
-CLIENT_ENVIRONMENTS = ("clients",)
+# Of no step: clients of the model server that others wrote; MLServer's types are of its own environment.
+CLIENT_ENVIRONMENTS = ("clients", "mlserver")
 # Of no step: what builds the documentation's site.
 SITE_ENVIRONMENTS = ("docs",)
-BENCHMARK_ENVIRONMENTS = ("mlserver", "bentoml")
+BENCHMARK_ENVIRONMENTS = ("bentoml",)
 
 # Written into an environment's folder when it is complete.
 STAMP = ".lock-digest"

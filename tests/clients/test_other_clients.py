@@ -28,7 +28,7 @@ from schemathesis.checks import not_a_server_error
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
 
-from kfp_lifecycle.environments.locks import interpreter, is_built
+from kfp_lifecycle.environments.locks import interpreter
 
 TEMPERATURES, SITES = np.array([30.0, 20.0, math.nan], np.float32), np.array(["north", "south", "north"], object)
 
@@ -139,12 +139,9 @@ def test_kserve_s_clients_send_batches(server: Served, protocol: str) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == EXPECTED
 
 
-# MLServer's types, in an environment of their own, which only measurements need.
+# MLServer's types, in an environment of their own.
 
 
-@pytest.mark.skipif(
-    not is_built("mlserver"), reason="`python -m kfp_lifecycle.environments.checkout mlserver` builds it"
-)
 def test_mlserver_s_types_describe_what_is_asked_and_answered(server: Served) -> None:
     client = Path(__file__).with_name("mlserver_client.py")
     command = [interpreter("mlserver"), client, server.url]
