@@ -26,7 +26,7 @@ from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import apply_override, load_configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.config.training import Training
-from kfp_lifecycle.environments.locks import environment_directory, interpreter
+from kfp_lifecycle.environments.locks import SETUP, environment_directory, interpreter, is_built
 from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, LABEL_QUERY
 from kfp_lifecycle.local.run_records import all_runs
 from kfp_lifecycle.local.state import STATE
@@ -406,7 +406,18 @@ def step_interpreter(environment: str) -> Path:
     named = _ENVIRONMENT.match(environment)
     name = named["name"] if named else "modelling"
     exact = environment_directory(name).parent / environment / "bin" / "python"
-    return exact if named and exact.exists() else interpreter(name)
+    return exact if named and exact.exists() else built_interpreter(name)
+
+
+def built_interpreter(environment: str) -> Path:
+    """The Python of an environment that stands here.
+
+    Raises:
+        CannotReproduce: it is not built.
+    """
+    if not is_built(environment):
+        raise CannotReproduce(f"the environment `{environment}` is not built: run `{SETUP}`")
+    return interpreter(environment)
 
 
 def run_python(environment: str, arguments: Sequence[str], what: str) -> str:
@@ -420,7 +431,9 @@ def run_python(environment: str, arguments: Sequence[str], what: str) -> str:
     """
     from kfp_lifecycle.cli.console import code_folder as importable
 
-    return checked([str(interpreter(environment)), *arguments], Path.cwd(), {"PYTHONPATH": str(importable())}, what)
+    return checked(
+        [str(built_interpreter(environment)), *arguments], Path.cwd(), {"PYTHONPATH": str(importable())}, what
+    )
 
 
 def checked(

@@ -19,8 +19,10 @@ from kfp_lifecycle.runtime.executor import SECRET_MANAGER
 EXECUTOR = "kfp_lifecycle.runtime.executor"
 # The server that a model folder carries is installed from this lock where its image lacks it.
 SERVING_LOCK = f"{PACKAGE}/environments/serving.txt"
+# The reference project's own.
+PROJECT = ("feature_repo", "expectations")
 # No part of what steps run.
-OUTSIDE = ("tests", "benchmarks", "deploy", "docs", "examples", "build", "dist", "src", "feature_repo", "expectations")
+OUTSIDE = ("tests", "benchmarks", "demo", "deploy", "docs", "examples", "build", "dist", "src", *PROJECT)
 SUFFIXES = {".py", ".j2", ".css", ".sql", ".yaml", ".txt"}
 # Zip files know no time before this one.
 EPOCH = (1980, 1, 1, 0, 0, 0)

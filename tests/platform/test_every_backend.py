@@ -68,6 +68,7 @@ def here(folder: Path, compiled: Path, reference: Path, monkeypatch: pytest.Monk
         return CompiledPipeline(configuration, parameters=parameters_of(small.pipeline_spec))
 
     monkeypatch.setattr(runs, "compile_pipeline", compile_small)
+    monkeypatch.setattr(runs, "declared_parameters", lambda *_: parameters_of(small.pipeline_spec))
 
     def start(name: str, rows: int = 3) -> str:
         return runs.execute("small", ROOT, parameters=[f"reference={reference}", f"rows={rows}"], name=name).id

@@ -234,19 +234,12 @@ def test_an_example_overwrites_nothing(here: Installed) -> None:
     [
         ["run", "training"],
         ["status"],
-        ["report"],
         ["predict", "--entity", "1"],
         ["serve"],
         ["down"],
         ["rollback"],
-        ["reproduce", "1"],
         ["simulate", "--output", "x.duckdb"],
         ["simulate", "--list"],
-        ["data", "log"],
-        ["data", "checkout", "a7e77a59", "--output", "tables"],
-        ["schema", "infer"],
-        ["schema", "diff"],
-        ["schema", "accept", "--yes"],
     ],
     ids=" ".join,
 )
@@ -259,6 +252,30 @@ def test_a_command_that_lacks_the_extra_says_so_in_one_line(
     refused = it.lifecycle(*arguments, expect=2)
     assert LACKING.match(refused.stderr.strip()), refused.stderr
     assert refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["report"], 2, "start with `lifecycle run training`"),
+        (["data", "log"], 0, "start one with `lifecycle run training`"),
+        (["data", "checkout", "a7e77a59", "--output", "tables"], 2, "name one of `lifecycle data log`"),
+        (["schema", "infer"], 2, "Start one with `lifecycle run training`"),
+        (["schema", "diff"], 2, "Start one with `lifecycle run training`"),
+        (["schema", "accept", "--yes"], 2, "Start one with `lifecycle run training`"),
+        (["reproduce", "1"], 2, "is not built: run `lifecycle setup`"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_reads_records_needs_no_extra_and_says_what_comes_first(
+    arguments: list[str], code: int, told: str, installed: Callable[[str], Installed]
+) -> None:
+    it = installed(NEWEST)
+    if not (it.folder / "pipeline.yaml").exists():
+        it.lifecycle("example", "cdnow", ".")
+    done = it.lifecycle(*arguments, expect=code)
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_setup_without_uv_says_where_it_comes_from(here: Installed) -> None:
