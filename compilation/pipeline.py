@@ -266,9 +266,8 @@ def pipeline_definition(name: str, target: Target) -> GraphComponent:
 
 def declared_parameters(name: str, configuration: Configuration) -> dict[str, Parameter]:
     """What a run of a project's pipeline may be given on this machine, by name; nothing is compiled for it."""
-    return parameters_of(
-        pipeline_definition(name, replace(LOCAL, configuration=configuration, imported={})).pipeline_spec
-    )
+    described = replace(LOCAL, configuration=configuration, keeps_code=False, imported={})
+    return parameters_of(pipeline_definition(name, described).pipeline_spec)
 
 
 def components_in(name: str, configuration: Configuration) -> list[LifecycleComponent]:

@@ -60,6 +60,8 @@ class Target:
     """What steps and servers are told on Vertex AI: references to secrets, machines and their like."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels that lead from a pod to what it was compiled from."""
+    keeps_code: bool = True
+    """Whether a local run's state folder is given the code of its steps; what is only described runs nothing."""
     imported: dict[str, dsl.PipelineArtifactChannel] = field(default_factory=dict, compare=False)
     """The code archives that the pipeline being defined has imported, by environment."""
 
