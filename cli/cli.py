@@ -19,6 +19,7 @@ from kfp_lifecycle.cli.approval import approve, reject
 from kfp_lifecycle.cli.audit import audit
 from kfp_lifecycle.cli.check import check
 from kfp_lifecycle.cli.compilation import compile_pipelines
+from kfp_lifecycle.cli.config import config
 from kfp_lifecycle.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -46,7 +47,6 @@ from kfp_lifecycle.cli.schedules import schedule
 from kfp_lifecycle.cli.schema import schema
 from kfp_lifecycle.cli.setup import setup
 from kfp_lifecycle.cli.triggers import trigger
-from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.local.state import trouble
 from kfp_lifecycle.runtime.closure import PACKAGE
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -78,6 +78,7 @@ def options(
 app.command()(init)
 app.command()(check)
 app.add_typer(add, name="add")
+app.add_typer(config, name="config")
 app.command()(example)
 app.command()(setup)
 app.command("compile")(compile_pipelines)
@@ -294,32 +295,6 @@ def simulate(
         refuse(str(error))
     tables = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in summary.rows.items())
     out.print(f"{output}: {summary.first_day} to {summary.last_day}, {tables}", markup=False, soft_wrap=True)
-
-
-@app.command()
-def explain(
-    key: Annotated[str | None, typer.Argument(metavar="KEY", help="A key, dotted; by default all.")] = None,
-    json_schema: Annotated[
-        bool, typer.Option("--json-schema", help="The JSON Schema that editors complete from.")
-    ] = False,
-) -> None:
-    """Explain the keys of `pipeline.yaml`: what each means, its type and its default.
-
-    Example: `lifecycle explain training.costs`
-
-    Example: `lifecycle explain --json-schema > docs/pipeline.schema.json`
-    """
-    from kfp_lifecycle.cli.explanation import explanation
-
-    if json_schema:
-        write_json(configuration_schema())
-        return
-    lines = explanation(key or "")
-    if not lines:
-        refuse(f"pipeline.yaml has no key {key!r}; `lifecycle explain` lists them all")
-    for name, kind, default, text in lines:
-        out.print(f"[bold]{name}[/]  [dim]{kind}{default}[/]", soft_wrap=True)
-        out.print(f"    {text}", markup=False, soft_wrap=True)
 
 
 def _in_utf8() -> None:

@@ -36,7 +36,7 @@ def configuration() -> str:
     lines = [
         WRITTEN + "# Configuration",
         "",
-        "Every key of `pipeline.yaml`. The same texts are shown by `lifecycle explain KEY`, and by an editor that",
+        "Every key of `pipeline.yaml`. `lifecycle config explain KEY` shows the same texts, and so does an editor that",
         "reads [the JSON Schema](pipeline.schema.json). `NAME` stands for a name of yours, `0` for a place in a list.",
     ]
     everything = explanation("")

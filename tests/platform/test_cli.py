@@ -29,7 +29,8 @@ COMMANDS = (
     "release",
     "promote",
     "simulate",
-    "explain",
+    "config explain",
+    "config schema",
     "data log",
     "data checkout",
     "schema infer",
@@ -144,7 +145,7 @@ def test_every_commands_help_has_an_example(typed: Callable[..., Said], command:
         (["simulate", "--output", "x.duckdb", "--inject", "meteor"], "meteor"),
         (["example", "churn", "."], "has pipeline.yaml, feature_repo, expectations already: name another folder"),
         (["setup", "modeling"], "there is no environment modeling; there are validation"),
-        (["explain", "trainig"], "pipeline.yaml has no key"),
+        (["config", "explain", "trainig"], "pipeline.yaml has no key"),
         (["data", "checkout", "0123", "--output", "x"], "name one of `lifecycle data log`"),
         (["data", "checkout", "0123", "--remote", "r", "--output", "."], "there is something already"),
     ],
@@ -173,13 +174,13 @@ def test_down_is_harmless_where_nothing_runs(typed: Callable[..., Said]) -> None
 
 
 def test_explain_tells_the_meaning_type_and_default_of_a_key(typed: Callable[..., Said]) -> None:
-    told = typed("explain", "training.seed").stdout
+    told = typed("config", "explain", "training.seed").stdout
     assert "training.seed" in told
     assert "42 by default" in told
 
 
 def test_explain_tells_which_words_a_key_takes(typed: Callable[..., Said]) -> None:
-    told = typed("explain", "validation.on_bad_rows").stdout
+    told = typed("config", "explain", "validation.on_bad_rows").stdout
     assert 'validation.on_bad_rows  stop | quarantine, "stop" by default' in told
 
 

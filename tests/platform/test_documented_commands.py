@@ -228,7 +228,6 @@ def in_the_project(finished: Finished, programs: Path) -> Iterator[Reader]:
         "XDG_CONFIG_HOME": str(programs / "config"),
         "BROWSER": "true",
     }
-    (finished.folder / "docs").mkdir(exist_ok=True)
     key = {"inputs": [{"name": "customer_id", "datatype": "INT64", "shape": [1], "data": [5]}]}
     (finished.folder / "request.json").write_text(json.dumps(key))
     with person_in(finished.folder, variables) as person:

@@ -196,7 +196,7 @@ def test_help_of_every_command_needs_no_extra(version: str, installed: Callable[
         f"for command in {COMMANDS!r}:\n    assert main([*command.split(), '--help']) == 0, command"
     )
     assert it.run("python", "-c", script).stdout.count("Usage:") == len(COMMANDS)
-    assert it.lifecycle("explain", "training.seed").stdout.startswith("training.seed")
+    assert it.lifecycle("config", "explain", "training.seed").stdout.startswith("training.seed")
 
 
 def test_an_example_compiles_in_an_empty_folder(here: Installed) -> None:
