@@ -113,10 +113,6 @@ class Searches:
         found = api.list_namespaced_custom_object("kubeflow.org", "v1beta1", self.namespace.name, kind)
         return list(found["items"])
 
-    def unheard(self) -> list[str]:
-        """Trials whose collector failed."""
-        return [name for name, pod in self.pods().items() if _collector_failed(pod)]
-
     def forget(self) -> None:
         """Delete all experiments, with all that they made."""
         api = client.CustomObjectsApi(self.namespace.node.api.client(ADMIN))
@@ -138,12 +134,6 @@ class Searches:
         objects += self.namespace.node.core.list_namespaced_service(name).items
         objects += [pod for pod_name, pod in self.pods().items() if not pod_name.startswith(STEP)]
         return [item["metadata"]["name"] for item in found] + [item.metadata.name for item in objects]
-
-
-def _collector_failed(pod: Any) -> bool:
-    ends = {item.name: item.state.terminated for item in pod.status.container_statuses or []}
-    collector = ends.get("metrics-logger-and-collector")
-    return collector is not None and collector.exit_code != 0
 
 
 def search_of(**tuning: Any) -> dict[str, Any]:

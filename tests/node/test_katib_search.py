@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SECONDS = 120
 ATTEMPTS = 4
+TEACHING = ["Succeeded"] * (len(SUGGESTED) - 1)
 
 
 @pytest.fixture(scope="module")
@@ -57,19 +58,22 @@ class Finished:
 def finished(katib: Searches) -> Finished:
     """A search to its end: four trials teach the median, and the fifth is far below it.
 
-    Now and then Katib's collector ends with 255 beside a trial that succeeded, which then has no metrics: such a search
-    teaches another median, and is made again.
+    Katib counts a trial as done whatever became of it, and asks for the fifth after three; a rule it makes of those
+    alone that succeeded. Now and then one of the four does not, as where Katib's collector ends with 255 beside it or a
+    busy machine keeps it from its data: such a search teaches no median, or another, and is made again.
     """
+    told = []
     for _ in range(ATTEMPTS):
         step = katib.start("finished", trials=1 + len(SUGGESTED), katib={"resume_policy": "LongRunning"})
         ended, log = katib.ended(step), katib.namespace.log(step)
         assert ended.exit_code == 0, log
-        if not katib.unheard():
-            break
+        trials = [(int(value_of(trial)), trial) for trial in katib.made("trials")]
+        if [ended_as(trial) for value, trial in trials if value != SUGGESTED[-1]] == TEACHING:
+            return Finished(dict(trials), log.splitlines())
+        told.append(log)
         katib.forget()
-        wait(katib, lambda: not katib.left(), "the search whose trials were not heard is still there")
-    assignments = [(trial["spec"]["parameterAssignments"][0]["value"], trial) for trial in katib.made("trials")]
-    return Finished({int(value): trial for value, trial in assignments}, log.splitlines())
+        wait(katib, lambda: not katib.left(), "the search in which a trial did not succeed is still there")
+    pytest.fail("in no search all of the first four trials succeeded:\n" + "\n\n".join(told))
 
 
 def test_the_best_trials_parameters_come_back(katib: Searches, finished: Finished) -> None:
@@ -90,10 +94,8 @@ def test_a_trial_below_the_mean_of_the_others_is_stopped_after_its_first_fold(fi
     stopped = finished.trials[SUGGESTED[-1]]
     (rule,) = stopped["spec"]["earlyStoppingRules"]
     assert float(rule["value"]) > 0.7
-    assert stopped["status"]["conditions"][-1]["type"] == "EarlyStopped"
+    assert ended_as(stopped) == "EarlyStopped"
     assert any("stopped early, best 0.7" in line for line in finished.log)
-    others = [trial for value, trial in finished.trials.items() if value != SUGGESTED[-1]]
-    assert {trial["status"]["conditions"][-1]["type"] for trial in others} == {"Succeeded"}
 
 
 def test_of_a_stopped_trial_no_pod_keeps_what_it_asked_for(katib: Searches, finished: Finished) -> None:
@@ -173,6 +175,17 @@ def log_of(katib: Searches, step: str) -> str:
     """What a step has printed; nothing where its container has not begun."""
     (status,) = katib.namespace.pod(step).status.container_statuses or [None]
     return katib.namespace.log(step) if status is not None and status.started else ""
+
+
+def value_of(trial: dict[str, Any]) -> str:
+    """What was suggested for a trial's one parameter."""
+    (assignment,) = trial["spec"]["parameterAssignments"]
+    return str(assignment["value"])
+
+
+def ended_as(trial: dict[str, Any]) -> str:
+    """What Katib says last of a trial."""
+    return str(trial["status"]["conditions"][-1]["type"])
 
 
 def is_trial(pod: Any) -> bool:
