@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -27,6 +28,7 @@ from kfp_lifecycle.serving.server.tls import Tls
 
 LOGGER = logging.getLogger(__name__)
 SERVICE = messages.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+INFER = "ModelInfer"
 MESSAGE_BYTES = 8 * 2**20
 MOST_CALLS = 1_000
 
@@ -60,7 +62,7 @@ class GrpcService:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._infer,
+            INFER: self._infer,
             "RepositoryModelLoad": self._repository,
             "RepositoryModelUnload": self._repository,
         }
@@ -68,8 +70,7 @@ class GrpcService:
             SERVICE.full_name,
             {
                 name: grpc.unary_unary_rpc_method_handler(
-                    _refusing(method if name in OPEN else self._admitted(method), self._version()),
-                    request_deserializer=getattr(messages, SERVICE.methods_by_name[name].input_type.name).FromString,
+                    self._refusing(name, method if name in OPEN else self._admitted(method)),
                     response_serializer=getattr(
                         messages, SERVICE.methods_by_name[name].output_type.name
                     ).SerializeToString,
@@ -97,6 +98,36 @@ class GrpcService:
                 raise
             CLIENT.set(client)
             return await method(request, context)
+
+        return answer
+
+    def _refusing(self, name: str, method: Method) -> Method:
+        """A method that is given its message read, and whose refusals are gRPC's and name request and version, as every
+        answer does. What is no message is the sender's error; gRPC itself would call it its own."""
+        kind = getattr(messages, SERVICE.methods_by_name[name].input_type.name)
+
+        async def answer(content: bytes, context: Context) -> Any:
+            request, began = None, time.perf_counter()
+            try:
+                try:
+                    request = kind.FromString(content)
+                except DecodeError as error:
+                    if name == INFER:
+                        self._count(context, InvalidRequest.grpc_code, began, False)
+                    raise InvalidRequest(f"these bytes are no {kind.DESCRIPTOR.full_name}") from error
+                return await method(request, context)
+            except Refusal as error:
+                given = getattr(request, "id", "") or _headers(context).get(b"x-request-id", b"").decode("latin-1")
+                told = [*self._version(), ("x-request-id", quote(given[:MOST_ID_CHARACTERS] or made_up_id()))]
+                if error.retry_after is not None:
+                    told.append(("retry-after", str(error.retry_after)))
+                context.set_trailing_metadata(tuple(told))
+                await context.abort(grpc.StatusCode[error.grpc_code], str(error))
+            except aio.AbortError:
+                raise
+            except Exception:
+                LOGGER.exception("a request was not answered")
+                await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
 
         return answer
 
@@ -236,28 +267,6 @@ def _headers(context: Context) -> dict[bytes, bytes]:
 def _address(context: Context) -> str:
     """Where a call comes from, without the port: gRPC says `ipv4:192.0.2.1:50000`, `ipv6:%5B::1%5D:50000`."""
     return unquote(context.peer()).partition(":")[2].rpartition(":")[0].strip("[]")
-
-
-def _refusing(method: Method, version: Metadata) -> Method:
-    """A method whose refusals are gRPC's, and name request and version as every answer does."""
-
-    async def answer(request: Any, context: Context) -> Any:
-        try:
-            return await method(request, context)
-        except Refusal as error:
-            given = getattr(request, "id", "") or _headers(context).get(b"x-request-id", b"").decode("latin-1")
-            told = [*version, ("x-request-id", quote(given[:MOST_ID_CHARACTERS] or made_up_id()))]
-            if error.retry_after is not None:
-                told.append(("retry-after", str(error.retry_after)))
-            context.set_trailing_metadata(tuple(told))
-            await context.abort(grpc.StatusCode[error.grpc_code], str(error))
-        except aio.AbortError:
-            raise
-        except Exception:
-            LOGGER.exception("a request was not answered")
-            await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log says why")
-
-    return answer
 
 
 async def start_grpc(address: str, rest: Rest, tls: Tls | None) -> aio.Server:

@@ -107,6 +107,26 @@ def test_a_wrong_grpc_request_is_the_sender_s_error(
     assert words in refused.value.details()
 
 
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelReady"])
+@pytest.mark.parametrize("content", [b"\xff" * 4, asked(wire("site", "BYTES")).SerializeToString()[:-1]])
+def test_what_is_no_message_is_the_sender_s_error_too(
+    channel: grpc.Channel, client: Client, method: str, content: bytes
+) -> None:
+    refused_before = refused_over_grpc(client)
+    with pytest.raises(grpc.RpcError) as refused:
+        channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(content, timeout=20)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == f"these bytes are no inference.{method}Request"
+    assert {name for name, _ in refused.value.trailing_metadata()} >= {"x-request-id", "x-model-version"}
+    assert refused_over_grpc(client) - refused_before == (method == "ModelInfer")
+
+
+def refused_over_grpc(client: Client) -> float:
+    """Requests for predictions that were said to be the sender's error, so far."""
+    counted = 'protocol="grpc",code="INVALID_ARGUMENT",shadow="false"'
+    return sum(float(line.split()[-1]) for line in client.get("/metrics").body.splitlines() if counted in line)
+
+
 def test_grpc_answers_only_what_is_asked_for(channel: grpc.Channel) -> None:
     one = asked(wire("temperature", "FP64", fp64_contents=[1]), NORTH, outputs=[{"name": "decision"}])
     assert [output.name for output in ask(channel, one).outputs] == ["decision"]
