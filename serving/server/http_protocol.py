@@ -178,6 +178,8 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client says nothing more; it may still read."""
+        if self.is_receiving and not self._ended:
+            self._refuse(InvalidRequest("the request was cut off: the connection ended before it was whole"))
         self._ended = True
         return self._answering is not None
 

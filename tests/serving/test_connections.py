@@ -39,6 +39,8 @@ def spoken(server: TrialServer, sent: bytes) -> bytes:
         (b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", 400),
         (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST /v2/models/devices/infer HTTP/1.1\r\ncontent-length: 500\r\n\r\n{}", 400),
+        (b"GET / HTTP/1.1\r\nho", 400),
         (b"POST /v2/models/devices/infer HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n", 413),
         (b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 40_000 + b"\r\n\r\n", 431),
         (b"GET /" + b"y" * 40_000 + b" HTTP/1.1\r\n\r\n", 431),
