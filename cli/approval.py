@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from kfp_lifecycle.cli.audit import TargetOption, record_of
-from kfp_lifecycle.cli.console import Project, out, project_folder, run_module
+from kfp_lifecycle.cli.console import Project, out, project_folder
+from kfp_lifecycle.local.environment_module import run_module
 
 VERSION = typer.Argument(metavar="VERSION", help="The registered version: `3`.")
 MODEL = typer.Option("--model", help="The model; by default the project's.")

@@ -17,9 +17,9 @@ from kfp_lifecycle.cli.console import (
     out,
     project_folder,
     refuse,
-    run_module,
     write_json,
 )
+from kfp_lifecycle.local.environment_module import run_module
 from kfp_lifecycle.local.state import STATE
 
 audit = typer.Typer(invoke_without_command=True, help="Show who did what to which version; `verify` checks the record.")

@@ -16,10 +16,10 @@ from kfp_lifecycle.cli.console import (
     option_of,
     out,
     project_folder,
-    run_module,
     write_json,
 )
 from kfp_lifecycle.environments.locks import SETUP, is_built
+from kfp_lifecycle.local.environment_module import run_module
 
 if TYPE_CHECKING:
     from kfp_lifecycle.projects.lacks import Lack

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -14,9 +13,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from kfp_lifecycle.environments.locks import SETUP, interpreter, is_built
-from kfp_lifecycle.local.state import STATE
-from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
 from kfp_lifecycle.runtime.states import RunState
 
 
@@ -94,47 +90,3 @@ def option_of(project: Path) -> str:
 def naming(text: str, project: Path) -> str:
     """A message whose commands name the project, so that they can be typed as they stand."""
     return OF_A_PROJECT.sub(lambda command: f"`{command[1]}{option_of(project)}`", text)
-
-
-def code_folder() -> Path:
-    """A folder to import this library from, and nothing else that is installed beside it.
-
-    Other environments are not to see the command line's own packages.
-    """
-    link = STATE / "import" / PACKAGE
-    if not link.is_symlink() or link.resolve() != ROOT:
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(ROOT, target_is_directory=True)
-    return link.parent
-
-
-def run_module(environment: str, module: str, *arguments: str) -> str:
-    """Run a module under an environment's interpreter, and give what it printed; where it fails, the command ends."""
-    return finish_module(begin_module(environment, module, *arguments))
-
-
-def begin_module(environment: str, module: str, *arguments: str) -> subprocess.Popen[str]:
-    """Begin a module under an environment's interpreter; `finish_module` waits for it."""
-    if not is_built(environment):
-        refuse(f"the environment `{environment}` is not built: run `{SETUP}`")
-    return subprocess.Popen(
-        [str(interpreter(environment)), "-m", module, *arguments],
-        env={**os.environ, "PYTHONPATH": str(code_folder())},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish_module(begun: subprocess.Popen[str], given: str = "") -> str:
-    """What a module printed that was begun, once it has read what it is given; where it fails, the command ends."""
-    with begun:
-        printed, complaint = begun.communicate(given)
-    if begun.returncode:
-        # What libraries say of themselves comes before the reason.
-        told = complaint.strip() or f"{begun.args!r} ended with exit code {begun.returncode}"
-        err.print(f"error: {told.splitlines()[-1]}", markup=False, soft_wrap=True)
-        raise typer.Exit(EXIT_FAILED)
-    return printed

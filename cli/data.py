@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kfp_lifecycle.cli.console import AsJson, out, refuse, run_module, write_json
+from kfp_lifecycle.cli.console import AsJson, out, refuse, write_json
+from kfp_lifecycle.local.environment_module import run_module
 
 if TYPE_CHECKING:
     from kfp_lifecycle.local.run_records import RunRecord

@@ -11,12 +11,11 @@ from kfp_lifecycle.cli.audit import TargetOption, record_of
 from kfp_lifecycle.cli.console import (
     AsJson,
     Project,
-    begin_module,
-    finish_module,
     out,
     project_folder,
     write_json,
 )
+from kfp_lifecycle.local.environment_module import begin_module, finish_module
 from kfp_lifecycle.local.state import STATE, exclusive
 
 if TYPE_CHECKING:

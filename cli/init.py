@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kfp_lifecycle.cli.console import EXIT_FAILED, err, out, refuse, run_module
+from kfp_lifecycle.cli.console import EXIT_FAILED, err, out, refuse
+from kfp_lifecycle.local.environment_module import run_module
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:

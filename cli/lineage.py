@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.tree import Tree
 
-from kfp_lifecycle.cli.console import AsJson, out, run_module, write_json
+from kfp_lifecycle.cli.console import AsJson, out, write_json
+from kfp_lifecycle.local.environment_module import run_module
 from kfp_lifecycle.local.state import RUNS, STATE
 
 

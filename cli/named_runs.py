@@ -49,7 +49,6 @@ def starter_for(
 
 def _here(pipeline: str, project: Path, overrides: list[str]) -> Starter:
     from kfp_lifecycle.backends.local import LocalBackend
-    from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
     from kfp_lifecycle.local.runs import execute
     from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -59,7 +58,7 @@ def _here(pipeline: str, project: Path, overrides: list[str]) -> Starter:
         stop_like_ctrl_c()
         try:
             return execute(pipeline, project, overrides=overrides, parameters=given, name=name).id
-        except (ContractViolation, EnvironmentMissing) as error:
+        except ContractViolation as error:
             refuse(str(error))
 
     return Starter(LocalBackend(), start)

@@ -20,9 +20,7 @@ from kfp_lifecycle.audit.record import file_of
 from kfp_lifecycle.cli.console import (
     AsJson,
     Project,
-    begin_module,
     err,
-    finish_module,
     out,
     project_folder,
     refuse,
@@ -30,6 +28,7 @@ from kfp_lifecycle.cli.console import (
 )
 from kfp_lifecycle.config.deployment import Strategy
 from kfp_lifecycle.environments.locks import is_built
+from kfp_lifecycle.local.environment_module import ModuleFailed, begin_module, finish_module
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -198,7 +197,7 @@ def registry_at_hand() -> Iterator[Follow]:
         try:
             told = [model, version, before or "", str(file_of(STATE / "serving"))]
             finish_module(begun or begin(), json.dumps(told) + "\n")
-        except typer.Exit:
+        except ModuleFailed:
             err.print(
                 f"version {version} of {model} has all traffic, but the registry's alias does not follow. Once the "
                 f"reason is mended: lifecycle rollback {model} --to {version}",

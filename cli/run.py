@@ -90,7 +90,6 @@ def run(
         )
     from kfp_lifecycle.cli.outcome import describe_outcome, outcome_as_json
     from kfp_lifecycle.cli.retraining import start_what_was_asked_for
-    from kfp_lifecycle.local.kfp_runner import EnvironmentMissing
     from kfp_lifecycle.local.runs import NothingToResume, execute, run_to_resume
 
     overrides, given = [_resolved_from_here(setting) for setting in settings or []], parameters or []
@@ -119,7 +118,7 @@ def run(
                 watch=view.update,
                 waiting=view.waiting,
             )
-    except (ConfigurationError, ContractViolation, EnvironmentMissing) as error:
+    except (ConfigurationError, ContractViolation) as error:
         refuse(str(error))
     except KeyboardInterrupt:
         err.print("stopped before the run began")

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from kfp_lifecycle.cli.console import EXIT_FAILED, Project, err, naming, out, project_folder, refuse, run_module
+from kfp_lifecycle.cli.console import EXIT_FAILED, Project, err, naming, out, project_folder, refuse
+from kfp_lifecycle.local.environment_module import run_module
 
 schema = typer.Typer(
     no_args_is_help=True,

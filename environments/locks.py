@@ -35,6 +35,10 @@ SETUP = "make setup" if (HERE.parent / "Makefile").is_file() else "lifecycle set
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^\]]*\])?==[^\s;\\]+(?:\s*;\s*[^\\]+)?)", re.MULTILINE)
 
 
+class EnvironmentMissing(Exception):
+    """An environment is not built, or not as its lock says; the message has the remedy."""
+
+
 def lock_digest(name: str) -> str:
     """First 12 hexadecimal digits of the SHA-256 of the lock and of the executor that is installed beside it."""
     digest = hashlib.sha256()
@@ -67,6 +71,17 @@ def interpreter(name: str) -> Path:
 def is_built(name: str) -> bool:
     """Whether the environment of the lock as it is now stands here, whole."""
     return name == "platform" or (environment_directory(name) / STAMP).exists()
+
+
+def built_interpreter(name: str) -> Path:
+    """The Python of an environment that stands here.
+
+    Raises:
+        EnvironmentMissing: it is not built.
+    """
+    if not is_built(name):
+        raise EnvironmentMissing(f"the environment `{name}` is not built: run `{SETUP}`")
+    return interpreter(name)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,14 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PipelineTaskSpec
 from kfp_lifecycle.compilation.code import EXECUTOR
 from kfp_lifecycle.compilation.target import LOCAL_IMAGE
 from kfp_lifecycle.compilation.tasks import in_order
-from kfp_lifecycle.environments.locks import SETUP, environment_directory, interpreter, is_built, lock_digest
+from kfp_lifecycle.environments.locks import (
+    SETUP,
+    EnvironmentMissing,
+    environment_directory,
+    interpreter,
+    is_built,
+    lock_digest,
+)
 from kfp_lifecycle.local.step_process import run_step
 from kfp_lifecycle.runtime.code_version import CODE_VARIABLE
 
@@ -77,10 +84,6 @@ class Session:
     """Descriptor of the lock that is held for as long as a step runs."""
     failures: dict[str, str] = field(default_factory=dict)
     """Reason of each failed step, in the order they failed."""
-
-
-class EnvironmentMissing(Exception):
-    """A step's environment is not built, or not as its lock says."""
 
 
 def require_environments(specification: PipelineSpec) -> None:

@@ -13,9 +13,10 @@ from conftest import new_checkout
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.model import CodeOrigin, Model, Origin
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
-from kfp_lifecycle.cli import reproduce
+from kfp_lifecycle.cli import recorded_code, reproduction
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.runtime.code_version import CodeVersion, code_version
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 def model_of(commit: str, *changed: str) -> Model:
@@ -34,25 +35,25 @@ def model_of(commit: str, *changed: str) -> Model:
 def test_code_that_cannot_be_had_is_named_and_nothing_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Model, message: str
 ) -> None:
-    monkeypatch.setattr(reproduce, "STATE", tmp_path / "state")
-    with pytest.raises(reproduce.CannotReproduce, match=message):
-        reproduce.code_folder("0" * 12, model, tmp_path, tmp_path / "work", print)
+    monkeypatch.setattr(recorded_code, "STATE", tmp_path / "state")
+    with pytest.raises(ContractViolation, match=message):
+        recorded_code.code_folder("0" * 12, model, tmp_path, tmp_path / "work", print)
 
 
 def test_code_is_taken_by_its_digest_where_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce, "STATE", tmp_path)
+    monkeypatch.setattr(recorded_code, "STATE", tmp_path)
     (tmp_path / "code" / "abcdef012345").mkdir(parents=True)
-    found = reproduce.code_folder("abcdef012345", model_of(""), tmp_path, tmp_path / "work", print)
+    found = recorded_code.code_folder("abcdef012345", model_of(""), tmp_path, tmp_path / "work", print)
     assert found == tmp_path / "code" / "abcdef012345"
 
 
 def test_an_estimator_that_the_search_found_is_trained_again_and_the_projects_own_is_left_to_the_settings() -> None:
     linear, parameters = "sklearn.linear_model.LogisticRegression", {"C": 0.5}
     found = model_of("").model_copy(update={"estimator": linear, "parameters": parameters})
-    assert reproduce.found_parameters(found) == {"format": 1, "parameters": parameters, "estimator": linear}
+    assert reproduction.found_parameters(found) == {"format": 1, "parameters": parameters, "estimator": linear}
     told = StepOrigin(settings={"training": {"estimator": linear}})
     own = found.model_copy(update={"origin": found.origin.model_copy(update={"train_model": told})})
-    assert reproduce.found_parameters(own) == {"format": 1, "parameters": parameters}
+    assert reproduction.found_parameters(own) == {"format": 1, "parameters": parameters}
 
 
 def test_a_setting_goes_to_the_steps_that_read_it_and_no_other_is_taken() -> None:
@@ -60,12 +61,12 @@ def test_a_setting_goes_to_the_steps_that_read_it_and_no_other_is_taken() -> Non
         "build_training_set": StepOrigin(settings={"snapshots": {"count": 8}}),
         "train_model": StepOrigin(settings={"training": {"seed": 1}}),
     }
-    changed = reproduce.with_overrides(steps, ["training.seed=7", "snapshots.count=9"])
+    changed = reproduction.with_overrides(steps, ["training.seed=7", "snapshots.count=9"])
     assert changed["train_model"].settings["training"]["seed"] == 7
     assert changed["build_training_set"].settings["snapshots"]["count"] == 9
     assert steps["train_model"].settings["training"]["seed"] == 1
     with pytest.raises(ConfigurationError, match=r"neither build_training_set nor train_model reads gate"):
-        reproduce.with_overrides(steps, ["gate.rules=[]"])
+        reproduction.with_overrides(steps, ["gate.rules=[]"])
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -94,8 +95,8 @@ def test_an_archive_of_code_writes_nothing_out_of_its_folder(tmp_path: Path, nam
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
         tar.addfile(tarfile.TarInfo(name))
-    with pytest.raises(reproduce.CannotReproduce, match=f"names {name}, which is out of its folder"):
-        reproduce.unpack(content.getvalue(), tmp_path / "code")
+    with pytest.raises(ContractViolation, match=f"names {name}, which is out of its folder"):
+        recorded_code.unpack(content.getvalue(), tmp_path / "code")
 
 
 def test_a_version_of_code_is_its_commit_and_what_was_changed_since(repository: Path, tmp_path: Path) -> None:
@@ -148,9 +149,9 @@ def test_the_code_of_a_run_that_was_cleared_comes_from_its_commit_and_change(
     original = tmp_path / "original"
     original.mkdir()
     (original / "code.diff").write_text(version.change, "utf-8")
-    monkeypatch.setattr(reproduce, "ROOT", checkout)
-    monkeypatch.setattr(reproduce, "STATE", tmp_path / "state")
+    monkeypatch.setattr(recorded_code, "ROOT", checkout)
+    monkeypatch.setattr(recorded_code, "STATE", tmp_path / "state")
     model = model_of(version.commit, *version.changed)
-    found = reproduce.code_folder("0" * 12, model, original, tmp_path / "work", print)
+    found = recorded_code.code_folder("0" * 12, model, original, tmp_path / "work", print)
     assert "CHANGED = True" in (found / "kfp_lifecycle" / "modelling" / "decisions.py").read_text("utf-8")
     assert (found / "kfp_lifecycle" / "runtime" / "executor.py").is_file()
