@@ -37,7 +37,7 @@ def alerts(
             f"which reads `{RULES_FILE}`, servers, fronts and `lifecycle dashboard`. `operator`: a PrometheusRule for "
             "`kubectl apply`. `alertmanager`: the `inhibit_rules` of its configuration, so that one cause is told "
             "once; `alertmanager-operator`: an AlertmanagerConfig with these and a webhook. `cloud-monitoring`: alert "
-            "policies on Vertex AI's endpoints, a document each.",
+            "policies on Vertex AI's endpoints and recurring monitoring, a document each.",
         ),
     ] = Reader.prometheus,
     project: Project = None,
@@ -86,4 +86,4 @@ def _written(reader: Reader, configuration: Configuration) -> list[dict[str, Any
         case Reader.alertmanager_operator:
             return [alertmanager_config()]
         case Reader.cloud_monitoring:
-            return alert_policies(thresholds)
+            return alert_policies(thresholds, configuration.name, configuration.schedules.monitoring)

@@ -2,6 +2,9 @@
 
 from enum import StrEnum
 
+RUN_FINISHED = "lifecycle_run_finished_seconds"
+"""The metric of when the newest run of a pipeline ended, wherever it is kept; labels `project`, `pipeline`, `state`."""
+
 
 class State(StrEnum):
     """How far a step is."""

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from kfp_lifecycle.config.schedules import Schedule
-from kfp_lifecycle.runtime.states import RunState
+from kfp_lifecycle.runtime.states import RUN_FINISHED, RunState
 from kfp_lifecycle.serving.release.local.history import Event
 
 # A run that was due longer ago is overdue since then, however long nobody has looked.
@@ -67,7 +67,7 @@ class LifecycleMetrics(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """As Prometheus reads them."""
         finished = GaugeMetricFamily(
-            "lifecycle_run_finished_seconds",
+            RUN_FINISHED,
             "Time (Unix) at which the newest run of a pipeline that ended so ended",
             labels=["project", "pipeline", "state"],
         )

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,7 +29,8 @@ from kfp_lifecycle.components.operations.notify.delivery import ATTEMPTS, Delive
 from kfp_lifecycle.components.operations.notify.message import LONGEST_REASON, RunEnd, describe_end
 from kfp_lifecycle.components.operations.notify.pods import FailedPod, Told, told_by_pods
 from kfp_lifecycle.components.operations.notify.sending import Sent, send
-from kfp_lifecycle.components.operations.notify.vertex_job import decided_on_vertex
+from kfp_lifecycle.components.operations.notify.vertex_job import VertexJob, decided_on_vertex, job_on_vertex
+from kfp_lifecycle.components.operations.notify.vertex_metric import tell_cloud_monitoring
 from kfp_lifecycle.local.kfp_runner import Session, StepOutputs, run_pipeline
 from kfp_lifecycle.runtime.contract import step
 from kfp_lifecycle.runtime.state_folder import state_folder
@@ -367,13 +368,48 @@ def test_on_vertex_what_was_decided_is_found_in_the_jobs_record(capfd: pytest.Ca
 
     with json_service(answer) as url:
         variables = {"GCE_METADATA_HOST": url.removeprefix("http://"), "LIFECYCLE_VERTEX_ENDPOINT": url}
-        assert decided_on_vertex(JOB, variables) == [
+        found = job_on_vertex(JOB, variables)
+        assert decided_on_vertex(found) == [
             Decision("decide_remedy", "It moved.", True),
             Decision("trigger_retraining", "It is started.", False),
         ]
-        assert decided_on_vertex(f"{JOB}-of-others", variables) == []
-    assert "Vertex AI does not tell what was decided: HTTPError" in capfd.readouterr().err
-    assert decided_on_vertex("run-7", {}) == []
+        assert decided_on_vertex(job_on_vertex(f"{JOB}-of-others", variables)) == []
+    assert "Vertex AI does not tell of the run: HTTPError" in capfd.readouterr().err
+    assert decided_on_vertex(VertexJob("p", "l", "a-token", {"state": "running"})) == []
+    assert "Vertex AI does not tell what was decided: KeyError" in capfd.readouterr().err
+    assert job_on_vertex("run-7", {}) is None
+
+
+def test_on_vertex_a_runs_end_is_left_where_an_alert_on_a_missing_one_reads_it(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request)
+        return Answer({}, 200 if request.headers["Authorization"] == "Bearer a-token" else 403)
+
+    job = VertexJob("p", "europe-west4", "a-token", {"labels": {"lifecycle_project": "churn"}})
+    with json_service(answer) as url:
+        variables = {"LIFECYCLE_CLOUD_MONITORING_ENDPOINT": url}
+        tell_cloud_monitoring(job, "monitoring", "done", variables, NOW)
+        tell_cloud_monitoring(None, "monitoring", "done", variables, NOW)
+        assert capfd.readouterr().err == ""
+        tell_cloud_monitoring(replace(job, token="another"), "monitoring", "done", variables, NOW)
+    said = capfd.readouterr().err
+    assert "Cloud Monitoring is not told of the run's end, which takes monitoring.timeSeries.create: HTTPError" in said
+    assert "another" not in said
+    assert [request.path for request in asked] == ["/v3/projects/p/timeSeries"] * 2
+    (series,) = asked[0].json()["timeSeries"]
+    assert series["metric"] == {
+        "type": "custom.googleapis.com/lifecycle_run_finished_seconds",
+        "labels": {"project": "churn", "pipeline": "monitoring", "state": "done"},
+    }
+    (point,) = series["points"]
+    assert point == {
+        "interval": {"endTime": "2026-11-29T06:00:00+00:00"},
+        "value": {"int64Value": str(int(NOW.timestamp()))},
+    }
 
 
 @dsl.pipeline(name="guarded")

@@ -35,12 +35,14 @@ def notify(
         from kfp_lifecycle.components.operations.notify.message import describe_end
         from kfp_lifecycle.components.operations.notify.pods import told_by_pods
         from kfp_lifecycle.components.operations.notify.sending import send
-        from kfp_lifecycle.components.operations.notify.vertex_job import decided_on_vertex
+        from kfp_lifecycle.components.operations.notify.vertex_job import decided_on_vertex, job_on_vertex
+        from kfp_lifecycle.components.operations.notify.vertex_metric import tell_cloud_monitoring
 
-        told = told_by_pods()
-        decided = decided_here() or told.decided or decided_on_vertex(status.pipeline_job_resource_name)
+        told, job = told_by_pods(), job_on_vertex(status.pipeline_job_resource_name)
+        decided = decided_here() or told.decided or decided_on_vertex(job)
         end = describe_end(status, pipeline, os.environ.get("LIFECYCLE_RUN_ID", ""), told.failed, decided)
         print(end.text)
+        tell_cloud_monitoring(job, pipeline, end.state)
         sent = send(end, os.environ)
         Path(message.path).write_text(end.markdown + sent.markdown, "utf-8")
         message.metadata.update(
