@@ -131,7 +131,10 @@ TREE_ATTRIBUTES = {
 
 def _numbers(what: str, first: Any, second: Any) -> Iterator[Difference]:
     """The difference of two lists of numbers: their lengths, or how many differ and the first that do."""
-    if not isinstance(first, Sequence | np.ndarray) or isinstance(first, str | bytes) or second is None:
+    if first is None or second is None:
+        yield _said(what, *("none" if values is None else f"{np.size(values):,} numbers" for values in (first, second)))
+        return
+    if not isinstance(first, Sequence | np.ndarray) or isinstance(first, str | bytes):
         yield from _difference(what, first, second)
         return
     pair: list[NDArray[Any]] = [np.asarray(values).ravel() for values in (first, second)]
@@ -146,7 +149,8 @@ def _numbers(what: str, first: Any, second: Any) -> Iterator[Difference]:
 
 
 def _difference(what: str, first: Any, second: Any) -> Iterator[Difference]:
-    if first != second:
+    # NaN is what it was.
+    if first != second and repr(first) != repr(second):
         yield _said(what, _shown(first), _shown(second))
 
 

@@ -17,17 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from kfp_lifecycle.artifacts.feature import Feature
-from kfp_lifecycle.config.training import Calibration as Method
-from kfp_lifecycle.modelling.calibration import SCORE_MARGIN, Calibration
+from kfp_lifecycle.modelling.calibration import Calibration
+from kfp_lifecycle.modelling.calibration_graph import RAW, add_calibration
 from kfp_lifecycle.modelling.estimator import Widening
-from kfp_lifecycle.modelling.scoring import OUTPUT
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 # The oldest operator sets that have all the graph needs, so that many runtimes can serve it.
 OPERATOR_SETS = {"": 17, "ai.onnx.ml": 3}
-RAW = "calibration/raw"
-ATTRIBUTES: dict[str, dict[str, Any]] = {"Gather": {"axis": 1}, "Cast": {"to": TensorProto.DOUBLE}}
-Node = tuple[str, list[str], str]
 
 
 def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence[Feature]) -> onnx.ModelProto:
@@ -60,11 +56,7 @@ def export_onnx(pipeline: Pipeline, calibration: Calibration, features: Sequence
     model = select_model_inputs_outputs(model, outputs=[uncalibrated])
     for node in model.graph.node:
         node.output[:] = [RAW if name == uncalibrated else name for name in node.output]
-    nodes, constants = _calibration_nodes(calibration, in_64_bits(model, pipeline[-1]))
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(constants)
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 2]))
+    add_calibration(model, calibration, in_64_bits(model, pipeline[-1]))
     _name_inputs(model, features)
     # The converter names a graph by chance, and lists the operator sets in the order of a set.
     model.graph.name = estimator
@@ -174,90 +166,3 @@ def _linear_nodes(model: onnx.ModelProto, node: onnx.NodeProto, estimator: Logis
         helper.make_node("MatMul", [wide, coefficients], [products]),
         helper.make_node("Add", [products, intercepts], [node.output[1]]),
     ]
-
-
-def _calibration_nodes(calibration: Calibration, log_odds: bool) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes from what the estimator gives, [N, 2], to the calibrated probabilities, in 64 bits but for their result.
-
-    No feature has a `/` in its name, theirs do.
-
-    Args:
-        calibration: What to apply.
-        log_odds: Whether the estimator gives log-odds instead of probabilities.
-    """
-    logit_margin = np.log1p(-SCORE_MARGIN) - np.log(SCORE_MARGIN)
-    constants: dict[str, np.ndarray[Any, Any]] = {
-        "event": np.array([1], dtype=np.int64),
-        "none": np.array([0], dtype=np.int64),
-        "zero": np.zeros(1),
-        "one": np.ones(1),
-        "lowest": np.array(SCORE_MARGIN),
-        "highest": np.array(1 - SCORE_MARGIN),
-        "lowest_logit": np.array(-logit_margin),
-        "highest_logit": np.array(logit_margin),
-        "slope": np.array([calibration.slope]),
-        "intercept": np.array([calibration.intercept]),
-    }
-    nodes = [("Cast", ["raw"], "raw_64"), ("Gather", ["raw_64", "event"], "of_event")]
-    if log_odds:
-        nodes += [
-            ("Sigmoid", ["of_event"], "score"),
-            ("Clip", ["of_event", "lowest_logit", "highest_logit"], "logit"),
-        ]
-    else:
-        nodes += [
-            # Sums of many trees' shares can end a little outside.
-            ("Max", ["of_event", "zero"], "not_below"),
-            ("Min", ["not_below", "one"], "score"),
-            ("Gather", ["raw_64", "none"], "of_none"),
-            ("Clip", ["of_event", "lowest", "highest"], "bounded"),
-            ("Clip", ["of_none", "lowest", "highest"], "other"),
-            ("Log", ["bounded"], "log_bounded"),
-            ("Log", ["other"], "log_other"),
-            ("Sub", ["log_bounded", "log_other"], "logit"),
-        ]
-    if calibration.method is Method.none:
-        nodes += [("Identity", ["score"], "probability")]
-    elif calibration.method is Method.sigmoid:
-        nodes += [
-            ("Mul", ["logit", "slope"], "scaled"),
-            ("Add", ["scaled", "intercept"], "calibrated_logit"),
-            ("Sigmoid", ["calibrated_logit"], "probability"),
-        ]
-    else:
-        # Linear interpolation without a search: each interval adds its slope times the way that the score went into it.
-        x, y = np.array(calibration.knots).T
-        width = np.diff(x) if len(x) > 1 else np.ones(1)
-        rise = np.diff(y) if len(y) > 1 else np.zeros(1)
-        constants |= {"starts": x[: len(width)], "widths": width, "slopes": (rise / width)[:, None], "first": y[:1]}
-        nodes += [
-            ("Sub", ["score", "starts"], "way"),
-            ("Max", ["way", "zero"], "way_from_start"),
-            ("Min", ["way_from_start", "widths"], "way_inside"),
-            ("MatMul", ["way_inside", "slopes"], "rise"),
-            ("Add", ["rise", "first"], "sum"),
-            ("Min", ["sum", "one"], "probability"),
-        ]
-    nodes += [("Sub", ["one", "probability"], "complement")]
-    needed = _needed(nodes, ["complement", "probability"])
-    made = []
-    for operator, inputs, output in needed:
-        names = [f"calibration/{name}" for name in inputs]
-        made.append(helper.make_node(operator, names, [f"calibration/{output}"], **ATTRIBUTES.get(operator, {})))
-    both = ["calibration/complement", "calibration/probability"]
-    made.append(helper.make_node("Concat", both, ["calibration/both"], axis=1))
-    made.append(helper.make_node("Cast", ["calibration/both"], [OUTPUT], to=TensorProto.FLOAT))
-    used = {name for _, inputs, _ in needed for name in inputs}
-    return made, [
-        numpy_helper.from_array(value, f"calibration/{name}") for name, value in constants.items() if name in used
-    ]
-
-
-def _needed(nodes: list[Node], outputs: Sequence[str]) -> list[Node]:
-    """The nodes that these outputs depend on, in their order."""
-    wanted, kept = set(outputs), []
-    for node in reversed(nodes):
-        if node[2] in wanted:
-            wanted.update(node[1])
-            kept.append(node)
-    return kept[::-1]

@@ -69,16 +69,18 @@ class Scorer:
 
     def feed(self, inputs: Columns | pd.DataFrame) -> Feed:
         """Model inputs as tensors, one [n, 1] for each feature."""
-        return {
-            item.name: np.asarray(inputs[item.name], dtype=NUMPY_TYPES[item.type])[:, np.newaxis]
-            for item in self.features
-        }
+        return tensors(inputs, self.features)
 
     def run(self, feed: Feed) -> NDArray[np.float32]:
         """The event's probability for tensors, shape (n,)."""
         (probabilities,) = self.session.run([OUTPUT], feed)
         scores: NDArray[np.float32] = np.asarray(probabilities)[:, 1]
         return scores
+
+
+def tensors(inputs: Columns | pd.DataFrame, features: Sequence[Feature]) -> Feed:
+    """Model inputs as tensors, one [n, 1] for each feature."""
+    return {item.name: np.asarray(inputs[item.name], dtype=NUMPY_TYPES[item.type])[:, np.newaxis] for item in features}
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], features: Sequence[Feature]) -> dict[str, list[Any]]:
