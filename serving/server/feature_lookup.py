@@ -7,11 +7,13 @@ promptly, and asks a server that it has a socket for.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import math
 import resource
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from prometheus_client import REGISTRY
 
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.server.errors import InvalidRequest, Refusal, TooManyRequests, Unavailable
+from kfp_lifecycle.serving.server.worker import Worker
 
 if TYPE_CHECKING:
     from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
@@ -29,6 +32,10 @@ LOGGER = logging.getLogger(__name__)
 # Whoever asks for a score has given up by then.
 LOOKUP_SECONDS = 5.0
 MOST_WAITING = 256
+# A thread that has been at one question for so long is left, and another one opens the store anew: a server that is
+# gone without a word never answers it. So many may be left at a time.
+STUCK_SECONDS = 15.0
+MOST_LEFT = 20
 # What the event loop looks up itself: a tenth of a millisecond for each entity, of a store, and a project's functions,
 # that have kept nobody for longer than this in so many lookups. After one that did, the thread has to find them prompt
 # again.
@@ -66,7 +73,9 @@ class FeatureLookup:
         self._metrics: FeatureMetrics | None = None
         self._waiting = 0
         self._prompt_in_a_row = 0
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-features")
+        self._thread = Worker("online-features")
+        self._left: list[Worker] = []
+        self._imported_at = math.inf
 
     def start(self) -> None:
         """Begin to open the store, which imports Feast; whoever asks before waits for it."""
@@ -145,17 +154,37 @@ class FeatureLookup:
     async def _ask_thread(self, keys: Sequence[Any], request_time: datetime | None) -> list[Row]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Row]] = loop.create_future()
-        self._thread.submit(self._answer, list(keys), request_time, loop, answer)
-        # Importing Feast takes as long as it takes; a store that does not answer is not waited for.
-        patience = None if self._features is None else loop.call_later(LOOKUP_SECONDS, self._give_up, answer)
+        self._thread.tell(functools.partial(self._answer, list(keys), request_time, loop, answer))
+        patience = loop.call_later(LOOKUP_SECONDS, self._give_up, answer)
         try:
             return await answer
         finally:
-            if patience is not None:
-                patience.cancel()
+            patience.cancel()
 
     def _give_up(self, answer: asyncio.Future[list[Row]]) -> None:
+        """Tell who has waited for long enough; importing Feast takes as long as it takes."""
+        if answer.done():
+            return
+        waited = time.monotonic() - self._imported_at
+        if waited < LOOKUP_SECONDS:
+            asyncio.get_running_loop().call_later(min(LOOKUP_SECONDS, LOOKUP_SECONDS - waited), self._give_up, answer)
+            return
         _end(answer, error=self._unavailable(f"the online store did not answer within {LOOKUP_SECONDS:g} s"))
+        self._leave_if_stuck()
+
+    def _leave_if_stuck(self) -> None:
+        """Let another thread open the store anew where this one has hung for long."""
+        since = self._thread.busy_since
+        if since is None or time.monotonic() - max(since, self._imported_at) < STUCK_SECONDS:
+            return
+        self._left = [thread for thread in self._left if thread.is_alive]
+        if len(self._left) >= MOST_LEFT:
+            return
+        LOGGER.error("the online store of %s has been silent for long; it is opened anew", self.model)
+        self._left.append(self._thread)
+        self._thread.close()
+        self._forget()
+        self._thread, self._prompt_in_a_row = Worker("online-features"), 0
 
     def _answer(
         self,
@@ -175,7 +204,8 @@ class FeatureLookup:
             rows = self._ask(keys, request_time)
         except BaseException as raised:  # whoever asked is to know of it, whatever it is
             error = raised
-        loop.call_soon_threadsafe(_end, answer, rows, error)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_end, answer, rows, error)
 
     def _unavailable(self, detail: object) -> Unavailable:
         return Unavailable(f"the features of {self.model} cannot be looked up now: {detail}")
@@ -186,13 +216,17 @@ class FeatureLookup:
         from kfp_lifecycle.serving.server.feature_metrics import FeatureMetrics
         from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 
-        if self._features is None:
+        self._imported_at = min(self._imported_at, time.monotonic())
+        features = self._features
+        if features is None:
             feature_repo, settings, online_store = self._place
             features = OnlineFeatures(feature_repo, definition_settings(settings), online_store, READERS)
+            if not self._thread.is_current:
+                raise TimeoutError("the store answered after it had been given up")
             metrics = FeatureMetrics(features, self._look_for_news)
             REGISTRY.register(metrics)
             self._metrics, self._features = metrics, features
-        return self._features
+        return features
 
     def _look_for_news(self) -> None:
         self._thread.submit(lambda: self._open().look_for_news()).add_done_callback(self._tell)
@@ -222,11 +256,16 @@ class FeatureLookup:
 
     def close(self) -> None:
         """End the thread; a store that hangs is not waited for."""
+        self._thread.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go what was opened."""
         if self._metrics is not None:
             REGISTRY.unregister(self._metrics)
         if self._features is not None:
             self._features.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._metrics = self._features = None
 
 
 def _used() -> resource.struct_rusage:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -187,11 +189,40 @@ def test_more_lookups_than_may_wait_are_turned_away(lookup: FeatureLookup, monke
     asyncio.run(crowd())
 
 
-def test_a_store_that_hangs_is_not_waited_for(lookup: FeatureLookup, monkeypatch: pytest.MonkeyPatch) -> None:
-    release = threading.Event()
-    monkeypatch.setattr(lookup, "_features", object())
-    monkeypatch.setattr(lookup, "_ask", lambda keys, moment: release.wait() and [{}])
+def test_a_store_that_hangs_is_not_waited_for_and_opened_anew(
+    lookup: FeatureLookup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, asked = threading.Event(), []
+
+    def ask(keys: list[Any], moment: object) -> list[dict[str, Any]]:
+        asked.append(threading.current_thread())
+        if len(asked) == 1:
+            release.wait()
+        return [{"by": len(asked)}]
+
+    monkeypatch.setattr(lookup, "_imported_at", 0.0)
+    monkeypatch.setattr(lookup, "_ask", ask)
     monkeypatch.setattr(feature_lookup, "LOOKUP_SECONDS", 0.05)
+    monkeypatch.setattr(feature_lookup, "STUCK_SECONDS", 60.0)
     with pytest.raises(Unavailable, match="did not answer within"):
         asyncio.run(lookup.lookup(["d1"], None))
+    monkeypatch.setattr(feature_lookup, "STUCK_SECONDS", 0.05)
+    with pytest.raises(Unavailable, match="did not answer within"):
+        asyncio.run(lookup.lookup(["d1"], None))
+    monkeypatch.setattr(feature_lookup, "LOOKUP_SECONDS", 5.0)
+    assert asyncio.run(lookup.lookup(["d1"], None)) == [{"by": 2}]
+    assert asked[0] is not asked[1]
+    # What answers after all disturbs nobody.
     release.set()
+    asked[0].join(20)
+    assert not asked[0].is_alive()
+    assert asyncio.run(lookup.lookup(["d1"], None)) == [{"by": 3}]
+
+
+def test_what_hangs_keeps_no_server_from_ending() -> None:
+    script = (
+        "import threading; from kfp_lifecycle.serving.server.worker import Worker; worker = Worker('hangs');"
+        "worker.submit(threading.Event().wait); print(worker.submit(int).done()); worker.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout == "False\n"
