@@ -273,7 +273,10 @@ def test_only_this_machine_reaches_the_servers_and_nobody_unloads_a_model(
     secret = served.serving / "supervisor" / "supervisord.conf"
     assert secret.stat().st_mode & 0o077 == 0
     with Client(served.port) as client:
-        assert client.post("/v2/repository/models/devices/unload", {}).status == 403
+        for path in ("/v2/repository/models/devices/unload", "/v2/%72epository/models/devices/unload"):
+            assert client.post(path, {}).status == 403
+        assert client.post("/v2/repository/index", {}).json()[0]["name"] == "devices"
+    assert served.ask().status == 200
 
 
 def test_the_score_through_the_endpoint_is_the_formula(served: Place, models: dict[str, Path]) -> None:

@@ -14,7 +14,7 @@ PROTOCOLS = ("rest", "grpc")
 # A request with this header is answered by that version whatever the split; every answer says who gave it.
 VERSION_HEADER = "x-model-version"
 
-# KServe closes an idle connection after 65 s; Envoy has to be first, or a request meets a closing connection.
+# A server closes an idle connection after 75 s; Envoy has to be first, or a request meets a closing connection.
 IDLE_SECONDS = 30
 # As long as a server takes for a large batch at the most; Envoy's own 15 s would end what it is still answering.
 ANSWER_SECONDS = 60
@@ -30,8 +30,6 @@ _NEXT_PRIORITY = {
     "update_frequency": 1,
 }
 _UNLIMITED = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-# KServe's servers load and unload models for anyone who asks; through the endpoint nobody may.
-_FORBIDDEN = {"rest": "/v2/repository/", "grpc": "/inference.GRPCInferenceService/Repository"}
 
 
 @dataclass(frozen=True)
@@ -147,9 +145,7 @@ def health_check(model: str) -> dict[str, Any]:
 
 
 def routes(protocol: str, servers: Sequence[Server], split: Split, shadow_token: str) -> dict[str, Any]:
-    """The routes of one listener: nobody manages models through it, a named version answers, else the split."""
-    refusal = {"status": 403, "body": {"inline_string": "a release loads and unloads models, nobody else"}}
-    forbidden = {"match": {"prefix": _FORBIDDEN[protocol]}, "direct_response": refusal}
+    """The routes of one listener: a named version answers, else the split."""
     named = [
         {
             "match": {
@@ -192,7 +188,7 @@ def routes(protocol: str, servers: Sequence[Server], split: Split, shadow_token:
     host = {
         "name": protocol,
         "domains": ["*"],
-        "routes": [forbidden, *named, everyone],
+        "routes": [*named, everyone],
         "request_headers_to_add": [asked_from()],
         "response_headers_to_add": [answered_by()],
     }
