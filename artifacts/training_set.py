@@ -101,6 +101,11 @@ class TrainingSetDescription(Document):
     origin: StepOrigin = StepOrigin()
     """What built it."""
 
+    @property
+    def learns_from_change(self) -> bool:
+        """Whether some rows of the dates that are divided by entity train."""
+        return self.divided_since is not None and max(self.snapshots["train"], default="") >= self.divided_since
+
     def metadata(self) -> dict[str, Any]:
         """What a person or the next step would ask first."""
         values = self.model_dump(mode="json", include={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, time
+from enum import StrEnum
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,17 @@ from kfp_lifecycle.config.section import Section, text
 
 RetrainingMode = Literal["automatic", "approval", "off"]
 TimeOfDay = Annotated[str, text(r"^([01]\d|2[0-3]):[0-5]\d$", "a time of day looks like 22:30")]
+
+
+class TrainingRemedy(StrEnum):
+    """What a training run makes anew."""
+
+    retrain = "retrain"
+    """The whole model."""
+    recalibrate = "recalibrate"
+    """Calibration and threshold of the model in production, whose estimator stays."""
+    threshold = "set the threshold"
+    """The threshold of the model in production, whose scores stay."""
 
 
 class QuietHours(Section):

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import SplitBy
+from kfp_lifecycle.config.retraining import TrainingRemedy
 
 
 def day_of_change(text: str) -> date | None:
@@ -40,6 +41,21 @@ def window_end(text: str) -> datetime | None:
     return end.replace(tzinfo=UTC)
 
 
+def training_remedy(text: str) -> TrainingRemedy:
+    """The parameter `remedy`.
+
+    Raises:
+        ValueError: a training knows no such remedy.
+    """
+    try:
+        return TrainingRemedy(text)
+    except ValueError:
+        raise ValueError(
+            f"The run's parameter remedy is {text!r}, and a training can {', '.join(TrainingRemedy)}: give one of "
+            "these, or leave it out to train a whole model."
+        ) from None
+
+
 def check_meaning(name: str, value: object, configuration: Configuration, now: datetime) -> None:
     """See that a parameter's text means something that a run of a project can do.
 
@@ -65,6 +81,8 @@ def check_meaning(name: str, value: object, configuration: Configuration, now: d
                 f"The run's parameter since is {day}, and that day has not come: nothing was recorded since. Give the "
                 "day on which the business changed, or leave it out."
             )
+    if name == "remedy":
+        training_remedy(str(value))
     if name == "as_of" and (end := window_end(str(value))) is not None and end > now:
         raise ValueError(
             f"The run's parameter as_of is {value!r}, and that time has not come, by this machine's clock "

@@ -8,16 +8,20 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from kfp_lifecycle.artifacts.training_set import LabelRate
 from kfp_lifecycle.components.features.build_training_set.shares import by_entity
 from kfp_lifecycle.components.features.build_training_set.split import (
     Split,
     changed_on,
+    refuse_few_labels,
+    remedy_of,
     snapshots_before,
     split_by_time,
     told_of_change,
 )
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.loading import parse_configuration
+from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import PIPELINE
 
@@ -141,3 +145,47 @@ def test_the_day_of_a_change_is_a_day_that_has_come() -> None:
         changed_on("last May", configuration)
     with pytest.raises(ContractViolation, match="since is 2999-01-01, and that day has not come"):
         changed_on("2999-01-01", configuration)
+
+
+RECALIBRATE = TrainingRemedy.recalibrate
+
+
+@pytest.mark.parametrize(("days_after", "dates", "divided"), [(31, 1, True), (100, 3, True), (145, 4, False)])
+def test_a_recalibration_is_fitted_and_judged_on_dates_since_the_change_and_trains_nothing_on_them(
+    days_after: int, dates: int, divided: bool
+) -> None:
+    since = (AS_OF - timedelta(days=days_after)).date()
+    split = split_by_time(snapshots_before(AS_OF, MONTHLY), MONTHLY, since, RECALIBRATE)
+    fitted = {*split.validation, *split.test}
+    assert (len(fitted), min(fitted).date() >= since) == (dates, True)
+    assert (split.divided_since is not None) == divided
+    assert not split.learns_from_change
+    if divided:
+        assert max(split.train) < min(fitted)
+        assert "train nothing" in told_of_change(split, since, MONTHLY)
+    else:
+        # Dates enough: they follow each other as they always do, a label's horizon apart.
+        assert split == split_by_time(snapshots_before(AS_OF, MONTHLY), MONTHLY)
+
+
+def test_who_tests_a_recalibration_never_fits_it_and_all_take_part() -> None:
+    parts = by_entity(range(10_000), MONTHLY.split, train=False)
+    assert {part: round(parts.count(part) / 10_000, 1) for part in parts} == {"validation": 0.5, "test": 0.5}
+
+
+def test_too_few_labels_since_a_change_are_counted_beside_those_that_are_needed() -> None:
+    rates = [LabelRate(snapshot=day, rows=400, positives=10) for day in ("2026-03-31", "2026-04-30", "2026-05-15")]
+    told = (
+        r"To recalibrate, labels since 2026-05-02 are too few: 400 rows of 1 date, of which 10 have idle = 1; "
+        r"30 of either kind are needed.*the first since then on 2026-06-01: wait.*lifecycle run training --parameter "
+        r"since=2026-05-02"
+    )
+    with pytest.raises(ContractViolation, match=told):
+        refuse_few_labels(rates, date(2026, 5, 2), RECALIBRATE, MONTHLY)
+    refuse_few_labels(rates, date(2026, 3, 1), RECALIBRATE, MONTHLY)
+
+
+def test_a_remedy_is_one_that_a_training_knows() -> None:
+    assert remedy_of("set the threshold") is TrainingRemedy.threshold
+    with pytest.raises(ContractViolation, match=r"remedy is 'calibrate', and a training can retrain, recalibrate, set"):
+        remedy_of("calibrate")

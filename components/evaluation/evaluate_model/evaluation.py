@@ -42,9 +42,9 @@ NOT_BY_TIME = (
     "not measured; monitoring tells what becomes of it."
 )
 AFTER_CHANGE = (
-    "The test rows are of the dates from {since} on, after a change, as some of the training rows are, and of other "
-    "entities: the figures hold for rows since the change and say nothing of later months. robustness.past_roc_auc and "
-    "future_roc_auc_drop were not measured."
+    "The test rows are of the dates from {since} on, after a change, as some of the rows are that it was {made} on, "
+    "and of other entities: the figures hold for rows since the change and say nothing of later months. "
+    "robustness.past_roc_auc and future_roc_auc_drop were not measured."
 )
 
 
@@ -147,7 +147,8 @@ def examine(sample: Sample, training_set: TrainingSet, model: ModelFolder, train
     past = area_in_past(pipeline, train, sample.seed) if in_turn else None
     if not in_turn:
         divided = training_set.description.divided_since
-        findings.notes.insert(0, AFTER_CHANGE.format(since=divided) if divided else NOT_BY_TIME)
+        made = "trained" if training_set.description.learns_from_change else "calibrated"
+        findings.notes.insert(0, AFTER_CHANGE.format(since=divided, made=made) if divided else NOT_BY_TIME)
     elif past is None:
         findings.notes.append("robustness.past_roc_auc was not measured: too few training rows of one class.")
     else:

@@ -4,10 +4,15 @@ from kfp.dsl import Artifact, Dataset, Input, Output
 
 from kfp_lifecycle.runtime.component import component
 
+READS = (
+    *("name", "entity", "source.tables", "features", "label", "snapshots", "split"),
+    *("training.weight", "training.min_class_rows"),
+)
+
 
 @component(
     environment="modelling",
-    reads=("name", "entity", "source.tables", "features", "label", "snapshots", "split", "training.weight"),
+    reads=READS,
     locations=("offline_store",),
     records_origin=True,
 )
@@ -18,6 +23,7 @@ def build_training_set(
     validated: Input[Dataset],
     training_set: Output[Dataset],
     since: str = "",
+    remedy: str = "retrain",
 ) -> None:
     """Point-in-time join of features and labels, divided by time.
 
@@ -30,7 +36,8 @@ def build_training_set(
 
     Args:
         settings: `source.tables` name the times that tables are cut by, `snapshots` the dates, `entity`, `label` and
-            `features` what is joined, `training.weight` a column that is carried along, `split` the parts.
+            `features` what is joined, `training.weight` a column that is carried along, `split` the parts;
+            `training.min_class_rows` how many rows of a class a remedy needs since a change.
         feature_repo: Folder with the feature definitions: `features.py` and one `<view>.sql` for each feature view.
         label_query: The SQL file that labels entities.
         validated: The tables, as `validate_data` gives them.
@@ -42,6 +49,8 @@ def build_training_set(
             `skew` (what was compared with the online path), `feature_version`, `data_version` (DVC's), `as_of`,
             `summary`.
         since: Day of a change of the business (`YYYY-MM-DD`), such as monitoring estimates it; empty: `split.since`.
+        remedy: `retrain`; or `recalibrate` or `set the threshold`, which keep the model in production: what has changed
+            then trains nothing, and validates and tests alone.
     """
     from pathlib import Path
 
@@ -61,5 +70,6 @@ def build_training_set(
             told=settings,
             quarantined=int(validated.metadata.get("quarantined", 0)),
             since=since,
+            remedy=remedy,
         )
         training_set.metadata.update({**description.metadata(), "data_version": validated.metadata["version"]})

@@ -44,15 +44,18 @@ def stratified_parts(keys: Sequence[Hashable], labels: Sequence[int], split: Spl
     return parts
 
 
-def by_entity(keys: Sequence[Hashable], split: Split) -> list[PartName]:
+def by_entity(keys: Sequence[Hashable], split: Split, *, train: bool = True) -> list[PartName]:
     """The part of each entity by a digest of its key alone: the same at every date and in every run with the same
     shares and seed, whoever else is there.
 
     Args:
         keys: The entities' keys.
         split: The shares and the seed.
+        train: Whether who neither tests nor validates trains; else these two share all, in their proportion.
     """
     bounds = split.test_share, split.test_share + split.validation_share
+    if not train:
+        bounds = split.test_share / bounds[1], 1.0
     places = (int.from_bytes(digest(key, split.seed)) / 2**64 for key in keys)
     return ["test" if place < bounds[0] else "validation" if place < bounds[1] else "train" for place in places]
 
@@ -65,7 +68,8 @@ def divide_by_entity(split: SplitByTime, labels: Mapping[datetime, Path], config
     """
     for snapshot in split.used:
         rows = pq.read_table(labels[snapshot])
-        parts: list[PartName | None] = list(by_entity(rows[configuration.entity.key].to_pylist(), configuration.split))
+        keys = rows[configuration.entity.key].to_pylist()
+        parts: list[PartName | None] = list(by_entity(keys, configuration.split, train=split.learns_from_change))
         if split.divided_since is not None and snapshot < split.divided_since:
             known = snapshot + configuration.label.horizon <= split.divided_since
             parts = ["train" if known or part == "train" else None for part in parts]

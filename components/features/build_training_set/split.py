@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
-from kfp_lifecycle.artifacts.training_set import PartName
+from kfp_lifecycle.artifacts.training_set import LabelRate, PartName
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Split as SplitSettings
 from kfp_lifecycle.config.features import TrainingWindow
-from kfp_lifecycle.config.run_parameters import check_meaning, day_of_change
+from kfp_lifecycle.config.retraining import TrainingRemedy
+from kfp_lifecycle.config.run_parameters import check_meaning, day_of_change, training_remedy
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 PARTS: tuple[PartName, ...] = ("train", "validation", "test")
@@ -26,6 +27,11 @@ class Split:
     left_out: tuple[datetime, ...]
     divided_since: datetime | None = None
     """From this snapshot on, a change's first, rows are divided by entity; none where the parts follow each other."""
+
+    @property
+    def learns_from_change(self) -> bool:
+        """Whether some rows of the dates that are divided by entity train."""
+        return self.divided_since is not None and self.divided_since in self.train
 
     def part(self, name: PartName) -> tuple[datetime, ...]:
         """The snapshots of one part."""
@@ -62,18 +68,38 @@ def changed_on(since: str, configuration: Configuration) -> date | None:
         raise ContractViolation(str(error)) from error
 
 
+def remedy_of(text: str) -> TrainingRemedy:
+    """What the run makes anew.
+
+    Raises:
+        ContractViolation: the run's parameter `remedy` is none that there is.
+    """
+    try:
+        return training_remedy(text)
+    except ValueError as error:
+        raise ContractViolation(str(error)) from error
+
+
 def newest_moment(as_of: datetime) -> datetime:
     """The one snapshot of a split without time, in whole seconds: no row is later."""
     whole = as_of.astimezone(UTC).replace(microsecond=0)
     return whole if whole == as_of else whole + timedelta(seconds=1)
 
 
-def split_by_time(snapshots: Sequence[datetime], configuration: Configuration, since: date | None = None) -> Split:
+def split_by_time(
+    snapshots: Sequence[datetime],
+    configuration: Configuration,
+    since: date | None = None,
+    remedy: TrainingRemedy = TrainingRemedy.retrain,
+) -> Split:
     """Divide snapshots so that every label of a part is known before the first snapshot of the next.
 
     After a change that would keep what is new from the training part for long: it goes to test, then to validate. So,
     as long as no snapshot since the change would train, those since the change are in all three parts, divided by
     entity (`shares.by_entity`), and all earlier ones train.
+
+    A remedy that keeps the model in production trains on nothing: unless those that validate and test are all since
+    the change, all dates since it are divided among these two.
 
     Args:
         snapshots: Oldest first.
@@ -81,15 +107,19 @@ def split_by_time(snapshots: Sequence[datetime], configuration: Configuration, s
             label was known by then validate, and all whose label was known by then train, as far back as `split.window`
             reaches.
         since: The day of a change; None without one.
+        remedy: What is made anew.
 
     Raises:
         ContractViolation: too few snapshots for that.
     """
     changed = [moment for moment in snapshots if since is not None and moment.date() >= since]
     split = _in_order(snapshots, configuration)
-    if changed and not (split and set(split.train) & set(changed)):
-        before = tuple(moment for moment in snapshots if moment < changed[0])
-        split = Split((*before, *changed), tuple(changed), tuple(changed), (), changed[0])
+    learns = remedy is TrainingRemedy.retrain
+    in_turn = split is not None and (set(split.train) & set(changed) if learns else split.validation[0] in changed)
+    before = tuple(moment for moment in snapshots if changed and moment < changed[0])
+    if changed and not in_turn and (learns or before):
+        trains = (*before, *changed) if learns else before
+        split = Split(trains, tuple(changed), tuple(changed), (), changed[0])
     if split is None:
         raise ContractViolation(
             f"The data give {len(snapshots)} snapshots with a known label ({configuration.snapshots.every_days} days "
@@ -131,8 +161,14 @@ def _within_window(
 
 def told_of_change(split: Split, since: date, configuration: Configuration) -> str:
     """What a reader must know of a split after a change, in a sentence or two."""
+    settings, entity = configuration.split, configuration.entity.name
+    if split.divided_since is not None and not split.learns_from_change:
+        return (
+            f"The business changed on {since}. The dates from {split.divided_since:%Y-%m-%d} on train nothing, and are "
+            f"divided by {entity} into those that validate and those that test, {settings.validation_share:g} to "
+            f"{settings.test_share:g}. Both are of the same dates: figures say nothing of later months."
+        )
     if split.divided_since is not None:
-        settings, entity = configuration.split, configuration.entity.name
         return (
             f"The business changed on {since}. The dates from {split.divided_since:%Y-%m-%d} on are divided by "
             f"{entity} ({settings.test_share:.0%} test, {settings.validation_share:.0%} validate), and all "
@@ -145,4 +181,37 @@ def told_of_change(split: Split, since: date, configuration: Configuration) -> s
     return (
         f"The business changed on {since}, and no label of a date since then is known before {known:%Y-%m-%d}: the "
         "model learns from what was before the change alone."
+    )
+
+
+def refuse_few_labels(
+    rates: Sequence[LabelRate], since: date, remedy: TrainingRemedy, configuration: Configuration
+) -> None:
+    """See that a remedy that is fitted on rows since a change has enough of them.
+
+    Args:
+        rates: Of every snapshot whose label is known.
+        since: The day of the change.
+        remedy: One that keeps the model in production.
+        configuration: `training.min_class_rows` is what either class needs to calibrate, to set the threshold and to
+            test; `label.horizon_days` when labels are known.
+
+    Raises:
+        ContractViolation: there are fewer.
+    """
+    known = [rate for rate in rates if date.fromisoformat(rate.snapshot) >= since]
+    rows, events = sum(rate.rows for rate in known), sum(rate.positives for rate in known)
+    needed = 3 * configuration.training.min_class_rows
+    if min(events, rows - events) >= needed:
+        return
+    label, horizon = configuration.label, configuration.label.horizon
+    next_date = datetime.combine(since, time(), UTC) + horizon
+    raise ContractViolation(
+        f"To {remedy}, labels since {since} are too few: {rows:,} rows of {len(known)} "
+        f"date{'' if len(known) == 1 else 's'}, of which {events:,} have "
+        f"{label.name} = 1; {needed:,} of either kind are needed, training.min_class_rows "
+        f"({configuration.training.min_class_rows:,}) each to calibrate, to set the threshold and to test. A label is "
+        f"known {horizon.days} days after its date, the first since then on {next_date:%Y-%m-%d}: wait, have more "
+        "dates (snapshots.every_days), lower training.min_class_rows, or start a whole training: lifecycle run "
+        f"training --parameter since={since}"
     )

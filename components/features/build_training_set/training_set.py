@@ -36,6 +36,8 @@ from kfp_lifecycle.components.features.build_training_set.split import (
     Split,
     changed_on,
     newest_moment,
+    refuse_few_labels,
+    remedy_of,
     snapshots_before,
     split_by_time,
     told_of_change,
@@ -43,6 +45,7 @@ from kfp_lifecycle.components.features.build_training_set.split import (
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import SplitBy
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.features.definitions import (
     FEATURES_FILE,
@@ -92,6 +95,7 @@ def build(
     told: Mapping[str, Any] | None = None,
     quarantined: int = 0,
     since: str = "",
+    remedy: str = TrainingRemedy.retrain,
 ) -> TrainingSetDescription:
     """Build a project's training set.
 
@@ -106,13 +110,14 @@ def build(
         told: The step's parameter `settings`, to be recorded.
         quarantined: Rows that validation has put aside.
         since: The run's parameter: the day of a change; empty: `split.since`.
+        remedy: The run's parameter: what is made anew.
 
     Raises:
         ContractViolation: the definitions, an SQL file or the data do not allow a training set that can be trusted.
     """
     as_of = Manifest.read(validated).as_of.replace(tzinfo=UTC)
     by_time = settings.split.by is SplitBy.time
-    changed = changed_on(since, settings)
+    changed, made_anew = changed_on(since, settings), remedy_of(remedy)
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
         if settings.label.column is not None:
@@ -136,9 +141,11 @@ def build(
             notes += check_coverage(settings, definitions, validated, keys)
         for note in notes:
             print(note, flush=True)
+        if changed is not None and made_anew is not TrainingRemedy.retrain:
+            refuse_few_labels(rates, changed, made_anew, settings)
         try:
             if by_time:
-                split = split_by_time(list(labels), settings, changed)
+                split = split_by_time(list(labels), settings, changed, made_anew)
             else:
                 split = split_by_share(labels, settings, definitions)
         except ContractViolation as error:
