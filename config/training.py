@@ -53,9 +53,10 @@ class Threshold(Section):
     """The score from which on an entity is acted upon."""
 
     by: ThresholdRule = ThresholdRule.cost
-    """What it makes as good as it can be on the older half of the validation snapshots: `cost` is the worth of
-    all decisions by `training.costs`, `f1` the harmonic mean of precision and recall, `balanced_accuracy` the mean of
-    the shares of events and of non-events that are decided rightly."""
+    """What it makes as good as it can be: `cost` is the worth of all decisions by `training.costs`, so that a
+    calibrated score is acted upon from `action / (success_rate * saved)` on; `f1` is the harmonic mean of precision and
+    recall, `balanced_accuracy` the mean of the shares of events and of non-events that are decided rightly. These two,
+    and `cost` where nothing is calibrated, take the best of the older half of the validation snapshots."""
 
 
 Estimator = Annotated[

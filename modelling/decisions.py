@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kfp_lifecycle.config.training import Costs, ThresholdRule
+from kfp_lifecycle.config.training import Calibration, Costs, ThresholdRule, Training
 
 
 def decision_values(label: NDArray[Any], acted: NDArray[np.bool_], costs: Costs) -> NDArray[np.float64]:
@@ -19,8 +19,41 @@ def decision_values(label: NDArray[Any], acted: NDArray[np.bool_], costs: Costs)
     return np.where(acted, label * costs.success_rate * costs.saved - costs.action, 0.0)
 
 
+def break_even(costs: Costs) -> float:
+    """The event's probability from which on acting pays: action / (success_rate · saved), above 0; infinite where no
+    action ever prevents anything (the optimal threshold of a calibrated score: Elkan 2001, "The foundations of
+    cost-sensitive learning", equation 2)."""
+    prevented = costs.success_rate * costs.saved
+    return costs.action / prevented if prevented else float("inf")
+
+
+def costs_suffice(training: Training) -> bool:
+    """Whether the threshold follows from costs alone, so that no row sets it."""
+    return training.threshold.by is ThresholdRule.cost and training.calibration is not Calibration.none
+
+
+def decision_threshold(label: NDArray[Any], score: NDArray[np.float32], training: Training) -> float:
+    """The score from which on to act, by `training.threshold.by`.
+
+    A calibrated score is a probability, so that costs alone say from where acting pays (`break_even`): what the best
+    threshold of a sample adds to that is the sample's noise. Any other rule, and scores that nobody calibrated, take
+    the best of these rows (`best_threshold`).
+
+    Args:
+        label: 0 or 1, shape (n,), both present; rows that calibrated nothing.
+        score: The served score, shape (n,), in [0, 1].
+        training: The rule, the costs, and whether scores are calibrated.
+
+    Returns:
+        A threshold in [0, 1] for `score >= threshold`; 1 where acting never pays.
+    """
+    if costs_suffice(training):
+        return min(break_even(training.costs), 1.0)
+    return best_threshold(label, score, training.threshold.by, training.costs)
+
+
 def best_threshold(label: NDArray[Any], score: NDArray[np.float32], rule: ThresholdRule, costs: Costs) -> float:
-    """The score from which on acting is best in these rows.
+    """The score from which on acting is best in these rows, whatever scores mean.
 
     Args:
         label: 0 or 1, shape (n,), both present.

@@ -19,7 +19,7 @@ from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.remedy import Gain, RemedyName
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed
 from kfp_lifecycle.config.training import Costs, ThresholdRule
-from kfp_lifecycle.modelling.decisions import best_threshold, decision_values
+from kfp_lifecycle.modelling.decisions import best_threshold, break_even, decision_values
 from kfp_lifecycle.uncertainty.bootstrap import entity_sums
 from kfp_lifecycle.uncertainty.contributions import normal_interval
 
@@ -85,7 +85,7 @@ def worth_of_remedies(found: Followed, costs: Costs, features: pd.DataFrame | No
     score = found.rows["score"].to_numpy(np.float64)
     entity = found.rows["entity"].astype(str)
     fold = entity.map(lambda name: zlib.crc32(name.encode()) % FOLDS).to_numpy()
-    pays = costs.action / (costs.saved * costs.success_rate) if costs.success_rate else np.inf
+    pays = break_even(costs)
     acted: dict[RemedyName, NDArray[np.bool_]] = {
         remedy: np.zeros(len(label), dtype=bool) for remedy in ORDER if remedy != "retrain" or features is not None
     }

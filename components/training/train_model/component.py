@@ -16,9 +16,10 @@ def train_model(
 ):
     """Train the model, calibrate it, choose its decision threshold, export it to ONNX and record it in MLflow.
 
-    Trained on the train part; the newer half of the validation snapshots calibrates, the older half sets the
-    threshold by `training.threshold`. A dummy and a logistic regression are trained beside it. The step fails when the
-    exported model gives any validation or test row a probability more than 1e-5 from the trained one's.
+    Trained on the train part; the newer half of the validation snapshots calibrates; the threshold is that of
+    `training.costs`, or the best of the older half, by `training.threshold`. A dummy and a logistic regression are
+    trained beside it. The step fails when the exported model gives any validation or test row a probability more than
+    1e-5 from the trained one's.
 
     Args:
         settings: `training` says what to train; `deployment.model` is the model's name; `entity`, `features` and

@@ -20,7 +20,7 @@ from kfp_lifecycle.components.training.train_model.stages import timed
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
 from kfp_lifecycle.modelling.dataset import Part, TrainingSet
-from kfp_lifecycle.modelling.decisions import best_threshold
+from kfp_lifecycle.modelling.decisions import decision_threshold
 from kfp_lifecycle.modelling.estimator import (
     build_encoder,
     build_estimator,
@@ -42,7 +42,7 @@ class TrainedModel:
         calibration: Fitted on the calibration part.
         baselines: The dummy and the logistic regression, trained on the same rows, all of the same weight.
         onnx: The served form.
-        threshold: The score from which on acting is best, chosen on the validation part.
+        threshold: The score from which on to act (`decision_threshold`).
         parts: What it was made from: `train`, `validation`, `calibration` and `test`.
         validation_score: What the served form gives to the validation part, shape (n,).
         notes: What a reader of the model should know, in sentences.
@@ -90,7 +90,7 @@ def fit_model(
     parameters: Mapping[str, Any],
     seconds: dict[str, float],
 ) -> TrainedModel:
-    """Train on the train part, calibrate on the calibration part, choose the threshold on the validation part.
+    """Train on the train part, calibrate on the calibration part, set the threshold by costs or on the validation part.
 
     The same parts, parameters and seed give the same ONNX bytes, on any number of cores.
 
@@ -121,7 +121,7 @@ def fit_model(
         onnx = export_onnx(pipeline, calibration, features).SerializeToString()
         scorer = Scorer(onnx, features)
         score = scorer.score(validation.features)
-        threshold = best_threshold(validation.label, score, training.threshold.by, training.costs)
+        threshold = decision_threshold(validation.label, score, training)
     notes = constant_features(train, features)
     model = TrainedModel(pipeline, calibration, baselines, onnx, threshold, parts, score, notes)
     with timed(seconds, "parity"):

@@ -14,6 +14,7 @@ from kfp_lifecycle.components.training.train_model.fitting import TrainedModel
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.training import ClassWeight, ThresholdRule
 from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.modelling.decisions import costs_suffice
 from kfp_lifecycle.reports.model_card import write_card
 
 MOST_FEATURES = 12
@@ -81,7 +82,7 @@ def _data(configuration: Configuration, training_set: TrainingSet, model: Traine
     rows = [("part", "snapshots" if training_set.by_time else "divided", "rows", "events")]
     for name, use in (
         ("train", "trained on"),
-        ("validation", "set the threshold"),
+        ("validation", "measured below" if costs_suffice(configuration.training) else "set the threshold"),
         ("calibration", "calibrated"),
         ("test", "kept for the evaluation"),
     ):
@@ -116,17 +117,17 @@ def _performance(model: TrainedModel, description: Model) -> CardSection:
     rows += [(name, f"{value:.3f}") for name, value in description.baseline_auc.items()]
     sentences = [
         f"On the validation part: average precision {average_precision_score(label, score):.3f} "
-        f"(chance {label.mean():.3f}), Brier score {brier_score_loss(label, score):.4f}. These rows set the "
-        "threshold; the run's report has the evaluation on rows that decided nothing, with intervals, fairness and "
-        "robustness."
+        f"(chance {label.mean():.3f}), Brier score {brier_score_loss(label, score):.4f}. The run's report has the "
+        "evaluation on rows that decided nothing, with intervals, fairness and robustness."
     ]
     return _section("Performance", sentences, rows, ("roc", "precision_recall", "learning_curve"))
 
 
 def _decisions(configuration: Configuration, model: TrainedModel) -> CardSection:
     training, costs = configuration.training, configuration.training.costs
+    pays = "where acting begins to pay" if costs_suffice(training) else "where the decisions are worth the most"
     by = {
-        ThresholdRule.cost: f"where the decisions are worth the most: {costs.action:g} {costs.currency} an action, "
+        ThresholdRule.cost: f"{pays}: {costs.action:g} {costs.currency} an action, "
         f"{costs.saved:g} for an event prevented, {costs.success_rate:.0%} of actions prevent it",
         ThresholdRule.f1: "where F1 is highest",
         ThresholdRule.balanced_accuracy: "where balanced accuracy is highest",
