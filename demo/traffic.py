@@ -123,11 +123,11 @@ def customers_of(database: Path) -> pd.DataFrame:
 
 
 def _days(story: Story, begins: date, ends: date, customers: pd.DataFrame) -> Iterator[tuple[date, list[int]]]:
+    # The online store is filled on the first of these days: whoever signed up since is not in it.
+    known = customers["signed_up"] < pd.Timestamp(begins)
     day = begins
     while day < ends:
-        moment = pd.Timestamp(day)
-        # Who signed up on the day itself is in no table yet.
-        here = (customers["signed_up"] < moment) & (customers["left"].isna() | (customers["left"] >= moment))
+        here = known & (customers["left"].isna() | (customers["left"] >= pd.Timestamp(day)))
         yield day, [customer for customer in customers["customer_id"][here].tolist() if story.due(customer, day)]
         day += DAY
 
