@@ -16,7 +16,9 @@ from kfp_lifecycle.runtime.outputs import write_whole
 class Part(BaseModel):
     """A part of a document."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="null")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="null", defer_build=True
+    )
 
 
 class Document(Part):

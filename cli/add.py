@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kfp_lifecycle.cli.console import Project, naming, out, project_folder, refuse
-from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.errors import ConfigurationError
-from kfp_lifecycle.config.loading import load_configuration
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.config.configuration import Configuration
 
 add = typer.Typer(help="Scaffold a part of a project that is there already.", no_args_is_help=True)
 
@@ -40,10 +40,7 @@ def feature(
     if kind not in TYPES:
         refuse(f"--type {kind!r:.40}: a feature is one of {', '.join(TYPES)}")
     folder, configuration = _project(project)
-    try:
-        written = add_feature(folder, configuration, _table(configuration, table), name, sql, kind)
-    except ConfigurationError as error:
-        refuse(str(error))
+    written = add_feature(folder, configuration, _table(configuration, table), name, sql, kind)
     _say(folder, *written)
 
 
@@ -64,10 +61,7 @@ def rule(
     from kfp_lifecycle.projects.additions import add_rule
 
     folder, configuration = _project(project)
-    try:
-        _say(folder, add_rule(folder, configuration, _table(configuration, table), text, sql, remedy))
-    except ConfigurationError as error:
-        refuse(str(error))
+    _say(folder, add_rule(folder, configuration, _table(configuration, table), text, sql, remedy))
 
 
 @add.command()
@@ -86,10 +80,7 @@ def source(
     from kfp_lifecycle.projects.additions import add_source
 
     folder, _ = _project(project)
-    try:
-        _say(folder, add_source(folder, table, [column.strip() for column in key.split(",")], event_time))
-    except ConfigurationError as error:
-        refuse(str(error))
+    _say(folder, add_source(folder, table, [column.strip() for column in key.split(",")], event_time))
 
 
 @add.command()
@@ -107,18 +98,14 @@ def schedule(
     from kfp_lifecycle.projects.additions import add_schedule
 
     folder, _ = _project(project)
-    try:
-        _say(folder, add_schedule(folder, pipeline, cron))
-    except ConfigurationError as error:
-        refuse(str(error))
+    _say(folder, add_schedule(folder, pipeline, cron))
 
 
 def _project(chosen: Path | None) -> tuple[Path, Configuration]:
+    from kfp_lifecycle.config.loading import load_configuration
+
     folder = project_folder(chosen)
-    try:
-        return folder, load_configuration(folder)
-    except ConfigurationError as error:
-        refuse(str(error))
+    return folder, load_configuration(folder)
 
 
 def _table(configuration: Configuration, chosen: str | None) -> str:

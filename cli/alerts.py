@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
-from kfp_lifecycle.cli.console import Project, Settings, project_folder, refuse
-from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.errors import ConfigurationError
-from kfp_lifecycle.config.loading import load_configuration
+from kfp_lifecycle.cli.console import Project, Settings, project_folder
+
+if TYPE_CHECKING:
+    from kfp_lifecycle.config.configuration import Configuration
 
 RULES_FILE = "rules.yaml"
 
@@ -57,10 +56,11 @@ def alerts(
 
     Exit codes: 0 written, 2 the project is wrong.
     """
-    try:
-        configuration = load_configuration(project_folder(project), settings or [])
-    except ConfigurationError as error:
-        refuse(str(error))
+    import yaml
+
+    from kfp_lifecycle.config.loading import load_configuration
+
+    configuration = load_configuration(project_folder(project), settings or [])
     written = _written(reader, configuration)
     sys.stdout.write(yaml.safe_dump_all(written, sort_keys=False, allow_unicode=True, width=1000))
 

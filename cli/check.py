@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from kfp_lifecycle.cli.console import (
     write_json,
 )
 from kfp_lifecycle.environments.locks import SETUP, is_built
-from kfp_lifecycle.local.environment_module import run_module
+from kfp_lifecycle.local.environment_module import begin_module, finish_module
 
 if TYPE_CHECKING:
     from kfp_lifecycle.projects.lacks import Lack
@@ -43,10 +44,11 @@ def check(project: Project = None, as_json: AsJson = False) -> None:
     named = option_of(folder)
     found, configuration = lacks_of_files(folder, named)
     if configuration is not None:
-        found += _asked("validation", "source_lacks", folder)
+        looks = {"validation": "source_lacks"}
         defined = (folder / configuration.features.repository / "features.py").is_file()
         if configuration.features.tables or defined:
-            found += _asked("modelling", "definition_lacks", folder)
+            looks["modelling"] = "definition_lacks"
+        found += _asked(looks, folder)
     if as_json:
         write_json([asdict(lack) for lack in found], ensure_ascii=False)
     elif not found:
@@ -58,11 +60,21 @@ def check(project: Project = None, as_json: AsJson = False) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _asked(environment: str, module: str, project: Path) -> list[Lack]:
-    """What a look from an environment of the steps finds."""
+def _asked(looks: Mapping[str, str], project: Path) -> list[Lack]:
+    """What looks from environments of the steps find, a module of each: all at once, since imports take most of it."""
     from kfp_lifecycle.projects.lacks import Lack
 
-    if not is_built(environment):
-        return [Lack(f"environment {environment}", f"it is not built, so nothing was looked at with it: run `{SETUP}`")]
-    printed = run_module(environment, f"kfp_lifecycle.projects.{module}", str(project))
-    return [Lack(where, what) for where, what in json.loads(printed.splitlines()[-1])]
+    begun = {
+        environment: begin_module(environment, f"kfp_lifecycle.projects.{module}", str(project))
+        for environment, module in looks.items()
+        if is_built(environment)
+    }
+    found: list[Lack] = []
+    for environment in looks:
+        if environment in begun:
+            printed = finish_module(begun[environment])
+            found += [Lack(where, what) for where, what in json.loads(printed.splitlines()[-1])]
+        else:
+            unseen = f"it is not built, so nothing was looked at with it: run `{SETUP}`"
+            found.append(Lack(f"environment {environment}", unseen))
+    return found

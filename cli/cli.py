@@ -42,11 +42,15 @@ from kfp_lifecycle.cli.served import down, predict, serve, status
 from kfp_lifecycle.cli.setup import setup
 from kfp_lifecycle.cli.simulate import simulate
 from kfp_lifecycle.cli.triggers import trigger
+from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.environments.locks import EnvironmentMissing
 from kfp_lifecycle.local.environment_module import ModuleFailed
 from kfp_lifecycle.local.state import trouble
 from kfp_lifecycle.runtime.closure import PACKAGE
 from kfp_lifecycle.runtime.contract import ContractViolation
+
+# What a command, or the project it is about, has wrong; whatever command it is.
+REFUSALS = (ConfigurationError, EnvironmentMissing)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -136,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(ended.code or 0)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except (ModuleNotFoundError, EnvironmentMissing, OSError, ContractViolation, ModuleFailed) as error:
+    except (*REFUSALS, ModuleNotFoundError, OSError, ContractViolation, ModuleFailed) as error:
         code, told = _ending(error)
         if told is None:
             raise
@@ -151,6 +155,6 @@ def _ending(error: Exception) -> tuple[int, str | None]:
         library = (error.name or "").partition(".")[0]
         needed = f"this needs {library}, which is not installed here: pip install 'kfp-lifecycle[local]'"
         return EXIT_USAGE, None if library == PACKAGE else needed
-    if isinstance(error, EnvironmentMissing):
+    if isinstance(error, REFUSALS):
         return EXIT_USAGE, str(error)
     return EXIT_FAILED, trouble(error) if isinstance(error, OSError) else str(error)

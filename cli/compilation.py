@@ -11,7 +11,6 @@ import typer
 
 from kfp_lifecycle.cli.console import Project, Settings, out, project_folder, refuse
 from kfp_lifecycle.cli.targets import TargetOption
-from kfp_lifecycle.config.errors import ConfigurationError
 
 # How a folder is brought to an object store, by what its URI begins with.
 COPIES = {
@@ -83,30 +82,27 @@ def compile_pipelines(
     folder = output or Path("build") / target
     upload, root = folder / "upload", ""
     shutil.rmtree(upload, ignore_errors=True)
-    try:
-        for name in pipeline or PIPELINES:
-            file = folder / f"{name}.yaml"
-            compiled = compile_pipeline(
-                name,
-                target.value,
-                project_folder(project),
-                file,
-                overrides=settings or [],
-                vehicle=vehicle.value if vehicle else None,
-                image_registry=image_registry,
-            )
-            cron = recurrence(compiled.configuration, name, target.value)
-            out.print(
-                f"{file}  {file.stat().st_size / 1024:.0f} KiB" + (f"  recurs: {cron}" if cron else ""), soft_wrap=True
-            )
-            root = compiled.upload_root
-            for item in compiled.uploads:
-                item.write(upload, root)
-        if components:
-            written = compile_components(folder / "components", image_registry=image_registry)
-            out.print(f"{folder / 'components'}  {len(written)} components", soft_wrap=True)
-    except ConfigurationError as error:
-        refuse(str(error))
+    for name in pipeline or PIPELINES:
+        file = folder / f"{name}.yaml"
+        compiled = compile_pipeline(
+            name,
+            target.value,
+            project_folder(project),
+            file,
+            overrides=settings or [],
+            vehicle=vehicle.value if vehicle else None,
+            image_registry=image_registry,
+        )
+        cron = recurrence(compiled.configuration, name, target.value)
+        out.print(
+            f"{file}  {file.stat().st_size / 1024:.0f} KiB" + (f"  recurs: {cron}" if cron else ""), soft_wrap=True
+        )
+        root = compiled.upload_root
+        for item in compiled.uploads:
+            item.write(upload, root)
+    if components:
+        written = compile_components(folder / "components", image_registry=image_registry)
+        out.print(f"{folder / 'components'}  {len(written)} components", soft_wrap=True)
     if root:
         size = sum(file.stat().st_size for file in upload.rglob("*") if file.is_file())
         out.print(f"\nThe steps fetch {size / 1024:,.0f} KiB from {root}. Before the first run:", soft_wrap=True)

@@ -7,8 +7,6 @@ from typing import Annotated
 import typer
 
 from kfp_lifecycle.cli.console import out, refuse, write_json
-from kfp_lifecycle.cli.explanation import explanation
-from kfp_lifecycle.config.loading import configuration_schema
 
 config = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +23,8 @@ def explain(
 
     Example: `lifecycle config explain training.costs`
     """
+    from kfp_lifecycle.cli.explanation import explanation
+
     lines = explanation(key or "")
     if not lines:
         refuse(f"pipeline.yaml has no key {key!r}; `lifecycle config explain` lists them all")
@@ -39,4 +39,6 @@ def schema() -> None:
 
     Example: `lifecycle config schema > pipeline.schema.json`
     """
+    from kfp_lifecycle.config.loading import configuration_schema
+
     write_json(configuration_schema())

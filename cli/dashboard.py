@@ -14,14 +14,12 @@ import typer
 
 from kfp_lifecycle.cli.console import EXIT_FAILED, Project, Settings, err, out, project_folder, refuse
 from kfp_lifecycle.cli.targets import OnTarget, backend_for, plain_refusals
-from kfp_lifecycle.config.alerts import Alerts
-from kfp_lifecycle.config.errors import ConfigurationError
-from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.monitoring.scrape_targets import FRONTS, PORT, SERVERS, TARGETS_PATH, discovered
 from kfp_lifecycle.serving.ports import LOOPBACK
 
 if TYPE_CHECKING:
     from kfp_lifecycle.cli.standing import Known
+    from kfp_lifecycle.config.alerts import Alerts
     from kfp_lifecycle.monitoring.dashboards.server import Answer
     from kfp_lifecycle.monitoring.dashboards.sources import Source
 
@@ -80,10 +78,9 @@ def dashboard(
 
     Exit codes: 0 written, or ended by Ctrl-C, 1 the port is taken, 2 the project is wrong.
     """
-    try:
-        configuration = load_configuration(project_folder(project), settings or [])
-    except ConfigurationError as error:
-        refuse(str(error))
+    from kfp_lifecycle.config.loading import load_configuration
+
+    configuration = load_configuration(project_folder(project), settings or [])
     if reader is not Reader.here:
         _write(reader, configuration.alerts, output)
         return

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from kfp_lifecycle.cli.console import out, refuse
-from kfp_lifecycle.config.loading import configuration_schema
 from kfp_lifecycle.runtime.closure import ROOT
 
 CONFIGURATION = "pipeline.yaml"
@@ -48,6 +47,8 @@ def example(
 
     Exit codes: 0 copied, 2 the folder has a project already.
     """
+    from kfp_lifecycle.config.loading import configuration_schema
+
     destination = folder or Path(name)
     taken = [part for part in (*PARTS, SCHEMA) if (destination / part).exists()]
     if taken:

@@ -14,9 +14,6 @@ from typing import Annotated
 
 import typer
 
-from kfp_lifecycle.artifacts.deployment import Deployment
-from kfp_lifecycle.artifacts.model import Model
-from kfp_lifecycle.audit.record import file_of
 from kfp_lifecycle.cli.console import (
     AsJson,
     Project,
@@ -26,7 +23,7 @@ from kfp_lifecycle.cli.console import (
     refuse,
     write_json,
 )
-from kfp_lifecycle.config.deployment import Strategy
+from kfp_lifecycle.config.strategy import Strategy
 from kfp_lifecycle.environments.locks import is_built
 from kfp_lifecycle.local.environment_module import ModuleFailed, begin_module, finish_module
 from kfp_lifecycle.local.state import STATE
@@ -81,6 +78,7 @@ def release(
 
     Example: `lifecycle release --resume`
     """
+    from kfp_lifecycle.artifacts.deployment import Deployment
     from kfp_lifecycle.components.deployment.release_model.targets import release_to_target, resume_locally
     from kfp_lifecycle.config.loading import load_configuration
     from kfp_lifecycle.config.locations import local_locations
@@ -169,6 +167,7 @@ def tried_version(model: str, version: str) -> Path:
     Raises:
         ContractViolation: there is none.
     """
+    from kfp_lifecycle.artifacts.model import Model
     from kfp_lifecycle.local.run_records import all_runs
 
     for record in all_runs():
@@ -187,6 +186,7 @@ def registry_at_hand() -> Iterator[Follow]:
 
     MLflow is imported meanwhile, which takes longer than to move traffic; nothing of it may hinder that.
     """
+    from kfp_lifecycle.audit.record import file_of
 
     def begin() -> subprocess.Popen[str]:
         return begin_module("modelling", "kfp_lifecycle.registry.promotion", f"sqlite:///{STATE / 'mlflow.db'}")

@@ -25,7 +25,6 @@ from kfp_lifecycle.cli.console import (
 from kfp_lifecycle.cli.interruption import stop_like_ctrl_c
 from kfp_lifecycle.cli.runs import watch_until_end
 from kfp_lifecycle.cli.targets import OnTarget, plain_refusals, target_of
-from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.states import RunState
 
@@ -118,7 +117,7 @@ def run(
                 watch=view.update,
                 waiting=view.waiting,
             )
-    except (ConfigurationError, ContractViolation) as error:
+    except ContractViolation as error:
         refuse(str(error))
     except KeyboardInterrupt:
         err.print("stopped before the run began")

@@ -127,14 +127,10 @@ def accept(
 
 def _places(project: Path | None) -> tuple[Path, Path]:
     """The project's folder, and that of its expectations."""
-    from kfp_lifecycle.config.errors import ConfigurationError
     from kfp_lifecycle.config.loading import load_configuration
 
     folder = project_folder(project)
-    try:
-        configuration = load_configuration(folder)
-    except ConfigurationError as error:
-        refuse(str(error))
+    configuration = load_configuration(folder)
     return folder, folder / configuration.validation.expectations
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kfp_lifecycle.cli.console import EXIT_FAILED, EXIT_USAGE, project_folder, refuse, say
-from kfp_lifecycle.config.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from kfp_lifecycle.backends.backend import Backend, ClusterBackend
@@ -69,23 +68,18 @@ def _target_and_project(target: TargetOption | None, project: Path | None) -> tu
     named: TargetName | None = target.value if target is not None else None
     if named == "local" or (named is None and project is None and not Path("pipeline.yaml").is_file()):
         return "local", None
-    try:
-        configuration = load_configuration(project_folder(project))
-    except ConfigurationError as error:
-        refuse(str(error))
+    configuration = load_configuration(project_folder(project))
     return named or configuration.targets.default, configuration
 
 
 @contextmanager
 def plain_refusals() -> Iterator[None]:
-    """End a command with what a backend or the project says: exit code 1 where a target refuses, 2 where what was
-    named is not there, or the project is wrong."""
+    """End a command with what a backend says: exit code 1 where a target refuses, 2 where what was named is not
+    there."""
     from kfp_lifecycle.backends.backend import BackendError, NotThere
 
     try:
         yield
-    except ConfigurationError as error:
-        refuse(str(error))
     except BackendError as error:
         say(f"error: {error}")
         raise typer.Exit(EXIT_USAGE if isinstance(error, NotThere) else EXIT_FAILED) from None

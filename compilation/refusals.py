@@ -6,14 +6,13 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
-from kfp_lifecycle.compilation.step_pods import DEFAULT
 from kfp_lifecycle.config.configuration import Configuration
-from kfp_lifecycle.config.deployment import Strategy
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.gate import Approval
 from kfp_lifecycle.config.kserve_servers import Mode
 from kfp_lifecycle.config.locations import Locations
-from kfp_lifecycle.config.steps import StepSettings
+from kfp_lifecycle.config.steps import DEFAULT, StepSettings
+from kfp_lifecycle.config.strategy import Strategy
 from kfp_lifecycle.config.targets import ClusterTarget, KubeflowTarget, TargetName, VertexTarget
 from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.contract import ContractViolation

@@ -9,13 +9,10 @@ from kfp import dsl, kubernetes
 from kfp.dsl.structures import ResourceSpec
 
 from kfp_lifecycle.compilation.target import Target
-from kfp_lifecycle.config.steps import StepSettings
+from kfp_lifecycle.config.steps import DEFAULT, StepSettings
 from kfp_lifecycle.config.targets import KubeflowTarget
 from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.serving.container import USER
-
-# The key of `steps` that stands for all.
-DEFAULT = "default"
 
 # Requests without limits, so that a step may use what is idle. Memory is what was measured (docs/benchmarks.md) and
 # room beside it: TFDV 2.7 GB at 5,000,000 rows, the evaluation 1.1 GB, ingest 0.7 GB, the training set 0.7 GB; what an

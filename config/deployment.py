@@ -10,14 +10,7 @@ from pydantic import Field, model_validator
 from kfp_lifecycle.config.log_policy import LOG_SECRET_VARIABLE, LoggedKey, LogPolicy
 from kfp_lifecycle.config.model_server import ModelServer
 from kfp_lifecycle.config.section import ModelName, Probability, Section
-
-
-class Strategy(StrEnum):
-    """How traffic moves to a new model."""
-
-    canary = "canary"
-    blue_green = "blue_green"
-    shadow = "shadow"
+from kfp_lifecycle.config.strategy import Strategy
 
 
 class Inconclusive(StrEnum):

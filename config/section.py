@@ -63,9 +63,15 @@ FreeValue = Annotated[Any, *FREE]
 class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors, so that a typing mistake never becomes a default."""
 
-    # A refused value is not repeated in tracebacks: it may be a password.
+    # A refused value is not repeated in tracebacks: it may be a password. Each process imports all sections and reads
+    # few of them: a validator is built when it is first asked.
     model_config = ConfigDict(
-        extra="forbid", use_attribute_docstrings=True, frozen=True, regex_engine="python-re", hide_input_in_errors=True
+        extra="forbid",
+        use_attribute_docstrings=True,
+        frozen=True,
+        regex_engine="python-re",
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
     @classmethod

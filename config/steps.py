@@ -28,6 +28,9 @@ LabelKey = Annotated[
 ]
 LabelValue = Annotated[str, text(rf"^({_NAME})?$", f"a label's value is empty or has {_SPELLED}")]
 
+# The key of `steps` that stands for all.
+DEFAULT = "default"
+
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "M": 10**6, "G": 10**9, "T": 10**12}
 
 

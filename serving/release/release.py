@@ -13,7 +13,8 @@ from kfp_lifecycle.artifacts.deployment import Deployment as Record
 from kfp_lifecycle.artifacts.deployment import ReleaseStep
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.serving import Example
-from kfp_lifecycle.config.deployment import Deployment, Inconclusive, Strategy
+from kfp_lifecycle.config.deployment import Deployment, Inconclusive
+from kfp_lifecycle.config.strategy import Strategy
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import SCORE_TOLERANCE, Answer, entity_request, quantile, scores_in, v2_request
 from kfp_lifecycle.serving.release.comparison import SUSPICION, Comparison

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from conftest import Checkout, new_checkout
+from typing_person import Done, person_in
 
 COMMANDS = (
     "example",
@@ -40,32 +41,6 @@ COMMANDS = (
 )
 
 
-# What is imported takes longer than any of these commands, so all are given to one process.
-TYPING = """
-import json, os, sys, tempfile
-from kfp_lifecycle.cli.cli import main
-answers = os.fdopen(os.dup(1), "w")
-for line in sys.stdin:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
-        code = main(json.loads(line))
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        said = [os.pread(file.fileno(), 2**20, 0).decode() for file in (out, err)]
-    print(json.dumps([code, *said]), file=answers, flush=True)
-"""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What came of a command."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """One checkout for all: no command here changes it."""
@@ -73,27 +48,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 @pytest.fixture(scope="module")
-def typed(checkout: Checkout) -> Iterator[Callable[..., Said]]:
+def typed(checkout: Checkout) -> Iterator[Callable[..., Done]]:
     """Type a command in the checkout."""
-    python, *_ = checkout.command()
-    with subprocess.Popen(
-        [python, "-c", TYPING],
-        cwd=checkout.folder,
-        env=checkout.variables(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as typing:
-        keys, screen = typing.stdin, typing.stdout
-        assert keys is not None
-        assert screen is not None
-
-        def type_in(*arguments: str) -> Said:
-            keys.write(json.dumps(arguments) + "\n")
-            keys.flush()
-            return Said(*json.loads(screen.readline()))
-
-        yield type_in
+    with person_in(checkout.folder, checkout.variables()) as person:
+        yield lambda *arguments: person.type(shlex.join(["lifecycle", *arguments]))
 
 
 def test_help_lists_every_command(checkout: Checkout) -> None:
@@ -102,8 +60,8 @@ def test_help_lists_every_command(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_commands_help_has_an_example(typed: Callable[..., Said], command: str) -> None:
-    assert f"lifecycle {command}" in typed(*command.split(), "--help").stdout
+def test_every_commands_help_has_an_example(typed: Callable[..., Done], command: str) -> None:
+    assert f"lifecycle {command}" in typed(*command.split(), "--help").printed
 
 
 @pytest.mark.parametrize(
@@ -152,12 +110,42 @@ def test_every_commands_help_has_an_example(typed: Callable[..., Said], command:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_command_is_refused_with_the_remedy(
-    typed: Callable[..., Said], arguments: list[str], message: str
+    typed: Callable[..., Done], arguments: list[str], message: str
 ) -> None:
     refused = typed(*arguments)
     assert refused.code == 2
-    assert message in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert message in refused.printed
+    assert "Traceback" not in refused.printed
+
+
+@pytest.mark.parametrize(
+    "command", ["run training", "release 3", "approve 3", "forget 17", "audit verify --target vertex", "reproduce 1"]
+)
+def test_a_project_that_cannot_be_read_is_told_of_by_every_command(
+    typed: Callable[..., Done], checkout: Checkout, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text("name: [\n")
+    refused = typed(*command.split(), "--project", str(tmp_path))
+    assert refused.code == 2
+    assert f"{tmp_path / 'pipeline.yaml'} is not valid YAML" in refused.printed
+    assert "Traceback" not in refused.printed
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("kfp_lifecycle.cli.cli", {"pydantic", "yaml", "kfp", "duckdb", "numpy"}),
+        ("kfp_lifecycle.projects.lacks", {"kfp", "duckdb", "numpy"}),
+    ],
+    ids=["the help", "check"],
+)
+def test_a_command_begins_at_once_and_imports_what_it_needs_alone(
+    checkout: Checkout, module: str, heavy: set[str]
+) -> None:
+    python, *_ = checkout.command()
+    program = f"import sys, {module}; print(*sys.modules)"
+    done = subprocess.run([python, "-c", program], env=checkout.variables(), capture_output=True, text=True, check=True)
+    assert heavy & set(done.stdout.split()) == set()
 
 
 def test_nothing_is_left_by_a_refused_run(checkout: Checkout) -> None:
@@ -169,23 +157,23 @@ def test_status_of_a_new_checkout_is_empty(checkout: Checkout) -> None:
     assert checkout.status() == {"endpoint": None, "endpoints": [], "damage": None, "runs": []}
 
 
-def test_down_is_harmless_where_nothing_runs(typed: Callable[..., Said]) -> None:
-    assert "nothing was running" in typed("down").stdout
+def test_down_is_harmless_where_nothing_runs(typed: Callable[..., Done]) -> None:
+    assert "nothing was running" in typed("down").printed
 
 
-def test_explain_tells_the_meaning_type_and_default_of_a_key(typed: Callable[..., Said]) -> None:
-    told = typed("config", "explain", "training.seed").stdout
+def test_explain_tells_the_meaning_type_and_default_of_a_key(typed: Callable[..., Done]) -> None:
+    told = typed("config", "explain", "training.seed").printed
     assert "training.seed" in told
     assert "42 by default" in told
 
 
-def test_explain_tells_which_words_a_key_takes(typed: Callable[..., Said]) -> None:
-    told = typed("config", "explain", "validation.on_bad_rows").stdout
+def test_explain_tells_which_words_a_key_takes(typed: Callable[..., Done]) -> None:
+    told = typed("config", "explain", "validation.on_bad_rows").printed
     assert 'validation.on_bad_rows  stop | quarantine, "stop" by default' in told
 
 
-def test_simulate_lists_the_injections_one_a_line(typed: Callable[..., Said]) -> None:
-    lines = typed("simulate", "--list").stdout.splitlines()
+def test_simulate_lists_the_injections_one_a_line(typed: Callable[..., Done]) -> None:
+    lines = typed("simulate", "--list").printed.splitlines()
     names = [line.split()[0] for line in lines]
     expected = {"price_rise", "marketing_campaign", "column_renamed", "refund_bug", "columns_swapped", "outage"}
     assert expected <= set(names)
