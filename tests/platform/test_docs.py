@@ -147,9 +147,9 @@ def test_the_runbook_has_a_row_for_each_step_of_the_pipelines() -> None:
 
 
 def test_every_command_shown_is_one_of_the_command_line_with_its_options() -> None:
-    wrong = []
+    wrong, of_all = [], get_command(app)
     for command in (command for page in PAGES for command in commands_of(page) if command.line.startswith("lifecycle")):
-        found: Any = get_command(app)
+        found: Any = of_all
         words = re.split(r" (?:[|&>]|&&) ?", command.line)[0].split()[1:]
         while words and words[0] in getattr(found, "commands", {}):
             found = found.commands[words.pop(0)]

@@ -36,6 +36,7 @@ from kfp_lifecycle.serving.ports import port_pair
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 TUTORIAL = "docs/tutorial.md"
+COMMAND_LINE = get_command(app)
 # Done once for all tests.
 BEFORE = ("pip install", "lifecycle setup")
 FAILS = {"lifecycle run training --set source.url=bad.csv", "lifecycle check --project mine"}
@@ -68,7 +69,7 @@ def elsewhere(command: Command) -> str | None:
 
 def is_a_name(command: Command) -> bool:
     """Whether a sentence only names a command of the command line, which takes more words than that."""
-    found: Any = get_command(app)
+    found: Any = COMMAND_LINE
     first, *words = command.line.split()
     if command.of_a_block or first != "lifecycle":
         return False
