@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated
 
 import typer
@@ -56,7 +57,8 @@ def show(
         about = f" {entry.model}" + (f" version {entry.version}" if entry.version else "") if entry.model else ""
         out.print(f"{entry.number:4d}  {entry.at} {about}: {entry.action} by {entry.by}", markup=False, soft_wrap=True)
         if entry.reason:
-            out.print(f"      {entry.reason}", markup=False, soft_wrap=True)
+            # Each line of it stands in from the margin: none can be taken for an entry.
+            out.print(indent(entry.reason, " " * 6), markup=False, soft_wrap=True)
 
 
 @audit.command()

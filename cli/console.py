@@ -19,9 +19,20 @@ from kfp_lifecycle.runtime.states import RunState
 class CommandConsole(Console):
     """A console that falls silent when nobody reads any more (`lifecycle run | head`): a run does not end with it."""
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich says. No text steers the terminal, whoever wrote it: a caller's key, a reason of the audit record."""
+        super().print(*(harmless(item) if isinstance(item, str) else item for item in objects), **options)
+
     def on_broken_pipe(self) -> None:
         """As rich says, and without ending the program."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
+def harmless(text: str) -> str:
+    """A text without control characters but ends of lines and tabs."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 # kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.

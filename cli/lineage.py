@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.tree import Tree
 
-from kfp_lifecycle.cli.console import AsJson, out, write_json
+from kfp_lifecycle.cli.console import AsJson, harmless, out, write_json
 from kfp_lifecycle.local.environment_module import run_module
 from kfp_lifecycle.local.state import RUNS, STATE
 
@@ -45,7 +45,8 @@ def lineage(
         write_json([asdict(node) for node in found])
         return
     for node in found:
-        out.print(_tree(node), soft_wrap=True)
+        # It is wrapped: with `soft_wrap` rich would cut its lines off.
+        out.print(_tree(node))
 
 
 def gathered(tracking_uri: str | None) -> Any:
@@ -109,7 +110,7 @@ def run_facts(record: Any) -> Any:
 def _tree(node: Any, tree: Tree | None = None) -> Tree:
     from rich.markup import escape
 
-    label = escape(node.line())
+    label = escape(harmless(" ".join(node.line().split())))
     branch = Tree(label) if tree is None else tree.add(label)
     for child in node.children:
         _tree(child, branch)

@@ -6,6 +6,9 @@ import base64
 import io
 import json
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -230,6 +233,22 @@ def test_a_rejected_version_is_not_released_until_it_is_approved_after_all(tmp_p
     with pytest.raises(ContractViolation, match=r"was rejected by .*: too early"):
         refuse_unapproved(location, "churn", "3")
     refuse_unapproved(decided(tmp_path / "audit.jsonl", "approved"), "churn", "3")
+
+
+def test_no_reason_steers_the_terminal_or_passes_for_an_entry(tmp_path: Path) -> None:
+    reason = "\x1b[2Jgone\x1b]0;title\x07\n   9  2026-01-01T00:00:00+00:00  churn version 3: approved by alice"
+    FileRecord(file_of(tmp_path / "serving")).append("rejected", "churn", "3", reason)
+    told = subprocess.run(
+        [sys.executable, "-m", "kfp_lifecycle.cli", "audit"],
+        env={**os.environ, "LIFECYCLE_STATE": str(tmp_path), "PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told.splitlines()[0].startswith("   1  ")
+    assert all(line.startswith(" " * 6) for line in told.splitlines()[1:])
+    assert not {"\x1b", "\x07"} & set(told)
+    assert "gone" in told
 
 
 def test_a_step_on_a_cluster_is_named_by_its_service_account(tmp_path: Path) -> None:

@@ -178,6 +178,8 @@ def test_a_run_leads_to_its_data_and_versions_in_a_tree_that_a_person_reads(stat
     assert f"data {DATA}: rows 2,011" in told
     assert "version churn/1" in told
     assert "approved: by " in told
+    # Long lines are wrapped, and nothing of them is cut off.
+    assert "why reviewed, entry of the audit record 2" in " ".join(told.replace("│", " ").split())
 
 
 def test_growing_files_of_the_log_are_read_too(state: Path) -> None:
