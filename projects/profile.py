@@ -15,7 +15,10 @@ from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.data.tables import columns_of
 from kfp_lifecycle.projects.written_numbers import WrittenNumber, written_number
 
-IDENTIFIER = re.compile(r"(^|_)(id|key|uuid|nr|no|number|nummer|code|customer|client|user|member|patient|kunde)$|^id_")
+# `days_as_customer` and `orders_per_user` name nobody.
+IDENTIFIER = re.compile(
+    r"(?<!_as)(?<!_per)(?<!_of)(^|_)(id|key|uuid|nr|no|number|nummer|code|customer|client|user|member|patient|kunde)$|^id_"
+)
 NUMBER = re.compile(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT)|FLOAT|DOUBLE|DECIMAL\(.*\)")
 SHOWN, LOOKED_AT = 3, 2000
 MOST_VALUES = 20

@@ -25,8 +25,11 @@ def test_several_rows_of_one_patient_are_kept_in_one_part_of_the_split(tmp_path:
     )
 
 
-@pytest.mark.parametrize("column", ["i // 150 AS clinic_id", "i // 3 AS zip_code", "(i % 2) * i // 3 AS family_id"])
-def test_a_few_clinics_codes_and_one_name_of_half_the_rows_are_no_groups(tmp_path: Path, column: str) -> None:
+@pytest.mark.parametrize(
+    "column",
+    ["i // 150 AS clinic_id", "i // 3 AS zip_code", "(i % 2) * i // 3 AS family_id", "i // 3 AS days_as_customer"],
+)
+def test_a_few_clinics_codes_numbers_and_one_name_of_half_the_rows_are_no_groups(tmp_path: Path, column: str) -> None:
     query = f"SELECT * EXCLUDE (i), {column} FROM (SELECT *, customer_id - 1000 AS i FROM ({CUSTOMERS}))"
     assert ask_all(table(tmp_path, query), answering()).group is None
 
