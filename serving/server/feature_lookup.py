@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import math
 import resource
@@ -226,6 +227,8 @@ class FeatureLookup:
             metrics = FeatureMetrics(features, self._look_for_news)
             REGISTRY.register(metrics)
             self._metrics, self._features = metrics, features
+            # Feast's many objects stay: the collector would look at all of them, and nobody be answered meanwhile.
+            gc.freeze()
         return features
 
     def _look_for_news(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ ROWS_AT_ONCE = 250
 BYTES_AT_ONCE = 64 * 1024
 MOST_BATCHES_WAITING = 32
 BATCH_SECONDS = 60.0
+MOST_LACKED = 256
 
 Result = TypeVar("Result")
 
@@ -95,6 +97,8 @@ class Predictor:
         self._categorical = list(enumerate(decoder.categorical))
         self._number_places = {name: position for position, name in self._numeric}
         self._text_places = {name: position for position, name in self._categorical}
+        # Nearly all requests lack the same features.
+        self._by_kind = functools.lru_cache(MOST_LACKED)(self._split_by_kind)
         self._batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-batches")
         self._explanations = ThreadPoolExecutor(max_workers=1, thread_name_prefix="explanations")
         self._batches_waiting = 0
@@ -244,21 +248,33 @@ class Predictor:
         missing: list[str] = []
         for lacking, names in batch.absent.items():
             known = [found[batch.keys[row]] for row in lacking]
-            if numeric := [name for name in names if name in self._number_places]:
-                places = np.array([self._number_places[name] for name in numeric])
+            numeric, categorical = self._by_kind(tuple(names))
+            if numeric:
+                rows_of_numbers = [[row.get(name) for name in numeric] for row in known]
                 # Of all numbers together: numpy takes as long for one as for all. None becomes not-a-number.
-                values = np.array([[row.get(name) for name in numeric] for row in known], float).T
-                batch.numbers[places[:, np.newaxis], lacking] = values
-                missing += [numeric[place] for place in np.flatnonzero(np.isnan(values).any(axis=1))]
-            for name in names:
-                if name in self._text_places:
-                    texts = [row.get(name) for row in known]
-                    column = batch.texts[self._text_places[name]]
-                    for position, text in zip(lacking, texts, strict=True):
-                        column[position] = text or ""
-                    if None in texts:
-                        missing.append(name)
+                values = np.array(rows_of_numbers, float).T
+                if values.shape == batch.numbers.shape:
+                    # All of all rows.
+                    batch.numbers = values
+                else:
+                    places = np.array([self._number_places[name] for name in numeric])
+                    batch.numbers[places[:, np.newaxis], lacking] = values
+                if any(None in numbers for numbers in rows_of_numbers):
+                    missing += [
+                        name for name, lacks in zip(numeric, np.isnan(values).any(axis=1), strict=True) if lacks
+                    ]
+            for name in categorical:
+                texts = [row.get(name) for row in known]
+                column = batch.texts[self._text_places[name]]
+                for position, text in zip(lacking, texts, strict=True):
+                    column[position] = text or ""
+                if None in texts:
+                    missing.append(name)
         request.missing = missing
+
+    def _split_by_kind(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Those of some features that are numbers, and those that are texts, in the model's order."""
+        return [name for _, name in self._numeric if name in names], [n for _, n in self._categorical if n in names]
 
     def _record(
         self, request: PredictionRequest, scores: NDArray[np.float64], began: float, shadow: bool
