@@ -16,6 +16,7 @@ from typer.main import get_command
 
 from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.config.loading import ConfigurationError, configuration_schema, parse_configuration, parse_yaml
+from kfp_lifecycle.environments.lock import GROUPS
 
 LINK = re.compile(r"\]\((?!https?://)([^)\s]+)\)")
 FENCED = re.compile(r"```.*?```", re.DOTALL)
@@ -136,6 +137,12 @@ def test_each_silent_fault_is_held_by_a_test() -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith(("| fault", "| ---"))]
     assert len(rows) > 40
     assert [row for row in rows if not re.search(r"\| `[\w/]+\.py::\w+`[^|]*\|$", row)] == []
+
+
+def test_every_environment_is_told_of() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.+?`) \|", page[page.index("## Environments") : page.index("## Contracts")], re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(GROUPS)
 
 
 def test_the_runbook_has_a_row_for_each_step_of_the_pipelines() -> None:
