@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
@@ -11,44 +11,12 @@ from demo.money import Money
 from demo.record import Record
 from demo.story import Story
 from kfp_lifecycle.artifacts.deployment import ReleaseStep
-from kfp_lifecycle.components.monitoring.decide_remedy.trends import TONES, Point, Scale
+from kfp_lifecycle.components.monitoring.decide_remedy.trends import TONES
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.monitoring.history import WindowRecord
+from kfp_lifecycle.reports.charts import Chart, Mark, Point, Scale
 from kfp_lifecycle.reports.formatting import number
 from kfp_lifecycle.reports.templates import KeyFigure, templates
-
-# A label nearer than this to an edge of a picture, in percent, is written inwards.
-EDGE = 14.0
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A day that everything turns on."""
-
-    x: float
-    word: str
-
-    @property
-    def side(self) -> str:
-        """Where it is written from its line."""
-        return "left" if self.x < EDGE else "right" if self.x > 100 - EDGE else ""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Values over time."""
-
-    told: str
-    """What a reader who sees no picture is told."""
-    low: str
-    high: str
-    first: str
-    last: str
-    points: list[Point]
-    beside: list[Point] = field(default_factory=list)
-    band: list[tuple[float, float, float]] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
-    zero: float | None = None
 
 
 @dataclass(frozen=True)
@@ -193,7 +161,7 @@ def business(story: Story, record: Record, churn: Sequence[tuple[date, float]]) 
         for at, share in zip(moments, shares, strict=True)
     ]
     return Chart(
-        told="Share of customers who leave within 30 days, by week",
+        title="Share of customers who leave within 30 days, by week",
         low=f"{place.low:.0%}",
         high=f"{place.high:.0%}",
         first=f"{story.begins:%-d %b %Y}",
@@ -209,7 +177,7 @@ def monitored(story: Story, record: Record, history: Sequence[WindowRecord], ala
     values = [float(value) for item in weeks for value in (item.observed or 0, item.expected or 0.0)]
     place = Scale([_at(story.begins), _at(story.ends)], values or [0.0, 1.0], True)
     return Chart(
-        told="Customers who left in each week, of those asked about",
+        title="Customers who left in each week, of those asked about",
         low=number(place.low),
         high=number(place.high),
         first=f"{story.begins:%-d %b %Y}",
@@ -223,19 +191,19 @@ def monitored(story: Story, record: Record, history: Sequence[WindowRecord], ala
             )
             for item in weeks
         ],
-        beside=[Point(place.x(item.end), place.y(item.expected or 0.0), "") for item in weeks],
+        beside=[Point(place.x(item.end), place.y(item.expected or 0.0)) for item in weeks],
         marks=marks(place, story, record, alarm),
     )
 
 
 def marks(place: Scale, story: Story, record: Record, alarm: WindowRecord | None) -> list[Mark]:
     """The days that everything turns on."""
-    found = [Mark(place.x(_at(story.price_rise)), "prices rise")]
+    found = [(_at(story.price_rise), "prices rise")]
     if alarm is not None:
-        found.append(Mark(place.x(alarm.end), "alarm"))
+        found.append((alarm.end, "alarm"))
     if record.released is not None and record.release is not None:
-        found.append(Mark(place.x(_at(record.released)), f"version {record.release.deployment['version']}"))
-    return found
+        found.append((_at(record.released), f"version {record.release.deployment['version']}"))
+    return place.marks(found)
 
 
 def compared(record: Record) -> tuple[list[Candidate], float | None]:
@@ -277,12 +245,12 @@ def worth(money: Money, released: date) -> Chart:
     ends = [_at(item.day) for item in money.by_week]
     place = Scale([_at(released), *ends], [0.0, *values], False)
     return Chart(
-        told=f"{money.currency} that the retrained world is ahead of its twin, summed up since the release",
+        title=f"{money.currency} that the retrained world is ahead of its twin, summed up since the release",
         low=f"{place.low:+,.0f}",
         high=f"{place.high:+,.0f}",
         first=f"{released:%-d %b %Y}",
         last=f"{money.by_week[-1].day:%-d %b %Y}",
-        points=[Point(place.x(_at(released)), place.y(0.0), "")]
+        points=[Point(place.x(_at(released)), place.y(0.0))]
         + [
             Point(
                 place.x(_at(item.day)),

@@ -53,6 +53,20 @@ def percent(value: float | None) -> str:
     return f"{scaled:.2g}%"
 
 
+def measure(value: float, unit: str, per: int = 1, currency: str = "") -> str:
+    """A business metric's value in its unit: `17.0%`, `1,240 USD`, `0.823`.
+
+    Args:
+        value: For `per` predictions.
+        unit: `money`, `share` or `number`.
+        per: Predictions that it is told for.
+        currency: Of money.
+    """
+    if unit == "share":
+        return f"{100 * value / per:.1f}%".replace("-", "−", 1)
+    return f"{value:,.0f} {currency}".replace("-", "−", 1).rstrip() if unit == "money" else number(value)
+
+
 def duration(value: float | None) -> str:
     """Seconds as `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`."""
     if value is None or math.isnan(value):

@@ -98,6 +98,7 @@ def outcomes(known: bool = True) -> Outcomes:
 
 
 def history(weeks: int = 14) -> list[WindowRecord]:
+    share = BusinessFigure(title="share acted upon", unit="share", per=1, value=Metric(0.17, 0.16, 0.18, 900))
     value = BusinessFigure(title="Value of decisions", unit="money", per=1_000, value=Metric(180.0, 80.0, 290.0, 900))
     found = []
     for back in range(weeks - 1, -1, -1):
@@ -109,7 +110,7 @@ def history(weeks: int = 14) -> list[WindowRecord]:
                 verdict="world moved" if back in (0, 3) else "broken data" if back == 8 else "keep",
                 remedy="retrain" if back in (0, 3) else "repair" if back == 8 else "nothing",
                 sentence=SENTENCE if last else "Keep: none of 26 features nor the score moved.", week=END, observed=30,
-                expected=16.0, roc_auc=AUC, business={"value": value}, runs=[f"monitoring-{back}"],
+                expected=16.0, roc_auc=AUC, business={"acted_upon": share, "value": value}, runs=[f"monitoring-{back}"],
             )
         )  # fmt: skip
     return found
@@ -156,7 +157,7 @@ def test_each_feature_that_moved_has_its_picture_and_each_past_window_what_was_d
         "monthly_charge drifted median 29 → 35 Since 1 June 2026, 07:00 UTC. It moved the mean score by +0.021.",
         "a plan with quite a long name",
         "retrained: rejected It is not better than version 2.",
-        "nothing yet (repair)",
+        "asked for: repair",
         "2 earlier windows are in the history",
         "+515 +196 to +853 4,000",
         "region: north-east",
@@ -167,8 +168,9 @@ def test_each_feature_that_moved_has_its_picture_and_each_past_window_what_was_d
 
 def test_the_trend_marks_releases_and_verdicts(pages: dict[str, Path]) -> None:
     page = Page(pages["moved"].read_text("utf-8"))
-    assert page.values("class").count("release") == 3
+    assert page.values("class").count("mark") == page.values("class").count("chart") == 5
     assert {"dot warning", "dot failed", "dot passed"} <= set(page.values("class"))
+    assert "1,000 predictions 180 USD" in page.text
     for title in ("Mean score", "Events by week", "ROC AUC in production", "Value of decisions for 1,000 predictions"):
         assert title in page.text
 

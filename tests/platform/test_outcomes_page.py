@@ -96,7 +96,7 @@ def test_money_shares_and_effects_are_told_in_their_units_with_their_intervals(t
         "<b>17.0%</b>",
         "16.0% to 18.0%",
         "<b>250 USD</b>",
-        "-50 USD to 550 USD",
+        "−50 USD to 550 USD",
         "Acting prevented <b>11.0</b> events of 100",
         "<b>20,400 USD</b> for 1,000",
         "900 who were acted upon beside 220 of the hold-out, in 5 score bands",

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kfp_lifecycle.artifacts.drift import Drift, Finding, Picture
-from kfp_lifecycle.artifacts.outcomes import Outcomes, VersionOutcomes
+from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.predictions import Predictions
 from kfp_lifecycle.artifacts.remedy import Remedy, RemedyVerdict
 from kfp_lifecycle.components.monitoring.decide_remedy.trends import TONES, trends_of
 from kfp_lifecycle.monitoring.history import Retraining, WindowRecord
-from kfp_lifecycle.reports.formatting import number
+from kfp_lifecycle.monitoring.retraining_policy import TRAINED
+from kfp_lifecycle.reports.formatting import measure, number
 from kfp_lifecycle.reports.templates import KeyFigure, templates
 
 HEADLINES: Mapping[RemedyVerdict, str] = {
@@ -88,7 +89,8 @@ def draw(
             own=own,
             label=label,
             headline=HEADLINES[remedy.verdict],
-            figures=key_figures(predictions, drift, own, history),
+            figures=key_figures(predictions, drift, history, outcomes.currency),
+            trained=TRAINED,
             changes=[Change(findings[item.column, item.aspect], item) for item in drift.pictures],
             undrawn=sum(item.drifted for item in drift.columns) - len(drift.pictures),
             trends=trends_of(history, outcomes),
@@ -100,7 +102,10 @@ def draw(
 
 
 def key_figures(
-    predictions: Predictions, drift: Drift, own: VersionOutcomes | None, history: Sequence[WindowRecord]
+    predictions: Predictions,
+    drift: Drift,
+    history: Sequence[WindowRecord],
+    currency: str,
 ) -> list[KeyFigure]:
     """The few numbers that a reader wants first, beside those of the window before."""
     now, earlier = history[-1], [item for item in history[:-1] if item.end < history[-1].end]
@@ -123,11 +128,12 @@ def key_figures(
     if now.roc_auc is not None:
         interval = f"95%: {number(now.roc_auc.low)} to {number(now.roc_auc.high)}"
         found.append(KeyFigure("ROC AUC", number(now.roc_auc.value), interval))
-    for figure in list(now.business.values())[:1]:
-        interval = f"95%: {number(figure.value.low)} to {number(figure.value.high)}"
-        per = f"for {figure.per:,} predictions, " if figure.per > 1 else ""
-        found.append(
-            KeyFigure(f"{figure.title[:1].upper()}{figure.title[1:]}", number(figure.value.value), f"{per}{interval}")
+    for figure in [item for item in now.business.values() if item.unit == "money"][:1]:
+        value, low, high = (
+            measure(part, figure.unit, figure.per, currency)
+            for part in (figure.value.value, figure.value.low, figure.value.high)
         )
+        per = f"for {figure.per:,} predictions, " if figure.per > 1 else ""
+        found.append(KeyFigure(f"{figure.title[:1].upper()}{figure.title[1:]}", value, f"{per}95%: {low} to {high}"))
     found.append(KeyFigure("Features drifted", number(len(drift.drifted)), f"by version {drift.version}'s baseline"))
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.outcomes import BusinessOutcome, Outcomes, OutcomeWeek
-from kfp_lifecycle.reports.formatting import number
+from kfp_lifecycle.reports.formatting import measure
 from kfp_lifecycle.reports.templates import KeyFigure, templates
 from kfp_lifecycle.runtime.outputs import write_whole
 
@@ -70,9 +70,7 @@ def key_figures(found: Outcomes) -> dict[str, float]:
 
 def written(value: float, item: BusinessOutcome, currency: str) -> str:
     """A value of a business metric in its unit."""
-    if item.unit == "share":
-        return f"{100 * value / item.per:.1f}%"
-    return f"{value:,.0f} {currency}" if item.unit == "money" else number(value)
+    return measure(value, item.unit, item.per, currency)
 
 
 def trend(item: BusinessOutcome) -> Trend | None:
