@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from kfp_lifecycle.reports.charts import SIZE, Scale
 
@@ -35,7 +36,8 @@ def test_no_label_reaches_over_the_pictures_edge() -> None:
 
 def test_money_below_zero_is_drawn_within_the_picture() -> None:
     place = Scale([day(0), day(1)], [-50.0, 20.0], True)
-    assert place.low < -50 and place.high > 20
+    assert place.low < -50
+    assert place.high > 20
     assert 0 < place.y(20) < place.y(0) < place.y(-50) < SIZE
     assert Scale([day(0), day(1)], [20.0, 30.0], True).low == 0
     assert Scale([day(0), day(1)], [20.0, 30.0], False).low > 0
