@@ -22,8 +22,8 @@ from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Stage, Traffic
 
 WARM_UP_REQUESTS = 10
-# Each as long as an answer is waited for.
-WARM_UP_ATTEMPTS = 6
+# Each as long as an answer is waited for: none has come, or that the online store does not answer yet.
+WARM_UP_ATTEMPTS, NOT_YET = 6, (0, 503)
 # Of its own requests between two looks at what people asked, or, where these take long, seconds; and the time between
 # two where it only waits.
 LOOK_EVERY, LOOK_AFTER_SECONDS, LOOK_SECONDS = 20, 1.0, 0.25
@@ -155,7 +155,7 @@ def warm_up(
         # it; whose key it is does not matter, nor what is answered.
         opens = entity_request(entity_key, "0")
         for _ in range(WARM_UP_ATTEMPTS):
-            if traffic.ask(traffic.candidate, opens).status:
+            if traffic.ask(traffic.candidate, opens).status not in NOT_YET:
                 break
     for example in examples[:WARM_UP_REQUESTS]:
         traffic.ask(traffic.candidate, v2_request(inputs, [example.features]))

@@ -109,12 +109,12 @@ def test_a_candidate_gets_traffic_once_it_has_opened_its_online_store() -> None:
             if request["inputs"][0]["name"] != "device_id":
                 return super().ask(version, request)
             self.told.append("key")
-            # Whoever asks waits; at first for longer than anybody does.
-            return Answer(0 if self.told.count("key") == 1 else 400, "", 1.0, {})
+            # Whoever asks waits; at first for longer than anybody does, then until the server gives up on the store.
+            return Answer((0, 503, 400)[self.told.count("key") - 1], "", 1.0, {})
 
     traffic = Opening()
     release(traffic, deployment(steps=[100]), INPUTS, EXAMPLES, entity_key="device_id")
-    assert traffic.told == ["start", "key", "key", Stage(100), "promote"]
+    assert traffic.told == ["start", "key", "key", "key", Stage(100), "promote"]
 
 
 def test_each_strategy_has_its_stages() -> None:
