@@ -17,7 +17,7 @@ from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.cli.console import STYLES, naming
 from kfp_lifecycle.cli.inference import InferenceError
 from kfp_lifecycle.local.events import StepRecord
-from kfp_lifecycle.local.run_records import RunRecord, all_runs, resume_command
+from kfp_lifecycle.local.run_records import MONITORING_PAGE, RunRecord, all_runs, resume_command
 from kfp_lifecycle.local.state import STATE
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.states import RunState
@@ -166,6 +166,9 @@ def describe_outcome(console: Console, record: RunRecord, started: RetrainingReq
         _say(console, f"\n{damage}")
     if record.report:
         _say(console, f"\nReport:     {record.report}")
+        monitored = Path(record.report).with_name(MONITORING_PAGE)
+        if monitored.is_file():
+            _say(console, f"Monitoring: {monitored}")
     if record.state in (RunState.done, RunState.rejected):
         store = STATE / "mlflow.db"
         ui = environment_command("modelling", "mlflow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,13 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.environments.locks import STEP_ENVIRONMENTS, lock_digest
 from kfp_lifecycle.local.events import RunProgress
+from kfp_lifecycle.local.run_records import MONITORING_PAGE
 from kfp_lifecycle.reports.report import ArtifactView, Failure, StepView, write_run_report
 
 LOG_EXCERPT_LINES = 25
+# The artifact that is a step's own page, and the names of those that a person opens beside the report.
+PAGE = "report"
+PAGES = {"decide-remedy": MONITORING_PAGE, "join-outcomes": "outcomes.html", "detect-drift": "drift.html"}
 
 
 def write_report(
@@ -49,6 +54,7 @@ def write_report(
         for step in progress.steps.values()
         for name, (path, metadata) in step.artifacts.items()
     }
+    pages = copied_pages(output.parent, progress)
     write_run_report(
         output,
         settings=settings,
@@ -61,7 +67,24 @@ def write_report(
         ],
         failure=failure,
         lineage={"Configuration digest": settings_digest(settings), **commit(project), **environment_digests()},
+        pages=pages,
     )
+
+
+def copied_pages(folder: Path, progress: RunProgress) -> list[tuple[str, str]]:
+    """Copy the pages of monitoring under names that browsers know.
+
+    Returns:
+        What each is about, and where it lies from the folder.
+    """
+    pages = []
+    for name, file in PAGES.items():
+        step = progress.steps.get(name)
+        page = Path(step.artifacts.get(PAGE, ("", {}))[0]) if step is not None else Path()
+        if page.is_file():
+            shutil.copyfile(page, folder / file)
+            pages.append((file.removesuffix(".html"), file))
+    return pages
 
 
 def commit(folder: Path) -> Mapping[str, str]:

@@ -15,6 +15,8 @@ from kfp_lifecycle.runtime.states import RunState
 
 EVENTS_FILE = "events.jsonl"
 RECORD_FILE = "run.json"
+# What a person opens of a run of monitoring, beside its report.
+MONITORING_PAGE = "monitoring.html"
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,8 @@ SHOWN = {
     "parameters", "promotion", "registered_model", "remedy", "report", "servable_model", "store", "study", "tables",
     "training_set", "validated", "verdict",
 }  # fmt: skip
+# What a remedy's reasons say in sentences.
+REASONED = {"outcomes", "predictions", "skew"}
 
 
 def sections_of(run: Run) -> list[Section]:
@@ -205,6 +207,7 @@ def sections_of(run: Run) -> list[Section]:
 
 def others_of(run: Run) -> list[Section]:
     """What the steps recorded about all artifacts that no section speaks of."""
+    shown = SHOWN | (REASONED if "remedy" in run.artifacts else set())
     return [
         Section(
             "other",
@@ -212,7 +215,7 @@ def others_of(run: Run) -> list[Section]:
             OtherFindings(name, [(key, value) for key, value in artifact.metadata.items() if key not in RECORD]),
         )
         for name, artifact in run.artifacts.items()
-        if name not in SHOWN and set(artifact.metadata) - RECORD and not (artifact.path / Drift.FILE).is_file()
+        if name not in shown and set(artifact.metadata) - RECORD and not (artifact.path / Drift.FILE).is_file()
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -71,6 +71,8 @@ class RunReport:
     sections: list[Section]
     """Those whose artifacts there are."""
     lineage: list[tuple[str, str]]
+    pages: list[tuple[str, str]] = field(default_factory=list)
+    """The steps' own pages: what each is about, and where it lies from here."""
 
     def findings(self, anchor: str) -> Any:
         """What a section tells; None where its artifact is not there."""
@@ -94,6 +96,7 @@ def collect(
     steps: Sequence[StepView] = (),
     failure: Failure | None = None,
     lineage: Mapping[str, str] | None = None,
+    pages: Sequence[tuple[str, str]] = (),
 ) -> RunReport:
     """Read what a run left behind.
 
@@ -105,6 +108,7 @@ def collect(
         steps: The run's steps in order. Without them, the steps are those that made the artifacts.
         failure: Which step failed and why, when one did.
         lineage: What only the caller knows of the run's origin, such as the commit: value by what it is.
+        pages: The steps' own pages: what each is about, and where it lies from the report.
 
     Raises:
         ContractViolation: a file of an artifact is missing or does not hold what it should.
@@ -133,6 +137,7 @@ def collect(
         # What is said of an artifact in general stands between the decision and what led to it.
         sections=[*told[: _decided(told)], *others, *told[_decided(told) :]],
         lineage=lineage_of(settings, told, lineage or {}),
+        pages=list(pages),
     )
 
 
@@ -234,6 +239,7 @@ def write_run_report(
     steps: Sequence[StepView] = (),
     failure: Failure | None = None,
     lineage: Mapping[str, str] | None = None,
+    pages: Sequence[tuple[str, str]] = (),
 ) -> RunReport:
     """Write a run's report as one HTML file, whole or not at all.
 
@@ -256,6 +262,7 @@ def write_run_report(
         steps=steps,
         failure=failure,
         lineage=lineage,
+        pages=pages,
     )
     write_whole(output, render(report))
     return report

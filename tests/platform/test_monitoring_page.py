@@ -16,9 +16,16 @@ from kfp_lifecycle.artifacts.outcomes import Measured, Outcomes, OutcomeWeek, Ve
 from kfp_lifecycle.artifacts.predictions import Broken, LeftOut, LogTable, Predictions
 from kfp_lifecycle.artifacts.remedy import Gain, Reason, Remedy, Span
 from kfp_lifecycle.components.monitoring.decide_remedy.page import draw
+from kfp_lifecycle.config.loading import parse_configuration
+from kfp_lifecycle.local.events import append_event, event, read_progress
+from kfp_lifecycle.local.reporting import copied_pages
+from kfp_lifecycle.local.run_records import MONITORING_PAGE
 from kfp_lifecycle.monitoring.history import BusinessFigure, Retraining, WindowRecord
+from kfp_lifecycle.reports.report import ArtifactView, collect, render
+from kfp_lifecycle.runtime.states import State
 from tests.platform.browser import needs_browser, overflow, running_browser, shown, violations
 from tests.platform.html_page import Page
+from tests.platform.report_fixture import CONFIGURATION
 
 END = datetime(2026, 6, 29, tzinfo=UTC)
 START = END - timedelta(days=7)
@@ -181,6 +188,29 @@ def test_the_first_window_has_no_past_to_draw(pages: dict[str, Path]) -> None:
     assert "verdict passed" in page.values("class")
     assert "Over time" not in page.text
     assert "What changed" not in page.text
+
+
+def test_the_runs_report_says_the_verdict_in_its_colour_leads_to_the_page_and_dumps_no_keys(tmp_path: Path) -> None:
+    found = remedy()
+    found.write(tmp_path)
+    looked = {"verdict": "world moved", "versions": {"1": 127}, "broken": {"files": 0, "rows": 0, "examples": []}}
+    artifacts = {name: ArtifactView(tmp_path, looked) for name in ("predictions", "outcomes", "skew")}
+    artifacts["remedy"] = ArtifactView(tmp_path, found.metadata())
+    (tmp_path / "page").write_text("<p>the page</p>")
+    events = tmp_path / "events.jsonl"
+    append_event(events, {"steps": ["decide-remedy"]})
+    append_event(events, event("decide-remedy", State.running, log="log"))
+    page = {"report": {"path": str(tmp_path / "page"), "metadata": {}}}
+    append_event(events, event("decide-remedy", State.done, artifacts=page))
+    pages = copied_pages(tmp_path, read_progress(events))
+    assert pages == [("monitoring", MONITORING_PAGE)]
+    assert (tmp_path / MONITORING_PAGE).read_text() == "<p>the page</p>"
+    told = Page(render(collect(parse_configuration(CONFIGURATION), artifacts, pipeline="monitoring", pages=pages)))
+    assert "verdict warning" in told.values("class")
+    assert MONITORING_PAGE in told.values("href")
+    assert SENTENCE in told.text
+    assert "broken files 0" not in told.text
+    assert "versions 1 127" not in told.text
 
 
 @needs_browser
