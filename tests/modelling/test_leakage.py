@@ -30,10 +30,12 @@ def search(columns: dict[str, NDArray[Any]], label: NDArray[Any]) -> Findings:
     return examine_leakage(sample, train, simple, make_pipeline(HistGradientBoostingClassifier(max_iter=30)))
 
 
-def weak_signals(seed: int = 0, rate: float = 0.3) -> tuple[dict[str, NDArray[Any]], NDArray[np.int8]]:
-    """Three honest features with a ROC AUC of some 0.65 together, and the label."""
+def weak_signals(
+    seed: int = 0, rate: float = 0.3, strength: float = 0.35
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int8]]:
+    """Three honest features with a ROC AUC of some 0.65 together, or more, and the label."""
     columns = {name: normal(ROWS, seed + number) for number, name in enumerate(("age", "visits", "spent"))}
-    logit = 0.35 * sum(columns.values()) + np.log(rate / (1 - rate))
+    logit = strength * sum(columns.values()) + np.log(rate / (1 - rate))
     label = (np.random.default_rng(seed + 9).random(ROWS) < logistic(logit)).astype(np.int8)
     return columns, label
 
@@ -61,6 +63,14 @@ def test_strong_ones_do_not_mask_each_other(scales: tuple[float, ...]) -> None:
     found = search({**columns, **leaks}, label)
     assert {suspect.feature for suspect in found.suspects} == set(leaks)
     assert all(suspect.others < 0.75 for suspect in found.suspects)
+
+
+def test_strong_ones_do_not_mask_each_other_beside_good_features() -> None:
+    columns, label = weak_signals(strength=0.7)
+    found = search({**columns, "letter": noisy(label, 0.38, 20), "ticket": noisy(label, 0.4, 21)}, label)
+    assert {suspect.feature for suspect in found.suspects} == {"letter", "ticket"}
+    # Less than half as far above chance, which was asked before, they would not be.
+    assert all(0.75 < suspect.others < 0.82 for suspect in found.suspects)
 
 
 @pytest.mark.parametrize(("event", "other"), [(9, 3), (0, 12)])
