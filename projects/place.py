@@ -11,6 +11,8 @@ from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.projects.profile import plain_names
 
 BACKTICKS = ("mysql", "mariadb", "bigquery")
+# The first bytes of a SQLite file, whatever it is called.
+SQLITE = b"SQLite format 3\0"
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,12 @@ class Place:
         """Whether it is a DuckDB file, whose tables a query names."""
         if scheme_of(self.url) != "file":
             return self.url.startswith("duckdb://")
-        return PurePosixPath(self.url).suffix in (".duckdb", ".db")
+        return PurePosixPath(self.url).suffix.lower() in (".duckdb", ".db")
 
     @property
     def is_workbook(self) -> bool:
         """Whether it is an Excel workbook."""
-        return PurePosixPath(self.url.partition("?")[0]).suffix == ".xlsx"
+        return PurePosixPath(self.url.partition("?")[0]).suffix.lower() == ".xlsx"
 
     @property
     def extract(self) -> str | None:
@@ -63,14 +65,22 @@ class Place:
 def place_of(given: str, here: Path) -> Place:
     """Take apart what `--from` says; a relative path is meant from the folder `here`."""
     url, mark, part = given.rpartition("#")
-    if not mark:
+    if not mark or (here / given).is_file():
         url, part = given, ""
     if "://" not in url:
-        return Place(_whole(here / url), part)
+        file = _whole(here / url)
+        return Place(f"sqlite:///{file}" if _is_sqlite(Path(file)) else file, part)
     scheme, _, rest = url.partition("://")
     if scheme in ("duckdb", "sqlite") and rest.startswith("/"):
         return Place(f"{scheme}:///{_whole(here / rest[1:])}", part)
     return Place(url, part)
+
+
+def _is_sqlite(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as content:
+        return content.read(len(SQLITE)) == SQLITE
 
 
 def _whole(path: Path) -> str:

@@ -75,6 +75,11 @@ class Column:
         return self.is_number and self.kind.endswith(("INT", "INTEGER"))
 
     @property
+    def is_numbering(self) -> bool:
+        """Whether it is a number for each row without a gap, as programs add one to a table."""
+        return self.is_integer and self.filled > 1 and self.different == self.filled == self.most - self.least + 1
+
+    @property
     def is_time(self) -> bool:
         return self.kind.startswith(("TIMESTAMP", "DATE"))
 
@@ -171,6 +176,18 @@ def time_formats(profile: Profile, column: Column, most: int | None = None) -> l
 def is_written_time(profile: Profile, column: Column) -> bool:
     """Whether a column's texts are times in one format, as far as was looked."""
     return column.is_text and column.filled > 0 and time_formats(profile, column, LOOKED_AT)[0][1] == 0
+
+
+def is_mixed_time(profile: Profile, column: Column) -> bool:
+    """Whether a column's texts are times in several formats, as far as was looked."""
+    formats = ", ".join(literal(f"{day}{clock}") for day in DAYS for clock in CLOCKS)
+    value = quoted(column.title)
+    return bool(
+        profile.ask(
+            f"SELECT bool_and(coalesce(year(try_strptime(value, [{formats}])), 0) >= 1000) "
+            f"FROM (SELECT {value} AS value FROM data WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
+        )[0][0]
+    )
 
 
 def unreadable(profile: Profile, column: Column, form: str) -> list[tuple[int, str]]:

@@ -10,6 +10,7 @@ from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.projects.profile import (
     IDENTIFIER,
     MOST_CATEGORIES,
+    SHOWN,
     Column,
     Profile,
     is_written_time,
@@ -17,7 +18,7 @@ from kfp_lifecycle.projects.profile import (
     time_formats,
     unreadable,
 )
-from kfp_lifecycle.projects.screening import texts_of_numbers, useless
+from kfp_lifecycle.projects.screening import like_spellings, texts_of_numbers, useless
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 NONE, ROW = "none", "row_id"
@@ -25,16 +26,27 @@ NONE, ROW = "none", "row_id"
 FEWEST_ROWS, ENOUGH_ROWS = 30, 110
 FEW_VALUES = 10
 # Whom several rows may be of, so that a model would know them again.
-WHOSE = re.compile(r"(^|_)(id|uuid|customer|client|user|member|patient|person|subject|household|kunde)$")
+WHOSE = re.compile(r"(^|_)(id|uuid|uid|pid|nr|customer|client|user|member|patient|person|subject|household|kunde)$")
 FEWEST_GROUPS, LARGEST_GROUP, ROWS_OF_ONE = 50, 0.05, 30
-LABELS = re.compile(
-    r"(^|_)(churn(ed)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|"
-    r"converted|subscribed|deposit|cancelled|canceled|lapsed|kuendigung|gekuendigt|abwanderung)($|_)"
+# Names of outcomes, those that are little else first.
+LABELS = tuple(
+    re.compile(f"(^|_)({names})($|_)")
+    for names in (
+        "churn(ed|er)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|converted|"
+        "subscribed|deposit|cancelled|canceled|lapsed|spam|bought|purchased?|approved?|rejected?|arrest(ed)?|death|died|"
+        "deceased|callback|readmitted|readmission|recidivism|delinquent|creditability|clicked|renewed|relapsed?|"
+        "kuendigung|gekuendigt|abwanderung|verlassen",
+        "status|event|result|success|accepted|improved|late|cens(ored)?|bad|won",
+    )
 )
-EVENT = re.compile(r"(?i)(1|1\.0|2|2\.0|yes|y|true|t|ja|j|si|oui|churn(ed)?|left|exited|bad|fraud|default|>50k\.?)")
-NO_EVENT = re.compile(r"(?i)(0|0\.0|no|n|false|f|nein|non)")
+EVENT = re.compile(
+    r"(?i)(1|1\.0|2|2\.0|yes|y|true|t|ja|j|si|sí|oui|sim|tak|evet|да|是|はい|churn(ed)?|left|exited|bad|fraud|default|"
+    r"spam|late|died|dead|cancell?ed|>50k\.?)"
+)
+NO_EVENT = re.compile(r"(?i)(0|0\.0|no|n|false|f|nein|non|não|nie|nee|hayır|нет|否|いいえ|good|ok|stayed|active|alive)")
 SENSITIVE = re.compile(
-    r"(^|_)(sex|gender|race|ethnicity|religion|nationality|disability|geschlecht|marital(_status)?)$"
+    r"(^|_)(sex|gender|female|male|race(f|_[a-z]+)?|black|white|hispanic|ethnic(ity)?|religion|nationality|"
+    r"foreign_worker|disability|geschlecht|married|marital(_status)?)$"
 )
 
 
@@ -109,7 +121,7 @@ def ask_all(profile: Profile, ask: Ask, alone: bool = True) -> Answers:
     positive = _positive(profile, label, ask) if label else ""
     fewest = _fewest(profile, label, positive) if label is not None and time is None else 0
     sensitive = _sensitive(profile, ask, (entity, time, label))
-    notes = texts_of_numbers(profile, (entity, label))
+    notes = (*texts_of_numbers(profile, (entity, label)), *like_spellings(profile, (entity, label)))
     if label is not None and 0 < fewest < ENOUGH_ROWS:
         notes = (
             *notes,
@@ -186,11 +198,15 @@ def _times(profile: Profile) -> list[Column]:
     ]
 
 
+def _is_named_outcome(column: Column) -> bool:
+    return any(names.search(column.name) for names in LABELS)
+
+
 def _about_time(profile: Profile) -> Question:
     times = _times(profile)
     text = "Which column says when a row happened, if rows are events? (none: one row for each)"
     keyed = any(IDENTIFIER.search(column.name) for column in _unique(profile))
-    if keyed and any(column.different == 2 and LABELS.search(column.name) for column in profile.columns):
+    if keyed and any(column.different == 2 and _is_named_outcome(column) for column in profile.columns):
         return Question("time", text, NONE, "each row has a key of its own, and what looks like a label")
     if times and _owners(profile):
         return Question(
@@ -265,14 +281,20 @@ def _about_label(profile: Profile, entity: Column | None, time: Column | None) -
     could_be = [each for each in profile.columns if each not in (entity, time) and not SENSITIVE.search(each.name)]
     two = [column for column in could_be if column.different == 2]
     few = [column for column in could_be if 2 < column.different <= FEW_VALUES]
-    named = [column for column in could_be if LABELS.search(column.name)]
+    named = [column for names in LABELS for column in (*two, *few) if names.search(column.name)]
     if time is not None and not any(column in two for column in named):
         return Question("label", f"{text} (none: who has no row for a while)", NONE, "no column is named like a label")
     for column in named:
         if column in two or len(named) == 1:
             return Question("label", text, column.title, f"it is named like a label, with {column.different:,} values")
     if two:
-        return Question("label", text, two[-1].title, "it is the last column with two values")
+        # An outcome is the first column of most tables where it is not the last one.
+        columns = [column for column in could_be if column.different < profile.rows]
+        guess = next((column for column in (columns[-1], columns[0]) if column in two), two[-1])
+        others = [column.title for column in two if column != guess]
+        rest = f" and {len(others) - SHOWN:,} more" if len(others) > SHOWN else ""
+        beside = f"; so have {', '.join(others[:SHOWN])}{rest}: see that it is the right one" if others else ""
+        return Question("label", text, guess.title, f"it has two values{beside or ', as no other'}")
     if few and time is None:
         return Question(
             "label", text, few[-1].title, f"no column has two values, and it is the last of few: {few[-1].different}"
@@ -331,9 +353,9 @@ def _fewest(profile: Profile, label: Column, positive: str) -> int:
     fewest = int(min(events, others))
     if fewest < FEWEST_ROWS:
         raise ContractViolation(
-            f"--label {label.title}: it is {positive!r} in {events:,} rows and something else in {others:,}. Nothing "
-            f"can be learned from {fewest} rows and judged by others: {FEWEST_ROWS} of each are the least. Bring more "
-            "rows, or predict something less rare."
+            f"--label {label.title}: of {events + others:,} rows {events:,} have {positive!r}, and {others:,} not. "
+            f"Nothing can be learned from {fewest} of a kind and judged by others: {FEWEST_ROWS} of each are the least."
+            " Bring more rows, or predict something less rare."
         )
     return fewest
 

@@ -12,6 +12,7 @@ from kfp_lifecycle.projects.profile import (
     SHOWN,
     Column,
     Profile,
+    is_mixed_time,
     is_written_time,
     knows_label,
 )
@@ -41,6 +42,24 @@ def texts_of_numbers(profile: Profile, apart: Sequence[Column | None]) -> tuple[
                 f"numbers. Where these mean a missing value, write TRY_CAST({value} AS DOUBLE) in the table's query"
             )
     return tuple(notes)
+
+
+def like_spellings(profile: Profile, apart: Sequence[Column | None]) -> Iterator[str]:
+    """What is to be said of texts that differ in nothing but capitals and spaces."""
+    for column in profile.columns:
+        if not column.is_text or column in apart or not 1 < column.different <= MOST_CATEGORIES:
+            continue
+        value = quoted(column.title)
+        alike = profile.ask(
+            f"SELECT list(DISTINCT {value} ORDER BY {value}) FROM data WHERE {value} IS NOT NULL "
+            f"GROUP BY lower(trim({value})) HAVING count(DISTINCT {value}) > 1 ORDER BY 1"
+        )
+        if alike:
+            shown = "; ".join(" and ".join(map(repr, values)) for (values,) in alike[:SHOWN])
+            yield (
+                f"{column.title} has {shown}, which a model takes for different values. Where they mean the same, "
+                f"write lower(trim({value})) in the table's query"
+            )
 
 
 def useless(
@@ -83,6 +102,11 @@ def _why_useless(profile: Profile, column: Column) -> str | None:
         (
             not (column.is_number or column.is_text or column.kind == "BOOLEAN"),
             f"it is {column.kind}, which is neither a number nor text",
+        ),
+        (column.is_numbering and column.filled == rows, "it numbers the rows"),
+        (
+            column.is_text and column.different > SHOWN and is_mixed_time(profile, column),
+            "it is a date, written in several forms",
         ),
         (column.is_text and column.different == column.filled > SHOWN, "its values all differ"),
         (

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
+import sqlite3
 import sys
 import tempfile
 from collections import Counter
@@ -32,7 +34,7 @@ from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, f
 from kfp_lifecycle.components.data.ingest_data.kinds import ANY, BOOLEAN, define_kinds
 from kfp_lifecycle.components.data.ingest_data.source import open_source
 from kfp_lifecycle.components.data.ingest_data.storable import storable_types
-from kfp_lifecycle.components.data.ingest_data.workbooks import csv_of_sheets
+from kfp_lifecycle.components.data.ingest_data.workbooks import csv_of_sheets, sheets_of
 from kfp_lifecycle.config.data import LOCAL_SCHEMES, Connection, SourceFormat, Table, scheme_of
 from kfp_lifecycle.connections.secrets import reveal
 from kfp_lifecycle.data.locate import locate
@@ -45,8 +47,18 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 ENCODINGS = ("utf-8", "cp1252", "latin-1")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 SHOWN = 3
+TABLES_OF_SQLITE = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
 # Endings that a source's format has to be named for.
-NAMED_FORMATS = {".tsv": SourceFormat.csv, ".tab": SourceFormat.csv, ".json": SourceFormat.jsonl}
+NAMED_FORMATS = {
+    **dict.fromkeys((".tsv", ".tab", ".txt", ".dat", ".data"), SourceFormat.csv),
+    ".json": SourceFormat.jsonl,
+}
+# Endings of what other programs keep tables in.
+FOREIGN = {
+    **{".xls": "an old Excel workbook", ".xlsb": "a binary Excel workbook", ".ods": "an OpenDocument sheet"},
+    **{".dta": "a file of Stata", ".sav": "a file of SPSS", ".sas7bdat": "a file of SAS", ".pkl": "a Python pickle"},
+    **{".rds": "a file of R", ".rdata": "a file of R", ".rda": "a file of R", ".zip": "an archive"},
+}
 NUMBER_WITH_COMMA = r"-?(0|[1-9]\d*),\d+"
 NUMBER_OR_INTEGER = rf"{NUMBER_WITH_COMMA}|-?(0|[1-9]\d*)"
 
@@ -71,7 +83,14 @@ def read_table(where: Place, folder: Path) -> dict[str, Any]:
         raise ContractViolation(f"--from: {error.errors()[0]['msg']}") from None
     settings: dict[str, Any] = {}
     findings: list[str] = []
-    named = NAMED_FORMATS.get(PurePosixPath(where.url.partition("?")[0].removesuffix(COMPRESSED)).suffix)
+    ending = PurePosixPath(where.url.partition("?")[0].removesuffix(COMPRESSED)).suffix.lower()
+    if ending in FOREIGN:
+        raise ContractViolation(
+            f"--from {where.url}: it is {FOREIGN[ending]}, which is not read here. Save it as CSV, .xlsx or Parquet."
+        )
+    if not part:
+        _refuse_several(where)
+    named = NAMED_FORMATS.get(ending)
     formatted = {"format": named.value} if named else {}
     place = place.model_copy(update={"format": named})
     with tempfile.TemporaryDirectory(prefix="init-") as work:
@@ -101,6 +120,41 @@ def read_table(where: Place, folder: Path) -> dict[str, Any]:
             with source.reading(f"table {table}"):
                 source.connection.execute(f"COPY (SELECT {selected} FROM ({rows})) TO {file} (FORMAT parquet)")
     return {"settings": formatted | settings, "findings": findings}
+
+
+def _refuse_several(where: Place) -> None:
+    """Refuse a database or a workbook of which nobody has said which table is meant, with those that it has."""
+    kind = scheme_of(where.url)
+    if where.is_database and kind != "sqlite":
+        raise ContractViolation(
+            f"--from: which table of the database is meant? Name it after a #: --from {kind}://…#TABLE"
+        )
+    file = locate(where.url)
+    if not file.is_file():
+        return
+    if kind == "sqlite":
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+            names = [name for (name,) in opened.execute(TABLES_OF_SQLITE)]
+    elif where.is_duckdb:
+        try:
+            with duckdb.connect(str(file), read_only=True) as opened:
+                found = opened.execute("SELECT table_name FROM information_schema.tables").fetchall()
+        except duckdb.Error:
+            # Whoever reads it says why it cannot be.
+            return
+        names = [name for (name,) in found]
+    elif where.is_workbook:
+        names = sheets_of(file, where.table)
+        if len(names) == 1:
+            return
+    else:
+        return
+    if where.table not in names:
+        what = "sheet" if where.is_workbook else "table"
+        raise ContractViolation(
+            f"--from: which {what} of {file.name} is meant? It has {', '.join(sorted(names)) or 'none'}. Name it after "
+            f"a #, such as --from '{file.name}#{min(names, default=what.upper())}'."
+        )
 
 
 def _text_settings(place: Connection, table: str, sheet: str, scratch: Path) -> tuple[dict[str, Any], list[str]]:

@@ -47,6 +47,16 @@ def answering(**given: str) -> Callable[[Question], str]:
     return lambda question: given.get(question.option, question.guess)
 
 
+def recording(asked: list[Question]) -> Callable[[Question], str]:
+    """The guesses, each with its question."""
+
+    def ask(question: Question) -> str:
+        asked.append(question)
+        return question.guess
+
+    return ask
+
+
 def configuration(folder: Path, answers: Answers, name: str = "customers") -> Configuration:
     """The configuration that is written for answers."""
     write_project(folder / "project", "shop", Place(f"/data/{name}.parquet", ""), {}, answers, [])
@@ -181,6 +191,11 @@ def test_other_texts_among_numbers_are_shown(tmp_path: Path) -> None:
         ("DATE '2025-01-01' + (i % 50)::INT", "it is a date"),
         ("strftime(DATE '2025-01-01' + (i % 50)::INT, '%d %B %Y')", "it is a date"),
         ("[i]", "neither a number nor text"),
+        ("row_number() OVER (ORDER BY hash(i))", "it numbers the rows"),
+        (
+            "CASE WHEN i % 2 = 0 THEN '3 May 2025' ELSE (DATE '2025-01-01' + i::INT)::VARCHAR END",
+            "it is a date, written in several forms",
+        ),
         ("CASE WHEN churned = 'yes' THEN 5 ELSE i % 5 END", "it knows churned (ROC AUC 1.000 alone)"),
         ("CASE WHEN churned = 'yes' THEN 'closed' ELSE 'open' END", "A leak"),
         ("CASE WHEN churned = 'yes' THEN i END", "A leak"),
@@ -201,6 +216,33 @@ def test_an_entity_that_repeats_is_refused_with_examples(tmp_path: Path) -> None
     told = refusal(tmp_path, CUSTOMERS, entity="age")
     assert "--entity age is not unique: 70 of its values come in more than one row, such as '0', '1'" in told
     assert "--time" in told
+
+
+@pytest.mark.parametrize(
+    ("columns", "label", "why"),
+    [
+        # Named in the second tier, the first and the last column, and nowhere.
+        ("i % 2 = 0 AS paperless, i % 9 AS tariff", "paperless", "as no other"),
+        ("['good', 'bad'][1 + i % 2] AS status, i % 3 = 0 AS paperless", "status", "named like a label"),
+        ("['CH', 'MM'][1 + i % 2] AS brand, i % 3 = 0 AS special, i % 9 AS store", "brand", "so have special"),
+        ("i % 9 AS store, i % 3 = 0 AS special, i % 2 = 0 AS again", "again", "so have special"),
+        ("i % 9 AS store, i % 3 = 0 AS special, i % 2 = 0 AS again, i % 5 AS size", "again", "so have special"),
+        ("i % 31 AS bookings_not_canceled, i % 2 = 0 AS again, i % 5 AS size", "again", "as no other"),
+    ],
+)
+def test_a_label_is_guessed_by_its_name_and_its_place_and_what_else_it_could_be_is_said(
+    tmp_path: Path, columns: str, label: str, why: str
+) -> None:
+    asked: list[Question] = []
+    ask_all(table(tmp_path, f"SELECT i AS id, {columns} FROM range(300) numbers(i)"), recording(asked))
+    [question] = [each for each in asked if each.option == "label"]
+    assert (question.guess, why in question.why) == (label, True), question.why
+
+
+def test_spellings_that_differ_in_capitals_and_spaces_are_named(tmp_path: Path) -> None:
+    query = f"SELECT *, ['ja', 'Ja', 'nein', ' nein'][1 + age::INT % 4] AS letter FROM ({CUSTOMERS})"
+    note = ask_all(table(tmp_path, query), answering()).notes[0]
+    assert "letter has ' nein' and 'nein'; 'Ja' and 'ja', which a model takes for different values" in note
 
 
 def test_a_label_of_three_values_is_refused_with_a_way_out(tmp_path: Path) -> None:
@@ -249,7 +291,7 @@ def test_an_event_too_rare_to_learn_from_is_refused_and_a_rare_one_is_asked_for_
     def rare(every: int) -> str:
         return f"SELECT * REPLACE ((customer_id % {every} = 0)::INT AS churned) FROM ({CUSTOMERS})"
 
-    assert "nothing can be learned from 15 rows" in refusal(tmp_path, rare(20)).lower()
+    assert "Nothing can be learned from 15 of a kind" in refusal(tmp_path, rare(20))
     answers = ask_all(table(tmp_path, rare(6)), answering())
     assert answers.notes[0].startswith("only 50 rows have the rarer value of churned")
     assert configuration(tmp_path, answers).training.min_class_rows == 4

@@ -36,13 +36,13 @@ def format_of(place: Connection) -> SourceFormat:
         return place.format
     if place.url.startswith("duckdb://"):
         return SourceFormat.duckdb
-    path = PurePosixPath(place.url.partition("?")[0].removesuffix(COMPRESSED))
-    if path.suffix not in SUFFIXES:
+    suffix = PurePosixPath(place.url.partition("?")[0].removesuffix(COMPRESSED)).suffix.lower()
+    if suffix not in SUFFIXES:
         raise ContractViolation(
             f"{place.url} does not say what its files are. Name it with format in pipeline.yaml: "
             f"{', '.join(SourceFormat)}."
         )
-    return SUFFIXES[path.suffix]
+    return SUFFIXES[suffix]
 
 
 def table_files(location: Path, url: str, table: str, form: SourceFormat) -> list[Path]:

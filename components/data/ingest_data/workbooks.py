@@ -54,6 +54,16 @@ def csv_of_sheets(
     return copies, place.model_copy(update=read)
 
 
+def sheets_of(file: Path, table: str) -> list[str]:
+    """The names of a workbook's sheets.
+
+    Raises:
+        ContractViolation: the file is no workbook.
+    """
+    with _workbook(file, table) as values:
+        return [str(name) for name in values.sheetnames]
+
+
 def _write(file: Path, place: Connection, table: str, sheet: str | None, copy: Path) -> None:
     with _workbook(file, table) as values, copy.open("w", encoding="utf-8", newline="") as written:
         chosen = _sheet(values.sheetnames, table, sheet, file.name)
