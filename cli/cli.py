@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from kfp_lifecycle.cli.add import add
 from kfp_lifecycle.cli.alerts import alerts
@@ -124,6 +126,12 @@ def _in_utf8() -> None:
         os.execve(sys.executable, command, {**os.environ, "PYTHONUTF8": "1"})
 
 
+@functools.cache
+def _command() -> Callable[..., Any]:
+    """The commands as they are run; made once, however many a process is given."""
+    return get_command(app)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the `lifecycle` command.
 
@@ -135,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _in_utf8()
     try:
-        app(arguments)
+        _command()(arguments)
     except SystemExit as ended:
         return int(ended.code or 0)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
@@ -71,7 +72,7 @@ def given_settings(values: Mapping[str, Any], reads: Iterable[str], step: str) -
     for section, keys in declared.items():
         field = Configuration.model_fields[section]
         try:
-            found[section] = _part(field, keys, values.get(section)) if keys else _value(field, section, values)
+            found[section] = _part(field, keys, values.get(section)) if keys else _value(Configuration, section, values)
         except ValidationError as error:
             within = (section,) if keys else ()
             problems += [describe_error({**detail, "loc": (*within, *detail["loc"])}) for detail in error.errors()]
@@ -82,14 +83,22 @@ def given_settings(values: Mapping[str, Any], reads: Iterable[str], step: str) -
     return Configuration.partial(found)
 
 
-def _value(field: FieldInfo, name: str, values: Mapping[str, Any]) -> Any:
-    """One section or key, checked as in the configuration's file."""
+def _value(section: type[Section], name: str, values: Mapping[str, Any]) -> Any:
+    """A key of a section, or a section of the whole configuration, checked as in the configuration's file."""
+    field = section.model_fields[name]
     if name not in values and not field.is_required():
         return field.get_default(call_default_factory=True)
+    checked = _checker(section, name).model_validate({name: values[name]} if name in values else {})
+    return getattr(checked, name)
+
+
+@functools.cache
+def _checker(section: type[Section], name: str) -> type[_OneKey]:
+    """A section of one key alone, with the key's type and rules."""
+    field = section.model_fields[name]
     kind: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     key: Any = {name: (kind, ...)}
-    model = create_model("Part", __base__=_OneKey, **key)
-    return getattr(model.model_validate({name: values[name]} if name in values else {}), name)
+    return create_model("Part", __base__=_OneKey, **key)
 
 
 def _part(field: FieldInfo, keys: list[str], values: Any) -> Section:
@@ -98,4 +107,4 @@ def _part(field: FieldInfo, keys: list[str], values: Any) -> Section:
     if not (isinstance(model, type) and issubclass(model, Section)):
         raise TypeError(f"{keys} are no keys of a section")
     given = values if isinstance(values, Mapping) else {}
-    return model.partial({key: _value(model.model_fields[key], key, given) for key in keys})
+    return model.partial({key: _value(model, key, given) for key in keys})

@@ -11,7 +11,13 @@ import pytest
 
 from tests import servers
 
-KINDS = ["sqlite", "redis", "postgresql", pytest.param("bigtable", marks=pytest.mark.slow), "feast"]
+KINDS = [
+    "sqlite",
+    "redis",
+    pytest.param("postgresql", marks=pytest.mark.slow),
+    pytest.param("bigtable", marks=pytest.mark.slow),
+    "feast",
+]
 _numbers = itertools.count()
 
 Place = Callable[[Path], str]

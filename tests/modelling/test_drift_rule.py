@@ -281,6 +281,8 @@ def test_the_verdict_and_its_remedy(
     assert ("f0" in found.sentence) == (share > 0 and rows >= 100)
 
 
+# Evidently takes seven seconds to import.
+@pytest.mark.slow
 def test_evidentlys_distance_is_reported() -> None:
     before, after = window(3000, 1), window(3000, 2)
     near = evidently_distance(before.amount, after.amount, "numeric")

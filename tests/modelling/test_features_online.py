@@ -323,6 +323,7 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return left
 
 
+@pytest.mark.slow
 def test_a_materialization_that_was_cut_off_anywhere_is_finished_by_the_next(
     tmp_path: Path, cut_off: dict[str, int]
 ) -> None:
@@ -399,7 +400,7 @@ def inventory(project: Path) -> pa.Table:
     return held.entities
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_whatever_came_before_the_store_answers_as_the_newest_tables_do(
     tmp_path: Path, cut_off: dict[str, int], seed: int
 ) -> None:

@@ -20,7 +20,7 @@ from kfp_lifecycle.serving.ports import port_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_COPIED = shutil.ignore_patterns(
-    ".venv", ".lifecycle", ".git", "build", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", "tests"
+    ".venv", ".lifecycle", ".git", "build", "*.pyc.*", ".mypy_cache", ".ruff_cache", ".pytest_cache", "tests"
 )
 
 SMALL = ["--set", "tuning.trials=3", "--set", "evaluation.bootstrap_replicates=50", "--set", "snapshots.count=8"]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from kfp_lifecycle.compilation.pipeline import components
-from kfp_lifecycle.environments.locks import interpreter
+from kfp_lifecycle.environments.locks import environment_directory, interpreter
 from kfp_lifecycle.runtime.closure import imported_names
 from kfp_lifecycle.runtime.component import LifecycleComponent
 from kfp_lifecycle.runtime.contract import TERMINATION_LOG_BYTES, ContractViolation, outcome_in, step
@@ -129,8 +129,10 @@ def test_a_library_that_is_missing_is_a_failure_like_others(output: Output, term
     [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "0")],
 )
 def test_threads_that_wait_for_each_other_soon_give_up_their_core(own: dict[str, str], turns: str) -> None:
-    """What OpenMP itself, as scikit-learn brings it along, says when a step imports it."""
-    code = "from kfp_lifecycle.runtime.contract import step\nwith step():\n    import sklearn.ensemble"
+    """What OpenMP itself, as scikit-learn brings it along, says when a step loads it."""
+    (openmp,) = environment_directory("modelling").glob("lib/python*/site-packages/scikit_learn.libs/libgomp*")
+    load = f"import ctypes; ctypes.CDLL({str(openmp)!r})"
+    code = f"from kfp_lifecycle.runtime.contract import step\nwith step():\n    {load}"
     removed = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     kept = {name: value for name, value in os.environ.items() if name not in removed}
     variables = {**kept, **own, "PYTHONPATH": str(ROOT / "src"), "OMP_DISPLAY_ENV": "VERBOSE"}
