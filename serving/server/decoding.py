@@ -17,7 +17,7 @@ from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.serving.server.batch import CONTRIBUTIONS, HOLD_OUT, OUTPUTS, Batch, PredictionRequest
 from kfp_lifecycle.serving.server.errors import InvalidRequest, shown
 from kfp_lifecycle.serving.server.hold_out import HoldOut
-from kfp_lifecycle.serving.server.identifiers import Key, entity_key, request_id
+from kfp_lifecycle.serving.server.identifiers import Key, entity_key, plain_id, request_id
 from kfp_lifecycle.serving.server.inference_pb2 import ModelInferRequest
 from kfp_lifecycle.serving.server.tensors import (
     DATATYPES,
@@ -110,7 +110,14 @@ class Decoder:
                 f"inference-header-content-length is {json_length}, and the body has {len(body):,} bytes"
             )
         request = _parsed(_V2, body if json_length is None else body[:json_length])
-        rest = memoryview(body)[len(body) if json_length is None else json_length :]
+        try:
+            return self._v2(request, memoryview(body)[len(body) if json_length is None else json_length :], id_header)
+        except InvalidRequest as refused:
+            refused.request_id = plain_id(request.id)
+            raise
+
+    def _v2(self, request: _V2Request, rest: memoryview, id_header: str) -> PredictionRequest:
+        """A v2 request out of its JSON and the raw bytes that follow."""
         columns: dict[str, tuple[Datatype, Any]] = {}
         rows = -1
         for tensor in request.inputs:

@@ -15,6 +15,8 @@ class Refusal(Exception):
     """Name of gRPC's status code."""
     retry_after: int | None = None
     """Seconds after which it may be worth to ask again."""
+    request_id: str = ""
+    """Of the request, where its body was understood as far."""
     closes: ClassVar[bool] = False
     """Whether the connection ends with it, since what follows on it cannot be told apart."""
 

@@ -52,7 +52,7 @@ def request_id(identifier: str | None, header: str) -> str:
     found = identifier or header
     if not found:
         return made_up_id()
-    if len(found) > MOST_ID_CHARACTERS or _CONTROL.search(found):
+    if _is_odd(found):
         raise InvalidRequest(
             f"the id is {shown(found)}: it is plain text of at most {MOST_ID_CHARACTERS} characters, without control "
             "characters"
@@ -60,9 +60,23 @@ def request_id(identifier: str | None, header: str) -> str:
     return found
 
 
+def header_id(header: bytes) -> str:
+    """The id that the header x-request-id says, whatever its bytes are."""
+    return header.decode("utf-8", "backslashreplace")
+
+
+def plain_id(identifier: str | None) -> str:
+    """An id as a refusal may name it: itself; empty where it may be none."""
+    return identifier if identifier and not _is_odd(identifier) else ""
+
+
 def made_up_id() -> str:
     """The id of a request that has none."""
     return f"{random.getrandbits(128):032x}"
+
+
+def _is_odd(identifier: str) -> bool:
+    return len(identifier) > MOST_ID_CHARACTERS or _CONTROL.search(identifier) is not None
 
 
 def _is_number(text: str) -> bool:

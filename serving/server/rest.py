@@ -33,7 +33,7 @@ from kfp_lifecycle.serving.server.errors import (
     Unauthenticated,
 )
 from kfp_lifecycle.serving.server.http_message import HttpRequest, HttpResponse
-from kfp_lifecycle.serving.server.identifiers import MOST_ID_CHARACTERS, made_up_id
+from kfp_lifecycle.serving.server.identifiers import header_id, made_up_id, plain_id
 from kfp_lifecycle.serving.server.metrics_page import metrics_page
 from kfp_lifecycle.serving.server.packing import unpacked
 from kfp_lifecycle.serving.server.predictor import BYTES_AT_ONCE, Prediction, Predictor
@@ -239,6 +239,7 @@ class Rest:
     # Predictions.
 
     def _infer(self, request: HttpRequest, protocol: str) -> Answer:
+        asked: PredictionRequest | None = None
         try:
             if len(request.body) > BYTES_AT_ONCE or b"content-encoding" in request.headers:
                 return self._infer_later(request, protocol, None)
@@ -248,10 +249,8 @@ class Rest:
             if prediction is None:
                 return self._infer_later(request, protocol, asked)
             return self._answered(request, protocol, prediction, self._encoded(protocol, prediction))
-        except Refusal as error:
-            return self._counted(self.refused(error, request), request, protocol)
-        except Exception:
-            return self._failed(request, protocol)
+        except Exception as error:
+            return self._failed(error, request, protocol, asked)
 
     async def _infer_later(self, request: HttpRequest, protocol: str, asked: PredictionRequest | None) -> HttpResponse:
         """What is large, or has to be looked up."""
@@ -266,15 +265,13 @@ class Rest:
             else:
                 encoded = self._encoded(protocol, prediction)
             return self._answered(request, protocol, prediction, encoded)
-        except Refusal as error:
-            return self._counted(self.refused(error, request), request, protocol)
-        except Exception:
-            return self._failed(request, protocol)
+        except Exception as error:
+            return self._failed(error, request, protocol, asked)
 
     def _decoded(self, request: HttpRequest, protocol: str) -> PredictionRequest:
         try:
             body = unpacked(request.body, request.headers.get(b"content-encoding", b""), self._most)
-            identifier = request.headers.get(b"x-request-id", b"").decode("utf-8", "backslashreplace")
+            identifier = header_id(request.headers.get(b"x-request-id", b""))
             if protocol != "v2":
                 asked = self.predictor.decoder.v1(body, identifier, explain=protocol == "explain")
                 request.is_shadow |= self.is_shadow(asked.shadow.encode())
@@ -321,8 +318,8 @@ class Rest:
 
     def refused(self, error: Refusal, request: HttpRequest | None) -> HttpResponse:
         """The answer to what is not answered: one shape for all."""
-        given = b"" if request is None else request.headers.get(b"x-request-id", b"")
-        identifier = given[:MOST_ID_CHARACTERS].decode("latin-1") or made_up_id()
+        header = b"" if request is None else request.headers.get(b"x-request-id", b"")
+        identifier = error.request_id or plain_id(header_id(header)) or made_up_id()
         headers = b"x-request-id: %b\r\n%b" % (quote(identifier).encode(), self._version_header)
         if error.retry_after is not None:
             headers += b"retry-after: %d\r\n" % error.retry_after
@@ -348,9 +345,16 @@ class Rest:
                 Answered(protocol, str(status), status >= 500, seconds, identifier, client, rows, traceparent)
             )
 
-    def _failed(self, request: HttpRequest, protocol: str) -> HttpResponse:
-        LOGGER.exception("a request was not answered")
-        return self._counted(self.refused(_Failure("the server failed; its log says why"), request), request, protocol)
+    def _failed(
+        self, error: Exception, request: HttpRequest, protocol: str, asked: PredictionRequest | None
+    ) -> HttpResponse:
+        """The answer to a request for predictions that gets none."""
+        if not isinstance(error, Refusal):
+            LOGGER.exception("a request was not answered")
+            error = _Failure("the server failed; its log says why")
+        if asked is not None:
+            error.request_id = asked.id
+        return self._counted(self.refused(error, request), request, protocol)
 
 
 class _Failure(Refusal):

@@ -130,6 +130,17 @@ def test_every_answer_names_the_request_and_the_version(client: Client) -> None:
     assert set(first) == {"model_name", "model_version", "id", "outputs"}
 
 
+def test_a_refusal_names_the_request_as_its_answer_would_have(client: Client) -> None:
+    nobody = {"inputs": [tensor("device_id", "BYTES", ["d1"])]}
+    for body in ({"inputs": []}, nobody):
+        assert client.post(INFER, {"id": "größer ✓", **body}).headers["x-request-id"] == "gr%C3%B6%C3%9Fer%20%E2%9C%93"
+        by_header = client.post(INFER, body, {"x-request-id": "gr\u00c3\u00b6\u00c3\u009fer"})
+        assert by_header.headers["x-request-id"] == "gr%C3%B6%C3%9Fer"
+    # What may be no id, and would begin another line of the log.
+    for odd in ("a\u00c2\u0085b", "x" * 300):
+        assert len(client.post(INFER, nobody, {"x-request-id": odd}).headers["x-request-id"]) == 32
+
+
 DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64")
 
 
