@@ -145,6 +145,7 @@ def answers(known: Known, source: Callable[[], Source], alerts: Alerts, seconds:
         "/": Answer(HTML, lambda: page(known.standing(), source(), alerts, seconds)),
         "/parts": Answer(HTML, lambda: parts(known.standing(), source(), alerts)),
         "/dashboard.js": script(),
+        "/monitoring": Answer(HTML, known.monitoring_page),
         "/metrics": metrics(own),
         f"{TARGETS_PATH}{SERVERS}": document(lambda: discovered(known.targets(), SERVERS)),
         f"{TARGETS_PATH}{FRONTS}": document(lambda: discovered(known.targets(), FRONTS)),

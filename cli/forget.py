@@ -13,6 +13,7 @@ from kfp_lifecycle.cli.console import (
     Project,
     out,
     project_folder,
+    refuse,
     write_json,
 )
 from kfp_lifecycle.local.environment_module import begin_module, finish_module
@@ -49,6 +50,8 @@ def forget(
     """
     from kfp_lifecycle.config.loading import load_configuration
 
+    if not entity.strip():
+        refuse("name the entity by its key: `lifecycle forget 17`")
     settings = load_configuration(project_folder(project))
     cluster = None
     if target not in (None, "local"):

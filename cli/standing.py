@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kfp_lifecycle.artifacts.step_record import StepRecord
 from kfp_lifecycle.backends.backend import Backend, RunArtifact, RunSummary
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.schedules import Schedule
@@ -22,6 +23,9 @@ MONITORING, TRAINING = "monitoring", "training"
 # What of the newest runs is looked at.
 RUNS = 200
 VERDICTS = 8
+# Step and artifact that are the page of a monitoring run.
+PAGE = ("decide-remedy", "report")
+NO_PAGE = "<!DOCTYPE html><title>Monitoring</title><p>No page of a monitoring run lies on this machine."
 
 
 class Known:
@@ -53,6 +57,13 @@ class Known:
         """For Prometheus."""
         runs = self._runs()
         return LifecycleMetrics([self._project(runs)], self._events(), datetime.now(UTC))
+
+    def monitoring_page(self) -> str:
+        """The page of the newest monitoring run."""
+        newest = next(iter(self._verdicts()), None)
+        if newest is None or newest.page is None:
+            return NO_PAGE
+        return newest.page.read_text("utf-8")
 
     def targets(self) -> list[Target]:
         """What there is to read on this machine."""
@@ -93,12 +104,20 @@ class Known:
 
     def _verdict_of(self, run: RunSummary) -> MonitoringVerdict | None:
         if run.id not in self._known:
-            said = next((item.metadata for item in self._backend.artifacts(run.id) if item.name == "remedy"), None)
+            left = self._backend.artifacts(run.id)
+            said = next((item.metadata for item in left if item.name == "remedy"), None)
+            pages = [Path(item.uri) for item in left if (item.step, item.name) == PAGE]
             ended = run.finished_at
             self._known[run.id] = (
                 None
                 if said is None or ended is None
-                else MonitoringVerdict(str(said["verdict"]), str(said["sentence"]), ended, run.name)
+                else MonitoringVerdict(
+                    str(said["verdict"]),
+                    str(said["sentence"]),
+                    ended,
+                    run.name,
+                    next((page for page in pages if page.is_file()), None),
+                )
             )
         return self._known[run.id]
 
@@ -116,7 +135,7 @@ def _figures(artifacts: Sequence[RunArtifact]) -> dict[str, float]:
         for artifact in artifacts
         if artifact.name == "metrics"
         for name, value in artifact.metadata.items()
-        if _is_number(value)
+        if _is_number(value) and name not in StepRecord.model_fields
     }
 
 

@@ -27,6 +27,8 @@ class MonitoringVerdict:
     sentence: str
     at: datetime
     run: str
+    page: Path | None = None
+    """Its own page, where that lies on this machine."""
 
     @property
     def tone(self) -> str:

@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 import yaml
 from local_release import ROOT
-from running_prometheus import NoRuns, answers_ok, needs_prometheus, program, until
+from running_prometheus import NoRuns, Runs, answers_ok, needs_prometheus, program, until
 from typer.testing import CliRunner
 
+from kfp_lifecycle.backends.backend import RunArtifact
 from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.cli.dashboard import answers
 from kfp_lifecycle.cli.standing import Known
@@ -193,6 +194,28 @@ def test_the_page_says_what_to_start_where_nothing_is_there(tmp_path: Path) -> N
     gone = answers(known, lambda: Prometheus("http://127.0.0.1:1"), configuration.alerts, 5)["/parts"].content()
     assert "does not answer" in str(gone)
     assert "--prometheus" in str(gone)
+
+
+def test_the_newest_verdict_leads_to_its_page_and_no_bookkeeping_is_a_key_figure(tmp_path: Path) -> None:
+    class RunsWithPages(Runs):
+        def artifacts(self, run_id: str) -> list[RunArtifact]:
+            page = tmp_path / f"{run_id}.html"
+            page.write_text(f"what {run_id} found")
+            return [
+                *super().artifacts(run_id),
+                RunArtifact("decide-remedy", "report", "system.HTML", str(page)),
+                RunArtifact("detect-drift", "metrics", "system.Metrics", "", {"score_distance": 0.1, "seconds": 20.1}),
+            ]
+
+    configuration = load_configuration(ROOT, [])
+    for runs, found in ((RunsWithPages(), "what monitoring-2 found"), (Runs(), "lies on this machine")):
+        known = Known(configuration, runs, tmp_path)  # type: ignore[arg-type]
+        served = answers(known, lambda: Prometheus("http://127.0.0.1:1"), configuration.alerts, 5)
+        assert found in str(served["/monitoring"].content())
+        assert ('href="/monitoring"' in str(served["/"].content())) is isinstance(runs, RunsWithPages)
+        told = str(served["/metrics"].content())
+        assert 'figure="seconds"' not in told
+        assert 'figure="roc_auc"' in told
 
 
 def test_the_command_serves_until_it_is_interrupted_and_a_taken_port_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typer.testing import CliRunner
+
+from kfp_lifecycle.cli.cli import app
 from kfp_lifecycle.cli.forget import reach_of
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.runtime.closure import ROOT
@@ -27,3 +30,9 @@ def test_of_what_is_not_reached_the_way_there_is_told() -> None:
         "DELETE FROM `churn.serving.requests` WHERE EXISTS (SELECT 1 FROM UNNEST(request_payload) AS row "
         r"WHERE JSON_VALUE(row, '$.customer_id') = 'o\'neil')"
     ) in reach["unreached"][-1]
+
+
+def test_nobody_is_no_entity() -> None:
+    done = CliRunner().invoke(app, ["forget", " ", "--yes"])
+    assert done.exit_code == 2
+    assert "lifecycle forget 17" in done.output
