@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,8 +54,7 @@ def room_of(module: str) -> str:
     return max(found, key=len) if found else "cli"
 
 
-def imports() -> Iterator[tuple[str, str]]:
-    """Every import of one module of the library by another."""
+def _imports() -> Iterator[tuple[str, str]]:
     for top in sorted({room.split(".")[0] for room in FLOORS}):
         for file in sorted((ROOT / top).rglob("*.py")):
             importer = ".".join([PACKAGE, *file.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
@@ -76,7 +76,10 @@ def floor(room: str) -> int:
     return FLOORS.index("components" if room.startswith("components") else room)
 
 
-IMPORTS = sorted(set(imports()))
+@functools.cache
+def imports() -> list[tuple[str, str]]:
+    """Every import of one module of the library by another, each once."""
+    return sorted(set(_imports()))
 
 
 def test_every_folder_of_code_is_a_room_with_a_floor() -> None:
@@ -87,7 +90,7 @@ def test_every_folder_of_code_is_a_room_with_a_floor() -> None:
 def test_no_import_points_up() -> None:
     up = [
         f"{importer} → {imported}"
-        for importer, imported in IMPORTS
+        for importer, imported in imports()
         if floor(room_of(importer)) < floor(room_of(imported))
     ]
     assert up == []
@@ -96,7 +99,7 @@ def test_no_import_points_up() -> None:
 def test_a_component_imports_no_module_of_another_component() -> None:
     strangers = [
         f"{importer} → {imported}"
-        for importer, imported in IMPORTS
+        for importer, imported in imports()
         if room_of(importer).startswith("components.") and room_of(imported).startswith("components.")
         if room_of(importer) != room_of(imported)
     ]
@@ -105,7 +108,7 @@ def test_a_component_imports_no_module_of_another_component() -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     below: dict[str, set[str]] = {}
-    for importer, imported in IMPORTS:
+    for importer, imported in imports():
         below.setdefault(importer, set()).add(imported)
     done: set[str] = set()
 
@@ -126,7 +129,7 @@ def test_a_steps_code_is_imported_by_the_step_alone() -> None:
     compiling = {"compilation", "pipelines", "local", "cli"}
     knowing = [
         f"{importer} → {imported}"
-        for importer, imported in IMPORTS
+        for importer, imported in imports()
         if importer.startswith(f"{PACKAGE}.components.") and room_of(imported) in compiling
     ]
     assert knowing == []
