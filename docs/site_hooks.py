@@ -16,6 +16,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = "source"
 OUTSIDE = re.compile(r"\]\((?P<up>(?:\.\./)+)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 
+EMPTY_HEAD = re.compile(r"<thead>\s*<tr>(?:\s*<th[^>]*>\s*</th>)+\s*</tr>\s*</thead>")
+EMPTY_HEADER = re.compile(r"<th([^>]*)>\s*</th>")
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Take out headers of tables without words, which Markdown has no other way to leave out."""
+    return EMPTY_HEADER.sub(r"<td\1></td>", EMPTY_HEAD.sub("", html))
+
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
     """Lead links that leave `docs/` to a copy in the site, or, for a folder, to where its name is explained."""
