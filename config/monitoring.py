@@ -39,7 +39,8 @@ class Monitoring(Section):
     outcome_ratio: float = Field(default=1.5, gt=1)
     """That many times as many events as the scores foretell, or as few, are to be noticed as soon as possible."""
     outcome_run_length: int = Field(default=520, ge=10)
-    """Weeks between two false alarms about outcomes, at least, for a version whose scores are calibrated."""
+    """Weeks between two false alarms about how many events come, at least, and likewise about whom they come to, for a
+    version whose scores are calibrated."""
     business: dict[Name, BusinessMetric] = Field(default={})
     """What predictions were worth, by name, beside the rates by decision and the value by `training.costs` that are
     always told; one of the same name takes the place of one of these (`acted_upon`, `events_where_acted`,

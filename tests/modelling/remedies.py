@@ -169,7 +169,8 @@ def evidence(
     """What `decide` is given."""
     outcomes, table, logged = found
     return Evidence(
-        drift=said, skew=skew or AS_COMPUTED, outcomes=outcomes, table=table, label="churned", ratio=1.5, seed=42,
+        drift=said, skew=skew or AS_COMPUTED, outcomes=outcomes, table=table, label="churned", ratio=1.5,
+        run_length=520, seed=42,
         costs=Costs(saved=240, action=6, success_rate=0.3), features=lambda: logged if features else None,
     )  # fmt: skip
 

@@ -220,4 +220,4 @@ def test_scores_promise_the_area_that_they_have_where_they_are_calibrated() -> N
     ranks[order] = np.arange(1, len(score) + 1)
     events = label.sum()
     area = (ranks[label].sum() - events * (events + 1) / 2) / (events * (len(score) - events))
-    assert expected_area(score, int(events)) == pytest.approx(area, abs=0.01)
+    assert expected_area(score, score, int(events)) == pytest.approx(area, abs=0.01)

@@ -7,7 +7,14 @@ from kfp_lifecycle.runtime.component import component
 
 @component(
     environment="modelling",
-    reads=("name", "label", "monitoring.outcome_ratio", "training.costs", "training.seed"),
+    reads=(
+        "name",
+        "label",
+        "monitoring.outcome_ratio",
+        "monitoring.outcome_run_length",
+        "training.costs",
+        "training.seed",
+    ),
     locations=("tracking_uri", "prediction_log"),
     cached=False,
 )
@@ -31,8 +38,9 @@ def decide_remedy(
 
     Args:
         settings: `name` is the project whose history is kept, `label` names what is foretold,
-            `monitoring.outcome_ratio` says how far outcomes may be off, `training.costs` what decisions are worth;
-            `training.seed` is that of what is learned to say so.
+            `monitoring.outcome_ratio` says how far outcomes may be off, `monitoring.outcome_run_length` how seldom the
+            ranking is called lost by mistake, `training.costs` what decisions are worth; `training.seed` is that of
+            what is learned to say so.
         predictions: What `collect_predictions` found.
         drift: What `detect_drift` found.
         skew: What `recompute_features` found.

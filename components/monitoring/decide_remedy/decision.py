@@ -18,7 +18,7 @@ from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, VersionOutc
 from kfp_lifecycle.artifacts.remedy import Reason, Remedy, RemedyName, RemedyVerdict, Span
 from kfp_lifecycle.artifacts.skew import ServingSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio, acted_upon, followed
-from kfp_lifecycle.components.monitoring.decide_remedy.ranking import Ranking, ranking
+from kfp_lifecycle.components.monitoring.decide_remedy.ranking import Ranking, Week, lost, measure, weeks_at_risk
 from kfp_lifecycle.components.monitoring.decide_remedy.worth import Worth, choose, worth_of_remedies
 from kfp_lifecycle.config.training import Costs
 
@@ -46,6 +46,8 @@ class Evidence:
     costs: Costs
     ratio: float
     """`monitoring.outcome_ratio`: as far as outcomes are off, before it matters."""
+    run_length: float
+    """`monitoring.outcome_run_length`: weeks between two false alarms about the ranking, at least."""
     seed: int
     features: Callable[[], pd.DataFrame | None] = lambda: None
     """Reads what was logged of each row of the table, when it is needed; None where features are not logged."""
@@ -67,15 +69,9 @@ class Evidence:
         rows = self.table[chosen].assign(place=chosen.nonzero()[0])
         return followed(rows, self.outcomes, since)
 
-    def complete(self, version: str) -> pd.DataFrame:
-        """A version's predictions whose horizon has passed, of those that nobody acted upon.
-
-        What was done because of a score changes what is observed, so that those who were acted upon do not tell how
-        good it was; among the others the scores still promise what they promise.
-        """
-        table = self.table
-        known = table["known"] & table["complete"] & table["label"].notna()
-        return table[(table["version"] == version) & known & ~acted_upon(table)]
+    def weeks(self, version: str) -> list[Week]:
+        """Who was at risk in each week, of a version's predictions that nobody acted upon."""
+        return weeks_at_risk(self.table, self.outcomes, version)
 
 
 @dataclass(frozen=True)
@@ -97,14 +93,15 @@ def decide(evidence: Evidence) -> Remedy:
     """
     drift, own = evidence.drift, evidence.own
     alarm = standing_alarm(own)
-    ranked = ranking(evidence.complete(drift.version))
+    weeks = evidence.weeks(drift.version)
+    ranked = lost(weeks, evidence.run_length)
     if drift.verdict == "broken data":
         case = Case("broken data", "repair", drift.sentence, _first(drift))
     elif evidence.skew.skewed:
         case = of_skew(evidence.skew)
     elif alarm is not None:
         case = of_alarm(evidence, alarm)
-    elif ranked is not None and ranked.worse:
+    elif ranked is not None:
         case = of_ranking(evidence, ranked)
     elif drift.verdict == "world moved":
         case = of_drift(evidence)
@@ -117,7 +114,7 @@ def decide(evidence: Evidence) -> Remedy:
         remedy=case.remedy,
         sentence=f"{case.sentence} {drift.caller.sentence}" if drift.caller else case.sentence,
         since=case.since,
-        reasons=reasons(evidence, ranked),
+        reasons=reasons(evidence, ranked or measure(weeks)),
         gains=[worth.gain() for worth in case.worths],
         currency=evidence.costs.currency if case.worths else "",
         model=drift.model,
@@ -205,22 +202,19 @@ def since_release(evidence: Evidence, since: datetime, own: Ratio) -> str:
 
 def of_ranking(evidence: Evidence, ranked: Ranking) -> Case:
     """What a ranking means that is worse than its scores promise."""
-    version, before = evidence.drift.version, evidence.before
-    rows = evidence.complete(version)
-    since = pd.Timestamp(rows["day"].min()).tz_localize("UTC").to_pydatetime()
+    version, before, since = evidence.drift.version, evidence.before, ranked.since
     area = ranked.measured
     what = (
         f"The model is worse: ROC AUC of version {version} is {area.value:.3f} (95% {area.low:.3f} to {area.high:.3f}) "
-        f"where its scores promise {ranked.expected:.3f}, in {len(rows):,} predictions since {since:%Y-%m-%d}"
+        f"where its scores promise {ranked.expected:.3f}, of {ranked.events:,} events since {since:%Y-%m-%d}"
     )
     other = None
     if before is not None:
-        theirs = evidence.complete(before.version)
-        other = ranking(theirs[theirs["day"] >= rows["day"].min()])
+        other = measure([week for week in evidence.weeks(before.version) if week.start >= since])
     if before is not None and other is not None and other.measured.low > area.high:
-        better = f"on the same days version {before.version} reached {other.measured.value:.3f}"
+        better = f"in the same weeks version {before.version} reached {other.measured.value:.3f}"
         return Case("model is worse", "roll back", f"{what}; {better}: roll back to version {before.version}.", since)
-    worths = _worths(evidence, evidence.followed(version, evidence.outcomes.start))
+    worths = _worths(evidence, evidence.followed(version, since))
     gain = next((worth for worth in worths if worth.remedy == "retrain"), None)
     told_gain = f" ({gain.sentence})" if gain else ""
     return Case("model is worse", "retrain", f"{what}: retrain{told_gain}.", since, worths)
@@ -284,8 +278,8 @@ def reasons(evidence: Evidence, ranked: Ranking | None) -> list[Reason]:
             Reason(
                 source="performance",
                 sentence=f"ROC AUC {ranked.measured.value:.3f} (95% {ranked.measured.low:.3f} to "
-                f"{ranked.measured.high:.3f}) among {ranked.measured.rows:,} predictions that nobody acted upon; "
-                f"{ranked.expected:.3f} is what the scores promise.",
+                f"{ranked.measured.high:.3f}) of {ranked.events:,} events since {ranked.since:%Y-%m-%d}, among those "
+                f"that nobody acted upon; {ranked.expected:.3f} is what the scores promise.",
             )
         )
     return found

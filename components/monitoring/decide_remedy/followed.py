@@ -81,6 +81,12 @@ class Followed:
         )
 
     @property
+    def chance(self) -> Floats:
+        """Probability of the event in the span, of each that had none at its start, shape (n,)."""
+        none: Floats = np.exp(-self.planned)
+        return 1 - none
+
+    @property
     def ratio(self) -> Ratio:
         """Observed over expected of them all."""
         return Ratio(int(self.observed.sum()), float(self.expected.sum()))
@@ -92,8 +98,8 @@ def acted_upon(table: pd.DataFrame) -> NDArray[np.bool_]:
     return acted
 
 
-def followed(table: pd.DataFrame, outcomes: Outcomes, start: datetime) -> Followed:
-    """What was observed and expected of each prediction from a moment until what is known of outcomes ends.
+def followed(table: pd.DataFrame, outcomes: Outcomes, start: datetime, end: datetime | None = None) -> Followed:
+    """What was observed and expected of each prediction in a span of time.
 
     Where a version holds somebody out, whoever was acted upon is left out, as in its chart, and the held out stand for
     all whom the score says to act upon.
@@ -102,7 +108,9 @@ def followed(table: pd.DataFrame, outcomes: Outcomes, start: datetime) -> Follow
         table: The outcomes' table.
         outcomes: How long the horizon is, what settles an outcome early, and when within the horizon events come.
         start: Of the span; it begins with a week of the chart.
+        end: Of the span, that of a week likewise; when what is known of outcomes ends, by default.
     """
+    last = pd.Timestamp(outcomes.until if end is None else end)
     absence = outcomes.told == "by its absence"
     event = table["label"] == (0 if absence else 1)
     # An event without a week came before the chart begins: whoever had it is at risk no more.
@@ -116,7 +124,7 @@ def followed(table: pd.DataFrame, outcomes: Outcomes, start: datetime) -> Follow
     table = table[ours].reset_index(drop=True)
     begun = pd.to_datetime(table["day"], utc=True)
     # An event that came by the span's start is none of it.
-    over = table["event_by"].fillna(pd.Timestamp(outcomes.until))
+    over = table["event_by"].fillna(last).clip(upper=last)
     horizon = timedelta(days=outcomes.horizon_days)
     parts = np.array([point.elapsed for point in outcomes.timing])
     happened_by = np.array([point.share for point in outcomes.timing])
@@ -129,9 +137,9 @@ def followed(table: pd.DataFrame, outcomes: Outcomes, start: datetime) -> Follow
         return found
 
     before = hazard(pd.Timestamp(start))
-    planned = np.maximum(hazard(pd.Timestamp(outcomes.until)) - before, 0)
+    planned = np.maximum(hazard(last) - before, 0)
     expected = np.maximum(hazard(over) - before, 0)
-    observed = (table["event_by"] > pd.Timestamp(start)).to_numpy(np.float64)
+    observed = ((table["event_by"] > pd.Timestamp(start)) & (table["event_by"] <= last)).to_numpy(np.float64)
     found = Followed(table, observed, expected, planned, -np.log1p(-probability), absence, weight)
     at_risk = (over > pd.Timestamp(start)).to_numpy() & (planned > 0)
     return found.of(at_risk)
