@@ -250,6 +250,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "more than {} rows are decoded": of(f"{SERVER}/predictor.py", "ROWS_AT_ONCE"),
         "kept nobody for {} ms": of(f"{SERVER}/feature_lookup.py", "PROMPT_SECONDS", 1e-3),
         "not answered within {:g} s": of(f"{SERVER}/feature_lookup.py", "LOOKUP_SECONDS"),
+        "at one question for {:g} s is left": of(f"{SERVER}/feature_lookup.py", "STUCK_SECONDS"),
         "(measured by hand), {} waited": of(f"{SERVER}/feature_lookup.py", "MOST_WAITING"),
         "`--max_rows` ({:,})": int(written(f"{SERVER}/server.py", r'"--max_rows", type=int, default=([\d_]+)')),
         "`--max_body_mb` ({})": written(f"{SERVER}/server.py", r'"--max_body_mb", type=int, default=(\d+)'),
