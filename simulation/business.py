@@ -12,13 +12,20 @@ import numpy as np
 from kfp_lifecycle.simulation.behaviour import live
 from kfp_lifecycle.simulation.database import create_database
 from kfp_lifecycle.simulation.faults import RENAMED_COLUMN, corrupt
-from kfp_lifecycle.simulation.market import HORIZON_DAYS, RECENT_DAYS, Market, open_market
+from kfp_lifecycle.simulation.market import (
+    HORIZON_DAYS,
+    INJECTED_PRICE_RISE,
+    RECENT_DAYS,
+    Market,
+    PriceRise,
+    open_market,
+)
 from kfp_lifecycle.simulation.population import draw_population
 from kfp_lifecycle.simulation.tables import Rows, write_tables
 
 INJECTIONS: dict[str, str] = {
-    "price_rise": "List prices rise by 25% for the last 60 days, or from the day that `price_rise@2026-03-01` names: "
-    "customers leave, downgrade and buy less. Good data.",
+    "price_rise": "List prices rise by 25% for the last 60 days, or from the day that `price_rise@2026-03-01` names, "
+    "or by the share that `price_rise@2026-03-01=0.4` gives: customers leave, downgrade and buy less. Good data.",
     "marketing_campaign": "A quarter more customers, who all sign up in the last 60 days: young, won by social media, "
     "at 40% off, and less keen. Good data.",
     "column_renamed": "A migration renames subscriptions.monthly_charge to monthly_fee.",
@@ -133,20 +140,29 @@ def _chunks(customers: int, *, campaign: bool) -> Iterator[_Chunk]:
             yield _Chunk(start, min(CHUNK, last + 1 - start), by_campaign)
 
 
-def _price_rise(inject: Sequence[str], end: date) -> tuple[date | None, list[str]]:
-    """The day of the price rise, if there is one, and the names without their days."""
-    day, names = None, []
+def _price_rise(inject: Sequence[str], end: date) -> tuple[PriceRise | None, list[str]]:
+    """The price rise, if there is one, and the names without their days."""
+    rise, names = None, []
     for item in inject:
         name, at, given = item.partition("@")
         if at and name != "price_rise":
             raise ValueError(f"{item}: only price_rise can have a day")
         if name == "price_rise":
+            day, equals, share = given.partition("=")
             try:
-                day = date.fromisoformat(given) if at else end - timedelta(days=RECENT_DAYS - 1)
+                rise = PriceRise(
+                    date.fromisoformat(day) if at else end - timedelta(days=RECENT_DAYS - 1),
+                    float(share) if equals else INJECTED_PRICE_RISE,
+                )
             except ValueError:
-                raise ValueError(f"{item}: its day must be like price_rise@2026-03-01") from None
+                raise ValueError(
+                    f"{item}: its day must be like price_rise@2026-03-01, or like price_rise@2026-03-01=0.4 with the "
+                    "share by which prices rise"
+                ) from None
+            if not 0 < rise.share <= 1:
+                raise ValueError(f"{item}: prices rise by a share above 0, up to 1, not by {share}")
         names.append(name)
-    return day, names
+    return rise, names
 
 
 def _check(

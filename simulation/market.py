@@ -41,13 +41,22 @@ class Market:
     """Discount, 0 to 1, that the day's campaign offers to new customers."""
 
 
-def open_market(end: date, days: int, *, price_rise: date | None = None) -> Market:
+@dataclass(frozen=True)
+class PriceRise:
+    """A rise of list prices that nobody planned for."""
+
+    day: date
+    share: float
+    """Of the old price, above 0."""
+
+
+def open_market(end: date, days: int, *, price_rise: PriceRise | None = None) -> Market:
     """The market of the `days` days that end with `end`.
 
     Args:
         end: The last day.
         days: Number of days.
-        price_rise: The day on which prices rise by `INJECTED_PRICE_RISE`, if they do.
+        price_rise: Beside the yearly ones, if there is one.
     """
     first = end - timedelta(days=days - 1)
     calendar = np.datetime64(first, "D") + np.arange(days + HORIZON_DAYS)
@@ -58,7 +67,7 @@ def open_market(end: date, days: int, *, price_rise: date | None = None) -> Mark
 
     rises = {_day(first, date(year, 2, 1)): YEARLY_PRICE_RISE for year in range(first.year, end.year + 1)}
     if price_rise is not None:
-        rises[_day(first, price_rise)] = INJECTED_PRICE_RISE
+        rises[_day(first, price_rise.day)] = price_rise.share
     rises = {day: share for day, share in sorted(rises.items()) if 0 < day < days}
     price_index = np.ones(days)
     for day, share in rises.items():

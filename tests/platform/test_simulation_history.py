@@ -306,12 +306,23 @@ def test_two_worlds_are_the_same_until_prices_rise(tmp_path: Path) -> None:
     assert after[1] > 1.1 * after[0]
 
 
+def test_prices_rise_by_the_share_that_is_given(tmp_path: Path) -> None:
+    simulate(tmp_path / "risen.duckdb", customers=200, days=400, end=END, inject=["price_rise@2026-05-01=0.4"])
+    with duckdb.connect(str(tmp_path / "risen.duckdb"), read_only=True) as connection:
+        highest = "SELECT max(monthly_charge) FROM subscriptions WHERE billed_at {} TIMESTAMP '2026-05-01'"
+        before, after = (connection.execute(highest.format(sign)).fetchall()[0][0] for sign in ("<", ">="))
+    assert after == pytest.approx(1.4 * before, rel=0.001)
+
+
 @pytest.mark.parametrize(
     ("until", "inject", "refused"),
     [
         (date(2026, 7, 1), [], "until must be from 2024-10-28 to 2026-06-30"),
         (None, ["outage@2026-05-01"], "only price_rise can have a day"),
         (None, ["price_rise@May"], "its day must be like"),
+        (None, ["price_rise@2026-05-01=much"], "with the share by which prices rise"),
+        (None, ["price_rise@2026-05-01=-0.1"], "by a share above 0, up to 1, not by -0.1"),
+        (None, ["price_rise@2026-05-01=nan"], "by a share above 0, up to 1, not by nan"),
     ],
 )
 def test_a_day_that_cannot_be_is_refused(tmp_path: Path, until: date | None, inject: list[str], refused: str) -> None:
