@@ -9,6 +9,7 @@ from pydantic import Field
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
+from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import ThresholdRule
 
@@ -95,6 +96,10 @@ class Hardware(Part):
 class Origin(Part):
     """What has to be had again to train a model again, and what may explain a difference."""
 
+    remedy: TrainingRemedy = TrainingRemedy.retrain
+    """What was made anew."""
+    version: str = ""
+    """The version whose encoder and estimator it has; empty where it was trained whole."""
     pipeline_run: str = ""
     """Name of the pipeline's run."""
     artifact_uri: str = ""

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from kfp_lifecycle.artifacts.document import Document
+from kfp_lifecycle.config.retraining import TrainingRemedy
 
 
 class Parameters(Document):
@@ -19,6 +20,10 @@ class Parameters(Document):
     """Import path of the estimator, where the search chose one; null where it is `training.estimator`."""
     parameters: dict[str, Any]
     """The estimator's parameters where they differ from the library's defaults."""
+    remedy: TrainingRemedy = TrainingRemedy.retrain
+    """What is made anew."""
+    version: str = ""
+    """The version in production whose encoder, estimator and parameters stay; empty where a whole model is trained."""
     trials: int = 0
     """How many settings were tried, the default among them; 0 where nothing was searched."""
     best_value: float | None = None
@@ -30,6 +35,8 @@ class Parameters(Document):
 
     def metadata(self) -> dict[str, Any]:
         """What a person would ask first."""
+        if self.version:
+            return {"trials": 0, "summary": f"those of version {self.version}, without a search"}
         if self.best_value is None or self.default_value is None:
             return {"trials": self.trials, "summary": "the default, without a search"}
         return {

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 
 from kfp_lifecycle.artifacts.document import Document
+from kfp_lifecycle.config.retraining import TrainingRemedy
 
 
 class RetrainingRequest(Document):
@@ -25,6 +26,8 @@ class RetrainingRequest(Document):
     """The version that the window is judged by."""
     verdict: str
     """What has happened, as `decide_remedy` says."""
+    remedy: TrainingRemedy = TrainingRemedy.retrain
+    """What the training run makes anew."""
     reason: str
     """Why a retraining is due: the remedy's sentence."""
     since: date | None
@@ -68,5 +71,9 @@ class RetrainingRequest(Document):
     @property
     def parameters(self) -> dict[str, str]:
         """What the training run is given."""
-        changed = self.since.isoformat() if self.since and self.verdict == "world moved" else ""
-        return {"asked_by": self.asked_by} | ({"since": changed} if changed else {})
+        given = {"asked_by": self.asked_by}
+        if self.since and self.verdict == "world moved":
+            given["since"] = self.since.isoformat()
+        if self.remedy is not TrainingRemedy.retrain:
+            given["remedy"] = self.remedy
+        return given

@@ -17,10 +17,13 @@ class StepOrigin(Part):
 
     settings: dict[str, Any] = Field(default={})
     """Its parameter `settings`."""
+    parameters: dict[str, str] = Field(default={})
+    """Its other parameters, where they are not the usual ones."""
     code: str = ""
     """Where its code is had again: its content digest, or the URI of the archive that held it."""
 
     @classmethod
-    def told(cls, settings: Mapping[str, Any]) -> Self:
+    def told(cls, settings: Mapping[str, Any], **parameters: str) -> Self:
         """What the step that runs here was told."""
-        return cls(settings=dict(settings), code=os.environ.get(CODE_VARIABLE, ""))
+        given = {name: value for name, value in parameters.items() if value}
+        return cls(settings=dict(settings), parameters=given, code=os.environ.get(CODE_VARIABLE, ""))

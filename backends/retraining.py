@@ -22,7 +22,7 @@ from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.backends.backend import Backend, BackendError, ClusterBackend, RunSummary, Submission
 from kfp_lifecycle.backends.backfill import AT
 from kfp_lifecycle.compilation.training_pipeline import ASKING, COMPILED, TrainingTarget, read_target
-from kfp_lifecycle.config.retraining import Retraining
+from kfp_lifecycle.config.retraining import Retraining, TrainingRemedy
 from kfp_lifecycle.config.targets import TargetName
 from kfp_lifecycle.monitoring.retraining_policy import NAMED, TrainingRun, decide, run_name
 from kfp_lifecycle.runtime.states import RunState
@@ -69,6 +69,7 @@ def ask(asking: Asking, now: datetime) -> RetrainingRequest:
         model=remedy.model,
         version=remedy.version,
         verdict=remedy.verdict,
+        remedy=TrainingRemedy(remedy.remedy),
         reason=remedy.sentence,
         since=remedy.since.date() if remedy.since else None,
         start=remedy.window.start,

@@ -88,6 +88,11 @@ def reproduce_model(
     origin = description.origin
     if not origin.build_training_set.settings:
         raise ContractViolation("it does not say where it comes from: its training set was not built by this library.")
+    if origin.version:
+        raise ContractViolation(
+            f"its encoder and estimator are those of version {origin.version}, and no training made them here "
+            f"({origin.remedy}). That version can be trained again: lifecycle reproduce {origin.version}"
+        )
     told = with_overrides({BUILD.name: origin.build_training_set, TRAIN.name: origin.train_model}, overrides)
     code = {step.name: code_folder(told[step.name].code, description, original, work, say) for step in (BUILD, TRAIN)}
     name = str(origin.train_model.settings["name"])

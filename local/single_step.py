@@ -69,7 +69,7 @@ def run_step(
     executor_input = {
         "inputs": {
             "artifacts": {name: {"artifacts": [artifacts[name]]} for name in step.inputs},
-            "parameterValues": {"settings": told.settings},
+            "parameterValues": {**told.parameters, "settings": told.settings},
         },
         "outputs": {
             "artifacts": {name: {"artifacts": [item]} for name, item in written.items()},

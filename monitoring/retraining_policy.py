@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from kfp_lifecycle.artifacts.remedy import Remedy, RemedyName
-from kfp_lifecycle.config.retraining import Retraining
+from kfp_lifecycle.artifacts.remedy import Remedy
+from kfp_lifecycle.config.retraining import Retraining, TrainingRemedy
 from kfp_lifecycle.runtime.states import RunState
 
 Action = Literal["start", "ask", "hold"]
 
-TRAINED: frozenset[RemedyName] = frozenset(("recalibrate", "set the threshold", "retrain"))
-"""Remedies that a training carries out: it fits calibration and threshold, too, on rows since the change."""
+TRAINED: frozenset[str] = frozenset(TrainingRemedy)
+"""Remedies that the training pipeline carries out."""
 
 # What the names of all runs that monitoring asked for begin with.
 NAMED = "retraining-"
@@ -64,10 +64,11 @@ def run_name(remedy: Remedy) -> str:
 
 
 def cause_of(remedy: Remedy) -> str:
-    """Digest of the reason: the version that is judged, the verdict, and what found it. Which columns are named, and
-    how far they moved, differs from window to window without being another reason."""
+    """Digest of the reason: the version that is judged, the verdict, its remedy, and what found it. Which columns are
+    named, and how far they moved, differs from window to window without being another reason."""
     found_by = remedy.reasons[0].source if remedy.reasons else ""
-    return hashlib.sha256("\n".join((remedy.model, remedy.version, remedy.verdict, found_by)).encode()).hexdigest()[:8]
+    said = (remedy.model, remedy.version, remedy.verdict, remedy.remedy, found_by)
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:8]
 
 
 def decide(
@@ -99,8 +100,8 @@ def _obstacles(
         yield "the data is broken, and nothing should be learned from it; repair it first"
     if policy.mode == "off":
         yield "the project does not retrain because of monitoring (monitoring.retraining.mode: off)"
-    for run, _ in asked:
-        if run.name == run_name(remedy):
+    for run, before in asked:
+        if before == end:
             yield f"this window has led to {run.name} already, which is {run.state}"
     if now - end > timedelta(days=policy.current_days):
         yield f"the window ended on {end:%Y-%m-%d}, and only what is so now leads to a retraining"

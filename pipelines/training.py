@@ -17,6 +17,7 @@ from kfp_lifecycle.components.features.materialize_features.component import mat
 from kfp_lifecycle.components.monitoring.check_serving_skew.component import check_serving_skew
 from kfp_lifecycle.components.operations.notify.component import notify
 from kfp_lifecycle.components.operations.write_report.component import write_report
+from kfp_lifecycle.components.training.find_champion.component import find_champion
 from kfp_lifecycle.components.training.train_model.component import train_model
 from kfp_lifecycle.pipelines.approval import when_approved
 from kfp_lifecycle.pipelines.inputs import imported
@@ -24,14 +25,17 @@ from kfp_lifecycle.pipelines.tuning import tune
 
 
 @dsl.pipeline(name="training", description="From the source to a model in production, or to the reasons why not.")
-def training(since: str = "", asked_by: str = ""):
-    """Train a model on the newest data and release it if it passes the gate.
+def training(since: str = "", remedy: str = "retrain", asked_by: str = ""):
+    """Train a model on the newest data, or fit the one in production anew, and release it if it passes the gate.
 
     The run finds out by itself whether the source has changed: what has not is taken from the cache.
 
     Args:
         since: Day on which the business changed, ISO 8601: what was recorded since then is learned from as soon as
             labels exist. Empty: `split.since`.
+        remedy: What is made anew: `retrain`, the whole model; `recalibrate`, calibration and threshold of the model in
+            production, whose estimator stays; `set the threshold`, that alone. The last two are fitted on rows since
+            the change, and search nothing.
         asked_by: The run of monitoring that asks for this one, for the record. Empty: a person or a schedule.
     """
     with dsl.ExitHandler(notify(pipeline="training")):
@@ -42,11 +46,12 @@ def training(since: str = "", asked_by: str = ""):
         dataset = version_dataset(tables=tables).outputs["dataset"]
         validated = validate_data(expectations=expectations, dataset=dataset, **found).outputs["validated"]
 
+        champion = find_champion(remedy=remedy).output
         training_set = build_training_set(
-            feature_repo=feature_repo, label_query=label_query, validated=validated, since=since
+            feature_repo=feature_repo, label_query=label_query, validated=validated, since=since, remedy=remedy
         ).outputs["training_set"]
         check_serving_skew(training_set=training_set)
-        parameters = tune(training_set=training_set)
+        parameters = tune(training_set=training_set, remedy=remedy, champion=champion)
         model = train_model(training_set=training_set, parameters=parameters).outputs["model"]
 
         evaluation = evaluate_model(training_set=training_set, model=model).outputs["evaluation"]

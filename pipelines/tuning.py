@@ -13,11 +13,13 @@ def components_for(configuration):
     return [tune_hyperparameters, tune_with_katib] if katib else [tune_hyperparameters]
 
 
-def tune(training_set):
+def tune(training_set, remedy, champion):
     """Add the steps that `tuning.engine` asks for.
 
     Args:
         training_set: The training set.
+        remedy: What the run makes anew.
+        champion: The version whose parameters stay; empty where they are searched.
 
     Returns:
         The `parameters` artifact.
@@ -26,7 +28,7 @@ def tune(training_set):
         ConfigurationError: the engine does not run on the target.
     """
     target = current_target()
-    found = tune_hyperparameters(training_set=training_set).outputs["parameters"]
+    found = tune_hyperparameters(training_set=training_set, remedy=remedy, champion=champion).outputs["parameters"]
     if tune_with_katib not in components_for(target.configuration):
         return found
     if target.name != "kubeflow":

@@ -136,6 +136,11 @@ class ModelFindings:
     """Each feature's importance, largest first, and its bar in percent of the largest."""
 
     @property
+    def made_anew(self) -> str:
+        """What was made anew of a version in production, its last note; empty where a whole model was trained."""
+        return self.model.notes[-1] if self.model is not None and self.model.origin.version else ""
+
+    @property
     def gain(self) -> float | None:
         """What tuning gained over the default parameters, in the score's unit."""
         if self.tuning is None or self.tuning.best_value is None or self.tuning.default_value is None:

@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from kfp_lifecycle.serving.server.online_features import OnlineFeatures
 
 
-def build(project: Path, validated: Path, training_set: Path) -> Any:
-    """`build_training_set`."""
+def build(project: Path, validated: Path, training_set: Path, **parameters: str) -> Any:
+    """`build_training_set`, with parameters of the run."""
     from kfp_lifecycle.components.features.build_training_set import training_set as logic
     from kfp_lifecycle.components.features.build_training_set.component import build_training_set
 
     read = read_project(project)
     settings, locations = given_to(build_training_set, read)
-    return logic.build(settings, locations, read.feature_repo, read.label_query, validated, training_set)
+    given = settings, locations, read.feature_repo, read.label_query, validated, training_set
+    return logic.build(*given, **parameters)
 
 
 def materialize(project: Path, validated: Path) -> Any:

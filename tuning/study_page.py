@@ -45,9 +45,12 @@ def study_page(study: Study, plots: Sequence[str] = ()) -> str:
     )
 
 
-def no_study_page() -> str:
-    """The page where nothing was searched."""
-    sentence = "tuning.engine is none: the parameters are those of training.parameters."
+def no_study_page(sentence: str) -> str:
+    """The page where nothing was searched.
+
+    Args:
+        sentence: Why, and which parameters are taken.
+    """
     return (
         templates(Path(__file__).parent)
         .get_template(TEMPLATE)

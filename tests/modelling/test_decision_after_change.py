@@ -1,4 +1,4 @@
-"""A price rise, and a retrain 60 days after it: it learns from what is new, and is approved by what it is worth."""
+"""A price rise, and 60 days after it a retrain, or a recalibration: approved by what it is shown to be worth."""
 
 from __future__ import annotations
 
@@ -9,16 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import yaml
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from kfp_lifecycle.artifacts.evaluation import Evaluation, Metric
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
 from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
+from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import Reliability
+from kfp_lifecycle.components.training.find_champion.finding import version_to_keep
+from kfp_lifecycle.config.retraining import TrainingRemedy
+from kfp_lifecycle.modelling.comparison import graph_differences
+from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.modelling.model_folder import ModelFolder
+from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.closure import ROOT
+from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.simulation.business import simulate
 from kfp_lifecycle.simulation.database import TABLES
 from tests.feature_steps import build
@@ -68,8 +79,8 @@ class Business:
         """The training set of a model."""
         return self.place / f"{model}-set"
 
-    def train(self, name: str, project: Project, world: str, as_of: datetime) -> None:
-        """Train on what is known of one of the two by a moment."""
+    def train(self, name: str, project: Project, world: str, as_of: datetime, remedy: str = "retrain") -> None:
+        """Train on what is known of one of the two by a moment, or fit the champion anew on it, as a run does."""
         tables = self.place / f"{name}-tables"
         tables.mkdir()
         with duckdb.connect() as connection:
@@ -78,9 +89,12 @@ class Business:
                 connection.execute(f"COPY world.{table} TO '{tables / table}.parquet' (FORMAT parquet)")
         summaries = {table: TableSummary(rows=1, columns={}) for table in TABLES}
         Manifest(as_of=as_of, tables=summaries).write(tables)
-        build(project.folder, tables, self.set_of(name))
-        Parameters(parameters={}).write(self.place / f"{name}-parameters")
-        train_model(project.folder, self.set_of(name), self.place / f"{name}-parameters", self.place / name)
+        build(project.folder, tables, self.set_of(name), remedy=remedy)
+        # The champion is in the registry of the project that it was trained in.
+        version = version_to_keep(project.settings, project.locations, remedy)
+        found = self.place / f"{name}-parameters"
+        Parameters(parameters={}, remedy=TrainingRemedy(remedy), version=version).write(found)
+        train_model(project.folder, self.set_of(name), found, self.place / name)
 
     def verdict(self, name: str, project: Project) -> dict[str, Any]:
         """Decide on a model, whose evaluation has nothing to object to."""
@@ -126,3 +140,52 @@ def test_a_retrain_60_days_after_a_change_is_approved_by_what_it_is_worth_and_on
         assert comparison["difference"] > 200, "dollars for 1,000 customers"
     else:
         assert comparison["low"] < 0 < comparison["high"]
+
+
+def test_a_recalibration_60_days_after_a_change_mends_the_level_and_is_approved_by_what_is_shown_of_it(
+    business: Business,
+) -> None:
+    project = business.project("recalibrated", snapshots=5, split={"since": f"{CHANGED}"})
+    business.train("recalibrated", project, "risen", LATER, "recalibrate")
+    champion, candidate = (ModelFolder(business.place / name) for name in ("champion", "recalibrated"))
+    test = TrainingSet(business.set_of("recalibrated")).part("test")
+    assert (test.frame["event_timestamp"].dt.date >= CHANGED).all()
+    before, after = (model.scorer().score(test.features).astype(np.float64) for model in (champion, candidate))
+
+    # Observed over expected, Brier score, expected calibration error: all better; the ranking is what it was.
+    assert test.label.mean() / before.mean() > 1.5
+    assert 0.8 < test.label.mean() / after.mean() < 1.25
+    assert brier_score_loss(test.label, after) < brier_score_loss(test.label, before)
+    errors = [Reliability(test.label, score) for score in (before, after)]
+    ece = [found.errors(found.rows.sum(axis=0, keepdims=True))[0, 0] for found in errors]
+    assert ece[1] < 0.5 * ece[0]
+    assert roc_auc_score(test.label, after) == pytest.approx(roc_auc_score(test.label, before), abs=1e-4)
+    graphs = [onnx.load(model.folder / "model.onnx") for model in (champion, candidate)]
+    assert {item["what"] for item in graph_differences(*graphs)} == {
+        "tensor calibration/slope",
+        "tensor calibration/intercept",
+    }
+    client = connect(project.locations.tracking_uri)
+    seconds = [client.get_run(model.description.run_id).data.metrics for model in (champion, candidate)]
+    assert seconds[1]["seconds_fit"] < 0.1 * seconds[0]["seconds_fit"]
+    assert "seconds_learning_curve" not in seconds[1]
+
+    # By ROC AUC, which no calibration changes, it is judged by what it is worth: more, but so few rows do not show it.
+    verdict = business.verdict("recalibrated", project)
+    [worth, ranked] = verdict["champion"]["comparisons"]
+    assert (worth["metric"], ranked["metric"], ranked["passed"]) == ("expected_value_per_1000", "roc_auc", True)
+    assert worth["difference"] > 100, "dollars for 1,000 customers"
+    assert worth["low"] < 0
+    assert verdict["decision"] == "rejected"
+    split = {"since": f"{CHANGED}"}
+    by_brier = business.project("by-brier", snapshots=5, split=split, champion={"metric": "brier_score"})
+    verdict = business.verdict("recalibrated", by_brier)
+    assert verdict["champion"]["comparisons"][0]["low"] > 0
+    assert verdict["decision"] == "approved"
+
+
+def test_a_recalibration_before_labels_are_known_is_told_how_many_are_needed(business: Business) -> None:
+    project = business.project("too-soon", snapshots=5, split={"since": f"{LATER:%Y-%m-%d}"})
+    told = r"To recalibrate, labels since 2026-06-30 are too few: 0 rows of 0 dates, .*; 30 of either kind are needed"
+    with pytest.raises(ContractViolation, match=told):
+        business.train("too-soon", project, "risen", LATER, "recalibrate")

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.parameters import Parameters
+from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
+from kfp_lifecycle.artifacts.verdict import Verdict
+from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
+from kfp_lifecycle.components.training.find_champion.finding import version_to_keep
+from kfp_lifecycle.components.training.tune_hyperparameters.search import search
+from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.calibration import Calibration
 from kfp_lifecycle.modelling.calibration_graph import RawScorer, with_calibration
-from kfp_lifecycle.modelling.comparison import graph_differences
+from kfp_lifecycle.modelling.comparison import compare_models, graph_differences
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.estimator import raw_scores
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.modelling.scoring import Scorer
+from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
-from tests.modelling.business import write_training_set
-from tests.modelling.trained import fit_model
+from tests.modelling.business import write_project, write_training_set
+from tests.modelling.evaluated import evaluate
+from tests.modelling.trained import fit_model, train_model
+from tests.projects import read_project
+from tests.registered import make_champion
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +89,206 @@ def test_a_graph_without_a_calibration_of_this_library_is_refused(training_set: 
         node.output[:] = [name.replace("calibration/", "tail/") for name in node.output]
     with pytest.raises(ContractViolation, match="does not say where its calibration begins"):
         with_calibration(model, CALIBRATIONS[0])
+
+
+def more_leave(part: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """A world in which, since the model was trained, every third of those who stayed leaves, too."""
+    if part != "train":
+        stayed = np.flatnonzero(frame["gone"] == 0)
+        frame.loc[stayed[::3], "gone"] = 1
+    return frame
+
+
+class Kept:
+    """A champion, and what two remedies make of it once the world has moved; all is done as the steps do it."""
+
+    def __init__(self, place: Path, state: Path, model: str, estimator: str, **parameters: Any) -> None:
+        self.place = place
+        training = {"estimator": estimator, "parameters": parameters}
+        briefly = {"bootstrap_replicates": 50, "explained_rows": 5, "latency_requests": 10}
+        named = {"deployment": {"model": model}, "training": training, "evaluation": briefly}
+        self.project = write_project(place / "project", state, **named)
+        self.given = read_project(self.project)
+        Parameters(parameters=parameters).write(place / "searched")
+        write_training_set(place / "before")
+        train_model(self.project, place / "before", place / "searched", place / "champion")
+        # The gate's own evaluation would take a while, and a registry keeps no pickle.
+        (place / "champion" / "model.joblib").unlink()
+        self.version = make_champion(place / "champion", self.given.locations.tracking_uri, model)
+        write_training_set(place / "since", seed=1, change=more_leave)
+
+    def do(self, remedy: TrainingRemedy, name: str, training_set: str = "since") -> Path:
+        """The model artifact that a run with this remedy makes."""
+        version = version_to_keep(self.given.settings, self.given.locations, remedy)
+        found = self.place / f"{name}-parameters"
+        inputs = self.given.settings, self.given.locations, self.place / training_set, found, self.place / "study"
+        search(*inputs, remedy, version)
+        train_model(self.project, self.place / training_set, found, self.place / name)
+        return self.place / name
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    place = tmp_path_factory.mktemp("kept")
+    return Kept(place, place / "state", "leaving", "sklearn.ensemble.HistGradientBoostingClassifier", max_iter=30)
+
+
+@pytest.fixture(scope="module")
+def recalibrated(kept: Kept) -> Path:
+    return kept.do(TrainingRemedy.recalibrate, "recalibrated")
+
+
+def scored(model: Path, kept: Kept) -> tuple[Any, Any]:
+    """Label and score of the test rows since the change."""
+    part = TrainingSet(kept.place / "since").part("test")
+    return part.label, ModelFolder(model).scorer().score(part.features)
+
+
+def test_a_recalibration_mends_the_level_and_ranks_as_before(kept: Kept, recalibrated: Path) -> None:
+    label, before = scored(kept.place / "champion", kept)
+    _, after = scored(recalibrated, kept)
+    assert label.mean() / before.mean() > 1.4
+    assert label.mean() / after.mean() == pytest.approx(1, abs=0.1)
+    assert ((after - label) ** 2).mean() < ((before - label) ** 2).mean()
+    assert roc_auc_score(label, after) == pytest.approx(roc_auc_score(label, before), abs=1e-6)
+    graphs = [onnx.load(folder / "model.onnx") for folder in (kept.place / "champion", recalibrated)]
+    differences = [*graph_differences(*graphs)]
+    assert {item["what"] for item in differences} == {"tensor calibration/slope", "tensor calibration/intercept"}
+
+
+def test_it_trains_and_searches_nothing_and_says_what_was_done(kept: Kept, recalibrated: Path) -> None:
+    described, before = Model.read(recalibrated), Model.read(kept.place / "champion")
+    rows = TrainingSet(kept.place / "since").part("calibration")
+    told = (
+        f"The scores of version {kept.version} were recalibrated on {len(rows.label):,} rows since 2025-05-01, "
+        f"{rows.label.sum():,} of them events; its HistGradientBoostingClassifier is the same."
+    )
+    assert described.notes == [told]
+    assert told in (recalibrated / "model_card.md").read_text("utf-8")
+    assert (described.origin.remedy, described.origin.version) == ("recalibrate", kept.version)
+    for field in ("estimator", "parameters", "seed", "learned_until", "importance", "learning_curve"):
+        assert getattr(described, field) == getattr(before, field), field
+    assert described.calibration != before.calibration
+    assert (recalibrated / "explainer.npz").read_bytes() == (kept.place / "champion" / "explainer.npz").read_bytes()
+    run = connect(kept.given.locations.tracking_uri).get_run(described.run_id)
+    assert (run.data.tags["remedy"], run.data.tags["kept_version"]) == ("recalibrate", kept.version)
+    assert run.data.metrics["seconds_fit"] < 0.05
+    assert not {"seconds_learning_curve", "seconds_importance"} & set(run.data.metrics)
+    assert (
+        "those of version 1, without a search"
+        in Parameters.read(kept.place / "recalibrated-parameters").metadata()["summary"]
+    )
+
+
+def test_a_recalibrated_model_is_evaluated_as_any_other_and_approved_by_what_it_is_worth(
+    kept: Kept, recalibrated: Path, tmp_path: Path
+) -> None:
+    found = evaluate(kept.project, kept.place / "since", recalibrated, tmp_path / "evaluation").findings
+    assert found.metrics["explainability.additivity_error"].value < 1e-5
+    assert found.metrics["explainability.served_error"].value < 1e-5
+    assert found.metrics["performance.roc_auc"].value > 0.6
+    assert found.metrics["robustness.past_roc_auc"].value > 0.6
+    verdict, approved = tmp_path / "verdict", tmp_path / "approved"
+    places = tmp_path / "tables", kept.place / "since", recalibrated, tmp_path / "evaluation", verdict, approved
+    decide(kept.given.settings, kept.given.locations, *places)
+    told = Verdict.read(verdict)
+    assert told.decision == "approved"
+    assert told.champion is not None
+    # The project compares by ROC AUC, which no calibration changes.
+    assert told.champion.notes[0].startswith(
+        "It ranks as version 1 does, whose estimator it has: it has to be better in"
+    )
+    better = told.champion.comparisons[0]
+    assert (better.metric, better.demand) == ("expected_value_per_1000", "superiority")
+    assert better.low is not None
+    assert better.low > 0
+    assert Model.read(approved).origin.version == "1"
+
+
+def test_what_no_array_explains_is_explained_by_comparison(kept: Kept, tmp_path: Path) -> None:
+    neural = Kept(tmp_path, kept.place / "state", "neural", "sklearn.neural_network.MLPClassifier", max_iter=5)
+    model = neural.do(TrainingRemedy.recalibrate, "recalibrated")
+    assert not (model / "explainer.npz").exists()
+    found = evaluate(neural.project, tmp_path / "since", model, tmp_path / "evaluation").findings
+    assert any("PermutationExplainer" in note for note in found.notes)
+    assert found.metrics["explainability.additivity_error"].value < 1e-5
+
+
+def test_a_new_threshold_leaves_every_score_as_it_was(kept: Kept) -> None:
+    model = kept.do(TrainingRemedy.threshold, "threshold")
+    compared = compare_models(kept.place / "champion", model)
+    assert compared["identical"]
+    described, before = Model.read(model), Model.read(kept.place / "champion")
+    # More events come at every score, so that it pays from a lower one on.
+    assert described.threshold < before.threshold
+    assert described.calibration == before.calibration
+    (told,) = described.notes
+    assert re.fullmatch(
+        rf"The threshold of version 1 was set anew on \d[\d,]* rows since 2025-05-01, \d+ of them events, from "
+        rf"{before.threshold:.4f} to {described.threshold:.4f}; its scores are the same\.",
+        told,
+    )
+
+
+def test_where_nothing_is_in_production_there_is_nothing_to_keep(kept: Kept, tmp_path: Path) -> None:
+    given = read_project(write_project(tmp_path / "project", kept.place / "state", deployment={"model": "new"}))
+    assert version_to_keep(given.settings, given.locations, "retrain") == ""
+    told = "There is nothing to recalibrate: no version of new is in production. Start a whole training"
+    with pytest.raises(ContractViolation, match=told):
+        version_to_keep(given.settings, given.locations, "recalibrate")
+    with pytest.raises(ContractViolation, match="remedy is 'mend', and a training can retrain, recalibrate, set the"):
+        version_to_keep(given.settings, given.locations, "mend")
+
+
+OTHER = [
+    ({"feature_version": "0ther"}, "trained on feature definitions f00d, and these are 0ther; start a whole training"),
+    ({"features": "fewer"}, "has to have the features that the project has now"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), OTHER)
+def test_a_model_of_other_features_is_not_kept(kept: Kept, tmp_path: Path, change: dict[str, str], told: str) -> None:
+    shutil.copytree(kept.place / "since", tmp_path / "since")
+    description = json.loads((tmp_path / "since" / "training_set.json").read_text("utf-8"))
+    if "features" in change:
+        change = {**change, "features": description["features"][:-1]}
+    TrainingSetDescription.model_validate(description | change).write(tmp_path / "since")
+    with pytest.raises(ContractViolation, match=told):
+        kept.do(TrainingRemedy.recalibrate, "other", str(tmp_path / "since"))
+    assert not (kept.place / "other").exists()
+
+
+def test_rows_that_a_model_has_learned_from_calibrate_nothing(kept: Kept, tmp_path: Path) -> None:
+    def sooner(part: str, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(event_timestamp=frame["event_timestamp"] - pd.Timedelta(days=40))
+
+    write_training_set(tmp_path / "sooner", change=sooner)
+    told = (
+        "learned from rows until 2025-03-01, whose labels reach to 2025-03-31; the first here are of 2025-03-22. Give"
+    )
+    with pytest.raises(ContractViolation, match=told):
+        kept.do(TrainingRemedy.recalibrate, "known", str(tmp_path / "sooner"))
+
+
+def test_a_version_that_is_gone_and_a_project_that_calibrates_nothing_are_refused(kept: Kept, tmp_path: Path) -> None:
+    Parameters(parameters={}, remedy=TrainingRemedy.recalibrate, version="9").write(tmp_path / "gone")
+    with pytest.raises(
+        ContractViolation, match=r"Version 9 of leaving.*is not in the registry any more: start a whole"
+    ):
+        train_model(kept.project, kept.place / "since", tmp_path / "gone", tmp_path / "model")
+    Parameters(parameters={}, remedy=TrainingRemedy.recalibrate, version="1").write(tmp_path / "there")
+    plain = write_project(tmp_path / "project", kept.place / "state", training={"calibration": "none"})
+    with pytest.raises(
+        ContractViolation, match=r"training.calibration is none, so that there is no calibration to fit"
+    ):
+        train_model(plain, kept.place / "since", tmp_path / "there", tmp_path / "model")
+
+
+def test_too_few_labels_are_counted_beside_those_that_are_needed(kept: Kept, tmp_path: Path) -> None:
+    def hardly_any(part: str, frame: pd.DataFrame) -> pd.DataFrame:
+        left = np.flatnonzero(frame["gone"] == 1)
+        return frame.drop(index=left[6:]).reset_index(drop=True) if part == "validation" else frame
+
+    write_training_set(tmp_path / "few", change=hardly_any)
+    with pytest.raises(ContractViolation, match=r"\d of \d+ rows have gone = 1; training.min_class_rows asks for 10"):
+        kept.do(TrainingRemedy.recalibrate, "few", str(tmp_path / "few"))

@@ -63,7 +63,8 @@ def test_what_it_cannot_be_given_is_refused_with_what_there_is(
     [
         ("training", "since=tomorrow", "since is 'tomorrow', and it has to be the day of a change, such as 2026-05-02"),
         ("training", "since=2999-01-01", "since is 2999-01-01, and that day has not come"),
-        ("training", "sinse=2026-05-02", r"no parameter sinse; it has: asked_by \(text.*since \(text"),
+        ("training", "remedy=mend", "remedy is 'mend', and a training can retrain, recalibrate, set the threshold"),
+        ("training", "sinse=2026-05-02", r"no parameter sinse; it has: asked_by \(text.*remedy \(text.*since \(text"),
         ("monitoring", "as_of=13/01/2026", "as_of is '13/01/2026', which is no time .* Give one such as"),
         ("monitoring", "as_of=2999-01-01", "as_of is '2999-01-01', and that time has not come"),
         ("batch_scoring", "as_of=2026-01-01", "the pipeline batch_scoring has no parameter as_of; it has none"),

@@ -15,6 +15,7 @@ from kfp_lifecycle.artifacts.model import CodeOrigin, Model, Origin
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.cli import recorded_code, reproduction
 from kfp_lifecycle.config.errors import ConfigurationError
+from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.runtime.code_version import CodeVersion, code_version
 from kfp_lifecycle.runtime.contract import ContractViolation
 
@@ -54,6 +55,18 @@ def test_an_estimator_that_the_search_found_is_trained_again_and_the_projects_ow
     told = StepOrigin(settings={"training": {"estimator": linear}})
     own = found.model_copy(update={"origin": found.origin.model_copy(update={"train_model": told})})
     assert reproduction.found_parameters(own) == {"format": 1, "parameters": parameters}
+
+
+def test_a_recalibrated_version_names_the_one_whose_estimator_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = StepOrigin(settings={"name": "churn"})
+    kept = {"version": "3", "remedy": TrainingRemedy.recalibrate, "build_training_set": told}
+    found = model_of("")
+    found.model_copy(update={"origin": found.origin.model_copy(update=kept)}).write(tmp_path)
+    monkeypatch.setattr(reproduction, "fetch_model", lambda *_: tmp_path)
+    with pytest.raises(ContractViolation, match=r"those of version 3, .*\(recalibrate\)\. .*: lifecycle reproduce 3"):
+        reproduction.reproduce_model("4", "", "churn", tmp_path)
 
 
 def test_a_setting_goes_to_the_steps_that_read_it_and_no_other_is_taken() -> None:

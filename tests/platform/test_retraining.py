@@ -21,6 +21,7 @@ from small_pipeline import asking, ended, retrained
 from test_processes_and_state import living, wait_for
 from test_retraining_policy import remedy
 
+from kfp_lifecycle.artifacts.remedy import RemedyName
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.audit.author import author
 from kfp_lifecycle.audit.record import entries_of, file_of, open_record
@@ -28,6 +29,7 @@ from kfp_lifecycle.backends.backend import ClusterBackend, NotThere, Submission
 from kfp_lifecycle.backends.retraining import Asking, ask, newest_look, obstacle_to, request_of, submit
 from kfp_lifecycle.backends.submission import backend_of
 from kfp_lifecycle.cli.retraining import record_approval
+from kfp_lifecycle.compilation.parameters import read_parameters
 from kfp_lifecycle.compilation.pipeline import cluster_target, compile_pipeline
 from kfp_lifecycle.compilation.training_pipeline import COMPILED, NAME, read_target, training_files
 from kfp_lifecycle.components.monitoring.trigger_retraining.request import ask_for_retraining
@@ -204,6 +206,38 @@ def test_on_this_machine_the_run_is_one_of_its_own_that_outlives_who_started_it(
     again = subprocess.run(command, capture_output=True, check=False, **here)
     told = {"run": record["id"], "state": "failed", "started": False, "reason": "logins has drifted."}
     assert json.loads(again.stdout) == told, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("remedy_asked", "given"),
+    [
+        ("retrain", {"since": "2025-11-02"}),
+        ("recalibrate", {"since": "2025-11-02", "remedy": "recalibrate"}),
+        ("set the threshold", {"since": "2025-11-02", "remedy": "set the threshold"}),
+    ],
+)
+def test_a_run_is_told_what_to_make_anew_by_whatever_way_it_starts(
+    tmp_path: Path, remedy_asked: RemedyName, given: dict[str, str]
+) -> None:
+    """The parameters of a request are what the automatic start, a person's approval and a cluster's client give."""
+    since = datetime(2025, 11, 2, tzinfo=UTC)
+    remedy(NOW, remedy=remedy_asked, since=since).write(tmp_path / "remedy.json")
+    (tmp_path / NAME).mkdir()
+    for name, content in training_files("shop", "local").items():
+        (tmp_path / NAME / name).write_bytes(content)
+    asking = Asking(
+        policy=Retraining(),
+        remedy=tmp_path / "remedy.json",
+        training_pipeline=tmp_path / NAME,
+        request=tmp_path / "request.json",
+        asked_by={"local": "monitoring-1"},
+    )
+    request = ask(asking, NOW)
+    assert (request.action, request.remedy) == ("start", remedy_asked)
+    assert request.parameters == {"asked_by": "monitoring-1"} | given
+    declared = compile_pipeline("training", "local", ROOT, tmp_path / "training.yaml")
+    read = [f"{name}={value}" for name, value in request.parameters.items()]
+    assert read_parameters("training", declared.parameters, read, load_configuration(ROOT)) == request.parameters
 
 
 @contextmanager

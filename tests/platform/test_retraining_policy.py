@@ -77,6 +77,11 @@ def test_the_same_window_starts_nothing_twice(state: RunState) -> None:
     assert f"{run.name} already, which is {state}" in held(Retraining(), run)
 
 
+def test_a_window_that_is_looked_at_again_and_has_another_remedy_starts_nothing_more() -> None:
+    run = earlier(0, RunState.done)
+    assert f"{run.name} already" in held(Retraining(), run, asked=remedy(remedy="recalibrate"))
+
+
 def test_what_a_backfill_finds_is_past() -> None:
     assert "the window ended on 2026-11-29" in held(Retraining(), now=END + timedelta(days=2, hours=1))
     assert started(Retraining(), now=END + timedelta(days=1, hours=23))
@@ -109,7 +114,9 @@ def test_what_did_not_help_is_not_repeated_until_more_labels_are_known() -> None
     assert started(policy, earlier(13, RunState.done))
 
 
-@pytest.mark.parametrize("change", [{"version": "4"}, {"verdict": "model is worse"}, {"reasons": []}])
+@pytest.mark.parametrize(
+    "change", [{"version": "4"}, {"verdict": "model is worse"}, {"remedy": "recalibrate"}, {"reasons": []}]
+)
 def test_another_reason_is_no_repetition(change: dict[str, Any]) -> None:
     assert started(Retraining(cool_down_days=1), earlier(2, RunState.rejected), asked=remedy(**change))
 

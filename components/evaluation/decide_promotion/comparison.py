@@ -28,6 +28,8 @@ from kfp_lifecycle.uncertainty.bootstrap import Bootstrap, interval
 
 Demand = Literal["superiority", "non_inferiority"]
 
+# What no calibration and no threshold changes.
+OF_THE_RANKING = ("roc_auc", "average_precision", "lift_at_10_percent")
 LOWER_IS_BETTER = ("brier_score", "log_loss")
 
 
@@ -50,7 +52,7 @@ def compare(
     Raises:
         ContractViolation: the training set cannot be read.
     """
-    rule = configuration.gate.champion
+    rule = demand_on(candidate, configuration.gate.champion)
     newest = newest_rows(training_set)
     with tempfile.TemporaryDirectory(prefix="champion-") as place:
         try:
@@ -76,10 +78,27 @@ def compare(
         compared=True,
         passed=not missed,
         sentence=" ".join(comparison.sentence for comparison in missed or comparisons[:1]),
-        notes=[*incumbent.notes, *notes],
+        notes=[*_ranks_alike(candidate, configuration.gate.champion), *incumbent.notes, *notes],
         windows=[contest.rows.window for contest in contests],
         comparisons=comparisons,
     )
+
+
+def demand_on(candidate: ModelFolder, rule: Rule) -> Rule:
+    """What a candidate has to be better in: one that ranks as a version in production does cannot rank better, and is
+    judged by what its decisions are worth where `gate.champion.metric` knows the ranking alone."""
+    if candidate.description.origin.version and rule.metric in OF_THE_RANKING:
+        return rule.model_copy(update={"metric": "expected_value_per_1000", "margin": 0.0})
+    return rule
+
+
+def _ranks_alike(candidate: ModelFolder, rule: Rule) -> list[str]:
+    if demand_on(candidate, rule) is rule:
+        return []
+    return [
+        f"It ranks as version {candidate.description.origin.version} does, whose estimator it has: it has to be better "
+        f"in expected_value_per_1000, and not in {rule.metric} (gate.champion.metric)."
+    ]
 
 
 def _unreachable(champion: Champion, rule: Rule, reason: str) -> ChampionOutcome:

@@ -16,7 +16,12 @@ from kfp_lifecycle.artifacts.evaluation import Evaluation as Document
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import examine_calibration
 from kfp_lifecycle.components.evaluation.evaluate_model.decision_changes import examine_decision_changes
-from kfp_lifecycle.components.evaluation.evaluate_model.explanation import TOLD_ROWS, examine_explanations, explain
+from kfp_lifecycle.components.evaluation.evaluate_model.explanation import (
+    TOLD_ROWS,
+    examine_explanations,
+    explain,
+    explain_exported,
+)
 from kfp_lifecycle.components.evaluation.evaluate_model.fairness import examine_fairness
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.components.evaluation.evaluate_model.latency import measure_latency
@@ -131,7 +136,8 @@ def examine(sample: Sample, training_set: TrainingSet, model: ModelFolder, train
         sample: The test rows.
         training_set: Where they are from.
         model: The candidate.
-        trained: What `model.joblib` holds: `pipeline` and `baselines` (`dummy` and `logistic`).
+        trained: What `model.joblib` holds: `pipeline`, untrained where a version in production was recalibrated, and
+            `baselines` (`dummy` and `logistic`).
     """
     train = training_set.part("train")
     pipeline, baselines = trained["pipeline"], trained["baselines"]
@@ -158,7 +164,10 @@ def examine(sample: Sample, training_set: TrainingSet, model: ModelFolder, train
     chosen = np.random.default_rng(sample.seed).permutation(sample.rows)[: sample.settings.explained_rows]
     explained = np.concatenate([np.argsort(-sample.score, kind="stable")[:TOLD_ROWS], chosen])
     inputs = sample.part.features.iloc[explained]
-    explanation = explain(pipeline, training_set.features, inputs, train.features, sample.seed)
+    if model.description.origin.version:
+        explanation = explain_exported(model, inputs, train.features, sample.seed)
+    else:
+        explanation = explain(pipeline, training_set.features, inputs, train.features, sample.seed)
     calibration = Calibration.of(model.description.calibration)
     findings.add(examine_explanations(sample, explanation, explained, calibration, training_set.entity))
     requests = sample.settings.latency_requests

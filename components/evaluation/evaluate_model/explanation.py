@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import shap
 from numpy.typing import NDArray
@@ -17,9 +18,12 @@ from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
+from kfp_lifecycle.modelling.attribution import Explainer
 from kfp_lifecycle.modelling.attribution_export import typical_rows
 from kfp_lifecycle.modelling.calibration import Calibration
+from kfp_lifecycle.modelling.calibration_graph import RawScorer
 from kfp_lifecycle.modelling.estimator import encoded_columns
+from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.uncertainty.bootstrap import interval
 from kfp_lifecycle.uncertainty.contributions import NORMAL_95
 
@@ -97,6 +101,57 @@ def explain(
     # What one feature was encoded as counts together.
     contributions = np.column_stack([values[:, columns[name]].sum(axis=1) for name in names])
     return Explanation(method, scale, names, contributions, base, output, inputs)
+
+
+def explain_exported(model: ModelFolder, inputs: pd.DataFrame, background: pd.DataFrame, seed: int) -> Explanation:
+    """Explain rows of a model of which the exported form alone is kept, by what explains it when it is served.
+
+    Where nothing does, by PermutationExplainer against a sample of training rows.
+
+    Args:
+        model: The model.
+        inputs: What to explain, n rows.
+        background: Training rows, for an explainer that compares with typical ones.
+        seed: Chooses among them.
+    """
+    features = model.features
+    scorer = RawScorer(onnx.load(model.folder / "model.onnx"), features)
+    names = [feature.name for feature in features]
+    score, explainer = scorer(inputs), Explainer.of(model.folder)
+    if explainer is not None:
+        texts = [feature.name for feature in features if feature.type == "categorical"]
+        numbers = [feature.name for feature in features if feature.type == "numeric"]
+        matrix = inputs[numbers].to_numpy(np.float64).T
+        found = explainer.contributions(matrix, [inputs[name].tolist() for name in texts])
+        places = [(numbers + texts).index(name) for name in names]
+        output = np.log(score) - np.log1p(-score) if explainer.scale == "log-odds" else score
+        method = "the arrays that explain it when it is served, exact"
+        return Explanation(method, explainer.scale, names, found[:, places], explainer.base, output, inputs)
+    typical = typical_rows(background, seed)
+    # The explainer exchanges values between rows, so that numbers may stand for texts.
+    both = pd.concat([inputs, typical])
+    categories = {name: both[name].unique() for name in names if both[name].dtype == object}
+
+    def coded(rows: pd.DataFrame) -> Floats:
+        columns = [
+            rows[name].map({value: code for code, value in enumerate(categories[name])})
+            if name in categories
+            else rows[name]
+            for name in names
+        ]
+        return np.column_stack(columns).astype(np.float64)
+
+    def scored(matrix: Floats) -> Floats:
+        columns = {
+            name: categories[name][column.astype(int)] if name in categories else column.astype(np.float32)
+            for name, column in zip(names, matrix.T, strict=True)
+        }
+        return scorer(pd.DataFrame(columns))
+
+    method = f"PermutationExplainer against {len(typical)} training rows"
+    explained = shap.PermutationExplainer(scored, coded(typical), seed=seed)(coded(inputs), silent=True)
+    base = float(np.ravel(explained.base_values)[0])
+    return Explanation(method, "probability", names, explained.values, base, score, inputs)
 
 
 def _log_odds(estimator: Any, matrix: Floats) -> Floats | None:

@@ -187,7 +187,7 @@ def build(
             as_of=None if as_of == TIMELESS else as_of,
             offline_store=locations.offline_store.partition(":")[0],
             quarantined=quarantined,
-            origin=StepOrigin.told(told or {}),
+            origin=StepOrigin.told(told or {}, since=since),
         )
         shutil.copyfile(label_query, result / LABEL_QUERY)
         copy_definitions(feature_repo, result / FEATURE_REPOSITORY)

@@ -15,12 +15,13 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.components.training.train_model.kept import KeptModel
 from kfp_lifecycle.components.training.train_model.parity import check_parity
 from kfp_lifecycle.components.training.train_model.stages import timed
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
 from kfp_lifecycle.modelling.dataset import Part, TrainingSet
-from kfp_lifecycle.modelling.decisions import decision_threshold
+from kfp_lifecycle.modelling.decisions import best_threshold, decision_threshold
 from kfp_lifecycle.modelling.estimator import (
     build_encoder,
     build_estimator,
@@ -34,11 +35,28 @@ from kfp_lifecycle.modelling.scoring import Scorer
 
 
 @dataclass(frozen=True)
+class TrainedPipeline:
+    """Encoder and estimator, trained on the train part."""
+
+    pipeline: Pipeline
+    features: Sequence[Feature]
+
+    def raw_scores(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
+        """The event's probability before calibration, shape (n,)."""
+        return raw_scores(self.pipeline, inputs)
+
+    def export(self, calibration: Calibration) -> bytes:
+        """Its ONNX form with a calibration behind it."""
+        content: bytes = export_onnx(self.pipeline, calibration, self.features).SerializeToString()
+        return content
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A model that was never served yet.
 
     Attributes:
-        pipeline: Encoder and estimator, trained on the train part.
+        ranker: What ranks: trained here, or kept of a version in production.
         calibration: Fitted on the calibration part.
         baselines: The dummy and the logistic regression, trained on the same rows, all of the same weight.
         onnx: The served form.
@@ -48,7 +66,7 @@ class TrainedModel:
         notes: What a reader of the model should know, in sentences.
     """
 
-    pipeline: Pipeline
+    ranker: TrainedPipeline | KeptModel
     calibration: Calibration
     baselines: dict[str, Pipeline]
     onnx: bytes
@@ -57,9 +75,19 @@ class TrainedModel:
     validation_score: NDArray[np.float32]
     notes: list[str]
 
+    @property
+    def pipeline(self) -> Pipeline:
+        """Encoder and estimator; untrained where they are those of a version in production."""
+        return self.ranker.pipeline
+
+    @property
+    def kept(self) -> KeptModel | None:
+        """The version in production whose encoder and estimator it has; None where they were trained."""
+        return self.ranker if isinstance(self.ranker, KeptModel) else None
+
     def probabilities(self, inputs: pd.DataFrame) -> NDArray[np.float64]:
-        """What scikit-learn gives, calibrated, shape (n,)."""
-        return self.calibration.apply(raw_scores(self.pipeline, inputs))
+        """What the ranker gives, calibrated, shape (n,)."""
+        return self.calibration.apply(self.ranker.raw_scores(inputs))
 
     def scorer(self, features: Sequence[Feature]) -> Scorer:
         """The served form, loaded."""
@@ -89,6 +117,7 @@ def fit_model(
     training: Training,
     parameters: Mapping[str, Any],
     seconds: dict[str, float],
+    kept: KeptModel | None = None,
 ) -> TrainedModel:
     """Train on the train part, calibrate on the calibration part, set the threshold by costs or on the validation part.
 
@@ -100,6 +129,8 @@ def fit_model(
         training: Estimator, calibration, threshold, weights and seed.
         parameters: Of the estimator.
         seconds: Gets how long each stage took.
+        kept: The version whose encoder and estimator stay; calibration and threshold are fitted behind these, or the
+            threshold alone.
 
     Raises:
         ContractViolation: the data cannot be learned from, or the estimator does not know a parameter or has no ONNX
@@ -107,27 +138,52 @@ def fit_model(
     """
     train, validation, calibrating = parts["train"], parts["validation"], parts["calibration"]
     with timed(seconds, "fit"):
-        estimator = build_estimator(training.estimator, parameters, training.seed)
-        pipeline = fit_pipeline(features, train, estimator, row_weights(train, training))
+        ranker = kept or train_pipeline(features, train, training, parameters)
     with timed(seconds, "baselines"):
         baselines = {
             "dummy": fit_pipeline(features, train, DummyClassifier(strategy="prior")),
             "logistic": fit_pipeline(features, train, LogisticRegression(max_iter=1000)),
         }
     with timed(seconds, "calibrate_and_export"):
-        raw = raw_scores(pipeline, calibrating.features)
-        weight = column_weights(calibrating, training)
-        calibration = fit_calibration(training.calibration, raw, calibrating.label, weight)
-        onnx = export_onnx(pipeline, calibration, features).SerializeToString()
+        stays = kept.calibration if kept is not None and kept.scores_stay else None
+        calibration = stays or calibrate(ranker, calibrating, training)
+        onnx = ranker.export(calibration)
         scorer = Scorer(onnx, features)
         score = scorer.score(validation.features)
-        threshold = decision_threshold(validation.label, score, training)
-    notes = constant_features(train, features)
-    model = TrainedModel(pipeline, calibration, baselines, onnx, threshold, parts, score, notes)
+        # Of scores that are left as they are costs alone say nothing: they are no probabilities any more.
+        threshold = (
+            best_threshold(validation.label, score, training.threshold.by, training.costs)
+            if stays
+            else decision_threshold(validation.label, score, training)
+        )
+    notes = constant_features(train, features) if kept is None else [kept.told(parts, threshold)]
+    model = TrainedModel(ranker, calibration, baselines, onnx, threshold, parts, score, notes)
     with timed(seconds, "parity"):
         rows = {name: parts[name].features for name in ("validation", "test")}
         check_parity(scorer, model.probabilities, rows, features, training.seed)
     return model
+
+
+def train_pipeline(
+    features: Sequence[Feature], train: Part, training: Training, parameters: Mapping[str, Any]
+) -> TrainedPipeline:
+    """Encoder and estimator as the project asks for them, trained.
+
+    Raises:
+        ContractViolation: as `build_estimator`, `row_weights` and `fit`.
+    """
+    estimator = build_estimator(training.estimator, parameters, training.seed)
+    return TrainedPipeline(fit_pipeline(features, train, estimator, row_weights(train, training)), features)
+
+
+def calibrate(ranker: TrainedPipeline | KeptModel, part: Part, training: Training) -> Calibration:
+    """A calibration for what ranks, fitted on rows that it was not trained on.
+
+    Raises:
+        ContractViolation: as `fit_calibration`.
+    """
+    weight = column_weights(part, training)
+    return fit_calibration(training.calibration, ranker.raw_scores(part.features), part.label, weight)
 
 
 def fit_pipeline(

@@ -25,6 +25,7 @@ EXAMPLE_ROWS = 5
 def tags_of(configuration: Configuration, description: Model) -> dict[str, str]:
     """Tags of the run: what a search would look for."""
     origin = description.origin
+    kept = {"remedy": str(origin.remedy), "kept_version": origin.version} if origin.version else {}
     hardware = {f"hardware.{name}": str(value) for name, value in origin.hardware}
     return {
         "project": configuration.name,
@@ -43,6 +44,7 @@ def tags_of(configuration: Configuration, description: Model) -> dict[str, str]:
         "packages_digest": origin.environment.digest,
         "mlflow.source.name": "train_model",
         "mlflow.note.content": f"{configuration.title}. Train it again: `lifecycle reproduce {origin.pipeline_run}`",
+        **kept,
         **hardware,
     }
 

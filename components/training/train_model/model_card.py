@@ -80,32 +80,37 @@ def _purpose(configuration: Configuration) -> CardSection:
 
 def _data(configuration: Configuration, training_set: TrainingSet, model: TrainedModel) -> CardSection:
     rows = [("part", "snapshots" if training_set.by_time else "divided", "rows", "events")]
+    kept, description = model.kept, training_set.description
+    scores_stay = kept is not None and kept.scores_stay
+    by_costs = costs_suffice(configuration.training) and not scores_stay
     for name, use in (
-        ("train", "trained on"),
-        ("validation", "measured below" if costs_suffice(configuration.training) else "set the threshold"),
-        ("calibration", "calibrated"),
+        ("train", "trained on" if kept is None else "trained what it is compared with"),
+        ("validation", "measured below" if by_costs else "set the threshold"),
+        ("calibration", "not used" if scores_stay else "calibrated"),
         ("test", "kept for the evaluation"),
     ):
         part = model.parts[name]
         dates = sorted({f"{moment:%Y-%m-%d}" for moment in part.frame["event_timestamp"].unique()})
         if not training_set.by_time:
-            dates = [{"random": "at random", "group": "by group"}[training_set.description.split]]
+            dates = [{"random": "at random", "group": "by group"}[description.split]]
         span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]} ({len(dates)})"
         rows.append((f"{name}: {use}", span, f"{len(part.label):,}", f"{part.label.mean():.1%}"))
+    news = "what is new is trained on" if description.learns_from_change else "it is fitted to what is new"
     sentences = [
-        f"{len(training_set.features)} features of the feature service {training_set.description.feature_service}. "
+        *([] if kept is None else model.notes),
+        f"{len(training_set.features)} features of the feature service {description.feature_service}. "
         + (
             f"A label is known {configuration.label.horizon_days} days after its snapshot; "
             + (
                 f"the dates from {divided} on, after a change, are divided by {configuration.entity.name}, so that "
-                "what is new is trained on, and how it does in later months is not known."
-                if (divided := training_set.description.divided_since)
+                f"{news}, and how it does in later months is not known."
+                if (divided := description.divided_since)
                 else "what was trained on was known before the first later part begins."
             )
             if training_set.by_time
             else "The rows were not divided by time: no part is later than another, and how it does in later months is "
             "not known."
-        )
+        ),
     ]
     return _section("Data", sentences, rows)
 
@@ -125,7 +130,9 @@ def _performance(model: TrainedModel, description: Model) -> CardSection:
 
 def _decisions(configuration: Configuration, model: TrainedModel) -> CardSection:
     training, costs = configuration.training, configuration.training.costs
-    pays = "where acting begins to pay" if costs_suffice(training) else "where the decisions are worth the most"
+    scores_stay = model.kept is not None and model.kept.scores_stay
+    by_costs = costs_suffice(training) and not scores_stay
+    pays = "where acting begins to pay" if by_costs else "where the decisions are worth the most"
     by = {
         ThresholdRule.cost: f"{pays}: {costs.action:g} {costs.currency} an action, "
         f"{costs.saved:g} for an event prevented, {costs.success_rate:.0%} of actions prevent it",
@@ -135,9 +142,13 @@ def _decisions(configuration: Configuration, model: TrainedModel) -> CardSection
     acted = float((model.validation_score >= model.threshold).mean())
     weighted = f"Rows counted by {training.weight} in training and calibration. " if training.weight else ""
     weighted += "Both classes counted the same in training. " if training.class_weight is ClassWeight.balanced else ""
+    calibrated = (
+        "The calibration is as it was, of other days: its scores are no probabilities any more."
+        if scores_stay
+        else f"Scores are made probabilities by calibration ({training.calibration}), on rows that chose nothing else."
+    )
     sentences = [
-        f"{weighted}Scores are made probabilities by calibration ({training.calibration}), on rows that chose nothing "
-        "else.",
+        f"{weighted}{calibrated}",
         f"It acts from a score of {model.threshold:.4f} on, {by}: {acted:.1%} of the validation rows.",
     ]
     return _section("Probabilities and decisions", sentences, (), ("calibration",))
@@ -165,7 +176,7 @@ def _limits(configuration: Configuration, training_set: TrainingSet, model: Trai
         f"Sensitive features that it reads: {', '.join(sensitive)}."
         if sensitive
         else "It reads none of the features that fairness is judged by.",
-        *model.notes,
+        *(model.notes if model.kept is None else []),
     ]
     return _section("Limits", sentences)
 

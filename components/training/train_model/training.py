@@ -15,14 +15,13 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from kfp_lifecycle.artifacts.model import CurvePoint, DataOrigin, Importance, Model, Origin
+from kfp_lifecycle.artifacts.model import DataOrigin, Model, Origin
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
 from kfp_lifecycle.components.training.train_model.baseline import baseline_of
 from kfp_lifecycle.components.training.train_model.describing import draw_plots
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel, fit_model, read_parts
-from kfp_lifecycle.components.training.train_model.importance import feature_importance, importance_sample
-from kfp_lifecycle.components.training.train_model.learning_curve import curve_samples, learning_curve
+from kfp_lifecycle.components.training.train_model.kept import keep_model
 from kfp_lifecycle.components.training.train_model.mlflow_record import (
     dataset_of,
     log_training,
@@ -31,13 +30,14 @@ from kfp_lifecycle.components.training.train_model.mlflow_record import (
 )
 from kfp_lifecycle.components.training.train_model.model_card import write_model_card
 from kfp_lifecycle.components.training.train_model.provenance import describe_origin, requirements
-from kfp_lifecycle.components.training.train_model.stages import measured, timed
+from kfp_lifecycle.components.training.train_model.ranking import Describing, Ranking
+from kfp_lifecycle.components.training.train_model.stages import timed
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.config.settings import settings_of
 from kfp_lifecycle.features.settings import DEFINITION_SETTINGS, FEATURE_REPOSITORY, LABEL_QUERY
 from kfp_lifecycle.modelling import attribution
-from kfp_lifecycle.modelling.attribution_export import explainer_arrays, typical_rows
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.registry.tracking import MODEL_PATH, connect, mlflow_errors, refuse_unreachable, tracked_run
 from kfp_lifecycle.runtime.code_version import recorded_version
@@ -62,7 +62,7 @@ def train_model(
         settings: What the component reads.
         locations: `tracking_uri` says where MLflow is, `dataset_remote` where the dataset's versions are.
         training_set_folder: The training set artifact, with the definitions of its features.
-        parameters_file: What `tune_hyperparameters` found.
+        parameters_file: What `tune_hyperparameters` found, or the version in production whose estimator stays.
         destination: Folder of the model artifact.
         beside: Computes what describes the model while the model is made, as `side_process` does.
         data_version: DVC's digest of the dataset behind the training set; the training set's own when not known.
@@ -73,38 +73,33 @@ def train_model(
         Metadata: `run_id`, `validation_roc_auc`, `threshold`, `estimator`, `summary`.
 
     Raises:
-        ContractViolation: as `read_parts` and `fit_model`; or MLflow cannot be reached, or a disk is full. Nothing is
-            left at `destination` then.
+        ContractViolation: as `read_parts`, `keep_model` and `fit_model`; MLflow cannot be reached, or a disk is full.
+            Nothing is left at `destination` then.
     """
     tracking_uri = locations.tracking_uri
     refuse_unreachable(tracking_uri)
     training_set, found = TrainingSet(training_set_folder), Parameters.read(parameters_file)
-    features, parameters = training_set.features, found.parameters
-    # From here on it is as if the estimator that the search chose had been the project's.
-    training = settings.training.model_copy(update={"estimator": found.estimator or settings.training.estimator})
-    settings = settings.model_copy(update={"training": training})
+    features, parameters, estimator = training_set.features, found.parameters, found.estimator
     seconds: dict[str, float] = {}
     with timed(seconds, "read"):
-        parts = read_parts(training_set, training)
-    validation = parts["validation"]
-    samples = curve_samples(parts["train"], training.seed)
-    points = beside.submit(
-        measured, learning_curve, features, samples, validation.features, validation.label, training, parameters
-    )
-    model = fit_model(features, parts, training, parameters, seconds)
+        parts = read_parts(training_set, settings.training)
+        kept = keep_model(found, training_set, parts, settings, tracking_uri) if found.version else None
+    if kept is not None:
+        parameters, estimator = kept.description.parameters, kept.description.estimator
+    # From here on it is as if the estimator that was found had been the project's.
+    training = settings.training.model_copy(update={"estimator": estimator or settings.training.estimator})
+    settings = settings.model_copy(update={"training": training})
+    describing = Describing(beside, features, parts, training, parameters, kept)
+    model = fit_model(features, parts, training, parameters, seconds, kept)
     for note in model.notes:
         print(note, flush=True)
-    shuffled = importance_sample(validation, training.seed)
-    ranking = beside.submit(measured, feature_importance, model.pipeline, features, shuffled, training.seed)
-    typical = typical_rows(parts["train"].features, training.seed)
-    explaining = beside.submit(explainer_arrays, model.pipeline, features, typical)
+    describing.of(model)
     # MLflow is imported here, while the other process shuffles.
     client = connect(tracking_uri)
     auc = model.validation_auc()
-    curve, seconds["learning_curve"] = points.result()
-    ranked, seconds["importance"] = ranking.result()
-    curve.append(CurvePoint(rows=len(parts["train"].label), roc_auc=auc["model"]))
-    plots = beside.submit(draw_plots, validation.label, model.validation_score, model.threshold, ranked, curve)
+    ranking = describing.result(auc["model"], seconds)
+    shown = parts["validation"].label, model.validation_score, model.threshold
+    plots = beside.submit(draw_plots, *shown, ranking.importance, ranking.learning_curve)
     data = DataOrigin(
         version=data_version or training_set.digest,
         remote=locations.dataset_remote,
@@ -112,12 +107,18 @@ def train_model(
     )
     origin = describe_origin(artifact_uri or str(destination), data).model_copy(
         update={
+            "remedy": found.remedy,
+            "version": found.version,
             "quarantined": training_set.description.quarantined,
             "build_training_set": training_set.description.origin,
             "train_model": StepOrigin.told(told or {}),
         }
     )
-    description = describe_model(settings, training_set, model, parameters, auc, ranked, curve, origin)
+    description = describe_model(settings, training_set, model, parameters, auc, ranking, origin)
+    if kept is not None:
+        # What its estimator has learned from, and by which chance, is as it was.
+        learned = {"learned_until": kept.description.learned_until, "seed": kept.description.seed}
+        description = description.model_copy(update=learned)
     tags, dataset = tags_of(settings, description), dataset_of(settings, training_set, data)
     with (
         complete_folder(destination) as folder,
@@ -128,7 +129,7 @@ def train_model(
             log_training(client, settings, description, auc, seconds)
         with room_on_disk(destination):
             write_model(folder, training_set, model, description, training.seed)
-            write_explainer(folder, explaining.result())
+            write_explainer(folder, ranking.explainer)
             write_model_card(folder, settings, training_set, model, description, plots.result())
         with mlflow_errors(tracking_uri):
             client.log_artifacts(run.info.run_id, str(folder), MODEL_PATH)
@@ -140,8 +141,14 @@ def train_model(
         "validation_roc_auc": auc["model"],
         "threshold": model.threshold,
         "estimator": training.estimator,
-        "summary": f"validation AUC {auc['model']:.3f}",
+        "summary": f"{_made(found)}validation AUC {auc['model']:.3f}",
     }
+
+
+def _made(found: Parameters) -> str:
+    """What was made anew of which version, for a summary; empty where a whole model was trained."""
+    what = "threshold set anew" if found.remedy is TrainingRemedy.threshold else "recalibrated"
+    return f"version {found.version} {what}, " if found.version else ""
 
 
 def describe_model(
@@ -150,8 +157,7 @@ def describe_model(
     model: TrainedModel,
     parameters: Mapping[str, Any],
     auc: Mapping[str, float],
-    importance: list[Importance],
-    curve: list[CurvePoint],
+    ranking: Ranking,
     origin: Origin,
 ) -> Model:
     """The model's description, but for the run that does not exist yet."""
@@ -173,8 +179,8 @@ def describe_model(
         learned_until=max(training_set.description.snapshots.get("train", []), default=None),
         notes=[*training_set.description.notes, *model.notes],
         baseline_auc={name: value for name, value in auc.items() if name != "model"},
-        importance=importance,
-        learning_curve=curve,
+        importance=ranking.importance,
+        learning_curve=ranking.learning_curve,
         origin=origin,
     )
 

@@ -11,6 +11,8 @@ def tune_hyperparameters(
     training_set: Input[Artifact],
     parameters: Output[Artifact],
     study: Output[HTML],
+    remedy: str = "retrain",
+    champion: str = "",
 ):
     """Search for the estimator's best parameters, judged in the order of time inside the training snapshots.
 
@@ -25,6 +27,8 @@ def tune_hyperparameters(
         parameters: JSON file: the best parameters, the number of trials, the best and the default ROC AUC, means of the
             folds.
         study: Page with the course of the search and every trial.
+        remedy: What the run makes anew.
+        champion: The version in production whose estimator stays, with its parameters: then nothing is searched.
     """
     from pathlib import Path
 
@@ -34,5 +38,7 @@ def tune_hyperparameters(
         from kfp_lifecycle.components.training.tune_hyperparameters.search import search
 
         given, located = tune_hyperparameters.given(settings), tune_hyperparameters.located()
-        found = search(given, located, Path(training_set.path), Path(parameters.path), Path(study.path))
+        found = search(
+            given, located, Path(training_set.path), Path(parameters.path), Path(study.path), remedy, champion
+        )
         parameters.metadata.update(found)

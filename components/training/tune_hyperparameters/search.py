@@ -11,6 +11,7 @@ from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_hyperparameters.workers import Workers
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.config.tuning import Engine
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.tuning.study_page import no_study_page
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 
 def search(
-    settings: Configuration, locations: Locations, training_set: Path, parameters: Path, page: Path
+    settings: Configuration,
+    locations: Locations,
+    training_set: Path,
+    parameters: Path,
+    page: Path,
+    remedy: str = TrainingRemedy.retrain,
+    champion: str = "",
 ) -> dict[str, Any]:
     """Search as the settings say and write the `parameters` and `study` artifacts.
 
@@ -30,6 +37,8 @@ def search(
         training_set: The training set artifact.
         parameters: JSON file to write.
         page: HTML file to write.
+        remedy: What the run makes anew.
+        champion: The version whose estimator stays, and its parameters with it; then nothing is searched.
 
     Returns:
         Metadata: `trials`, `best_value`, `default_value`, `summary`.
@@ -38,11 +47,13 @@ def search(
         ContractViolation: as `tune`, `folds_of` and `kept_study`.
     """
     training, tuning = settings.training, settings.tuning
+    if champion:
+        found = Parameters(parameters={}, remedy=TrainingRemedy(remedy), version=champion)
+        return _without_search(found, parameters, page, f"The parameters are those of version {champion}, which stay.")
     if tuning.engine is Engine.none:
         found = Parameters(parameters=training.parameters)
-        write_whole(page, no_study_page())
-        found.write(parameters)
-        return found.metadata()
+        sentence = "tuning.engine is none: the parameters are those of training.parameters."
+        return _without_search(found, parameters, page, sentence)
     most = min(tuning.parallel_trials, tuning.trials_here)
     workers: Workers[Setting, Outcome] = Workers(cpu_count(), most, prepare)
     with workers:
@@ -50,6 +61,12 @@ def search(
         from kfp_lifecycle.components.training.tune_hyperparameters.tuning import search_with
 
         return search_with(workers, settings, locations, training_set, parameters, page)
+
+
+def _without_search(found: Parameters, parameters: Path, page: Path, sentence: str) -> dict[str, Any]:
+    write_whole(page, no_study_page(sentence))
+    found.write(parameters)
+    return found.metadata()
 
 
 def prepare() -> None:

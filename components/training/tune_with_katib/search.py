@@ -22,7 +22,7 @@ from kfp_lifecycle.config.tuning import Space, Tuning, active_values
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import write_whole
 from kfp_lifecycle.tuning.study import Study, Trial, show_all
-from kfp_lifecycle.tuning.study_page import study_page
+from kfp_lifecycle.tuning.study_page import no_study_page, study_page
 from kfp_lifecycle.tuning.study_plots import study_plots
 from kfp_lifecycle.tuning.trial_settings import METRIC, TrialSettings
 
@@ -66,6 +66,11 @@ def search(
     """
     training, tuning = settings.training, settings.tuning
     known = Parameters.read(default)
+    if known.version:
+        # The estimator in production stays, and its parameters with it.
+        write_whole(page, no_study_page(f"The parameters are those of version {known.version}, which stay."))
+        known.write(parameters)
+        return known.metadata()
     trials = [Trial(0, {}, [], known.default_value, 0.0, None)]
     name = ""
     if tuning.space and tuning.trials > 1:
