@@ -1,7 +1,7 @@
 """The figures that documentation states, and where on a page each stands.
 
 A figure is a number of a sentence or a table. What stands in code is none: commands, settings and their output have
-tests of their own.
+tests of their own. Nor is what a block quotes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ TOLD = [
 
 NUMBER = re.compile(r"(?<![\w.,/#$⁻-])\d+(?:,\d{3})*(?:\.\d+)*(?:e-?\d+)?(?![\d]|\.\d)")
 INDENTED = re.compile(r"^    \S.*", re.MULTILINE)
-NOT_PROSE = [FENCE, INDENTED, re.compile(r"`[^`\n]*`"), re.compile(r"\]\([^)]*\)|<https?:[^>]*>|<!--.*?-->", re.DOTALL)]
+QUOTED = re.compile(r"^> .*", re.MULTILINE)
+NOT_PROSE = [
+    FENCE,
+    INDENTED,
+    QUOTED,
+    re.compile(r"`[^`\n]*`"),
+    re.compile(r"\]\([^)]*\)|<https?:[^>]*>|<!--.*?-->", re.DOTALL),
+]
 
 # Numbers that are names, and no claims.
 NAMES = re.compile(

@@ -314,11 +314,14 @@ GIVEN: Mapping[str, list[str]] = {
     ],
     "docs/comparison.md": ["1.16 of December 2024"],
     "docs/deploy.md": ["Kubeflow Pipelines 2.17 itself brings it"],
-    "docs/evaluation.md": ["±1.96", "0.8 to 1.25 is `min: 0.8`"],
+    "docs/evaluation.md": [
+        "±1.96",
+        "0.8 to 1.25 is `min: 0.8`",
+    ],
     "docs/features.md": ["0.4 for an Int64, 0.3 for a Bool", "2⁵³ + 1 for a Float64", "| Spark 4.2 |"],
     "docs/monitoring.md": ["for 1,000 predictions", "to be read at 400 pixels"],
     "docs/serving.md": ["300 is no UINT8, 7 no BOOL, 1.5 no INT32", "12 digits of HMAC-SHA256"],
     "docs/sources.md": ["| ADBC | PostgreSQL 18 |", "MariaDB 10.11"],
     "docs/tuning.md": ["A run of 60 trials here"],
-    "examples/cdnow/README.md": ["of the 23,570 people", "69,659 purchases", "*Interfaces* 31 (3, part 2)"],
+    "examples/cdnow/README.md": ["of the 23,570 people", "69,659 purchases"],
 }
