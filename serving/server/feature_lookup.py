@@ -93,7 +93,7 @@ class FeatureLookup:
             Unavailable: what the store holds cannot be used.
         """
         features = self._features
-        if features is None or not self._is_little(keys):
+        if features is None or not features.is_prompt or not self._is_little(keys):
             return None
         before, began = _used(), time.perf_counter()
         try:

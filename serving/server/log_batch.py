@@ -78,7 +78,7 @@ class BatchMaker:
             "entity": pa.array([named(key) for key in keys], pa.string()),
             "score": pa.array(np.concatenate([served.scores for served in found])),
             "decision": pa.array(np.concatenate([served.decisions for served in found])),
-            "hold_out": pa.concat_arrays([_held_out(served) for served in found]),
+            "hold_out": _held_out(found, rows),
             "latency_ms": repeated([round(served.latency_ms, 3) for served in found], pa.float64()),
             "shadow": repeated([served.shadow for served in found], pa.bool_()),
             "caller": repeated([called(served.caller) for served in found], pa.string()),
@@ -98,6 +98,11 @@ class BatchMaker:
         return pa.StructArray.from_arrays(arrays, names=self._names)
 
 
-def _held_out(served: Served) -> pa.Array:
-    """Whose entity is held out; null where the server holds nobody out."""
-    return pa.nulls(len(served.scores), pa.bool_()) if served.held_out is None else pa.array(served.held_out)
+def _held_out(found: Sequence[Served], rows: int) -> pa.Array:
+    """Whose entity is held out; null where nobody is, or is known to be."""
+    if all(served.held_out is None for served in found):
+        return pa.nulls(rows, pa.bool_())
+    known = [served.held_out is not None for served in found]
+    values = [np.zeros(len(s.scores), np.bool_) if s.held_out is None else s.held_out for s in found]
+    unknown = np.repeat(np.logical_not(known), [len(served.scores) for served in found])
+    return pa.array(np.concatenate(values), mask=unknown)

@@ -115,6 +115,11 @@ class OnlineFeatures:
         """Whether an event loop can ask the store."""
         return self._async_reader is not None
 
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it is a file that an event loop can read without waiting."""
+        return self._prompt_reader is not None
+
     async def stored_later(self, entity_keys: Sequence[Any], seconds: float) -> list[Stored] | None:
         """As `stored`, on an event loop.
 
