@@ -117,4 +117,4 @@ def _table(configuration: Configuration, chosen: str | None) -> str:
 
 def _say(project: Path, *files: Path) -> None:
     told = naming("review it, then `lifecycle check`", project)
-    out.print(f"wrote {', '.join(map(str, files))}: {told}", markup=False, soft_wrap=True)
+    out.say(f"wrote {', '.join(map(str, files))}: {told}")

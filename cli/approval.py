@@ -29,13 +29,11 @@ def approve(
     """
     name = _decide("approved", version, model, reason, target, project)
     if target in (None, "local"):
-        out.print(f"release it: lifecycle release {version} --model {name}", markup=False, soft_wrap=True)
+        out.say(f"release it: lifecycle release {version} --model {name}")
     else:
-        out.print(
+        out.say(
             f"release it: lifecycle run training --target {target}; what has not changed comes from the cache, and "
-            f"its last steps release version {version}",
-            markup=False,
-            soft_wrap=True,
+            f"its last steps release version {version}"
         )
 
 
@@ -68,5 +66,5 @@ def _decide(
     told = run_module(
         "modelling", "kfp_lifecycle.registry.approval", tracking_uri, location, decision, name, version, reason
     )
-    out.print(f"version {version} of {name}: {told.strip()}", markup=False, soft_wrap=True)
+    out.say(f"version {version} of {name}: {told.strip()}")
     return name

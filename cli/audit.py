@@ -52,13 +52,13 @@ def show(
         write_json([asdict(entry) for entry in entries])
         return
     if not entries:
-        out.print(f"nothing stands in {location} yet", markup=False, soft_wrap=True)
+        out.say(f"nothing stands in {location} yet")
     for entry in entries:
         about = f" {entry.model}" + (f" version {entry.version}" if entry.version else "") if entry.model else ""
-        out.print(f"{entry.number:4d}  {entry.at} {about}: {entry.action} by {entry.by}", markup=False, soft_wrap=True)
+        out.say(f"{entry.number:4d}  {entry.at} {about}: {entry.action} by {entry.by}")
         if entry.reason:
             # Each line of it stands in from the margin: none can be taken for an entry.
-            out.print(indent(entry.reason, " " * 6), markup=False, soft_wrap=True)
+            out.say(indent(entry.reason, " " * 6))
 
 
 @audit.command()
@@ -93,13 +93,9 @@ def verify(target: TargetOption = None, project: Project = None, as_json: AsJson
         )
     else:
         for finding in findings:
-            err.print(f"{finding.kind}: {finding.sentence}", markup=False, soft_wrap=True)
+            err.say(f"{finding.kind}: {finding.sentence}")
         whole = "is not what was written" if any(finding.grave for finding in findings) else "is whole"
-        out.print(
-            f"{location} {whole}: {len(lines)} lines, {len(anchors)} heads known to MLflow",
-            markup=False,
-            soft_wrap=True,
-        )
+        out.say(f"{location} {whole}: {len(lines)} lines, {len(anchors)} heads known to MLflow")
     if any(finding.grave for finding in findings):
         raise typer.Exit(EXIT_FAILED)
 

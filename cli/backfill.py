@@ -93,7 +93,7 @@ def backfill(
         for item in run_window(planned, start, follow, again=again, keep_going=keep_going):
             done.append(item)
             if not as_json:
-                out.print(_line(item), markup=False, soft_wrap=True)
+                out.say(_line(item))
     if as_json:
         write_json([asdict(item) for item in done])
     results = {item.result for item in done}

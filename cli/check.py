@@ -52,10 +52,10 @@ def check(project: Project = None, as_json: AsJson = False) -> None:
     if as_json:
         write_json([asdict(lack) for lack in found], ensure_ascii=False)
     elif not found:
-        out.print(f"nothing is lacking: `lifecycle run training{named}`", markup=False, soft_wrap=True)
+        out.say(f"nothing is lacking: `lifecycle run training{named}`")
     else:
         for lack in found:
-            out.print(f"{lack.where}: {lack.what}", markup=False, soft_wrap=True)
+            out.say(f"{lack.where}: {lack.what}")
     if found:
         raise typer.Exit(EXIT_FAILED)
 

@@ -152,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, told = _ending(error)
         if told is None:
             raise
-        err.print(f"error: {told}", markup=False, soft_wrap=True)
+        err.say(f"error: {told}")
         return code
     return 0
 

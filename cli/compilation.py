@@ -107,4 +107,4 @@ def compile_pipelines(
         size = sum(file.stat().st_size for file in upload.rglob("*") if file.is_file())
         out.print(f"\nThe steps fetch {size / 1024:,.0f} KiB from {root}. Before the first run:", soft_wrap=True)
         scheme, _, path = root.partition("://")
-        out.print(f"  {COPIES[scheme].format(folder=upload, root=root, path=path)}", markup=False, soft_wrap=True)
+        out.say(f"  {COPIES[scheme].format(folder=upload, root=root, path=path)}")

@@ -30,7 +30,7 @@ def explain(
         refuse(f"pipeline.yaml has no key {key!r}; `lifecycle config explain` lists them all")
     for name, kind, default, text in lines:
         out.print(f"[bold]{name}[/]  [dim]{kind}{default}[/]", soft_wrap=True)
-        out.print(f"    {text}", markup=False, soft_wrap=True)
+        out.say(f"    {text}")
 
 
 @config.command()

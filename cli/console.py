@@ -27,6 +27,10 @@ class CommandConsole(Console):
         """As rich says, and without ending the program."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
+    def say(self, text: str) -> None:
+        """Print a line as it stands: brackets are no markup, and a terminal's width breaks nothing that is copied."""
+        self.print(text, markup=False, soft_wrap=True)
+
 
 def harmless(text: str) -> str:
     """A text without control characters but ends of lines and tabs."""
@@ -38,6 +42,8 @@ def harmless(text: str) -> str:
 # kfp redirects what the process prints while a pipeline runs; the console keeps the terminal it began with.
 out = CommandConsole(file=sys.stdout, highlight=False)
 err = CommandConsole(stderr=True, highlight=False)
+# How something goes on, beside what a command prints for others to read.
+say = err.say
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -59,11 +65,6 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
-def say(line: str) -> None:
-    """Tell a person how something goes on, beside what a command prints for others to read."""
-    err.print(line, markup=False, soft_wrap=True)
-
-
 def write_json(value: Any, *, ensure_ascii: bool = True) -> None:
     """Print a value for scripts."""
     sys.stdout.write(json.dumps(value, indent=1, default=str, ensure_ascii=ensure_ascii) + "\n")
@@ -71,7 +72,7 @@ def write_json(value: Any, *, ensure_ascii: bool = True) -> None:
 
 def refuse(message: str) -> NoReturn:
     """End because the command or the configuration is wrong."""
-    err.print(f"error: {message}", markup=False, soft_wrap=True)
+    err.say(f"error: {message}")
     raise typer.Exit(EXIT_USAGE)
 
 

@@ -110,16 +110,12 @@ def dashboard(
     try:
         server = dashboard_server(port, answers(known, source, configuration.alerts, every), host)
     except OSError as error:
-        err.print(
-            f"error: port {port} cannot be had ({error.strerror}): name another with --port",
-            markup=False,
-            soft_wrap=True,
-        )
+        err.say(f"error: port {port} cannot be had ({error.strerror}): name another with --port")
         raise typer.Exit(EXIT_FAILED) from None
     memory.look()
     looking = threading.Thread(target=memory.watch, args=(stopped,), daemon=True)
     looking.start()
-    out.print(f"http://{host}:{port}  from {source().name}; Ctrl-C ends it", markup=False, soft_wrap=True)
+    out.say(f"http://{host}:{port}  from {source().name}; Ctrl-C ends it")
     try:
         with suppress(KeyboardInterrupt):
             server.serve_forever()
@@ -168,4 +164,4 @@ def _write(reader: Reader, alerts: Alerts, output: Path | None) -> None:
     for name, model in grafana_dashboards(alerts).items():
         file = output / f"{name}.json"
         file.write_text(json.dumps(model, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        out.print(str(file), markup=False, soft_wrap=True)
+        out.say(str(file))

@@ -76,14 +76,12 @@ def log(as_json: AsJson = False) -> None:
         out.print("no run has stored data yet; start one with `lifecycle run training`", markup=False)
         return
     for version in versions:
-        out.print(
+        out.say(
             f"{version.version[:VERSION_CHARACTERS]}  {version.project}, {sum(version.rows.values()):,} rows"
-            f"{f' up to {version.as_of[:16]}'.replace('T', ' ') if version.as_of else ''}, in {version.remote}",
-            markup=False,
-            soft_wrap=True,
+            f"{f' up to {version.as_of[:16]}'.replace('T', ' ') if version.as_of else ''}, in {version.remote}"
         )
         more = f" and {len(version.runs) - 1} before it" if len(version.runs) > 1 else ""
-        out.print(f"          run {version.runs[0]}{more}", markup=False, soft_wrap=True)
+        out.say(f"          run {version.runs[0]}{more}")
 
 
 @data.command()
@@ -117,4 +115,4 @@ def checkout(
     module = "kfp_lifecycle.components.data.version_dataset.versioning"
     run_module("validation", module, chosen, remote or known[0].remote, str(output.resolve()))
     told = ", ".join(f"{table} {summary.rows:,}" for table, summary in Manifest.read(output).tables.items())
-    out.print(f"{output}: version {chosen}, rows: {told}", markup=False, soft_wrap=True)
+    out.say(f"{output}: version {chosen}, rows: {told}")

@@ -44,4 +44,4 @@ def sheet(
     title = f"{chosen.project}, {chosen.version[:8]}"
     render = sections_as_html if output.suffix == ".html" else sections_as_markdown
     output.write_text(render("Data sheet", title, sections), "utf-8")
-    out.print(f"{output}: the data sheet of version {chosen.version}", markup=False, soft_wrap=True)
+    out.say(f"{output}: the data sheet of version {chosen.version}")

@@ -69,7 +69,7 @@ def example(
     simulation = [f"lifecycle simulate --output {SIMULATED}"] if name is ExampleOption.churn else []
     there = [] if destination.resolve() == Path.cwd() else [f"cd {destination}"]
     for command in (*there, *simulation, "lifecycle setup", "lifecycle run training"):
-        out.print(f"  {command}", markup=False, soft_wrap=True)
+        out.say(f"  {command}")
 
 
 def example_folder(name: ExampleOption) -> Path:

@@ -67,7 +67,7 @@ def forget(
         "reason": reason,
         "cluster": cluster,
     }
-    with exclusive(lambda holder: out.print(f"waiting for {holder}", markup=False, soft_wrap=True)):
+    with exclusive(lambda holder: out.say(f"waiting for {holder}")):
         begun = begin_module("modelling", "kfp_lifecycle.governance.forget")
         told = json.loads(finish_module(begun, json.dumps(request) + "\n"))
     if as_json:
@@ -109,9 +109,7 @@ def reach_of(settings: Configuration, target: str, entity: str) -> dict[str, Any
 
 
 def _tell(told: dict[str, Any]) -> None:
-    def say(line: str) -> None:
-        out.print(line, markup=False, soft_wrap=True)
-
+    say = out.say
     for place in told["places"]:
         became = f", {place['after']} now" if told["done"] else " would go" if place["before"] else ""
         say(f"{place['name']}: {place['before']} rows{became}")

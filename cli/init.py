@@ -89,14 +89,14 @@ def init(
         if answer is not None:
             why = "it was given"
         elif asks:
-            _say(f"\n{question.text}\n  guess: {question.guess or '?'}, since {question.why}")
+            out.say(f"\n{question.text}\n  guess: {question.guess or '?'}, since {question.why}")
             answer = str(
                 typer.prompt(f"  --{question.option}", default=question.guess, show_default=bool(question.guess))
             )
             why = question.why if answer == question.guess else "it was answered"
         else:
             answer, why = question.guess, f"guessed: {question.why}"
-            _say(f"guessed --{question.option} {question.guess!r}: {question.why}")
+            out.say(f"guessed --{question.option} {question.guess!r}: {question.why}")
         asked.append((replace(question, why=why), answer))
         return answer
 
@@ -105,16 +105,16 @@ def init(
         try:
             _write(project, sources, ask, asked)
         except ContractViolation as violation:
-            err.print(f"error: {violation}", markup=False, soft_wrap=True)
+            err.say(f"error: {violation}")
             raise typer.Exit(EXIT_FAILED) from None
         # As its runs will: what cannot be read is told now, and nothing is left behind.
         run_module("validation", "kfp_lifecycle.projects.first_reading", str(project))
         shutil.copytree(project, folder)
     files = sorted(str(file) for file in folder.rglob("*") if file.is_file())
-    _say(f"wrote {', '.join(files)}")
-    _say("Review what was guessed, then:")
+    out.say(f"wrote {', '.join(files)}")
+    out.say("Review what was guessed, then:")
     for command in (f"cd {name}", "lifecycle check", "lifecycle run training"):
-        _say(f"  {command}")
+        out.say(f"  {command}")
 
 
 def _write(project: Path, sources: Sequence[str], ask: Ask, asked: list[tuple[Question, str]]) -> None:
@@ -154,19 +154,15 @@ def _look(place: Place, source: str, folder: Path) -> tuple[dict[str, Any], Prof
     printed = run_module("validation", "kfp_lifecycle.projects.source_dialect", place.url, place.part, str(folder))
     read = json.loads(printed.splitlines()[-1])
     profile = profile_of(folder / f"{place.table}.parquet")
-    _say(f"{source}: {profile.rows:,} rows, {len(profile.columns)} columns")
+    out.say(f"{source}: {profile.rows:,} rows, {len(profile.columns)} columns")
     for finding in read["findings"]:
-        _say(f"  {finding}")
+        out.say(f"  {finding}")
     return read["settings"], profile
-
-
-def _say(line: str) -> None:
-    out.print(line, markup=False, soft_wrap=True)
 
 
 def _tell(left_out: Sequence[tuple[Column, str]], notes: Sequence[str]) -> None:
     """Say what a table's columns are not, and what else was found."""
     for column, why in left_out:
-        _say(f"left out {column.title}: {why}")
+        out.say(f"left out {column.title}: {why}")
     for note in notes:
-        _say(f"note: {note}")
+        out.say(f"note: {note}")

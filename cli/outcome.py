@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from kfp_lifecycle.artifacts.deployment import Deployment
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.artifacts.verdict import Verdict
-from kfp_lifecycle.cli.console import STYLES, naming
+from kfp_lifecycle.cli.console import STYLES, CommandConsole, naming
 from kfp_lifecycle.cli.inference import InferenceError
 from kfp_lifecycle.local.events import StepRecord
 from kfp_lifecycle.local.run_records import MONITORING_PAGE, RunRecord, all_runs, resume_command
@@ -109,7 +107,7 @@ def released_model(record: RunRecord) -> str | None:
     return None
 
 
-def describe_status(console: Console) -> None:
+def describe_status(console: CommandConsole) -> None:
     """What is served and the newest runs, for a terminal."""
     served, damage = readable_endpoints()
     for endpoint in served:
@@ -146,7 +144,7 @@ def outcome_as_json(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def describe_outcome(console: Console, record: RunRecord, started: RetrainingRequest | None = None) -> None:
+def describe_outcome(console: CommandConsole, record: RunRecord, started: RetrainingRequest | None = None) -> None:
     """The last lines on the screen: how the run ended, what it decided, and what to do next.
 
     Args:
@@ -159,7 +157,7 @@ def describe_outcome(console: Console, record: RunRecord, started: RetrainingReq
     if started is not None:
         _say(console, f"\nTraining:   lifecycle watch {started.run}")
     for sentence in told_beside(record):
-        console.print(f"  note: {sentence}", markup=False, soft_wrap=True)
+        console.say(f"  note: {sentence}")
     for endpoint in served:
         _describe_endpoint(console, endpoint)
     if damage:
@@ -177,7 +175,7 @@ def describe_outcome(console: Console, record: RunRecord, started: RetrainingReq
         _say(console, "Stop it all: lifecycle down")
 
 
-def _describe_ending(console: Console, record: RunRecord, served: Sequence[Endpoint]) -> None:
+def _describe_ending(console: CommandConsole, record: RunRecord, served: Sequence[Endpoint]) -> None:
     """How the run ended, or what it decided."""
     failed = record.progress().failed()
     if record.state is RunState.interrupted:
@@ -187,7 +185,7 @@ def _describe_ending(console: Console, record: RunRecord, served: Sequence[Endpo
     elif record.state is RunState.rejected:
         console.print(f"\n[yellow]The candidate was rejected.[/] {_what_serves(served)}")
         for sentence in missed_thresholds(record):
-            console.print(f"  - {sentence}", markup=False, soft_wrap=True)
+            console.say(f"  - {sentence}")
     elif (registered := record.progress().artifact("registered_model")) and registered[1].get("waits"):
         named = f"{registered[1]['version']} --model {registered[1]['model']}"
         console.print(f"\n[yellow]Version {registered[1]['version']} waits for approval.[/] A person decides:")
@@ -231,7 +229,7 @@ def _verdict(record: RunRecord) -> Verdict | None:
     return None
 
 
-def _describe_failure(console: Console, record: RunRecord, failed: StepRecord) -> None:
+def _describe_failure(console: CommandConsole, record: RunRecord, failed: StepRecord) -> None:
     console.print(f"\n[bold red]{failed.name.replace('-', ' ')} failed.[/]")
     reason = naming(failed.reason, Path(record.project_folder))
     _say(console, reason, f"\nLog:        {failed.log}", f"Resume:     {resume_command(record)}")
@@ -245,7 +243,7 @@ def _what_serves(champions: Sequence[Endpoint]) -> str:
     return "The champion stays; its servers are stopped."
 
 
-def _describe_endpoint(console: Console, endpoint: Endpoint) -> None:
+def _describe_endpoint(console: CommandConsole, endpoint: Endpoint) -> None:
     address = f"{endpoint.url}/v2/models/{endpoint.model}/infer"
     if not endpoint.healthy:
         _say(console, f"\nEndpoint:   {address} is stopped, start it with `lifecycle serve`")
@@ -274,6 +272,6 @@ def example_request(model: str) -> dict[str, Any] | None:
     return None
 
 
-def _say(console: Console, *lines: str) -> None:
+def _say(console: CommandConsole, *lines: str) -> None:
     for line in lines:
         console.print(line, markup=line.startswith("\n[yellow]Stopped"), soft_wrap=True, highlight=False)

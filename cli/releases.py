@@ -53,14 +53,14 @@ def releases(model: Annotated[str | None, MODEL_OPTION] = None, as_json: AsJson 
         over = f" over {event.champion}" if event.champion else ""
         how = f" ({event.strategy})" if event.strategy else ""
         line = f"{event.at}  {event.model} version {event.version}{over}: {event.outcome}{how} by {event.by}"
-        out.print(line, markup=False, soft_wrap=True)
+        out.say(line)
         if event.why:
-            out.print(f"    {event.why}", markup=False, soft_wrap=True)
+            out.say(f"    {event.why}")
         for stage in event.evidence:
             real, earlier = stage["real_requests"], stage.get("replayed_requests", 0)
             asked = f"{stage['requests']} requests ({real} of people, {earlier} that people asked before)"
             line = f"    {stage['percent']:3d}%: {asked}, {stage['errors']} errors, p99 {stage['p99_ms']:.1f} ms"
-            out.print(line, markup=False, soft_wrap=True)
+            out.say(line)
 
 
 def release(
@@ -198,11 +198,9 @@ def registry_at_hand() -> Iterator[Follow]:
             told = [model, version, before or "", str(file_of(STATE / "serving"))]
             finish_module(begun or begin(), json.dumps(told) + "\n")
         except ModuleFailed:
-            err.print(
+            err.say(
                 f"version {version} of {model} has all traffic, but the registry's alias does not follow. Once the "
-                f"reason is mended: lifecycle rollback {model} --to {version}",
-                markup=False,
-                soft_wrap=True,
+                f"reason is mended: lifecycle rollback {model} --to {version}"
             )
             raise
 
@@ -216,4 +214,4 @@ def registry_at_hand() -> Iterator[Follow]:
 
 def say_served(model: str, version: str, url: str) -> None:
     """The last line of each command that moves traffic."""
-    out.print(f"{model} version {version} has all traffic at {url}", markup=False, soft_wrap=True)
+    out.say(f"{model} version {version} has all traffic at {url}")

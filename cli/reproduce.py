@@ -55,7 +55,7 @@ def reproduce(
     if as_json:
         write_json(asdict(found))
     else:
-        out.print(describe(found), markup=False, soft_wrap=True)
+        out.say(describe(found))
     if not found.identical:
         raise typer.Exit(EXIT_FAILED)
 

@@ -128,7 +128,7 @@ def describe_end(status: RunStatus) -> None:
     state = status.summary.state
     decided = status.progress.steps.get("decide-promotion")
     if state is RunState.done and (decisions := status.progress.decisions()):
-        out.print("", *decisions, sep="\n", markup=False, soft_wrap=True)
+        out.say("\n".join(["", *decisions]))
     elif state is RunState.done:
         out.print("\n[green]Done.[/]")
     elif state is RunState.rejected:
@@ -137,11 +137,11 @@ def describe_end(status: RunStatus) -> None:
         out.print("\n[yellow]Stopped.[/]")
     else:
         out.print(f"\n[bold red]{status.failed_step.replace('-', ' ') or 'The run'} failed.[/]")
-        out.print(status.reason, markup=False, soft_wrap=True)
+        out.say(status.reason)
     if decided and decided.summary:
-        out.print(f"Verdict:    {decided.summary}", markup=False, soft_wrap=True)
+        out.say(f"Verdict:    {decided.summary}")
     if status.summary.link:
-        out.print(f"Shown at:   {status.summary.link}", markup=False, soft_wrap=True)
+        out.say(f"Shown at:   {status.summary.link}")
 
 
 def logs(
@@ -213,7 +213,7 @@ def artifacts(run: RunArgument, target: OnTarget = None, project: Project = None
         write_json([asdict(item) for item in found])
         return
     for item in found:
-        out.print(f"{item.step}  {item.name}  {item.uri}", markup=False, soft_wrap=True)
+        out.say(f"{item.step}  {item.name}  {item.uri}")
 
 
 def compare(
@@ -243,7 +243,7 @@ def compare(
             section = item.section
             out.print(f"\n[bold]{section}[/]")
         change = f"  ({item.change:+.4g})" if item.change is not None else ""
-        out.print(f"{item.name}: {_shown(item.first)} → {_shown(item.second)}{change}", markup=False, soft_wrap=True)
+        out.say(f"{item.name}: {_shown(item.first)} → {_shown(item.second)}{change}")
     if not found:
         out.print("the runs do not differ in key figures, parameters, metrics or verdict")
 

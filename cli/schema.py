@@ -61,7 +61,7 @@ def infer(
     for name, proposal in _review("infer", source, expectations, missing).items():
         file = expectations / f"{name}.pbtxt"
         _write(file, proposal["text"])
-        out.print(f"{_shown(file)}: proposed, to be reviewed", markup=False, soft_wrap=True)
+        out.say(f"{_shown(file)}: proposed, to be reviewed")
         _print_lines(proposal["words"])
 
 
@@ -122,7 +122,7 @@ def accept(
     for name, text in changed.items():
         file = expectations / f"{name}.pbtxt"
         _write(file, text)
-        out.print(f"{_shown(file)}: changed; review and commit it", markup=False, soft_wrap=True)
+        out.say(f"{_shown(file)}: changed; review and commit it")
 
 
 def _places(project: Path | None) -> tuple[Path, Path]:
@@ -181,7 +181,7 @@ def _print_differences(found: dict[str, Any]) -> bool:
 
 def _print_lines(lines: Sequence[str]) -> None:
     for line in lines:
-        out.print(f"  {line}", markup=False, soft_wrap=True)
+        out.say(f"  {line}")
 
 
 def _write(file: Path, text: str) -> None:

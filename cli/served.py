@@ -50,7 +50,7 @@ def predict(
         request = read_request(file) if file else entity_request(endpoint, entity or [])
         answer = infer(endpoint, request)
     except InferenceError as error:
-        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        err.say(f"error: {error}")
         raise typer.Exit(error.exit_code) from None
     write_json(answer, ensure_ascii=False)
 

@@ -31,9 +31,9 @@ def setup(
         refuse(f"there is no environment {', '.join(unknown)}; there are {', '.join(KNOWN)}")
     try:
         tasks = step_tasks(names or STEP_ENVIRONMENTS)
-        work_off(tasks, lambda line: out.print(line, markup=False, soft_wrap=True))
+        work_off(tasks, out.say)
     except BuildFailed as failure:
-        err.print(f"error: {failure}", markup=False, soft_wrap=True)
+        err.say(f"error: {failure}")
         raise typer.Exit(EXIT_FAILED) from None
     if not tasks:
         out.print("all environments are built")

@@ -57,7 +57,7 @@ def simulate(
                 from kfp_lifecycle.simulation.one_table import write_one_table
 
                 rows = write_one_table(output, customers=customers, days=days, seed=seed, end=end.date())
-                out.print(f"{output}: {rows:,} customers, a row for each", markup=False, soft_wrap=True)
+                out.say(f"{output}: {rows:,} customers, a row for each")
                 return
             summary = write_business(
                 output,
@@ -72,4 +72,4 @@ def simulate(
     except ValueError as error:
         refuse(str(error))
     tables = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in summary.rows.items())
-    out.print(f"{output}: {summary.first_day} to {summary.last_day}, {tables}", markup=False, soft_wrap=True)
+    out.say(f"{output}: {summary.first_day} to {summary.last_day}, {tables}")

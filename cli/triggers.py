@@ -188,6 +188,6 @@ def _tell(run: str, state: RunState | None, *, started: bool, sentence: str, as_
         write_json({"run": run, "state": state, "started": started, "reason": sentence})
     elif started:
         say(f"{sentence}: started")
-        out.print(run, markup=False, soft_wrap=True)
+        out.say(run)
     else:
         say(f"{sentence}: it was run as {run}, which is {state}")

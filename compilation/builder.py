@@ -92,12 +92,11 @@ def command_of(component: LifecycleComponent, target: Target) -> list[str]:
 
 def variables_of(component: LifecycleComponent, target: Target) -> dict[str, str]:
     """What a step is told in its environment's variables: its locations, and what it records or starts servers on."""
-    variables = target.locations.as_variables(component.locations) if target.locations is not None else {}
-    if target.name == "local" and not target.keeps_code:
-        return {}
     if target.name == "local":
         # Part of the cache's key: a change of a step's code runs it again, and what depends on it.
-        return {CODE_VARIABLE: keep_code(code_of(component), target.state or state_folder())}
+        kept = target.keeps_code and keep_code(code_of(component), target.state or state_folder())
+        return {CODE_VARIABLE: kept} if kept else {}
+    variables = target.locations.as_variables(component.locations) if target.locations is not None else {}
     pods = target.kubeflow
     if component.records_origin:
         variables |= target.origin()

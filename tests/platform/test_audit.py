@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from rich.console import Console
 from werkzeug.serving import make_server
 
 from kfp_lifecycle.audit.approval import refuse_unapproved
@@ -24,6 +23,7 @@ from kfp_lifecycle.audit.author import author
 from kfp_lifecycle.audit.entry import Entry, sealed
 from kfp_lifecycle.audit.record import FileRecord, Record, entries_of, file_of, open_record
 from kfp_lifecycle.audit.verification import Anchor, verify
+from kfp_lifecycle.cli.console import CommandConsole
 from kfp_lifecycle.cli.outcome import _describe_ending
 from kfp_lifecycle.local import run_records
 from kfp_lifecycle.local.events import append_event, event
@@ -281,7 +281,7 @@ def test_a_run_that_ends_before_its_release_says_that_it_waits_and_what_to_do(
     done = event("register-model", State.done, artifacts={"registered_model": registered})
     append_event(record.folder / "events.jsonl", done)
     screen = io.StringIO()
-    _describe_ending(Console(file=screen, width=200), record, [])
+    _describe_ending(CommandConsole(file=screen, width=200), record, [])
     assert screen.getvalue().split("\n")[1:4] == [
         "Version 3 waits for approval. A person decides:",
         "  lifecycle approve 3 --model churn",

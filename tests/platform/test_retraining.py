@@ -144,13 +144,13 @@ def test_a_target_that_refuses_fails_the_step_in_plain_words(step: Step) -> None
 # As `lifecycle run monitoring` does when its run has ended.
 STARTS = """
 import os, signal
-from rich.console import Console
+from kfp_lifecycle.cli.console import CommandConsole
 from kfp_lifecycle.cli.outcome import describe_outcome
 from kfp_lifecycle.cli.retraining import start_what_was_asked_for
 from kfp_lifecycle.local.run_records import all_runs
 
 (record,) = all_runs()
-describe_outcome(Console(width=200), record, start_what_was_asked_for(record))
+describe_outcome(CommandConsole(width=200), record, start_what_was_asked_for(record))
 assert start_what_was_asked_for(record) is None, "a request starts one run"
 # As a terminal that is closed.
 os.killpg(0, signal.SIGHUP)
