@@ -81,6 +81,37 @@ class Picture(Part):
     """In their order."""
 
 
+class Weight(Part):
+    """How much scores rest on a feature: its mean absolute contribution (SHAP value) as a share of all features'."""
+
+    column: str
+    before: float
+    """In the baseline's newest date, 0 to 1."""
+    after: float
+    """In the window."""
+
+
+class Explanations(Part):
+    """What scores rest on, before and after. It is told, and decides nothing."""
+
+    distance: float
+    """Total variation distance of the weights, 0 to 1."""
+    usual: float | None
+    """The largest such distance of an older date of the baseline; none where it has one date alone."""
+    rows: int
+    """Of the window that were explained."""
+    weights: list[Weight]
+    """Those that changed most first."""
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        usual = "" if self.usual is None else f", where older dates of the baseline differ by up to {self.usual:.1%}"
+        first = next(iter(self.weights), None)
+        most = f"; most of all on {first.column}: {first.before:.1%} → {first.after:.1%}" if first else ""
+        return f"Scores rest on other features by {self.distance:.1%}{usual}{most}."
+
+
 class CallerLeftOut(Part):
     """Who would have decided alone, and does not."""
 
@@ -158,6 +189,8 @@ class Drift(Document):
     """Of the predictions that were compared; none where there are none."""
     pictures: list[Picture] = Field(default=[])
     """Of the columns that drifted, those that moved the score most first; as many as a page shows."""
+    explanations: Explanations | None = None
+    """What scores rest on; none where too few predictions were compared, or the model brings nothing that explains."""
     caller: CallerLeftOut | None = None
     """Whose rows are in none of this, since they alone would have decided; none where nobody's would."""
 

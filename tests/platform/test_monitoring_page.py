@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from kfp_lifecycle.artifacts.drift import Bar, Compared, Drift, DriftRule, Finding, Picture
+from kfp_lifecycle.artifacts.drift import Bar, Compared, Drift, DriftRule, Explanations, Finding, Picture, Weight
 from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.outcomes import Measured, Outcomes, OutcomeWeek, VersionOutcomes
 from kfp_lifecycle.artifacts.predictions import Broken, LeftOut, LogTable, Predictions
@@ -78,6 +78,13 @@ def drift(moved: bool = True) -> Drift:
         ),
         drifted_share=0.1, drifted=["monthly_charge", "plan"] if moved else [], columns=[charge, plan] if moved else [],
         mean_score=0.093,
+        explanations=Explanations(
+            distance=0.118, usual=0.031, rows=200,
+            weights=[
+                Weight(column="monthly_charge", before=0.21, after=0.33),
+                Weight(column="plan", before=0.1, after=0.02),
+            ],
+        ) if moved else None,
         pictures=[
             Picture(column="monthly_charge", aspect="values", histogram=True, bars=bars),
             Picture(column="plan", aspect="values", histogram=False, bars=shares),
@@ -163,6 +170,8 @@ def test_each_feature_that_moved_has_its_picture_and_each_past_window_what_was_d
     for words in (
         "monthly_charge drifted median 29 → 35 Since 1 June 2026, 07:00 UTC. It moved the mean score by +0.021.",
         "a plan with quite a long name",
+        "Scores rest on other features by 11.8%, where older dates of the baseline differ by up to 3.1%; most of all "
+        "on monthly_charge: 21.0% → 33.0%.",
         "retrained: rejected It is not better than version 2.",
         "asked for: repair",
         "2 earlier windows are in the history",

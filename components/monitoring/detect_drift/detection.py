@@ -17,11 +17,14 @@ from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
 from kfp_lifecycle.components.monitoring.detect_drift.callers import CALLER, decisive_caller
 from kfp_lifecycle.components.monitoring.detect_drift.change_point import change_point
 from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
+from kfp_lifecycle.components.monitoring.detect_drift.explanations import explanation_drift
 from kfp_lifecycle.components.monitoring.detect_drift.pictures import pictures_of
 from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide, drifted_inputs
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.modelling import attribution
+from kfp_lifecycle.modelling.attribution import Explainer
 from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.registry.champion import Champion, registered_version
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -73,6 +76,8 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         if any(finding.drifted for finding in findings):
             scorer = Scorer(champion.fetch(Path(scratch) / "model", MODEL_FILE).read_bytes(), inputs)
             findings = explain(findings, baseline, compared, scorer, window.start, seed)
+        explainer = champion_explainer(champion, Path(scratch)) if findings else None
+        explanations = explanation_drift(explainer, inputs, baseline.by_date, compared, seed) if explainer else None
     judged = decide(findings, len(inputs), len(compared), rule)
     drifted = drifted_inputs(findings)
     found = Drift(
@@ -92,6 +97,7 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
         columns=findings,
         mean_score=float(compared[SCORE].mean()) if len(compared) else None,
         pictures=pictures_of(findings, baseline.newest, compared, inputs),
+        explanations=explanations,
         caller=caller,
     )
     with complete_folder(drift) as folder:
@@ -139,6 +145,17 @@ def explain(
         else:
             explained.append(finding)
     return explained
+
+
+def champion_explainer(champion: Champion, scratch: Path) -> Explainer | None:
+    """What explains the scores of a version; None where it brings nothing that does."""
+    folder = scratch / "explainer"
+    try:
+        champion.fetch(folder, attribution.FILE)
+    except ContractViolation:
+        # Some estimators have none. That the registry answers was seen by the baseline.
+        return None
+    return Explainer.of(folder)
 
 
 def score_distance(findings: Sequence[Finding]) -> float | None:

@@ -74,6 +74,7 @@ class Baseline:
         else:
             groups = [reference]
         self.newest = groups[0]
+        self.by_date = groups
         self.dates = len(groups)
         self.columns = {item.name: item for item in [Feature(SCORE, "numeric"), *inputs]}
         self._columns: dict[str, NumericColumn | CategoricalColumn] = {}
