@@ -142,8 +142,7 @@ async def collect(collector: Collector, asked: argparse.Namespace) -> None:
         seconds += 1
         if seconds % TELL_SECONDS == 0:
             collector.collection.tell()
-    listening.close()
-    await connections.drain(GRACE_SECONDS)
+    await connections.drain(GRACE_SECONDS, listening.close)
 
 
 def main() -> None:

@@ -116,19 +116,27 @@ class Connections:
             longest.transport.abort()
         return bool(stalled)
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float, stop_listening: Callable[[], None]) -> None:
         """Answer what still comes, on each connection as its last, then close those that nobody asks on.
 
-        A proxy may ask on a connection in the very moment that the server closes it; one that looks at readiness asks
-        no more after LINGER_SECONDS.
+        A proxy may ask on a connection in the very moment that the server closes it, or begin one that the system would
+        reset since nobody has accepted it yet; one that looks at readiness does neither after LINGER_SECONDS.
+
+        Args:
+            seconds: How long what is being answered may take.
+            stop_listening: Lets nobody connect any more; may be called again.
         """
         self.draining = True
         began = time.monotonic()
+        # Whoever has connected just now is accepted first.
+        await asyncio.sleep(0.02)
         while self.open and (passed := time.monotonic() - began) < seconds:
             if passed > LINGER_SECONDS:
+                stop_listening()
                 for connection in list(self.open):
                     connection.close_when_idle()
             await asyncio.sleep(0.02)
+        stop_listening()
         for connection in list(self.open):
             connection.transport.abort()
 

@@ -176,9 +176,8 @@ class Server:
             if self._tls is not None:
                 self._tls.renew()
         self._rest.is_ready = False
-        for listening in rest:
-            listening.close()
-        draining = [connections.drain(GRACE_SECONDS) for connections in self._doors.values()]
+        doors = zip(self._doors.values(), rest, strict=True)
+        draining = [connections.drain(GRACE_SECONDS, listening.close) for connections, listening in doors]
         await asyncio.gather(*draining, grpc.stop(GRACE_SECONDS))
 
     def close(self) -> None:

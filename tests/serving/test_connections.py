@@ -135,13 +135,41 @@ def test_who_holds_all_places_and_asks_nothing_makes_room_for_who_asks(monkeypat
         again = [await first_line(*one) for one in kept]
         for _, other in (*silent, *kept, (reader, writer)):
             other.close()
-        server.close()
-        await connections.drain(0)
+        await connections.drain(0, server.close)
         return asked, again, turned_away
 
     asked, again, turned_away = asyncio.run(scenario())
     assert asked == again == [b"HTTP/1.1 200 OK\r\n"] * 3
     assert turned_away == b"HTTP/1.1 503 Service Unavailable\r\n"
+
+
+def test_who_connects_while_the_server_ends_is_answered_too_as_the_last() -> None:
+    ask = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+
+    async def scenario() -> tuple[list[bytes], list[bytes]]:
+        connections = Connections(lambda _: HttpResponse(200), refused, Limits())
+        server = await asyncio.get_running_loop().create_server(connections, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        kept = await asyncio.open_connection("127.0.0.1", port)
+        kept[1].write(ask)
+        await kept[0].readuntil(b"\r\n\r\n")
+        draining = asyncio.ensure_future(connections.drain(20, server.close))
+        await asyncio.sleep(0)
+        new = await asyncio.open_connection("127.0.0.1", port)
+        said = []
+        for reader, writer in (new, kept):
+            writer.write(ask)
+            # To its end: it is closed.
+            said.append(await reader.read())
+            writer.close()
+        await draining
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        return said, [one.split(b"\r\n")[0] for one in said]
+
+    said, lines = asyncio.run(scenario())
+    assert lines == [b"HTTP/1.1 200 OK"] * 2
+    assert all(b"connection: close" in one for one in said)
 
 
 def refused(error: Refusal, _: HttpRequest | None) -> HttpResponse:
