@@ -175,7 +175,7 @@ class Features(Section):
     `COLUMN`, or `TABLE.COLUMN` where another table has one of that name."""
     min_match_share: Probability = 0.5
     """With `tables`: the smallest share of the entities with a label that each table must have a row for. A smaller one
-    ends the training, since it is what keys that are spelled otherwise look like."""
+    ends training, batch scoring and materialization, since it is what keys that are spelled otherwise look like."""
     service: Name
     """The Feast feature service whose features the model is trained on and served with."""
     sensitive: list[FeatureName] = Field(default=[])

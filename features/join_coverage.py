@@ -1,4 +1,4 @@
-"""Join coverage: how many of the labelled entities each of a project's flat tables has a row for."""
+"""Join coverage: how many of the entities in question each of a project's flat tables has a row for."""
 
 from __future__ import annotations
 
@@ -18,55 +18,56 @@ EXAMPLES = 3
 
 
 def check_coverage(
-    configuration: Configuration, definitions: Definitions, validated: Path, labelled: pa.ChunkedArray
+    configuration: Configuration, definitions: Definitions, validated: Path, keys: pa.ChunkedArray, who: str
 ) -> list[str]:
-    """Refuse a table of `features.tables` that knows too few of the labelled entities.
+    """Refuse a table of `features.tables` that knows too few of the entities in question.
 
     Args:
         configuration: Its `features`, `entity` and `label`.
         definitions: The project's feature definitions.
         validated: The validated tables.
-        labelled: Keys of the entities with a label, each once.
+        keys: The keys of these entities, each once.
+        who: What they are, such as "with a label".
 
     Returns:
         What a reader has to know of each table that lacks some of them, or has rows of others, in a sentence.
 
     Raises:
-        ContractViolation: a table has several rows of an entity, or a row for fewer of the labelled ones than
+        ContractViolation: a table has several rows of an entity, or a row for fewer of them than
             `features.min_match_share`.
     """
     notes: list[str] = []
     with session(validated) as connection:
-        connection.register("labelled", pa.table({"key": labelled}))
+        connection.register("wanted", pa.table({"key": keys}))
         for table in configuration.features.tables:
             show_table(connection, validated, table, until=[])
             refuse_repeated(connection, table, definitions.key)
-            notes += _coverage(connection, configuration, definitions, table)
+            notes += _coverage(connection, configuration, definitions, table, who)
     return notes
 
 
 def _coverage(
-    connection: duckdb.DuckDBPyConnection, configuration: Configuration, definitions: Definitions, table: str
+    connection: duckdb.DuckDBPyConnection, configuration: Configuration, definitions: Definitions, table: str, who: str
 ) -> list[str]:
     key, entity = definitions.key, configuration.entity.name
     present = f"(SELECT CAST({quoted(key)} AS {definitions.key_type}) AS key FROM {quoted(table)})"
     [(wanted, rows, without, without_some, others, others_some)] = connection.execute(
-        "SELECT (SELECT count(*) FROM labelled), count(p.key), "
-        f"count(*) FILTER (p.key IS NULL), list(l.key ORDER BY l.key) FILTER (p.key IS NULL)[:{EXAMPLES}], "
-        f"count(*) FILTER (l.key IS NULL), list(p.key ORDER BY p.key) FILTER (l.key IS NULL)[:{EXAMPLES}] "
-        f"FROM labelled AS l FULL JOIN {present} AS p ON l.key = p.key"
+        "SELECT (SELECT count(*) FROM wanted), count(p.key), "
+        f"count(*) FILTER (p.key IS NULL), list(w.key ORDER BY w.key) FILTER (p.key IS NULL)[:{EXAMPLES}], "
+        f"count(*) FILTER (w.key IS NULL), list(p.key ORDER BY p.key) FILTER (w.key IS NULL)[:{EXAMPLES}] "
+        f"FROM wanted AS w FULL JOIN {present} AS p ON w.key = p.key"
     ).fetchall()
     if not without and not others:
         return []
-    lacks = f"{without:,} of {wanted:,} entities ({entity}) with a label, such as {_shown(without_some)}"
-    unused = f"{others:,} of its {rows:,} rows are of nobody with a label, such as {_shown(others_some)}"
+    lacks = f"{without:,} of {wanted:,} entities ({entity}) {who}, such as {_shown(without_some)}"
+    unused = f"{others:,} of its {rows:,} rows are of nobody {who}, such as {_shown(others_some)}"
     matched = (wanted - without) / wanted
     if not wanted - without or matched < configuration.features.min_match_share:
         allowed = f", or set features.min_match_share below {matched:.3g} where so many rightly have none"
         raise ContractViolation(
             f"{table} has no row for {lacks}{f'; {unused}' if others else ''}. At least "
             f"{configuration.features.min_match_share:.1%} must have one (features.min_match_share): else most would "
-            f"be trained without its features. See that {key} is written alike in both, mend it with the query of "
+            f"be without its features. See that {key} is written alike in both, mend it with the query of "
             f"source.tables.{table}{allowed if wanted - without else ''}."
         )
     notes = [f"{table} has no row for {lacks}: its features are missing there."] if without else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from kfp_lifecycle.artifacts.tables import TIMELESS, Manifest, TableSummary
 from kfp_lifecycle.artifacts.training_set import GROUP, TrainingSetDescription
 from kfp_lifecycle.components.features.build_training_set.training_set import build
 from kfp_lifecycle.components.features.materialize_features.materialization import materialize
+from kfp_lifecycle.components.scoring.score_batch.batch import current_entities
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import local_locations
 from kfp_lifecycle.config.training import Training
+from kfp_lifecycle.features.definitions import load_definitions
 from kfp_lifecycle.features.flat_table import label_sql
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -318,6 +321,17 @@ def test_tables_that_cannot_be_joined_are_refused_in_words(
     with pytest.raises(ContractViolation, match=told):
         built(tmp_path / "project", patients(), *overrides, others=others)
     assert not (tmp_path / "project" / "set").exists()
+
+
+def test_a_table_that_knows_too_few_fills_no_store_and_nobody_is_scored_by_it(several: Path, tmp_path: Path) -> None:
+    tables = write(tmp_path / "tables", patients=patients(), bills=bills(200), visits=visits())
+    settings = load_configuration(several, [LEFT_OUT])
+    locations = local_locations(tmp_path / "state", settings.name)
+    with pytest.raises(ContractViolation, match=r"bills has no row for 369 of 569 entities \(patient\) in patients"):
+        materialize(settings, locations, several / "feature_repo", tables)
+    definitions = load_definitions(several / "set" / "feature_repo", settings)
+    with pytest.raises(ContractViolation, match=r"369 of 569 entities \(patient\) to be scored.*min_match_share"):
+        current_entities(settings, definitions, several / "label.sql", tables, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def test_a_table_that_rightly_knows_few_is_joined_where_the_project_says_so(tmp_path: Path) -> None:

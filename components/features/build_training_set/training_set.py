@@ -138,7 +138,7 @@ def build(
         if settings.features.tables and labels:
             [labelled] = labels.values()
             keys = pq.read_table(labelled, columns=[definitions.key])[definitions.key]
-            notes += check_coverage(settings, definitions, validated, keys)
+            notes += check_coverage(settings, definitions, validated, keys, "with a label")
         for note in notes:
             print(note, flush=True)
         if changed is not None and made_anew is not TrainingRemedy.retrain:

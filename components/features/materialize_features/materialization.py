@@ -6,12 +6,16 @@ import tempfile
 from datetime import UTC
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from kfp_lifecycle.artifacts.online_store import MaterializedFeatures
 from kfp_lifecycle.artifacts.tables import Manifest
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.features.definitions import Definitions, load_definitions
 from kfp_lifecycle.features.flat_table import definitions_folder
+from kfp_lifecycle.features.join_coverage import check_coverage
+from kfp_lifecycle.features.offline.point_in_time import validated_file
 from kfp_lifecycle.features.online.filling import digest_of, fill
 from kfp_lifecycle.features.online.store import Materialization, OnlineStore
 
@@ -32,11 +36,27 @@ def materialize(
         validated: The validated tables: `<table>.parquet` and `manifest.json`.
 
     Raises:
-        ContractViolation: the definitions, a view's SQL or the data cannot be trusted, or the store cannot be reached.
+        ContractViolation: the definitions, a view's SQL or the data cannot be trusted, a flat table knows too few
+            entities, or the store cannot be reached.
     """
     with tempfile.TemporaryDirectory(prefix="definitions-") as scratch:
         folder = definitions_folder(feature_repo, settings, validated, Path(scratch) / "made")
-        return _materialize(settings, locations, load_definitions(folder, settings), validated)
+        definitions = load_definitions(folder, settings)
+        if settings.features.tables:
+            refuse_uncovered(settings, definitions, validated)
+        return _materialize(settings, locations, definitions, validated)
+
+
+def refuse_uncovered(settings: Configuration, definitions: Definitions, validated: Path) -> None:
+    """Refuse flat tables that know too few of the entities which the first one, or that of the label, has.
+
+    Raises:
+        ContractViolation: fewer than `features.min_match_share`; what the store holds stays.
+    """
+    first = settings.features.tables[0] if settings.label.column is None else settings.label.place[0]
+    keys = pq.read_table(validated_file(validated, first), columns=[definitions.key])[definitions.key]
+    for note in check_coverage(settings, definitions, validated, keys, f"in {first}"):
+        print(note, flush=True)
 
 
 def _materialize(

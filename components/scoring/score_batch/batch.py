@@ -19,6 +19,7 @@ from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
 from kfp_lifecycle.features.flat_table import definitions_folder
+from kfp_lifecycle.features.join_coverage import check_coverage
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.point_in_time import BATCH_ROWS, run_query, session, show_tables
 from kfp_lifecycle.features.offline.store import compute_view_values
@@ -53,9 +54,9 @@ def score_batch(
         validated_uri: Where the run keeps the validated tables, for a Spark to read them there.
 
     Raises:
-        ContractViolation: no model is in production or cannot be had, it was trained on other feature definitions, or
-            nobody is there to be scored, or
-            the prediction log cannot be written.
+        ContractViolation: no model is in production or cannot be had, it was trained on other feature definitions,
+            nobody is there to be scored, a table knows too few of them (`features.min_match_share`), or the prediction
+            log cannot be written.
     """
     champion = require_champion(locations.tracking_uri, settings.deployment.model)
     # The online store keeps times in whole seconds; a batch is to give the same scores.
@@ -133,7 +134,7 @@ def current_entities(
         The entity key and `event_timestamp`, sorted by key.
 
     Raises:
-        ContractViolation: the query fails, or nobody is there.
+        ContractViolation: the query fails, nobody is there, or one of `features.tables` knows too few of them.
     """
     name = configuration.label.query
     with session(validated) as connection:
@@ -148,6 +149,9 @@ def current_entities(
             f"{name} finds nobody at {as_of:%Y-%m-%d %H:%M:%S}, the time of the newest row, so that there is "
             "nothing to score. See that the tables are complete, or correct label.query."
         )
+    if configuration.features.tables:
+        for note in check_coverage(configuration, definitions, validated, found[definitions.key], "to be scored"):
+            print(note, flush=True)
     return found
 
 
