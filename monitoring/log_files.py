@@ -9,10 +9,12 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 from pyarrow import parquet
 
+from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER
 from kfp_lifecycle.artifacts.prediction_log import FINISHED, GROWING
 from kfp_lifecycle.artifacts.predictions import Flaw
 from kfp_lifecycle.config.run_parameters import window_end
@@ -31,6 +33,8 @@ COLUMNS = {
     "shadow": "BOOLEAN",
 }
 """What every file of the log has, beside `features`, which a server may have been told not to log, and `caller`."""
+# What such columns of a Parquet file hold is no number that is too large for a model.
+SMALL = ("INT32", "INT64", "BOOLEAN", "BYTE_ARRAY")
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,10 @@ class Source:
     named: Path
     """The file of the log that it comes from."""
     schema: pa.Schema
+    keyed: bool
+    """Whether every row names an entity, by the file's own statistics."""
+    doubtful: frozenset[str]
+    """Features of which a number may be too large for a model, by the same."""
 
     @property
     def has_features(self) -> bool:
@@ -148,16 +156,11 @@ class Source:
         """Whether its server logged who asked."""
         return "caller" in self.schema.names
 
-    def kind(self, feature: str) -> pa.DataType | None:
-        """The type of a feature; None where the file does not have it."""
-        position = self.schema.get_field_index("features")
-        if position < 0:
-            return None
-        struct = self.schema.field(position).type
-        if not pa.types.is_struct(struct):
-            return None
-        found = [struct[number].type for number in range(struct.num_fields) if struct[number].name == feature]
-        return found[0] if found else None
+    @cached_property
+    def kinds(self) -> dict[str, pa.DataType]:
+        """The type of each feature that the file has, by name."""
+        features = self.schema.field("features").type if self.has_features else pa.null()
+        return {field.name: field.type for field in features} if pa.types.is_struct(features) else {}
 
 
 def readable(files: Sequence[Path], scratch: Path) -> tuple[list[Source], list[Flaw]]:
@@ -185,7 +188,8 @@ def readable(files: Sequence[Path], scratch: Path) -> tuple[list[Source], list[F
                     file = scratch / f"{number}{FINISHED}"
                     if not _stream_to_parquet(named, file):
                         flaws.append(Flaw(file=str(named), rows=0, reason="it ends within a batch"))
-            schema = parquet.read_schema(file)
+            metadata = parquet.read_metadata(file)
+            schema = metadata.schema.to_arrow_schema()
         except FileNotFoundError:
             # Its age or size had it removed meanwhile.
             continue
@@ -199,8 +203,32 @@ def readable(files: Sequence[Path], scratch: Path) -> tuple[list[Source], list[F
             flaws.append(Flaw(file=str(named), rows=0, reason=f"it is no file of a log (no {', '.join(missing)})"))
             continue
         # A session reaches files by where they are, and not by a link to it.
-        sources.append(Source(file.resolve(), named, schema))
+        sources.append(Source(file.resolve(), named, schema, *_told(metadata)))
     return sources, flaws
+
+
+def _told(metadata: parquet.FileMetaData) -> tuple[bool, frozenset[str]]:
+    """What a file's statistics say of all its rows: whether each names an entity, and which features may hold a number
+    that is too large."""
+    keyed, doubtful = True, set()
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            name = column.path_in_schema
+            if name == "entity":
+                keyed &= column.is_stats_set and column.statistics.null_count == 0
+            elif name.startswith("features.") and column.physical_type not in SMALL and not _is_bounded(column):
+                doubtful.add(name.removeprefix("features."))
+    return keyed, frozenset(doubtful)
+
+
+def _is_bounded(column: parquet.ColumnChunkMetaData) -> bool:
+    """Whether no number of a column is too large for a model; not-a-number, which no statistics know, is none."""
+    if column.physical_type not in ("FLOAT", "DOUBLE") or not column.is_stats_set:
+        return False
+    told = column.statistics
+    if told.has_min_max:
+        return bool(told.min >= -LARGEST_NUMBER and told.max <= LARGEST_NUMBER)
+    return told.num_values == 0
 
 
 def _stream_to_parquet(stream: Path, file: Path) -> bool:

@@ -2,7 +2,8 @@
 
 Nobody decides by asking often. Of an entity the newest prediction counts; requests without one are told apart by their
 features. Two passes over the columns: the first decides which rows count, in memory that grows with entities and not
-with features; the second fetches them, at most `LARGEST_SAMPLE` of a version.
+with features; the second fetches them, at most `LARGEST_SAMPLE` of a version. The first reads no features of a file
+whose own statistics settle that every row names an entity, and that no number is too large.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import compress
+from operator import not_
 from pathlib import Path
 
 import duckdb
@@ -31,15 +34,12 @@ PROBE_REQUESTS = 10
 """Requests without an entity that bring the same features so often come from a probe, not from so many customers."""
 MEMORY = "1GB"
 """What DuckDB may hold before it spills to disk."""
-# A row's place in the log as one number: the file's, and the row's in it.
-PLACE = "file_index * 1099511627776 + file_row_number"
+KEY_OF_ENTITY = "hash('entity', try_cast(entity AS VARCHAR))"
 FIELDS = ("time", "request_id", "version", "entity", "features", "score", "decision", "requests", "probe", "caller")
 
 
-def write_table(
-    files: Sequence[Path], inputs: Sequence[Feature], window: Window, table: Path, scratch: Path
-) -> LogTable:
-    """Read log files and write the window's predictions as Parquet, each entity once for each version.
+def write_table(log: OpenLog, inputs: Sequence[Feature], window: Window, table: Path) -> LogTable:
+    """Read a log and write the window's predictions as Parquet, each entity once for each version.
 
     The columns: `time` (UTC), `request_id`, `version`, `entity` (text), `features` (a struct: double or text for each
     of the inputs, NULL where missing), `score`, `decision`, `requests` (how many predictions the row stands for),
@@ -49,31 +49,28 @@ def write_table(
     Shadow predictions, which nobody got as an answer, are left out.
 
     Args:
-        files: As `log_files` finds them.
+        log: Opened to write to the table's folder.
         inputs: The inputs of the models that served.
         window: Which predictions to keep.
         table: The file to write.
-        scratch: Folder for what does not fit in memory.
 
     Returns:
         What was read, and what was not.
-
-    Raises:
-        ContractViolation: the log cannot be read, or the table cannot be written.
     """
-    with open_log(files, scratch, writable=table.parent) as log:
-        connection, sources = log.connection, log.sources
-        _decide(connection, sources, inputs, window)
-        versions = _versions(connection)
-        _pick(connection, versions)
-        columns = {"requests": "picked.requests", "probe": "picked.probe", **_columns(sources, inputs)}
-        rows = f"{_rows(sources)} JOIN picked ON {PLACE} = picked.place" if sources else "picked"
-        place = literal(str(table.parent.resolve() / table.name))
-        connection.execute(
-            f"COPY (SELECT {', '.join(f'{columns[name]} AS {name}' for name in FIELDS)} FROM {rows} "
-            f"ORDER BY time, request_id, picked.place) TO {place} (FORMAT parquet, COMPRESSION zstd)"
-        )
-        return _counted(connection, sources, log.flaws, versions)
+    connection = log.connection
+    settled = [_is_settled(source, inputs) for source in log.sources]
+    sources = [*compress(log.sources, settled), *compress(log.sources, map(not_, settled))]
+    _decide(connection, sources, sum(settled), inputs, window)
+    versions = _versions(connection)
+    _pick(connection, versions)
+    columns = {"requests": "picked.requests", "probe": "picked.probe", **_columns(sources, inputs)}
+    rows = f"{_rows(sources)} JOIN picked ON {_place()} = picked.place" if sources else "picked"
+    place = literal(str(table.parent.resolve() / table.name))
+    connection.execute(
+        f"COPY (SELECT {', '.join(f'{columns[name]} AS {name}' for name in FIELDS)} FROM {rows} "
+        f"ORDER BY time, request_id, picked.place) TO {place} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    return _counted(connection, sources, log.flaws, versions)
 
 
 @dataclass(frozen=True)
@@ -105,21 +102,16 @@ def open_log(files: Sequence[Path], scratch: Path, writable: Path | None = None)
         ) from error
 
 
-def served_versions(files: Sequence[Path], window: Window, scratch: Path) -> list[str]:
-    """The versions that gave answers in the window, before anything else is known of them.
-
-    Raises:
-        ContractViolation: the log cannot be read.
-    """
-    with open_log(files, scratch) as log:
-        if not log.sources:
-            return []
-        found = log.connection.execute(
-            f"SELECT DISTINCT version::VARCHAR FROM {_rows(log.sources)} WHERE version IS NOT NULL AND "
-            "NOT coalesce(try_cast(shadow AS BOOLEAN), false) "
-            "AND try_cast(time AS TIMESTAMPTZ) >= $start AND try_cast(time AS TIMESTAMPTZ) < $end ORDER BY ALL",
-            {"start": window.start, "end": window.end},
-        ).fetchall()
+def served_versions(log: OpenLog, window: Window) -> list[str]:
+    """The versions that gave answers in the window, before anything else is known of them."""
+    if not log.sources:
+        return []
+    found = log.connection.execute(
+        f"SELECT DISTINCT version::VARCHAR FROM {_rows(log.sources)} WHERE version IS NOT NULL AND "
+        "NOT coalesce(try_cast(shadow AS BOOLEAN), false) "
+        "AND try_cast(time AS TIMESTAMPTZ) >= $start AND try_cast(time AS TIMESTAMPTZ) < $end ORDER BY ALL",
+        {"start": window.start, "end": window.end},
+    ).fetchall()
     return [version for (version,) in found]
 
 
@@ -141,7 +133,7 @@ def features_of(files: Sequence[Path], inputs: Sequence[Feature], asked: pa.Tabl
     """
     with open_log(files, scratch) as log:
         sources, connection = log.sources, log.connection
-        if all(source.kind(item.name) is None for source in sources for item in inputs):
+        if all(item.name not in source.kinds for source in sources for item in inputs):
             return None
         connection.register("asked", asked.append_column("place", pa.array(range(len(asked)))))
         columns = _columns(sources, inputs)
@@ -159,6 +151,19 @@ def _rows(sources: Sequence[Source]) -> str:
     return f"read_parquet([{files}], union_by_name = true, file_row_number = true)"
 
 
+def _place(first: int = 0) -> str:
+    """A row's place in the log as one number: its file's, counted on from the first that is read, and its own in it."""
+    return f"(file_index::BIGINT + {first}) * 1099511627776 + file_row_number"
+
+
+def _is_settled(source: Source, inputs: Sequence[Feature]) -> bool:
+    """Whether it can be decided which rows of a file count without reading their features."""
+    given = [item for item in inputs if item.name in source.kinds]
+    return source.keyed and all(
+        _is_of(item, source.kinds[item.name]) and item.name not in source.doubtful for item in given
+    )
+
+
 def _columns(sources: Sequence[Source], inputs: Sequence[Feature]) -> dict[str, str]:
     """Each column of the log, typed."""
     if not sources:
@@ -173,27 +178,40 @@ def _columns(sources: Sequence[Source], inputs: Sequence[Feature]) -> dict[str, 
 
 
 def _decide(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], inputs: Sequence[Feature], window: Window
+    connection: duckdb.DuckDBPyConnection,
+    sources: Sequence[Source],
+    settled: int,
+    inputs: Sequence[Feature],
+    window: Window,
 ) -> None:
     """Make the table `counted`: a row for each version and entity of the window, with its newest prediction's place;
-    and one for each reason to leave predictions out."""
+    and one for each reason to leave predictions out. So many of the first files are settled."""
     if not sources:
         connection.execute(
-            "CREATE TEMP TABLE counted (fate VARCHAR, flaw VARCHAR, file UBIGINT, version VARCHAR, key UBIGINT, "
+            "CREATE TEMP TABLE counted (fate VARCHAR, flaw VARCHAR, file BIGINT, version VARCHAR, key UBIGINT, "
             "kind VARCHAR, newest HUGEINT, first TIMESTAMPTZ, last TIMESTAMPTZ, requests BIGINT)"
         )
         return
-    typed = ", ".join(f"try_cast({name} AS {kind}) AS {name}" for name, kind in COLUMNS.items())
-    without = [position for position, source in enumerate(sources) if not source.has_features]
-    featureless = f"file_index IN ({', '.join(map(str, without))})" if without else "false"
-    values = ", ".join(_value(item, sources) for item in inputs)
+    rows = []
+    if settled:
+        rows.append(_keys(sources[:settled], 0, "'entity'", KEY_OF_ENTITY, "NULL::VARCHAR"))
+    if others := sources[settled:]:
+        without = [position for position, source in enumerate(others) if not source.has_features]
+        featureless = f"file_index IN ({', '.join(map(str, without))})" if without else "false"
+        values = "".join(f", {_value(item, others)}" for item in inputs)
+        kind = f"CASE WHEN entity IS NOT NULL THEN 'entity' WHEN {featureless} THEN 'nothing' ELSE 'features' END"
+        key = (
+            f"CASE WHEN entity IS NOT NULL THEN {KEY_OF_ENTITY} "
+            f"WHEN {featureless} THEN hash('place', {_place(settled)}) ELSE hash('features'{values}) END"
+        )
+        rows.append(_keys(others, settled, kind, key, _wrong(others, inputs)))
     connection.execute(
         f"""
         CREATE TEMP TABLE counted AS
         SELECT
             fate,
             CASE WHEN fate = 'broken' THEN flaw END AS flaw,
-            CASE WHEN fate = 'broken' THEN file_index END AS file,
+            CASE WHEN fate = 'broken' THEN file END AS file,
             CASE WHEN fate = 'window' THEN version END AS version,
             CASE WHEN fate = 'window' THEN key END AS key,
             CASE WHEN fate = 'window' THEN kind END AS kind,
@@ -218,28 +236,20 @@ def _decide(
                     WHEN time >= $start AND time < $end THEN 'window'
                     ELSE 'outside'
                 END AS fate,
-            FROM (
-                SELECT
-                    file_index,
-                    {PLACE} AS place,
-                    {typed},
-                    {_wrong(sources, inputs)} AS wrong,
-                    CASE
-                        WHEN entity IS NOT NULL THEN 'entity'
-                        WHEN {featureless} THEN 'nothing'
-                        ELSE 'features'
-                    END AS kind,
-                    CASE
-                        WHEN entity IS NOT NULL THEN hash('entity', entity)
-                        WHEN {featureless} THEN hash('place', {PLACE})
-                        ELSE hash('features'{", " if values else ""}{values})
-                    END AS key,
-                FROM {_rows(sources)}
-            )
+            FROM ({" UNION ALL ".join(rows)})
         )
         GROUP BY ALL
         """,
         {"future": max(window.now + CLOCK_TOLERANCE, window.end), "start": window.start, "end": window.end},
+    )
+
+
+def _keys(sources: Sequence[Source], first: int, kind: str, key: str, wrong: str) -> str:
+    """Of each row of some files where it is, what it is told apart by, and what is wrong with its features."""
+    typed = ", ".join(f"try_cast({name} AS {type_}) AS {name}" for name, type_ in COLUMNS.items())
+    return (
+        f"SELECT file_index::BIGINT + {first} AS file, {_place(first)} AS place, {typed}, {kind} AS kind, "
+        f"{key} AS key, {wrong} AS wrong FROM {_rows(sources)}"
     )
 
 
@@ -267,7 +277,7 @@ def _pick(connection: duckdb.DuckDBPyConnection, versions: Sequence[ServedVersio
         f"""
         CREATE TEMP TABLE picked AS
         SELECT
-            (newest % 18446744073709551616)::UBIGINT AS place,
+            (newest % 18446744073709551616)::BIGINT AS place,
             requests,
             kind = 'features' AND requests >= {PROBE_REQUESTS} AS probe,
         FROM counted JOIN shares USING (version)
@@ -322,7 +332,7 @@ def _is_of(item: Feature, kind: pa.DataType) -> bool:
 def _given(item: Feature, sources: Sequence[Source]) -> str:
     """A feature as it was logged, in its type; most need no conversion, which costs as much as reading them."""
     value = f"features.{quoted(item.name)}"
-    logged = {kind for kind in (source.kind(item.name) for source in sources) if kind is not None}
+    logged = {kind for kind in (source.kinds.get(item.name) for source in sources) if kind is not None}
     as_it_is = pa.float64() if item.type == "numeric" else pa.string()
     return value if logged == {as_it_is} else f"try_cast({value} AS {_duckdb_type(item)})"
 
@@ -330,7 +340,7 @@ def _given(item: Feature, sources: Sequence[Source]) -> str:
 def _value(item: Feature, sources: Sequence[Source]) -> str:
     """A feature, typed; not-a-number is missing."""
     kind = _duckdb_type(item)
-    if all(source.kind(item.name) is None for source in sources):
+    if all(item.name not in source.kinds for source in sources):
         return f"NULL::{kind}"
     value = _given(item, sources)
     return f"CASE WHEN NOT isnan({value}) THEN {value} END" if item.type == "numeric" else value
@@ -343,13 +353,13 @@ def _wrong(sources: Sequence[Source], inputs: Sequence[Feature]) -> str:
     """
     flaws, numbers, largest = [], [], []
     for item in inputs:
-        kinds = [source.kind(item.name) for source in sources]
+        kinds = [source.kinds.get(item.name) for source in sources]
         told = literal(f"their {item.name} is no {'finite number' if item.type == 'numeric' else 'text'}")
         other = [str(number) for number, kind in enumerate(kinds) if kind is not None and not _is_of(item, kind)]
         if other:
             condition = f"file_index IN ({', '.join(other)}) AND features.{quoted(item.name)} IS NOT NULL"
             flaws.append(f"WHEN {condition} THEN {told}")
-        if item.type == "numeric" and any(kind is not None for kind in kinds):
+        if item.type == "numeric" and any(item.name in source.doubtful for source in sources):
             numbers.append(f"abs({_given(item, sources)})")
             largest.append(f"WHEN abs({_value(item, sources)}) > {LARGEST_NUMBER} THEN {told}")
     if largest:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
+import duckdb
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -16,7 +21,7 @@ from kfp_lifecycle.artifacts.predictions import LogTable
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import judged_version, notes_on
 from kfp_lifecycle.monitoring import log_window
 from kfp_lifecycle.monitoring.log_files import Window, log_files, window_ending
-from kfp_lifecycle.monitoring.log_window import write_table
+from kfp_lifecycle.monitoring.log_window import open_log, served_versions, write_table
 from tests.prediction_logs import Row, logged, write_log
 
 INPUTS = [Feature("age", "numeric"), Feature("plan", "categorical")]
@@ -45,7 +50,8 @@ def read(place: Path, as_of: str = "", now: datetime = END, name: str = "found")
     scratch = place / name
     scratch.mkdir(exist_ok=True)
     files = log_files(str(place / "log"), "devices", window, scratch)
-    found = write_table(files, INPUTS, window, scratch / "predictions.parquet", scratch)
+    with open_log(files, scratch, writable=scratch) as opened:
+        found = write_table(opened, INPUTS, window, scratch / "predictions.parquet")
     return found, pd.read_parquet(scratch / "predictions.parquet")
 
 
@@ -147,3 +153,72 @@ def test_many_entities_are_sampled_and_the_same_ones_each_week(tmp_path: Path, m
     assert 150 < len(week) < 250
     assert found.left_out.unsampled == 1000 - len(week)
     assert sorted(week["entity"]) == sorted(next_week["entity"])
+
+
+class Explained:
+    """A session that notes of each scan of a log whether it reads features."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        self.scans: list[bool] = []
+
+    def execute(self, sql: str, *values: Any) -> duckdb.DuckDBPyConnection:
+        if "read_parquet" in sql:
+            [(_, plan)] = self._connection.execute(f"EXPLAIN (FORMAT json) {sql}", *values).fetchall()
+            self._note(json.loads(plan))
+        return self._connection.execute(sql, *values)
+
+    def _note(self, nodes: list[dict[str, Any]]) -> None:
+        for node in nodes:
+            told = node["extra_info"]
+            if told.get("Function") == "READ_PARQUET":
+                self.scans.append("features" in str(told["Projections"]))
+            self._note(node["children"])
+
+
+def scans(place: Path) -> list[bool]:
+    """Of each scan of the log, as the step reads a window, whether it reads features."""
+    window = window_ending("", 7, END)
+    with open_log(log_files(str(place / "log"), "devices", window, place), place, writable=place) as log:
+        explained = Explained(log.connection)
+        watched = replace(log, connection=cast("duckdb.DuckDBPyConnection", explained))
+        assert served_versions(watched, window) == ["1"]
+        write_table(watched, INPUTS, window, place / "predictions.parquet")
+    return explained.scans
+
+
+def test_a_log_is_scanned_three_times_and_features_are_read_twice_only_where_they_tell_requests_apart(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, customers(30))
+    # Who served, which rows count, and those rows.
+    assert scans(tmp_path) == [False, False, True]
+    write(tmp_path, [*customers(3), *keyless(2)], "2-probed")
+    # The second of them reads the features of the one file that needs it.
+    assert sorted(scans(tmp_path)) == [False, False, True, True]
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with statistics", "without statistics"])
+def test_what_a_file_says_of_itself_spares_a_scan_and_changes_nothing(tmp_path: Path, told: bool) -> None:
+    odd = {"a": float("inf"), "b": -1e300, "c": float("nan"), "d": None}
+    rows = [logged({"age": age, "plan": "pro"}, END - HOUR, entity=key) for key, age in odd.items()]
+    nothing = [logged({"age": None, "plan": None}, END - HOUR, entity="e")]
+    for file in (write(tmp_path, customers(9)), write(tmp_path, rows, "2-odd"), write(tmp_path, nothing, "3-nothing")):
+        parquet.write_table(parquet.read_table(file), file, write_statistics=told)
+    found, table = read(tmp_path)
+    assert (found.rows, found.broken.rows) == (12, 2)
+    assert {flaw.reason for flaw in found.broken.examples} == {"their age is no finite number"}
+    assert set(table["entity"]) == {*map(str, range(9)), "c", "d", "e"}
+    # With them, the odd file alone is read twice.
+    assert len(scans(tmp_path)) == (4 if told else 3)
+
+
+def test_an_entity_is_the_same_however_a_file_types_it(tmp_path: Path) -> None:
+    write(tmp_path, customers(5))
+    file = write(tmp_path, customers(5, END - 2 * HOUR), "2-foreign")
+    rows = parquet.read_table(file)
+    position = rows.schema.get_field_index("entity")
+    parquet.write_table(rows.set_column(position, "entity", rows["entity"].cast(pa.int64())), file)
+    found, table = read(tmp_path)
+    assert (found.rows, found.left_out.repeated) == (5, 5)
+    assert (table["time"] == END - HOUR).all()

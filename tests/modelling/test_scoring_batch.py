@@ -22,7 +22,7 @@ from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.modelling.scoring import columns_of, decided
 from kfp_lifecycle.monitoring.log_files import Window, log_files
-from kfp_lifecycle.monitoring.log_window import write_table
+from kfp_lifecycle.monitoring.log_window import open_log, write_table
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.feature_steps import build, materialize, score_batch, served
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
@@ -91,7 +91,8 @@ def test_scores_are_in_the_prediction_log_as_of_their_features_once_however_ofte
     model = ModelFolder(library / "model")
     files = log_files(log, "library", window, tmp_path)
     assert len(files) == 1
-    read = write_table(files, model.features, window, tmp_path / "read.parquet", tmp_path)
+    with open_log(files, tmp_path, writable=tmp_path) as opened:
+        read = write_table(opened, model.features, window, tmp_path / "read.parquet")
     assert (read.rows, read.broken.rows, read.broken.files) == (len(table), 0, 0)
     logged = pd.read_parquet(tmp_path / "read.parquet").sort_values("entity", key=lambda keys: keys.astype(int))
     np.testing.assert_array_equal(logged["score"], table["score"])

@@ -19,7 +19,7 @@ from kfp_lifecycle.data.checks import Check, failures
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.monitoring.log_files import log_files, window_ending
-from kfp_lifecycle.monitoring.log_window import write_table
+from kfp_lifecycle.monitoring.log_window import open_log, write_table
 
 TRAINING, SERVING = "training", "serving"
 DUCKDB_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
@@ -50,7 +50,8 @@ def compare_with_production(
         folder = Path(name)
         files = log_files(locations.prediction_log, settings.deployment.model, window, folder)
         predictions = folder / "predictions.parquet"
-        served = write_table(files, features, window, predictions, folder).rows if files else 0
+        with open_log(files, folder, writable=folder) as log:
+            served = write_table(log, features, window, predictions).rows
         enough = served >= monitoring.min_window
         checks = (
             skew_checks(folder, training_set, predictions, features, settings.validation.drift_threshold)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kfp_lifecycle.artifacts.drift import SCORE, Compared, Drift, DriftRule, Finding
@@ -184,18 +185,15 @@ def read_baseline(champion: Champion, inputs: Sequence[Feature], scratch: Path) 
 
 def read_predictions(file: Path, inputs: Sequence[Feature], version: str) -> pd.DataFrame:
     """The predictions of one version: a column for each input, `score`, `entity`, `CALLER` and `time`, oldest first."""
-    table = pq.read_table(file, columns=["time", "entity", "version", SCORE, "features", "caller"]).to_pandas(
-        ignore_metadata=True, self_destruct=True
+    table = pq.read_table(
+        file, columns=["time", "entity", SCORE, "features", "caller"], filters=[("version", "==", version)]
     )
-    table = table.rename(columns={"caller": CALLER})
-    table = table[table["version"] == version].reset_index(drop=True)
-    features = pd.DataFrame(table["features"].tolist(), columns=[item.name for item in inputs], index=table.index)
-    for item in inputs:
-        if item.type == "numeric":
-            features[item.name] = features[item.name].astype("float64")
-    record = table[["time", "entity", SCORE, CALLER]]
+    record = table.drop_columns("features").rename_columns({"caller": CALLER}).to_pandas(ignore_metadata=True)
+    logged = pa.Table.from_struct_array(table["features"]).to_pandas()
+    features = pd.DataFrame({item.name: logged.get(item.name) for item in inputs}, index=record.index)
+    numeric = {item.name: "float64" for item in inputs if item.type == "numeric"}
     # A feature may be called as a column of the record is.
-    return record[[name for name in record if name not in features]].join(features)
+    return record[[name for name in record if name not in features]].join(features.astype(numeric))
 
 
 def independent(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
