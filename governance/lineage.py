@@ -164,9 +164,9 @@ def _version(known: Known, version: Version) -> Node:
     )
     environment.facts |= {f"lock of {name}, here and now": digest for name, digest in known.locks.items()}
     verdict = Node("verdict", told.get("decision", "none"), {"in words": told.get("verdict", "")})
-    decided = [_entry(entry) for entry in (*_asked(known, version), *about) if entry.action in DECISIONS]
-    released = [_entry(entry) for entry in about if entry.action in RELEASES]
-    children = [origin, data, features, code, environment, verdict, *decided, *released, *_served(known, [version])]
+    done = [entry for entry in (*_asked(known, version), *about) if entry.action in (*DECISIONS, *RELEASES)]
+    acts = [_entry(entry) for entry in sorted(done, key=lambda entry: entry.number)]
+    children = [origin, data, features, code, environment, verdict, *acts, *_served(known, [version])]
     return Node("version", version.name, facts, children)
 
 

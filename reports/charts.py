@@ -91,8 +91,10 @@ class Scale:
         times = [moment.astimezone(UTC).timestamp() for moment in moments]
         self._first, self._length = min(times), max(max(times) - min(times), 1.0)
         low, high = min(values), max(values)
-        margin = (HEADROOM - 1) * (high - low or abs(high) or 1.0)
-        self.low = min(0.0, low - margin if low < 0 else 0.0) if zero else low - margin
+        # Values that are nearly the same lie below the edge, too.
+        floor = min(low, 0.0) if zero else low
+        margin = (HEADROOM - 1) * (high - floor or abs(high) or 1.0)
+        self.low = floor if zero and low >= 0 else floor - margin
         self.high = high + margin
 
     def x(self, moment: datetime) -> float:

@@ -40,4 +40,5 @@ def test_money_below_zero_is_drawn_within_the_picture() -> None:
     assert place.high > 20
     assert 0 < place.y(20) < place.y(0) < place.y(-50) < SIZE
     assert Scale([day(0), day(1)], [20.0, 30.0], True).low == 0
+    assert Scale([day(0), day(1)], [0.0467, 0.0468], True).y(0.0468) > 5
     assert Scale([day(0), day(1)], [20.0, 30.0], False).low > 0

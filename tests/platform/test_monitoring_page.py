@@ -191,6 +191,13 @@ def test_the_trend_marks_releases_and_verdicts(pages: dict[str, Path]) -> None:
         assert title in page.text
 
 
+def test_windows_that_end_on_one_day_are_told_apart_by_the_hour(pages: dict[str, Path]) -> None:
+    assert "29 June 2026 v2" in Page(pages["moved"].read_text("utf-8")).text
+    twice = [*history(2), history(1)[0].model_copy(update={"end": END + timedelta(hours=6)})]
+    text = Page(draw(remedy(), predictions(), drift(), outcomes(), twice, {}, "churns within 30 days")).text
+    assert "29 June 2026, 06:00 v2" in text
+
+
 def test_the_first_window_has_no_past_to_draw(pages: dict[str, Path]) -> None:
     page = Page(pages["first"].read_text("utf-8"))
     assert "Nothing unusual keep Keep: nothing moved." in page.text

@@ -25,6 +25,8 @@ HEADLINES: Mapping[RemedyVerdict, str] = {
 }
 # So many past windows are listed; the history has them all.
 LISTED = 12
+# How a window is called by its end, and how where several end on one day.
+ENDING, ENDING_OFTEN = "%-d %B %Y", "%-d %B %Y, %H:%M"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def draw(
             trends=trends_of(history, outcomes),
             looks=looks[:LISTED],
             earlier=max(0, len(looks) - LISTED),
+            ending=ENDING_OFTEN if len({item.end.date() for item in history}) < len(history) else ENDING,
             notes=[*predictions.notes, *outcomes.notes],
         )
     )
