@@ -1,0 +1,80 @@
+"""What `lifecycle init` reads: of a database or a workbook with several tables one is named, and none is guessed."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import duckdb
+import pytest
+from openpyxl import Workbook
+
+from kfp_lifecycle.projects.place import place_of
+from kfp_lifecycle.projects.source_dialect import read_table
+from kfp_lifecycle.runtime.contract import ContractViolation
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A DuckDB file, a SQLite file under another's ending and a workbook, each with two tables."""
+    with duckdb.connect(str(tmp_path / "shop.duckdb")) as connection:
+        connection.execute("CREATE TABLE people AS SELECT 1 AS id; CREATE TABLE bills AS SELECT 2 AS id")
+    with sqlite3.connect(tmp_path / "clinic.db") as database:
+        database.executescript("CREATE TABLE patients (id INTEGER); CREATE TABLE visits (id INTEGER)")
+        database.execute("INSERT INTO visits VALUES (7)")
+    book = Workbook()
+    for name in ("Info", "Kunden 2025"):
+        sheet = book.create_sheet(name)
+        sheet.append(["id"])
+        sheet.append([3])
+    del book["Sheet"]
+    book.save(tmp_path / "kunden.XLSX")
+    (tmp_path / "out").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "such_as"),
+    [
+        ("shop.duckdb", "bills, people", "shop.duckdb#bills"),
+        ("clinic.db", "patients, visits", "clinic.db#patients"),
+        ("kunden.XLSX", "Info, Kunden 2025", "kunden.XLSX#Info"),
+    ],
+)
+def test_of_several_tables_one_has_to_be_named(folder: Path, given: str, names: str, such_as: str) -> None:
+    with pytest.raises(ContractViolation) as told:
+        read_table(place_of(given, folder), folder / "out")
+    assert f"It has {names}. Name it after a #, such as --from '{such_as}'." in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "table", "value"),
+    [("shop.duckdb#people", "people", 1), ("clinic.db#visits", "visits", 7), ("kunden.XLSX#Info", "info", 3)],
+)
+def test_the_one_that_is_named_is_read(folder: Path, given: str, table: str, value: int) -> None:
+    read_table(place_of(given, folder), folder / "out")
+    assert duckdb.read_parquet(str(folder / "out" / f"{table}.parquet")).fetchall() == [(value,)]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("old.xls", "it is an old Excel workbook, which is not read here. Save it as CSV"),
+        ("postgresql://shop.example/shop", "which table of the database is meant"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_what_to_do(folder: Path, given: str, words: str) -> None:
+    with pytest.raises(ContractViolation, match=words):
+        read_table(place_of(given, folder), folder / "out")
+
+
+def test_a_text_file_with_an_ending_of_statistics_programs_is_a_table(folder: Path) -> None:
+    (folder / "german.data").write_text("id|amount\n1|2.5\n2|3.5\n")
+    read = read_table(place_of("german.data", folder), folder / "out")
+    assert (read["settings"]["format"], read["settings"]["separator"]) == ("csv", "|")
+
+
+def test_a_number_sign_may_be_part_of_a_files_name(folder: Path) -> None:
+    (folder / "C# users.csv").write_text("id,amount\n1,2\n")
+    place = place_of("C# users.csv", folder)
+    assert (place.part, place.table) == ("", "c_users")
