@@ -99,6 +99,11 @@ FILES = [
     "expectations/purchases.pbtxt",
     "expectations/rules.yaml",
 ]
+WORDS = [
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen"),
+]
+ALERTS = re.findall(r"^## [A-Z]\w+[a-z][A-Z]\w+$", (ROOT / "docs" / "alerts.md").read_text("utf-8"), re.MULTILINE)
 EXIT = constants("cli/console.py")
 CHURN, CDNOW = setting("."), setting("examples/cdnow")
 HORIZON = CHURN.label.horizon_days
@@ -111,6 +116,7 @@ PYTHONS = [f"3.{minor}" for minor in range(OLDEST, BELOW)]
 # By page: what it says, and what has to stand there.
 STATED: Mapping[str, Mapping[str, Any]] = {
     "README.md": {
+        "known at each of {} dates": WORDS[CHURN.snapshots.count],
         "steps run in ({} GB": written("cli/setup.py", r"take (\d+) GB"),
         "on {} packages, which are": len(installed_for("kfp-lifecycle")),
         "with CDNOW: {} lines": lines(*FILES),
@@ -123,6 +129,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "{} interrupted (Ctrl-C": EXIT["EXIT_INTERRUPTED"],
     },
     "docs/alerts.md": {
+        "each of the {} is brought about": WORDS[len(ALERTS)],
         "an Alertmanager at {}.": written("monitoring/scrape_targets.py", r"LOOPBACK}:(\d+)\""),
         "the endpoint's port + {} and the next": STATISTICS,
         "({} and": default("deployment.http_port") + STATISTICS,
@@ -136,6 +143,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "reads servers ({})": of(PREDICTOR, "HTTP_PORT"),
     },
     "docs/architecture.md": {
+        "{} pipelines are made of these": WORDS[len(of("compilation/pipeline.py", "PIPELINES"))].capitalize(),
         "Argo refuses one above {:,} bytes": of("compilation/workflow_size.py", "LIMIT_BYTES"),
         "below {} KiB when it is submitted": of("tests/platform/test_workflow_size.py", "MOST_SUBMITTED", 1024),
         "below {} KiB at its end": of("tests/platform/test_workflow_size.py", "MOST_STORED", 1024),
@@ -233,7 +241,6 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "`monitoring.outcome_ratio` ({} times as many": default("monitoring.outcome_ratio"),
         "`monitoring.outcome_run_length` weeks ({})": default("monitoring.outcome_run_length"),
         "one binomial count, p < {})": of(f"{REMEDY}/decision.py", "SIGNIFICANCE"),
-        "(99%) and by {},": of(f"{REMEDY}/ranking.py", "LEAST_DECLINE"),
     },
     "docs/notifications.md": {"not said again: {:g} |": of(NOTIFY, "DEFAULT_HOURS")},
     "docs/releases.md": {
@@ -278,6 +285,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
 # Sections whose figures a benchmark or a test measured. The section names it, too.
 MEASURED: Mapping[str, str] = {
     "docs/decision.md#How often it is wrong": "benchmarks/promotion.py",
+    "docs/monitoring.md#The verdict": "tests/modelling/test_remedy.py",
     "docs/training.md#ONNX is what is served": "tests/modelling/test_parity.py",
     "docs/validation.md#How often it is wrong": "benchmarks/validation_alarms.py",
 }

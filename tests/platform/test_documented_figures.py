@@ -76,7 +76,7 @@ def without_source(page: Path) -> list[Figure]:
         if f"{name}#{figure.section}" in MEASURED or SOURCE.search(figure.block):
             continue
         anchors = RESTATED.findall(figure.block)
-        if any(stands_in(figure, sections_of_benchmarks()[anchor]) for anchor in anchors if anchor):
+        if any(stands_in(figure, sections_of_benchmarks().get(anchor, "")) for anchor in anchors if anchor):
             continue
         left.append(figure)
     return left
