@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -142,6 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     _in_utf8()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A letter that the terminal does not have is shown by its number, as in errors, and ends nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _command()(arguments)
     except SystemExit as ended:

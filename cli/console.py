@@ -67,7 +67,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 def write_json(value: Any, *, ensure_ascii: bool = True) -> None:
     """Print a value for scripts."""
-    sys.stdout.write(json.dumps(value, indent=1, default=str, ensure_ascii=ensure_ascii) + "\n")
+    in_ascii = ensure_ascii or sys.stdout.encoding.lower() != "utf-8"
+    sys.stdout.write(json.dumps(value, indent=1, default=str, ensure_ascii=in_ascii) + "\n")
 
 
 def refuse(message: str) -> NoReturn:

@@ -21,6 +21,8 @@ STATE = state_folder()
 RUNS = STATE / "runs"
 # In a run's folder: locked by the process that works in it.
 LIFE_FILE = "alive"
+# Bytes. A disk with more room than this is not full.
+SMALL = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ def trouble(error: OSError) -> str | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         # A write does not say where it failed; what there is least room in is meant.
         full = place or min((STATE, Path(tempfile.gettempdir())), key=_room)
+        if place is None and _room(full) > SMALL:
+            return f"there was no room to write: where this prints to is full, or {STATE} was until a moment ago"
         return f"there is no room left to write in {full}: remove what is not needed there, {elsewhere}"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return (

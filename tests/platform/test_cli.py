@@ -148,6 +148,37 @@ def test_a_command_begins_at_once_and_imports_what_it_needs_alone(
     assert heavy & set(done.stdout.split()) == set()
 
 
+def test_a_letter_that_the_terminal_does_not_have_is_shown_by_its_number(checkout: Checkout, tmp_path: Path) -> None:
+    variables = checkout.variables() | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        checkout.command("example", "churn", "prüfung"), cwd=tmp_path, env=variables, capture_output=True, check=True
+    )
+    assert done.stdout.startswith(rb"pr\xfcfung: the project churn.")
+    assert (tmp_path / "prüfung" / "pipeline.yaml").is_file()
+
+
+def test_a_full_disk_that_it_prints_to_is_told_of_as_such(checkout: Checkout) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            checkout.command("config", "schema"),
+            env=checkout.variables(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there was no room to write: where this prints to is full")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_read_enough_is_no_error(checkout: Checkout) -> None:
+    line = f"set -o pipefail; {shlex.join(checkout.command('config', 'explain'))} | head -1"
+    done = subprocess.run(["bash", "-c", line], env=checkout.variables(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("name  string")
+
+
 def test_nothing_is_left_by_a_refused_run(checkout: Checkout) -> None:
     checkout.lifecycle("run", "training", "--set", "training.sed=1", expect=2)
     assert not list((checkout.state / "runs").glob("*"))
