@@ -9,6 +9,7 @@ import typer
 
 from kfp_lifecycle.cli.console import out, refuse
 from kfp_lifecycle.cli.data import dataset_versions
+from kfp_lifecycle.runtime.contract import ContractViolation
 
 
 def sheet(
@@ -19,7 +20,7 @@ def sheet(
 
     Example: `lifecycle data sheet a7e77a59 --output sheet.html`
 
-    Exit codes: 0 written, 1 its tables are not here any more, 2 the command is wrong.
+    Exit codes: 0 written, 1 its tables are not here any more or the page cannot be written, 2 the command is wrong.
     """
     from kfp_lifecycle.governance.data_sheet import data_sheet
     from kfp_lifecycle.local.run_records import all_runs
@@ -38,10 +39,17 @@ def sheet(
     places = [Path(dataset[0]) for dataset, _ in found if dataset is not None and Path(dataset[0]).is_dir()]
     checked = [Path(each[0]) for _, each in found if each is not None and Path(each[0]).is_dir()]
     if not places:
-        refuse(f"the tables of {chosen.version} are in no run here any more: lifecycle data checkout, then run again")
+        raise ContractViolation(
+            f"the tables of {chosen.version} are in no run here any more: lifecycle data checkout, then run again"
+        )
     origin = {"project": chosen.project, "kept in": chosen.remote}
     sections = data_sheet(chosen.version, places[0], checked[0] if checked else None, origin, chosen.runs)
     title = f"{chosen.project}, {chosen.version[:8]}"
     render = sections_as_html if output.suffix == ".html" else sections_as_markdown
-    output.write_text(render("Data sheet", title, sections), "utf-8")
+    try:
+        output.write_text(render("Data sheet", title, sections), "utf-8")
+    except OSError as error:
+        raise ContractViolation(
+            f"{output} cannot be written ({error.strerror}): name a file in a folder that is there"
+        ) from error
     out.say(f"{output}: the data sheet of version {chosen.version}")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
 import pytest
 
 from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
 from kfp_lifecycle.artifacts.validation import CheckResult, ValidationResults
+from kfp_lifecycle.cli.data import DatasetVersion
+from kfp_lifecycle.cli.data_sheet import sheet
 from kfp_lifecycle.governance.data_sheet import data_sheet
 from kfp_lifecycle.reports.model_card import sections_as_html, sections_as_markdown
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -77,3 +81,22 @@ def test_a_table_that_is_damaged_is_named(dataset: Path) -> None:
     (dataset / "customers.parquet").write_bytes(b"half a file")
     with pytest.raises(ContractViolation, match=r"customers\.parquet cannot be read"):
         data_sheet("a7e77a59", dataset, None, ORIGIN, [])
+
+
+def test_a_place_that_cannot_be_written_and_tables_that_are_gone_are_told(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = DatasetVersion("a7e77a59.dir", "churn", "", {"customers": 100}, "s3://churn/datasets", ["run-1"])
+    place: dict[str, Any] = {"dataset": (str(dataset), {})}
+    progress = SimpleNamespace(artifact=place.get)
+    monkeypatch.setattr("kfp_lifecycle.cli.data_sheet.dataset_versions", lambda: [version])
+    monkeypatch.setattr(
+        "kfp_lifecycle.local.run_records.all_runs", lambda: [SimpleNamespace(id="run-1", progress=lambda: progress)]
+    )
+    sheet("a7e7", tmp_path / "sheet.md")
+    assert "customer_id" in (tmp_path / "sheet.md").read_text("utf-8")
+    with pytest.raises(ContractViolation, match=r"nowhere/sheet.md cannot be written \(No such file or directory\)"):
+        sheet("a7e7", tmp_path / "nowhere" / "sheet.md")
+    place.clear()
+    with pytest.raises(ContractViolation, match="in no run here any more: lifecycle data checkout"):
+        sheet("a7e7", tmp_path / "sheet.md")
