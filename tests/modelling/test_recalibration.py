@@ -19,6 +19,7 @@ from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
+from kfp_lifecycle.components.evaluation.evaluate_model.explanation import explain_exported
 from kfp_lifecycle.components.training.find_champion.finding import version_to_keep
 from kfp_lifecycle.components.training.tune_hyperparameters.search import search
 from kfp_lifecycle.config.retraining import TrainingRemedy
@@ -102,19 +103,17 @@ def more_leave(part: str, frame: pd.DataFrame) -> pd.DataFrame:
 class Kept:
     """A champion, and what two remedies make of it once the world has moved; all is done as the steps do it."""
 
-    def __init__(self, place: Path, state: Path, model: str, estimator: str, **parameters: Any) -> None:
+    def __init__(self, place: Path) -> None:
         self.place = place
-        training = {"estimator": estimator, "parameters": parameters}
         briefly = {"bootstrap_replicates": 50, "explained_rows": 5, "latency_requests": 10}
-        named = {"deployment": {"model": model}, "training": training, "evaluation": briefly}
-        self.project = write_project(place / "project", state, **named)
+        self.project = write_project(place / "project", place / "state", evaluation=briefly)
         self.given = read_project(self.project)
-        Parameters(parameters=parameters).write(place / "searched")
+        Parameters(parameters={"max_iter": 30}).write(place / "searched")
         write_training_set(place / "before")
         train_model(self.project, place / "before", place / "searched", place / "champion")
         # The gate's own evaluation would take a while, and a registry keeps no pickle.
         (place / "champion" / "model.joblib").unlink()
-        self.version = make_champion(place / "champion", self.given.locations.tracking_uri, model)
+        self.version = make_champion(place / "champion", self.given.locations.tracking_uri, "leaving")
         write_training_set(place / "since", seed=1, change=more_leave)
 
     def do(self, remedy: TrainingRemedy, name: str, training_set: str = "since") -> Path:
@@ -129,8 +128,7 @@ class Kept:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    place = tmp_path_factory.mktemp("kept")
-    return Kept(place, place / "state", "leaving", "sklearn.ensemble.HistGradientBoostingClassifier", max_iter=30)
+    return Kept(tmp_path_factory.mktemp("kept"))
 
 
 @pytest.fixture(scope="module")
@@ -205,13 +203,17 @@ def test_a_recalibrated_model_is_evaluated_as_any_other_and_approved_by_what_it_
     assert Model.read(approved).origin.version == "1"
 
 
-def test_what_no_array_explains_is_explained_by_comparison(kept: Kept, tmp_path: Path) -> None:
-    neural = Kept(tmp_path, kept.place / "state", "neural", "sklearn.neural_network.MLPClassifier", max_iter=5)
-    model = neural.do(TrainingRemedy.recalibrate, "recalibrated")
-    assert not (model / "explainer.npz").exists()
-    found = evaluate(neural.project, tmp_path / "since", model, tmp_path / "evaluation").findings
-    assert any("PermutationExplainer" in note for note in found.notes)
-    assert found.metrics["explainability.additivity_error"].value < 1e-5
+def test_what_no_array_explains_is_explained_by_comparison(kept: Kept, recalibrated: Path, tmp_path: Path) -> None:
+    shutil.copytree(recalibrated, tmp_path / "model")
+    (tmp_path / "model" / "explainer.npz").unlink()
+    given = TrainingSet(kept.place / "since")
+    inputs, background = given.part("test").features.head(5), given.part("train").features
+    found = explain_exported(ModelFolder(tmp_path / "model"), inputs, background, seed=42)
+    assert found.method == "PermutationExplainer against 50 training rows"
+    assert found.base + found.contributions.sum(axis=1) == pytest.approx(found.output, abs=1e-6)
+    assert found.output == pytest.approx(
+        RawScorer(onnx.load(tmp_path / "model" / "model.onnx"), given.features)(inputs)
+    )
 
 
 def test_a_new_threshold_leaves_every_score_as_it_was(kept: Kept) -> None:
