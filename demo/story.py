@@ -21,6 +21,8 @@ class Story:
     begins: date
     """A Monday: the first model is live from its morning on."""
     price_rise: date
+    rises_by: float
+    """Share of the old price."""
     ends: date
     """A Monday: nothing is asked from then on; outcomes are known up to its night."""
     seed: int
@@ -41,9 +43,6 @@ class Story:
 SETTINGS = (
     # What a model is worth decides, not its rank: after a change the level is what went wrong.
     "gate.champion.metric=expected_value_per_1000",
-    # The dearer an offer, the more it matters who gets one: at the reference's 6 a model that foretells too little
-    # decides nearly as well as one that is right.
-    "training.costs={saved: 240, action: 9, success_rate: 0.3}",
     # On so few customers a linear model ranks better than trees, and is trained sooner.
     "training.estimator=sklearn.linear_model.LogisticRegression",
     "training.parameters={max_iter: 1000}",
@@ -64,15 +63,17 @@ WHOLE = Story(
     history_days=760,
     begins=date(2025, 3, 31),
     price_rise=date(2025, 5, 12),
+    rises_by=0.4,
     ends=date(2025, 12, 29),
     seed=7,
     settings=("snapshots.count=10",),
 )
 SMALL = Story(
-    customers=7_000,
+    customers=10_000,
     history_days=508,
     begins=date(2026, 4, 6),
     price_rise=date(2026, 4, 20),
+    rises_by=0.4,
     ends=date(2026, 7, 20),
     seed=7,
     settings=("snapshots.count=8", "evaluation.bootstrap_replicates=400"),

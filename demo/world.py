@@ -101,7 +101,7 @@ class World:
         self.command(
             "simulate", "--output", str(output or self.database), "--customers", str(story.customers),
             "--days", str(story.history_days), "--seed", str(story.seed), "--end", f"{story.ends}",
-            "--until", f"{until}", "--inject", f"price_rise@{story.price_rise}",
+            "--until", f"{until}", "--inject", f"price_rise@{story.price_rise}={story.rises_by}",
         )  # fmt: skip
 
     def run(self, pipeline: str, *parameters: str) -> str:

@@ -108,6 +108,7 @@ def test_the_page_has_five_pictures_and_needs_no_network(released: bool, tmp_pat
     assert page.count("<section") == 5
     assert "world moved, week 3." in page
     assert "2 weeks before prices rose: no alarms." in page
+    assert "list prices rise by 40%" in page
     assert ("takes over" in page or "took over" in page) == released
     assert "http://" not in page
     assert "<script" not in page
