@@ -120,19 +120,17 @@ class Connections:
         """Answer what still comes, on each connection as its last, then close those that nobody asks on.
 
         A proxy may ask on a connection in the very moment that the server closes it, or begin one that the system would
-        reset since nobody has accepted it yet; one that looks at readiness does neither after LINGER_SECONDS.
+        reset since nobody has accepted it yet; one that looks at readiness does neither after LINGER_SECONDS. So where
+        somebody is connected, the server listens for as long, and until nobody is any more.
 
         Args:
-            seconds: How long what is being answered may take.
-            stop_listening: Lets nobody connect any more; may be called again.
+            seconds: How long all of that may take.
+            stop_listening: Lets nobody connect any more.
         """
         self.draining = True
-        began = time.monotonic()
-        # Whoever has connected just now is accepted first.
-        await asyncio.sleep(0.02)
-        while self.open and (passed := time.monotonic() - began) < seconds:
+        began, linger = time.monotonic(), LINGER_SECONDS if self.open else 0.0
+        while (passed := time.monotonic() - began) < seconds and (self.open or passed < linger):
             if passed > LINGER_SECONDS:
-                stop_listening()
                 for connection in list(self.open):
                     connection.close_when_idle()
             await asyncio.sleep(0.02)
