@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -73,6 +74,13 @@ def _answer(send: Any) -> dict[str, Any]:
             f"the endpoint does not answer ({error or type(error).__name__}): start it with `lifecycle serve`", 1
         ) from error
     if response.is_error:
-        raise InferenceError(f"the server refused the request ({response.status_code}): {response.text}", 1)
+        raise InferenceError(f"the server refused the request ({response.status_code}): {_words(response)}", 1)
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def _words(response: httpx.Response) -> str:
+    """What a server says of an error: the message in its JSON, or the whole text where it sent none."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return str(response.json()["error"])
+    return response.text
