@@ -285,6 +285,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
 # Sections whose figures a benchmark or a test measured. The section names it, too.
 MEASURED: Mapping[str, str] = {
     "docs/decision.md#How often it is wrong": "benchmarks/promotion.py",
+    "docs/tuning.md#The estimator, too": "benchmarks/own_tables",
     "docs/monitoring.md#The verdict": "tests/modelling/test_remedy.py",
     "docs/training.md#ONNX is what is served": "tests/modelling/test_parity.py",
     "docs/validation.md#How often it is wrong": "benchmarks/validation_alarms.py",
