@@ -26,6 +26,9 @@ HELD = {
     "platform/test_whole_run.py::test_a_changed_setting_runs_the_model_again_and_a_miss_is_no_error": [
         r"lifecycle run training --set tuning\.trials",
     ],
+    "platform/test_whole_run.py::test_a_recalibration_keeps_the_trees_of_what_serves_and_searches_nothing": [
+        r"lifecycle run training --parameter remedy=recalibrate",
+    ],
     "platform/test_whole_run.py::test_batch_scoring_and_materialization_run": [
         r"lifecycle run (batch_scoring|materialization)$",
     ],

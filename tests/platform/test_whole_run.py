@@ -142,6 +142,29 @@ def test_a_window_of_the_past_is_listed_run_once_and_left_afterwards(
     assert len(after) == len(before) + 2
 
 
+def test_a_recalibration_keeps_the_trees_of_what_serves_and_searches_nothing(
+    whole_run: tuple[Checkout, dict[str, Any]],
+) -> None:
+    checkout, run = whole_run
+
+    def artifacts(run_id: str) -> dict[str, Any]:
+        listed = json.loads(checkout.lifecycle("artifacts", run_id, "--json").stdout)
+        return {item["name"]: item for item in listed}
+
+    served = checkout.status()["endpoint"]
+    since = artifacts(run["id"])["training_set"]["metadata"]["snapshots"]["validation"][0]
+    changed = ["--parameter", "remedy=recalibrate", "--parameter", f"since={since}"]
+    again = json.loads(checkout.lifecycle("run", "training", "--json", *run["settings"], *changed).stdout)
+    # Of the rows that the model was calibrated on before it becomes the same model, which is worth no more.
+    assert again["state"] == "rejected"
+    assert checkout.status()["endpoint"] == served
+    made = artifacts(again["id"])
+    version = served["version"]
+    assert made["parameters"]["metadata"]["summary"] == f"those of version {version}, without a search"
+    assert made["model"]["metadata"]["summary"].startswith(f"version {version} recalibrated, validation AUC")
+    assert f"The scores of version {version} were recalibrated on" in Path(again["report"]).read_text("utf-8")
+
+
 def test_batch_scoring_and_materialization_run(whole_run: tuple[Checkout, dict[str, Any]]) -> None:
     checkout, run = whole_run
     for pipeline in ("batch_scoring", "materialization"):
