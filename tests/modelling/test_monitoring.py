@@ -322,7 +322,14 @@ def test_what_was_logged_tells_what_a_retraining_would_be_worth_and_the_window_i
             "label": {"name": "churned", "title": "churns within 30 days", "horizon_days": 30},
             "training": {"costs": {"saved": 240, "action": 6, "success_rate": 0.3}},
         },
-        ("name", "label", "monitoring.outcome_ratio", "training.costs", "training.seed"),
+        (
+            "name",
+            "label",
+            "monitoring.outcome_ratio",
+            "monitoring.outcome_run_length",
+            "training.costs",
+            "training.seed",
+        ),
         "decide_remedy",
     )
     place = project.place

@@ -8,7 +8,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ks_2samp
 
 from kfp_lifecycle.artifacts.drift import Fault, Finding
 from kfp_lifecycle.artifacts.feature import Feature
@@ -58,6 +57,9 @@ def unit_factor(before: Numbers, after: Numbers) -> float | None:
 
 def kolmogorov_distance(one: Numbers, other: Numbers) -> float:
     """The largest gap between two distribution functions, 0 to 1."""
+    # It takes a while to import, and most windows have no fault.
+    from scipy.stats import ks_2samp
+
     # The p-value that comes with it is not used: the quick one will do.
     return float(ks_2samp(one, other, method="asymp").statistic)
 

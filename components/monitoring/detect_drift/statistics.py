@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency, ks_2samp
 
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -25,6 +24,9 @@ def kolmogorov_smirnov(reference: Numbers, current: Numbers) -> float:
         reference: One sample, shape (n,), no NaN. Where either is empty, 1.
         current: The other, shape (m,).
     """
+    # It takes a while to import, and is needed for `monitoring.drift_rule: ks_p_value` alone.
+    from scipy.stats import ks_2samp
+
     return float(ks_2samp(reference, current).pvalue) if len(reference) and len(current) else 1.0
 
 
@@ -40,6 +42,8 @@ def homogeneity(reference: Counts, current: Counts, seed: int = 0) -> float:
         current: The same of the other sample; both have rows.
         seed: Of the random divisions.
     """
+    from scipy.stats import chi2_contingency
+
     table = np.array([reference, current])
     table = table[:, table.sum(axis=0) > 0]
     if table.shape[1] < 2:
