@@ -90,7 +90,7 @@ def _values(
         "time": answers.time.name if answers.time else "",
         "label_name": label_name,
         "label_column": label_name,
-        "label_title": f"{label.title} is {answers.positive}" if label else "nothing comes",
+        "label_title": f"{label.title} is {answers.positive}" if label else "comes no more",
         "positive": None if label is None or one_of_many else _positive(label, answers.positive),
         "group": answers.group.name if answers.group else "",
         "left_out": [(column.title, why) for column, why in answers.left_out],
@@ -185,7 +185,7 @@ def _over_time(answers: Answers, table: str, key: str) -> dict[str, Any]:
         "key_type": "Int64" if entity.is_integer else "String",
         "value_type": "INT64" if entity.is_integer else "STRING",
         "event": event,
-        "label_title": f"{label.title} is {answers.positive} within {horizon} days" if label else "nothing comes",
+        "label_title": f"{label.title} is {answers.positive} within {horizon} days" if label else "comes no more",
         "columns": {column.name: _kind(column, answers) for column in answers.profile.columns}
         | ({ROW: "BIGINT"} if row_key == [ROW] else {}),
     }

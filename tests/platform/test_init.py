@@ -92,6 +92,8 @@ def test_rows_of_a_key_that_repeats_are_events(tmp_path: Path) -> None:
     )
     written = configuration(tmp_path, answers, "orders")
     assert (written.label.horizon_days, written.snapshots.count) == (22, 12)
+    # Reports say who has it: "how well it tells who comes no more".
+    assert written.label.title == "comes no more"
     assert written.source.tables["orders"].key == ["order_id"]
 
 
