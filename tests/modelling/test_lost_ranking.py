@@ -100,10 +100,10 @@ def test_a_lost_ranking_is_noticed_in_weeks(rows: int, gone: float, within: int)
     assert np.mean(noticed) > 0.75
 
 
-def test_fewer_than_ten_events_decide_nothing() -> None:
+def test_fewer_than_five_events_decide_nothing() -> None:
     random = np.random.default_rng(3)
     one = week(random, 400)
-    worst = np.isin(np.argsort(np.argsort(one.score)), range(9)).astype(float)
+    worst = np.isin(np.argsort(np.argsort(one.score)), range(4)).astype(float)
     weeks = [Week(one.start, one.score, one.chance, worst, one.entity)]
     assert scan([item.evidence for item in weeks]).deviation < -limit(1, RUN_LENGTH)
     assert lost(weeks, RUN_LENGTH) is None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from kfp_lifecycle.artifacts.outcomes import Outcomes
+from kfp_lifecycle.monitoring import treatment
 
 Floats = NDArray[np.float64]
 # A probability of one has no finite hazard.
@@ -94,8 +95,7 @@ class Followed:
 
 def acted_upon(table: pd.DataFrame) -> NDArray[np.bool_]:
     """Who was acted upon, as far as anybody knows: whose score said so, and who is not held out."""
-    acted: NDArray[np.bool_] = (table["decision"].eq(True) & ~table["hold_out"].eq(True)).to_numpy(np.bool_)
-    return acted
+    return treatment.acted_upon(*(table[name].eq(True).to_numpy(np.bool_) for name in ("decision", "hold_out")))
 
 
 def followed(table: pd.DataFrame, outcomes: Outcomes, start: datetime, end: datetime | None = None) -> Followed:

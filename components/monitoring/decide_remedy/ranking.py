@@ -24,8 +24,8 @@ from kfp_lifecycle.uncertainty import rank_scan
 from kfp_lifecycle.uncertainty.area import area
 
 Floats = NDArray[np.float64]
-# Of fewer events nothing is decided.
-FEWEST_EVENTS = 10
+# Of fewer events nothing is decided, though chance is bounded for any number of them.
+FEWEST_EVENTS = 5
 # A smaller decline of ROC AUC is no reason to do anything.
 LEAST_DECLINE = 0.02
 

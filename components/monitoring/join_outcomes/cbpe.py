@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.outcomes import Estimate
+from kfp_lifecycle.components.monitoring.join_outcomes.performance import FEWEST_OF_A_CLASS
 from kfp_lifecycle.modelling.metrics import LOG_MARGIN
 from kfp_lifecycle.uncertainty.bootstrap import interval
 
@@ -22,8 +23,6 @@ NAMES = ("roc_auc", "log_loss", "precision", "recall")
 REPLICATES = 200
 # Of more rows as many are drawn: the interval is narrow by then.
 LARGEST_SAMPLE = 20_000
-# Events, and other rows, that are expected at the least: of fewer nothing is worth its name.
-FEWEST_OF_A_CLASS = 10
 
 
 def estimate_performance(

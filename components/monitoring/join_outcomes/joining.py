@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -159,7 +160,7 @@ def without_horizon(settings: Configuration, window: Predictions, outcomes: Path
 
 
 def known_groups(
-    connection: object,
+    connection: duckdb.DuckDBPyConnection,
     settings: Configuration,
     definitions: Definitions,
     validated: Path,
@@ -179,14 +180,18 @@ def known_groups(
 
 
 def sensitive_values(
-    connection: object, settings: Configuration, definitions: Definitions, validated: Path, until: datetime
+    connection: duckdb.DuckDBPyConnection,
+    settings: Configuration,
+    definitions: Definitions,
+    validated: Path,
+    until: datetime,
 ) -> dict[str, pd.Series]:
     """The sensitive columns that a view stores, as of a moment, by the entity's key."""
-    show_tables(connection, validated, settings.source.tables, until)  # type: ignore[arg-type]
+    show_tables(connection, validated, settings.source.tables, until)
     values: dict[str, pd.Series] = {}
     stored = [feature for feature in definitions.sensitive if feature.view in definitions.views]
     for view in dict.fromkeys(feature.view for feature in stored):
-        table = view_values(connection, definitions, view, until).read_all()  # type: ignore[arg-type]
+        table = view_values(connection, definitions, view, until).read_all()
         key = table[definitions.key].cast("string").to_pandas()
         for feature in stored:
             if feature.view == view:
