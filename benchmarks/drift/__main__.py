@@ -11,14 +11,18 @@ take part where they are installed.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product, repeat
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.drift.outcomes import CHANGES, WATCHERS, WEEKS_AFTER, WEEKS_BEFORE, delays
+from benchmarks.drift.outcomes import CHANGES, RATE, WATCHERS, WEEKS_AFTER, delays, false_alarms
+from benchmarks.drift.outcomes import WORLDS as OUTCOME_WORLDS
 from benchmarks.drift.real import electricity, people
-from benchmarks.drift.rules import Rule, alibi, before, evidently, installed, ks, nannyml, ours, psi
+from benchmarks.drift.rules import Rule, alibi, evidently, installed, ks, nannyml, ours, psi
 from benchmarks.drift.worlds import BREAKS, INPUTS, SHIFTS, WORLDS, Event, World, happened, joined_wrongly, shifted
 from benchmarks.ratios import Ratio, argument_parser, save_ratios
 from kfp_lifecycle.artifacts.feature import Feature
@@ -27,39 +31,40 @@ PARTS = ("features", "outcomes", "real")
 WEEKS = 52
 PEERS = {"NannyML": ("nannyml", nannyml), "alibi-detect": ("alibi_detect", alibi)}
 HERE = [name for name, (module, _) in PEERS.items() if installed(module)]
-RULES = ("KS", "PSI > 0.2", "Evidently, a column", "Evidently, half", *HERE, "before", "ours")
-# Windows of more rows are looked at by a sample of 20,000.
+NOTHING = {"nothing": lambda frame: frame}
+RULES = ("KS", "PSI > 0.2", "Evidently, a column", "Evidently, half", *HERE, "ours")
 ROWS = (100, 1000, 10_000, 100_000)
-LARGEST_WINDOWS = 2
+LARGEST_WINDOWS = 1
 """Windows of 100,000 rows of each champion: they take long, by the other rules."""
+# Of outcomes: weeks until one is known, by the events that are expected in a week.
+HORIZONS = {10: (1, 4), 50: (1, 4), 250: (1, 4), 1000: (1,)}
 
 
-# Rows of a week in which this many events are expected, by the rate of the outcomes' world.
-ROWS_OF_OUTCOMES = {320: 16, 1280: 64}
-
-
-def rules(reference: pd.DataFrame, inputs: list[Feature] = INPUTS) -> dict[str, Rule]:
-    """A champion, as each rule knows it."""
+def rules(reference: pd.DataFrame, rows: int, inputs: list[Feature] = INPUTS) -> dict[str, Rule]:
+    """A champion, as each rule knows it, to be asked of windows of so many rows."""
     column, half = evidently(reference, inputs)
-    peers = [PEERS[name][1](reference, inputs) for name in HERE]
-    found = (ks(reference, inputs), psi(reference, inputs), column, half, *peers, before(reference, inputs))
-    return dict(zip(RULES, (*found, ours(reference, inputs)), strict=True))
+    peers = [PEERS[name][1](reference, inputs, rows) for name in HERE]
+    found = (ks(reference, inputs), psi(reference, inputs), column, half, *peers, ours(reference, inputs))
+    return dict(zip(RULES, found, strict=True))
 
 
 def alarms(
-    world: World, rows: int, champions: int, windows: int, event: Event | None = None, names: tuple[str, ...] = RULES
-) -> dict[str, float]:
-    """The share of windows in which each rule alarms."""
+    world: World, rows: int, champions: int, windows: int, events: Mapping[str, Event] = NOTHING
+) -> dict[str, dict[str, float]]:
+    """The share of windows in which each rule alarms, after each event; all of them on the same windows."""
     random = np.random.default_rng(rows)
-    count = dict.fromkeys(names, 0)
+    count = {what: dict.fromkeys(RULES, 0) for what in events}
     for _ in range(champions):
-        known = rules(world.reference(random))
+        known = rules(world.reference(random), rows)
         for _ in range(windows):
             window = world.window(rows, random)
-            seen = window if event is None else happened(event, window)
-            for name in names:
-                count[name] += known[name](seen)
-    return {name: number / (champions * windows) for name, number in count.items()}
+            for what, event in events.items():
+                seen = window if events is NOTHING else happened(event, window)
+                for name, rule in known.items():
+                    count[what][name] += rule(seen)
+    return {
+        what: {name: number / (champions * windows) for name, number in found.items()} for what, found in count.items()
+    }
 
 
 def row(*cells: str) -> None:
@@ -97,15 +102,17 @@ def of_features(champions: int, windows: int) -> list[Ratio]:
     row("world", "rows", *RULES)
     for name, world in WORLDS.items():
         for rows in ROWS:
-            found = alarms(world, rows, champions, LARGEST_WINDOWS if rows == ROWS[-1] else windows)
+            found = alarms(world, rows, champions, LARGEST_WINDOWS if rows == ROWS[-1] else windows)["nothing"]
             row(name, f"{rows:,}", *(f"{WEEKS * found[rule]:.0f}" for rule in RULES))
             ratios.append(Ratio(f"false alarms a year, {name}, {rows:,} rows", WEEKS * found["ours"], "≤ 1"))
     print("\nPower in one window of 1,000 rows; the mean delay in weeks is one over it")
     row("world", "what happened", *RULES)
     for name in ("stationary", "wobble 0.2 sd"):
-        events = {f"{by:g} sd in {features}": shifted(features, by) for features in (1, 3, 12) for by in SHIFTS}
-        for what, event in {**events, **BREAKS, "joined wrongly": joined_wrongly}.items():
-            found = alarms(WORLDS[name], 1000, champions, windows, event)
+        events: dict[str, Event] = {
+            f"{by:g} sd in {features}": shifted(features, by) for features in (1, 3, 12) for by in SHIFTS
+        }
+        events |= {**BREAKS, "joined wrongly": joined_wrongly}
+        for what, found in alarms(WORLDS[name], 1000, champions, windows, events).items():
             row(name, what, *(f"{found[rule]:.0%}" for rule in RULES))
             if what in BREAKS:
                 ratios.append(Ratio(f"found in the first window, {name}, {what}", found["ours"], "1"))
@@ -114,30 +121,68 @@ def of_features(champions: int, windows: int) -> list[Ratio]:
 
 
 def of_outcomes(repeats: int) -> list[Ratio]:
-    """What watches outcomes, where the relation of scores and labels changes."""
+    """What watches outcomes, where nothing happens and where the relation of scores and labels changes."""
     ratios = []
-    print(f"\nOutcomes: false alarms a year; after a change, the median delay in weeks and the share found in "
-          f"{WEEKS_AFTER} weeks, of those that were silent before it")  # fmt: skip
-    row("what happened", "events a week", *WATCHERS)
-    for rows, events in ROWS_OF_OUTCOMES.items():
-        random = np.random.default_rng(rows)
-        quiet = delays(rows, None, repeats, random)
-        yearly = {}
-        for name, found in quiet.items():
-            watched = sum(WEEKS_BEFORE + WEEKS_AFTER if at is None else at + 1 for at in found)
-            yearly[name] = WEEKS * sum(at is not None for at in found) / watched
-            if name.startswith("our"):
-                ratios.append(Ratio(f"false alarms a year, {name}, {events} events a week", yearly[name], "≤ 1"))
-        row("nothing", str(events), *(f"{yearly[name]:.2f}" for name in WATCHERS))
-        for what, change in CHANGES.items():
-            told = []
-            for found in delays(rows, change, repeats, random).values():
-                later = [at for at in found if at is None or at >= 0]
-                seen = [at + 1 for at in later if at is not None]
-                never = "never" if later else "–"
-                told.append(f"{np.median(seen):.0f}, {len(seen) / len(later):.0%}" if seen else never)
-            row(what, str(events), *told)
+    sizes = [(events, horizon) for events, horizons in HORIZONS.items() for horizon in horizons]
+    with ProcessPoolExecutor() as pool:
+        print("\nOutcomes: false alarms a year")
+        row("world", "events a week", "horizon", *WATCHERS)
+        lines = list(product(OUTCOME_WORLDS, sizes))
+        for (name, size), found in zip(lines, pool.map(quiet, lines, repeat(repeats)), strict=True):
+            row(name, *told_size(size), *(f"{found[watcher]:.2f}" for watcher in WATCHERS))
+            ratios += [
+                Ratio(f"false alarms a year, {watcher}, {name}, {size[0]} events a week", often, "≤ 1")
+                for watcher, often in found.items()
+                if watcher.startswith("our")
+            ]
+        print(
+            "\nAfter a change: median of the weeks to the alarm, 1 being that in which it began, and the share that "
+            f"alarmed within {WEEKS_AFTER}, of those that were silent before"
+        )
+        row("what happened", "events a week", "horizon", *WATCHERS)
+        lines = list(product(CHANGES, sizes))
+        for (what, size), found in zip(lines, pool.map(changed, lines, repeat(repeats)), strict=True):
+            row(what, *told_size(size), *found)
+    print(f"{repeats} runs behind each line; of {', '.join(f'{size:,}: {runs(size, repeats)}' for size in HORIZONS)}")
     return ratios
+
+
+Size = tuple[int, int]
+"""Events that are expected in a week, and weeks until an outcome is known."""
+
+
+def runs(events: int, repeats: int) -> int:
+    """How many: fewer of large weeks, which take long and differ less."""
+    return max(5, repeats * 50 // max(events, 50))
+
+
+def quiet(line: tuple[str, Size], repeats: int) -> dict[str, float]:
+    """False alarms a year in a world of outcomes."""
+    name, (events, horizon) = line
+    random = np.random.default_rng([events, horizon])
+    return false_alarms(OUTCOME_WORLDS[name], round(events / RATE), horizon, runs(events, repeats), random)
+
+
+def changed(line: tuple[str, Size], repeats: int) -> list[str]:
+    """How soon each notices a change."""
+    what, (events, horizon) = line
+    random = np.random.default_rng([events, horizon, 1])
+    told = []
+    for found in delays(round(events / RATE), horizon, CHANGES[what], runs(events, repeats), random).values():
+        if not found:
+            told.append("alarmed before")
+            continue
+        # One that has not alarmed is later than all that have.
+        middle = float(np.median([WEEKS_AFTER + 1 if at is None else at for at in found]))
+        share = np.mean([at is not None for at in found])
+        told.append(f"{middle:g}, {share:.0%}" if middle <= WEEKS_AFTER else f"–, {share:.0%}")
+    return told
+
+
+def told_size(size: Size) -> tuple[str, str]:
+    """In words."""
+    events, horizon = size
+    return f"{events:,}", f"{horizon} week{'s' if horizon > 1 else ''}"
 
 
 def of_real(elec2: Path | None) -> list[Ratio]:

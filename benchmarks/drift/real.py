@@ -27,7 +27,7 @@ CATEGORIES = ["SCHL", "MAR", "RELP", "DIS", "ESP", "CIT", "MIG", "MIL", "ANC", "
 CATEGORIES += ["SEX", "RAC1P"]
 PEOPLE_INPUTS = [Feature("AGEP", "numeric"), *(Feature(name, "categorical") for name in CATEGORIES)]
 
-Rules = Callable[[pd.DataFrame, list[Feature]], dict[str, Rule]]
+Rules = Callable[[pd.DataFrame, int, list[Feature]], dict[str, Rule]]
 
 
 def electricity(file: Path, rules: Rules) -> pd.DataFrame:
@@ -42,7 +42,7 @@ def electricity(file: Path, rules: Rules) -> pd.DataFrame:
     frame["score"] = model.predict_proba(frame[names])[:, 1]
     frame["entity"] = frame.index.astype(str)
     frame[DATE] = pd.Timestamp("1996-05-07", tz="UTC") + pd.to_timedelta(7 * frame.week, unit="D")
-    known = rules(frame[(frame.week < WEEKS_LEARNED) & (frame.week % 2 == 1)], NUMBERS)
+    known = rules(frame[(frame.week < WEEKS_LEARNED) & (frame.week % 2 == 1)], ROWS_OF_A_WEEK, NUMBERS)
     rows = []
     for week, window in frame[frame.week >= WEEKS_LEARNED].groupby("week"):
         rows.append({name: rule(window) for name, rule in known.items()})
@@ -59,7 +59,7 @@ def people(rules: Rules) -> pd.DataFrame:
     # Within a year the order is by household, not of time.
     frame = frame.sample(frac=1, random_state=0, ignore_index=True)
     columns = [item.name for item in PEOPLE_INPUTS] + ["score", "entity"]
-    known = rules(frame.loc[frame.year == 2015, columns].head(5000), PEOPLE_INPUTS)
+    known = rules(frame.loc[frame.year == 2015, columns].head(5000), PEOPLE_ROWS, PEOPLE_INPUTS)
     later = frame[frame.year > 2015]
     rows = []
     for week in range(YEAR):

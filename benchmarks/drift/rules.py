@@ -8,19 +8,20 @@ from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import jensenshannon
 
 from kfp_lifecycle.artifacts.drift import SCORE
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.detect_drift.detection import independent
-from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
-from kfp_lifecycle.components.monitoring.detect_drift.statistics import holm, homogeneity, kolmogorov_smirnov
+from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE, Baseline
+from kfp_lifecycle.components.monitoring.detect_drift.statistics import homogeneity, kolmogorov_smirnov
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide
 from kfp_lifecycle.config.monitoring import Monitoring
 
 # Whether a window alarms.
 Rule = Callable[[pd.DataFrame], bool]
 POOLED_ROWS = 5000
+# So many of the baseline's chunks are enough for their spread, where windows are small.
+CHUNKS_OF_A_DATE = 5
 # What the model says is watched as its inputs are.
 WATCHED = Feature(SCORE, "numeric")
 Features = Sequence[Feature]
@@ -37,26 +38,11 @@ def ours(reference: pd.DataFrame, inputs: Features) -> Rule:
     return alarms
 
 
-def before(reference: pd.DataFrame, inputs: Features) -> Rule:
-    """Ours until then: all dates pooled, Holm-corrected p-values below 0.01, Jensen-Shannon above 0.1 between deciles;
-    the score, or more than 30% of the features."""
-    pooled = reference.sample(min(POOLED_ROWS, len(reference)), random_state=0)
-
-    def alarms(window: pd.DataFrame) -> bool:
-        rows = independent(window, seed=0)
-        found = [_compared(item, pooled[item.name], rows[item.name]) for item in [WATCHED, *inputs]]
-        corrected = holm([p_value for p_value, _ in found])
-        drifted = [p_value < 0.01 and far > 0.1 for p_value, (_, far) in zip(corrected, found, strict=True)]
-        return drifted[0] or sum(drifted[1:]) > 0.3 * len(inputs)
-
-    return alarms
-
-
 def ks(reference: pd.DataFrame, inputs: Features) -> Rule:
     """Kolmogorov-Smirnov (chi-square for categories) with p < 0.05 in any column."""
     pooled = reference.sample(min(POOLED_ROWS, len(reference)), random_state=0)
     columns = [WATCHED, *inputs]
-    return lambda window: any(_compared(item, pooled[item.name], window[item.name])[0] < 0.05 for item in columns)
+    return lambda window: any(_p_value(item, pooled[item.name], window[item.name]) < 0.05 for item in columns)
 
 
 def psi(reference: pd.DataFrame, inputs: Features) -> Rule:
@@ -77,40 +63,58 @@ def evidently(reference: pd.DataFrame, inputs: Features) -> tuple[Rule, Rule]:
     from evidently.legacy.calculations.stattests.registry import get_stattest
 
     pooled = reference.sample(min(POOLED_ROWS, len(reference)), random_state=0)
+    # Both rules ask about the same window in turn.
+    newest: list[tuple[pd.DataFrame, float]] = []
 
     def share(window: pd.DataFrame) -> float:
+        if newest and newest[0][0] is window:
+            return newest[0][1]
         drifted = []
         for item in [WATCHED, *inputs]:
             kind = "num" if item.type == "numeric" else "cat"
             old, new = pooled[item.name].dropna(), window[item.name].dropna()
             # A column without values is none to Evidently, which refuses it.
             drifted.append(bool(len(new)) and get_stattest(old, new, kind, None)(old, new, kind, None).drifted)
-        return float(np.mean(drifted))
+        newest[:] = [(window, float(np.mean(drifted)))]
+        return newest[0][1]
 
     return lambda window: share(window) > 0, lambda window: share(window) >= 0.5
 
 
-def nannyml(reference: pd.DataFrame, inputs: Features) -> Rule:
-    """What NannyML's `UnivariateDriftCalculator` alerts of by its defaults, in any column."""
+def nannyml(reference: pd.DataFrame, inputs: Features, rows: int) -> Rule:
+    """What NannyML's `UnivariateDriftCalculator` alerts of by its defaults, in any column.
+
+    Its limit is three standard deviations above the mean of the baseline's own chunks, so that these are as large as a
+    window, or as a date where a window is larger.
+    """
     os.environ["NML_DISABLE_USAGE_LOGGING"] = "1"
     from nannyml import UnivariateDriftCalculator
+    from nannyml.chunk import CountBasedChunker
 
     names = [item.name for item in [WATCHED, *inputs]]
     categories = [item.name for item in inputs if item.type == "categorical"]
-    calculator = UnivariateDriftCalculator(column_names=names, treat_as_categorical=categories, chunk_number=1).fit(
-        reference.sample(min(POOLED_ROWS, len(reference)), random_state=0)[names].reset_index(drop=True)
+    if DATE in reference:
+        rows = min(rows, int(reference.groupby(DATE).size().min()))
+        reference = reference.groupby(DATE, sort=False).head(CHUNKS_OF_A_DATE * rows)
+    calculator = UnivariateDriftCalculator(column_names=names, treat_as_categorical=categories, chunk_size=rows).fit(
+        reference[names].reset_index(drop=True)
     )
+    # A window is one chunk, however large.
+    calculator.chunker = CountBasedChunker(chunk_number=1)
 
     def alarms(window: pd.DataFrame) -> bool:
-        # It refuses a column without values.
         found = calculator.calculate(window[names].reset_index(drop=True)).filter(period="analysis").to_df()
         return bool(found.xs("alert", axis=1, level=-1).to_numpy(dtype=bool).any())
 
     return alarms
 
 
-def alibi(reference: pd.DataFrame, inputs: Features) -> Rule:
-    """alibi-detect's `TabularDrift` by its defaults: Kolmogorov-Smirnov and chi-square, p < 0.05 by Bonferroni."""
+def alibi(reference: pd.DataFrame, inputs: Features, rows: int) -> Rule:
+    """alibi-detect's `TabularDrift` by its defaults: Kolmogorov-Smirnov and chi-square, p < 0.05 by Bonferroni.
+
+    It is asked the same of windows of any number of rows.
+    """
+    del rows
     from alibi_detect.cd import TabularDrift
 
     columns = [WATCHED, *inputs]
@@ -139,18 +143,10 @@ def installed(module: str) -> bool:
     return find_spec(module) is not None
 
 
-def _compared(item: Feature, old: pd.Series, new: pd.Series) -> tuple[float, float]:
-    counts = _counts(item, old, new)
+def _p_value(item: Feature, old: pd.Series, new: pd.Series) -> float:
     if item.type == "categorical":
-        p_value = homogeneity(*counts)
-    else:
-        p_value = kolmogorov_smirnov(old.dropna().to_numpy(), new.dropna().to_numpy())
-        # Until then, too, how much is missing was compared by itself.
-        missing = [np.array([column.notna().sum(), column.isna().sum()]) for column in (old, new)]
-        if missing[0][1] or missing[1][1]:
-            gone = homogeneity(*missing), float(jensenshannon(*missing, base=2))
-            return min((p_value, float(jensenshannon(*counts, base=2)) if counts[1].sum() else 0.0), gone)
-    return p_value, float(jensenshannon(*counts, base=2))
+        return homogeneity(*_counts(item, old, new))
+    return kolmogorov_smirnov(old.dropna().to_numpy(), new.dropna().to_numpy())
 
 
 def _counts(item: Feature, old: pd.Series, new: pd.Series) -> tuple[np.ndarray, np.ndarray]:
