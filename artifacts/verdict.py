@@ -88,6 +88,15 @@ class Comparison(Part):
     """The outcome in plain words."""
 
 
+class ScorePair(Part):
+    """Scores of two models at the same ranks."""
+
+    champion: float
+    """The champion's, 0 to 1."""
+    candidate: float
+    """The candidate's, 0 to 1."""
+
+
 class ChampionOutcome(Part):
     """The comparison with the model in production."""
 
@@ -105,6 +114,9 @@ class ChampionOutcome(Part):
     """The rows of the comparisons."""
     comparisons: list[Comparison] = Field(default=[])
     """Superiority first."""
+    scores: list[ScorePair] = Field(default=[])
+    """What both give to the newest rows, each one's sorted and in the means of equal groups, from the lowest on: by
+    this a release foresees how the candidate's scores will lie, and be spread, beside the champion's."""
 
 
 class Verdict(Document):

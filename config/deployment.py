@@ -82,8 +82,9 @@ class Deployment(Section):
     """Latency that is surely worse than the champion's by more than this factor, and a millisecond, at the median or
     among the slowest tenth, returns all traffic to the champion."""
     max_score_shift: float = Field(default=0.5, gt=0)
-    """Scores that are surely farther from the champion's on the same rows, on average, than so many standard deviations
-    of the champion's return all traffic to it; so do scores that are surely spread wider or narrower by as much."""
+    """Scores that are surely farther from what was expected, on average, than so many standard deviations of the
+    champion's return all traffic to it; so do scores that are surely spread wider or narrower by as much. Expected is
+    what the gate saw both models give to the same rows, by the champion's score; without it, that score."""
     false_alarm_rate: Probability = 0.01
     """How often a release of a candidate that is no worse may be rolled back for being worse than the champion."""
     inconclusive: Inconclusive = Inconclusive.pause

@@ -228,7 +228,7 @@ def _is_bounded(column: parquet.ColumnChunkMetaData) -> bool:
     told = column.statistics
     if told.has_min_max:
         return bool(told.min >= -LARGEST_NUMBER and told.max <= LARGEST_NUMBER)
-    return told.num_values == 0
+    return bool(told.num_values == 0)
 
 
 def _stream_to_parquet(stream: Path, file: Path) -> bool:

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import unquote
 
+import numpy as np
+
+from kfp_lifecycle.artifacts.verdict import ScorePair
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.serving.client import MISSING_HEADER, Answer, quantile, scores_in
 from kfp_lifecycle.serving.release.replay import Replayed
@@ -46,15 +50,18 @@ class Comparison:
     """Everything that a release has seen of the two."""
 
     deployment: Deployment
+    foreseen: Sequence[ScorePair] = ()
+    """What both gave to the same rows when the candidate was judged; without it, the champion's own scores are
+    expected of the candidate."""
     tests: dict[Kind, EventTest] = field(default_factory=lambda: {kind: EventTest() for kind in Kind})
     real_times: dict[Kind, EventTest] = field(default_factory=lambda: {kind: EventTest() for kind in TIMES})
     """Of people's requests times are counted more coarsely: what that hides must not speak for the candidate."""
     missing: dict[str, EventTest] = field(default_factory=dict)
     """By feature that both look up: of the same entities, how often a value is missing."""
     shift: MeanTest = field(default_factory=MeanTest)
-    """Differences of the scores of the same rows."""
+    """How far the candidate's score is from what was expected of it, row by row."""
     spread: MeanTest = field(default_factory=MeanTest)
-    """Of the same rows, how much farther the candidate's score is from its own mean than the champion's from its."""
+    """Of the same rows, how much farther its score is from its own mean than what was expected is from its."""
     pairs: int = 0
     """Requests that the release gave to both, and that the champion answered well."""
     replayed: int = 0
@@ -63,6 +70,7 @@ class Comparison:
     """Requests of people that the candidate got."""
     _rows: set[int] = field(default_factory=set)
     _scores: list[float] = field(default_factory=list)
+    _expected_scores: list[float] = field(default_factory=list)
     _champion_scores: list[float] = field(default_factory=list)
     _champion_ms: list[float] = field(default_factory=list)
     _real_times: Counts = field(default_factory=Counts)
@@ -120,12 +128,14 @@ class Comparison:
         self._champion_ms.append(champion)
 
     def _add_scores(self, candidate: float, champion: float) -> None:
-        self.shift.add([candidate - champion])
+        expected = expected_score(champion, self.foreseen)
+        self.shift.add([candidate - expected])
         if self._scores:
             # Means of the rows before this one: it must not move what it is measured by.
-            ours, theirs = statistics.fmean(self._scores), statistics.fmean(self._champion_scores)
-            self.spread.add([abs(candidate - ours) - abs(champion - theirs)])
+            ours, theirs = statistics.fmean(self._scores), statistics.fmean(self._expected_scores)
+            self.spread.add([abs(candidate - ours) - abs(expected - theirs)])
         self._scores.append(candidate)
+        self._expected_scores.append(expected)
         self._champion_scores.append(champion)
 
     def begin_stage(self) -> None:
@@ -169,9 +179,10 @@ class Comparison:
             if self.odds(kind) >= 1 / self.alpha:
                 return self._told(kind)
         limit = self._shift_limit()
+        expected = "what its evaluation foresaw by the champion's" if self.foreseen else "the champion's"
         moved = {
-            "from the champion's": self.shift,
-            "farther from their own mean than the champion's from theirs": self.spread,
+            f"from {expected}": self.shift,
+            f"farther from their own mean than {expected} is": self.spread,
         }
         for how, test in moved.items():
             if test.count >= FEWEST_SCORES and test.exceeds(limit, self.alpha):
@@ -217,6 +228,20 @@ class Comparison:
     def _shift_limit(self) -> float:
         # A champion that gives everyone the same score has no spread to measure by.
         return self.deployment.max_score_shift * self._deviation() or 1.0
+
+
+def expected_score(champion: float, foreseen: Sequence[ScorePair]) -> float:
+    """What a candidate is expected to give, by what the champion gives: the score of the same rank.
+
+    Linear between two ranks; outside of them the difference at the end. That holds for means and spreads over many
+    rows, and says nothing of a single one. A retraining after a change is meant to score otherwise, by as much as its
+    evaluation has seen.
+    """
+    if not foreseen:
+        return champion
+    by_champion = [pair.champion for pair in foreseen]
+    difference = [pair.candidate - pair.champion for pair in foreseen]
+    return champion + float(np.interp(champion, by_champion, difference))
 
 
 def score_in(answer: Answer) -> float | None:

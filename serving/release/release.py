@@ -13,6 +13,7 @@ from kfp_lifecycle.artifacts.deployment import Deployment as Record
 from kfp_lifecycle.artifacts.deployment import ReleaseStep
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.serving import Example
+from kfp_lifecycle.artifacts.verdict import ScorePair
 from kfp_lifecycle.config.deployment import Deployment, Inconclusive
 from kfp_lifecycle.config.strategy import Strategy
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -77,6 +78,7 @@ def release(
     first: Stage | None = None,
     replayed: Sequence[Replayed] = (),
     entity_key: str = "",
+    foreseen: Sequence[ScorePair] = (),
 ) -> list[ReleaseStep]:
     """Move all traffic to the candidate, stage by stage, or none of it.
 
@@ -88,6 +90,7 @@ def release(
         first: The stage to begin with, where earlier ones are done.
         replayed: What people asked before; candidate and champion are asked it too.
         entity_key: The name under which a request names its entity; empty where the model does not say.
+        foreseen: What candidate and champion gave to the same rows when the candidate was judged.
 
     Returns:
         What each stage came to.
@@ -97,7 +100,7 @@ def release(
         Undecided: a stage decided nothing, and `deployment.inconclusive` is to pause.
     """
     steps: list[ReleaseStep] = []
-    comparison = Comparison(deployment)
+    comparison = Comparison(deployment, foreseen)
     try:
         traffic.start_candidate()
         if traffic.addressable:

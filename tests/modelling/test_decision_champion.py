@@ -109,6 +109,10 @@ class TestVerdicts:
         arena.crown("weak", [*VALIDATION, "2024-01-01"])
         verdict = arena.decide("model", non_inferiority={"roc_auc": 0.02, "log_loss": 0.02})
         newest, former = verdict["champion"]["windows"]
+        scores = verdict["champion"]["scores"]
+        assert len(scores) == 20, "what a release foresees of the candidate's scores beside the champion's"
+        for side in ("champion", "candidate"):
+            assert [pair[side] for pair in scores] == sorted(pair[side] for pair in scores)
         assert newest["snapshots"] == TEST
         assert not newest["learned_from"]
         assert former["snapshots"] == VALIDATION

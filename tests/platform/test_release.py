@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.serving import Example
+from kfp_lifecycle.artifacts.verdict import ChampionOutcome, ScorePair
+from kfp_lifecycle.components.deployment.release_model.targets import Candidate
 from kfp_lifecycle.config.deployment import Deployment
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import Answer, quantile
@@ -20,6 +24,7 @@ from kfp_lifecycle.serving.release.comparison import Comparison
 from kfp_lifecycle.serving.release.release import Observation, RolledBack, Undecided, judge, plan, release
 from kfp_lifecycle.serving.release.replay import Replayed
 from kfp_lifecycle.serving.release.traffic import Counts, Stage
+from tests.modelling.verdicts import verdict as a_verdict
 
 INPUT = ["temperature"]
 INPUTS = [Feature(name, "numeric") for name in INPUT]
@@ -258,7 +263,45 @@ def test_scores_of_the_same_rows_are_judged_by_where_they_lie_and_by_how_they_ar
     for spread in (2.5, 0.0):
         told = proof(lambda score, spread=spread: 0.4 + spread * (score - 0.4))
         assert told is not None
-        assert "farther from their own mean than the champion's from theirs" in told
+        assert "farther from their own mean than the champion's is" in told
+
+
+def test_scores_that_lie_as_the_evaluation_saw_them_are_what_was_approved() -> None:
+    chance = random.Random(6)
+    rows = [chance.betavariate(2, 20) for _ in range(400)]
+
+    def retrained(score: float) -> float:
+        return min(2.2 * score, 1.0)
+
+    # Twenty ranks of rows that nobody asks about here.
+    seen = sorted(chance.betavariate(2, 20) for _ in range(2_000))
+    groups = [statistics.fmean(seen[start : start + 100]) for start in range(0, 2_000, 100)]
+    foreseen = [ScorePair(champion=score, candidate=retrained(score)) for score in groups]
+
+    def proof(candidate: Callable[[float], float], expected: list[ScorePair]) -> str | None:
+        comparison = Comparison(deployment(), expected)
+        for row, score in enumerate(rows):
+            noisy = max(candidate(score) + chance.gauss(0, 0.02), 0.0)
+            comparison.add_pair(row, answered(noisy), answered(score))
+        return comparison.proof()
+
+    assert "from the champion's" in (proof(retrained, []) or "")
+    assert proof(retrained, foreseen) is None
+    for unforeseen in (lambda score: score, lambda score: retrained(score) + 0.1):
+        told = proof(unforeseen, foreseen)
+        assert told is not None
+        assert "what its evaluation foresaw" in told
+
+
+def test_ranks_foresee_nothing_of_a_model_that_was_compared_with_another_champion(tmp_path: Path) -> None:
+    seen = [ScorePair(champion=0.1, candidate=0.2)]
+    compared = ChampionOutcome(version="3", compared=True, passed=True, sentence="It leads.", scores=seen)
+    candidate = Candidate(tmp_path, "", "4", [], [], "", 0.5)
+    assert candidate.foreseen("3") == ()
+    a_verdict(champion=compared).write(tmp_path)
+    assert candidate.foreseen("3") == seen
+    assert candidate.foreseen("2") == ()
+    assert candidate.foreseen(None) == ()
 
 
 def answered(score: float) -> Answer:

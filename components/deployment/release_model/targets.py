@@ -7,7 +7,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from kfp_lifecycle.artifacts.deployment import InferenceRequest
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.serving import Example, ServingTrial
+from kfp_lifecycle.artifacts.verdict import ScorePair, Verdict
 from kfp_lifecycle.audit.approval import refuse_unapproved
 from kfp_lifecycle.audit.record import file_of, open_record
 from kfp_lifecycle.components.deployment.release_model.audited import record_location, recorded_release
@@ -56,6 +57,14 @@ class Candidate:
         """What people asked the model, out of the prediction log."""
         key = self.entity_key if deployment.prediction_log.key is LoggedKey.plain else ""
         return replayed_requests(prediction_log, deployment.model, self.inputs, key)
+
+    def foreseen(self, champion: str | None) -> Sequence[ScorePair]:
+        """What this model and the champion gave to the same rows when the gate compared the two; nothing where it did
+        not, or compared it with another version."""
+        if not (self.folder / Verdict.FILE).is_file():
+            return ()
+        compared = Verdict.read(self.folder / Verdict.FILE).champion
+        return compared.scores if compared is not None and compared.version == champion else ()
 
 
 def release_to_target(
@@ -213,8 +222,9 @@ def released_locally(
     replayed = candidate.asked_before(traffic.prediction_log, deployment)
     try:
         steps = release(
-            traffic, deployment, candidate.inputs, candidate.examples, first, replayed, candidate.entity_key
-        )
+            traffic, deployment, candidate.inputs, candidate.examples, first, replayed, candidate.entity_key,
+            candidate.foreseen(traffic.champion),
+        )  # fmt: skip
     except Undecided as undecided:
         traffic.pause(str(undecided))
         traffic.note("paused", strategy, str(undecided), undecided.steps)
@@ -251,7 +261,10 @@ def release_to_kserve(
         steps, previous = [], traffic.keep_champion()
     else:
         replayed = candidate.asked_before(locations.prediction_log, deployment)
-        steps = release(traffic, deployment, candidate.inputs, candidate.examples, None, replayed, candidate.entity_key)
+        steps = release(
+            traffic, deployment, candidate.inputs, candidate.examples, None, replayed, candidate.entity_key,
+            candidate.foreseen(traffic.champion),
+        )  # fmt: skip
         previous = traffic.champion
     return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps, previous)
 
@@ -273,7 +286,10 @@ def release_to_vertex(
         steps, previous = [], traffic.keep_champion()
     else:
         replayed = candidate.asked_before(locations.prediction_log, deployment)
-        steps = release(traffic, deployment, candidate.inputs, candidate.examples, None, replayed, candidate.entity_key)
+        steps = release(
+            traffic, deployment, candidate.inputs, candidate.examples, None, replayed, candidate.entity_key,
+            candidate.foreseen(traffic.champion),
+        )  # fmt: skip
         previous = traffic.champion
     return deployment_record(traffic.url(), "", traffic, deployment, steps, previous)
 

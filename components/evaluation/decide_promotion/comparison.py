@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Comparison
+from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Comparison, ScorePair
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import number
 from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import Incumbent
 from kfp_lifecycle.components.evaluation.decide_promotion.windows import Rows, champions_rows, newest_rows
@@ -31,6 +31,7 @@ Demand = Literal["superiority", "non_inferiority"]
 # What no calibration and no threshold changes.
 OF_THE_RANKING = ("roc_auc", "average_precision", "lift_at_10_percent")
 LOWER_IS_BETTER = ("brier_score", "log_loss")
+SCORE_GROUPS = 20
 
 
 def compare(
@@ -81,7 +82,15 @@ def compare(
         notes=[*_ranks_alike(candidate, configuration.gate.champion), *incumbent.notes, *notes],
         windows=[contest.rows.window for contest in contests],
         comparisons=comparisons,
+        scores=score_pairs(theirs[0].score, ours[0].score),
     )
+
+
+def score_pairs(champion: NDArray[np.float32], candidate: NDArray[np.float32]) -> list[ScorePair]:
+    """Scores of both at the same ranks: each one's, shape (n,), sorted, in the means of SCORE_GROUPS equal groups."""
+    groups = min(SCORE_GROUPS, len(champion))
+    means = ([float(part.mean()) for part in np.array_split(np.sort(side), groups)] for side in (champion, candidate))
+    return [ScorePair(champion=theirs, candidate=ours) for theirs, ours in zip(*means, strict=True)]
 
 
 def demand_on(candidate: ModelFolder, rule: Rule) -> Rule:
