@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -17,10 +18,18 @@ from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 
+def weeks(given: str) -> int:
+    """A number of weeks, 1 or more."""
+    if not given.isdecimal() or int(given) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of weeks, 1 or more, not {given!r}")
+    return int(given)
+
+
 def main() -> None:
     """Play it."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--small", action="store_true", help="three months in place of nine")
+    parser.add_argument("--weeks", type=weeks, help="play the first so many weeks only")
     parser.add_argument("--state", type=Path, default=ROOT / ".lifecycle" / "demo", help="its state folder")
     given = parser.parse_args()
     state, began = given.state.resolve(), time.monotonic()
@@ -39,7 +48,7 @@ def main() -> None:
         parser.error(f"--state {state} holds something else than a demonstration: name an empty folder or a new one")
     shutil.rmtree(state, ignore_errors=True)
     try:
-        _, page = play(SMALL if given.small else WHOLE, state, tell)
+        _, page = play(replace(SMALL if given.small else WHOLE, weeks=given.weeks), state, tell)
     except (DemoFailed, ContractViolation, OSError) as error:
         sys.exit(f"The demonstration failed: {error}\nWhat its commands said is in {state / SPOKEN}")
     except KeyboardInterrupt:

@@ -210,9 +210,7 @@ def compared(record: Record) -> tuple[list[Candidate], float | None]:
     """Each candidate's lead by value on one scale, and where nothing is gained."""
     leads = []
     for monday, trained in record.retrained:
-        champion = trained.verdict.get("champion") or {}
-        first = next(iter(champion.get("comparisons") or []), {})
-        leads.append((monday, trained, first))
+        leads.append((monday, trained, trained.lead))
     numbers = [lead[key] for _, _, lead in leads for key in ("low", "high") if lead.get(key) is not None] + [0.0]
     low, high = min(numbers), max(numbers)
     span = (high - low) or 1.0

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from demo.looks import Mondays
-from demo.money import FIRST, churn_by_week, decisions, money
-from demo.page import draw, first_alarm
+from demo.money import FIRST, Money, churn_by_week, decisions, money
+from demo.page import alarms, before, draw, first_alarm
 from demo.record import Record
 from demo.story import DAY, Story, morning
 from demo.traffic import People, customers_of
@@ -67,7 +67,8 @@ def play(story: Story, state: Path, tell: Tell) -> tuple[Record, Path]:
         made = decisions(world, people.answers, customers)
         earned = money(world, made, record.released) if record.released else None
         history = read_history(world.locations.tracking_uri, world.configuration.name, world.model)
-        write_whole(state / "demo" / "story.json", json.dumps(document(story, record, made, history), indent=1))
+        told = document(story, record, made, history, people.refused, earned)
+        write_whole(state / "demo" / "story.json", json.dumps(told, indent=1))
         page = state / "demo" / "index.html"
         write_whole(
             page,
@@ -79,18 +80,28 @@ def play(story: Story, state: Path, tell: Tell) -> tuple[Record, Path]:
     return record, page
 
 
-def document(story: Story, record: Record, made: pd.DataFrame, history: Sequence[WindowRecord]) -> dict[str, Any]:
+def document(
+    story: Story,
+    record: Record,
+    made: pd.DataFrame,
+    history: Sequence[WindowRecord],
+    refused: int,
+    earned: Money | None,
+) -> dict[str, Any]:
     """What happened, for scripts."""
     alarm = first_alarm(history, story.price_rise)
     served = made["version"].value_counts().sort_index()
     return {
         "price_rise": f"{story.price_rise}",
+        "false_alarms": sum(alarms(item) for item in history if before(item, story.price_rise)),
         "alarm": f"{alarm.end.date()}" if alarm else None,
         **record.document(),
         "answered_by": {
             "retrained": {version: int(count) for version, count in served.items()},
             "twin": {FIRST: len(made)},
         },
+        "refused": refused,
+        "earned": vars(earned.difference) if earned else None,
     }
 
 

@@ -40,7 +40,9 @@ class Record:
                     "monday": f"{monday}",
                     "run": trained.name,
                     "decision": trained.verdict["decision"],
+                    "lead": trained.lead,
                     "released": trained.deployment.get("version"),
+                    "steps": trained.deployment.get("steps", []),
                 }
                 for monday, trained in self.retrained
             ],

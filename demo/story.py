@@ -28,11 +28,14 @@ class Story:
     seed: int
     settings: tuple[str, ...]
     """`KEY=VALUE` pairs for the reference project, beside SETTINGS."""
+    weeks: int | None = None
+    """So many are played, and all by default; what became of customers is known up to `ends` all the same."""
 
     @property
     def mondays(self) -> list[date]:
         """Each Monday after the first, on whose morning monitoring looks back on a week."""
-        return [self.begins + WEEK * week for week in range(1, (self.ends - self.begins).days // 7 + 1)]
+        weeks = (self.ends - self.begins).days // 7
+        return [self.begins + WEEK * week for week in range(1, min(weeks, self.weeks or weeks) + 1)]
 
     def due(self, customer: int, day: date) -> bool:
         """Whether a customer's account is looked at on a day."""

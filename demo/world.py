@@ -44,6 +44,12 @@ class Trained:
     """Empty where nothing was released."""
     failed: str
 
+    @property
+    def lead(self) -> dict[str, Any]:
+        """How it does beside the champion in what decides, `difference`, `low`, `high` among it; empty without one."""
+        found: dict[str, Any] = next(iter((self.verdict.get("champion") or {}).get("comparisons") or []), {})
+        return found
+
 
 class World:
     """One business, one model that serves it, and the commands that look after both."""
