@@ -54,6 +54,23 @@ class OutcomeAlarm(Part):
     """In words."""
 
 
+class Segment(Part):
+    """The chart of one group of a version's predictions, from its first week to its newest."""
+
+    group: str
+    """`column: value` of a sensitive column."""
+    observed: int
+    """Events."""
+    expected: float
+    """Events, by the scores and the time that had passed."""
+    more: float
+    """The CUSUM's side for more events than expected, at the newest week's end."""
+    fewer: float
+    """That for fewer."""
+    alarm: OutcomeAlarm | None = None
+    """The first one; null where there is none. Its threshold is higher, by the number of groups that are charted."""
+
+
 class Measured(Part):
     """How good predictions were, where the whole horizon has passed."""
 
@@ -152,6 +169,8 @@ class VersionOutcomes(Part):
     """The chart, oldest first."""
     alarm: OutcomeAlarm | None
     """The first one in these weeks; null where there is none."""
+    segments: list[Segment] = Field(default=[])
+    """The charts of groups that are large enough."""
     performance: list[Measured]
     """All first, then the groups that are large enough."""
     held_out: int = 0
@@ -164,6 +183,13 @@ class VersionOutcomes(Part):
     """What the predictions were worth."""
     effect: TreatmentEffect | None = None
     """What acting changed; null where it cannot be known."""
+
+    @property
+    def alarms(self) -> list[OutcomeAlarm]:
+        """The version's own, which says more than those of its groups do; without it, these."""
+        if self.alarm is not None:
+            return [self.alarm]
+        return [segment.alarm for segment in self.segments if segment.alarm is not None]
 
 
 class Outcomes(Document):
@@ -207,8 +233,8 @@ class Outcomes(Document):
 
     @property
     def alarms(self) -> list[OutcomeAlarm]:
-        """Those of all versions."""
-        return [found.alarm for found in self.versions if found.alarm is not None]
+        """Those of all versions; of a version without, those of its groups."""
+        return [alarm for found in self.versions for alarm in found.alarms]
 
     def metadata(self) -> dict[str, Any]:
         """What a person would ask first."""

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Segment
 from kfp_lifecycle.components.monitoring.join_outcomes.labels import Followed, Timing, settled, weekly_events
+from kfp_lifecycle.components.monitoring.join_outcomes.versions import Judging
+from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.uncertainty.cusum import cusum, threshold_for
 
 RATIO, RUN_LENGTH = 1.5, 520
@@ -91,3 +99,41 @@ def test_where_only_the_end_tells_whole_horizons_count_alone() -> None:
     events, expected = weekly_events(followed, late, np.full(2, 0.4))
     assert events.tolist() == [[False, False], [False, True]]
     np.testing.assert_allclose(expected, [[0.0, 0.4], [0.0, 0.4]])
+
+
+def segments(rates: dict[str, float], weeks: int = 12, rows: int = 6_000, seed: int = 0) -> tuple[Any, list[Segment]]:
+    """The charts of a version's groups, each with so many times the events that were foretold: the alarm of all, and
+    each group's own."""
+    random = np.random.default_rng(seed)
+    group = random.choice(list(rates), rows).astype(object)
+    expected = np.full((rows, weeks), 0.005)
+    rate = expected * np.array([rates[name] for name in group])[:, None]
+    # Who belongs to no group is in no chart of one.
+    group[:100] = None
+    boundaries = [datetime(2026, 6, 1, tzinfo=UTC) + timedelta(weeks=week) for week in range(weeks + 1)]
+    nothing: Any = None
+    settings: Any = SimpleNamespace(monitoring=Monitoring())
+    judging = Judging(
+        settings, pd.DataFrame(), nothing, nothing, random.random((rows, weeks)) < rate, expected, {"plan": group},
+        boundaries, nothing,
+    )  # fmt: skip
+    untreated = np.ones(rows, bool)
+    alarm: OutcomeAlarm | None = judging._chart("1", untreated)[1]
+    return alarm, judging._segments("1", untreated)
+
+
+def test_a_group_is_noticed_that_leaves_while_all_together_are_as_foretold() -> None:
+    alarm, found = segments({"basic": 2.0, "pro": 0.3})
+    assert alarm is None
+    assert [(item.group, item.alarm.direction if item.alarm else None) for item in found] == [
+        ("plan: basic", "more"),
+        ("plan: pro", "fewer"),
+    ]
+    assert found[0].alarm is not None
+    assert "more events than version 1 foretells for plan: basic" in found[0].alarm.sentence
+
+
+def test_groups_that_are_as_foretold_are_quiet_and_small_ones_have_no_chart() -> None:
+    for seed in range(20):
+        assert not any(item.alarm for item in segments({"basic": 1.0, "plus": 1.0, "pro": 1.0}, seed=seed)[1])
+    assert segments({"basic": 1.0}, rows=150)[1] == [], "50 rows of 150 belong to a group, fewer than min_window"

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.drift import CallerLeftOut
-from kfp_lifecycle.artifacts.outcomes import Outcomes
+from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, Segment
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.skew import FeatureSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide
@@ -69,6 +69,26 @@ def test_an_alarm_is_no_reason_to_wait_until_a_remedy_is_shown_to_pay() -> None:
     assert (found.verdict, found.remedy) == ("world moved", "retrain")
     assert "retrain; that it pays is not shown so far (at best it would have been worth +" in found.sentence
     assert found.sentence.endswith("and a candidate has to show it.")
+
+
+def test_a_group_whose_outcomes_are_off_is_named_and_has_consequences(quiet: World) -> None:
+    outcomes, table, features = quiet
+    alarm = OutcomeAlarm(
+        direction="more", noticed=UNTIL, since=RISEN, observed=66, expected=30.1, sentence="more events than foretold"
+    )
+
+    def with_group(more: float) -> World:
+        group = Segment(group="plan: basic", observed=90, expected=50.0, more=more, fewer=0.0, alarm=alarm)
+        versions = [outcomes.versions[0].model_copy(update={"segments": [group]})]
+        return outcomes.model_copy(update={"versions": versions}), table, features
+
+    found = decide(evidence(with_group(9.0), drift()))
+    assert found.verdict == "world moved"
+    assert found.sentence.startswith(
+        f"The world moved: churned came 66 times where version 1 foretold 30.1 for plan: basic, since {RISEN:%Y-%m-%d}"
+    )
+    # The chart has come back to zero since.
+    assert decide(evidence(with_group(0.0), drift())).verdict == "keep"
 
 
 def test_broken_data_is_repaired_whatever_outcomes_say(risen: World) -> None:

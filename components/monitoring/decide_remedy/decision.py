@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from kfp_lifecycle.artifacts.drift import Drift, Finding, told
-from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, VersionOutcomes
+from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, OutcomeWeek, Segment, VersionOutcomes
 from kfp_lifecycle.artifacts.remedy import Reason, Remedy, RemedyName, RemedyVerdict, Span
 from kfp_lifecycle.artifacts.skew import ServingSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio, acted_upon, followed
@@ -92,7 +92,7 @@ def decide(evidence: Evidence) -> Remedy:
         evidence: What `detect_drift` and `join_outcomes` found.
     """
     drift, own = evidence.drift, evidence.own
-    alarm = standing_alarm(own)
+    alarm, segment = standing_alarm(own), standing_segment(own)
     weeks = evidence.weeks(drift.version)
     ranked = lost(weeks, evidence.run_length)
     if drift.verdict == "broken data":
@@ -103,6 +103,8 @@ def decide(evidence: Evidence) -> Remedy:
         case = of_alarm(evidence, alarm)
     elif ranked is not None:
         case = of_ranking(evidence, ranked)
+    elif segment is not None:
+        case = of_segment(evidence, segment)
     elif drift.verdict == "world moved":
         case = of_drift(evidence)
     elif drift.verdict == "undecided":
@@ -125,11 +127,17 @@ def decide(evidence: Evidence) -> Remedy:
 
 def standing_alarm(found: VersionOutcomes | None) -> OutcomeAlarm | None:
     """A version's alarm, unless its chart has come back to zero since."""
-    if found is None or found.alarm is None:
-        return None
-    newest = found.weeks[-1]
-    side = newest.more if found.alarm.direction == "more" else newest.fewer
-    return found.alarm if side > 0 else None
+    return found.alarm if found is not None and _stands(found.alarm, found.weeks[-1:]) else None
+
+
+def standing_segment(found: VersionOutcomes | None) -> Segment | None:
+    """Of a version's groups the one whose alarm stands, and whose events are farthest from what was expected."""
+    standing = [item for item in found.segments if _stands(item.alarm, [item])] if found is not None else []
+    return max(standing, key=lambda item: max(item.more, item.fewer), default=None)
+
+
+def _stands(alarm: OutcomeAlarm | None, newest: Sequence[OutcomeWeek | Segment]) -> bool:
+    return alarm is not None and any((item.more if alarm.direction == "more" else item.fewer) > 0 for item in newest)
 
 
 def of_skew(skew: ServingSkew) -> Case:
@@ -173,6 +181,18 @@ def of_alarm(evidence: Evidence, alarm: OutcomeAlarm) -> Case:
     worths = _worths(evidence, found)
     moved = f", and with it moved {told(drifted)}" if (drifted := _drifted(drift)) else ""
     return _by_worth("world moved", f"The world moved: {what}{moved}", since, worths, "retrain")
+
+
+def of_segment(evidence: Evidence, segment: Segment) -> Case:
+    """What it means that a group's outcomes are not as foretold, where those of all together are."""
+    alarm = segment.alarm
+    assert alarm is not None
+    what = (
+        f"{evidence.label} came {alarm.observed:,} times where version {evidence.drift.version} foretold "
+        f"{alarm.expected:,.1f} for {segment.group}, since {alarm.since:%Y-%m-%d}"
+    )
+    worths = _worths(evidence, evidence.followed(evidence.drift.version, alarm.since))
+    return _by_worth("world moved", f"The world moved: {what}", alarm.since, worths, "retrain")
 
 
 def since_release(evidence: Evidence, since: datetime, own: Ratio) -> str:

@@ -238,7 +238,7 @@ def write_table(
 
 def verdict(found: Sequence[VersionOutcomes]) -> str:
     """What the charts say, in a sentence."""
-    alarms = [version.alarm.sentence for version in found if version.alarm is not None]
+    alarms = [alarm.sentence for version in found for alarm in version.alarms]
     if alarms:
         return "; ".join(f"{sentence[0].upper()}{sentence[1:]}" for sentence in alarms) + "."
     expected = sum(week.expected for version in found for week in version.weeks)

@@ -14,14 +14,14 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, OutcomeWeek, TreatmentEffect, VersionOutcomes
+from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, OutcomeWeek, Segment, TreatmentEffect, VersionOutcomes
 from kfp_lifecycle.components.monitoring.join_outcomes.cbpe import estimate_performance
 from kfp_lifecycle.components.monitoring.join_outcomes.labels import DAY, Followed, midnight
 from kfp_lifecycle.components.monitoring.join_outcomes.performance import FEWEST_OF_A_CLASS, measure_outcomes
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.monitoring.business import Business
 from kfp_lifecycle.monitoring.treatment import acted_upon, treatment_effect
-from kfp_lifecycle.uncertainty.cusum import cusum
+from kfp_lifecycle.uncertainty.cusum import Chart, cusum
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -62,7 +62,8 @@ class Judging:
         chosen: Flags = (self.rows["version"] == version).to_numpy()
         seed = self.settings.training.seed
         complete = chosen & self._complete
-        weeks, alarm = self._chart(version, chosen & ~self._treated)
+        untreated = chosen & ~self._treated
+        weeks, alarm = self._chart(version, untreated)
         alone = complete & self._held_out
         judged_on: Literal["all", "hold-out"] = "hold-out" if self._is_enough(alone) else "all"
         judged = alone if judged_on == "hold-out" else complete
@@ -76,6 +77,7 @@ class Judging:
             complete=int(complete.sum()),
             weeks=weeks,
             alarm=alarm,
+            segments=self._segments(version, untreated),
             performance=measure_outcomes(
                 self.label[judged],
                 self._score[judged],
@@ -180,12 +182,10 @@ class Judging:
     def _chart(self, version: str, untreated: Flags) -> tuple[list[OutcomeWeek], OutcomeAlarm | None]:
         """The weeks of a version, by those whom nobody acted upon: what is observed less what is expected of them adds
         up to nothing where scores are calibrated, whoever they are."""
-        rule, boundaries = self.settings.monitoring, self.boundaries
-        observed, expected = self.events[untreated].sum(axis=0), self.expected[untreated].sum(axis=0)
-        chart = cusum(observed.tolist(), expected.tolist(), rule.outcome_ratio, rule.outcome_run_length)
+        observed, expected, chart = self._charted(untreated, 1)
         weeks = [
             OutcomeWeek(
-                end=boundaries[number + 1],
+                end=self.boundaries[number + 1],
                 observed=int(observed[number]),
                 expected=float(expected[number]),
                 more=chart.more[number],
@@ -193,17 +193,50 @@ class Judging:
             )
             for number in range(len(observed))
         ]
+        return weeks, self._alarm(chart, observed, expected, f"version {version} foretells")
+
+    def _segments(self, version: str, untreated: Flags) -> list[Segment]:
+        """The same for each group of a sensitive column that is large enough. Together they alarm by mistake as seldom
+        as the version's own chart does: each for itself so many times more seldom as there are groups (Bonferroni)."""
+        groups = {
+            f"{column}: {value}": rows
+            for column, values in self.groups.items()
+            for value in sorted({value for value in values[untreated] if isinstance(value, str)})
+            if (rows := untreated & (values == value)).sum() >= self.settings.monitoring.min_window
+        }
+        found = []
+        for group, rows in groups.items():
+            observed, expected, chart = self._charted(rows, len(groups))
+            found.append(
+                Segment(
+                    group=group,
+                    observed=int(observed.sum()),
+                    expected=float(expected.sum()),
+                    more=chart.more[-1],
+                    fewer=chart.fewer[-1],
+                    alarm=self._alarm(chart, observed, expected, f"version {version} foretells for {group}"),
+                )
+            )
+        return found
+
+    def _charted(self, rows: Flags, charts: int) -> tuple[NDArray[np.int64], Floats, Chart]:
+        rule = self.settings.monitoring
+        observed, expected = self.events[rows].sum(axis=0), self.expected[rows].sum(axis=0)
+        chart = cusum(observed.tolist(), expected.tolist(), rule.outcome_ratio, rule.outcome_run_length * charts)
+        return observed, expected, chart
+
+    def _alarm(self, chart: Chart, observed: NDArray[np.int64], expected: Floats, foretold: str) -> OutcomeAlarm | None:
         if chart.alarm is None:
-            return weeks, None
+            return None
         first = chart.alarm.since
-        seen, foretold = int(observed[first:].sum()), float(expected[first:].sum())
-        since, noticed = boundaries[first], boundaries[chart.alarm.at + 1]
-        return weeks, OutcomeAlarm(
+        seen, expectation = int(observed[first:].sum()), float(expected[first:].sum())
+        since, noticed = self.boundaries[first], self.boundaries[chart.alarm.at + 1]
+        return OutcomeAlarm(
             direction=chart.alarm.direction,
             noticed=noticed,
             since=since,
             observed=seen,
-            expected=foretold,
-            sentence=f"{chart.alarm.direction} events than version {version} foretells: {seen:,} where "
-            f"{foretold:,.1f} were expected since {since:%Y-%m-%d}, noticed in the week to {noticed:%Y-%m-%d}",
+            expected=expectation,
+            sentence=f"{chart.alarm.direction} events than {foretold}: {seen:,} where {expectation:,.1f} were expected "
+            f"since {since:%Y-%m-%d}, noticed in the week to {noticed:%Y-%m-%d}",
         )
