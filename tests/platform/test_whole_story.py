@@ -14,7 +14,8 @@ import pytest
 
 from kfp_lifecycle.runtime.closure import ROOT
 
-pytestmark = pytest.mark.slow
+# Eight weeks of a business take five minutes on quiet cores.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 # Two quiet weeks, five in which labels of the change are waited for, and one that is answered by who took over.
 WEEKS = 8
