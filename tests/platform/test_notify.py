@@ -377,7 +377,8 @@ def test_on_vertex_what_was_decided_is_found_in_the_jobs_record(capfd: pytest.Ca
     assert "Vertex AI does not tell of the run: HTTPError" in capfd.readouterr().err
     assert decided_on_vertex(VertexJob("p", "l", "a-token", {"state": "running"})) == []
     assert "Vertex AI does not tell what was decided: KeyError" in capfd.readouterr().err
-    assert job_on_vertex("run-7", {}) is None
+    for of_another_platform in ("run-7", None):
+        assert job_on_vertex(of_another_platform, {}) is None
 
 
 def test_on_vertex_a_runs_end_is_left_where_an_alert_on_a_missing_one_reads_it(

@@ -34,16 +34,16 @@ class VertexJob:
     """As the API gives it."""
 
 
-def job_on_vertex(name: str, environment: Mapping[str, str] = os.environ) -> VertexJob | None:
+def job_on_vertex(name: str | None, environment: Mapping[str, str] = os.environ) -> VertexJob | None:
     """A run's record.
 
     None where this is another platform's, and where the account may not look at the job, which the log then says.
 
     Args:
-        name: The run's resource name, as the final status tells it.
+        name: The run's resource name, as the final status tells it; Kubeflow tells none.
         environment: The step's variables.
     """
-    named = _JOB.fullmatch(name)
+    named = _JOB.fullmatch(name or "")
     if named is None:
         return None
     host = environment.get(METADATA, "metadata.google.internal")
