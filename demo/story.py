@@ -59,15 +59,15 @@ SETTINGS = (
     "deployment.prediction_log.retention_days=36500",
 )
 
-# It begins when the months that the first model is calibrated on are like those that follow: after a summer, when more
-# customers leave each year, it would foretell too many.
+# The first model is calibrated on spring: on January, when more customers leave than in any other month, it would
+# foretell too many.
 WHOLE = Story(
     customers=15_000,
-    history_days=760,
-    begins=date(2025, 3, 31),
-    price_rise=date(2025, 5, 12),
+    history_days=810,
+    begins=date(2025, 5, 19),
+    price_rise=date(2025, 6, 30),
     rises_by=0.4,
-    ends=date(2025, 12, 29),
+    ends=date(2026, 2, 16),
     seed=7,
     settings=("snapshots.count=10",),
 )

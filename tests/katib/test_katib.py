@@ -174,7 +174,9 @@ class TestTheStep:
         place.configure(pruning=False)
         metadata = place.search()
         found = place.parameters
-        assert set(found) == {"format", "estimator", "parameters", "trials", "best_value", "default_value", "folds"}
+        measured = {"trials", "best_value", "default_value", "folds"}
+        assert set(found) == {"format", "estimator", "parameters", "remedy", "version", *measured}
+        assert (found["remedy"], found["version"]) == ("retrain", "")
         assert found["trials"] == metadata["trials"] == 7
         assert found["parameters"]["quality"] == pytest.approx(found["best_value"])
         assert ("depth" in found["parameters"]) == (found["parameters"]["kind"] == "deep")
