@@ -85,6 +85,7 @@ class Weight(Part):
     """How much scores rest on a feature: its mean absolute contribution (SHAP value) as a share of all features'."""
 
     column: str
+    """The feature's name."""
     before: float
     """In the baseline's newest date, 0 to 1."""
     after: float

@@ -25,7 +25,7 @@ RUNS = 200
 VERDICTS = 8
 # Step and artifact that are the page of a monitoring run.
 PAGE = ("decide-remedy", "report")
-NO_PAGE = "<!DOCTYPE html><title>Monitoring</title><p>No page of a monitoring run lies on this machine."
+NO_PAGE = "<title>Monitoring</title><p>No page of a monitoring run lies on this machine."
 
 
 class Known:
