@@ -47,7 +47,7 @@ run: setup ## Run the whole pipeline here, up to a live v2 endpoint and a report
 	  "$(VENV)/bin/lifecycle" simulate --output "$(STATE)/data/churn.duckdb" --customers $(CUSTOMERS) --end "$$("$(VENV)/bin/python" -c "import datetime as d; print(d.date.today() - d.timedelta(days=1))")"; fi
 	@"$(VENV)/bin/lifecycle" run training --project "$(PROJECT)"
 
-demo: setup ## Play nine months of a live business in a quarter of an hour, up to a page of five pictures
+demo: setup ## Play nine months of a live business within half an hour, up to a page of five pictures
 	@"$(VENV)/bin/python" demo/run.py
 
 test: setup-tests ## Run all tests

@@ -1,1 +1,1 @@
-"""Demonstration: nine months of a live business in a quarter of an hour, beside a twin world that never retrains."""
+"""Demonstration: nine months of a live business within half an hour, beside a twin world that never retrains."""
