@@ -15,6 +15,7 @@ from kfp_lifecycle.uncertainty.bootstrap import entity_sums
 from kfp_lifecycle.uncertainty.contributions import normal_interval
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 # Of fewer of either outcome no interval is worth its name.
 FEWEST_OF_A_CLASS = 10
 
@@ -35,21 +36,35 @@ def measure_outcomes(
         groups: Values by sensitive column, each of shape (n,); None where not known.
         fewest: Rows that a group needs.
     """
-    found = [Measured(rows=len(label), events=int(label.sum()), metrics=_metrics(label, score, entity))]
-    for column, values in groups.items():
-        for value in sorted({value for value in values if isinstance(value, str)}):
-            rows = values == value
-            if rows.sum() >= fewest:
-                metrics = _metrics(label[rows], score[rows], entity[rows])
-                found.append(
-                    Measured(
-                        group=f"{column}: {value}",
-                        rows=int(rows.sum()),
-                        events=int(label[rows].sum()),
-                        metrics=metrics,
-                    )
-                )
-    return found
+    everybody = {"": np.ones(len(label), np.bool_)}
+    return [
+        Measured(
+            group=group,
+            rows=int(rows.sum()),
+            events=int(label[rows].sum()),
+            metrics=_metrics(label[rows], score[rows], entity[rows]),
+        )
+        for group, rows in (everybody | large_groups(groups, everybody[""], fewest)).items()
+    ]
+
+
+def large_groups(groups: Mapping[str, NDArray[np.object_]], chosen: Flags, fewest: int) -> dict[str, Flags]:
+    """The groups of sensitive columns that are large enough, by `column: value`.
+
+    Args:
+        groups: Values by sensitive column, each of shape (n,); None where not known.
+        chosen: The rows that count, shape (n,).
+        fewest: Of these, so many a group needs.
+
+    Returns:
+        The rows of each among those that count, shape (n,).
+    """
+    return {
+        f"{column}: {value}": rows
+        for column, values in groups.items()
+        for value in sorted({value for value in values[chosen] if isinstance(value, str)})
+        if (rows := chosen & (values == value)).sum() >= fewest
+    }
 
 
 def _metrics(label: Floats, score: Floats, entity: NDArray[np.int64]) -> dict[str, Metric]:

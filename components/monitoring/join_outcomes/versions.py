@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, OutcomeWeek, Segment, TreatmentEffect, VersionOutcomes
 from kfp_lifecycle.components.monitoring.join_outcomes.cbpe import estimate_performance
 from kfp_lifecycle.components.monitoring.join_outcomes.labels import DAY, Followed, midnight
-from kfp_lifecycle.components.monitoring.join_outcomes.performance import FEWEST_OF_A_CLASS, measure_outcomes
+from kfp_lifecycle.components.monitoring.join_outcomes.performance import (
+    FEWEST_OF_A_CLASS,
+    large_groups,
+    measure_outcomes,
+)
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.monitoring.business import Business
 from kfp_lifecycle.monitoring.treatment import acted_upon, treatment_effect
@@ -198,12 +202,7 @@ class Judging:
     def _segments(self, version: str, untreated: Flags) -> list[Segment]:
         """The same for each group of a sensitive column that is large enough. Together they alarm by mistake as seldom
         as the version's own chart does: each for itself so many times more seldom as there are groups (Bonferroni)."""
-        groups = {
-            f"{column}: {value}": rows
-            for column, values in self.groups.items()
-            for value in sorted({value for value in values[untreated] if isinstance(value, str)})
-            if (rows := untreated & (values == value)).sum() >= self.settings.monitoring.min_window
-        }
+        groups = large_groups(self.groups, untreated, self.settings.monitoring.min_window)
         found = []
         for group, rows in groups.items():
             observed, expected, chart = self._charted(rows, len(groups))
