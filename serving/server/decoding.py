@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from kfp_lifecycle.serving.server.tensors import (
     TEXT,
     WHOLE,
     Datatype,
+    bounded,
     from_contents,
     from_json,
     from_raw,
@@ -60,6 +61,20 @@ class _V1Request(msgspec.Struct):  # type: ignore[misc]
 
 
 _V1, _V2 = msgspec.json.Decoder(_V1Request), msgspec.json.Decoder(_V2Request)
+_FLAT_TENSOR: Any = Union[tuple(datatype.tensor for datatype in DATATYPES.values())]  # noqa: UP007
+# The same as `_V2Request`, values included: one call for all tensors, where they are flat and of their datatypes.
+_FLAT_V2 = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "_FlatV2Request",
+        [
+            ("inputs", list[_FLAT_TENSOR]),  # type: ignore[valid-type]
+            ("id", str | None, None),
+            ("parameters", dict[str, Any] | None, None),
+            ("outputs", list[_Output] | None, None),
+        ],
+    )
+)
+_DATATYPE_OF = {datatype.tensor: datatype for datatype in DATATYPES.values()}
 
 
 class Decoder:
@@ -89,10 +104,16 @@ class Decoder:
         # What is answered where nobody says what is wanted, and what may be asked for.
         self.usual: tuple[str, ...] = (*OUTPUTS, HOLD_OUT) if hold_out else tuple(OUTPUTS)
         self.outputs = (*self.usual, CONTRIBUTIONS) if most_explained else self.usual
+        self._unchosen = _Chosen(self.outputs)
         self.numeric = [feature.name for feature in features if feature.type == "numeric"]
         self.categorical = [feature.name for feature in features if feature.type == "categorical"]
         self._allowed = dict.fromkeys(self.numeric, NUMERIC) | dict.fromkeys(self.categorical, (TEXT,))
         self._allowed[entity_key] = (TEXT, *WHOLE)
+        # The datatypes whose decoders of JSON know all of their bounds.
+        self._flat = {
+            name: {DATATYPES[kind] for kind in allowed if DATATYPES[kind].largest is None}
+            for name, allowed in self._allowed.items()
+        }
 
     def v2(self, body: bytes, json_length: int | None = None, id_header: str = "") -> PredictionRequest:
         """Read a v2 request.
@@ -109,43 +130,82 @@ class Decoder:
             raise InvalidRequest(
                 f"inference-header-content-length is {json_length}, and the body has {len(body):,} bytes"
             )
-        request = _parsed(_V2, body if json_length is None else body[:json_length])
+        content = body if json_length is None else body[:json_length]
+        try:
+            request = _FLAT_V2.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # A list for each row, or a mistake: tensor by tensor, so that it can be said where.
+            request = _parsed(_V2, content)
         try:
             return self._v2(request, memoryview(body)[len(body) if json_length is None else json_length :], id_header)
         except InvalidRequest as refused:
             refused.request_id = plain_id(request.id)
             raise
 
-    def _v2(self, request: _V2Request, rest: memoryview, id_header: str) -> PredictionRequest:
-        """A v2 request out of its JSON and the raw bytes that follow."""
+    def _v2(self, request: Any, rest: memoryview, id_header: str) -> PredictionRequest:
+        """A v2 request out of its JSON, flat or tensor by tensor, and the raw bytes that follow."""
         columns: dict[str, tuple[Datatype, Any]] = {}
-        rows = -1
+        rows: int | None = None
         for tensor in request.inputs:
-            name = tensor.name
-            datatype, nested = self._checked(name, tensor.datatype, tensor.shape, columns)
-            rows = self._same_rows(name, tensor.shape[0], rows)
-            if tensor.data is msgspec.UNSET or tensor.parameters:
-                size = _binary_size(tensor)
-                if size is not None:
-                    if size > len(rest):
-                        raise InvalidRequest(f"input `{name}` says {size:,} raw bytes; {len(rest):,} are left")
-                    columns[name] = datatype, from_raw(name, datatype, rows, rest[:size])
-                    rest = rest[size:]
-                    continue
-            assert isinstance(tensor.data, msgspec.Raw)
-            values = from_json(name, datatype, tensor.data, nested)
-            if len(values) != rows:
-                raise InvalidRequest(f"input `{name}` has the shape {tensor.shape} but {len(values)} values")
-            columns[name] = datatype, values
+            name, shape, values, datatype = tensor.name, tensor.shape, tensor.data, _DATATYPE_OF.get(type(tensor))
+            if (
+                datatype is not None
+                and datatype in self._flat.get(name, ())
+                and len(shape) == 1
+                and shape[0] == rows
+                and values is not msgspec.UNSET
+                and len(values) == rows
+                and not tensor.parameters
+                and name not in columns
+            ):
+                # Nearly every tensor, so nothing else is done for it.
+                columns[name] = datatype, values
+                continue
+            columns[name], rest = self._column(tensor, datatype, rows, columns, rest)
+            rows = shape[0]
         if len(rest):
             raise InvalidRequest(f"{len(rest):,} bytes follow the last tensor; no input's binary_data_size claims them")
         binary = _parameter(request.parameters, "binary_data_output", bool) is True
-        outputs = request.outputs or [_Output(name) for name in self.usual]
-        chosen = _Chosen(self.outputs)
-        for output in outputs:
-            own = _parameter(output.parameters, "binary_data", bool)
-            chosen.add(output.name, binary if own is None else own)
-        return self._request(request.id, id_header, columns, rows, request.parameters, chosen)
+        chosen = self._unchosen
+        if request.outputs or binary:
+            chosen = _Chosen(self.outputs)
+            for output in request.outputs or [_Output(name) for name in self.usual]:
+                own = _parameter(output.parameters, "binary_data", bool)
+                chosen.add(output.name, binary if own is None else own)
+        return self._request(request.id, id_header, columns, rows or 0, request.parameters, chosen)
+
+    def _column(
+        self,
+        tensor: Any,
+        datatype: Datatype | None,
+        before: int | None,
+        columns: Mapping[str, tuple[Datatype, Any]],
+        rest: memoryview,
+    ) -> tuple[tuple[Datatype, Any], memoryview]:
+        """Datatype and values of a tensor, and the raw bytes after it.
+
+        Args:
+            tensor: As it was decoded.
+            datatype: Its datatype, whose values its data are; None where they have yet to be decoded.
+            before: How many rows the tensor before it has; None for the first one.
+            columns: The tensors before it.
+            rest: The raw bytes that no tensor before it claims.
+        """
+        name, said = tensor.name, tensor.datatype if datatype is None else datatype.name
+        checked, nested = self._checked(name, said, tensor.shape, columns)
+        rows = self._same_rows(name, tensor.shape[0], before)
+        size = _binary_size(tensor)
+        if size is not None:
+            if size > len(rest):
+                raise InvalidRequest(f"input `{name}` says {size:,} raw bytes; {len(rest):,} are left")
+            return (checked, from_raw(name, checked, rows, rest[:size])), rest[size:]
+        if datatype is None:
+            values = from_json(name, checked, tensor.data, nested)
+        else:
+            values = bounded(name, checked, tensor.data)
+        if len(values) != rows:
+            raise InvalidRequest(f"input `{name}` has the shape {tensor.shape} but {len(values)} values")
+        return (checked, values), rest
 
     def grpc(self, message: ModelInferRequest, id_metadata: str = "") -> PredictionRequest:
         """Read a v2 request over gRPC.
@@ -161,7 +221,7 @@ class Decoder:
         if raw and len(raw) != len(message.inputs):
             raise InvalidRequest(f"raw_input_contents has {len(raw)} entries for {len(message.inputs)} inputs")
         columns: dict[str, tuple[Datatype, Any]] = {}
-        rows = -1
+        rows: int | None = None
         for position, tensor in enumerate(message.inputs):
             name = tensor.name
             datatype, _ = self._checked(name, tensor.datatype, list(tensor.shape), columns)
@@ -182,7 +242,7 @@ class Decoder:
             name: getattr(parameter, kind) if (kind := parameter.WhichOneof("parameter_choice")) else None
             for name, parameter in message.parameters.items()
         }
-        return self._request(message.id, id_metadata, columns, rows, parameters, chosen)
+        return self._request(message.id, id_metadata, columns, rows or 0, parameters, chosen)
 
     def v1(self, body: bytes, id_header: str = "", explain: bool = False) -> PredictionRequest:
         """Read a v1 request: rows of named values, of which each may lack others.
@@ -238,10 +298,9 @@ class Decoder:
         self, name: str, datatype: str, shape: Sequence[int], columns: Mapping[str, object]
     ) -> tuple[Datatype, bool]:
         """The datatype of a tensor that may be sent, and whether it has two dimensions."""
-        allowed = self._allowed.get(name)
-        if allowed is None:
+        allowed = self._allowed.get(name, ())
+        if datatype not in allowed:
             self._known(name)
-        elif datatype not in allowed:
             raise InvalidRequest(
                 f"input `{name}` has the datatype {shown(datatype)}; it must be one of {', '.join(allowed)}"
             )
@@ -252,9 +311,9 @@ class Decoder:
             raise InvalidRequest(f"input `{name}` has the shape {shown(list(shape))}; it must be [N] or [N, 1]")
         return DATATYPES[datatype], nested
 
-    def _same_rows(self, name: str, rows: int, before: int) -> int:
-        """How many rows a tensor has: as many as the one before it, or, of the first (-1), as many as may be sent."""
-        if before < 0:
+    def _same_rows(self, name: str, rows: int, before: int | None) -> int:
+        """How many rows a tensor has: as many as the one before it, or, of the first (None), as many as may be sent."""
+        if before is None:
             return self._count(rows, f"input `{name}`")
         if rows != before:
             raise InvalidRequest(f"input `{name}` has {rows} rows, the one before it {before}")
@@ -303,13 +362,13 @@ class Decoder:
         return request
 
     def _batch(self, columns: Mapping[str, tuple[Datatype, Any]], rows: int) -> Batch:
-        sent = [(name, *columns[name]) for name in self.numeric if name in columns]
+        sent = [name for name in self.numeric if name in columns]
         if len(sent) == len(self.numeric):
-            found = numbers(sent, rows)
+            found = numbers(sent, columns, rows)
         else:
             found = np.full((len(self.numeric), rows), np.nan)
             if sent:
-                found[[self.numeric.index(name) for name, _, _ in sent]] = numbers(sent, rows)
+                found[[self.numeric.index(name) for name in sent]] = numbers(sent, columns, rows)
         words = [texts(name, columns[name][1]) if name in columns else [""] * rows for name in self.categorical]
         keys = self._keys(*columns[self.entity_key]) if self.entity_key in columns else None
         batch = Batch(rows, found, words, keys)

@@ -8,7 +8,7 @@ another: 300 is no UINT8, 7 no BOOL, 1.5 no INT32, and an infinite number is non
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -22,11 +22,10 @@ from kfp_lifecycle.serving.server.errors import InvalidRequest
 Numbers = NDArray[np.float64]
 MOST_TEXT_CHARACTERS = 10_000
 FEW_ROWS = 16
-_LARGEST_FP16 = 65_504.0
 _LENGTH = struct.Struct("<I")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Datatype:
     """How the values of one datatype are written."""
 
@@ -39,8 +38,12 @@ class Datatype:
     """Of raw bytes, little-endian; None for texts, which bring their lengths."""
     contents: str | None
     """The field of gRPC's contents; None where there is none."""
+    tensor: type[Any]
+    """A tensor in JSON, for a decoder of whole requests: `name`, `shape`, `parameters`, and `data`, a flat list."""
     bounds: tuple[int, int] | None = None
     """Of whole numbers, where gRPC's field holds wider ones."""
+    largest: float | None = None
+    """The largest number of it, where the decoders of JSON know none."""
 
     @property
     def is_whole(self) -> bool:
@@ -49,34 +52,55 @@ class Datatype:
 
 
 def _datatype(
-    name: str, value: Any, raw: str | None, contents: str | None, bounds: tuple[int, int] | None = None
+    name: str,
+    value: Any,
+    raw: str | None,
+    contents: str | None,
+    bounds: tuple[int, int] | None = None,
+    largest: float | None = None,
 ) -> Datatype:
     row = Annotated[list[value | None], msgspec.Meta(min_length=1, max_length=1)]
+    fields = [
+        ("name", str),
+        ("shape", list[int]),
+        ("data", list[value | None] | msgspec.UnsetType, msgspec.UNSET),
+        ("parameters", dict[str, Any] | None, None),
+    ]
     return Datatype(
         name,
         msgspec.json.Decoder(list[value | None]),
         msgspec.json.Decoder(list[row]),
         None if raw is None else np.dtype(raw),
         contents,
+        msgspec.defstruct(name, fields, tag_field="datatype", tag=name),
         bounds,
+        largest,
     )
 
 
 def _whole(bits: int, signed: bool) -> Datatype:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    # msgspec takes no bound beyond 64 bits with a sign; `from_json` holds that of UINT64.
-    value = Annotated[int, msgspec.Meta(ge=low, le=high if high < 2**63 else None)]
+    # msgspec takes no bound beyond 64 bits with a sign.
+    known = high < 2**63
+    value = Annotated[int, msgspec.Meta(ge=low, le=high if known else None)]
     wide = "64" if bits == 64 else ""
     contents = f"int{wide}_contents" if signed else f"uint{wide}_contents"
     kind = "i" if signed else "u"
-    return _datatype(f"{'' if signed else 'U'}INT{bits}", value, f"<{kind}{bits // 8}", contents, (low, high))
+    return _datatype(
+        f"{'' if signed else 'U'}INT{bits}",
+        value,
+        f"<{kind}{bits // 8}",
+        contents,
+        (low, high),
+        None if known else high,
+    )
 
 
 TEXT = "BYTES"
 DATATYPES = {
     datatype.name: datatype
     for datatype in (
-        _datatype("FP16", float, "<f2", None),
+        _datatype("FP16", float, "<f2", None, largest=65_504),
         _datatype("FP32", float, "<f4", "fp32_contents"),
         _datatype("FP64", float, "<f8", "fp64_contents"),
         *(_whole(bits, signed=True) for bits in (8, 16, 32, 64)),
@@ -102,17 +126,26 @@ def from_json(name: str, datatype: Datatype, data: bytes | msgspec.Raw, nested: 
         InvalidRequest: a value is no such one.
     """
     try:
-        values: list[Any] = datatype.json.decode(data)
-        if datatype.name == "UINT64" and any(value is not None and value >= 2**64 for value in values):
-            raise InvalidRequest(f"input `{name}` holds what is no UINT64: it goes to {2**64 - 1:,}")
-        return values
+        return bounded(name, datatype, datatype.json.decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if nested:
             try:
-                return [value for (value,) in datatype.json_rows.decode(data)]
+                return bounded(name, datatype, [value for (value,) in datatype.json_rows.decode(data)])
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass
         raise InvalidRequest(f"input `{name}` holds what is no {datatype.name}: {in_words(error)}") from error
+
+
+def bounded(name: str, datatype: Datatype, values: list[Any]) -> list[Any]:
+    """The values of a tensor, none of which is larger than its datatype holds.
+
+    Raises:
+        InvalidRequest: one is.
+    """
+    largest = datatype.largest
+    if largest is not None and any(value is not None and abs(value) > largest for value in values):
+        raise InvalidRequest(f"input `{name}` holds what is no {datatype.name}: its largest number is {largest:,}")
+    return values
 
 
 def from_raw(name: str, datatype: Datatype, rows: int, content: bytes | memoryview) -> NDArray[Any] | list[str]:
@@ -179,33 +212,32 @@ def _text(name: str, value: bytes, position: int) -> str:
         raise InvalidRequest(f"`{name}` in row {position} is not UTF-8 text") from error
 
 
-def numbers(columns: Sequence[tuple[str, Datatype, Sequence[Any] | NDArray[Any]]], rows: int) -> Numbers:
+def numbers(names: Sequence[str], columns: Mapping[str, tuple[Datatype, Any]], rows: int) -> Numbers:
     """Columns as one array [columns, rows]; NaN where a value is missing.
 
     Args:
-        columns: Name, datatype and values of each.
+        names: Of the columns.
+        columns: Datatype and values of each, by name.
         rows: How many values each has.
 
     Raises:
-        InvalidRequest: a number is infinite, or larger than its datatype or a model's 32-bit input holds.
+        InvalidRequest: a number is infinite, or larger than a model's 32-bit input holds.
     """
     if rows <= FEW_ROWS:
-        found = np.array([values for _, _, values in columns], np.float64).reshape(len(columns), rows)
+        found = np.array([columns[name][1] for name in names], np.float64).reshape(len(names), rows)
     else:
         # One column at a time: numpy lets no other thread, such as the event loop's, go on meanwhile.
-        found = np.empty((len(columns), rows))
-        for position, (_, _, values) in enumerate(columns):
-            found[position] = np.array(values, np.float64)
+        found = np.empty((len(names), rows))
+        for position, name in enumerate(names):
+            found[position] = np.array(columns[name][1], np.float64)
     # Comparing is false for NaN, which is a missing value.
-    for position in np.nonzero((np.abs(found) > LARGEST_NUMBER).any(axis=1))[0].tolist():
-        name, row = columns[position][0], int(np.argmax(np.abs(found[position]) > LARGEST_NUMBER))
+    too_large = np.abs(found) > LARGEST_NUMBER
+    if too_large.any():
+        position, row = np.argwhere(too_large)[0]
         raise InvalidRequest(
-            f"`{name}` in row {row} is {found[position, row]:g}: a number must be finite and fit 32 bits; send null "
-            "(or NaN) where it is missing"
+            f"`{names[position]}` in row {row} is {found[position, row]:g}: a number must be finite and fit 32 bits; "
+            "send null (or NaN) where it is missing"
         )
-    for position, (name, datatype, _) in enumerate(columns):
-        if datatype.name == "FP16" and (np.abs(found[position]) > _LARGEST_FP16).any():
-            raise InvalidRequest(f"input `{name}` holds what is no FP16: its largest number is 65,504")
     return found
 
 

@@ -149,6 +149,20 @@ def test_nothing_is_taken_for_another_datatype(datatype: str, value: Any) -> Non
         assert found is None
 
 
+@pytest.mark.parametrize("datatype", [*WHOLE, "BOOL", "FP16", "FP32", "FP64"])
+@many
+@given(values=st.lists(st.one_of(st.booleans(), st.none(), st.floats(), INTEGERS), min_size=1, max_size=3))
+def test_a_tensor_is_the_same_beside_any_other(datatype: str, values: list[Any]) -> None:
+    """All tensors are decoded at once where all are flat, one by one where a single one has a list for each row."""
+    rows, sites = len(values), ["north"] * len(values)
+    at_once = v2(tensor("temperature", datatype, values), tensor("site", "BYTES", sites))
+    nested = tensor("site", "BYTES", [[site] for site in sites], [rows, 1])
+    one_by_one = v2(tensor("temperature", datatype, values), nested)
+    assert (at_once is None) == (one_by_one is None)
+    if at_once is not None and one_by_one is not None:
+        np.testing.assert_array_equal(at_once.batch.numbers, one_by_one.batch.numbers)
+
+
 @pytest.mark.parametrize("datatype", RAW)
 @many
 @given(content=st.binary(max_size=40), rows=st.integers(-1, 6))
