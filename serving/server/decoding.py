@@ -67,7 +67,7 @@ _FLAT_V2 = msgspec.json.Decoder(
     msgspec.defstruct(
         "_FlatV2Request",
         [
-            ("inputs", list[_FLAT_TENSOR]),  # type: ignore[valid-type]
+            ("inputs", list[_FLAT_TENSOR]),
             ("id", str | None, None),
             ("parameters", dict[str, Any] | None, None),
             ("outputs", list[_Output] | None, None),
