@@ -38,6 +38,9 @@ class Monitoring(Section):
     """Weeks of which outcomes are compared with what was predicted, the newest last."""
     outcome_ratio: float = Field(default=1.5, gt=1)
     """That many times as many events as the scores foretell, or as few, are to be noticed as soon as possible."""
+    outcome_variation: float = Field(default=0.05, ge=0, le=1)
+    """By so much of itself the level of a week's events is usually off from what scores foretell, up or down, beyond
+    chance (a coefficient of variation): what many events say of a single week is worth no more than that."""
     outcome_run_length: int = Field(default=520, ge=10)
     """Weeks between two false alarms about how many events come, at least, and likewise about whom they come to, for a
     version whose scores are calibrated."""

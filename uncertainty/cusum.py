@@ -3,7 +3,8 @@
 Page 1954, "Continuous inspection schemes"; for counts Lucas 1985, "Counted data CUSUMs"; adjusted for each subject's
 own risk Steiner et al. 2000, "Monitoring surgical performance using risk-adjusted cumulative sum charts"; as events
 come, before outcomes are complete, Biswas and Kalbfleisch 2008, "A risk-adjusted CUSUM in continuous time based on the
-Cox model".
+Cox model". Counts that vary by more than chance are gamma-Poisson, that is negative binomial (Höhle and Paul 2008,
+"Count data regression charts for the monitoring of surveillance time series").
 """
 
 from __future__ import annotations
@@ -43,25 +44,48 @@ def threshold_for(in_control: float) -> float:
     """The threshold of each side at which both together alarm by mistake once in `in_control` intervals at the most.
 
     A side's average run length is at least the exponential of its threshold (Lorden 1971, "Procedures for reacting to a
-    change in distribution"): what it adds up is the logarithm of a likelihood ratio. By the weights that are used here
-    (Poisson's) that ratio has a mean of at most 1 for an event of any probability: so the bound holds for rare and for
-    frequent events, and for any course of what is expected, as long as scores are calibrated. It is a bound: the real
-    run length is longer.
+    change in distribution"): what it adds up is the logarithm of a likelihood ratio. That ratio, of negative binomial
+    counts, has a mean of 1 where weeks vary by themselves as is usual, and of at most 1 where they vary less, by chance
+    alone, for events of any probability (it is convex in their number): so the bound holds for rare and for frequent
+    events, and for any course of what is expected, as long as weeks are off independently of each other. It is a bound:
+    the real run length is longer.
     """
     return math.log(2 * in_control)
 
 
-def cusum(observed: Sequence[float], expected: Sequence[float], ratio: float, in_control: float) -> Chart:
+def log_likelihood_ratio(observed: float, expected: float, ratio: float, variation: float) -> float:
+    """How much more likely a count is where so many times as many are to be expected, as a logarithm.
+
+    Of a negative binomial distribution, whose mean varies by itself, or of Poisson's, where it does not. However many
+    events there are, they say no more than how far such a mean is from where it usually is.
+
+    Args:
+        observed: Events.
+        expected: As many as are foretold.
+        ratio: Above 0.
+        variation: Coefficient of variation of the mean, at least 0.
+    """
+    if not variation:
+        return observed * math.log(ratio) - (ratio - 1) * expected
+    square = variation**2
+    shrunk = math.log1p(square * expected) - math.log1p(square * ratio * expected)
+    return observed * (math.log(ratio) + shrunk) + shrunk / square
+
+
+def cusum(
+    observed: Sequence[float], expected: Sequence[float], ratio: float, variation: float, in_control: float
+) -> Chart:
     """Chart the events of successive intervals against those expected.
 
-    After each interval a side is max(0, itself + observed · log r - (r - 1) · expected), r being `ratio` for more
-    events and its inverse for fewer: a smaller deviation than about half of it pulls the side back to zero, and so is
-    taken for calibration's own error.
+    After each interval a side is max(0, itself + the logarithm of the likelihood ratio), by `ratio` for more events and
+    its inverse for fewer: a smaller deviation than about half of it pulls the side back to zero, and so is taken for
+    calibration's own error.
 
     Args:
         observed: Events of each interval.
         expected: Sum over those at risk of each one's probability in the interval, given that it had none before.
         ratio: Observed by expected, above 1, that is to be noticed as soon as possible; its inverse likewise.
+        variation: Coefficient of variation of an interval's level from what is expected, which is usual.
         in_control: Intervals between false alarms, at least.
     """
     threshold = threshold_for(in_control)
@@ -74,7 +98,7 @@ def cusum(observed: Sequence[float], expected: Sequence[float], ratio: float, in
             before = sides[direction][-1] if position else 0.0
             if before == 0:
                 begun[direction] = position
-            side = max(0.0, before + events * math.log(factor) - (factor - 1) * expectation)
+            side = max(0.0, before + log_likelihood_ratio(events, expectation, factor, variation))
             sides[direction].append(side)
             if alarm is None and side > threshold:
                 alarm = Alarm(position, begun[direction], direction)

@@ -205,7 +205,8 @@ Watcher = Callable[[History], int | None]
 
 def chart(found: History) -> int | None:
     """Ours: the CUSUM of events, as `join_outcomes` keeps it."""
-    alarm = cusum(found.observed.tolist(), found.expected.tolist(), RULE.outcome_ratio, RULE.outcome_run_length).alarm
+    rule = RULE.outcome_ratio, RULE.outcome_variation, RULE.outcome_run_length
+    alarm = cusum(found.observed.tolist(), found.expected.tolist(), *rule).alarm
     return None if alarm is None else alarm.at
 
 

@@ -112,7 +112,8 @@ def charted(
 ) -> VersionOutcomes:
     """The chart of one version."""
     seen, foretold = events[chosen].sum(axis=0), expected[chosen].sum(axis=0)
-    chart = cusum(seen.tolist(), foretold.tolist(), rule.outcome_ratio, rule.outcome_run_length)
+    limits = rule.outcome_ratio, rule.outcome_variation, rule.outcome_run_length
+    chart = cusum(seen.tolist(), foretold.tolist(), *limits)
     alarm = None
     if chart.alarm is not None:
         since, noticed = boundaries[chart.alarm.since], boundaries[chart.alarm.at + 1]
@@ -165,13 +166,15 @@ def evidence(
     *,
     features: bool = False,
     skew: ServingSkew | None = None,
+    before: NDArray[np.bool_] | None = None,
 ) -> Evidence:
-    """What `decide` is given."""
+    """What `decide` is given; `before` is whom the version before would have acted upon."""
     outcomes, table, logged = found
     return Evidence(
         drift=said, skew=skew or AS_COMPUTED, outcomes=outcomes, table=table, label="churned", ratio=1.5,
         run_length=520, seed=42,
         costs=Costs(saved=240, action=6, success_rate=0.3), features=lambda: logged if features else None,
+        decisions=lambda version: before,
     )  # fmt: skip
 
 

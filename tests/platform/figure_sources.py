@@ -239,6 +239,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "in more than {:.0%} of the requests": of(RECOMPUTE, "LARGEST_SHARE"),
         "had fewer than {} events": of(f"{OUTCOMES}/labels.py", "FEWEST_EVENTS"),
         "`monitoring.outcome_ratio` ({} times as many": default("monitoring.outcome_ratio"),
+        "`monitoring.outcome_variation` of itself ({})": default("monitoring.outcome_variation"),
         "`monitoring.outcome_run_length` weeks ({})": default("monitoring.outcome_run_length"),
         "one binomial count, p < {})": of(f"{REMEDY}/decision.py", "SIGNIFICANCE"),
     },

@@ -221,7 +221,8 @@ class Judging:
     def _charted(self, rows: Flags, charts: int) -> tuple[NDArray[np.int64], Floats, Chart]:
         rule = self.settings.monitoring
         observed, expected = self.events[rows].sum(axis=0), self.expected[rows].sum(axis=0)
-        chart = cusum(observed.tolist(), expected.tolist(), rule.outcome_ratio, rule.outcome_run_length * charts)
+        run_length = rule.outcome_run_length * charts
+        chart = cusum(observed.tolist(), expected.tolist(), rule.outcome_ratio, rule.outcome_variation, run_length)
         return observed, expected, chart
 
     def _alarm(self, chart: Chart, observed: NDArray[np.int64], expected: Floats, foretold: str) -> OutcomeAlarm | None:
