@@ -151,7 +151,8 @@ def _look(place: Place, source: str, folder: Path) -> tuple[dict[str, Any], Prof
     """How a table can be read, and what it is like; its rows are left in `<table>.parquet`."""
     from kfp_lifecycle.projects.profile import profile_of
 
-    printed = run_module("validation", "kfp_lifecycle.projects.source_dialect", place.url, place.part, str(folder))
+    words = (place.url, place.part, place.table, str(folder))
+    printed = run_module("validation", "kfp_lifecycle.projects.source_dialect", *words)
     read = json.loads(printed.splitlines()[-1])
     profile = profile_of(folder / f"{place.table}.parquet")
     out.say(f"{source}: {profile.rows:,} rows, {len(profile.columns)} columns")

@@ -23,13 +23,8 @@ class Place:
     """As `source.url`; a file on this machine in full."""
     part: str
     """Table or sheet; empty where the file is the table."""
-
-    @property
-    def table(self) -> str:
-        """What the project calls it."""
-        stem = PurePosixPath(self.url.partition("?")[0].removesuffix(".gz")).stem
-        title = self.part or stem
-        return plain_names([title])[title]
+    table: str
+    """What the project calls it."""
 
     @property
     def is_database(self) -> bool:
@@ -69,11 +64,16 @@ def place_of(given: str, here: Path) -> Place:
         url, part = given, ""
     if "://" not in url:
         file = _whole(here / url)
-        return Place(f"sqlite:///{file}" if _is_sqlite(Path(file)) else file, part)
+        return _named(f"sqlite:///{file}" if _is_sqlite(Path(file)) else file, part)
     scheme, _, rest = url.partition("://")
     if scheme in ("duckdb", "sqlite") and rest.startswith("/"):
-        return Place(f"{scheme}:///{_whole(here / rest[1:])}", part)
-    return Place(url, part)
+        return _named(f"{scheme}:///{_whole(here / rest[1:])}", part)
+    return _named(url, part)
+
+
+def _named(url: str, part: str) -> Place:
+    title = part or PurePosixPath(url.partition("?")[0].removesuffix(".gz")).stem
+    return Place(url, part, plain_names([title])[title])
 
 
 def _is_sqlite(file: Path) -> bool:

@@ -29,7 +29,8 @@ KNOWS_LABEL = 0.99
 LONGEST_NAME = 60
 # Names that training sets, logs and requests have for something else.
 TAKEN = ("event_timestamp", "request_time", "score", "decision")
-LETTERS = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "o", "å": "a", "ł": "l", "đ": "d", "œ": "oe"}
+# As German writes them where it has to do without.
+UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "AE", "Ö": "OE", "Ü": "UE"})
 DAYS = (
     # As SQLite and JSON keep times: text.
     "%Y-%m-%d",
@@ -136,12 +137,13 @@ def profile_of(file: Path) -> Profile:
 
 
 def plain_names(titles: Iterable[str]) -> dict[str, str]:
-    """A name that every part of a project takes for each column's own: small letters, digits, underscores."""
+    """A name that every part of a project takes for each column's own: small letters, digits, underscores.
+
+    What is written in another script is transliterated: `年龄` becomes `nian_ling`.
+    """
     names: dict[str, str] = {}
     for title in titles:
-        spelled = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", title).lower()
-        spelled = "".join(LETTERS.get(letter, letter) for letter in spelled)
-        spelled = unicodedata.normalize("NFKD", spelled).encode("ascii", "ignore").decode()
+        spelled = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", _in_latin(title)).lower()
         name = re.sub(r"[^a-z0-9]+", "_", spelled).strip("_")[:LONGEST_NAME].strip("_") or "column"
         name = name if name[0].isalpha() else f"c_{name}"
         name = f"{name}_value" if name in TAKEN else name
@@ -150,6 +152,19 @@ def plain_names(titles: Iterable[str]) -> dict[str, str]:
             free, number = f"{name[: LONGEST_NAME - 4]}_{number}", number + 1
         names[title] = free
     return names
+
+
+def _in_latin(title: str) -> str:
+    """A title in the letters of ASCII, as far as there are any for it."""
+    if title.isascii():
+        return title
+    # It is of the command line's environment; steps are told the names.
+    from anyascii import anyascii
+
+    composed = re.sub("['`’]", " ", unicodedata.normalize("NFC", title))
+    latin: str = anyascii(re.sub("(?<=[A-ZÄÖÜ])ß", "SS", composed).translate(UMLAUTS))
+    # What is transliterated has quotes for letters that have no sign in Latin.
+    return re.sub("['`\"]", "", latin)
 
 
 def time_formats(profile: Profile, column: Column, most: int | None = None) -> list[tuple[str, int]]:

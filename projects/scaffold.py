@@ -94,6 +94,7 @@ def _values(
         "positive": None if label is None or one_of_many else _positive(label, answers.positive),
         "group": answers.group.name if answers.group else "",
         "left_out": [(column.title, why) for column, why in answers.left_out],
+        "renamed": [(each.name, each.title) for each in answers.profile.columns if each.name != each.title],
         "notes": answers.notes,
         "asked": asked,
         "rows": f"{answers.profile.rows:,}",

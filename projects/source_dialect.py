@@ -1,7 +1,7 @@
 """CSV sniffing: the settings by which a file can be read in one way, found in its whole content and written down.
 
-`lifecycle init` runs it under the environment that reads sources; `python -m … URL PART FOLDER` writes
-`<table>.parquet` as the project's own steps would read it, and prints what it found as JSON.
+`lifecycle init` runs it under the environment that reads sources; `python -m … URL PART TABLE FOLDER` writes
+`<TABLE>.parquet` as the project's own steps would read it, and prints what it found as JSON.
 """
 
 from __future__ import annotations
@@ -319,10 +319,10 @@ def _marks(
     return marks
 
 
-def main(url: str, part: str, folder: str) -> None:
+def main(url: str, part: str, table: str, folder: str) -> None:
     """Print what was found, as JSON; a refusal is the last line of the error."""
     try:
-        print(json.dumps(read_table(Place(url, part), Path(folder))))
+        print(json.dumps(read_table(Place(url, part, table), Path(folder))))
     except ContractViolation as violation:
         sys.exit(" ".join(str(violation).split()))
 

@@ -59,7 +59,7 @@ def recording(asked: list[Question]) -> Callable[[Question], str]:
 
 def configuration(folder: Path, answers: Answers, name: str = "customers") -> Configuration:
     """The configuration that is written for answers."""
-    write_project(folder / "project", "shop", Place(f"/data/{name}.parquet", ""), {}, answers, [])
+    write_project(folder / "project", "shop", Place(f"/data/{name}.parquet", "", name), {}, answers, [])
     return load_configuration(folder / "project")
 
 
@@ -320,7 +320,7 @@ def test_a_history_that_is_too_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_each_column_gets_a_name_of_its_own_that_every_part_takes() -> None:
-    titles = ["UserID", "Straße Nr.", "Größe", "größe!", "select", "2024", "score", "日本", "x" * 90, "event_timestamp"]
+    titles = ["UserID", "Straße Nr.", "Größe", "größe!", "select", "2024", "score", "—", "x" * 90, "event_timestamp"]
     assert list(plain_names(titles).values()) == [
         "user_id",
         "strasse_nr",
@@ -332,6 +332,15 @@ def test_each_column_gets_a_name_of_its_own_that_every_part_takes() -> None:
         "column",
         "x" * 60,
         "event_timestamp_value",
+    ]
+
+
+def test_names_of_any_script_are_transliterated_and_none_collides() -> None:
+    chinese, japanese, others = ["年龄", "客户ID"], ["年齢", "ネンレイ"], ["Возраст", "Ηλικία", "나이", "عمر", "😀"]
+    titles = [*chinese, *japanese, *others, "GRÖßE", "Tên khách", "l’âge"]
+    assert list(plain_names(titles).values()) == [
+        *("nian_ling", "ke_hu_id", "nian_ling_2", "nenrei", "vozrast", "ilikia", "na_i", "mr", "grinning"),
+        *("groesse", "ten_khach", "l_age"),
     ]
 
 
@@ -435,7 +444,7 @@ def test_a_semicolon_csv_with_decimal_commas_in_latin_1(tmp_path: Path) -> None:
 def read(given: str, folder: Path) -> Profile:
     """A table by the sources' own readers."""
     place = place_of(given, folder)
-    program = ["-m", "kfp_lifecycle.projects.source_dialect", place.url, place.part, str(folder)]
+    program = ["-m", "kfp_lifecycle.projects.source_dialect", place.url, place.part, place.table, str(folder)]
     subprocess.run([str(interpreter("validation")), *program], env={"PYTHONPATH": str(ROOT / "src")}, check=True)
     return profile_of(folder / f"{place.table}.parquet")
 

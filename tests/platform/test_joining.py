@@ -35,7 +35,7 @@ def joined(folder: Path, answers: Answers, query: str, table: str) -> JoinedTabl
     file = folder / f"{table}.parquet"
     duckdb.execute(f"COPY ({query}) TO '{file}' (FORMAT parquet)")
     taken = [column.name for column in answers.profile.columns]
-    return join(answers, folder / "customers.parquet", Place(str(file), ""), {}, profile_of(file), taken)
+    return join(answers, folder / "customers.parquet", Place(str(file), "", table), {}, profile_of(file), taken)
 
 
 def rows(folder: Path, table: JoinedTable) -> list[tuple[object, ...]]:
@@ -82,7 +82,8 @@ def test_of_a_table_with_several_rows_for_each_one_is_made_and_said(tmp_path: Pa
 
 def test_the_project_reads_each_from_its_place_and_knows_its_columns(tmp_path: Path, answers: Answers) -> None:
     tables = [joined(tmp_path, answers, BILLS, "bills"), joined(tmp_path, answers, ORDERS, "orders")]
-    write_project(tmp_path / "shop", "shop", Place(str(tmp_path / "customers.parquet"), ""), {}, answers, [], tables)
+    place = Place(str(tmp_path / "customers.parquet"), "", "customers")
+    write_project(tmp_path / "shop", "shop", place, {}, answers, [], tables)
     written = load_configuration(tmp_path / "shop")
     assert written.features.tables == ["customers", "bills", "orders"]
     assert written.features.left_out("bills") == {"currency", "dunned"}
