@@ -31,9 +31,10 @@ def decide_remedy(
 ) -> str:
     """Decide what has happened to the model in production, and what to do about it.
 
-    Broken data is repaired and never learned from. Where outcomes are not what was foretold the world moved, unless the
-    version before did better on the same days or the decline began with the release: then the model is worse, as it is
-    where events come to others than the scores say. What would pay is told by scoring each remedy on the predictions
+    Broken data is repaired and never learned from. Where the version before would have been worth more since this one
+    took over, the model is worse. Where outcomes are not what was foretold the world moved, unless the version before
+    did better on the same days or the decline began with the release: then, too, the model is worse, as it is where
+    events come to others than the scores say. What would pay is told by scoring each remedy on the predictions
     whose outcome is known, by the project's costs. Each window is kept in MLflow, in the experiment
     `monitoring/<project>`: a later look at it takes its place.
 

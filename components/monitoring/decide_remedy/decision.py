@@ -10,16 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.drift import Drift, Finding, told
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, OutcomeWeek, Segment, VersionOutcomes
 from kfp_lifecycle.artifacts.remedy import Reason, Remedy, RemedyName, RemedyVerdict, Span
 from kfp_lifecycle.artifacts.skew import ServingSkew
-from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio, acted_upon, followed
+from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio, acted_upon, followed, same_rate
+from kfp_lifecycle.components.monitoring.decide_remedy.predecessor import Release, beside
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import Ranking, Week, lost, measure, weeks_at_risk
-from kfp_lifecycle.components.monitoring.decide_remedy.worth import Worth, choose, worth_of_remedies
+from kfp_lifecycle.components.monitoring.decide_remedy.worth import (
+    Worth,
+    choose,
+    worth_of_remedies,
+)
 from kfp_lifecycle.config.training import Costs
 
 # Two versions are told apart by so small a chance, and where either's events were expected at least so often.
@@ -51,6 +57,9 @@ class Evidence:
     seed: int
     features: Callable[[], pd.DataFrame | None] = lambda: None
     """Reads what was logged of each row of the table, when it is needed; None where features are not logged."""
+    decisions: Callable[[str], NDArray[np.bool_] | None] = lambda version: None
+    """Whom a version would have acted upon, of each row of the table that the judged version answered; None where it
+    cannot be told."""
 
     @property
     def own(self) -> VersionOutcomes | None:
@@ -59,9 +68,16 @@ class Evidence:
 
     @property
     def before(self) -> VersionOutcomes | None:
-        """That of the version before it."""
+        """That of the version before it: of the older ones, the one that answered last before it first did."""
+        version, made = self.table["version"], self.table["time"]
+        earlier = made < made[version == self.drift.version].min()
         older = [found for found in self.outcomes.versions if _number(found.version) < _number(self.drift.version)]
-        return max(older, key=lambda found: _number(found.version), default=None)
+
+        def answered_last(found: VersionOutcomes) -> tuple[bool, pd.Timestamp, tuple[int, str]]:
+            last = made[earlier & (version == found.version)].max()
+            return pd.notna(last), last if pd.notna(last) else made.min(), _number(found.version)
+
+        return max(older, key=answered_last, default=None)
 
     def followed(self, version: str, since: datetime) -> Followed:
         """What was observed and expected of a version's predictions since a moment."""
@@ -95,10 +111,13 @@ def decide(evidence: Evidence) -> Remedy:
     alarm, segment = standing_alarm(own), standing_segment(own)
     weeks = evidence.weeks(drift.version)
     ranked = lost(weeks, evidence.run_length)
+    release = since_taken_over(evidence)
     if drift.verdict == "broken data":
         case = Case("broken data", "repair", drift.sentence, _first(drift))
     elif evidence.skew.skewed:
         case = of_skew(evidence.skew)
+    elif release is not None and release.is_worse:
+        case = of_release(evidence, release)
     elif alarm is not None:
         case = of_alarm(evidence, alarm)
     elif ranked is not None:
@@ -116,7 +135,7 @@ def decide(evidence: Evidence) -> Remedy:
         remedy=case.remedy,
         sentence=f"{case.sentence} {drift.caller.sentence}" if drift.caller else case.sentence,
         since=case.since,
-        reasons=reasons(evidence, ranked or measure(weeks)),
+        reasons=reasons(evidence, ranked or measure(weeks), release),
         gains=[worth.gain() for worth in case.worths],
         currency=evidence.costs.currency if case.worths else "",
         model=drift.model,
@@ -152,14 +171,34 @@ def of_skew(skew: ServingSkew) -> Case:
     )
 
 
+def since_taken_over(evidence: Evidence) -> Release | None:
+    """The version beside the one before it, on its own predictions; None where that cannot be told."""
+    before, version = evidence.before, evidence.drift.version
+    acted = evidence.decisions(before.version) if before is not None else None
+    if before is None or acted is None:
+        return None
+    found = evidence.followed(version, evidence.outcomes.start)
+    return beside(found, acted[found.rows["place"]], version, before.version, evidence.costs)
+
+
+def of_release(evidence: Evidence, release: Release) -> Case:
+    """What it means that the version before would have been worth more: to roll back, or what pays beyond that."""
+    what = f"The model is worse: {release.sentence}"
+    found = evidence.followed(release.version, evidence.outcomes.start)
+    worths = [release.worth, *_worths(evidence, found)]
+    chosen = choose(worths)
+    if chosen is None or chosen.remedy == "roll back":
+        sentence = f"{what}: roll back to version {release.before}."
+        return Case("model is worse", "roll back", sentence, release.since, worths)
+    sentence = f"{what}: {TO_DO[chosen.remedy]} ({chosen.sentence})."
+    return Case("model is worse", chosen.remedy, sentence, release.since, worths)
+
+
 def of_alarm(evidence: Evidence, alarm: OutcomeAlarm) -> Case:
     """What an alarm about outcomes means."""
     drift, since = evidence.drift, alarm.since
     found = evidence.followed(drift.version, since)
-    what = (
-        f"{evidence.label} came {alarm.observed:,} times where version {drift.version} foretold {alarm.expected:,.1f}, "
-        f"since {since:%Y-%m-%d}"
-    )
+    what = _off(evidence, alarm)
     acted = acted_upon(found.rows)
     others = found.of(~acted).ratio
     if alarm.direction == "fewer" and acted.any() and _as_foretold(others, evidence.ratio):
@@ -187,10 +226,7 @@ def of_segment(evidence: Evidence, segment: Segment) -> Case:
     """What it means that a group's outcomes are not as foretold, where those of all together are."""
     alarm = segment.alarm
     assert alarm is not None
-    what = (
-        f"{evidence.label} came {alarm.observed:,} times where version {evidence.drift.version} foretold "
-        f"{alarm.expected:,.1f} for {segment.group}, since {alarm.since:%Y-%m-%d}"
-    )
+    what = _off(evidence, alarm, f" for {segment.group}")
     worths = _worths(evidence, evidence.followed(evidence.drift.version, alarm.since))
     return _by_worth("world moved", f"The world moved: {what}", alarm.since, worths, "retrain")
 
@@ -198,17 +234,14 @@ def of_segment(evidence: Evidence, segment: Segment) -> Case:
 def since_release(evidence: Evidence, since: datetime, own: Ratio) -> str:
     """Whether the version before did better on the same days, or a decline began with the release; in words, or empty.
 
-    On the same days two versions' events are one binomial count (the conditional test of two Poisson rates:
-    Przyborowski and Wilenski 1940).
+    On the same days two versions' events are one binomial count (`same_rate`).
     """
     version, before = evidence.own, evidence.before
     if version is None or before is None:
         return ""
     other = evidence.followed(before.version, since).ratio
     if min(other.expected, own.expected) >= FEWEST_EXPECTED:
-        both = own.observed + other.observed
-        chance = binomtest(own.observed, both, own.expected / (own.expected + other.expected)).pvalue if both else 1.0
-        if chance >= SIGNIFICANCE or abs(other.value - 1) >= abs(own.value - 1):
+        if same_rate(own, other) >= SIGNIFICANCE or abs(other.value - 1) >= abs(own.value - 1):
             return ""
         return (
             f"on the same days it came {other.observed:,} times where version {before.version} foretold "
@@ -285,7 +318,7 @@ def _by_worth(
     return Case(verdict, fallback, f"{what}: {fallback}; what it is worth, outcomes do not say yet.", since, worths)
 
 
-def reasons(evidence: Evidence, ranked: Ranking | None) -> list[Reason]:
+def reasons(evidence: Evidence, ranked: Ranking | None, release: Release | None) -> list[Reason]:
     """All that was looked at, in sentences."""
     drift, found = evidence.drift, []
     found.append(Reason(source="drift", sentence=drift.sentence, columns=drift.drifted))
@@ -293,6 +326,8 @@ def reasons(evidence: Evidence, ranked: Ranking | None) -> list[Reason]:
         found.append(Reason(source="caller", sentence=drift.caller.sentence))
     found.append(Reason(source="skew", sentence=evidence.skew.sentence, columns=evidence.skew.skewed))
     found.append(Reason(source="outcomes", sentence=evidence.outcomes.sentence))
+    if release is not None:
+        found.append(Reason(source="release", sentence=release.told))
     if ranked is not None:
         found.append(
             Reason(
@@ -303,6 +338,14 @@ def reasons(evidence: Evidence, ranked: Ranking | None) -> list[Reason]:
             )
         )
     return found
+
+
+def _off(evidence: Evidence, alarm: OutcomeAlarm, of: str = "") -> str:
+    """How far outcomes are from what was foretold, and since when."""
+    return (
+        f"{evidence.label} came {alarm.observed:,} times where version {evidence.drift.version} foretold "
+        f"{alarm.expected:,.1f}{of}, since {alarm.since:%Y-%m-%d}"
+    )
 
 
 def _worths(evidence: Evidence, found: Followed) -> list[Worth]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import binomtest, chi2
 
 from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.monitoring import treatment
@@ -45,6 +46,16 @@ class Ratio:
     def high(self) -> float:
         """Upper end."""
         return float(chi2.ppf(HIGH, 2 * self.observed + 2) / 2 / self.expected)
+
+
+def same_rate(one: Ratio, other: Ratio, alternative: Literal["two-sided", "less"] = "two-sided") -> float:
+    """P-value of "events come as often of the one as of the other, by what was foretold": given both, those of the one
+    are a binomial count (the conditional test of two Poisson rates: Przyborowski and Wilenski 1940)."""
+    both = one.observed + other.observed
+    if not both or not one.expected:
+        return 1.0
+    share = one.expected / (one.expected + other.expected)
+    return float(binomtest(one.observed, both, share, alternative=alternative).pvalue)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.artifacts.outcomes import Outcomes
@@ -16,13 +13,11 @@ from kfp_lifecycle.artifacts.predictions import Predictions
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.skew import ServingSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.decision import Evidence, decide
+from kfp_lifecycle.components.monitoring.decide_remedy.logged import Logged
 from kfp_lifecycle.components.monitoring.decide_remedy.page import draw
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.monitoring.history import BusinessFigure, WindowRecord, read_history, record_window, retrainings
-from kfp_lifecycle.monitoring.log_files import Window, log_files
-from kfp_lifecycle.monitoring.log_window import features_of
-from kfp_lifecycle.registry.champion import registered_version
 from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
 
 # So many windows of the past are drawn: half a year of days, more than three years of weeks.
@@ -58,6 +53,7 @@ def decide_remedy(
     """
     served, moved, known = Predictions.read(predictions), Drift.read(drift), Outcomes.read(outcomes)
     table = pd.read_parquet(outcomes / Outcomes.TABLE)
+    logged = Logged(locations, known, table, moved.version)
     found = decide(
         Evidence(
             drift=moved,
@@ -69,7 +65,8 @@ def decide_remedy(
             ratio=settings.monitoring.outcome_ratio,
             run_length=settings.monitoring.outcome_run_length,
             seed=settings.training.seed,
-            features=lambda: logged_features(locations, known, table, moved.version),
+            features=lambda: logged.features,
+            decisions=logged.decisions,
         )
     )
     record_window(locations.tracking_uri, settings.name, window_record(found, served, moved, known, runs))
@@ -113,23 +110,3 @@ def window_record(
         },
         runs=[run for run in runs if run],
     )
-
-
-def logged_features(locations: Locations, outcomes: Outcomes, table: pd.DataFrame, version: str) -> pd.DataFrame | None:
-    """What was logged of the features of a version's predictions, at the places of the outcomes' table.
-
-    Returns:
-        None where nothing was, or the registry does not know the version.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        champion = registered_version(locations.tracking_uri, outcomes.model, version)
-        own = table[table["version"] == version]
-        if champion is None or own.empty:
-            return None
-        inputs = champion.description(scratch).inputs
-        window = Window(outcomes.start, outcomes.until + timedelta(days=1), outcomes.until)
-        files = log_files(locations.prediction_log, outcomes.model, window, scratch / "log")
-        asked = pa.Table.from_pandas(own[["version", "entity", "time"]], preserve_index=False)
-        found = features_of(files, inputs, asked, scratch / "features")
-    return None if found is None else found.to_pandas().set_index(own.index).reindex(table.index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from kfp_lifecycle.config.training import Costs, ThresholdRule
 from kfp_lifecycle.modelling.decisions import best_threshold, break_even, decision_values
 from kfp_lifecycle.uncertainty.bootstrap import entity_sums
 from kfp_lifecycle.uncertainty.contributions import normal_interval
+from kfp_lifecycle.uncertainty.sequential import MeanTest
 
 Floats = NDArray[np.float64]
 FOLDS = 5
@@ -31,6 +32,10 @@ FEWEST_EVENTS = 10
 LEAST_SEEN = 0.2
 # The cheapest to do first: of two that are as good it is chosen.
 ORDER: tuple[RemedyName, ...] = ("recalibrate", "set the threshold", "retrain")
+# One release in twenty of a version that is worth as much as the one before may ever be called worse.
+EVER = 0.05
+# The confidence sequence is narrowest at about so many entities.
+NARROWEST_AT = 1_000
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,12 @@ def worth_of_remedies(found: Followed, costs: Costs, features: pd.DataFrame | No
     Returns:
         In the order of ORDER; none where too few events are known.
     """
-    seen = found.planned / found.whole >= LEAST_SEEN
+    seen = seen_enough(found)
     features = None if features is None else features[seen].reset_index(drop=True)
     found = found.of(seen)
     if found.observed.sum() < FEWEST_EVENTS:
         return []
-    events = found.observed * np.maximum(found.whole / found.planned, 1.0)
-    label = 1 - events if found.absence else events
+    label = probable_label(found)
     score = found.rows["score"].to_numpy(np.float64)
     entity = found.rows["entity"].astype(str)
     fold = entity.map(lambda name: zlib.crc32(name.encode()) % FOLDS).to_numpy()
@@ -100,16 +104,65 @@ def worth_of_remedies(found: Followed, costs: Costs, features: pd.DataFrame | No
         if features is not None:
             ratios = learned_ratio(features, score, found, kept, held, seed)
             acted["retrain"][held] = probability(found, ratios, held) >= pays
-    decided = decision_values(label, found.rows["decision"].eq(True).to_numpy(), costs)
+    return [worth_of(remedy, found, those, costs) for remedy, those in acted.items()]
+
+
+def worth_of_version_before(found: Followed, acted: NDArray[np.bool_], costs: Costs) -> Worth | None:
+    """What the decisions of the version before would have been worth, beside those that were made.
+
+    It is asked anew in each window, so that its interval holds for all of them at once: a confidence sequence, over
+    entities (Waudby-Smith and others 2024; `uncertainty/sequential.py`).
+
+    Args:
+        found: Predictions of the version that took over, since it did.
+        acted: Whom the version before would have acted upon, shape (n,).
+        costs: What decisions are worth.
+
+    Returns:
+        None where too few are known whom the two decide otherwise about: fewer than have FEWEST_EVENTS events between
+            them where the decision makes no difference.
+    """
+    seen = seen_enough(found)
+    found, acted = found.of(seen), acted[seen]
+    otherwise = acted != found.rows["decision"].eq(True).to_numpy()
+    if otherwise.sum() * break_even(costs) < FEWEST_EVENTS:
+        return None
+    worth = worth_of("roll back", found, acted, costs)
+    test = MeanTest()
+    test.add(entity_sums(worth.differences[:, None], worth.entity)[:, 0])
+    rows = len(worth.differences)
+    reach = 1000 * test.radius(EVER, NARROWEST_AT) * test.count / rows
+    value = worth.metric.value
+    return replace(worth, metric=Metric(value, value - reach, value + reach, rows))
+
+
+def seen_enough(found: Followed) -> NDArray[np.bool_]:
+    """Of whom enough of the horizon was seen to judge a decision by, shape (n,)."""
+    seen: NDArray[np.bool_] = found.planned / found.whole >= LEAST_SEEN
+    return seen
+
+
+def probable_label(found: Followed) -> Floats:
+    """The label of each, an event counting for the part of the horizon that is not seen yet, too, shape (n,)."""
+    events = found.observed * np.maximum(found.whole / found.planned, 1.0)
+    return 1 - events if found.absence else events
+
+
+def worth_of(remedy: RemedyName, found: Followed, acted: NDArray[np.bool_], costs: Costs) -> Worth:
+    """What other decisions would have been worth, less those that were made.
+
+    Args:
+        remedy: What would have led to them.
+        found: Predictions of which enough was seen.
+        acted: Whom to act upon, shape (n,).
+        costs: What decisions are worth.
+    """
+    label, made = probable_label(found), found.rows["decision"].eq(True).to_numpy()
     # What each adds to the mean over all whom they stand for.
     share = found.weight / found.weight.mean()
-    codes = pd.factorize(entity)[0].astype(np.int64)
-    return [
-        Worth(remedy, _per_1000(differences, codes), differences, codes, costs.currency)
-        for remedy, differences in (
-            (remedy, share * (decision_values(label, those, costs) - decided)) for remedy, those in acted.items()
-        )
-    ]
+    differences = share * (decision_values(label, acted, costs) - decision_values(label, made, costs))
+    entity = pd.factorize(found.rows["entity"].astype(str))[0].astype(np.int64)
+    return Worth(remedy, _per_1000(differences, entity), differences, entity, costs.currency)
 
 
 def learned_ratio(
