@@ -212,6 +212,8 @@ class Retraining(Part):
     """In words."""
     began: datetime
     """When its model was trained."""
+    version: str = ""
+    """Under which it was registered; empty where it was not."""
 
 
 def retrainings(tracking_uri: str, project: str, windows: Sequence[WindowRecord]) -> dict[str, Retraining]:
@@ -220,7 +222,7 @@ def retrainings(tracking_uri: str, project: str, windows: Sequence[WindowRecord]
     Args:
         tracking_uri: MLflow tracking server.
         project: Its name, which is that of its experiment.
-        windows: Of its history.
+        windows: Of its history, all of one model.
 
     Raises:
         ContractViolation: the server cannot be reached or refuses.
@@ -234,12 +236,15 @@ def retrainings(tracking_uri: str, project: str, windows: Sequence[WindowRecord]
         if experiment is None:
             return {}
         runs = client.search_runs([experiment.experiment_id], "tags.asked_by != ''", max_results=AT_ONCE)
+        versions = client.search_model_versions(f"name = '{windows[0].model}'")
+        registered = {version.run_id: str(version.version) for version in versions}
     return {
         run.data.tags["asked_by"]: Retraining(
             run=run.data.tags["asked_by"],
             decision=run.data.tags.get("decision", ""),
             verdict=run.data.tags.get("verdict", ""),
             began=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
+            version=registered.get(run.info.run_id, ""),
         )
         for run in runs
         if run.data.tags.get("asked_by") in asked

@@ -73,9 +73,12 @@ def test_what_a_training_came_to_is_found_by_the_run_that_asked_for_it(tracking_
     for name, value in (("asked_by", "monitoring-7"), ("decision", "rejected"), ("verdict", "It is not better.")):
         client.set_tag(trained.info.run_id, name, value)
     client.create_run(experiment_id(client, tracking_uri, "loop"))
+    client.create_registered_model("churn")
+    client.create_model_version("churn", source="file:///of-another", run_id=None)
+    client.create_model_version("churn", source="file:///of-it", run_id=trained.info.run_id)
     found = retrainings(tracking_uri, "loop", [window(runs=["id-7", "monitoring-7"]), window(1, runs=["8"])])
-    assert {name: (item.decision, item.verdict) for name, item in found.items()} == {
-        "monitoring-7": ("rejected", "It is not better.")
+    assert {name: (item.decision, item.verdict, item.version) for name, item in found.items()} == {
+        "monitoring-7": ("rejected", "It is not better.", "2")
     }
 
 

@@ -21,6 +21,7 @@ from kfp_lifecycle.local.events import append_event, event, read_progress
 from kfp_lifecycle.local.reporting import copied_pages
 from kfp_lifecycle.local.run_records import MONITORING_PAGE
 from kfp_lifecycle.monitoring.history import BusinessFigure, Retraining, WindowRecord
+from kfp_lifecycle.monitoring.resolution import resolutions
 from kfp_lifecycle.reports.report import ArtifactView, collect, render
 from kfp_lifecycle.runtime.states import State
 from tests.platform.browser import needs_browser, overflow, running_browser, shown, violations
@@ -137,13 +138,18 @@ RETRAINED = {
 }
 
 
+def drawn(found: Remedy, windows: list[WindowRecord], *, moved: bool = True) -> str:
+    done = resolutions(windows, RETRAINED, [])
+    return draw(found, predictions(), drift(moved), outcomes(moved), windows, done, "churns within 30 days")
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     place = tmp_path_factory.mktemp("pages")
     quiet = remedy(verdict="keep", remedy="nothing", sentence="Keep: nothing moved.", gains=[], since=None)
     texts = {
-        "moved": draw(remedy(), predictions(), drift(), outcomes(), history(), RETRAINED, "churns within 30 days"),
-        "first": draw(quiet, predictions(), drift(False), outcomes(False), history(1), {}, "churns within 30 days"),
+        "moved": drawn(remedy(), history()),
+        "first": drawn(quiet, history(1), moved=False),
     }
     for name, text in texts.items():
         (place / f"{name}.html").write_text(text, "utf-8")
@@ -172,8 +178,9 @@ def test_each_feature_that_moved_has_its_picture_and_each_past_window_what_was_d
         "a plan with quite a long name",
         "Scores rest on other features by 11.8%, where older dates of the baseline differ by up to 3.1%; most of all "
         "on monthly_charge: 21.0% → 33.0%.",
-        "retrained: rejected It is not better than version 2.",
-        "asked for: repair",
+        "open retrained: rejected It is not better than version 2.",
+        "resolved repaired: data is well again in the window to 11 May 2026",
+        "open asked for: retrain",
         "2 earlier windows are in the history",
         "+515 +196 to +853 4,000",
         "region: north-east",
@@ -194,7 +201,7 @@ def test_the_trend_marks_releases_and_verdicts(pages: dict[str, Path]) -> None:
 def test_windows_that_end_on_one_day_are_told_apart_by_the_hour(pages: dict[str, Path]) -> None:
     assert "29 June 2026 v2" in Page(pages["moved"].read_text("utf-8")).text
     twice = [*history(2), history(1)[0].model_copy(update={"end": END + timedelta(hours=6)})]
-    text = Page(draw(remedy(), predictions(), drift(), outcomes(), twice, {}, "churns within 30 days")).text
+    text = Page(drawn(remedy(), twice)).text
     assert "29 June 2026, 06:00 v2" in text
 
 

@@ -15,7 +15,7 @@ from kfp_lifecycle.runtime.component import component
         "training.costs",
         "training.seed",
     ),
-    locations=("tracking_uri", "prediction_log"),
+    locations=("tracking_uri", "prediction_log", "audit_record"),
     cached=False,
 )
 def decide_remedy(
@@ -49,7 +49,7 @@ def decide_remedy(
         outcomes: What `join_outcomes` found.
         remedy: `remedy.json`: the verdict, the remedy, both in a sentence, since when, why, and what each remedy would
             have been worth. metadata: `verdict`, `remedy`, `sentence`, `since`.
-        report: The monitoring page: the verdict, what changed, the trend over past windows, and what was done.
+        report: The monitoring page: the verdict, what changed, trends, and what was done about each alarm.
         run_id: This run, as Kubeflow calls it.
         run_name: This run, as Vertex AI calls it.
 

@@ -18,6 +18,7 @@ from kfp_lifecycle.components.monitoring.decide_remedy.page import draw
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.monitoring.history import BusinessFigure, WindowRecord, read_history, record_window, retrainings
+from kfp_lifecycle.monitoring.resolution import moves_of, resolutions
 from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
 
 # So many windows of the past are drawn: half a year of days, more than three years of weeks.
@@ -39,7 +40,8 @@ def decide_remedy(
 
     Args:
         settings: What the step was given of the configuration.
-        locations: `tracking_uri` says where the registry is, `prediction_log` where predictions are.
+        locations: `tracking_uri` says where the registry is, `prediction_log` where predictions are, `audit_record` who
+            released and rolled back; it may be empty.
         predictions: What `collect_predictions` wrote.
         drift: What `detect_drift` wrote.
         skew: What `recompute_features` wrote.
@@ -49,7 +51,8 @@ def decide_remedy(
         runs: The run of monitoring, by each name that a training which it asks for may know it by.
 
     Raises:
-        ContractViolation: a document is missing or damaged, the log cannot be read, or MLflow cannot be reached.
+        ContractViolation: a document is missing or damaged, the log or the audit record cannot be read, or MLflow
+            cannot be reached.
     """
     served, moved, known = Predictions.read(predictions), Drift.read(drift), Outcomes.read(outcomes)
     table = pd.read_parquet(outcomes / Outcomes.TABLE)
@@ -71,10 +74,14 @@ def decide_remedy(
     )
     record_window(locations.tracking_uri, settings.name, window_record(found, served, moved, known, runs))
     history = read_history(locations.tracking_uri, settings.name, found.model, until=found.window.end, windows=DRAWN)
-    led_to = retrainings(locations.tracking_uri, settings.name, history)
+    done = resolutions(
+        history,
+        retrainings(locations.tracking_uri, settings.name, history),
+        moves_of(locations.audit_record, found.model),
+    )
     with complete_folder(remedy) as folder:
         found.write(folder)
-        write_whole(report, draw(found, served, moved, known, history, led_to, settings.label.title))
+        write_whole(report, draw(found, served, moved, known, history, done, settings.label.title))
     print(found.sentence)
     return found
 

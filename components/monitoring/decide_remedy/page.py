@@ -11,8 +11,8 @@ from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.predictions import Predictions
 from kfp_lifecycle.artifacts.remedy import Remedy, RemedyVerdict
 from kfp_lifecycle.components.monitoring.decide_remedy.trends import TONES, trends_of
-from kfp_lifecycle.monitoring.history import Retraining, WindowRecord
-from kfp_lifecycle.monitoring.retraining_policy import TRAINED
+from kfp_lifecycle.monitoring.history import WindowRecord
+from kfp_lifecycle.monitoring.resolution import Resolution
 from kfp_lifecycle.reports.formatting import measure, number
 from kfp_lifecycle.reports.templates import KeyFigure, templates
 
@@ -44,11 +44,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Look:
-    """A window of the past, and what it led to."""
+    """A window of the past, and what was done about it."""
 
     record: WindowRecord
     tone: str
-    retraining: Retraining | None
+    done: Resolution
 
 
 def draw(
@@ -57,7 +57,7 @@ def draw(
     drift: Drift,
     outcomes: Outcomes,
     history: Sequence[WindowRecord],
-    retrainings: Mapping[str, Retraining],
+    done: Sequence[Resolution],
     label: str,
 ) -> str:
     """The page as one HTML document without scripts that needs no network.
@@ -68,18 +68,14 @@ def draw(
         drift: What features did.
         outcomes: What became of predictions.
         history: The windows so far, oldest first, this one the last.
-        retrainings: What they led to, by the run that asked for it.
+        done: What was done about each.
         label: What is foretold, in words.
     """
     findings = {(item.column, item.aspect): item for item in drift.columns}
     own = next((found for found in outcomes.versions if found.version == remedy.version), None)
     looks = [
-        Look(
-            item,
-            TONES.get(item.verdict, "waiting"),
-            next((retrainings[run] for run in item.runs if run in retrainings), None),
-        )
-        for item in reversed(history)
+        Look(item, TONES.get(item.verdict, "waiting"), resolution)
+        for item, resolution in reversed(list(zip(history, done, strict=True)))
     ]
     return (
         templates(Path(__file__).parent)
@@ -92,7 +88,6 @@ def draw(
             label=label,
             headline=HEADLINES[remedy.verdict],
             figures=key_figures(predictions, drift, history, outcomes.currency),
-            trained=TRAINED,
             changes=[Change(findings[item.column, item.aspect], item) for item in drift.pictures],
             undrawn=sum(item.drifted for item in drift.columns) - len(drift.pictures),
             trends=trends_of(history, outcomes),
