@@ -86,13 +86,14 @@ def dashboard(
         return
 
     from kfp_lifecycle.cli.outcome import serving_folder
-    from kfp_lifecycle.cli.standing import Known
+    from kfp_lifecycle.cli.standing import Known, window_history
     from kfp_lifecycle.monitoring.dashboards.server import dashboard_server
     from kfp_lifecycle.monitoring.dashboards.sources import OwnMemory, Prometheus
 
     with plain_refusals():
         backend = backend_for(target, project)
-        known = Known(configuration, backend, serving_folder() if backend.target == "local" else None)
+        serving = serving_folder() if backend.target == "local" else None
+        known = Known(configuration, backend, serving, window_history(configuration, backend.target))
         known.metrics()
     stopped = threading.Event()
     asked = Prometheus(prometheus or PROMETHEUS)

@@ -21,14 +21,16 @@ TONES = {"keep": "done", "undecided": "warning", "world moved": "warning", "brok
 
 @dataclass(frozen=True)
 class MonitoringVerdict:
-    """What a monitoring run found."""
+    """What monitoring found in a window."""
 
     verdict: str
     sentence: str
-    at: datetime
-    run: str
-    page: Path | None = None
-    """Its own page, where that lies on this machine."""
+    end: datetime
+    """Of the window."""
+    version: str
+    """That it is judged by."""
+    done: str = ""
+    """What was done about it; empty where nothing is to do."""
 
     @property
     def tone(self) -> str:
@@ -52,9 +54,13 @@ class Standing:
     served: Sequence[str]
     """Each model with its version and address."""
     verdicts: Sequence[MonitoringVerdict]
-    """Of the newest monitoring runs, newest first."""
+    """Of the newest windows, newest first."""
     releases: Sequence[ReleaseMark]
     """Newest first."""
+    page: Path | None = None
+    """That of the newest window, where it lies on this machine."""
+    unread: str = ""
+    """Why the history of windows cannot be read; empty where it can."""
 
 
 def page(standing: Standing, source: Source, alerts: Alerts, seconds: int) -> str:

@@ -19,6 +19,9 @@ from local_release import ROOT
 
 from kfp_lifecycle.backends.backend import RunArtifact, RunSummary
 from kfp_lifecycle.monitoring.alert_rules import inhibitions
+from kfp_lifecycle.monitoring.history import WindowRecord
+from kfp_lifecycle.monitoring.resolution import resolutions
+from kfp_lifecycle.monitoring.told_windows import ToldWindow
 from kfp_lifecycle.runtime.states import RunState
 from kfp_lifecycle.serving.client import Client
 from tests.served import served
@@ -39,23 +42,15 @@ class Runs:
 
     def __init__(self, ended: datetime | None = None) -> None:
         self.ended = ended or datetime.now(UTC) - timedelta(hours=1)
+        self.names: tuple[str, ...] = ("monitoring-2", "monitoring-1", "training-1")
 
     def runs(self, limit: int) -> list[RunSummary]:
         ended, begun = self.ended, self.ended - timedelta(minutes=2)
-        return [
-            RunSummary(name, name, name[:-2], "churn", RunState.done, begun, ended)
-            for name in ("monitoring-2", "monitoring-1", "training-1")
-        ]
+        return [RunSummary(name, name, name[:-2], "churn", RunState.done, begun, ended) for name in self.names]
 
     def artifacts(self, run_id: str) -> list[RunArtifact]:
         measured = {"events_observed": 31.0, "events_expected": 18.2, "roc_auc": 0.78, "summary": "31 events"}
-        said = {"verdict": "keep", "sentence": "Nothing has happened."}
-        if run_id == "monitoring-2":
-            said = {"verdict": "world moved", "sentence": MOVED}
-        return [
-            RunArtifact("join-outcomes", "metrics", "system.Metrics", "", measured),
-            RunArtifact("decide-remedy", "remedy", "system.Artifact", "", said),
-        ]
+        return [RunArtifact("join-outcomes", "metrics", "system.Metrics", "", measured)]
 
 
 class NoRuns(Runs):
@@ -63,6 +58,20 @@ class NoRuns(Runs):
 
     def runs(self, limit: int) -> list[RunSummary]:
         return []
+
+
+def windows() -> list[ToldWindow]:
+    """What the history holds of the two monitoring runs, newest first."""
+    record = WindowRecord(
+        model="churn", version="1", start=datetime(2026, 10, 5, tzinfo=UTC), end=datetime(2026, 10, 12, tzinfo=UTC),
+        predictions=900, compared=800, mean_score=0.07, verdict="keep", remedy="nothing",
+        sentence="Nothing has happened.", runs=["monitoring-1"],
+    )  # fmt: skip
+    end = record.end + timedelta(days=7)
+    changes = {"verdict": "world moved", "remedy": "retrain", "sentence": MOVED, "end": end, "runs": ["monitoring-2"]}
+    moved = record.model_copy(update=changes)
+    done = resolutions([record, moved], {}, [])
+    return [ToldWindow(moved, done[1]), ToldWindow(record, done[0])]
 
 
 @contextlib.contextmanager

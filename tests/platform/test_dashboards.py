@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from local_release import ROOT
-from running_prometheus import NoRuns, Runs, answers_ok, needs_prometheus, program, until
+from running_prometheus import MOVED, NoRuns, Runs, answers_ok, needs_prometheus, program, until, windows
 from typer.testing import CliRunner
 
 from kfp_lifecycle.backends.backend import RunArtifact
@@ -29,6 +29,7 @@ from kfp_lifecycle.cli.standing import Known
 from kfp_lifecycle.config.alerts import Alerts
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
+from kfp_lifecycle.local.environment_module import ModuleFailed
 from kfp_lifecycle.monitoring.dashboards.grafana import grafana_dashboards
 from kfp_lifecycle.monitoring.dashboards.lifecycle_metrics import PipelineRun, overdue_since
 from kfp_lifecycle.monitoring.dashboards.panels import DASHBOARDS
@@ -36,6 +37,7 @@ from kfp_lifecycle.monitoring.dashboards.queries import Labels, Read, selected
 from kfp_lifecycle.monitoring.dashboards.server import dashboard_server
 from kfp_lifecycle.monitoring.dashboards.sources import OwnMemory, Prometheus
 from kfp_lifecycle.monitoring.scrape_targets import SERVERS
+from kfp_lifecycle.monitoring.told_windows import ToldWindow
 from kfp_lifecycle.runtime.states import RunState
 from kfp_lifecycle.serving.ports import CANDIDATES, LOOPBACK, free_ports
 from kfp_lifecycle.serving.release.local import envoy
@@ -184,12 +186,12 @@ def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_the_page_says_what_to_start_where_nothing_is_there(tmp_path: Path) -> None:
     configuration = load_configuration(ROOT, [])
-    known = Known(configuration, NoRuns(), tmp_path)  # type: ignore[arg-type]
+    known = Known(configuration, NoRuns(), tmp_path, list)  # type: ignore[arg-type]
     memory = OwnMemory(known.targets, known.metrics, every=1)
     memory.look()
     page = answers(known, lambda: memory, configuration.alerts, 5)["/"].content()
     assert "<code>lifecycle run training</code> releases a first model" in str(page)
-    assert "No monitoring run has ended yet" in str(page)
+    assert "Monitoring has looked at no window yet" in str(page)
     assert str(page).count("Nothing yet.") == len(PANELS)
     gone = answers(known, lambda: Prometheus("http://127.0.0.1:1"), configuration.alerts, 5)["/parts"].content()
     assert "does not answer" in str(gone)
@@ -209,13 +211,42 @@ def test_the_newest_verdict_leads_to_its_page_and_no_bookkeeping_is_a_key_figure
 
     configuration = load_configuration(ROOT, [])
     for runs, found in ((RunsWithPages(), "what monitoring-2 found"), (Runs(), "lies on this machine")):
-        known = Known(configuration, runs, tmp_path)  # type: ignore[arg-type]
+        known = Known(configuration, runs, tmp_path, windows)  # type: ignore[arg-type]
         served = answers(known, lambda: Prometheus("http://127.0.0.1:1"), configuration.alerts, 5)
         assert found in str(served["/monitoring"].content())
         assert ('href="/monitoring"' in str(served["/"].content())) is isinstance(runs, RunsWithPages)
         told = str(served["/metrics"].content())
         assert 'figure="seconds"' not in told
         assert 'figure="roc_auc"' in told
+
+
+def test_the_verdicts_are_those_of_the_history_which_is_read_anew_after_another_run(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    def history() -> list[ToldWindow]:
+        read.append(1)
+        if len(read) == 3:
+            raise ModuleFailed("MLflow tracking server at mlflow:5000 cannot be reached")
+        return windows()
+
+    runs = Runs()
+    known = Known(load_configuration(ROOT, []), runs, tmp_path, history)  # type: ignore[arg-type]
+    found = known.standing().verdicts
+    assert [(item.verdict, item.sentence) for item in found] == [
+        ("world moved", MOVED),
+        ("keep", "Nothing has happened."),
+    ]
+    assert [item.done for item in found] == ["open: asked for: retrain", ""]
+    known.standing()
+    assert len(read) == 1
+    runs.names = ("monitoring-3", *runs.names)
+    known.standing()
+    assert len(read) == 2
+    # What was read last stands, and beside it why there is no more.
+    runs.names = ("monitoring-4", *runs.names)
+    page = str(answers(known, lambda: Prometheus("http://127.0.0.1:1"), Alerts(), 5)["/parts"].content())
+    assert MOVED in page
+    assert "MLflow tracking server at mlflow:5000 cannot be reached" in page
 
 
 def test_the_command_serves_until_it_is_interrupted_and_a_taken_port_is_named(tmp_path: Path) -> None:
@@ -236,7 +267,7 @@ def test_the_command_serves_until_it_is_interrupted_and_a_taken_port_is_named(tm
 
 
 def test_it_answers_under_its_own_name_alone_and_says_what_there_is(tmp_path: Path) -> None:
-    known = Known(load_configuration(ROOT, []), NoRuns(), tmp_path)  # type: ignore[arg-type]
+    known = Known(load_configuration(ROOT, []), NoRuns(), tmp_path, list)  # type: ignore[arg-type]
     with dashboard_server(0, answers(known, lambda: Prometheus("http://127.0.0.1:1"), Alerts(), 5)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from local_release import INPUTS, ROOT, Place, make_model
-from running_prometheus import PROMETHEUS, Runs, Team, alertmanager, answers_ok, inhibited, program, until
+from running_prometheus import PROMETHEUS, Runs, Team, alertmanager, answers_ok, inhibited, program, until, windows
 from served_place import serving_place
 
 from kfp_lifecycle.artifacts.prediction_log import day_folder
@@ -131,7 +131,7 @@ class Watched:
         self.team, self.asking = Team(), Asking(place, WELL, HOT)
         # Nobody has looked for three days.
         self.runs = Runs(datetime.now(UTC) - timedelta(days=3))
-        self.known = Known(self.configuration, self.runs, place.serving)  # type: ignore[arg-type]
+        self.known = Known(self.configuration, self.runs, place.serving, windows)  # type: ignore[arg-type]
         self.dashboard = self.tells(self.prometheus)
         """What is served where Prometheus asks; nothing, as long as nothing is in it."""
         # Nothing is logged: files are where today's folder would be, tomorrow's, and the one for what a log refuses.
