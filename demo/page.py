@@ -77,6 +77,7 @@ def draw(
             candidates=candidates,
             zero=zero,
             steps=steps,
+            later=later_turns(record),
             money=money,
             costs=costs,
             worth=worth(money, record.released) if money and record.released else None,
@@ -201,9 +202,27 @@ def marks(place: Scale, story: Story, record: Record, alarm: WindowRecord | None
     found = [(_at(story.price_rise), "prices rise")]
     if alarm is not None:
         found.append((alarm.end, "alarm"))
-    if record.released is not None and record.release is not None:
-        found.append((_at(record.released), f"version {record.release.deployment['version']}"))
-    return place.marks(found)
+    found += [
+        (_at(monday), f"version {trained.deployment['version']}")
+        for monday, trained in record.retrained
+        if trained.deployment
+    ]
+    found += [(_at(monday), f"back to {version}") for monday, version in record.rolled_back]
+    return place.marks(sorted(found))
+
+
+def later_turns(record: Record) -> list[str]:
+    """What took over after the first release, each in a sentence, in their order."""
+    released = [(monday, trained) for monday, trained in record.retrained if trained.deployment]
+    turns = [
+        (monday, f"Version {trained.deployment['version']} took over on {monday:%-d %B %Y}.")
+        for monday, trained in released[1:]
+    ]
+    turns += [
+        (monday, f"On {monday:%-d %B %Y} a person rolled back to version {version}, as monitoring asked.")
+        for monday, version in record.rolled_back
+    ]
+    return [sentence for _, sentence in sorted(turns)]
 
 
 def compared(record: Record) -> tuple[list[Candidate], float | None]:

@@ -111,13 +111,19 @@ def look_back(world: World, mondays: Mondays, people: People, record: Record, mo
     tell(monday, found.sentence)
     if found.remedy == "nothing":
         return
-    if record.whole and (held := obstacle(world, record, found)):
+    rolled_back = found.remedy == "roll back"
+    if not rolled_back and record.whole and (held := obstacle(world, record, found)):
         tell(monday, f"… {held}")
         return
     world.simulate(monday - DAY)
     before = world.retrainings()
     world.run("monitoring", f"as_of={morning(monday).isoformat()}")
     record.whole.append(monday)
+    if rolled_back:
+        version = world.roll_back(f"the window to {monday}: {found.verdict}")
+        record.rolled_back.append((monday, version))
+        tell(monday, f"… a person says `lifecycle rollback {world.model}`: version {version} answers")
+        return
     started = [name for name in world.retrainings() if name not in before]
     if not started:
         tell(monday, f"… {obstacle(world, record, found) or 'nothing is started'}")

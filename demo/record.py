@@ -19,6 +19,8 @@ class Record:
     """By the Monday whose look asked for it."""
     whole: list[date] = field(default_factory=list)
     """Mondays with a whole run of monitoring."""
+    rolled_back: list[tuple[date, str]] = field(default_factory=list)
+    """Mondays on which a person rolled back, as monitoring asked for, and to which version."""
 
     @property
     def release(self) -> Trained | None:
@@ -34,6 +36,7 @@ class Record:
         """What happened, for scripts."""
         return {
             "first": self.first.deployment["version"],
+            "rolled_back": [{"monday": f"{monday}", "to": version} for monday, version in self.rolled_back],
             "whole_runs": [f"{monday}" for monday in self.whole],
             "retrained": [
                 {

@@ -19,6 +19,7 @@ from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.locations import Locations, local_locations
 from kfp_lifecycle.runtime.closure import ROOT
 from kfp_lifecycle.serving.ports import port_pair
+from kfp_lifecycle.serving.release.local.state import read_releases
 
 # The variable that names the interpreter of the command line: steps of monitoring run in another environment.
 COMMAND_LINE = "DEMO_COMMAND_LINE"
@@ -115,6 +116,12 @@ class World:
         words = [f"--set={setting}" for setting in self.settings]
         words += [f"--parameter={parameter}" for parameter in parameters]
         return self.command("run", pipeline, "--target", "local", "--project", str(ROOT), *words)
+
+    def roll_back(self, why: str) -> str:
+        """Give all traffic to the version before; returns which that is."""
+        self.command("rollback", self.model, "--why", why)
+        [release] = [release for release in read_releases(self.state / "serving") if release.model == self.model]
+        return release.version
 
     def down(self) -> None:
         """Stop the servers, and a retraining that is at work."""

@@ -112,3 +112,14 @@ def test_the_page_has_five_pictures_and_needs_no_network(released: bool, tmp_pat
     assert ("takes over" in page or "took over" in page) == released
     assert "http://" not in page
     assert "<script" not in page
+
+
+def test_what_took_over_later_and_what_was_rolled_back_is_told_in_order(tmp_path: Path) -> None:
+    found = record(released=True)
+    found.rolled_back.append((RELEASED + timedelta(days=42), "1"))
+    found.retrained.append((RELEASED + timedelta(days=56), trained("approved", version="3", steps=STEPS)))
+    page = draw(SMALL, found, [(SMALL.begins, 0.05), (SMALL.mondays[-4], 0.06)], [], None, 9_000, 0, COSTS)
+    told = "On 6 July 2026 a person rolled back to version 1, as monitoring asked. Version 3 took over on 20 July 2026."
+    assert told in page
+    assert "back to 1" in page
+    assert found.document()["rolled_back"] == [{"monday": "2026-07-06", "to": "1"}]
