@@ -141,6 +141,9 @@ class Model(Document):
     """Digest of the feature definitions that it was trained on."""
     settings: dict[str, Any] = Field(default={})
     """The sections of the configuration that its features need, as a component's `settings` parameter holds them."""
+    key_type: str = ""
+    """DuckDB's type of the entity's key, INTEGER, BIGINT or VARCHAR, by which a server knows how a key may be written;
+    empty where it is not known."""
     threshold: float
     """It acts from this score on."""
     threshold_by: ThresholdRule | None = None

@@ -55,6 +55,8 @@ class TrainingSetDescription(Document):
 
     entity: str
     """The entity's key column."""
+    key_type: str = ""
+    """DuckDB's type of the key: INTEGER, BIGINT or VARCHAR."""
     label: str
     """The label's column: 1 for the event, 0 for none."""
     features: list[Feature]

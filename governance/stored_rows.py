@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from feast.protos.feast.types.Value_pb2 import Value
 from pyarrow import compute
 
-from kfp_lifecycle.features.keys import WHOLE, entity_key
+from kfp_lifecycle.artifacts.entity_key import WHOLE, entity_key
 from kfp_lifecycle.features.online.reading import EntityKeys
 from kfp_lifecycle.runtime.contract import ContractViolation
 

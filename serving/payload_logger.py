@@ -31,6 +31,8 @@ class LoggedModel(BaseModel):
 
     features: tuple[Feature, ...] = ()
     entity_key: str
+    key_type: str = ""
+    """DuckDB's type of the key; empty where it is not known."""
     threshold: float
     settings: LogSettings = LogSettings()
     shadow: str = ""

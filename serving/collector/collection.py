@@ -323,4 +323,4 @@ _model_of = lru_cache(256)(LoggedModel.read)
 def _decoder_of(annotation: str) -> Decoder:
     model = _model_of(annotation)
     # Whatever a server answered was no more than it takes.
-    return Decoder(model.features, model.entity_key, MOST_ROWS, most_explained=MOST_ROWS)
+    return Decoder(model.features, model.entity_key, MOST_ROWS, most_explained=MOST_ROWS, key_type=model.key_type)

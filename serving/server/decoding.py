@@ -87,6 +87,7 @@ class Decoder:
         max_rows: int,
         most_explained: int = 0,
         hold_out: HoldOut | None = None,
+        key_type: str = "",
     ) -> None:
         """Set up for a model.
 
@@ -96,8 +97,9 @@ class Decoder:
             max_rows: Most rows one request may hold.
             most_explained: Most rows that contributions of features may be asked for; 0: none.
             hold_out: Who is held out; None: nobody is.
+            key_type: DuckDB's type of the entity's key; empty where it is not known.
         """
-        self.entity_key = entity_key
+        self.entity_key, self._key_type = entity_key, key_type
         self.max_rows = max_rows
         self.most_explained = most_explained
         self._hold_out = hold_out
@@ -381,7 +383,10 @@ class Decoder:
 
     def _keys(self, datatype: Datatype, values: Iterable[Any]) -> list[Key | None]:
         given = values.tolist() if isinstance(values, np.ndarray) else values
-        return [None if value is None else entity_key(value, self.entity_key, row) for row, value in enumerate(given)]
+        return [
+            None if value is None else entity_key(value, self.entity_key, row, self._key_type)
+            for row, value in enumerate(given)
+        ]
 
 
 class _Chosen:

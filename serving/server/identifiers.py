@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 
+from kfp_lifecycle.artifacts import entity_key as keys
 from kfp_lifecycle.serving.server.errors import InvalidRequest, shown
 
 MOST_ID_CHARACTERS = 256
@@ -15,13 +16,14 @@ _PLAIN_NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
 Key = int | str
 
 
-def entity_key(value: object, name: str, row: int) -> Key:
-    """An entity's key.
+def entity_key(value: object, name: str, row: int, key_type: str = "") -> Key:
+    """An entity's key, as tables and the online store hold it.
 
     Args:
         value: What was sent.
         name: Of the key, for messages.
         row: Where it stood.
+        key_type: DuckDB's type of the key; empty where it is not known.
 
     Raises:
         InvalidRequest: it names no entity, or names it in another way.
@@ -30,7 +32,7 @@ def entity_key(value: object, name: str, row: int) -> Key:
     if isinstance(value, int) and not isinstance(value, bool):
         if not -(2**63) <= value < 2**63:
             raise InvalidRequest(f"{where} is {shown(value)}: a whole number must fit 64 bits")
-        return value
+        return _of_type(value, name, row, key_type)
     if not isinstance(value, str) or not value:
         raise InvalidRequest(f"{where} must name an entity, not {shown(value)}")
     if len(value) > MOST_ID_CHARACTERS or _CONTROL.search(value) or value != value.strip():
@@ -40,7 +42,17 @@ def entity_key(value: object, name: str, row: int) -> Key:
         )
     if not _PLAIN_NUMBER.fullmatch(value) and _is_number(value):
         raise InvalidRequest(f"{where} is {shown(value)}: write it in plain digits, {int(value)}")
-    return value
+    return _of_type(value, name, row, key_type)
+
+
+def _of_type(value: Key, name: str, row: int, key_type: str) -> Key:
+    """The key as its tables hold it; where its type is not known, as it was sent."""
+    if not key_type:
+        return value
+    try:
+        return keys.entity_key(name, key_type, value)
+    except ValueError as error:
+        raise InvalidRequest(f"`{name}` in row {row}: {error}") from error
 
 
 def request_id(identifier: str | None, header: str) -> str:

@@ -64,7 +64,9 @@ class Server:
         explainer = Explainer.of(asked.model_dir)
         most_explained = 0 if explainer is None else explainer.most_rows
         hold_out = HoldOut(asked.hold_out, asked.model_name) if asked.hold_out else None
-        decoder = Decoder(model.features, model.entity_key, asked.max_rows, most_explained, hold_out)
+        decoder = Decoder(
+            model.features, model.entity_key, asked.max_rows, most_explained, hold_out, key_type=model.key_type
+        )
         self._features = None
         if asked.online_store:
             self._features = FeatureLookup(asked.model_name, model.feature_repo, model.settings, asked.online_store)

@@ -11,12 +11,12 @@ from typing import Any
 
 from prometheus_client import Counter
 
+from kfp_lifecycle.artifacts.entity_key import entity_key
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER
 from kfp_lifecycle.artifacts.tables import TIMELESS
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Present
 from kfp_lifecycle.features.definitions import REQUEST_TIME, TIMESTAMP, load_definitions
-from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.prompt import prompt_reader
 from kfp_lifecycle.features.online.reading import ReaderOf, Stored

@@ -30,6 +30,7 @@ class _Description:
     settings: dict[str, Any] = field(default_factory=dict)
     expected_score: float | None = None
     learned_until: str | None = None
+    key_type: str = ""
 
 
 class ServedModel:
@@ -54,6 +55,7 @@ class ServedModel:
             raise ContractViolation(f"{self._file}: {error}. {remedy(WRITER)}") from error
         self.features, self.threshold, self.settings = found.inputs, found.threshold, found.settings
         self.expected_score, self.learned_until = found.expected_score, found.learned_until
+        self.key_type = found.key_type
 
     @property
     def entity_key(self) -> str:

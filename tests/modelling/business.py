@@ -66,6 +66,7 @@ def write_training_set(
         positives[part] = int((frame["gone"] == 1).sum())
     description = {
         "entity": "account",
+        "key_type": "BIGINT",
         "label": "gone",
         "features": features,
         "sensitive": ["group", "rare"],

@@ -260,6 +260,7 @@ def test_snapshots_before_the_first_customer_are_not_counted(tmp_path: Path) -> 
     first = min(reader["recorded_at"] for reader in readers)
     assert description["snapshots"]["train"][0] >= f"{first:%Y-%m-%d}"
     assert datetime.fromisoformat(description["as_of"]) == datetime(2025, 2, 10, tzinfo=UTC)
+    assert description["key_type"] == "BIGINT"
 
 
 # In the environment that versions data.

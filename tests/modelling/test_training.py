@@ -380,6 +380,7 @@ def test_a_model_folder_holds_all_that_serving_and_monitoring_need(tmp_path: Pat
     metadata = train_model(project, folder, parameters_file(tmp_path, max_iter=20), tmp_path / "model")
     model = ModelFolder(tmp_path / "model")
     assert [item.name for item in model.features] == [item["name"] for item in FEATURES]
+    assert model.description.key_type == "BIGINT"
     assert set(model.description.baseline_auc) == {"dummy", "logistic"}
     assert model.description.importance[0].feature == "days_away"
     reference = pd.read_parquet(tmp_path / "model" / "baseline" / "reference.parquet")

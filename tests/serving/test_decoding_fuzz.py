@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -27,7 +28,8 @@ from kfp_lifecycle.serving.server.served import Served
 from tests.devices import tensor
 
 KEY = "device_id"
-DECODER = Decoder([Feature("temperature", "numeric"), Feature("site", "categorical")], KEY, max_rows=100)
+FEATURES = [Feature("temperature", "numeric"), Feature("site", "categorical")]
+DECODER = Decoder(FEATURES, KEY, max_rows=100)
 LOG = BatchMaker("devices", "1", ["temperature"], ["site"])
 ENCODER = Encoder("devices", "1")
 
@@ -196,6 +198,22 @@ def test_raw_texts_never_reach_beyond_their_bytes(content: bytes, rows: int) -> 
         assert (
             b"".join(struct.pack("<I", len(text.encode())) + text.encode() for text in asked.batch.texts[0]) == content
         )
+
+
+@pytest.mark.parametrize("key_type", ["INTEGER", "BIGINT"])
+@many
+@given(key=st.one_of(TEXTS, INTEGERS, INTEGERS.map(str), INTEGERS.map(lambda number: f"00{number}")))
+@example(key="007")
+def test_a_whole_number_is_one_key_however_it_is_written(key_type: str, key: str | int) -> None:
+    """Never two people of whom the log tells under two names."""
+    decoder = Decoder(FEATURES, KEY, max_rows=1, key_type=key_type)
+    bits = {"INTEGER": 32, "BIGINT": 64}[key_type]
+    sent = tensor(KEY, "BYTES" if isinstance(key, str) else "INT64", [key])
+    inputs = [tensor("temperature", "FP64", [1.0]), tensor("site", "BYTES", ["north"]), sent]
+    asked = taken(lambda: decoder.v2(json.dumps({"inputs": inputs}).encode()))
+    plain = isinstance(key, int) or re.fullmatch("0|-?[1-9][0-9]*", key) is not None
+    holds = plain and -(2 ** (bits - 1)) <= int(key) < 2 ** (bits - 1)
+    assert (None if asked is None else asked.batch.keys) == ([int(key)] if holds else None)
 
 
 @many

@@ -23,9 +23,9 @@ from feast.infra.key_encoding_utils import serialize_entity_key
 from prometheus_client import REGISTRY, CollectorRegistry
 from redis import Redis
 
+from kfp_lifecycle.artifacts.entity_key import entity_key
 from kfp_lifecycle.artifacts.quality import ViewQuality
 from kfp_lifecycle.config.settings import settings_of
-from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.online import reading as online_reading
 from kfp_lifecycle.features.online.location import located
 from kfp_lifecycle.features.online.prompt import on_own_disk, prompt_reader

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from kfp_lifecycle.artifacts.deployment import Deployment as Record
-from kfp_lifecycle.artifacts.deployment import InferenceRequest
+from kfp_lifecycle.artifacts.deployment import InferenceRequest, ReleaseStep
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.serving import Example, ServingTrial
@@ -30,8 +30,8 @@ from kfp_lifecycle.config.log_policy import LoggedKey
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.serving.client import entity_request, v2_request
 from kfp_lifecycle.serving.release.release import RolledBack, Undecided, deployment_record, release
-from kfp_lifecycle.serving.release.replay import Replayed, replayed_requests
-from kfp_lifecycle.serving.release.traffic import Stage
+from kfp_lifecycle.serving.release.replay import replayed_requests
+from kfp_lifecycle.serving.release.traffic import Stage, Traffic
 
 if TYPE_CHECKING:
     from kfp_lifecycle.serving.release.local.traffic import LocalTraffic
@@ -52,11 +52,30 @@ class Candidate:
     entity_key: str
     """The name under which a request names its entity; empty where the model does not say."""
     threshold: float
+    key_type: str = ""
+    """DuckDB's type of the entity's key; empty where the model does not say."""
 
-    def asked_before(self, prediction_log: str, deployment: Deployment) -> list[Replayed]:
-        """What people asked the model, out of the prediction log."""
+    def release(
+        self, traffic: Traffic, deployment: Deployment, prediction_log: str, first: Stage | None = None
+    ) -> list[ReleaseStep]:
+        """Give it the traffic, stage by stage, asking what people asked before too.
+
+        Args:
+            traffic: The target's.
+            deployment: The policy.
+            prediction_log: Where what people asked is found.
+            first: The stage to begin at; None: the first one.
+
+        Raises:
+            RolledBack: it is worse than the champion.
+            Undecided: that cannot be told.
+        """
         key = self.entity_key if deployment.prediction_log.key is LoggedKey.plain else ""
-        return replayed_requests(prediction_log, deployment.model, self.inputs, key)
+        replayed = replayed_requests(prediction_log, deployment.model, self.inputs, key)
+        foreseen = self.foreseen(traffic.champion)
+        return release(
+            traffic, deployment, self.inputs, self.examples, first, replayed, self.entity_key, foreseen
+        )  # fmt: skip
 
     def foreseen(self, champion: str | None) -> Sequence[ScorePair]:
         """What this model and the champion gave to the same rows when the gate compared the two; nothing where it did
@@ -130,7 +149,9 @@ def read_candidate(servable: Path, uri: str) -> Candidate:
             "and dashes. Take the output of validate_serving."
         )
     key = model.settings.get("entity", {}).get("key", "")
-    return Candidate(servable, uri, str(model.version), model.inputs, trial.examples, key, model.threshold)
+    return Candidate(
+        servable, uri, str(model.version), model.inputs, trial.examples, key, model.threshold, model.key_type
+    )
 
 
 def release_locally(deployment: Deployment, locations: Locations, candidate: Candidate, place: LocalServing) -> Record:
@@ -219,12 +240,8 @@ def released_locally(
     """A release from its first stage, or the one named, and its lines in the history."""
     strategy = deployment.strategy.value
     traffic.note("begun", strategy, why="" if first is None else f"resumed at {first.percent}%")
-    replayed = candidate.asked_before(traffic.prediction_log, deployment)
     try:
-        steps = release(
-            traffic, deployment, candidate.inputs, candidate.examples, first, replayed, candidate.entity_key,
-            candidate.foreseen(traffic.champion),
-        )  # fmt: skip
+        steps = candidate.release(traffic, deployment, traffic.prediction_log, first)
     except Undecided as undecided:
         traffic.pause(str(undecided))
         traffic.note("paused", strategy, str(undecided), undecided.steps)
@@ -254,18 +271,16 @@ def release_to_kserve(
     standard = serving_container().kserve.mode is Mode.standard
     begin = StandardTraffic if standard else InferenceServiceTraffic
     logged = LoggedModel(
-        features=tuple(candidate.inputs), entity_key=candidate.entity_key, threshold=candidate.threshold
+        features=tuple(candidate.inputs),
+        entity_key=candidate.entity_key,
+        key_type=candidate.key_type,
+        threshold=candidate.threshold,
     )
     traffic = begin(place.namespace, deployment, locations, candidate.version, candidate.uri, logged)
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:
-        replayed = candidate.asked_before(locations.prediction_log, deployment)
-        steps = release(
-            traffic, deployment, candidate.inputs, candidate.examples, None, replayed, candidate.entity_key,
-            candidate.foreseen(traffic.champion),
-        )  # fmt: skip
-        previous = traffic.champion
+        steps, previous = candidate.release(traffic, deployment, locations.prediction_log), traffic.champion
     return deployment_record(traffic.url(), traffic.grpc(), traffic, deployment, steps, previous)
 
 
@@ -285,12 +300,7 @@ def release_to_vertex(
     if traffic.champion == candidate.version:
         steps, previous = [], traffic.keep_champion()
     else:
-        replayed = candidate.asked_before(locations.prediction_log, deployment)
-        steps = release(
-            traffic, deployment, candidate.inputs, candidate.examples, None, replayed, candidate.entity_key,
-            candidate.foreseen(traffic.champion),
-        )  # fmt: skip
-        previous = traffic.champion
+        steps, previous = candidate.release(traffic, deployment, locations.prediction_log), traffic.champion
     return deployment_record(traffic.url(), "", traffic, deployment, steps, previous)
 
 

@@ -165,6 +165,7 @@ def build(
         test = pq.read_table(result / "test.parquet", filters=[(TIMESTAMP, "=", newest)])
         description = TrainingSetDescription(
             entity=definitions.key,
+            key_type=definitions.key_type,
             label=settings.label.name,
             features=[Feature(feature.name, feature.type) for feature in definitions.features],
             sensitive=[feature.name for feature in definitions.sensitive],

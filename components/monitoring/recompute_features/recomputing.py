@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from kfp_lifecycle.artifacts.entity_key import entity_key
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
 from kfp_lifecycle.artifacts.skew import FeatureSkew, ServingSkew
@@ -22,7 +23,6 @@ from kfp_lifecycle.config.features import Present
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.features.definitions import TIMESTAMP, Definitions, load_definitions
 from kfp_lifecycle.features.flat_table import definitions_folder
-from kfp_lifecycle.features.keys import entity_key
 from kfp_lifecycle.features.offline.history import FeatureHistory
 from kfp_lifecycle.features.offline.store import compute_view_values
 from kfp_lifecycle.features.online.store import Filling, OnlineStore

@@ -168,6 +168,7 @@ def describe_model(
         feature_service=training_set.description.feature_service,
         feature_version=training_set.description.feature_version,
         settings=settings_of(settings, DEFINITION_SETTINGS),
+        key_type=training_set.description.key_type,
         threshold=model.threshold,
         threshold_by=training.threshold.by,
         calibration=model.calibration.describe(),
