@@ -79,10 +79,15 @@ def new_checkout(folder: Path) -> Checkout:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files whose tests take long come first, so that two processes end at about the same time."""
+    """Files whose tests take long come first, so that two processes end at about the same time: those of whole runs,
+    which have a time-out of their own, then those with the most slow tests."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     whole = {item.path for item in items if "whole_run" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path not in whole, -slow[item.path], item.path))
+    seconds: dict[Path, float] = {}
+    for item in items:
+        if timeout := item.get_closest_marker("timeout"):
+            seconds[item.path] = max(seconds.get(item.path, 0), timeout.args[0])
+    items.sort(key=lambda item: (item.path not in whole, -seconds.get(item.path, 0), -slow[item.path], item.path))
 
 
 @pytest.fixture
