@@ -230,7 +230,9 @@ def compared(record: Record) -> tuple[list[Candidate], float | None]:
     leads = []
     for monday, trained in record.retrained:
         leads.append((monday, trained, trained.lead))
-    numbers = [lead[key] for _, _, lead in leads for key in ("low", "high") if lead.get(key) is not None] + [0.0]
+    numbers: list[float] = [
+        lead[key] for _, _, lead in leads for key in ("low", "high") if lead.get(key) is not None
+    ] + [0.0]
     low, high = min(numbers), max(numbers)
     span = (high - low) or 1.0
 
