@@ -42,8 +42,10 @@ class Monitoring(Section):
     """By so much of itself the level of a week's events is usually off from what scores foretell, up or down, beyond
     chance (a coefficient of variation): what many events say of a single week is worth no more than that."""
     outcome_run_length: int = Field(default=520, ge=10)
-    """Weeks between two false alarms about how many events come, at least, and likewise about whom they come to, for a
-    version whose scores are calibrated."""
+    """Weeks between two false alarms about how many events come, at least, for a version with calibrated scores."""
+    ranking_run_length: int = Field(default=156, ge=10)
+    """Weeks between two false alarms about whom events come to, at least, for a version whose scores rank as they
+    promise."""
     business: dict[Name, BusinessMetric] = Field(default={})
     """What predictions were worth, by name, beside the rates by decision and the value by `training.costs` that are
     always told; one of the same name takes the place of one of these (`acted_upon`, `events_where_acted`,

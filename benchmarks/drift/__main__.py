@@ -38,6 +38,7 @@ LARGEST_WINDOWS = 1
 """Windows of 100,000 rows of each champion: they take long, by the other rules."""
 # Of outcomes: weeks until one is known, by the events that are expected in a week.
 HORIZONS = {10: (1, 4), 50: (1, 4), 250: (1, 4), 1000: (1,)}
+FEWEST_RUNS = 12
 
 
 def rules(reference: pd.DataFrame, rows: int, inputs: list[Feature] = INPUTS) -> dict[str, Rule]:
@@ -153,7 +154,7 @@ Size = tuple[int, int]
 
 def runs(events: int, repeats: int) -> int:
     """How many: fewer of large weeks, which take long and differ less."""
-    return max(5, repeats * 50 // max(events, 50))
+    return max(FEWEST_RUNS, repeats * 50 // max(events, 50))
 
 
 def quiet(line: tuple[str, Size], repeats: int) -> dict[str, float]:

@@ -214,7 +214,7 @@ def ranks(found: History) -> int | None:
     """Ours: the ranking of events among those at risk, as `decide_remedy` judges it, of as many weeks as it sees."""
     for number in range(len(found.weeks)):
         span = found.weeks[max(0, number + 1 - RULE.outcome_weeks) : number + 1]
-        if lost(span, RULE.outcome_run_length) is not None:
+        if lost(span, RULE.ranking_run_length) is not None:
             return number
     return None
 

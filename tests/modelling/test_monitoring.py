@@ -326,7 +326,7 @@ def test_what_was_logged_tells_what_a_retraining_would_be_worth_and_the_window_i
             "name",
             "label",
             "monitoring.outcome_ratio",
-            "monitoring.outcome_run_length",
+            "monitoring.ranking_run_length",
             "training.costs",
             "training.seed",
         ),

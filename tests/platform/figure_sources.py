@@ -241,6 +241,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "`monitoring.outcome_ratio` ({} times as many": default("monitoring.outcome_ratio"),
         "`monitoring.outcome_variation` of itself ({})": default("monitoring.outcome_variation"),
         "`monitoring.outcome_run_length` weeks ({})": default("monitoring.outcome_run_length"),
+        "`monitoring.ranking_run_length` weeks at the most ({};": default("monitoring.ranking_run_length"),
         "one binomial count, p < {})": of(f"{REMEDY}/decision.py", "SIGNIFICANCE"),
     },
     "docs/notifications.md": {"not said again: {:g} |": of(NOTIFY, "DEFAULT_HOURS")},

@@ -11,7 +11,7 @@ from kfp_lifecycle.runtime.component import component
         "name",
         "label",
         "monitoring.outcome_ratio",
-        "monitoring.outcome_run_length",
+        "monitoring.ranking_run_length",
         "training.costs",
         "training.seed",
     ),
@@ -40,7 +40,7 @@ def decide_remedy(
 
     Args:
         settings: `name` is the project whose history is kept, `label` names what is foretold,
-            `monitoring.outcome_ratio` says how far outcomes may be off, `monitoring.outcome_run_length` how seldom the
+            `monitoring.outcome_ratio` says how far outcomes may be off, `monitoring.ranking_run_length` how seldom the
             ranking is called lost by mistake, `training.costs` what decisions are worth; `training.seed` is that of
             what is learned to say so.
         predictions: What `collect_predictions` found.

@@ -53,7 +53,7 @@ class Evidence:
     ratio: float
     """`monitoring.outcome_ratio`: as far as outcomes are off, before it matters."""
     run_length: float
-    """`monitoring.outcome_run_length`: weeks between two false alarms about the ranking, at least."""
+    """`monitoring.ranking_run_length`: weeks between two false alarms about the ranking, at least."""
     seed: int
     features: Callable[[], pd.DataFrame | None] = lambda: None
     """Reads what was logged of each row of the table, when it is needed; None where features are not logged."""

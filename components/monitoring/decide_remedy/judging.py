@@ -66,7 +66,7 @@ def decide_remedy(
             label=settings.label.name,
             costs=settings.training.costs,
             ratio=settings.monitoring.outcome_ratio,
-            run_length=settings.monitoring.outcome_run_length,
+            run_length=settings.monitoring.ranking_run_length,
             seed=settings.training.seed,
             features=lambda: logged.features,
             decisions=logged.decisions,
