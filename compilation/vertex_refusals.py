@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 
-import yaml
-
+from kfp_lifecycle.compilation.compiled_file import read_documents
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.steps import StepSettings, cores, memory_bytes
 from kfp_lifecycle.config.targets import VertexTarget
@@ -76,7 +75,7 @@ def refuse_compiled(file: Path) -> None:
     Raises:
         ConfigurationError: it names what is wrong and the remedy.
     """
-    documents = [document for document in yaml.safe_load_all(file.read_text("utf-8")) if document]
+    documents = [document for document in read_documents(file) if document]
     if len(documents) != 1:
         raise ConfigurationError(
             f"{file.name} has {len(documents)} YAML documents, and Vertex AI takes one: a component sets something of "

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from kfp_lifecycle.compilation.compiled_file import read_documents
 
 LIMIT_BYTES = 1_048_576
 # What one run of each pipeline came to on Kubeflow Pipelines 2.17.0 with Argo 4.0.5, as all figures here.
@@ -142,13 +142,12 @@ def _patch_bytes(component: Json, task: Json, container: Json) -> int:
 
 def read_pipeline(file: Path) -> Json:
     """The pipeline specification of a compiled file, without the platform's document."""
-    specification: Json = next(iter(yaml.safe_load_all(file.read_text("utf-8"))))
-    return specification
+    return read_documents(file)[0]
 
 
 def read_pods(file: Path) -> Json:
     """What each executor's pod is given by a compiled file's second document, by the executor's label."""
-    documents = list(yaml.safe_load_all(file.read_text("utf-8")))
+    documents = read_documents(file)
     pods: Json = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] if len(documents) > 1 else {}
     return pods
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kfp_lifecycle.compilation.code import (
     code_of,
@@ -24,6 +23,7 @@ from kfp_lifecycle.compilation.code import (
     zipped,
 )
 from kfp_lifecycle.compilation.pipeline import compile_pipeline, components
+from kfp_lifecycle.compilation.workflow_size import read_pipeline
 from kfp_lifecycle.environments.locks import lock_digest
 from kfp_lifecycle.runtime.closure import ROOT, bare, module_closure
 
@@ -31,7 +31,7 @@ COMPONENTS = components()
 
 
 def executors(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = next(iter(yaml.safe_load_all(file.read_text())))["deploymentSpec"]["executors"]
+    found: dict[str, Any] = read_pipeline(file)["deploymentSpec"]["executors"]
     return {name: executor["container"] for name, executor in found.items() if "container" in executor}
 
 
@@ -76,7 +76,7 @@ def test_images_are_named_by_the_digests_of_their_lock_and_of_the_library(image:
 def test_what_is_uploaded_is_what_the_pipeline_imports(tmp_path: Path) -> None:
     file = tmp_path / "training.yaml"
     compiled = compile_pipeline("training", "kubeflow", ROOT, file)
-    specification = next(iter(yaml.safe_load_all(file.read_text())))["deploymentSpec"]["executors"]
+    specification = read_pipeline(file)["deploymentSpec"]["executors"]
     imported = {item["importer"]["artifactUri"]["constant"] for item in specification.values() if "importer" in item}
     assert imported == {upload.uri for upload in compiled.uploads}
     assert {upload.name for upload in compiled.uploads} == {
@@ -91,7 +91,7 @@ def test_what_is_uploaded_is_what_the_pipeline_imports(tmp_path: Path) -> None:
 
 def test_an_importer_is_shown_by_the_name_that_its_readers_know(artifact: Path) -> None:
     # Kubeflow Pipelines 2.17 files an importer under its display name, and looks for it under its task's.
-    pipeline = next(iter(yaml.safe_load_all(artifact.read_text())))
+    pipeline = read_pipeline(artifact)
     tasks = {
         name: task
         for part in pipeline["components"].values()

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 from kfp import components as kfp_components
 
 from compile import compile_command
+from kfp_lifecycle.compilation.compiled_file import read_documents
 from kfp_lifecycle.compilation.definitions import read_definitions
 from kfp_lifecycle.compilation.pipeline import (
     PIPELINES,
@@ -64,9 +64,9 @@ class TestEveryPipeline:
     def test_says_nothing_of_pods_where_there_are_none(
         self, compiled: Compiled, project: str, target: TargetName, name: str
     ) -> None:
-        documents = yaml.compose_all(compiled(project, target, name).read_text())
+        documents = read_documents(compiled(project, target, name))
         # Vertex AI refuses a second document, and Kubeflow reads there what pods are given.
-        assert sum(1 for _ in documents) == (2 if target == "kubeflow" else 1)
+        assert len(documents) == (2 if target == "kubeflow" else 1)
 
 
 @pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
@@ -236,7 +236,7 @@ def test_secrets_and_volumes_of_kubeflow_reach_every_step_and_stay_out_of_vertex
     kubeflow, vertex = tmp_path / "kubeflow.yaml", tmp_path / "vertex.yaml"
     compile_pipeline("monitoring", "kubeflow", ROOT, kubeflow, overrides=overrides)
     compile_pipeline("monitoring", "vertex", ROOT, vertex, overrides=overrides)
-    pipeline, platform = yaml.safe_load_all(kubeflow.read_text())
+    pipeline, platform = read_documents(kubeflow)
     steps = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     executors = pipeline["deploymentSpec"]["executors"]
     assert set(steps) == {name for name, executor in executors.items() if "container" in executor}
@@ -253,7 +253,7 @@ def test_secrets_and_volumes_of_kubeflow_reach_every_step_and_stay_out_of_vertex
         (volume,) = step["pvcMount"]
         assert (volume["constant"], volume["mountPath"]) == ("predictions", "/var/log/predictions")
     assert "secrets" not in pipeline["root"]["inputDefinitions"]["parameters"]
-    assert len(list(yaml.safe_load_all(vertex.read_text()))) == 1
+    assert len(read_documents(vertex)) == 1
 
 
 def test_the_order_of_the_steps_is_in_their_data() -> None:

@@ -8,11 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import yaml
 
 from kfp_lifecycle.compilation import images
 from kfp_lifecycle.compilation.code import library_files
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.compilation.workflow_size import read_pipeline
 from kfp_lifecycle.config.targets import STOCK_IMAGE, TargetName
 from kfp_lifecycle.environments.locks import HERE, lock_digest
 from kfp_lifecycle.runtime.closure import PACKAGE, ROOT
@@ -39,7 +39,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_image_that_a_pipeline_asks_for_is_built_and_pushed_by_that_name(kept: Path, tmp_path: Path) -> None:
     compile_pipeline("training", "kubeflow", ROOT, tmp_path / "x.yaml", image_registry="registry.example/ml")
-    executors = next(iter(yaml.safe_load_all((tmp_path / "x.yaml").read_text())))["deploymentSpec"]["executors"]
+    executors = read_pipeline(tmp_path / "x.yaml")["deploymentSpec"]["executors"]
     asked = {executor["container"]["image"] for executor in executors.values() if "container" in executor}
     calls = (kept / "calls").read_text()
     # Of the library's digest only its place: whoever works on the library may have changed it between the two.
@@ -84,7 +84,7 @@ def test_steps_without_images_run_on_the_one_that_the_target_names(
     for overrides, image in (([], STOCK_IMAGE), ([f"targets.{target}.stock_image={mirror}"], mirror)):
         file = tmp_path / "pipeline.yaml"
         compile_pipeline(pipeline, target, ROOT, file, overrides=overrides)
-        executors = next(iter(yaml.safe_load_all(file.read_text())))["deploymentSpec"]["executors"]
+        executors = read_pipeline(file)["deploymentSpec"]["executors"]
         assert {each["container"]["image"] for each in executors.values() if "container" in each} == {image}
 
 

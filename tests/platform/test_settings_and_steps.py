@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
+from kfp_lifecycle.compilation.workflow_size import read_pipeline
 from kfp_lifecycle.runtime.closure import ROOT
 
 DATA = {"ingest-data", "version-dataset", "validate-data"}
@@ -50,7 +51,7 @@ class Steps:
     """The steps of a compiled pipeline: what each is, is told and reads."""
 
     def __init__(self, file: Path) -> None:
-        self._pipeline: dict[str, Any] = next(iter(yaml.safe_load_all(file.read_text("utf-8"))))
+        self._pipeline: dict[str, Any] = read_pipeline(file)
         self.told: dict[str, str] = {}
         """All that is in a step's cache key but its inputs from other steps, by step."""
         self.reads: dict[str, set[str]] = {}
@@ -78,7 +79,7 @@ class Steps:
             constants = {
                 port: item for part in inputs.values() for port, item in part.items() if "runtimeValue" in item
             }
-            self.told[name] = yaml.safe_dump([executor, constants], sort_keys=True)
+            self.told[name] = json.dumps([executor, constants], sort_keys=True)
             self.reads[name] = {step for found in sources.values() for step in found} | (
                 outer.get("condition", set()) if "triggerPolicy" in task else set()
             )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from kfp_lifecycle.compilation.compiled_file import read_documents
 from kfp_lifecycle.compilation.pipeline import PIPELINES, compile_pipeline, components
 from kfp_lifecycle.compilation.step_pods import REQUESTS, labels_of, step_settings
 from kfp_lifecycle.compilation.target import Target
@@ -26,7 +26,7 @@ class Compiled:
     """A compiled pipeline: each step's task, container and pod."""
 
     def __init__(self, file: Path) -> None:
-        pipeline, *platform = yaml.safe_load_all(file.read_text("utf-8"))
+        pipeline, *platform = read_documents(file)
         self.documents = 1 + len(platform)
         self.kubernetes: dict[str, Any] = platform[0]["platforms"]["kubernetes"] if platform else {}
         dags = [part["dag"] for part in (pipeline["root"], *pipeline["components"].values()) if "dag" in part]

@@ -12,6 +12,7 @@ import yaml
 from kfp_lifecycle.backends.schedules import occurrence_digest
 from kfp_lifecycle.compilation.pipeline import compile_pipeline
 from kfp_lifecycle.compilation.vertex_refusals import refuse_compiled
+from kfp_lifecycle.compilation.workflow_size import read_pipeline
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.schedules import Schedule
@@ -26,8 +27,7 @@ HOOK = "secretmanager://projects/churn-project/secrets/hook/versions/3"
 def compiled(tmp_path: Path, *overrides: str, pipeline: str = "materialization") -> dict[str, Any]:
     file = tmp_path / f"{pipeline}.yaml"
     compile_pipeline(pipeline, "vertex", ROOT, file, overrides=[f"targets.vertex.{item}" for item in overrides])
-    specification: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
-    return specification
+    return read_pipeline(file)
 
 
 def variables(specification: dict[str, Any]) -> dict[str, dict[str, str]]:
