@@ -19,6 +19,7 @@ from kfp_lifecycle.serving.server.errors import InvalidRequest, shown
 from kfp_lifecycle.serving.server.hold_out import HoldOut
 from kfp_lifecycle.serving.server.identifiers import Key, entity_key, plain_id, request_id
 from kfp_lifecycle.serving.server.inference_pb2 import ModelInferRequest
+from kfp_lifecycle.serving.server.repeated_members import refuse_repeated
 from kfp_lifecycle.serving.server.tensors import (
     DATATYPES,
     NUMERIC,
@@ -139,6 +140,7 @@ class Decoder:
             # A list for each row, or a mistake: tensor by tensor, so that it can be said where.
             request = _parsed(_V2, content)
         try:
+            refuse_repeated(content, _members_of(request))
             return self._v2(request, memoryview(body)[len(body) if json_length is None else json_length :], id_header)
         except InvalidRequest as refused:
             refused.request_id = plain_id(request.id)
@@ -258,6 +260,7 @@ class Decoder:
             InvalidRequest: as `v2`.
         """
         request = _parsed(_V1, body)
+        refuse_repeated(body, 1 + sum(map(len, request.instances)) + _members(request.parameters))
         rows = self._count(len(request.instances), "`instances`")
         given: dict[str, list[Any]] = {}
         holders: dict[str, list[int]] = {}
@@ -416,6 +419,19 @@ def _parsed(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         raise InvalidRequest(f"the request is not as it must be: {in_words(error)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the body is no JSON: {in_words(error)}") from error
+
+
+def _members_of(request: Any) -> int:
+    """How many members the objects of a v2 request have, where its tensors have data and no parameters."""
+    found: int = 1 + 4 * len(request.inputs) + (request.id is not None) + _members(request.parameters)
+    if request.outputs is not None:
+        found += 1 + sum(1 + _members(output.parameters) for output in request.outputs)
+    return found
+
+
+def _members(parameters: Mapping[str, Any] | None) -> int:
+    """How many members parameters are, themselves included."""
+    return 0 if parameters is None else 1 + len(parameters)
 
 
 def _binary_size(tensor: _Tensor) -> int | None:

@@ -281,6 +281,30 @@ def test_a_tensor_that_cannot_be_is_refused_in_words(client: Client, inputs: lis
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (INFER, '{"inputs": [], "inputs": [{"name": "temperature", "shape": [1], "datatype": "FP64", "data": [1]}]}'),
+        (INFER, '{"inputs": [{"name": "temperature", "shape": [1], "datatype": "FP64", "data": [1], "data": [2]}]}'),
+        (INFER, '{"id": "a:b", "inputs": [], "parameters": {"request_time": "2026-01-01", "request_time": "2026"}}'),
+        (PREDICT, '{"instances": [{"temperature": 30, "site": "north"}, {"temperature": 30, "temperature": 40}]}'),
+        (PREDICT, '{"instances": [{"temperature": 30, "site": "a:b", "temp\\u0065rature": 40}]}'),
+        (PREDICT, '{"instances": [{"temperature": 30, "site": "north"}], "instances": []}'),
+    ],
+)
+def test_a_member_that_is_there_twice_is_refused_never_one_of_the_two_taken(
+    client: Client, path: str, body: str
+) -> None:
+    assert "is there twice in one object" in refusal(client.post(path, body.encode()))
+
+
+def test_a_colon_in_a_text_is_no_member(client: Client) -> None:
+    row = {"temperature": 30.0, "site": "north:south"}
+    assert client.post(PREDICT, {"instances": [row]}).status == 200
+    inputs = {"inputs": [temperature([30.0]), site("north:south")], "id": "urn:a:b", "more": {"a": {"b": 1}}}
+    assert client.post(INFER, inputs).status == 200
+
+
+@pytest.mark.parametrize(
     ("more", "words"),
     [
         ({"outputs": [{"name": "mood"}]}, "no output of this model; there are score, decision"),
