@@ -16,7 +16,7 @@ KINDS = [
     "redis",
     pytest.param("postgresql", marks=pytest.mark.slow),
     pytest.param("bigtable", marks=pytest.mark.slow),
-    "feast",
+    pytest.param("feast", marks=pytest.mark.slow),
 ]
 _numbers = itertools.count()
 

@@ -174,7 +174,7 @@ def bigquery(service: Service) -> Place:
     return Place(BIGQUERY, lambda: sorted(service.tables))
 
 
-@pytest.fixture(params=["bigquery", "snowflake", pytest.param("spark", marks=pytest.mark.slow)])
+@pytest.fixture(params=["bigquery", *(pytest.param(name, marks=pytest.mark.slow) for name in ("snowflake", "spark"))])
 def warehouse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("DB_PASSWORD", PASSWORD)
     place: Place = request.getfixturevalue(request.param)
@@ -283,6 +283,7 @@ def test_a_warehouse_that_refuses_says_what_and_keeps_nothing(
     assert not service.tables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["sc://127.0.0.1:{port}/;token=${{DB_PASSWORD}}", SNOWFLAKE, BIGQUERY])
 def test_a_warehouse_that_is_down_is_told_without_its_secrets(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: Service, url: str
@@ -301,6 +302,7 @@ def test_a_warehouse_that_is_down_is_told_without_its_secrets(
     assert not list((tmp_path / "values").rglob("*.parquet"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["sc://127.0.0.1:{port}", SNOWFLAKE, BIGQUERY])
 def test_a_warehouse_that_hangs_is_left_after_its_time(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: Service, url: str
@@ -316,6 +318,7 @@ def test_a_warehouse_that_hangs_is_left_after_its_time(
         assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_a_division_by_zero_is_refused_as_an_infinite_value_is(bigquery: Place, tmp_path: Path) -> None:
     sql = "SELECT reader_id, 1 / (reader_id - 3) AS pages, 1 AS loans, 1 AS average_pages, TRUE AS likes_poetry, "
     sql += "town AS genre, joined_at AS last_loan_at FROM readers"
@@ -326,6 +329,7 @@ def test_a_division_by_zero_is_refused_as_an_infinite_value_is(bigquery: Place, 
     assert bigquery.leftovers() == []
 
 
+@pytest.mark.slow
 def test_times_with_a_zone_and_whole_numbers_of_any_size_are_shown_as_all_warehouses_have_them(
     warehouse: Place, tmp_path: Path
 ) -> None:

@@ -336,6 +336,7 @@ CASES: dict[str, tuple[dict[str, str], str, Raised]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool: apt-get install prometheus")
 def test_prometheus_raises_each_alert_when_it_should_and_takes_it_back(tmp_path: Path) -> None:
     known = {rule["alert"]: rule for rule in rules()}

@@ -249,6 +249,7 @@ def test_the_verdicts_are_those_of_the_history_which_is_read_anew_after_another_
     assert "MLflow tracking server at mlflow:5000 cannot be reached" in page
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_it_is_interrupted_and_a_taken_port_is_named(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "kfp_lifecycle.cli", "dashboard", "--project", str(ROOT), "--port", str(port)]

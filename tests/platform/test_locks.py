@@ -64,6 +64,7 @@ def test_a_lock_names_no_index_and_hashes_every_file(name: str) -> None:
     assert all("--hash=sha256:" in block for block in re.split(r"\n(?=\S)", text.strip()) if "==" in block)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_compiler")
 @pytest.mark.parametrize("name", GROUPS)
 def test_a_lock_installs_where_there_is_no_compiler(name: str, empty: Path) -> None:
@@ -71,6 +72,7 @@ def test_a_lock_installs_where_there_is_no_compiler(name: str, empty: Path) -> N
     install(empty, name, "--dry-run", "--only-binary", ":all:", *sources)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_compiler")
 @pytest.mark.parametrize(("name", "package"), [("platform", "kfp-server-api"), ("modelling", "pyspark-client")])
 def test_what_has_no_wheel_is_built_without_a_compiler(
@@ -110,6 +112,7 @@ def test_a_lock_is_installed_whole_and_free_of_conflicts(name: str) -> None:
     assert [item for item in asked if item[0] != "kfp" and distribution(item[1]) not in decided] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
 def test_the_command_line_s_lock_is_whole_for_each_python(version: str, empty: Path) -> None:
     lock = ["--require-hashes", "-r", str(HERE / "platform.txt")]

@@ -41,6 +41,7 @@ def test_the_reference_is_fresh() -> None:
         assert (reference.DOCS / name).read_text("utf-8") == text, f"docs/{name} is stale: run `make reference`"
 
 
+@pytest.mark.slow
 def test_a_link_to_a_file_of_the_repository_leads_to_its_copy(site: Path) -> None:
     copy = site / "source" / "examples" / "cdnow" / "pipeline.yaml"
     assert copy.read_bytes() == (ROOT / "examples" / "cdnow" / "pipeline.yaml").read_bytes()

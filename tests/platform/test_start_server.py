@@ -99,6 +99,7 @@ def test_on_an_image_that_was_built_from_a_lock_nothing_is_installed(model: Path
     assert json.loads(ended.stdout)["engine"] is None
 
 
+@pytest.mark.slow
 def test_a_package_with_other_bytes_than_the_lock_s_ends_it_before_the_server_starts(
     model: Path, wheels: Path, tmp_path: Path
 ) -> None:
@@ -112,6 +113,7 @@ def test_a_package_with_other_bytes_than_the_lock_s_ends_it_before_the_server_st
     assert "could not be installed" in ended.stderr
 
 
+@pytest.mark.slow
 def test_packages_that_cannot_be_had_end_it_before_the_server_starts(model: Path, tmp_path: Path) -> None:
     (model / "code" / "requirements.txt").write_text(f"nowhere_to_be_found==1.0 --hash=sha256:{'0' * 64}\n")
     ended = start(MODEL_FOLDER=str(model), TMPDIR=str(tmp_path))

@@ -71,6 +71,7 @@ def test_the_count_is_that_of_kubeflows_own_compiler() -> None:
     assert 9 * 40_000 < finished_bytes(pipeline) < 9 * 40_000 + 40_000
 
 
+@pytest.mark.slow
 def test_the_count_at_the_end_is_near_what_was_seen(tmp_path: Path) -> None:
     """Whole runs on Kubeflow Pipelines 2.17.0 with Argo 4.0.5: what each Workflow came to, unpacked."""
     extras = [

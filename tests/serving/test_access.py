@@ -430,6 +430,7 @@ def serial(port: int) -> int:
     return x509.load_pem_x509_certificate(ssl.get_server_certificate((LOOPBACK, port)).encode()).serial_number
 
 
+@pytest.mark.slow
 def test_tls_over_http_and_grpc_with_a_certificate_that_is_renewed(model: Path, tmp_path: Path) -> None:
     shown = certificate(tmp_path, 1)
     files = {"tls_certificate": tmp_path / "tls.crt", "tls_key": tmp_path / "tls.key"}

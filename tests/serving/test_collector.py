@@ -247,6 +247,7 @@ def test_halves_meet_in_any_order_though_a_client_gives_all_its_requests_one_id(
     assert [logged[f"r{number}"]["decision"] for number in range(4)] == [False, False, False, True]
 
 
+@pytest.mark.slow
 def test_what_comes_alone_twice_or_from_elsewhere_is_counted_and_told_and_nothing_is_logged_of_it(
     start: Callable[..., Collector],
 ) -> None:
@@ -300,6 +301,7 @@ def test_what_comes_alone_twice_or_from_elsewhere_is_counted_and_told_and_nothin
         assert told in collector.said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["v1", "v2", "v2 with raw bytes"])
 def test_who_is_held_out_is_logged_as_the_server_told_it(start: Callable[..., Collector], protocol: str) -> None:
     collector = start()
@@ -323,6 +325,7 @@ def test_who_is_held_out_is_logged_as_the_server_told_it(start: Callable[..., Co
     assert [(row["score"], row["hold_out"]) for row in read_log(collector.folder)] == [(0.25, True), (0.75, False)]
 
 
+@pytest.mark.slow
 def test_where_only_answers_are_sent_scores_are_logged_and_nothing_else(start: Callable[..., Collector]) -> None:
     kept = LogSettings.model_validate({"features": False, "key": "none"})
     collector = start()
@@ -341,6 +344,7 @@ def test_halves_that_wait_take_no_more_memory_than_they_may(start: Callable[...,
     until(lambda: collector.counts().get("crowded_out", 0) >= 2)
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_stopped_writes_all_pairs_and_counts_the_rest_and_a_killed_one_loses_a_second(
     start: Callable[..., Collector],
 ) -> None:

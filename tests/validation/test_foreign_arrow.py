@@ -85,6 +85,7 @@ def modules_behind(names: Iterable[str]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_without_the_hotfix_the_files_would_run_code_here(parquet_file: Path, stream: Path, marker: Path) -> None:
     for read, file in ((READ_PARQUET, parquet_file), (READ_STREAM, stream)):
         assert not marker.exists()

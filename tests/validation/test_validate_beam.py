@@ -82,6 +82,7 @@ def test_options_reach_the_runner_which_starts_workers_of_its_own(
     assert len(started) >= 2
 
 
+@pytest.mark.slow
 def test_rows_that_no_condition_meets_have_no_statistics(orders: Path) -> None:
     columns = Manifest.read(orders).tables["orders"].columns
     (none,) = beam_statistics(orders, [Selection("orders", columns, "order_id < 0")], Beam())
@@ -278,6 +279,7 @@ def test_a_job_server_and_its_workers_need_nothing_of_ours(orders: Path) -> None
     assert list(shared.iterdir()) == [], "what the step and the workers shared is removed"
 
 
+@pytest.mark.slow
 def test_a_job_server_that_is_not_there_stops_the_run(orders: Path) -> None:
     with pytest.raises(ContractViolation) as found:
         beam_statistics(orders, selections(orders)[:1], on_job_server(*free_ports(1), job_server_timeout=1))

@@ -153,6 +153,7 @@ def test_a_rule_on_a_column_that_is_not_there_is_not_passed_over(shop: Shop) -> 
     assert "coupons are short (it cannot be judged: the table has no column coupon)" in shop.refusal()
 
 
+@pytest.mark.slow
 def test_a_hundred_columns_are_checked_each_and_drawn_in_part(shop: Shop) -> None:
     columns = ", ".join(f"order_id % {2 + i % 7} + 0.5 AS c{i}" for i in range(100))
     unknown = failures(shop.validate(f"SELECT *, {columns} FROM ({RATED})"), "warning")
@@ -161,6 +162,7 @@ def test_a_hundred_columns_are_checked_each_and_drawn_in_part(shop: Shop) -> Non
     assert "60 of 107 columns are drawn" in report
 
 
+@pytest.mark.slow
 def test_numbers_of_three_hundred_columns_are_counted_within_a_steps_memory(tmp_path: Path) -> None:
     # DuckDB gives each distinct count megabytes on each thread: all at once they needed more than a step may have.
     columns = {f"column_{number}": "DOUBLE" for number in range(300)}

@@ -358,6 +358,7 @@ def gives_back(text: str, value: Any) -> bool:
     return value.isoformat() == text
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(st.lists(LOOKS, min_size=1, max_size=4))
 @example(["24:00", "2025-01-01 24:00"])
@@ -443,6 +444,7 @@ JSON_VALUES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(JSON_VALUES)
 @example([1, "1"])
@@ -466,6 +468,7 @@ def test_property_a_json_value_arrives_as_it_was(values: list[Any]) -> None:
             assert Decimal(found) == Decimal(value)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(
     st.one_of(

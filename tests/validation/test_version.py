@@ -73,6 +73,7 @@ def test_tables_and_remote_may_lie_in_a_folder_of_any_letters(tmp_path: Path, ta
     assert contents(place / "back") == contents(tables)
 
 
+@pytest.mark.slow
 def test_two_at_once_store_the_same_version_without_harm(tmp_path: Path, tables: Path) -> None:
     remote = str(tmp_path / "remote")
     with multiprocessing.get_context("spawn").Pool(2) as pool:
@@ -96,6 +97,7 @@ def test_an_unknown_version_and_an_unusable_remote_are_refused_and_nothing_is_wr
     assert not (tmp_path / "dataset").exists()
 
 
+@pytest.mark.slow
 def test_a_remote_without_credentials_is_refused_by_name(
     tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +209,7 @@ def test_a_version_elsewhere_can_be_had_again_and_what_is_missing_is_named(
     assert not (tmp_path / "half").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("elsewhere", "place", "words"),
     [
