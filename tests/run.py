@@ -74,9 +74,10 @@ def run_folder(folder: str, fast: bool, arguments: list[str], memory: Path, *, a
     options += ["-o", f"cache_dir={memory / folder}"]
     if again:
         options += ["--last-failed"]
-    elif folder == "platform":
-        # Most of its tests wait for servers and for steps. A file's tests share what it starts, and files keep their
-        # order, in which those that take long come first.
+    elif folder == "platform" and not fast:
+        # Most of its slow tests wait for servers and for steps; for the others a second process would only import all
+        # of it once more. A file's tests share what it starts, and files keep their order, in which those that take
+        # long come first.
         options += ["--numprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     if environment != "platform":
         variables["PYTHONPATH"] += f":{environment_directory('testing')}"
