@@ -22,6 +22,7 @@ from demo.story import DAY, Story
 from demo.world import DemoFailed, World
 from kfp_lifecycle.artifacts.prediction_log import FINISHED, GROWING, day_folder
 from kfp_lifecycle.data.sql import literal
+from kfp_lifecycle.governance.log_rows import read
 from kfp_lifecycle.serving.client import Client
 
 OPENS = timedelta(hours=8)
@@ -147,18 +148,7 @@ def _rows_of(log: Path, wanted: pa.Array, since: float) -> pa.Table:
 
 def _table(file: Path, since: float) -> pa.Table | None:
     try:
-        if file.stat().st_mtime < since:
-            return None
-        if file.suffix == FINISHED:
-            return parquet.read_table(file)
-        with pa.OSFile(str(file)) as source, pa.ipc.open_stream(source) as stream:
-            batches = []
-            while True:
-                try:
-                    batches.append(stream.read_next_batch())
-                except (StopIteration, pa.ArrowException, OSError):
-                    # Its end is written at this moment: the next look finds it.
-                    return pa.Table.from_batches(batches, stream.schema)
+        return read(file) if file.stat().st_mtime >= since else None
     except FileNotFoundError:
         # It was finished meanwhile, under another name.
         return None

@@ -14,7 +14,7 @@ from kfp_lifecycle.artifacts.drift import CallerLeftOut
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, Segment
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.skew import FeatureSkew
-from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide
+from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide, settled_since, standing_alarm
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import followed
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import expected_area
 from kfp_lifecycle.components.monitoring.decide_remedy.worth import choose, worth_of_remedies
@@ -60,6 +60,25 @@ def test_an_alarm_about_outcomes_has_consequences_though_no_feature_moved(risen:
     # What acting is worth to those of whom it only now pays; every other day of theirs is lost.
     assert gains["recalibrate"].low > 0
     assert found.currency == "USD"
+
+
+def test_of_a_shock_that_wears_off_it_is_told_where_it_is_now() -> None:
+    def fading(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        return np.full(len(table), 1.0 if week < RISEN else 6.0 if week < UNTIL - timedelta(weeks=2) else 2.0)
+
+    found = decide(evidence(world(fading, acts_from=PAYS, rows=12_000), drift()))
+    assert found.verdict == "world moved"
+    assert found.since == RISEN
+    assert f", since {RISEN:%Y-%m-%d}; it wears off: " in found.sentence
+    assert f", since {UNTIL - timedelta(weeks=2):%Y-%m-%d}: " in found.sentence
+
+
+def test_a_change_that_lasts_does_not_wear_off() -> None:
+    for seed in range(5):
+        lasting = evidence(world(times(3.0, RISEN), rows=12_000, seed=seed), drift())
+        alarm = standing_alarm(lasting.own)
+        assert alarm is not None
+        assert settled_since(lasting, alarm) == alarm.since
 
 
 def test_an_alarm_is_no_reason_to_wait_until_a_remedy_is_shown_to_pay() -> None:

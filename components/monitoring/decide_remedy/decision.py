@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from kfp_lifecycle.components.monitoring.decide_remedy.worth import (
 )
 from kfp_lifecycle.config.training import Costs
 
+WEEK = timedelta(days=7)
 # Two versions are told apart by so small a chance, and where either's events were expected at least so often.
 SIGNIFICANCE = 0.01
 FEWEST_EXPECTED = 5.0
@@ -217,9 +218,35 @@ def of_alarm(evidence: Evidence, alarm: OutcomeAlarm) -> Case:
             f"The model is worse: {what}; {released}: roll back to version {_before(evidence)}.",
             since,
         )
-    worths = _worths(evidence, found)
     moved = f", and with it moved {told(drifted)}" if (drifted := _drifted(drift)) else ""
+    settled = settled_since(evidence, alarm)
+    if settled > since:
+        now = evidence.followed(drift.version, settled).ratio
+        moved += f"; it wears off: {now.observed:,} times where {now.expected:,.1f}, since {settled:%Y-%m-%d}"
+    worths = _worths(evidence, found)
     return _by_worth("world moved", f"The world moved: {what}{moved}", since, worths, "retrain")
+
+
+def settled_since(evidence: Evidence, alarm: OutcomeAlarm) -> datetime:
+    """Since when outcomes have been as far off as they are now: the newest weeks of an alarm, as many of them as do not
+    differ beyond chance (`same_rate`) in the direction of what was foretold.
+
+    What is learned from a shock that wears off, from its first days on, is over when it is released: whoever approves
+    a retraining has to know.
+    """
+    own = evidence.own
+    weeks = [week for week in own.weeks if week.end > alarm.since and week.expected > 0] if own is not None else []
+    if not weeks:
+        return alarm.since
+    newest, since = Ratio(weeks[-1].observed, weeks[-1].expected), weeks[-1].end - WEEK
+    for week in reversed(weeks[:-1]):
+        older = Ratio(week.observed, week.expected)
+        passing = (newest, older) if alarm.direction == "more" else (older, newest)
+        if same_rate(*passing, "less") < SIGNIFICANCE:
+            break
+        newest = Ratio(newest.observed + week.observed, newest.expected + week.expected)
+        since = week.end - WEEK
+    return since
 
 
 def of_segment(evidence: Evidence, segment: Segment) -> Case:
