@@ -99,7 +99,7 @@ class Profile:
 
     def find(self, name: str) -> Column | None:
         """A column by its name in the source or in the project."""
-        return next((each for each in self.columns if name in (each.title, each.name)), None)
+        return next((each for each in self.columns if name in (each.title, each.title.strip(), each.name)), None)
 
     def ask(self, sql: str) -> list[tuple[Any, ...]]:
         """Ask DuckDB about the table, which SQL knows as `data`."""
@@ -190,11 +190,20 @@ def time_formats(profile: Profile, column: Column, most: int | None = None) -> l
 
 def is_written_time(profile: Profile, column: Column) -> bool:
     """Whether a column's texts are times in one format, as far as was looked."""
-    return column.is_text and column.filled > 0 and time_formats(profile, column, LOOKED_AT)[0][1] == 0
+    return _has_digits(column) and all(
+        time_formats(profile, column, most)[0][1] == 0 for most in (MOST_VALUES, LOOKED_AT)
+    )
+
+
+def _has_digits(column: Column) -> bool:
+    """Whether a column is of texts with digits, as a time has in any form: few are, and each form takes its time."""
+    return column.is_text and column.filled > 0 and all(re.search(r"\d", value) for value, _ in column.values)
 
 
 def is_mixed_time(profile: Profile, column: Column) -> bool:
     """Whether a column's texts are times in several formats, as far as was looked."""
+    if not _has_digits(column):
+        return False
     formats = ", ".join(literal(f"{day}{clock}") for day in DAYS for clock in CLOCKS)
     value = quoted(column.title)
     return bool(
@@ -235,18 +244,19 @@ def knows_label(profile: Profile, column: Column, event: str) -> float:
     Args:
         event: SQL that is true where the event came.
     """
-    value = quoted(column.title)
     if column.is_number or column.is_time or column.kind == "BOOLEAN":
-        rank = f"CAST({value} AS DOUBLE)" if not column.is_time else f"epoch(CAST({value} AS TIMESTAMP))"
+        rank = "CAST(value AS DOUBLE)" if not column.is_time else "epoch(CAST(value AS TIMESTAMP))"
     elif column.different * 20 <= profile.rows:
-        rank = f"avg(event) OVER (PARTITION BY {value})"
+        rank = "avg(event) OVER (PARTITION BY value)"
     else:
         rank = "NULL"
-    events = f"SELECT *, CAST({event} AS INTEGER) AS event FROM data WHERE ({event}) IS NOT NULL"
+    # No other column: to name hundreds takes longer than to count.
+    cells = f"SELECT {quoted(column.title)} AS value, CAST({event} AS INTEGER) AS event FROM data"
     best = 0.5
-    for score in (rank, f"CAST({value} IS NULL AS INTEGER)"):
+    for score in (rank, *(["CAST(value IS NULL AS INTEGER)"] if column.filled < profile.rows else [])):
         found = profile.ask(
-            f"WITH events AS ({events}), scores AS (SELECT event, {score} AS score FROM events), "
+            f"WITH events AS (SELECT * FROM ({cells}) WHERE event IS NOT NULL), "
+            f"scores AS (SELECT event, {score} AS score FROM events), "
             "ranked AS (SELECT event, rank() OVER (ORDER BY score) + (count(*) OVER (PARTITION BY score) - 1) / 2 "
             "AS place FROM scores WHERE score IS NOT NULL AND NOT isnan(CAST(score AS DOUBLE))) "
             "SELECT (sum(place) FILTER (event = 1) - n * (n + 1) / 2) / (n * m), n + m FROM ranked, (SELECT "

@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 from pydantic import ValidationError
 
-from kfp_lifecycle.components.data.ingest_data.delimited import LOOKED_AT, MARKERS, MOSTLY, text_of
+from kfp_lifecycle.components.data.ingest_data.delimited import MARKERS, MOSTLY, cells_of, text_of
 from kfp_lifecycle.components.data.ingest_data.delimited_shape import (
     CHUNK,
     SEPARATORS,
@@ -30,7 +30,7 @@ from kfp_lifecycle.components.data.ingest_data.delimited_shape import (
     shape_of,
     utf_8_copy,
 )
-from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, fetch, format_of, table_files
+from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, SUFFIXES, fetch, format_of, table_files
 from kfp_lifecycle.components.data.ingest_data.kinds import ANY, BOOLEAN, define_kinds
 from kfp_lifecycle.components.data.ingest_data.source import open_source
 from kfp_lifecycle.components.data.ingest_data.storable import storable_types
@@ -87,6 +87,12 @@ def read_table(where: Place, folder: Path) -> dict[str, Any]:
     if ending in FOREIGN:
         raise ContractViolation(
             f"--from {where.url}: it is {FOREIGN[ending]}, which is not read here. Save it as CSV, .xlsx or Parquet."
+        )
+    known = sorted({*SUFFIXES, *NAMED_FORMATS})
+    if scheme_of(where.url) == "file" and locate(where.url).is_file() and ending not in known:
+        raise ContractViolation(
+            f"--from {where.url}: how its name ends does not say what it is. Give it one of these endings: "
+            f"{', '.join(known)}."
         )
     if not part:
         _refuse_several(where)
@@ -182,7 +188,7 @@ def _text_settings(place: Connection, table: str, sheet: str, scratch: Path) -> 
             settings["last_line_may_be_open"] = True
             findings.append("its last line has no end: see that the file is whole")
     columns = [name or "unnamed column" for name in shape.names]
-    with database(readable=[shape.file, *([file] if settings else [])]) as connection:
+    with database(readable=[shape.file]) as connection:
         rows = text_of(columns, [shape.file], shape.dialect.delimiter)
         if "separator" in settings and (example := _decimal_comma(connection, columns, rows)):
             settings["decimal"] = ","
@@ -284,14 +290,14 @@ def _is_ended(file: Path) -> bool:
 
 def _decimal_comma(connection: duckdb.DuckDBPyConnection, columns: list[str], rows: str) -> str | None:
     """A number with a decimal comma, of a column that is made of numbers with one."""
-    for column in columns:
-        share, example = connection.execute(
-            f"SELECT avg(CAST(regexp_full_match(value, {literal(NUMBER_OR_INTEGER)}) AS INTEGER)), "
-            f"max(value) FILTER (regexp_full_match(value, {literal(NUMBER_WITH_COMMA)})) "
-            f"FROM (SELECT {quoted(column)} AS value FROM {rows} WHERE value IS NOT NULL LIMIT {LOOKED_AT})"
-        ).fetchall()[0]
-        if share is not None and share >= MOSTLY and example is not None:
-            return str(example)
+    for _, cells in cells_of(columns, rows):
+        are_numbers = f"avg(CAST(regexp_full_match(value, {literal(NUMBER_OR_INTEGER)}) AS INTEGER)) >= {MOSTLY}"
+        found = connection.execute(
+            f"SELECT max(value) FILTER (regexp_full_match(value, {literal(NUMBER_WITH_COMMA)})) AS example "
+            f"FROM {cells} GROUP BY place HAVING {are_numbers} AND example IS NOT NULL ORDER BY place LIMIT 1"
+        ).fetchall()
+        if found:
+            return str(found[0][0])
     return None
 
 
@@ -301,21 +307,21 @@ def _marks(
     """What stands for a missing value in columns of numbers or times, and in how many cells."""
     define_kinds(connection, decimal)
     marks: dict[str, dict[str, int]] = {}
-    for column in columns:
-        value = quoted(column)
-        is_value = f"kinds_of({value}) & {ANY & ~BOOLEAN} <> 0"
+    is_value = f"kinds_of(value) & {ANY & ~BOOLEAN} <> 0"
+    for part, cells in cells_of(columns, rows):
         # However many are missing: what the others are decides.
-        all_others_are, some_are_not = connection.execute(
-            f"SELECT bool_and({is_value}) FILTER (lower(trim({value})) NOT IN ({', '.join(map(literal, MARKERS))})), "
-            f"bool_or(NOT ({is_value})) FROM {rows} WHERE {value} IS NOT NULL"
-        ).fetchall()[0]
-        if not all_others_are or not some_are_not:
-            continue
-        others = connection.execute(
-            f"SELECT {value}, count(*) FROM {rows} WHERE {value} IS NOT NULL AND NOT ({is_value}) GROUP BY 1 "
-            f"ORDER BY 2 DESC, 1"
+        found = connection.execute(
+            f"SELECT place FROM {cells} GROUP BY place HAVING bool_or(NOT ({is_value})) AND "
+            f"bool_and({is_value}) FILTER (lower(trim(value)) NOT IN ({', '.join(map(literal, MARKERS))}))"
         ).fetchall()
-        marks[column] = dict(others)
+        places = ", ".join(str(place) for (place,) in found)
+        if places:
+            others = connection.execute(
+                f"SELECT place, value, count(*) FROM {cells} AND place IN ({places}) AND NOT ({is_value}) "
+                "GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"
+            ).fetchall()
+            for place, value, count in others:
+                marks.setdefault(part[place], {})[value] = count
     return marks
 
 

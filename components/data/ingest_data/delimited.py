@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +39,8 @@ COLUMNS_AT_ONCE = 500
 EXAMPLES = 3
 # What people write where a value is missing, in small letters and without blanks around it.
 MARKERS = ("", "na", "n/a", "#n/a", "null", "none", "nil", "-", "--", "?", ".", "missing", "unknown", "not available")
-# A column of so many numbers or times among its first values is meant to be one of them.
-LOOKED_AT, MOSTLY = 2000, 0.8
+# A column of so many numbers or times among its values is meant to be one of them.
+MOSTLY = 0.8
 # What a first column without a name is called: pandas and R write the names of rows so.
 ROW_NAME = "row_name"
 # Lines of names, units and remarks that exports put above a table.
@@ -117,7 +117,7 @@ def select_delimited(
     if table.expected is not None:
         _check_names(columns, table.expected, first, table.name)
     define_kinds(connection, place.decimal)
-    kinds = dict(zip(columns, _kinds(connection, columns, rows), strict=True))
+    kinds = _kinds(connection, columns, rows)
     _check_count(connection, rows, sum(shape.rows for shape in shapes), table.name)
     if table.expected is None:
         _check_header_is_one_line(connection, kinds, rows, first, table.name)
@@ -147,6 +147,21 @@ def text_of(columns: Sequence[str], files: Sequence[Path], delimiter: str = ",",
         f"nullstr = [{nothing}], quote = '\"', escape = '\"', skip = 0, strict_mode = true, null_padding = false, "
         "ignore_errors = false, encoding = 'utf-8', max_line_size = 16777216, hive_partitioning = false)"
     )
+
+
+def cells_of(columns: Sequence[str], rows: str) -> Iterator[tuple[Sequence[str], str]]:
+    """Some columns at a time, and SQL of their filled cells: `value`, and `place`, which of these columns it is of.
+
+    Cells under each other rather than an expression for each column: planning a thousand of those takes seconds. And
+    not a query for each column, which would parse the whole file.
+    """
+    for start in range(0, len(columns), COLUMNS_AT_ONCE):
+        part = columns[start : start + COLUMNS_AT_ONCE]
+        yield (
+            part,
+            f"(SELECT unnest([{', '.join(map(quoted, part))}]) AS value, unnest(range({len(part)})) AS place "
+            f"FROM {rows}) WHERE value IS NOT NULL",
+        )
 
 
 def _shape(file: Path, place: Connection, table: CsvTable, scratch: Path) -> Shape:
@@ -209,10 +224,14 @@ def _check_header_is_one_line(
     texts = [column for column, found in kinds.items() if not found & ANY]
     if not texts:
         return
-    looked_at = ", ".join(f"kinds_of({quoted(column)}) & {ANY}" for column in kinds)
-    leading = connection.execute(f"SELECT {looked_at} FROM {rows} LIMIT {MOST_HEADERS}").fetchall()
+    names = ", ".join(map(quoted, kinds))
+    leading = connection.execute(f"SELECT {names} FROM {rows} LIMIT {MOST_HEADERS}").fetchall()
     for count, row in enumerate(leading, start=1):
-        if any(row):
+        [(has_values,)] = connection.execute(
+            f"SELECT bool_or(kinds_of(value) & {ANY} <> 0) FROM (SELECT unnest(CAST(? AS VARCHAR[])) AS value)",
+            [list(row)],
+        ).fetchall()
+        if has_values:
             return
         asked = ", ".join(
             f"bit_and(kinds_of({quoted(column)})) & {ANY & ~BOOLEAN}, count({quoted(column)})" for column in texts
@@ -233,7 +252,7 @@ def _check_header_is_one_line(
 
 @dataclass(frozen=True)
 class _Meant:
-    """What the first values of a text column look like."""
+    """What the values of a text column look like."""
 
     column: str
     values: float
@@ -246,17 +265,16 @@ class _Meant:
 
 def _meant(connection: duckdb.DuckDBPyConnection, kinds: dict[str, int], rows: str) -> list[_Meant]:
     """The text columns that have values."""
+    texts = [column for column, kind in kinds.items() if not kind & ANY]
     found = []
-    for column in [column for column, kind in kinds.items() if not kind & ANY]:
-        value = quoted(column)
-        answer = connection.execute(
-            f"SELECT coalesce(avg(CAST(kinds_of(value) & {ANY & ~BOOLEAN} <> 0 AS INTEGER)) "
+    for part, cells in cells_of(texts, rows):
+        answers = connection.execute(
+            f"SELECT place, coalesce(avg(CAST(kinds_of(value) & {ANY & ~BOOLEAN} <> 0 AS INTEGER)) "
             f"FILTER (lower(trim(value)) NOT IN ({', '.join(map(literal, MARKERS))})), 0), "
             r"avg(CAST(regexp_full_match(value, '-?(0|[1-9]\d*)(,\d+)?') AS INTEGER)), "
-            "max(value) FILTER (WHERE contains(value, ',')) FROM "
-            f"(SELECT {value} AS value FROM {rows} WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
-        ).fetchall()[0]
-        found.append(_Meant(column, *answer))
+            f"max(value) FILTER (WHERE contains(value, ',')) FROM {cells} GROUP BY place ORDER BY place"
+        ).fetchall()
+        found += [_Meant(part[place], *answer) for place, *answer in answers]
     return found
 
 
@@ -313,18 +331,12 @@ def _check_names(header: Sequence[str], expected: Expected, file: str, table: st
         )
 
 
-def _kinds(connection: duckdb.DuckDBPyConnection, header: Sequence[str], rows: str) -> list[int]:
+def _kinds(connection: duckdb.DuckDBPyConnection, header: Sequence[str], rows: str) -> dict[str, int]:
     # A column without any value may be anything.
-    kinds = [ANY | MARKS] * len(header)
-    for start in range(0, len(header), COLUMNS_AT_ONCE):
-        # Cells under each other rather than an expression for each column: planning a thousand of those takes seconds.
-        part = header[start : start + COLUMNS_AT_ONCE]
-        found = connection.execute(
-            f"SELECT place, bit_and(kinds_of(value)) FROM (SELECT unnest([{', '.join(map(quoted, part))}]) AS value, "
-            f"unnest(range({len(part)})) AS place FROM {rows}) WHERE value IS NOT NULL GROUP BY place"
-        ).fetchall()
-        for place, bits in found:
-            kinds[start + place] = bits
+    kinds = dict.fromkeys(header, ANY | MARKS)
+    for part, cells in cells_of(header, rows):
+        found = connection.execute(f"SELECT place, bit_and(kinds_of(value)) FROM {cells} GROUP BY place").fetchall()
+        kinds |= {part[place]: bits for place, bits in found}
     return kinds
 
 
