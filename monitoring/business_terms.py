@@ -46,7 +46,7 @@ DEFAULTS: dict[str, BusinessMetric] = {
         where="coalesce(hold_out, true)",
         unit="money",
         per=1000,
-        title="value of acting by the costs, for 1,000 predictions",
+        title="value of acting by the costs",
     ),
 }
 """Rates by decision, and what decisions are worth by `training.costs`: of the hold-out where there is one, since an

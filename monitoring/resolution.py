@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from kfp_lifecycle.monitoring.history import Retraining, WindowRecord
 
 State = Literal["nothing to do", "resolved", "open"]
 WEEK_DAYS = 7
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _by_later(
             return Resolution("resolved", f"not asked for any more in the window to {_day(item.end)}")
         if trained := _retraining(item, retrainings):
             found = _of_training(trained, moves)
-            return Resolution(found.state, f"{found.sentence}, in the window to {_day(item.end)}", found.why)
+            return Resolution(found.state, f"{found.sentence}, in the window to {_day(item.end)}")
     return None
 
 
@@ -135,9 +137,14 @@ def _of_training(trained: Retraining, moves: Sequence[Move]) -> Resolution:
     released = next((move for move in moves if not move.back and move.version == trained.version), None)
     if released is not None:
         sentence = f"retrained: version {released.version} released on {_moment(released.at)} by {released.by}"
-        return Resolution("resolved", sentence, trained.verdict)
+        return Resolution("resolved", sentence, _reason(trained))
     state: State = "resolved" if trained.decision == "approved" else "open"
-    return Resolution(state, f"retrained: {trained.decision or 'not decided yet'}", trained.verdict)
+    return Resolution(state, f"retrained: {trained.decision or 'not decided yet'}", _reason(trained))
+
+
+def _reason(trained: Retraining) -> str:
+    """The verdict on its candidate, and what it rests on first: all of it is in the report of its run."""
+    return " ".join(SENTENCE_END.split(trained.verdict)[:2])
 
 
 def _open(history: Sequence[WindowRecord], place: int) -> Resolution:

@@ -67,6 +67,12 @@ def measure(value: float, unit: str, per: int = 1, currency: str = "") -> str:
     return f"{value:,.0f} {currency}".replace("-", "−", 1).rstrip() if unit == "money" else number(value)
 
 
+def measured_title(title: str, unit: str, per: int = 1) -> str:
+    """A business metric's title, with how many predictions it is told for: `Value of acting, for 1,000 predictions`."""
+    per_predictions = f", for {per:,} predictions" if per > 1 and unit != "share" else ""
+    return f"{title[:1].upper()}{title[1:]}{per_predictions}"
+
+
 def duration(value: float | None) -> str:
     """Seconds as `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`."""
     if value is None or math.isnan(value):

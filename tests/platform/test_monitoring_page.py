@@ -194,7 +194,7 @@ def test_the_trend_marks_releases_and_verdicts(pages: dict[str, Path]) -> None:
     assert page.values("class").count("mark") == page.values("class").count("chart") == 5
     assert {"dot warning", "dot failed", "dot passed"} <= set(page.values("class"))
     assert "1,000 predictions 180 USD" in page.text
-    for title in ("Mean score", "Events by week", "ROC AUC in production", "Value of decisions for 1,000 predictions"):
+    for title in ("Mean score", "Events by week", "ROC AUC in production", "Value of decisions, for 1,000 predictions"):
         assert title in page.text
 
 

@@ -44,7 +44,13 @@ def told(*history: WindowRecord, moves: tuple[Move, ...] = (), **retrained: Retr
 
 
 def training(decision: str, version: str = "") -> Retraining:
-    return Retraining(run="a", decision=decision, verdict="By what it is worth.", began=END, version=version)
+    return Retraining(
+        run="a",
+        decision=decision,
+        verdict="Approved: it is better by 1.5. Of 900 rows. And much more.",
+        began=END,
+        version=version,
+    )
 
 
 def test_a_rollback_says_to_which_version_when_and_by_whom() -> None:
@@ -83,6 +89,8 @@ def test_a_training_says_what_came_of_it_to_every_window_that_waited_for_it() ->
         ("resolved", sentence),
         ("nothing to do", "nothing to do"),
     ]
+    [_, own, _] = resolutions(windows, {"a": training("approved", "3")}, [released])
+    assert own.why == "Approved: it is better by 1.5. Of 900 rows."
     assert told(moved(0, runs=["a"]), a=training("rejected")) == [("open", "retrained: rejected")]
     assert told(moved(0, runs=["a"]), a=training("")) == [("open", "retrained: not decided yet")]
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.monitoring.history import WindowRecord
 from kfp_lifecycle.reports.charts import Chart, Point, Scale
-from kfp_lifecycle.reports.formatting import measure, number
+from kfp_lifecycle.reports.formatting import measure, measured_title, number
 
 TONES = {"broken data": "failed", "model is worse": "failed", "world moved": "warning", "keep": "passed"}
 
@@ -40,10 +40,9 @@ def trends_of(history: Sequence[WindowRecord], outcomes: Outcomes) -> list[Chart
     ]
     for name, figure in history[-1].business.items():
         rows = [(item.end, item.business.get(name), item) for item in history]
-        unit = f" for {figure.per:,} predictions" if figure.per > 1 and figure.unit != "share" else ""
         found.append(
             trend(
-                f"{figure.title[:1].upper()}{figure.title[1:]}{unit}",
+                measured_title(figure.title, figure.unit, figure.per),
                 [
                     (end, known.value.value, known.value.low, known.value.high, item)
                     if known

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.outcomes import BusinessOutcome, Outcomes, OutcomeWeek
-from kfp_lifecycle.reports.formatting import measure
+from kfp_lifecycle.reports.formatting import measure, measured_title
 from kfp_lifecycle.reports.templates import KeyFigure, templates
 from kfp_lifecycle.runtime.outputs import write_whole
 
@@ -43,6 +43,7 @@ def write(found: Outcomes, report: Path) -> None:
             figures=_figures(found),
             trend=trend,
             written=written,
+            measured_title=measured_title,
             tallest=tallest,
         )
     )
@@ -113,7 +114,11 @@ def _figures(found: Outcomes) -> list[KeyFigure]:
         figures.append(_auc("ROC AUC, estimated", newest.estimate.metrics["roc_auc"], "of whose outcome is open"))
     for item in newest.business:
         if item.unit == "money" and item.value is not None:
-            figures.append(KeyFigure(item.title.capitalize(), written(item.value.value, item, found.currency)))
+            figures.append(
+                KeyFigure(
+                    measured_title(item.title, item.unit, item.per), written(item.value.value, item, found.currency)
+                )
+            )
     return figures
 
 
