@@ -256,6 +256,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "more than {:,} connections": of(f"{SERVER}/http_protocol.py", "connections"),
         "Where all {:,} connections": of(f"{SERVER}/http_protocol.py", "connections"),
         "bodies over {} kB": of(f"{SERVER}/predictor.py", "BYTES_AT_ONCE", 1024),
+        "in bodies of up to {:,} values": of(f"{SERVER}/repeated_members.py", "MOST_VALUES"),
         "more than {} rows are decoded": of(f"{SERVER}/predictor.py", "ROWS_AT_ONCE"),
         "kept nobody for {} ms": of(f"{SERVER}/feature_lookup.py", "PROMPT_SECONDS", 1e-3),
         "not answered within {:g} s": of(f"{SERVER}/feature_lookup.py", "LOOKUP_SECONDS"),
