@@ -189,6 +189,13 @@ def test_each_feature_that_moved_has_its_picture_and_each_past_window_what_was_d
         assert words in text, words
 
 
+def test_what_a_person_has_to_do_is_said_by_its_command() -> None:
+    worse = remedy(verdict="model is worse", remedy="roll back", sentence="The model is worse: roll back to version 1.")
+    page = Page(drawn(worse, history()))
+    assert "verdict failed" in page.values("class")
+    assert "A person does it: lifecycle rollback churn" in page.text
+
+
 def test_the_trend_marks_releases_and_verdicts(pages: dict[str, Path]) -> None:
     page = Page(pages["moved"].read_text("utf-8"))
     assert page.values("class").count("mark") == page.values("class").count("chart") == 5
