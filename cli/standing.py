@@ -167,7 +167,7 @@ class Known:
 
 def _verdict_of(window: ToldWindow) -> MonitoringVerdict:
     record, done = window.record, window.done
-    what = "" if done.state == "nothing to do" else f"{done.state}: {done.sentence}"
+    what = "" if done.state == "nothing to do" else f"{done.state}, {done.sentence}"
     return MonitoringVerdict(record.verdict, record.sentence, record.end, record.version, what)
 
 

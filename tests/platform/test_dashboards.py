@@ -236,7 +236,7 @@ def test_the_verdicts_are_those_of_the_history_which_is_read_anew_after_another_
         ("world moved", MOVED),
         ("keep", "Nothing has happened."),
     ]
-    assert [item.done for item in found] == ["open: asked for: retrain", ""]
+    assert [item.done for item in found] == ["open, asked for: retrain", ""]
     known.standing()
     assert len(read) == 1
     runs.names = ("monitoring-3", *runs.names)
