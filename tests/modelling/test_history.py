@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.audit.record import open_record
 from kfp_lifecycle.monitoring.history import (
     BusinessFigure,
     WindowRecord,
@@ -16,8 +18,10 @@ from kfp_lifecycle.monitoring.history import (
     record_window,
     retrainings,
 )
+from kfp_lifecycle.monitoring.told_windows import main, read_told
 from kfp_lifecycle.registry.tracking import connect, experiment_id
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.modelling.new_registry import new_registry
 
 pytestmark = pytest.mark.slow
 END = datetime(2026, 6, 1, 6, tzinfo=UTC)
@@ -25,7 +29,7 @@ END = datetime(2026, 6, 1, 6, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def tracking_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('history') / 'mlflow.db'}"
+    return new_registry(tmp_path_factory.mktemp("history") / "mlflow.db")
 
 
 def window(week: int = 0, **changes: Any) -> WindowRecord:
@@ -80,6 +84,26 @@ def test_what_a_training_came_to_is_found_by_the_run_that_asked_for_it(tracking_
     assert {name: (item.decision, item.verdict, item.version) for name, item in found.items()} == {
         "monitoring-7": ("rejected", "It is not better.", "2")
     }
+
+
+def test_whoever_has_no_mlflow_is_told_the_newest_windows_with_what_was_done(
+    tracking_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = {"verdict": "model is worse", "remedy": "roll back", "version": "2", "sentence": "Roll back."}
+    for found in (window(0), window(1, **worse), window(2)):
+        record_window(tracking_uri, "told", found)
+    audit = open_record(str(tmp_path / "audit.jsonl"))
+    back = audit.append("traffic returned", "churn", "1", details={"champion": "2"})
+    main([tracking_uri, "told", "churn", audit.place, "2"])
+    told = read_told(capsys.readouterr().out)
+    assert [(item.record.end, item.done.state) for item in told] == [
+        (END + timedelta(weeks=2), "nothing to do"),
+        (END + timedelta(weeks=1), "resolved"),
+    ]
+    assert told[1].done.sentence.startswith("rolled back to version 1 on ")
+    assert told[1].done.sentence.endswith(f" by {back.by}")
+    with pytest.raises(SystemExit, match="cannot be reached"):
+        main(["http://127.0.0.1:9", "told", "churn", "", "2"])
 
 
 def test_money_is_among_the_figures_and_a_long_sentence_is_cut(tracking_uri: str) -> None:
