@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ IDENTIFIER = re.compile(
     r"(?<!_as)(?<!_per)(?<!_of)(^|_)(id|key|uuid|nr|no|number|nummer|code|customer|client|user|member|patient|kunde)$|^id_"
 )
 NUMBER = re.compile(r"U?(TINYINT|SMALLINT|INTEGER|BIGINT)|FLOAT|DOUBLE|DECIMAL\(.*\)")
+TIMES = ("TIMESTAMP", "DATE")
 SHOWN, LOOKED_AT = 3, 2000
 MOST_VALUES = 20
 # Text with more values than this says who somebody is rather than what they are like.
@@ -82,7 +83,7 @@ class Column:
 
     @property
     def is_time(self) -> bool:
-        return self.kind.startswith(("TIMESTAMP", "DATE"))
+        return self.kind.startswith(TIMES)
 
     @property
     def is_text(self) -> bool:
@@ -121,18 +122,15 @@ def profile_of(file: Path) -> Profile:
         if number:
             connection.execute(f"ALTER TABLE data ALTER {value} TYPE DOUBLE USING {number.sql}")
         text = f"CAST({value} AS VARCHAR)"
-        filled, different = bare.ask(f"SELECT count({value}), count(DISTINCT {text}) FROM data")[0]
+        is_ordered = number is not None or NUMBER.fullmatch(kind) or kind.startswith(TIMES)
+        ends = f"min({value}), max({value})" if is_ordered else "NULL, NULL"
+        filled, different, least, most = bare.ask(f"SELECT count({value}), count(DISTINCT {text}), {ends} FROM data")[0]
         values = bare.ask(
             f"SELECT {text}, count(*) FROM data WHERE {value} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 "
             f"LIMIT {MOST_VALUES}"
         )
-        column = Column(
-            title, names[title], "DOUBLE" if number else kind, filled, different, tuple(values), None, None, number
-        )
-        if column.is_number or column.is_time:
-            least, most = bare.ask(f"SELECT min({value}), max({value}) FROM data")[0]
-            column = replace(column, least=least, most=most)
-        columns.append(column)
+        held = "DOUBLE" if number else kind
+        columns.append(Column(title, names[title], held, filled, different, tuple(values), least, most, number))
     return Profile(connection, rows, tuple(columns))
 
 
@@ -190,27 +188,24 @@ def time_formats(profile: Profile, column: Column, most: int | None = None) -> l
 
 def is_written_time(profile: Profile, column: Column) -> bool:
     """Whether a column's texts are times in one format, as far as was looked."""
-    return _has_digits(column) and all(
-        time_formats(profile, column, most)[0][1] == 0 for most in (MOST_VALUES, LOOKED_AT)
-    )
-
-
-def _has_digits(column: Column) -> bool:
-    """Whether a column is of texts with digits, as a time has in any form: few are, and each form takes its time."""
-    return column.is_text and column.filled > 0 and all(re.search(r"\d", value) for value, _ in column.values)
+    return is_mixed_time(profile, column) and time_formats(profile, column, LOOKED_AT)[0][1] == 0
 
 
 def is_mixed_time(profile: Profile, column: Column) -> bool:
-    """Whether a column's texts are times in several formats, as far as was looked."""
-    if not _has_digits(column):
+    """Whether a column's texts are times, each in one of the formats, as far as was looked."""
+    # Each format takes its time, and few columns are of texts with digits, or go on as they begin.
+    if not (column.is_text and column.filled and all(re.search(r"\d", value) for value, _ in column.values)):
         return False
-    formats = ", ".join(literal(f"{day}{clock}") for day in DAYS for clock in CLOCKS)
+    # The first that reads a value counts, and one of four digits reads 25 as the year 25.
+    days = sorted(DAYS, key=lambda day: "%y" not in day)
+    formats = ", ".join(literal(f"{day}{clock}") for day in days for clock in CLOCKS)
     value = quoted(column.title)
-    return bool(
+    return all(
         profile.ask(
             f"SELECT bool_and(coalesce(year(try_strptime(value, [{formats}])), 0) >= 1000) "
-            f"FROM (SELECT {value} AS value FROM data WHERE {value} IS NOT NULL LIMIT {LOOKED_AT})"
+            f"FROM (SELECT {value} AS value FROM data WHERE {value} IS NOT NULL LIMIT {most})"
         )[0][0]
+        for most in (MOST_VALUES, LOOKED_AT)
     )
 
 
@@ -247,20 +242,20 @@ def knows_label(profile: Profile, column: Column, event: str) -> float:
     if column.is_number or column.is_time or column.kind == "BOOLEAN":
         rank = "CAST(value AS DOUBLE)" if not column.is_time else "epoch(CAST(value AS TIMESTAMP))"
     elif column.different * 20 <= profile.rows:
-        rank = "avg(event) OVER (PARTITION BY value)"
+        rank = "events / (events + others)"
     else:
         rank = "NULL"
-    # No other column: to name hundreds takes longer than to count.
-    cells = f"SELECT {quoted(column.title)} AS value, CAST({event} AS INTEGER) AS event FROM data"
     best = 0.5
     for score in (rank, *(["CAST(value IS NULL AS INTEGER)"] if column.filled < profile.rows else [])):
+        # Of each event, the rows without one that rank below it, and half of those that rank the same.
         found = profile.ask(
-            f"WITH events AS (SELECT * FROM ({cells}) WHERE event IS NOT NULL), "
-            f"scores AS (SELECT event, {score} AS score FROM events), "
-            "ranked AS (SELECT event, rank() OVER (ORDER BY score) + (count(*) OVER (PARTITION BY score) - 1) / 2 "
-            "AS place FROM scores WHERE score IS NOT NULL AND NOT isnan(CAST(score AS DOUBLE))) "
-            "SELECT (sum(place) FILTER (event = 1) - n * (n + 1) / 2) / (n * m), n + m FROM ranked, (SELECT "
-            "count(*) FILTER (event = 1) AS n, count(*) FILTER (event = 0) AS m FROM ranked) GROUP BY n, m"
+            f"WITH cells AS (SELECT {quoted(column.title)} AS value, count(*) FILTER ({event}) AS events, "
+            f"count(*) FILTER (NOT ({event})) AS others FROM data GROUP BY 1), "
+            f"scores AS (SELECT CAST({score} AS DOUBLE) AS score, sum(events) AS n, sum(others) AS m FROM cells "
+            "GROUP BY 1 HAVING score IS NOT NULL AND NOT isnan(score)), "
+            "ranked AS (SELECT n, m, coalesce(sum(m) OVER (ORDER BY score ROWS BETWEEN UNBOUNDED PRECEDING AND 1 "
+            "PRECEDING), 0) AS below FROM scores) "
+            "SELECT sum(n * (below + m / 2)) / nullif(sum(n) * sum(m), 0), sum(n) + sum(m) FROM ranked"
         )
         # A ranking of a few rows says nothing of the others.
         if found and found[0][0] is not None and found[0][1] * 2 >= profile.rows:
