@@ -19,6 +19,8 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 
 DESCRIPTION_FILE = TrainingSetDescription.FILE
 FILES = ("train", "validation", "test")
+# Who was there at the newest moment, without a label; not in every training set.
+PRESENT_FILE = "present.parquet"
 TIMESTAMP = "event_timestamp"
 # The simulation's true probability of the event, where a project's label query gives it.
 BEST_POSSIBLE = "best_possible"
@@ -130,6 +132,19 @@ class TrainingSet:
             label=_binary(frame[self.label], file.name),
             entity=pd.factorize(frame[self.cluster])[0].astype(np.int64),
         )
+
+    def present(self) -> pd.DataFrame | None:
+        """The model's inputs of who was there at the newest moment, with `event_timestamp`; None where nobody is later
+        than what has a label.
+
+        Raises:
+            ContractViolation: a number is infinite.
+        """
+        file = self.folder / PRESENT_FILE
+        if not file.is_file():
+            return None
+        frame = pd.read_parquet(file)
+        return model_inputs(frame, self.features, file.name).assign(**{TIMESTAMP: frame[TIMESTAMP]})
 
     def _calibrates(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Which rows of the validation file calibrate, shape (n,)."""

@@ -20,6 +20,7 @@ from kfp_lifecycle.components.monitoring.detect_drift.change_point import change
 from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
 from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE, Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.statistics import holm, homogeneity
+from kfp_lifecycle.components.monitoring.detect_drift.trend import LEVELS, trend_of
 from kfp_lifecycle.components.monitoring.detect_drift.usual import (
     Mean,
     Variation,
@@ -321,3 +322,56 @@ def test_a_rare_category_is_judged_by_shuffling_rows_and_agrees_with_fishers_exa
     )
     assert one_new == pytest.approx(fisher_exact([[2000, 0], [99, 1]]).pvalue, rel=0.1)
     assert five_new < 1e-4
+
+
+FIRST = pd.Timestamp("2026-01-01", tz="UTC")
+
+
+def customers(day: int, seed: int, rows: int = 1200, **changes: float) -> pd.DataFrame:
+    """A young business, as of so many days after the first training date: two fifths of its customers came in its first
+    forty days, and the others by and by; some leave, and how much they pay changes nothing."""
+    random = np.random.default_rng([seed, day])
+    age = 320 + day
+    founders = random.random(rows) < 0.4
+    tenure = np.where(founders, age - 40 * random.random(rows), age * random.random(rows) ** 1.3)
+    frame = pd.DataFrame({"tenure": tenure + changes.get("later", 0.0), "pays": random.lognormal(3, 0.5, rows)})
+    return frame.assign(score=1 / (1 + np.exp(2 + random.standard_normal(rows))), time=FIRST + pd.Timedelta(days=day))
+
+
+def of_customers(tenure: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame) -> Baseline:
+    """Eight training dates, fifteen days apart."""
+    frames = [tenure(customers(15 * date, seed=0)).rename(columns={"time": DATE}) for date in range(8)]
+    return Baseline(pd.concat(frames), [Feature("tenure", "numeric"), Feature("pays", "numeric")])
+
+
+def test_what_has_grown_steadily_goes_on_growing_and_is_no_drift() -> None:
+    """For as long as the dates reach back; where nobody knows of time, the same weeks are another world."""
+    known = of_customers()
+    weeks = [customers(105 + 7 * week, seed=1) for week in range(1, 15)]
+    assert not any(drifted(week, known) for week in weeks)
+    assert abs(known.compare(weeks[-1], RULE)[1].effect) < 0.2
+    assert known.compare(weeks[-1].drop(columns="time"), RULE)[1].effect > 1
+
+
+def test_what_moves_otherwise_than_it_did_is_drift() -> None:
+    """Customers who have been there four months longer than they can: a unit, a join or a clock is wrong."""
+    assert ("tenure", "values") in drifted(customers(119, seed=1, later=120.0), of_customers())
+
+
+def test_neither_dates_that_wobble_nor_counts_have_a_trend() -> None:
+    random, days = np.random.default_rng(0), [-15.0 * date for date in range(8)]
+    found = [trend_of([random.normal(0.2 * random.standard_normal(), 1, 1000) for _ in days], days) for _ in range(40)]
+    assert sum(trend is not None for trend in found) <= 1
+    assert trend_of([np.floor(random.normal(3 + day / 50, 1, 1000)) for day in days], days) is None
+    assert trend_of([random.normal(day, 1, 1000) for day in days[:4]], days[:4]) is None, "four dates show no line"
+
+
+def test_a_window_is_moved_back_by_how_far_each_quantile_has_moved() -> None:
+    days = [-10.0 * date for date in range(6)]
+    spread = np.linspace(0, 1, 201)
+    trend = trend_of([(100 + day) * spread for day in days], days)
+    assert trend is not None
+    np.testing.assert_allclose(trend.slopes, LEVELS, atol=1e-9)
+    np.testing.assert_allclose(trend.back(107 * spread, 7.0), 100 * spread, atol=1e-9)
+    # Not for longer than the dates reach back, and missing stays missing.
+    np.testing.assert_allclose(trend.back(np.array([200.0, np.nan]), 100.0), [150.0, np.nan])

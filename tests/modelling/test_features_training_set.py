@@ -94,6 +94,18 @@ def test_every_reader_of_every_snapshot_comes_out_once_with_the_label_that_follo
     assert len(rows) == everyone
 
 
+def test_whoever_is_there_at_the_newest_moment_is_kept_beside_the_parts_without_a_label(
+    training_set: Path, history: tuple[list[Row], list[Row]]
+) -> None:
+    rows = pd.read_parquet(training_set / "present.parquet")
+    [moment] = rows.event_timestamp.unique()
+    assert AS_OF <= moment.to_pydatetime() <= AS_OF + timedelta(seconds=1)
+    assert "idle" not in rows
+    expected = expected_features(*history, moment.to_pydatetime())
+    assert rows.loans.tolist() == [expected[reader]["loans"] for reader in rows.reader_id]
+    assert set(rows.reader_id) == set(expected)
+
+
 def test_no_label_is_used_before_it_is_known(training_set: Path) -> None:
     parts, horizon = frames(training_set), timedelta(days=10)
     assert parts["train"].event_timestamp.max() + horizon <= parts["validation"].event_timestamp.min()

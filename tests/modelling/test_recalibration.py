@@ -20,21 +20,24 @@ from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
 from kfp_lifecycle.components.evaluation.evaluate_model.explanation import explain_exported
+from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
+from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide as decide_drift
 from kfp_lifecycle.components.training.find_champion.finding import version_to_keep
 from kfp_lifecycle.components.training.tune_hyperparameters.search import search
+from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.calibration import Calibration
 from kfp_lifecycle.modelling.calibration_graph import RawScorer, with_calibration
 from kfp_lifecycle.modelling.comparison import compare_models, graph_differences
-from kfp_lifecycle.modelling.dataset import TrainingSet
+from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.estimator import raw_scores
 from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.modelling.scoring import Scorer
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
-from tests.modelling.business import write_project, write_training_set
+from tests.modelling.business import FEATURES, customers, write_project, write_training_set
 from tests.modelling.evaluated import evaluate
 from tests.modelling.trained import fit_model, train_model
 from tests.projects import read_project
@@ -201,6 +204,37 @@ def test_a_recalibrated_model_is_evaluated_as_any_other_and_approved_by_what_it_
     assert better.low is not None
     assert better.low > 0
     assert Model.read(approved).origin.version == "1"
+
+
+def test_a_recalibrated_model_is_watched_from_the_moment_on_that_it_was_made(
+    kept: Kept, recalibrated: Path, tmp_path: Path
+) -> None:
+    """Since the newest labels customers stay away for longer: the weeks after the release are as that moment was."""
+
+    def week(day: str, seed: int) -> pd.DataFrame:
+        frame = customers(800, day, np.random.default_rng(seed), 1600)
+        return frame.assign(days_away=1.6 * frame["days_away"])
+
+    shutil.copytree(kept.place / "since", tmp_path / "present")
+    columns = ["account", "event_timestamp", *(item["name"] for item in FEATURES)]
+    week("2025-08-01", seed=5)[columns].to_parquet(tmp_path / "present" / "present.parquet", index=False)
+    model = kept.do(TrainingRemedy.recalibrate, "watched", str(tmp_path / "present"))
+    inputs, scorer = Model.read(model).inputs, ModelFolder(model).scorer()
+    known = pd.read_parquet(model / "baseline" / "reference.parquet")
+    assert known["event_timestamp"].max() == pd.Timestamp("2025-08-01", tz="UTC")
+    assert known["score"].to_numpy() == pytest.approx(scorer.score(known), abs=1e-6)
+
+    def verdicts(baseline: pd.DataFrame) -> set[str]:
+        rule, found = Monitoring(), set()
+        for number in range(4):
+            rows = model_inputs(week("2025-08-04", seed=10 + number), inputs, "a week")
+            findings = Baseline(baseline, inputs).compare(rows.assign(score=scorer.score(rows)), rule)
+            found.add(decide_drift(findings, len(inputs), len(rows), rule).verdict)
+        return found
+
+    assert verdicts(known) == {"keep"}
+    of_labels_alone = pd.read_parquet(recalibrated / "baseline" / "reference.parquet")
+    assert verdicts(of_labels_alone) == {"world moved"}
 
 
 def test_what_no_array_explains_is_explained_by_comparison(kept: Kept, recalibrated: Path, tmp_path: Path) -> None:

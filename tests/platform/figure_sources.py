@@ -229,6 +229,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
     "docs/monitoring.md": {
         "more than about {:,} rows of a version": of("monitoring/log_window.py", "LARGEST_SAMPLE"),
         "up to {:,} rows of the newest date": of(f"{TRAIN}/baseline.py", "NEWEST_ROWS"),
+        "(least squares, p < {:.4f})": of(f"{DRIFT}/trend.py", "SIGNIFICANCE"),
         "up to {:,} of each of eleven dates": of(f"{TRAIN}/baseline.py", "FORMER_ROWS"),
         "those below {:.1%} or": of(f"{DRIFT}/measures.py", "RARE"),
         "lost at least {:.0%} of its values": of(f"{DRIFT}/faults.py", "LOST"),

@@ -42,12 +42,12 @@ def build_training_set(
         label_query: The SQL file that labels entities.
         validated: The tables, as `validate_data` gives them.
         training_set: `train.parquet`, `validation.parquet` and `test.parquet`, sorted by time and entity key, numeric
-            features as float64, categorical as string, missing as null; `feature_repo/` and
-            `label_query.sql`, copies of the definitions; and
-            `training_set.json`. Metadata: `rows` and `positives` by part, `features` (how many), `snapshots` (dates by
-            part), `left_out` (dates of the snapshots in none) and `rows_left_out` (how many rows are in none),
-            `skew` (what was compared with the online path), `feature_version`, `data_version` (DVC's), `as_of`,
-            `summary`.
+            features as float64, categorical as string, missing as null; `present.parquet`, of up to 20,000 of who is
+            there at the newest moment, without a label, where the parts follow each other in time; `feature_repo/` and
+            `label_query.sql`, copies of the definitions; and `training_set.json`. Metadata: `rows` and `positives` by
+            part, `features` (how many), `snapshots` (dates by part), `left_out` (dates of the snapshots in none) and
+            `rows_left_out` (how many rows are in none), `skew` (what was compared with the online path),
+            `feature_version`, `data_version` (DVC's), `as_of`, `summary`.
         since: Day of a change of the business (`YYYY-MM-DD`), such as monitoring estimates it; empty: `split.since`.
         remedy: `retrain`; or `recalibrate` or `set the threshold`, which keep the model in production: what has changed
             then trains nothing, and validates and tests alone.

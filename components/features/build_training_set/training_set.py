@@ -30,7 +30,7 @@ from kfp_lifecycle.components.features.build_training_set.shares import (
     grouped_parts,
     stratified_parts,
 )
-from kfp_lifecycle.components.features.build_training_set.skew import check_skew
+from kfp_lifecycle.components.features.build_training_set.skew import check_skew, evenly_spaced
 from kfp_lifecycle.components.features.build_training_set.split import (
     PARTS,
     Split,
@@ -69,10 +69,12 @@ from kfp_lifecycle.features.offline.point_in_time import (
 from kfp_lifecycle.features.offline.store import compute_view_values
 from kfp_lifecycle.features.quality import view_quality
 from kfp_lifecycle.features.settings import FEATURE_REPOSITORY, LABEL_QUERY
+from kfp_lifecycle.modelling.dataset import PRESENT_FILE
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.runtime.outputs import complete_folder
 
 BEST_POSSIBLE = "best_possible"
+PRESENT_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,7 @@ def build(
     changed, made_anew = changed_on(since, settings), remedy_of(remedy)
     with tempfile.TemporaryDirectory(prefix="training-set-") as temporary, complete_folder(training_set) as result:
         scratch = Path(temporary)
-        if settings.label.column is not None:
-            with session(validated) as connection:
-                show_tables(connection, validated, settings.source.tables, as_of=None)
-                check_label_column(connection, settings)
+        check_label(settings, validated)
         feature_repo = definitions_folder(feature_repo, settings, validated, scratch / "definitions")
         definitions = load_definitions(feature_repo, settings)
         check_without_time(settings, definitions, validated, as_of)
@@ -155,11 +154,21 @@ def build(
             print(notes[-1], flush=True)
         if split.divided_since is not None:
             divide_by_entity(split, labels, settings)
-        views = definitions.views_of(definitions.joined)
+        # Only who is there after all that is labelled says something new.
+        present = newest_moment(as_of) if by_time and newest_moment(as_of) > split.used[-1] else None
         compute_view_values(
-            locations.offline_store, validated, validated_uri, settings, definitions, views, split.used, scratch
+            locations.offline_store,
+            validated,
+            validated_uri,
+            settings,
+            definitions,
+            definitions.views_of(definitions.joined),
+            split.used if present is None else [*split.used, present],
+            scratch,
         )
         parts = write_parts(settings, definitions, split, labels, scratch, result)
+        if present is not None:
+            write_present(settings, definitions, label_query, validated, present, scratch, result / PRESENT_FILE)
         newest = split.test[-1]
         check_clocks(feature_repo, settings, definitions, pq.read_table(labels[newest]), scratch)
         test = pq.read_table(result / "test.parquet", filters=[(TIMESTAMP, "=", newest)])
@@ -194,6 +203,18 @@ def build(
         copy_definitions(feature_repo, result / FEATURE_REPOSITORY)
         description.write(result)
     return description
+
+
+def check_label(settings: Configuration, validated: Path) -> None:
+    """Refuse a label that is a column, and none that can be one.
+
+    Raises:
+        ContractViolation: as `check_label_column`.
+    """
+    if settings.label.column is not None:
+        with session(validated) as connection:
+            show_tables(connection, validated, settings.source.tables, as_of=None)
+            check_label_column(connection, settings)
 
 
 def write_labels(
@@ -312,6 +333,36 @@ def write_parts(
             )
         )
     return Written({part: rows[part] for part in PARTS}, {part: positives[part] for part in PARTS})
+
+
+def write_present(
+    configuration: Configuration,
+    definitions: Definitions,
+    label_query: Path,
+    validated: Path,
+    moment: datetime,
+    scratch: Path,
+    file: Path,
+) -> None:
+    """Write the features of who is there at the newest moment, of 20,000 of them at most. Nobody knows their label yet:
+    production follows upon these rows, and not upon the newest that have one.
+
+    Raises:
+        ContractViolation: the label query fails.
+    """
+    moments = {"snapshot": moment, "horizon": moment + configuration.label.horizon}
+    with session(validated) as connection:
+        show_tables(connection, validated, configuration.source.tables, as_of=None)
+        # It says who is there; of what becomes of them it says nothing yet.
+        asked, title = {configuration.label.name: "DOUBLE"}, configuration.label.source
+        there = run_query(connection, definitions, label_query, moments, asked, moment, name=title).read_all()
+    table = evenly_spaced(there.select([definitions.key, TIMESTAMP]), PRESENT_ROWS)
+    if not len(table):
+        return
+    features = FeatureHistory(definitions, scratch).features_of(table, definitions.joined)
+    for name in features.column_names:
+        table = table.append_column(name, features[name])
+    pq.write_table(table, file, compression="zstd")
 
 
 def split_by_share(labels: dict[datetime, Path], configuration: Configuration, definitions: Definitions) -> Split:

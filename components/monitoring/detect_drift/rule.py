@@ -4,7 +4,7 @@ themselves, and by enough to matter."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from kfp_lifecycle.components.monitoring.detect_drift.statistics import (
     homogeneity,
     kolmogorov_smirnov,
 )
+from kfp_lifecycle.components.monitoring.detect_drift.trend import Trend, trend_of
 from kfp_lifecycle.components.monitoring.detect_drift.usual import (
     Difference,
     Mean,
@@ -43,6 +44,7 @@ from kfp_lifecycle.config.monitoring import Monitoring
 
 DATE = "event_timestamp"
 """The column of the baseline that says which date a row is of."""
+TIME, DAY = "time", pd.Timedelta(days=1)
 Distance = Callable[[pd.Series, pd.Series, str], float | None]
 
 
@@ -77,6 +79,7 @@ class Baseline:
         self.by_date = groups
         self.dates = len(groups)
         self.columns = {item.name: item for item in [Feature(SCORE, "numeric"), *inputs]}
+        self._trends = self._trends_of(groups)
         self._columns: dict[str, NumericColumn | CategoricalColumn] = {}
         self._means: dict[str, dict[Measure, list[Mean]]] = {}
         for name, item in self.columns.items():
@@ -89,6 +92,27 @@ class Baseline:
                 if measure.aspect == "new":
                     self._means[name][measure] = new_by_date(dates)
         self._variations = self._moderated()
+
+    def _trends_of(self, groups: Sequence[pd.DataFrame]) -> dict[str, Trend]:
+        """The numbers that move steadily from date to date, where dates are times."""
+        if not isinstance(self.newest.get(DATE, self.newest.iloc[:, 0]).dtype, pd.DatetimeTZDtype):
+            return {}
+        days = [(group[DATE].iloc[0] - self.newest[DATE].iloc[0]) / DAY for group in groups]
+        numbers = [name for name, item in self.columns.items() if item.type == "numeric"]
+        trends = {name: trend_of([as_the_model_takes_them(group[name]) for group in groups], days) for name in numbers}
+        return {name: trend for name, trend in trends.items() if trend is not None}
+
+    def _as_of_the_newest_date(self, current: pd.DataFrame) -> Mapping[str, pd.Series]:
+        """A window's columns without what would have moved anyway since the newest date."""
+        # A feature may be called so, too.
+        if not self._trends or not isinstance(current.get(TIME, self.newest[SCORE]).dtype, pd.DatetimeTZDtype):
+            return dict(current.items())
+        days = (current[TIME].median() - self.newest[DATE].iloc[0]) / DAY
+        moved = {
+            name: pd.Series(trend.back(as_the_model_takes_them(current[name]), days), index=current.index)
+            for name, trend in self._trends.items()
+        }
+        return {**dict(current.items()), **moved}
 
     def _moderated(self) -> dict[tuple[str, Measure], Variation | None]:
         """How much dates vary, of each measure of each column, by what measures of its kind are like."""
@@ -117,14 +141,15 @@ class Baseline:
         """Compare every input and the score of a window with the newest date.
 
         Args:
-            current: What the model predicted for, the same columns; not empty.
+            current: What the model predicted for, the same columns, and `time`, where it is known when; not empty.
             rule: `drift_rule`, `significance` and `min_effect`.
             distance: Computes the distance of two columns of a type; not asked where left out.
 
         Returns:
             The score's findings first, then those of the inputs in their order.
         """
-        comparisons = [(name, found) for name in self.columns for found in self._compared(name, current[name])]
+        then = self._as_of_the_newest_date(current)
+        comparisons = [(name, found) for name in self.columns for found in self._compared(name, then[name])]
         plain = rule.drift_rule == "ks_p_value"
         if plain:
             p_values = [self._plain(name, found.aspect, current[name]) for name, found in comparisons]

@@ -14,14 +14,16 @@ NEWEST_ROWS, FORMER_ROWS = 5000, 1000
 LARGEST_DATES = 12
 
 
-def baseline_of(parts: Mapping[str, Part], scorer: Scorer, seed: int) -> pd.DataFrame:
+def baseline_of(parts: Mapping[str, Part], present: pd.DataFrame | None, scorer: Scorer, seed: int) -> pd.DataFrame:
     """Rows of the newest dates that the model was made from and judged by: its inputs, `score` and the date.
 
-    Of all parts, since production follows upon the newest of them and no label is needed. Where nearly each row has a
-    time of its own, time is cut into twelve stretches of as many rows, each known by its last time.
+    Of all parts, and of the moment of the training: production follows upon that, a label's horizon after the newest
+    labels, and no label is needed. Right after a change much moves within a horizon. Where nearly each row has a time
+    of its own, time is cut into twelve stretches of as many rows, each known by its last time.
 
     Args:
         parts: As `read_parts` gives them.
+        present: As `TrainingSet.present` gives it.
         scorer: The model as it is served.
         seed: Of the samples.
     """
@@ -30,6 +32,8 @@ def baseline_of(parts: Mapping[str, Part], scorer: Scorer, seed: int) -> pd.Data
         ignore_index=True,
     )
     rows[TIMESTAMP] = dates_of(rows[TIMESTAMP])
+    if present is not None:
+        rows = pd.concat([rows, present], ignore_index=True)
     newest = sorted(rows[TIMESTAMP].unique())[-LARGEST_DATES:]
     kept = [
         rows[rows[TIMESTAMP] == date].pipe(_sample, NEWEST_ROWS if date == newest[-1] else FORMER_ROWS, seed)

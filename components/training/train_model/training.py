@@ -198,7 +198,7 @@ def write_model(
     description.write(folder)
     (folder / "requirements.txt").write_text(requirements(), "utf-8")
     (folder / "baseline").mkdir()
-    reference = baseline_of(model.parts, model.scorer(training_set.features), seed)
+    reference = baseline_of(model.parts, training_set.present(), model.scorer(training_set.features), seed)
     reference.to_parquet(folder / "baseline" / "reference.parquet", index=False)
     shutil.copytree(training_set.folder / FEATURE_REPOSITORY, folder / FEATURE_REPOSITORY)
     if (training_set.folder / LABEL_QUERY).is_file():
