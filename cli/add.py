@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kfp_lifecycle.cli.console import Project, naming, out, project_folder, refuse
+from kfp_lifecycle.cli.init import read_source
 
 if TYPE_CHECKING:
     from kfp_lifecycle.config.configuration import Configuration
@@ -68,19 +71,38 @@ def rule(
 def source(
     table: Annotated[str, typer.Argument(metavar="TABLE", help="The table's name in the source.")],
     key: Annotated[str, typer.Option("--key", help="Columns that tell its rows apart, with commas.")],
-    event_time: Annotated[str, typer.Option("--event-time", help="When a row happened; none for a table.")] = "",
+    event_time: Annotated[
+        str, typer.Option("--event-time", help="When a row happened; by default its rows have no time.")
+    ] = "",
+    url: Annotated[
+        str | None,
+        typer.Option("--url", metavar="FILE|URL[#TABLE]", help="Where it is; by default where `source.url` leads."),
+    ] = None,
     project: Project = None,
 ) -> None:
     """Add a table of the source; `lifecycle schema infer` proposes its schema after the next run.
 
+    How a file is read (separator, decimal sign, encoding, marks of missing values) is found as `lifecycle init` does.
+
     Example: `lifecycle add source payments --key payment_id --event-time paid_at`
+
+    Example: `lifecycle add source billing --key customer_id --url billing.csv`
 
     Exit codes: 0 written, 2 it cannot be added, and the message says why.
     """
     from kfp_lifecycle.projects.additions import add_source
+    from kfp_lifecycle.projects.place import place_of
 
-    folder, _ = _project(project)
-    _say(folder, add_source(folder, table, [column.strip() for column in key.split(",")], event_time))
+    folder, configuration = _project(project)
+    place, settings = None, {}
+    if url:
+        place = replace(place_of(url, Path.cwd()), table=table)
+        with tempfile.TemporaryDirectory(prefix="add-") as work:
+            settings = read_source(place, url, Path(work))["settings"]
+    columns = [column.strip() for column in key.split(",")]
+    _say(folder, add_source(folder, configuration, table, columns, event_time, place, settings))
+    if configuration.features.tables:
+        out.say(f"To learn from its columns, name {table} in features.tables, too; it has one row for an entity then")
 
 
 @add.command()

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kfp_lifecycle.cli.console import EXIT_FAILED, err, out, refuse
-from kfp_lifecycle.local.environment_module import run_module
+from kfp_lifecycle.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, err, out, refuse
+from kfp_lifecycle.local.environment_module import ModuleFailed, run_module
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 if TYPE_CHECKING:
     from kfp_lifecycle.projects.joining import JoinedTable
     from kfp_lifecycle.projects.place import Place
     from kfp_lifecycle.projects.profile import Column, Profile
-    from kfp_lifecycle.projects.questions import Ask, Question
+    from kfp_lifecycle.projects.questions import Ask, Question, Refused
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
@@ -90,9 +90,7 @@ def init(
             why = "it was given"
         elif asks:
             out.say(f"\n{question.text}\n  guess: {question.guess or '?'}, since {question.why}")
-            answer = str(
-                typer.prompt(f"  --{question.option}", default=question.guess, show_default=bool(question.guess))
-            )
+            answer = _typed(question)
             why = question.why if answer == question.guess else "it was answered"
         else:
             answer, why = question.guess, f"guessed: {question.why}"
@@ -100,15 +98,22 @@ def init(
         asked.append((replace(question, why=why), answer))
         return answer
 
+    def refused(question: Question, violation: ContractViolation) -> None:
+        if not asks or given[question.option] is not None:
+            raise violation
+        err.say(f"error: {violation}")
+        # With it what was asked because of it.
+        del asked[[each.option for each, _ in asked].index(question.option) :]
+
     with tempfile.TemporaryDirectory(prefix="init-") as work:
         project = Path(work) / name
         try:
-            _write(project, sources, ask, asked)
+            _write(project, sources, ask, refused, asked)
+            # As its runs will: what cannot be read is told now, and nothing is left behind.
+            _reading("first_reading", " and ".join(sources), str(project))
         except ContractViolation as violation:
             err.say(f"error: {violation}")
             raise typer.Exit(EXIT_FAILED) from None
-        # As its runs will: what cannot be read is told now, and nothing is left behind.
-        run_module("validation", "kfp_lifecycle.projects.first_reading", str(project))
         shutil.copytree(project, folder)
     files = sorted(str(file) for file in folder.rglob("*") if file.is_file())
     out.say(f"wrote {', '.join(files)}")
@@ -117,7 +122,23 @@ def init(
         out.say(f"  {command}")
 
 
-def _write(project: Path, sources: Sequence[str], ask: Ask, asked: list[tuple[Question, str]]) -> None:
+def _typed(question: Question) -> str:
+    """What somebody answers at the terminal; the guess is taken by Enter.
+
+    Raises:
+        typer.Exit: they gave up.
+    """
+    try:
+        answer = str(typer.prompt(f"  --{question.option}", default=question.guess, show_default=bool(question.guess)))
+    except typer.Abort:
+        err.say("\ninterrupted; nothing was written")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    return answer if answer == question.guess else answer.strip()
+
+
+def _write(
+    project: Path, sources: Sequence[str], ask: Ask, refused: Refused, asked: list[tuple[Question, str]]
+) -> None:
     """Look at the tables, ask what they cannot say, and write a project beside them.
 
     Raises:
@@ -134,7 +155,7 @@ def _write(project: Path, sources: Sequence[str], ask: Ask, asked: list[tuple[Qu
         if tables.count(table) > 1:
             refuse(f"two tables would be called {table}: give one of the files another name")
     settings, profile = _look(place, sources[0], project.parent)
-    answers = ask_all(profile, ask, alone=not further)
+    answers = ask_all(profile, ask, not further, refused)
     _tell(answers.left_out, answers.notes)
     joined: list[JoinedTable] = []
     taken = {column.name for column in profile.columns}
@@ -151,14 +172,37 @@ def _look(place: Place, source: str, folder: Path) -> tuple[dict[str, Any], Prof
     """How a table can be read, and what it is like; its rows are left in `<table>.parquet`."""
     from kfp_lifecycle.projects.profile import profile_of
 
-    words = (place.url, place.part, place.table, str(folder))
-    printed = run_module("validation", "kfp_lifecycle.projects.source_dialect", *words)
-    read = json.loads(printed.splitlines()[-1])
+    read = read_source(place, source, folder)
     profile = profile_of(folder / f"{place.table}.parquet")
     out.say(f"{source}: {profile.rows:,} rows, {len(profile.columns)} columns")
     for finding in read["findings"]:
         out.say(f"  {finding}")
     return read["settings"], profile
+
+
+def read_source(place: Place, source: str, folder: Path) -> dict[str, Any]:
+    """The `settings` by which a table can be read, and `findings` in sentences; its rows are left in `<table>.parquet`.
+
+    Raises:
+        ContractViolation: it cannot be read; the message names `source`, which was given.
+    """
+    printed = _reading("source_dialect", source, place.url, place.part, place.table, str(folder))
+    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return found
+
+
+def _reading(module: str, source: str, *words: str) -> str:
+    """What a module prints that reads a source.
+
+    Raises:
+        ContractViolation: it cannot be read.
+    """
+    from kfp_lifecycle.projects.place import as_given
+
+    try:
+        return run_module("validation", f"kfp_lifecycle.projects.{module}", *words)
+    except ModuleFailed as failed:
+        raise ContractViolation(as_given(str(failed), source)) from None
 
 
 def _tell(left_out: Sequence[tuple[Column, str]], notes: Sequence[str]) -> None:

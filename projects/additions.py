@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
@@ -17,6 +20,7 @@ from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import CONFIGURATION_FILE, configuration_text, parse_configuration
 from kfp_lifecycle.data.sql import quoted
 from kfp_lifecycle.projects.lacks import FEATURES, RULES
+from kfp_lifecycle.projects.place import Place
 
 TYPES = ("Int64", "Float64", "String")
 
@@ -42,14 +46,46 @@ def add_rule(project: Path, configuration: Configuration, table: str, rule: str,
     return file
 
 
-def add_source(project: Path, table: str, key: list[str], event_time: str) -> Path:
+def add_source(
+    project: Path,
+    configuration: Configuration,
+    table: str,
+    key: list[str],
+    event_time: str,
+    place: Place | None = None,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
     """Add a table of the source.
 
+    Args:
+        project: The project's folder.
+        configuration: Its configuration.
+        table: Its name in the project.
+        key: Columns that tell its rows apart.
+        event_time: When a row happened; empty for none.
+        place: Where it is, which becomes a connection of the table's name; by default where `source.url` leads.
+        settings: How that place is read.
+
     Raises:
-        ConfigurationError: there is one of that name, or the configuration would be wrong with it.
+        ConfigurationError: there is one of that name, `source.url` is a file that holds another table, or the
+            configuration would be wrong with it.
     """
-    time = f", event_time: {_text(event_time)}" if event_time else ""
-    return _insert(project, ["source", "tables"], table, f"{{key: [{', '.join(map(_text, key))}]{time}}}")
+    described: dict[str, Any] = {"key": key, **({"event_time": event_time} if event_time else {})}
+    text = configuration_text(project)
+    if place is not None:
+        described["connection"] = table
+        described |= {"sheet": place.part} if place.is_workbook and place.part else {}
+        described |= {"extract": place.extract} if place.extract else {}
+        described |= {"query": f"SELECT * FROM {place.rows}"} if place.is_duckdb else {}
+        filled = {name: value for name, value in settings.items() if value}
+        text = _with_entry(text, ["source", "connections"], table, _mapping({"url": place.url, **filled}))
+    elif configuration.source.url and Place(configuration.source.url, "", "").is_one_table:
+        others = ", ".join(configuration.source.tables)
+        raise ConfigurationError(
+            f"source.url is one file, {configuration.source.url}, which is {others}: say where {table} is with --url "
+            "FILE|URL[#TABLE]"
+        )
+    return _write(project, _with_entry(text, ["source", "tables"], table, _mapping(described)))
 
 
 def add_schedule(project: Path, pipeline: str, cron: str) -> Path:
@@ -58,7 +94,7 @@ def add_schedule(project: Path, pipeline: str, cron: str) -> Path:
     Raises:
         ConfigurationError: it recurs already, or the expression cannot be read.
     """
-    return _insert(project, ["schedules"], pipeline, _text(cron))
+    return _write(project, _with_entry(configuration_text(project), ["schedules"], pipeline, _text(cron)))
 
 
 def add_feature(
@@ -155,28 +191,37 @@ def _key_type(text: str, key: str) -> str:
     return "Int64"
 
 
-def _insert(project: Path, section: list[str], name: str, value: str) -> Path:
-    """Add `name: value` to a section of the configuration, which is begun where there is none."""
-    file, text = project / CONFIGURATION_FILE, configuration_text(project)
+def _with_entry(text: str, section: list[str], name: str, value: str) -> str:
+    """The configuration with `name: value` in a section, which is begun where there is none.
+
+    Raises:
+        ConfigurationError: there is an entry of that name, or the section is not written line by line.
+    """
     place = ".".join(section)
     node: Node | None = yaml.compose(text)
     for key in section:
         node = _value_of(node, key)
     if node is None and len(section) == 1:
-        new = f"{text.rstrip()}\n\n{section[0]}:\n  {name}: {value}\n"
-    elif not isinstance(node, MappingNode) or node.flow_style or not node.value:
+        return f"{text.rstrip()}\n\n{section[0]}:\n  {name}: {value}\n"
+    if node is None:
+        return _with_entry(text, section[:-1], section[-1], f"\n    {name}: {value}")
+    if not isinstance(node, MappingNode) or node.flow_style or not node.value:
         raise ConfigurationError(
             f"{CONFIGURATION_FILE}: {place} is not written line by line: add {name}: {value} there"
         )
-    elif _value_of(node, name) is not None:
+    if _value_of(node, name) is not None:
         raise ConfigurationError(f"{CONFIGURATION_FILE}: {place}.{name} is there already: change it there")
-    else:
-        first = node.value[0][0].start_mark
-        lines = text.splitlines()
-        lines.insert(first.line, f"{' ' * first.column}{name}: {value}")
-        new = "\n".join(lines) + "\n"
-    parse_configuration(new)
-    file.write_text(new, "utf-8")
+    first = node.value[0][0].start_mark
+    lines = text.splitlines()
+    lines.insert(first.line, f"{' ' * first.column}{name}: {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _write(project: Path, text: str) -> Path:
+    """Write the configuration where it can be used."""
+    parse_configuration(text)
+    file = project / CONFIGURATION_FILE
+    file.write_text(text, "utf-8")
     return file
 
 
@@ -192,5 +237,9 @@ def _known_table(configuration: Configuration, table: str) -> None:
         raise ConfigurationError(f"source.tables has no {table}; it has {known}")
 
 
-def _text(value: str) -> str:
+def _mapping(values: Mapping[str, Any]) -> str:
+    return f"{{{', '.join(f'{name}: {_text(value)}' for name, value in values.items())}}}"
+
+
+def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)

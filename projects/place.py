@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -37,6 +38,13 @@ class Place:
         if scheme_of(self.url) != "file":
             return self.url.startswith("duckdb://")
         return PurePosixPath(self.url).suffix.lower() in (".duckdb", ".db")
+
+    @property
+    def is_one_table(self) -> bool:
+        """Whether it is a file that holds nothing but one table."""
+        if self.is_database or self.is_duckdb or self.is_workbook or Path(self.url).is_dir():
+            return False
+        return bool(PurePosixPath(self.url.partition("?")[0].removesuffix(".gz")).suffix)
 
     @property
     def is_workbook(self) -> bool:
@@ -74,6 +82,15 @@ def place_of(given: str, here: Path) -> Place:
 def _named(url: str, part: str) -> Place:
     title = part or PurePosixPath(url.partition("?")[0].removesuffix(".gz")).stem
     return Place(url, part, plain_names([title])[title])
+
+
+def as_given(told: str, given: str) -> str:
+    """A reader's refusal for whoever has no configuration yet: they can mend what they gave, or name something else."""
+    sentences = re.split(r"(?<=[.?]) (?=[A-Z])", told)
+    kept = [sentence for sentence in sentences if "pipeline.yaml" not in sentence]
+    if len(kept) < len(sentences):
+        kept.append(f"Mend {given}, or name another with --from.")
+    return " ".join(kept)
 
 
 def _is_sqlite(file: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.projects.profile import (
@@ -62,6 +63,23 @@ class Question:
 
 
 Ask = Callable[[Question], str]
+# Told of an answer that does not fit: it returns where somebody can answer once more, and raises where nobody can.
+Refused = Callable[[Question, ContractViolation], None]
+Fitting = TypeVar("Fitting")
+
+
+def refused_for_good(question: Question, violation: ContractViolation) -> None:
+    """Nobody is there to answer once more."""
+    raise violation
+
+
+def _answer(question: Question, ask: Ask, refused: Refused, use: Callable[[str], Fitting]) -> Fitting:
+    """What an answer comes to, asked for until it fits."""
+    while True:
+        try:
+            return use(ask(question))
+        except ContractViolation as violation:
+            refused(question, violation)
 
 
 @dataclass(frozen=True)
@@ -96,7 +114,7 @@ class Answers:
         return [column for column in self.profile.columns if column not in apart]
 
 
-def ask_all(profile: Profile, ask: Ask, alone: bool = True) -> Answers:
+def ask_all(profile: Profile, ask: Ask, alone: bool = True, refused: Refused = refused_for_good) -> Answers:
     """Ask what has to be known, refuse what cannot be, and say which columns are of no use.
 
     Args:
@@ -107,20 +125,26 @@ def ask_all(profile: Profile, ask: Ask, alone: bool = True) -> Answers:
     Raises:
         ContractViolation: an answer does not fit the table; the message names the column, the rule and the remedy.
     """
-    time = _chosen(profile, ask(_about_time(profile)), "time")
-    entity = _entity(profile, ask(_about_entity(profile, time)), time)
-    form = _time_format(profile, time)
-    label = _chosen(profile, ask(_about_label(profile, entity, time)), "label")
-    if label is None and time is None:
-        raise ContractViolation(
-            "there is nothing to predict without a label: name its column with --label, or, where rows are events with "
-            "a time, name that with --time."
-        )
-    if label is not None and label in (entity, time):
-        raise ContractViolation(f"{label.title} cannot be the label and something else. Name another column.")
-    positive = _positive(profile, label, ask) if label else ""
-    fewest = _fewest(profile, label, positive) if label is not None and time is None else 0
-    sensitive = _sensitive(profile, ask, (entity, time, label))
+
+    def time_of(answer: str) -> tuple[Column | None, str | None]:
+        time = _chosen(profile, answer, "time")
+        return time, _time_format(profile, time)
+
+    def label_of(answer: str) -> tuple[Column | None, str, int]:
+        label = _chosen(profile, answer, "label")
+        _check_label(label, entity, time)
+        positive = _positive(profile, label, ask, refused) if label else ""
+        return label, positive, _fewest(profile, label, positive) if label is not None and time is None else 0
+
+    time, form = _answer(_about_time(profile), ask, refused, time_of)
+    entity = _answer(_about_entity(profile, time), ask, refused, lambda answer: _entity(profile, answer, time))
+    label, positive, fewest = _answer(_about_label(profile, entity, time), ask, refused, label_of)
+    sensitive = _answer(
+        _about_sensitive(profile, (entity, time, label)),
+        ask,
+        refused,
+        lambda answer: _sensitive(profile, answer, (entity, time, label)),
+    )
     notes = (*texts_of_numbers(profile, (entity, label)), *like_spellings(profile, (entity, label)))
     if label is not None and 0 < fewest < ENOUGH_ROWS:
         notes = (
@@ -138,6 +162,16 @@ def ask_all(profile: Profile, ask: Ask, alone: bool = True) -> Answers:
         reasons = "; ".join(f"{column.title}: {why}" for column, why in answers.left_out)
         raise ContractViolation(f"no column is left to learn from. {reasons}. Bring a table with more columns.")
     return answers
+
+
+def _check_label(label: Column | None, entity: Column | None, time: Column | None) -> None:
+    if label is None and time is None:
+        raise ContractViolation(
+            "there is nothing to predict without a label: name its column with --label, or, where rows are events with "
+            "a time, name that with --time."
+        )
+    if label is not None and label in (entity, time):
+        raise ContractViolation(f"{label.title} cannot be the label and something else. Name another column.")
 
 
 def event_of(label: Column, positive: str) -> str:
@@ -302,7 +336,7 @@ def _about_label(profile: Profile, entity: Column | None, time: Column | None) -
     return Question("label", text, NONE, "no column has two values")
 
 
-def _positive(profile: Profile, label: Column, ask: Ask) -> str:
+def _positive(profile: Profile, label: Column, ask: Ask, refused: Refused) -> str:
     values = [value for value, _ in label.values]
     if label.different < 2:
         only = f"{values[0]!r} in every row" if values else "empty"
@@ -318,7 +352,8 @@ def _positive(profile: Profile, label: Column, ask: Ask) -> str:
     if label.different > 2:
         guess = ""
         why = "it has more than two values"
-    answer = ask(Question("positive", f"Which value of {label.title} is the event?", guess, why))
+    question = Question("positive", f"Which value of {label.title} is the event?", guess, why)
+    answer = _answer(question, ask, refused, lambda answer: _value_of(profile, label, answer))
     if not answer:
         some = ", ".join(f"{value!r} ({count:,})" for value, count in label.values[:5])
         numbers = label.is_number and label.different > 10
@@ -331,8 +366,18 @@ def _positive(profile: Profile, label: Column, ask: Ask) -> str:
             f"--label {label.title} has {label.different:,} values: {some}. This library predicts one event, which "
             f"comes or does not come ({'it is no regression' if numbers else 'two classes'}). Make one of it, {make}."
         )
-    if answer not in values and not profile.ask(
-        f"SELECT 1 FROM data WHERE CAST({quoted(label.title)} AS VARCHAR) = {literal(answer)} LIMIT 1"
+    return answer
+
+
+def _value_of(profile: Profile, label: Column, answer: str) -> str:
+    """A value of the label, or nothing."""
+    values = [value for value, _ in label.values]
+    if (
+        answer
+        and answer not in values
+        and not profile.ask(
+            f"SELECT 1 FROM data WHERE CAST({quoted(label.title)} AS VARCHAR) = {literal(answer)} LIMIT 1"
+        )
     ):
         raise ContractViolation(
             f"--positive {answer!r}: {label.title} has no such value. It has {', '.join(map(repr, values))[:200]}."
@@ -365,20 +410,21 @@ def smallest_part(fewest: int) -> int:
     return max(2, fewest // 10 - 1)
 
 
-def _sensitive(profile: Profile, ask: Ask, apart: Sequence[Column | None]) -> tuple[Column, ...]:
+def _about_sensitive(profile: Profile, apart: Sequence[Column | None]) -> Question:
     found = [
         column
         for column in profile.columns
         if SENSITIVE.search(column.name) and column not in apart and 1 < column.different <= MOST_CATEGORIES
     ]
-    answer = ask(
-        Question(
-            "sensitive",
-            "Which columns must it be fair by? They are no features then. (none, or names with commas)",
-            ",".join(column.title for column in found) or NONE,
-            "their names say so" if found else "no name is one of those that law protects",
-        )
+    return Question(
+        "sensitive",
+        "Which columns must it be fair by? They are no features then. (none, or names with commas)",
+        ",".join(column.title for column in found) or NONE,
+        "their names say so" if found else "no name is one of those that law protects",
     )
+
+
+def _sensitive(profile: Profile, answer: str, apart: Sequence[Column | None]) -> tuple[Column, ...]:
     names = [answer] if profile.find(answer) else [name.strip() for name in answer.split(",")]
     chosen = [_chosen(profile, name, "sensitive") for name in names]
     return tuple(column for column in chosen if column is not None and column not in apart)

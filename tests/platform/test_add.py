@@ -12,6 +12,7 @@ from command_line import ROOT
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.projects.additions import add_feature, add_rule, add_schedule, add_source
+from kfp_lifecycle.projects.place import Place
 
 
 @pytest.fixture
@@ -57,10 +58,12 @@ def test_the_first_rule_takes_the_place_of_the_empty_list(project: Path) -> None
 
 def test_a_table_and_a_schedule_come_into_the_configuration_and_its_remarks_stay(project: Path) -> None:
     remarks = [line for line in (project / "pipeline.yaml").read_text().splitlines() if line.strip().startswith("#")]
-    add_source(project, "returns", ["return_id"], "returned_at")
+    place = Place("/data/returns.csv", "", "returns")
+    add_source(project, load_configuration(project), "returns", ["return_id"], "returned_at", place, {"decimal": ","})
     file = add_schedule(project, "training", "0 5 * * 1")
     written = load_configuration(project)
     assert written.source.tables["returns"].event_time == "returned_at"
+    assert written.source.places()["returns"].decimal == ","
     assert written.schedules.training is not None
     assert written.schedules.training.cron == "0 5 * * 1"
     assert [line for line in file.read_text().splitlines() if line.strip().startswith("#")] == remarks
@@ -73,7 +76,9 @@ def test_what_cannot_be_read_afterwards_is_not_written(project: Path) -> None:
     with pytest.raises(ConfigurationError, match="schedules"):
         add_schedule(project, "training", "at five")
     with pytest.raises(ConfigurationError):
-        add_source(project, "no name", ["id"], "")
+        add_source(project, load_configuration(project), "no name", ["id"], "", Place("/data/no.csv", "", "no"))
+    with pytest.raises(ConfigurationError, match=r"is one file.*which is purchases: say where returns is with --url"):
+        add_source(project, load_configuration(project), "returns", ["id"], "")
     assert (project / "pipeline.yaml").read_text() == before
 
 

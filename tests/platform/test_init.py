@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from kfp_lifecycle.config.loading import load_configuration
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.config.tuning import Tuning, estimators_of, space_of
 from kfp_lifecycle.environments.locks import interpreter
-from kfp_lifecycle.projects.place import Place, place_of
+from kfp_lifecycle.projects.place import Place, as_given, place_of
 from kfp_lifecycle.projects.profile import Profile, plain_names, profile_of
 from kfp_lifecycle.projects.questions import Answers, Question, ask_all
 from kfp_lifecycle.projects.scaffold import write_project
@@ -277,6 +278,26 @@ def test_a_wrong_answer_is_told_in_words(tmp_path: Path, given: dict[str, str], 
     assert told in refusal(tmp_path, CUSTOMERS, **given)
 
 
+def test_a_wrong_answer_can_be_mended_where_somebody_is_there(tmp_path: Path) -> None:
+    typed = iter(["none", "nobody", "customer_id", "spent", "", "plan", "c", "b", "none"])
+    told: list[str] = []
+
+    def refused(question: Question, violation: ContractViolation) -> None:
+        told.append(f"{question.option}: {violation}"[:60])
+
+    answers = ask_all(table(tmp_path, CUSTOMERS), lambda question: next(typed), refused=refused)
+    assert (answers.entity and answers.entity.title, answers.label and answers.label.title, answers.positive) == (
+        "customer_id",
+        "plan",
+        "b",
+    )
+    assert [each.partition(",")[0] for each in told] == [
+        "entity: --entity 'nobody': the table has no such column. It ",
+        "label: --label spent has 100 values: '0.0' (3)",
+        "positive: --positive 'c': plan has no such value. It has 'a'",
+    ]
+
+
 def test_a_time_that_does_not_parse_is_told_with_its_rows_and_the_likely_format(tmp_path: Path) -> None:
     query = f"""SELECT * REPLACE (CASE WHEN order_id = 6 THEN 'soon' ELSE strftime(ordered_at, '%d.%m.%Y') END
         AS ordered_at) FROM ({ORDERS}) ORDER BY order_id"""
@@ -392,6 +413,16 @@ def test_what_from_names(given: str, url: str, table_name: str) -> None:
     assert (place.url, place.table) == (url, table_name)
 
 
+def test_a_remedy_names_what_was_given_where_there_is_no_configuration_yet() -> None:
+    told = (
+        "shop.db has no table orders; did you mean order? Correct source.tables in pipeline.yaml, or give it a query."
+    )
+    assert as_given(told, "shop.db#orders") == (
+        "shop.db has no table orders; did you mean order? Mend shop.db#orders, or name another with --from."
+    )
+    assert as_given("a.csv is empty. Write it again.", "a.csv") == "a.csv is empty. Write it again."
+
+
 # From the table to a project, by the command.
 
 
@@ -489,20 +520,67 @@ def test_a_table_of_events_whose_features_are_tested(tmp_path: Path) -> None:
     assert tested.returncode == 0, tested.stdout
 
 
+class Typing:
+    """Somebody at a terminal of 40 columns who begins a project from `kunden.csv`."""
+
+    def __init__(self, folder: Path) -> None:
+        german_csv(folder / "kunden.csv")
+        lifecycle(folder, "--version")
+        self.keyboard, terminal = os.openpty()
+        command = [str(ROOT / ".venv" / "bin" / "lifecycle"), "init", "kuendigung", "--from", "kunden.csv"]
+        variables = {**os.environ, "COLUMNS": "40"}
+        # A session of its own, whose terminal this is: Ctrl-C reaches it as it reaches a person's.
+        program = ["setsid", "--ctty", "--wait", *command]
+        self.process = subprocess.Popen(
+            program, cwd=folder, env=variables, stdin=terminal, stdout=terminal, stderr=terminal
+        )
+        os.close(terminal)
+        self.seen = ""
+
+    def answer(self, question: str, typed: str) -> None:
+        """Wait for a question, and type."""
+        while question not in self.seen:
+            self.seen += os.read(self.keyboard, 4096).decode()
+        self.seen = self.seen.partition(question)[2]
+        os.write(self.keyboard, typed.encode())
+
+    def end(self) -> tuple[int, str]:
+        """The exit code, and what was shown since the last question."""
+        with contextlib.suppress(OSError):
+            while shown := os.read(self.keyboard, 4096):
+                self.seen += shown.decode()
+        os.close(self.keyboard)
+        return self.process.wait(), self.seen.replace("\r\n", "\n")
+
+
 @pytest.mark.slow
-def test_each_question_is_asked_with_its_guess_where_somebody_is_there(tmp_path: Path) -> None:
-    german_csv(tmp_path / "kunden.csv")
-    lifecycle(tmp_path, "--version")
-    keyboard, terminal = os.openpty()
-    command = [str(ROOT / ".venv" / "bin" / "lifecycle"), "init", "kuendigung", "--from", "kunden.csv"]
-    # The guesses for time and entity; a label of three values, and none of them.
-    os.write(keyboard, b"\n\nselect\n\n")
-    done = subprocess.run(command, cwd=tmp_path, stdin=terminal, capture_output=True, text=True, check=False)
-    os.close(keyboard)
-    os.close(terminal)
-    assert "guess: Kunden-Nr, since all its 300 values differ, and its name is that of a key" in done.stdout
-    assert "guess: Kündigung, since it is named like a label, with 2 values" in done.stdout
-    assert (done.returncode, "--label select has 3 values" in done.stderr) == (1, True), done.stderr
+def test_who_answers_wrongly_is_asked_again(tmp_path: Path) -> None:
+    person = Typing(tmp_path)
+    person.answer("--time [none]: ", "\n")
+    person.answer("--entity [Kunden-Nr]: ", " Kunden-Nr \n")
+    # A label of three values, and none of them; a name that is none; then the guess, in its own letters.
+    person.answer("--label [Kündigung]: ", "select\n")
+    person.answer("--positive: ", "\n")
+    person.answer("--label [Kündigung]: ", "Kundigung\n")
+    person.answer("--label [Kündigung]: ", "Kündigung\n")
+    person.answer("--positive [ja]: ", "vielleicht\n")
+    person.answer("--positive [ja]: ", "\n")
+    person.answer("--sensitive [Geschlecht]: ", "none\n")
+    code, shown = person.end()
+    assert (code, "Review what was guessed" in shown) == (0, True), shown
+    written = load_configuration(tmp_path / "kuendigung")
+    assert (written.label.positive, written.features.sensitive) == ("ja", [])
+    told = (tmp_path / "kuendigung/README.md").read_text()
+    assert told.count("Which column holds what is to be predicted?") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["\x03", "\x04"], ids=["Ctrl-C", "Ctrl-D"])
+def test_who_gives_up_leaves_nothing_behind(tmp_path: Path, key: str) -> None:
+    person = Typing(tmp_path)
+    person.answer("--time [none]: ", key)
+    code, shown = person.end()
+    assert (code, "interrupted; nothing was written" in shown) == (130, True), shown
     assert not (tmp_path / "kuendigung").exists()
 
 

@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Path:
         sheet.append([3])
     del book["Sheet"]
     book.save(tmp_path / "kunden.XLSX")
+    (tmp_path / "notes.rtf").write_text("id")
     (tmp_path / "out").mkdir()
     return tmp_path
 
@@ -61,6 +62,7 @@ def test_the_one_that_is_named_is_read(folder: Path, given: str, table: str, val
     [
         ("old.xls", "it is an old Excel workbook, which is not read here. Save it as CSV"),
         ("postgresql://shop.example/shop", "which table of the database is meant"),
+        ("notes.rtf", "how its name ends does not say what it is. Give it one of these endings: .csv, .dat"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_what_to_do(folder: Path, given: str, words: str) -> None:
