@@ -17,6 +17,10 @@ from kfp_lifecycle.projects.profile import (
     knows_label,
 )
 
+# Of a column with fewer values the smallest part of a split at random, a tenth of the rows, may have none (0.9 ** 60 is
+# 0.2%), and a feature without any value in a part is refused.
+FEWEST_FILLED = 60
+
 
 def texts_of_numbers(profile: Profile, apart: Sequence[Column | None]) -> tuple[str, ...]:
     """What is to be said of numbers that are kept as text, and of the columns that are no features."""
@@ -76,6 +80,10 @@ def useless(
         why = _why_useless(profile, column)
         if why is None and event is not None:
             label, is_event = event
+            filled = round(column.filled * label.filled / profile.rows)
+            if filled < min(FEWEST_FILLED, label.filled / 2):
+                why = f"only some {filled:,} of {label.filled:,} rows have a value: a part of the split could have none"
+        if why is None and event is not None:
             area = knows_label(profile, column, is_event)
             if area >= KNOWS_LABEL:
                 why = (

@@ -199,6 +199,7 @@ def test_other_texts_among_numbers_are_shown(tmp_path: Path) -> None:
             "CASE WHEN i % 2 = 0 THEN '3 May 2025' ELSE (DATE '2025-01-01' + i::INT)::VARCHAR END",
             "it is a date, written in several forms",
         ),
+        ("CASE WHEN i % 13 = 0 THEN i % 5 END", "only some 24 of 300 rows have a value"),
         ("CASE WHEN churned = 'yes' THEN 5 ELSE i % 5 END", "it knows churned (ROC AUC 1.000 alone)"),
         ("CASE WHEN churned = 'yes' THEN 'closed' ELSE 'open' END", "A leak"),
         ("CASE WHEN churned = 'yes' THEN i END", "A leak"),
