@@ -19,7 +19,7 @@ from kfp_lifecycle.projects.profile import (
     time_formats,
     unreadable,
 )
-from kfp_lifecycle.projects.screening import like_spellings, texts_of_numbers, useless
+from kfp_lifecycle.projects.screening import copies, like_spellings, texts_of_numbers, useless
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 NONE, ROW = "none", "row_id"
@@ -36,7 +36,7 @@ LABELS = tuple(
         "churn(ed|er)?|target|label|y|class|default(ed)?|exited|survived|outcome|response|left|attrition|fraud|converted|"
         "subscribed|deposit|cancelled|canceled|lapsed|spam|bought|purchased?|approved?|rejected?|arrest(ed)?|death|died|"
         "deceased|callback|readmitted|readmission|recidivism|delinquent|creditability|clicked|renewed|relapsed?|"
-        "kuendigung|gekuendigt|abwanderung|verlassen",
+        "kuendigung|gekuendigt|abwanderung|verlassen|ablehnung|abgelehnt|zahlungsausfall|betrug|liu_shi|shi_fou|ottok",
         "status|event|result|success|accepted|improved|late|cens(ored)?|bad|won",
     )
 )
@@ -146,6 +146,8 @@ def ask_all(profile: Profile, ask: Ask, alone: bool = True, refused: Refused = r
         lambda answer: _sensitive(profile, answer, (entity, time, label)),
     )
     notes = (*texts_of_numbers(profile, (entity, label)), *like_spellings(profile, (entity, label)))
+    if entity is None:
+        notes = (*notes, *copies(profile))
     if label is not None and 0 < fewest < ENOUGH_ROWS:
         notes = (
             *notes,

@@ -66,6 +66,16 @@ def like_spellings(profile: Profile, apart: Sequence[Column | None]) -> Iterator
             )
 
 
+def copies(profile: Profile) -> Iterator[str]:
+    """What is to be said of rows that are the same as another in every column."""
+    same = profile.rows - profile.ask("SELECT count(*) FROM (SELECT DISTINCT * FROM data)")[0][0]
+    if same:
+        yield (
+            f"{same:,} of {profile.rows:,} rows are the same as another in every column. Where they are copies, begin "
+            "the table's query with SELECT DISTINCT: a model would be tested by rows that it was trained on"
+        )
+
+
 def useless(
     profile: Profile, columns: Sequence[Column], event: tuple[Column, str] | None
 ) -> Iterator[tuple[Column, str]]:

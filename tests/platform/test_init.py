@@ -249,6 +249,13 @@ def test_spellings_that_differ_in_capitals_and_spaces_are_named(tmp_path: Path) 
     assert "letter has ' nein' and 'nein'; 'Ja' and 'ja', which a model takes for different values" in note
 
 
+def test_rows_that_are_copies_are_named_where_no_key_tells_them_apart(tmp_path: Path) -> None:
+    rows = f"SELECT * EXCLUDE (customer_id) REPLACE (age + customer_id AS age) FROM ({CUSTOMERS})"
+    query = f"SELECT * FROM ({rows}) UNION ALL SELECT * FROM ({rows}) WHERE age < 1020"
+    note = ask_all(table(tmp_path, query), answering(entity="row_id")).notes[0]
+    assert note.startswith("10 of 310 rows are the same as another in every column")
+
+
 def test_a_label_of_three_values_is_refused_with_a_way_out(tmp_path: Path) -> None:
     query = f"SELECT *, ['x', 'y', 'z'][1 + customer_id % 3] AS outcome FROM ({CUSTOMERS})"
     told = refusal(tmp_path, query, label="outcome")
