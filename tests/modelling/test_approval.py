@@ -13,6 +13,7 @@ from kfp_lifecycle.registry.anchors import anchors, record_promotion
 from kfp_lifecycle.registry.approval import decide, record_candidate
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.modelling.new_registry import new_registry
 from tests.modelling.verdicts import verdict
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ class Registry:
     """Two registered versions of a model, the second not approved by the gate."""
 
     def __init__(self, folder: Path) -> None:
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.uri = new_registry(folder / "mlflow.db")
         self.client = connect(self.uri)
         self.client.create_registered_model("leaving")
         for decision in ("approved", "rejected"):

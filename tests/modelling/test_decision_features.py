@@ -21,6 +21,7 @@ from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.registry.champion import Champion, find_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.lending_library import LOANS_SO_FAR, PIPELINE, some_readers_and_loans, write_project, write_tables
+from tests.modelling.new_registry import new_registry
 from tests.modelling.trained import train_model
 from tests.projects import keep_records_at, read_project
 from tests.registered import make_champion
@@ -70,7 +71,7 @@ def train(place: Path, tables: Path, tracking_uri: str, sql: str) -> None:
 @pytest.fixture(scope="module")
 def succession(tmp_path_factory: pytest.TempPathFactory) -> Succession:
     place = tmp_path_factory.mktemp("succession")
-    uri = f"sqlite:///{place / 'mlflow.db'}"
+    uri = new_registry(place / "mlflow.db")
     tables = write_tables(place / "tables", *some_readers_and_loans(300))
     train(place / "champion", tables, uri, LOANS_SO_FAR)
     train(place / "candidate", tables, uri, DOUBLED)

@@ -21,7 +21,7 @@ from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import collect_predictions
 from kfp_lifecycle.components.monitoring.decide_remedy import judging
-from kfp_lifecycle.components.monitoring.detect_drift.detection import detect_drift, independent
+from kfp_lifecycle.components.monitoring.detect_drift.detection import ENTITY, detect_drift, independent
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.config.settings import given_settings
@@ -30,6 +30,7 @@ from kfp_lifecycle.monitoring.log_window import FIELDS
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.control_planes.cloud_storage import cloud_storage
 from tests.control_planes.object_store import object_store
+from tests.modelling.new_registry import new_registry
 from tests.modelling.remedies import AS_COMPUTED, UNTIL, world
 from tests.prediction_logs import logged
 from tests.prediction_logs import write_log as write_predictions
@@ -57,7 +58,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> str:
     make(place / "model")
     reference = pd.DataFrame(served(2000, seed=7))
     reference.to_parquet(place / "model" / "baseline" / "reference.parquet", index=False)
-    uri = f"sqlite:///{place / 'mlflow.db'}"
+    uri = new_registry(place / "mlflow.db")
     assert make_champion(place / "model", uri, "devices") == "1"
     return uri
 
@@ -362,7 +363,7 @@ def test_asking_often_about_one_entity_is_no_evidence(project: Project) -> None:
 
 
 def test_the_newest_prediction_of_an_entity_counts() -> None:
-    frame = pd.DataFrame({"entity": ["a", None, "a", None, "b"], "score": [0.1, 0.2, 0.3, 0.4, 0.5]})
+    frame = pd.DataFrame({ENTITY: ["a", None, "a", None, "b"], "score": [0.1, 0.2, 0.3, 0.4, 0.5]})
     assert independent(frame, seed=0)["score"].tolist() == [0.2, 0.3, 0.4, 0.5]
 
 
@@ -385,7 +386,7 @@ def test_a_log_in_an_object_store_is_read_as_one_in_a_folder(project: Project, m
 
 
 def test_a_window_before_a_release_is_judged_by_the_model_that_served_in_it(project: Project, tmp_path: Path) -> None:
-    registry = f"sqlite:///{tmp_path / 'of-two.db'}"
+    registry = new_registry(tmp_path / "of-two.db")
     for number in ("1", "2"):
         make(tmp_path / number)
         pd.DataFrame(served(2000, seed=int(number), warmer=30 * int(number))).to_parquet(
@@ -414,7 +415,7 @@ def test_without_a_champion_the_run_stops_and_says_what_to_do(tmp_path: Path) ->
 
 
 def test_a_baseline_that_is_gone_or_of_other_features_stops_the_step_by_its_name(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    uri = new_registry(tmp_path / "mlflow.db")
     make(tmp_path / "model")
     make_champion(tmp_path / "model", uri, "devices")
     project = make_project(tmp_path, uri)

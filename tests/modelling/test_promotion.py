@@ -15,6 +15,7 @@ from kfp_lifecycle.registry import versions as registry_versions
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.registry.versions import champion_version, refuse_overtaken, set_champion
 from kfp_lifecycle.runtime.contract import ContractViolation
+from tests.modelling.new_registry import new_registry
 from tests.modelling.verdicts import verdict
 
 pytestmark = pytest.mark.slow
@@ -25,7 +26,7 @@ class Registry:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.uri = new_registry(folder / "mlflow.db")
         client = connect(self.uri)
         client.create_registered_model("leaving")
         experiment = client.create_experiment("leaving", artifact_location=(folder / "files").as_uri())

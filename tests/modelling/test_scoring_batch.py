@@ -26,6 +26,7 @@ from kfp_lifecycle.monitoring.log_window import open_log, write_table
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.feature_steps import build, materialize, score_batch, served
 from tests.lending_library import some_readers_and_loans, write_project, write_tables
+from tests.modelling.new_registry import new_registry
 from tests.modelling.trained import train_model
 from tests.prediction_logs import read_log
 from tests.projects import load_locations, save_locations
@@ -39,7 +40,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project, its tables, and a champion trained on them."""
     place = tmp_path_factory.mktemp("library")
     project = write_project(place / "project", {"pipeline.yaml": ("gate:", "training: {min_class_rows: 2}\ngate:")})
-    stores = load_locations(project).model_copy(update={"tracking_uri": f"sqlite:///{place / 'mlflow.db'}"})
+    stores = load_locations(project).model_copy(update={"tracking_uri": new_registry(place / "mlflow.db")})
     save_locations(stores, project)
     tables = write_tables(place / "validated", *some_readers_and_loans(count=120))
     build(project, tables, place / "training_set")

@@ -17,6 +17,7 @@ from kfp_lifecycle.components.monitoring.decide_remedy.logged import Logged
 from kfp_lifecycle.components.monitoring.decide_remedy.predecessor import beside
 from kfp_lifecycle.components.monitoring.decide_remedy.worth import worth_of_version_before
 from kfp_lifecycle.config.locations import Locations
+from tests.modelling.new_registry import new_registry
 from tests.modelling.remedies import HORIZON, START, UNTIL, Hazards, drift, evidence, times, world
 from tests.prediction_logs import logged, write_log
 from tests.registered import make_champion
@@ -116,7 +117,7 @@ def test_the_version_before_is_the_one_that_answered_last_not_one_that_was_rolle
 
 @pytest.mark.slow
 def test_what_the_version_before_would_have_decided_is_scored_on_the_features_that_were_logged(tmp_path: Path) -> None:
-    registry = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    registry = new_registry(tmp_path / "mlflow.db")
     for number, slope in (("1", 1.0), ("2", 3.0)):
         make(tmp_path / number, number, slope)
         assert make_champion(tmp_path / number, registry, "devices") == number

@@ -14,6 +14,7 @@ from kfp_lifecycle.components.training.train_model.describing import prepare
 from kfp_lifecycle.config.training import Training
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.runtime.side_process import side_process
+from tests.modelling.new_registry import new_registry
 from tests.projects import read_project
 
 _open = contextlib.ExitStack()
@@ -28,6 +29,8 @@ def beside() -> Executor:
 def train_model(project: Path, *places: Path, data_version: str = "") -> dict[str, Any]:
     """Training set, parameters and destination, as the step's own function takes them."""
     given = read_project(project)
+    if given.locations.tracking_uri.startswith("sqlite:///"):
+        new_registry(Path(given.locations.tracking_uri.removeprefix("sqlite:///")))
     return training.train_model(given.settings, given.locations, *places, beside=beside(), data_version=data_version)
 
 
