@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.drift.rules import Rule
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.components.monitoring.detect_drift.detection import ENTITY
 from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE
 from kfp_lifecycle.environments.locks import environment_directory
 
@@ -40,7 +41,7 @@ def electricity(file: Path, rules: Rules) -> pd.DataFrame:
     learned = frame[(frame.week < WEEKS_LEARNED) & (frame.week % 2 == 0)]
     model = HistGradientBoostingClassifier(max_iter=50, random_state=0).fit(learned[names], learned["class"])
     frame["score"] = model.predict_proba(frame[names])[:, 1]
-    frame["entity"] = frame.index.astype(str)
+    frame[ENTITY] = frame.index.astype(str)
     frame[DATE] = pd.Timestamp("1996-05-07", tz="UTC") + pd.to_timedelta(7 * frame.week, unit="D")
     known = rules(frame[(frame.week < WEEKS_LEARNED) & (frame.week % 2 == 1)], ROWS_OF_A_WEEK, NUMBERS)
     rows = []
@@ -55,10 +56,10 @@ def people(rules: Rules) -> pd.DataFrame:
     frames = {name: pd.read_parquet(PEOPLE / f"employment_MA_{name}.pq") for name in ("reference", "analysis")}
     frame = pd.concat(frames.values()).rename(columns={"predicted_probability": "score"})
     frame[CATEGORIES] = frame[CATEGORIES].astype(str)
-    frame["entity"] = np.arange(len(frame)).astype(str)
+    frame[ENTITY] = np.arange(len(frame)).astype(str)
     # Within a year the order is by household, not of time.
     frame = frame.sample(frac=1, random_state=0, ignore_index=True)
-    columns = [item.name for item in PEOPLE_INPUTS] + ["score", "entity"]
+    columns = [item.name for item in PEOPLE_INPUTS] + ["score", ENTITY]
     known = rules(frame.loc[frame.year == 2015, columns].head(5000), PEOPLE_ROWS, PEOPLE_INPUTS)
     later = frame[frame.year > 2015]
     rows = []

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.components.monitoring.detect_drift.detection import ENTITY
 from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE
 
 NUMBERS, MOSTLY_ZERO, CATEGORIES = 12, 3, 3
@@ -59,7 +60,7 @@ class World:
         for number in range(CATEGORIES):
             columns[f"category_{number}"] = random.choice(list("abcde"), rows, p=[0.5, 0.3, 0.15, 0.04, 0.01])
         frame = pd.DataFrame(columns)
-        frame["entity"] = [str(number) for number in range(rows)]
+        frame[ENTITY] = [str(number) for number in range(rows)]
         frame["score"] = score(frame)
         return frame
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +21,9 @@ from scipy.stats import fisher_exact, t
 from kfp_lifecycle.artifacts.drift import Finding
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.detect_drift.change_point import change_point
+from kfp_lifecycle.components.monitoring.detect_drift.detection import independent, read_predictions
 from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
-from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE, Baseline
+from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE, TIME, Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.statistics import holm, homogeneity
 from kfp_lifecycle.components.monitoring.detect_drift.trend import LEVELS, trend_of
 from kfp_lifecycle.components.monitoring.detect_drift.usual import (
@@ -335,12 +340,14 @@ def customers(day: int, seed: int, rows: int = 1200, **changes: float) -> pd.Dat
     founders = random.random(rows) < 0.4
     tenure = np.where(founders, age - 40 * random.random(rows), age * random.random(rows) ** 1.3)
     frame = pd.DataFrame({"tenure": tenure + changes.get("later", 0.0), "pays": random.lognormal(3, 0.5, rows)})
-    return frame.assign(score=1 / (1 + np.exp(2 + random.standard_normal(rows))), time=FIRST + pd.Timedelta(days=day))
+    return frame.assign(
+        score=1 / (1 + np.exp(2 + random.standard_normal(rows))), **{TIME: FIRST + pd.Timedelta(days=day)}
+    )
 
 
 def of_customers(tenure: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame) -> Baseline:
     """Eight training dates, fifteen days apart."""
-    frames = [tenure(customers(15 * date, seed=0)).rename(columns={"time": DATE}) for date in range(8)]
+    frames = [tenure(customers(15 * date, seed=0)).rename(columns={TIME: DATE}) for date in range(8)]
     return Baseline(pd.concat(frames), [Feature("tenure", "numeric"), Feature("pays", "numeric")])
 
 
@@ -350,7 +357,7 @@ def test_what_has_grown_steadily_goes_on_growing_and_is_no_drift() -> None:
     weeks = [customers(105 + 7 * week, seed=1) for week in range(1, 15)]
     assert not any(drifted(week, known) for week in weeks)
     assert abs(known.compare(weeks[-1], RULE)[1].effect) < 0.2
-    assert known.compare(weeks[-1].drop(columns="time"), RULE)[1].effect > 1
+    assert known.compare(weeks[-1].drop(columns=TIME), RULE)[1].effect > 1
 
 
 def test_what_moves_otherwise_than_it_did_is_drift() -> None:
@@ -375,3 +382,19 @@ def test_a_window_is_moved_back_by_how_far_each_quantile_has_moved() -> None:
     np.testing.assert_allclose(trend.back(107 * spread, 7.0), 100 * spread, atol=1e-9)
     # Not for longer than the dates reach back, and missing stays missing.
     np.testing.assert_allclose(trend.back(np.array([200.0, np.nan]), 100.0), [150.0, np.nan])
+
+
+@pytest.mark.parametrize("name", ["entity", "time", "caller", "version"])
+def test_a_feature_may_be_called_as_a_column_of_the_log_is(tmp_path: Path, name: str) -> None:
+    """Six hundred customers, each with one of five values of it, are as many predictions, asked for in ten hours."""
+    random, rows, inputs = np.random.default_rng(0), 600, [Feature(name, "numeric")]
+    times = [FIRST.to_pydatetime() + timedelta(minutes=minute) for minute in range(rows)]
+    values = random.integers(0, 5, rows).astype(float)
+    table = {
+        "version": ["1"] * rows, "time": times, "entity": [f"{number}" for number in range(rows)],
+        "score": random.random(rows), "features": [{name: value} for value in values], "caller": ["a"] * rows,
+    }  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "predictions.parquet")
+    found = independent(read_predictions(tmp_path / "predictions.parquet", inputs, "1"), seed=0)
+    assert found[name].tolist() == values.tolist()
+    assert found[TIME].tolist() == times

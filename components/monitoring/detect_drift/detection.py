@@ -20,7 +20,7 @@ from kfp_lifecycle.components.monitoring.detect_drift.change_point import change
 from kfp_lifecycle.components.monitoring.detect_drift.distances import evidently_distance
 from kfp_lifecycle.components.monitoring.detect_drift.explanations import explanation_drift
 from kfp_lifecycle.components.monitoring.detect_drift.pictures import pictures_of
-from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
+from kfp_lifecycle.components.monitoring.detect_drift.rule import TIME, Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide, drifted_inputs
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
@@ -33,6 +33,8 @@ from kfp_lifecycle.runtime.outputs import complete_folder
 
 BASELINE_FILE = "baseline/reference.parquet"
 MODEL_FILE = "model.onnx"
+ENTITY = "(entity)"
+"""The column that says whose a prediction is, called as no feature is; missing where nobody is named."""
 # More rows than this make nothing clearer: a difference that matters shows in far fewer.
 LARGEST_SAMPLE = 20_000
 # How far a column moved the score is told by so many rows.
@@ -123,7 +125,7 @@ def explain(
     Args:
         findings: Of all columns.
         baseline: With values as they were.
-        current: The window, with `time`, oldest first.
+        current: The window, with TIME, oldest first.
         scorer: The model that served.
         start: Of the window.
         seed: Of the baseline's values that are drawn.
@@ -136,7 +138,7 @@ def explain(
         if finding.drifted:
             changed = change_point(baseline.rows(finding, current[finding.column]))
             changes: dict[str, object] = {
-                "since": start if changed is None else current["time"].iloc[changed].to_pydatetime()
+                "since": start if changed is None else current[TIME].iloc[changed].to_pydatetime()
             }
             if finding.column != SCORE:
                 drawn = random.choice(baseline.newest[finding.column].to_numpy(), len(some))
@@ -184,16 +186,16 @@ def read_baseline(champion: Champion, inputs: Sequence[Feature], scratch: Path) 
 
 
 def read_predictions(file: Path, inputs: Sequence[Feature], version: str) -> pd.DataFrame:
-    """The predictions of one version: a column for each input, `score`, `entity`, `CALLER` and `time`, oldest first."""
+    """The predictions of one version: a column for each input, `score`, ENTITY, CALLER and TIME, oldest first."""
     table = pq.read_table(
         file, columns=["time", "entity", SCORE, "features", "caller"], filters=[("version", "==", version)]
     )
-    record = table.drop_columns("features").rename_columns({"caller": CALLER}).to_pandas(ignore_metadata=True)
+    names = {"caller": CALLER, "entity": ENTITY, "time": TIME}
+    record = table.drop_columns("features").rename_columns(names).to_pandas(ignore_metadata=True)
     logged = pa.Table.from_struct_array(table["features"]).to_pandas()
     features = pd.DataFrame({item.name: logged.get(item.name) for item in inputs}, index=record.index)
     numeric = {item.name: "float64" for item in inputs if item.type == "numeric"}
-    # A feature may be called as a column of the record is.
-    return record[[name for name in record if name not in features]].join(features.astype(numeric))
+    return record.join(features.astype(numeric))
 
 
 def independent(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -202,11 +204,11 @@ def independent(predictions: pd.DataFrame, seed: int) -> pd.DataFrame:
     Asking twice about the same entity says nothing new, but a test takes it for more evidence.
 
     Args:
-        predictions: Oldest first, with `entity`.
+        predictions: Oldest first, with ENTITY.
         seed: Of the sample that is taken where there are more than 20,000.
     """
-    known = predictions["entity"].notna()
-    newest = ~predictions["entity"].duplicated(keep="last")
+    known = predictions[ENTITY].notna()
+    newest = ~predictions[ENTITY].duplicated(keep="last")
     kept = predictions[newest | ~known]
     if len(kept) > LARGEST_SAMPLE:
         kept = kept.sample(LARGEST_SAMPLE, random_state=seed).sort_index()

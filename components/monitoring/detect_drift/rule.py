@@ -44,7 +44,9 @@ from kfp_lifecycle.config.monitoring import Monitoring
 
 DATE = "event_timestamp"
 """The column of the baseline that says which date a row is of."""
-TIME, DAY = "time", pd.Timedelta(days=1)
+TIME = "(time)"
+"""The column of a window that says when each row was asked for, called as no feature is."""
+DAY = pd.Timedelta(days=1)
 Distance = Callable[[pd.Series, pd.Series, str], float | None]
 
 
@@ -104,8 +106,7 @@ class Baseline:
 
     def _as_of_the_newest_date(self, current: pd.DataFrame) -> Mapping[str, pd.Series]:
         """A window's columns without what would have moved anyway since the newest date."""
-        # A feature may be called so, too.
-        if not self._trends or not isinstance(current.get(TIME, self.newest[SCORE]).dtype, pd.DatetimeTZDtype):
+        if not self._trends or TIME not in current:
             return dict(current.items())
         days = (current[TIME].median() - self.newest[DATE].iloc[0]) / DAY
         moved = {
@@ -141,7 +142,7 @@ class Baseline:
         """Compare every input and the score of a window with the newest date.
 
         Args:
-            current: What the model predicted for, the same columns, and `time`, where it is known when; not empty.
+            current: What the model predicted for, the same columns, and TIME, where it is known when; not empty.
             rule: `drift_rule`, `significance` and `min_effect`.
             distance: Computes the distance of two columns of a type; not asked where left out.
 
