@@ -43,7 +43,7 @@ class Monitoring(Section):
     chance (a coefficient of variation): what many events say of a single week is worth no more than that."""
     outcome_run_length: int = Field(default=520, ge=10)
     """Weeks between two false alarms about how many events come, at least, for a version with calibrated scores."""
-    ranking_run_length: int = Field(default=156, ge=10)
+    ranking_run_length: int = Field(default=104, ge=10)
     """Weeks between two false alarms about whom events come to, at least, for a version whose scores rank as they
     promise."""
     business: dict[Name, BusinessMetric] = Field(default={})

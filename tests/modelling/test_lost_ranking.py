@@ -15,7 +15,7 @@ from kfp_lifecycle.uncertainty.rank_scan import Evidence, evidence, limit, scan,
 from tests.modelling.remedies import UNTIL, drift, world
 from tests.modelling.remedies import evidence as of_world
 
-RUN_LENGTH = 156
+RUN_LENGTH = 104
 Floats = NDArray[np.float64]
 
 
@@ -74,8 +74,8 @@ def test_the_span_that_speaks_most_against_a_ranking_says_since_when() -> None:
     found = scan([as_promised] * 9 + [worse] * 3)
     assert found.first == 9
     assert found.deviation == pytest.approx(-27 / np.sqrt(48))
-    # Four spans, each with its part of one false alarm in three years.
-    assert limit(12, RUN_LENGTH) == pytest.approx(2.95, abs=0.005)
+    # Four spans, each with its part of one false alarm in two years.
+    assert limit(12, RUN_LENGTH) == pytest.approx(2.82, abs=0.005)
 
 
 @pytest.mark.parametrize("rows", [40, 320])
