@@ -32,6 +32,7 @@ from kfp_lifecycle.components.data.ingest_data.delimited_shape import (
 )
 from kfp_lifecycle.components.data.ingest_data.files import COMPRESSED, SUFFIXES, fetch, format_of, table_files
 from kfp_lifecycle.components.data.ingest_data.kinds import ANY, BOOLEAN, define_kinds
+from kfp_lifecycle.components.data.ingest_data.names import check_names_differ
 from kfp_lifecycle.components.data.ingest_data.source import open_source
 from kfp_lifecycle.components.data.ingest_data.storable import storable_types
 from kfp_lifecycle.components.data.ingest_data.workbooks import csv_of_sheets, sheets_of
@@ -89,7 +90,10 @@ def read_table(where: Place, folder: Path) -> dict[str, Any]:
             f"--from {where.url}: it is {FOREIGN[ending]}, which is not read here. Save it as CSV, .xlsx or Parquet."
         )
     known = sorted({*SUFFIXES, *NAMED_FORMATS})
-    if scheme_of(where.url) == "file" and locate(where.url).is_file() and ending not in known:
+    is_local = scheme_of(where.url) == "file"
+    if is_local and locate(where.url).is_dir():
+        raise ContractViolation(f"--from {where.url}: it is a folder. Name a file in it.")
+    if is_local and locate(where.url).is_file() and ending not in known:
         raise ContractViolation(
             f"--from {where.url}: how its name ends does not say what it is. Give it one of these endings: "
             f"{', '.join(known)}."
@@ -187,7 +191,8 @@ def _text_settings(place: Connection, table: str, sheet: str, scratch: Path) -> 
         if not _is_ended(files[0]):
             settings["last_line_may_be_open"] = True
             findings.append("its last line has no end: see that the file is whole")
-    columns = [name or "unnamed column" for name in shape.names]
+    check_names_differ([name for name in shape.names if name], f"table {table}: {files[0].name}")
+    columns = [name or f"unnamed column {number}" for number, name in enumerate(shape.names, start=1)]
     with database(readable=[shape.file]) as connection:
         rows = text_of(columns, [shape.file], shape.dialect.delimiter)
         if "separator" in settings and (example := _decimal_comma(connection, columns, rows)):

@@ -30,6 +30,7 @@ def folder(tmp_path: Path) -> Path:
     del book["Sheet"]
     book.save(tmp_path / "kunden.XLSX")
     (tmp_path / "notes.rtf").write_text("id")
+    (tmp_path / "twice.csv").write_text("a,a,b\n1,2,3\n")
     (tmp_path / "out").mkdir()
     return tmp_path
 
@@ -62,6 +63,8 @@ def test_the_one_that_is_named_is_read(folder: Path, given: str, table: str, val
     [
         ("old.xls", "it is an old Excel workbook, which is not read here. Save it as CSV"),
         ("postgresql://shop.example/shop", "which table of the database is meant"),
+        ("out", "it is a folder. Name a file in it"),
+        ("twice.csv", "twice.csv has the column 'a' twice. Give each column a name of its own"),
         ("notes.rtf", "how its name ends does not say what it is. Give it one of these endings: .csv, .dat"),
     ],
 )
