@@ -204,7 +204,7 @@ def _with_entry(text: str, section: list[str], name: str, value: str) -> str:
     if node is None and len(section) == 1:
         return f"{text.rstrip()}\n\n{section[0]}:\n  {name}: {value}\n"
     if node is None:
-        return _with_entry(text, section[:-1], section[-1], f"\n    {name}: {value}")
+        return _with_entry(text, section[:-1], section[-1], f"\n{name}: {value}")
     if not isinstance(node, MappingNode) or node.flow_style or not node.value:
         raise ConfigurationError(
             f"{CONFIGURATION_FILE}: {place} is not written line by line: add {name}: {value} there"
@@ -213,7 +213,8 @@ def _with_entry(text: str, section: list[str], name: str, value: str) -> str:
         raise ConfigurationError(f"{CONFIGURATION_FILE}: {place}.{name} is there already: change it there")
     first = node.value[0][0].start_mark
     lines = text.splitlines()
-    lines.insert(first.line, f"{' ' * first.column}{name}: {value}")
+    indent = " " * first.column
+    lines.insert(first.line, indent + f"{name}: {value}".replace(": \n", f":\n{indent}  "))
     return "\n".join(lines) + "\n"
 
 
