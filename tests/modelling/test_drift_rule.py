@@ -398,3 +398,19 @@ def test_a_feature_may_be_called_as_a_column_of_the_log_is(tmp_path: Path, name:
     found = independent(read_predictions(tmp_path / "predictions.parquet", inputs, "1"), seed=0)
     assert found[name].tolist() == values.tolist()
     assert found[TIME].tolist() == times
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 20.0])
+def test_a_value_that_was_filled_in_is_broken_data(baseline: Baseline, value: float) -> None:
+    """A loader that knows no amount of every third customer, and writes a number instead."""
+    current = window(600, seed=1)
+    current.loc[::3, "amount"] = value
+    found = judged(current, baseline)
+    assert found.verdict == "broken data"
+    assert f"amount has one value, {value:g}, in 33.3% of the rows" in found.sentence
+
+
+def test_more_of_a_value_that_many_always_had_is_the_worlds_doing(baseline: Baseline) -> None:
+    current = window(600, seed=1)
+    current["refunds"] = np.where(np.random.default_rng(0).random(600) < 0.5, 0.0, 20 * np.arange(600) ** 0.3)
+    assert judged(current, baseline).verdict == "world moved"

@@ -16,6 +16,8 @@ from kfp_lifecycle.components.monitoring.detect_drift.usual import Numbers
 
 # So many more rows without a value, or with a category that was never seen, than is usual.
 LOST, UNKNOWN = 0.05, 0.1
+# A quantity of which next to no two rows are alike is filled in where so many more have one value.
+ALL_DIFFERENT, FILLED = 0.02, 0.1
 # A world changes a quantity by less than this factor, and not its shape alone.
 UNIT = 5.0
 # Two distributions are the same shape when their Kolmogorov distance is below this, and chance.
@@ -55,6 +57,19 @@ def unit_factor(before: Numbers, after: Numbers) -> float | None:
     return factor if same_shape and kolmogorov_distance(old, new) > APART else None
 
 
+def filled_in(before: pd.Series, after: pd.Series) -> tuple[float, float] | None:
+    """The value that was put in where none was known, and the share of rows that have it; None where none was.
+
+    Args:
+        before: Known values; of counts and prices, which many share, nothing is said.
+        after: Those of the window.
+    """
+    if not len(before) or not len(after) or before.value_counts(normalize=True).iloc[0] > ALL_DIFFERENT:
+        return None
+    shares = after.value_counts(normalize=True)
+    return (float(shares.index[0]), float(shares.iloc[0])) if shares.iloc[0] > ALL_DIFFERENT + FILLED else None
+
+
 def kolmogorov_distance(one: Numbers, other: Numbers) -> float:
     """The largest gap between two distribution functions, 0 to 1."""
     # It takes a while to import, and most windows have no fault.
@@ -76,6 +91,13 @@ def _fault(finding: Finding, before: pd.Series, after: pd.Series, kind: str) -> 
     if len(known[0]) and len(known[1]) and known[1].nunique() == 1 and known[0].nunique() > 1:
         return "constant", f"has one value for all, {known[1].iloc[0]}: {finding.sentence}"
     if kind == "numeric":
+        filled = filled_in(*known)
+        if filled is not None:
+            value, share = filled
+            return (
+                "constant",
+                f"has one value, {value:,.4g}, in {share:.1%} of the rows, where next to no two were alike",
+            )
         factor = unit_factor(*(column.to_numpy(np.float64) for column in known))
         if factor is not None:
             times = f"× {factor:,.3g}" if factor > 1 else f"÷ {1 / factor:,.3g}"
