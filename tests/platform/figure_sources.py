@@ -233,6 +233,8 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "up to {:,} of each of eleven dates": of(f"{TRAIN}/baseline.py", "FORMER_ROWS"),
         "those below {:.1%} or": of(f"{DRIFT}/measures.py", "RARE"),
         "lost at least {:.0%} of its values": of(f"{DRIFT}/faults.py", "LOST"),
+        "has one in more than {:.0%} of them": of(f"{DRIFT}/faults.py", "ALL_DIFFERENT")
+        + of(f"{DRIFT}/faults.py", "FILLED"),
         "at least {:.0%} of its values were never seen": of(f"{DRIFT}/faults.py", "UNKNOWN"),
         "such caller that has {:.0%} of the rows": of(f"{DRIFT}/callers.py", "LEAST_SHARE"),
         "nobody has {:.0%};": of(f"{DRIFT}/callers.py", "LEAST_SHARE"),
