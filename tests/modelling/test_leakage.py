@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings
-from kfp_lifecycle.components.evaluation.evaluate_model.leakage import event_rates, examine_leakage
+from kfp_lifecycle.components.evaluation.evaluate_model.leakage import event_rates, examine_leakage, in_words
 from kfp_lifecycle.modelling.dataset import Part
 from tests.modelling.test_evaluation_dimensions import logistic, normal, part_of, sample_of
 
@@ -54,6 +54,11 @@ def test_one_that_knows_more_than_all_the_others_is_named() -> None:
     assert found.notes == [suspect.sentence]
     assert suspect.sentence.startswith("refund may leak the label: alone it ranks with ROC AUC 0.")
     assert found.metrics["performance.roc_auc_without_strongest_feature"].value < 0.75
+
+
+def test_it_is_named_in_the_words_that_the_project_has_for_it() -> None:
+    assert in_words("nian_ling", {"nian_ling": "年龄: {value:.0f}"}) == "nian_ling (年龄: …)"
+    assert in_words("age", {"nian_ling": "年龄: {value}"}) == "age"
 
 
 @pytest.mark.parametrize("scales", [(0.4, 0.45), (0.3, 0.35, 0.5)])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def examine_leakage(sample: Sample, train: Part, logistic: Pipeline, pipeline: P
         name: ranking(event_rates(known[name], label, unseen[name], kind)) for name, kind in sample.features.items()
     }
     ranked = sorted(alone, key=lambda name: -alone[name].value)
-    strongest = ranked[0]
+    strongest, wording = ranked[0], sample.settings.wording
     findings.metrics["performance.strongest_feature_roc_auc"] = alone[strongest].metric()
     findings.table(
         "performance",
@@ -91,7 +92,10 @@ def examine_leakage(sample: Sample, train: Part, logistic: Pipeline, pipeline: P
                 (without([*found, *names], kind) for kind in (logistic, pipeline)), key=lambda area: area.value
             )
             if all(_stands_out(alone[name], others, masking=len(names) > 1) for name in names):
-                findings.suspects += [_suspect(name, [*found, *names], alone[name].metric(), others) for name in names]
+                findings.suspects += [
+                    _suspect(name, in_words(name, wording), [*found, *names], alone[name].metric(), others)
+                    for name in names
+                ]
                 found += names
                 break
         else:
@@ -131,7 +135,13 @@ def separation(roc_auc: float) -> float:
     return math.sqrt(2) * float(ndtri(roc_auc))
 
 
-def _suspect(name: str, together: Sequence[str], metric: Metric, others: Area) -> Suspect:
+def in_words(name: str, wording: Mapping[str, str]) -> str:
+    """A feature with what the project calls it: `nian_ling (年龄: …)`."""
+    words = wording.get(name)
+    return f"{name} ({re.sub(r'{value[^}]*}', '…', words)})" if words else name
+
+
+def _suspect(name: str, told: str, together: Sequence[str], metric: Metric, others: Area) -> Suspect:
     beside = [other for other in together if other != name]
     apart = f" without {', '.join(beside)}" if beside else ""
     what = (
@@ -141,7 +151,7 @@ def _suspect(name: str, together: Sequence[str], metric: Metric, others: Area) -
         feature=name,
         roc_auc=metric,
         others=others.value,
-        sentence=f"{name} may leak the label: {what} {metric.value:.3f}, all other features together{apart} with "
+        sentence=f"{told} may leak the label: {what} {metric.value:.3f}, all other features together{apart} with "
         f"{others.value:.3f}. Make sure that it is known when the prediction is made, or take it out of the features.",
     )
 
