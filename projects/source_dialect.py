@@ -98,8 +98,7 @@ def read_table(where: Place, folder: Path) -> dict[str, Any]:
             f"--from {where.url}: how its name ends does not say what it is. Give it one of these endings: "
             f"{', '.join(known)}."
         )
-    if not part:
-        _refuse_several(where)
+    _check_part(where)
     named = NAMED_FORMATS.get(ending)
     formatted = {"format": named.value} if named else {}
     place = place.model_copy(update={"format": named})
@@ -132,10 +131,12 @@ def read_table(where: Place, folder: Path) -> dict[str, Any]:
     return {"settings": formatted | settings, "findings": findings}
 
 
-def _refuse_several(where: Place) -> None:
-    """Refuse a database or a workbook of which nobody has said which table is meant, with those that it has."""
+def _check_part(where: Place) -> None:
+    """Refuse a database or a workbook of which no table is named, or none that is there, with those that it has."""
     kind = scheme_of(where.url)
     if where.is_database and kind != "sqlite":
+        if where.part:
+            return
         raise ContractViolation(
             f"--from: which table of the database is meant? Name it after a #: --from {kind}://…#TABLE"
         )
@@ -155,12 +156,17 @@ def _refuse_several(where: Place) -> None:
         names = [name for (name,) in found]
     elif where.is_workbook:
         names = sheets_of(file, where.table)
-        if len(names) == 1:
+        if len(names) == 1 and not where.part:
             return
     else:
         return
-    if where.table not in names:
-        what = "sheet" if where.is_workbook else "table"
+    what = "sheet" if where.is_workbook else "table"
+    # To SQL capitals are small letters; a workbook's reader says what it has.
+    if where.part and where.part.casefold() not in {name.casefold() for name in names}:
+        raise ContractViolation(
+            f"--from: {file.name} has no {what} {where.part}; it has {', '.join(sorted(names)) or 'none'}."
+        )
+    if not where.part and where.table not in names:
         raise ContractViolation(
             f"--from: which {what} of {file.name} is meant? It has {', '.join(sorted(names)) or 'none'}. Name it after "
             f"a #, such as --from '{file.name}#{min(names, default=what.upper())}'."

@@ -51,7 +51,7 @@ def test_of_several_tables_one_has_to_be_named(folder: Path, given: str, names: 
 
 @pytest.mark.parametrize(
     ("given", "table", "value"),
-    [("shop.duckdb#people", "people", 1), ("clinic.db#visits", "visits", 7), ("kunden.XLSX#Info", "info", 3)],
+    [("shop.duckdb#people", "people", 1), ("clinic.db#Visits", "visits", 7), ("kunden.XLSX#Info", "info", 3)],
 )
 def test_the_one_that_is_named_is_read(folder: Path, given: str, table: str, value: int) -> None:
     read_table(place_of(given, folder), folder / "out")
@@ -65,6 +65,9 @@ def test_the_one_that_is_named_is_read(folder: Path, given: str, table: str, val
         ("postgresql://shop.example/shop", "which table of the database is meant"),
         ("out", "it is a folder. Name a file in it"),
         ("twice.csv", "twice.csv has the column 'a' twice. Give each column a name of its own"),
+        ("shop.duckdb#customers", "shop.duckdb has no table customers; it has bills, people"),
+        ("clinic.db#Bills", "clinic.db has no table Bills; it has patients, visits"),
+        ("kunden.XLSX#Kunden", "kunden.XLSX has no sheet Kunden; it has Info, Kunden 2025"),
         ("notes.rtf", "how its name ends does not say what it is. Give it one of these endings: .csv, .dat"),
     ],
 )
