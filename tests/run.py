@@ -68,6 +68,9 @@ def run_folder(folder: str, fast: bool, arguments: list[str], memory: Path, *, a
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     # As a step's process has them: tests beside each other would wait minutes for a fit of half a second.
     variables |= OPENMP_VARIABLES
+    # Fits are small and cores are busy: two threads that wait for each other take ten times as much of them as one, and
+    # `test_the_number_of_threads_changes_no_byte` holds that the models are the same.
+    variables |= {"OMP_NUM_THREADS": "1"}
     variables |= {"PYTHONPATH": f"{CHECKOUT / 'src'}:{CHECKOUT}", "COLUMNS": str(WIDTH)}
     options = ["--durations", "10", "-m", "not slow"] if fast else ["--durations", "10"]
     environment = ENVIRONMENTS.get(folder, folder)
