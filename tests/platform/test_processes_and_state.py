@@ -63,7 +63,9 @@ class Place:
             "NO_COLOR": "1",
             **options.pop("variables", {}),
         }
-        command = [sys.executable, str(HERE / "greeting_run.py"), *arguments]
+        # Whatever compiles nothing is the command itself, which imports no compiler.
+        program = [str(HERE / "greeting_run.py")] if arguments[0] == "run" else ["-m", "kfp_lifecycle.cli"]
+        command = [sys.executable, *program, *arguments]
         piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "encoding": "utf-8"}
         return subprocess.Popen(command, cwd=self.folder, env=variables, **(piped | options))
 
