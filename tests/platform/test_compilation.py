@@ -56,6 +56,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", PIPELINES)
 class TestEveryPipeline:
+    @pytest.mark.slow
     def test_is_loaded_by_kfp(self, compiled: Compiled, project: str, target: TargetName, name: str) -> None:
         file = compiled(project, target, name)
         spec = kfp_components.load_component_from_file(str(file)).pipeline_spec
