@@ -20,6 +20,7 @@ from feast import Entity, FeatureService, FeatureView, FileSource
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.types import Bool, FeastType, Float32, Float64, Int32, Int64, String, UnixTimestamp
 
+from kfp_lifecycle.artifacts.drift import SCORE
 from kfp_lifecycle.artifacts.feature import Type
 from kfp_lifecycle.artifacts.training_set import GROUP
 from kfp_lifecycle.config.configuration import Configuration
@@ -377,7 +378,7 @@ def _feature(view: str, name: str, views: Mapping[str, Any], where: str) -> View
 def _check_names(definitions: Definitions, configuration: Configuration) -> None:
     """Columns of a training set are plain names, so no two may be the same."""
     taken = {configuration.entity.key, TIMESTAMP, REQUEST_TIME, configuration.label.name, "best_possible", GROUP}
-    by_name = dict.fromkeys(taken, "a column that every training set has")
+    by_name = {**dict.fromkeys(taken, "a column that every training set has"), SCORE: "what the model answers"}
     features = definitions.joined
     for reference in dict.fromkeys([*definitions.sources(features), *(f"{f.view}:{f.name}" for f in features)]):
         name = reference.partition(":")[2]

@@ -64,6 +64,7 @@ PIPELINE = "pipeline.yaml"
         (FEATURES, ('f"{name}.parquet"', '"all.parquet"'), r"source of the view .* has to be"),
         (FEATURES, ("town=String", "loans=String"), r"person:loans has the name of loans_so_far:loans"),
         (FEATURES, ("town=String", "idle=String"), r"person:idle has the name of a column that every training set has"),
+        (FEATURES, ("town=String", "score=String"), r"person:score has the name of what the model answers"),
         (FEATURES, ('"likes_poetry", "genre"', '"last_loan_at"'), r"last_loan_at of type UnixTimestamp; a model takes"),
         (FEATURES, ('name="request_time"', 'name="mood"'), r"recency asks for mood with each request"),
         (FEATURES, ('mode="python"', 'mode="python", singleton=True'), r"recency must have mode=.python. and work on"),
@@ -75,7 +76,7 @@ def test_definitions_that_cannot_be_used_are_refused(
 ) -> None:
     changes = {file: change}
     if message.startswith(r"person:"):
-        changes[PIPELINE] = ("person:town", "person:loans" if "loans" in message else "person:idle")
+        changes[PIPELINE] = ("person:town", message.partition(" ")[0])
     project = write_project(tmp_path / "project", changes)
     with pytest.raises(ContractViolation, match=message):
         definitions_of(project)

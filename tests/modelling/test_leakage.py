@@ -94,6 +94,13 @@ def test_two_copies_of_the_label_are_both_named() -> None:
     assert {suspect.feature for suspect in found.suspects} == {"closed", "reason"}
 
 
+def test_a_good_feature_without_any_other_is_none_and_a_copy_of_the_label_is_one() -> None:
+    """There is nothing to compare it with."""
+    _, label = weak_signals()
+    assert search({"balance": noisy(label, 0.5, 5)}, label).suspects == []
+    assert [suspect.feature for suspect in search({"paid": noisy(label, 0.1, 5)}, label).suspects] == ["paid"]
+
+
 def test_features_that_share_what_they_know_are_none() -> None:
     x, y = normal(2000), normal(2000, 1)
     label = np.random.default_rng(0).random(2000) < logistic(2 * x + 2 * y)

@@ -158,6 +158,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "| {} | TFDV schema": lines("expectations/purchases.pbtxt"),
         "and {} stand after review": lines("expectations/purchases.pbtxt"),
         "| {} | five business rules": lines("expectations/rules.yaml"),
+        "columns with fewer than {} values": of("projects/screening.py", "FEWEST_FILLED"),
         "from a ROC AUC of {} on) are left out": of("projects/profile.py", "KNOWS_LABEL"),
         "(below {} alone)": of("projects/profile.py", "KNOWS_LABEL"),
         "Fewer than {} rows of either value": of("projects/questions.py", "FEWEST_ROWS"),

@@ -91,7 +91,8 @@ def examine_leakage(sample: Sample, train: Part, logistic: Pipeline, pipeline: P
             others = max(
                 (without([*found, *names], kind) for kind in (logistic, pipeline)), key=lambda area: area.value
             )
-            if all(_stands_out(alone[name], others, masking=len(names) > 1) for name in names):
+            compared = len(found) + len(names) < len(alone)
+            if all(_stands_out(alone[name], others, len(names) > 1, compared) for name in names):
                 findings.suspects += [
                     _suspect(name, in_words(name, wording), [*found, *names], alone[name].metric(), others)
                     for name in names
@@ -117,9 +118,10 @@ def _candidates(ranked: Sequence[str], alone: dict[str, Area], suspicious: float
         yield ranked[:count]
 
 
-def _stands_out(alone: Area, others: Area, masking: bool) -> bool:
-    if alone.value >= IS_LABEL:
-        return True
+def _stands_out(alone: Area, others: Area, masking: bool, compared: bool) -> bool:
+    """Whether a feature may leak: where there are no others to compare it with, only what is as good as the label."""
+    if alone.value >= IS_LABEL or not compared:
+        return alone.value >= IS_LABEL
     if masking:
         return separation(others.value) < LEFT_BEHIND * separation(alone.value)
     return alone.less(others).low > 0
