@@ -6,6 +6,7 @@ import ast
 import hashlib
 import inspect
 import io
+import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -95,16 +96,21 @@ def zipped(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_folder(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write files below a content-addressed folder; what is there already is the same."""
+    """Write files below a content-addressed folder; what is there already, or somebody else writes now, is the same."""
     if folder.is_dir():
         return
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    for path, content in files.items():
-        file = unfinished / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    if not folder.is_dir():
-        unfinished.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        unfinished = Path(temporary) / folder.name
+        for path, content in files.items():
+            file = unfinished / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
 
 
 def keep_code(files: Mapping[str, bytes], state: Path) -> str:

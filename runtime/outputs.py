@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,9 +31,9 @@ def complete_folder(destination: Path) -> Iterator[Path]:
 
 
 def write_whole(destination: Path, text: str) -> None:
-    """Write a text file by renaming, so that no reader sees half of it."""
+    """Write a text file by renaming, so that no reader sees half of it, and of two writers the later one's is there."""
     destination.parent.mkdir(parents=True, exist_ok=True)
-    filling = destination.with_name(f".{destination.name}.part")
+    filling = destination.with_name(f".{destination.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         filling.write_text(text, "utf-8")
         filling.replace(destination)

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import subprocess
+import threading
 import venv
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from kfp_lifecycle.compilation.pipeline import compile_pipeline, components
 from kfp_lifecycle.compilation.workflow_size import read_pipeline
 from kfp_lifecycle.environments.locks import lock_digest
 from kfp_lifecycle.runtime.closure import ROOT, bare, module_closure
+from kfp_lifecycle.runtime.outputs import write_whole
 
 COMPONENTS = components()
 
@@ -148,6 +151,30 @@ def test_code_is_kept_once_by_its_digest(tmp_path: Path) -> None:
         str(file.relative_to(tmp_path / "code" / digest)) for file in (tmp_path / "code").rglob("*") if file.is_file()
     }
     assert kept == set(files)
+
+
+def test_code_is_whole_where_many_keep_it_at_once(tmp_path: Path) -> None:
+    """Compilations beside each other, in a state folder that is new."""
+    files = {f"module_{number}.py": b"" for number in range(50)}
+    together = threading.Barrier(8)
+
+    def keep() -> str:
+        together.wait()
+        return keep_code(files, tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        digests = {found.result() for found in [pool.submit(keep) for _ in range(8)]}
+    [digest] = digests
+    assert [place.name for place in (tmp_path / "code").iterdir()] == [digest]
+    assert {file.name for file in (tmp_path / "code" / digest).iterdir()} == set(files)
+
+
+def test_of_two_writers_of_a_file_the_later_one_s_is_there(tmp_path: Path) -> None:
+    written = [f"{number}" * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: write_whole(tmp_path / "file", text), written * 5))
+    assert (tmp_path / "file").read_text() in written
+    assert [place.name for place in tmp_path.iterdir()] == ["file"]
 
 
 def test_comments_and_docstrings_change_no_digest() -> None:
