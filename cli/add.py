@@ -86,7 +86,7 @@ def source(
 
     Example: `lifecycle add source payments --key payment_id --event-time paid_at`
 
-    Example: `lifecycle add source customers --key customer_id --url customers.csv`
+    Example: `lifecycle add source refunds --key refund_id --event-time refunded_at --url refunds.csv`
 
     Exit codes: 0 written, 2 it cannot be added, and the message says why.
     """

@@ -206,6 +206,8 @@ def in_a_new_folder(folder: Path) -> Iterator[Reader]:
     german_table(folder / "kunden.csv")
     rows = [f"{row},{row * 7 % 90},{'north' if row % 3 else 'south'},{int(row * 31 % 7 < 2)}" for row in range(300)]
     (folder / "customers.csv").write_text("\n".join(["CustomerId,Spent,Region,Exited", *rows]))
+    refunds = [f"{row},{row % 200},2025-{1 + row % 12:02}-{1 + row % 28:02}" for row in range(300)]
+    (folder / "refunds.csv").write_text("\n".join(["refund_id,customer_id,refunded_at", *refunds]))
     with sqlite3.connect(folder / "shop.db") as shop:
         shop.execute("CREATE TABLE orders (order_id INTEGER, customer_id INTEGER, ordered_at TIMESTAMP, amount REAL)")
         orders = [
