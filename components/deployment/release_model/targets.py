@@ -73,9 +73,7 @@ class Candidate:
         key = self.entity_key if deployment.prediction_log.key is LoggedKey.plain else ""
         replayed = replayed_requests(prediction_log, deployment.model, self.inputs, key)
         foreseen = self.foreseen(traffic.champion)
-        return release(
-            traffic, deployment, self.inputs, self.examples, first, replayed, self.entity_key, foreseen
-        )  # fmt: skip
+        return release(traffic, deployment, self.inputs, self.examples, first, replayed, self.entity_key, foreseen)
 
     def foreseen(self, champion: str | None) -> Sequence[ScorePair]:
         """What this model and the champion gave to the same rows when the gate compared the two; nothing where it did

@@ -120,8 +120,10 @@ def _candidates(ranked: Sequence[str], alone: dict[str, Area], suspicious: float
 
 def _stands_out(alone: Area, others: Area, masking: bool, compared: bool) -> bool:
     """Whether a feature may leak: where there are no others to compare it with, only what is as good as the label."""
-    if alone.value >= IS_LABEL or not compared:
-        return alone.value >= IS_LABEL
+    if alone.value >= IS_LABEL:
+        return True
+    if not compared:
+        return False
     if masking:
         return separation(others.value) < LEFT_BEHIND * separation(alone.value)
     return alone.less(others).low > 0
