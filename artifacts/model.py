@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
@@ -25,6 +26,11 @@ class CalibrationRecord(Part):
     """`sigmoid`: see `slope`."""
     knots: list[tuple[float, float]] = Field(default=[])
     """`isotonic`: scores and probabilities, both rising; linear between two, constant outside."""
+    hazard_ratio: float = 1.0
+    """What follows any method: so many times as many events come, 1 - (1 - probability)^hazard_ratio; where
+    `absence`, probability^hazard_ratio."""
+    absence: bool = False
+    """Whether the label is that no event comes."""
 
 
 class Importance(Part):
@@ -100,6 +106,8 @@ class Origin(Part):
     """What was made anew."""
     version: str = ""
     """The version whose encoder and estimator it has; empty where it was trained whole."""
+    adjustment: Adjustment | None = None
+    """What monitoring had measured of that version, and is carried out; null where it was fitted on labelled rows."""
     pipeline_run: str = ""
     """Name of the pipeline's run."""
     artifact_uri: str = ""

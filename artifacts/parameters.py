@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
 from kfp_lifecycle.artifacts.document import Document
 from kfp_lifecycle.config.retraining import TrainingRemedy
 
@@ -24,6 +25,8 @@ class Parameters(Document):
     """What is made anew."""
     version: str = ""
     """The version in production whose encoder, estimator and parameters stay; empty where a whole model is trained."""
+    adjustment: Adjustment | None = None
+    """The remedy as monitoring measured it; null where it is fitted on labelled rows."""
     trials: int = 0
     """How many settings were tried, the default among them; 0 where nothing was searched."""
     best_value: float | None = None

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
 from kfp_lifecycle.artifacts.document import Document, Part
 from kfp_lifecycle.artifacts.evaluation import Metric
 
@@ -64,6 +65,9 @@ class Remedy(Document):
     """What each remedy would have been worth; none where too few outcomes are known."""
     currency: str = ""
     """Of the gains."""
+    adjustment: Adjustment | None = None
+    """The remedy as it was measured, which a training carries out without waiting for labels; null where it has to
+    wait for them, or none is needed."""
     model: str
     """Its name in the registry."""
     version: str

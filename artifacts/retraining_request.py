@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any, Literal
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
 from kfp_lifecycle.artifacts.document import Document
 from kfp_lifecycle.config.retraining import TrainingRemedy
 
@@ -28,11 +29,14 @@ class RetrainingRequest(Document):
     """What has happened, as `decide_remedy` says."""
     remedy: TrainingRemedy = TrainingRemedy.retrain
     """What the training run makes anew."""
+    adjustment: Adjustment | None = None
+    """The remedy as monitoring measured it, which the training run finds in the history of windows; null where it
+    learns from labels."""
     reason: str
     """Why a retraining is due: the remedy's sentence."""
     since: date | None
-    """The day on which it began; null where nobody knows. Where the world moved, the training run is given
-    it."""
+    """The day on which it began; null where nobody knows. Where the world moved, a training run that learns from labels
+    is given it."""
     start: datetime
     """Of the window; included."""
     end: datetime
@@ -72,7 +76,7 @@ class RetrainingRequest(Document):
     def parameters(self) -> dict[str, str]:
         """What the training run is given."""
         given = {"asked_by": self.asked_by}
-        if self.since and self.verdict == "world moved":
+        if self.since and self.verdict == "world moved" and self.adjustment is None:
             given["since"] = self.since.isoformat()
         if self.remedy is not TrainingRemedy.retrain:
             given["remedy"] = self.remedy

@@ -31,8 +31,10 @@ class Judgement(Part):
     """Whether the value itself or the worse end of its interval has to meet the threshold."""
     waived: bool = False
     """Whether it lets the others decide: nothing was measured, or the project says why a finding is none."""
+    set_aside: bool = False
+    """Whether it is missed on labelled rows that cannot decide it: the candidate is adjusted by newer outcomes."""
     passed: bool
-    """Whether the rule stands in the way of an approval: it does not when it is met or waived."""
+    """Whether the rule stands in the way of an approval: it does not when it is met, waived or set aside."""
     margin: float | None = None
     """How far the judged value is inside the threshold, in the metric's unit; negative outside."""
     why: str = ""
@@ -44,10 +46,11 @@ class Judgement(Part):
 class Window(Part):
     """Rows that both models were compared on."""
 
-    name: Literal["newest", "champion"]
-    """`newest`: the candidate's test snapshots; `champion`: those that the champion was judged by."""
+    name: Literal["newest", "champion", "followed"]
+    """`newest`: the candidate's test snapshots; `champion`: those that the champion was judged by; `followed`:
+    predictions whose outcomes monitoring followed."""
     snapshots: list[str]
-    """Their dates, ISO."""
+    """Their dates, ISO; of `followed` the first and the last day."""
     rows: int
     """How many."""
     positives: int
@@ -64,24 +67,25 @@ class Comparison(Part):
 
     metric: Compared
     """What was compared."""
-    window: Literal["newest", "champion"]
+    window: Literal["newest", "champion", "followed"]
     """On which rows."""
     demand: Literal["superiority", "non_inferiority"]
     """Whether the candidate has to be better, or not worse."""
     margin: float
     """The lower end of `difference` must be above this for superiority, above its negative for non-inferiority."""
     champion: float | None = None
-    """The champion's value; null where it is undefined."""
+    """The champion's value; null where it is undefined, or monitoring measured the difference alone."""
     candidate: float | None = None
-    """The candidate's value; null where it is undefined."""
+    """The candidate's value; null likewise."""
     difference: float | None = None
     """How much better the candidate is, whichever direction is better; negative where it is worse."""
     low: float | None = None
     """Lower end of the difference's 95% interval."""
     high: float | None = None
     """Upper end of it."""
-    method: Literal["DeLong", "paired bootstrap"]
-    """How the interval was made; both take all rows of an entity together."""
+    method: Literal["DeLong", "paired bootstrap", "cross-fitted"]
+    """How the interval was made; each takes all rows of an entity together. `cross-fitted`: by monitoring, fitted and
+    tried on different entities."""
     passed: bool
     """Whether the demand is met."""
     sentence: str
@@ -153,8 +157,9 @@ class Verdict(Document):
 
     @property
     def told_beside(self) -> list[str]:
-        """What people should see though nothing was missed: findings waived with a reason, and the remarks."""
-        return [*(rule.sentence for rule in self.rules if rule.waived and rule.value is not None), *self.remarks]
+        """What people should see though nothing was missed: what was waived with a reason or set aside, and remarks."""
+        told = [rule.sentence for rule in self.rules if rule.set_aside or (rule.waived and rule.value is not None)]
+        return [*told, *self.remarks]
 
 
 class Rejection(Document):

@@ -70,6 +70,7 @@ def ask(asking: Asking, now: datetime) -> RetrainingRequest:
         version=remedy.version,
         verdict=remedy.verdict,
         remedy=TrainingRemedy(remedy.remedy),
+        adjustment=remedy.adjustment,
         reason=remedy.sentence,
         since=remedy.since.date() if remedy.since else None,
         start=remedy.window.start,

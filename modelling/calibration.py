@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,32 +35,46 @@ class Calibration:
         slope, intercept: `sigmoid`: probability = logistic(slope · logit(score) + intercept).
         knots: `isotonic`: scores and probabilities, both rising; the probability is linear between two knots and
             constant outside.
+        hazard_ratio: So many times as many events come, by which any method is followed: 1 - (1 - p)^hazard_ratio
+            (proportional hazards: Cox 1972, "Regression models and life-tables"); what ranks stays.
+        absence: The label is that no event comes: then p^hazard_ratio.
     """
 
     method: Method
     slope: float = 1.0
     intercept: float = 0.0
     knots: list[tuple[float, float]] = field(default_factory=list)
+    hazard_ratio: float = 1.0
+    absence: bool = False
 
     def apply(self, score: NDArray[Any]) -> Floats:
         """Probabilities for raw scores in [0, 1], shape (n,)."""
-        score = np.asarray(score, dtype=np.float64)
+        probability: Floats = np.asarray(score, dtype=np.float64)
         if self.method is Method.sigmoid:
-            return _logistic(self.slope * _logit(score) + self.intercept)
-        if self.method is Method.isotonic:
+            probability = _logistic(self.slope * _logit(probability) + self.intercept)
+        elif self.method is Method.isotonic:
             knots = np.array(self.knots)
-            interpolated: Floats = np.interp(score, knots[:, 0], knots[:, 1])
-            return interpolated
-        return score
+            probability = np.interp(probability, knots[:, 0], knots[:, 1])
+        if self.hazard_ratio == 1:
+            return probability
+        if self.absence:
+            return probability**self.hazard_ratio
+        return 1 - (1 - probability) ** self.hazard_ratio
+
+    def with_events(self, hazard_ratio: float, absence: bool) -> Calibration:
+        """The same where so many times as many events come; one after the other the ratios multiply."""
+        if hazard_ratio == 1:
+            return self
+        return replace(self, hazard_ratio=self.hazard_ratio * hazard_ratio, absence=absence)
 
     def describe(self) -> CalibrationRecord:
         """For the model's description."""
-        return CalibrationRecord(method=self.method, slope=self.slope, intercept=self.intercept, knots=self.knots)
+        return CalibrationRecord(**asdict(self))
 
     @classmethod
     def of(cls, record: CalibrationRecord) -> Calibration:
         """The calibration that `describe` gave."""
-        return cls(record.method, record.slope, record.intercept, record.knots)
+        return cls(**dict(record))
 
 
 def fit_calibration(

@@ -154,15 +154,18 @@ def _calibration_nodes(calibration: Calibration, log_odds: bool) -> tuple[list[o
     constants = _constants() | {
         "slope": np.array([calibration.slope]),
         "intercept": np.array([calibration.intercept]),
+        "hazard_ratio": np.array([calibration.hazard_ratio]),
     }
     nodes = _score_nodes(log_odds)
+    changed = calibration.hazard_ratio != 1
+    probability = "before_ratio" if changed else "probability"
     if calibration.method is Method.none:
-        nodes += [("Identity", ["score"], "probability")]
+        nodes += [("Identity", ["score"], probability)]
     elif calibration.method is Method.sigmoid:
         nodes += [
             ("Mul", ["logit", "slope"], "scaled"),
             ("Add", ["scaled", "intercept"], "calibrated_logit"),
-            ("Sigmoid", ["calibrated_logit"], "probability"),
+            ("Sigmoid", ["calibrated_logit"], probability),
         ]
     else:
         # Linear interpolation without a search: each interval adds its slope times the way that the score went into it.
@@ -176,7 +179,15 @@ def _calibration_nodes(calibration: Calibration, log_odds: bool) -> tuple[list[o
             ("Min", ["way_from_start", "widths"], "way_inside"),
             ("MatMul", ["way_inside", "slopes"], "rise"),
             ("Add", ["rise", "first"], "sum"),
-            ("Min", ["sum", "one"], "probability"),
+            ("Min", ["sum", "one"], probability),
+        ]
+    if changed and calibration.absence:
+        nodes += [("Pow", ["before_ratio", "hazard_ratio"], "probability")]
+    elif changed:
+        nodes += [
+            ("Sub", ["one", "before_ratio"], "none_before_ratio"),
+            ("Pow", ["none_before_ratio", "hazard_ratio"], "none_after_ratio"),
+            ("Sub", ["one", "none_after_ratio"], "probability"),
         ]
     nodes += [("Sub", ["one", "probability"], "complement")]
     made, used = _made(nodes, constants, ["complement", "probability"])

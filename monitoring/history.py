@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from pydantic import Field, ValidationError
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
 from kfp_lifecycle.artifacts.document import Part
 from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.remedy import RemedyName, RemedyVerdict
@@ -64,6 +65,8 @@ class WindowRecord(Part):
     """Both, in words."""
     since: datetime | None = None
     """When it began."""
+    adjustment: Adjustment | None = None
+    """The remedy as it was measured, for the training that the window asks for."""
     week: datetime | None = None
     """End of the newest week of outcomes; null where none are known."""
     observed: int | None = None
@@ -172,6 +175,22 @@ def read_history(
         if until is None or record.end <= until:
             found[record.key] = record
     return sorted(found.values(), key=lambda record: (record.end, len(record.version), record.version))[-windows:]
+
+
+def adjustment_of(tracking_uri: str, project: str, model: str, run: str) -> Adjustment | None:
+    """What a run of monitoring measured of the remedy that it asked for; None where it measured none, or is not known.
+
+    Args:
+        tracking_uri: MLflow tracking server.
+        project: Its name.
+        model: Its name in the registry.
+        run: The run, by any of its names.
+
+    Raises:
+        ContractViolation: the server cannot be reached or refuses.
+    """
+    windows = read_history(tracking_uri, project, model)
+    return next((window.adjustment for window in reversed(windows) if run in window.runs), None)
 
 
 def figures(found: WindowRecord) -> dict[str, float]:

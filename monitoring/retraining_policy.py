@@ -107,7 +107,7 @@ def _obstacles(
         yield f"the window ended on {end:%Y-%m-%d}, and only what is so now leads to a retraining"
     if any(before > end for _, before in asked):
         yield "a later window has led to a retraining already"
-    if remedy.since is not None and end < remedy.since + horizon:
+    if remedy.adjustment is None and remedy.since is not None and end < remedy.since + horizon:
         yield (
             f"no label of a date since {remedy.since:%Y-%m-%d} is known before {remedy.since + horizon:%Y-%m-%d}, and "
             "a model would learn from what was before alone"

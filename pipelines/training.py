@@ -34,9 +34,10 @@ def training(since: str = "", remedy: str = "retrain", asked_by: str = ""):
         since: Day on which the business changed, ISO 8601: what was recorded since then is learned from as soon as
             labels exist. Empty: `split.since`.
         remedy: What is made anew: `retrain`, the whole model; `recalibrate`, calibration and threshold of the model in
-            production, whose estimator stays; `set the threshold`, that alone. The last two are fitted on rows since
-            the change, and search nothing.
-        asked_by: The run of monitoring that asks for this one, for the record. Empty: a person or a schedule.
+            production, whose estimator stays; `set the threshold`, that alone. The last two search nothing. They are
+            what the run of monitoring measured that asks for them; else they are fitted on labelled rows since the
+            change.
+        asked_by: The run of monitoring that asks for this one. Empty: a person or a schedule.
     """
     with dsl.ExitHandler(notify(pipeline="training")):
         feature_repo, label_query, expectations = imported("feature_repo", "label_query", "expectations")
@@ -46,12 +47,17 @@ def training(since: str = "", remedy: str = "retrain", asked_by: str = ""):
         dataset = version_dataset(tables=tables).outputs["dataset"]
         validated = validate_data(expectations=expectations, dataset=dataset, **found).outputs["validated"]
 
-        champion = find_champion(remedy=remedy).output
+        champion = find_champion(remedy=remedy, asked_by=asked_by).outputs
         training_set = build_training_set(
             feature_repo=feature_repo, label_query=label_query, validated=validated, since=since, remedy=remedy
         ).outputs["training_set"]
         check_serving_skew(training_set=training_set)
-        parameters = tune(training_set=training_set, remedy=remedy, champion=champion)
+        parameters = tune(
+            training_set=training_set,
+            remedy=remedy,
+            champion=champion["version"],
+            adjustment=champion["adjustment"],
+        )
         model = train_model(training_set=training_set, parameters=parameters).outputs["model"]
 
         evaluation = evaluate_model(training_set=training_set, model=model).outputs["evaluation"]

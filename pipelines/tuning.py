@@ -13,13 +13,14 @@ def components_for(configuration):
     return [tune_hyperparameters, tune_with_katib] if katib else [tune_hyperparameters]
 
 
-def tune(training_set, remedy, champion):
+def tune(training_set, remedy, champion, adjustment):
     """Add the steps that `tuning.engine` asks for.
 
     Args:
         training_set: The training set.
         remedy: What the run makes anew.
         champion: The version whose parameters stay; empty where they are searched.
+        adjustment: What monitoring measured of it.
 
     Returns:
         The `parameters` artifact.
@@ -28,7 +29,9 @@ def tune(training_set, remedy, champion):
         ConfigurationError: the engine does not run on the target.
     """
     target = current_target()
-    found = tune_hyperparameters(training_set=training_set, remedy=remedy, champion=champion).outputs["parameters"]
+    found = tune_hyperparameters(
+        training_set=training_set, remedy=remedy, champion=champion, adjustment=adjustment
+    ).outputs["parameters"]
     if tune_with_katib not in components_for(target.configuration):
         return found
     if target.name != "kubeflow":

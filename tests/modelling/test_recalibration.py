@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
@@ -22,7 +25,7 @@ from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decid
 from kfp_lifecycle.components.evaluation.evaluate_model.explanation import explain_exported
 from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide as decide_drift
-from kfp_lifecycle.components.training.find_champion.finding import version_to_keep
+from kfp_lifecycle.components.training.find_champion.finding import ToKeep, version_to_keep
 from kfp_lifecycle.components.training.tune_hyperparameters.search import search
 from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.config.retraining import TrainingRemedy
@@ -35,6 +38,7 @@ from kfp_lifecycle.modelling.dataset import TrainingSet, model_inputs
 from kfp_lifecycle.modelling.estimator import raw_scores
 from kfp_lifecycle.modelling.model_folder import ModelFolder
 from kfp_lifecycle.modelling.scoring import Scorer
+from kfp_lifecycle.monitoring.history import WindowRecord, record_window
 from kfp_lifecycle.registry.tracking import connect
 from kfp_lifecycle.runtime.contract import ContractViolation
 from tests.modelling.business import FEATURES, customers, write_project, write_training_set
@@ -49,6 +53,9 @@ CALIBRATIONS = [
     Calibration(Method.sigmoid, slope=1.3, intercept=0.7),
     Calibration(Method.isotonic, knots=[(0.01, 0.02), (0.2, 0.3), (0.6, 0.9)]),
     Calibration(Method.none),
+    Calibration(Method.sigmoid, slope=1.3, intercept=-2.0, hazard_ratio=4.2),
+    Calibration(Method.isotonic, knots=[(0.01, 0.02), (0.2, 0.3), (0.6, 0.9)], hazard_ratio=0.4),
+    Calibration(Method.none, hazard_ratio=3.1, absence=True),
 ]
 
 
@@ -119,12 +126,12 @@ class Kept:
         self.version = make_champion(place / "champion", self.given.locations.tracking_uri, "leaving")
         write_training_set(place / "since", seed=1, change=more_leave)
 
-    def do(self, remedy: TrainingRemedy, name: str, training_set: str = "since") -> Path:
+    def do(self, remedy: TrainingRemedy, name: str, training_set: str = "since", asked_by: str = "") -> Path:
         """The model artifact that a run with this remedy makes."""
-        version = version_to_keep(self.given.settings, self.given.locations, remedy)
+        keep = version_to_keep(self.given.settings, self.given.locations, remedy, asked_by)
         found = self.place / f"{name}-parameters"
         inputs = self.given.settings, self.given.locations, self.place / training_set, found, self.place / "study"
-        search(*inputs, remedy, version)
+        search(*inputs, remedy, keep.version, keep.adjustment)
         train_model(self.project, self.place / training_set, found, self.place / name)
         return self.place / name
 
@@ -268,12 +275,118 @@ def test_a_new_threshold_leaves_every_score_as_it_was(kept: Kept) -> None:
 
 def test_where_nothing_is_in_production_there_is_nothing_to_keep(kept: Kept, tmp_path: Path) -> None:
     given = read_project(write_project(tmp_path / "project", kept.place / "state", deployment={"model": "new"}))
-    assert version_to_keep(given.settings, given.locations, "retrain") == ""
+    assert version_to_keep(given.settings, given.locations, "retrain", "monitoring-1") == ToKeep()
     told = "There is nothing to recalibrate: no version of new is in production. Start a whole training"
     with pytest.raises(ContractViolation, match=told):
         version_to_keep(given.settings, given.locations, "recalibrate")
     with pytest.raises(ContractViolation, match="remedy is 'mend', and a training can retrain, recalibrate, set the"):
         version_to_keep(given.settings, given.locations, "mend")
+
+
+def measured(kept: Kept, run: str, **changed: Any) -> Adjustment:
+    """What a run of monitoring measured, in the history of windows: five times as many events as foretold."""
+    until = datetime(2025, 7, 21, 6, tzinfo=UTC)
+    found = Adjustment(
+        **{
+            "remedy": "recalibrate",
+            "version": kept.version,
+            "hazard_ratio": 5.0,
+            "threshold": 0.25,
+            "since": until - timedelta(weeks=2),
+            "until": until,
+            "observed": 250,
+            "expected": 50.0,
+            "entities": 1800,
+            "gain": Metric(2100, 1500, 2700, 2000),
+            "currency": "USD",
+        }
+        | changed
+    )
+    window = WindowRecord(
+        model="leaving", version=kept.version, start=until - timedelta(days=7), end=until, predictions=400,
+        compared=400, mean_score=0.1, verdict="world moved", remedy=found.remedy, sentence="The world moved.",
+        adjustment=found, runs=[run],
+    )  # fmt: skip
+    record_window(kept.given.locations.tracking_uri, kept.given.settings.name, window)
+    return found
+
+
+def test_what_monitoring_measured_is_carried_out_without_a_label(kept: Kept, tmp_path: Path) -> None:
+    found = measured(kept, "monitoring-5")
+    model = kept.do(TrainingRemedy.recalibrate, "adjusted", "before", asked_by="monitoring-5")
+    described = Model.read(model)
+    _, before = scored(kept.place / "champion", kept)
+    _, after = scored(model, kept)
+    assert after == pytest.approx(1 - (1 - before.astype(float)) ** 5, abs=1e-6)
+    assert (described.threshold, described.origin.adjustment) == (0.25, found)
+    assert described.notes == [
+        f"The scores of version {kept.version} were recalibrated for 5.00 times as many events, by outcomes that "
+        "monitoring followed: 250 events where 50.0 were foretold, from 2025-07-07 to 2025-07-21; its "
+        "HistGradientBoostingClassifier is the same."
+    ]
+
+    # Labelled rows are of the world before: there its probabilities are far too high, and that decides nothing.
+    rules = [
+        {"metric": "performance.roc_auc", "min": 0.6},
+        {"metric": "calibration.mean_error", "max": 0.02},
+    ]
+    briefly = {"bootstrap_replicates": 50, "explained_rows": 5, "latency_requests": 10}
+    project = write_project(tmp_path / "project", kept.place / "state", evaluation=briefly, gate={"rules": rules})
+    evaluate(project, kept.place / "before", model, tmp_path / "evaluation")
+    places = tmp_path / "tables", kept.place / "before", model, tmp_path / "evaluation"
+    settings = read_project(project).settings
+    decide(settings, kept.given.locations, *places, tmp_path / "verdict", tmp_path / "approved", "monitoring-5")
+    told = Verdict.read(tmp_path / "verdict")
+    assert told.decision == "approved"
+    assert told.sentences[0] == (
+        "Approved: leaving meets every rule that could be judged and beats the champion; 1 is set aside, for outcomes "
+        "to decide."
+    )
+    assert [(rule.metric, rule.set_aside) for rule in told.rules] == [
+        ("performance.roc_auc", False),
+        ("calibration.mean_error", True),
+    ]
+    assert any("Set aside: labelled rows are older than the change" in sentence for sentence in told.told_beside)
+    assert told.champion is not None
+    (better,) = told.champion.comparisons
+    assert (better.metric, better.window, better.difference, better.low) == (
+        "expected_value_per_1000",
+        "followed",
+        2100,
+        1500,
+    )
+    # By this the release foresees how scores will lie.
+    assert told.champion.scores[-1].candidate > told.champion.scores[-1].champion
+    # The ranking is judged as ever.
+    stricter = read_project(
+        write_project(
+            tmp_path / "stricter",
+            kept.place / "state",
+            evaluation=briefly,
+            gate={"rules": [{"metric": "performance.roc_auc", "min": 0.99}]},
+        )
+    )
+    decide(stricter.settings, kept.given.locations, *places, tmp_path / "refused", tmp_path / "rejected")
+    assert Verdict.read(tmp_path / "refused").decision == "rejected"
+
+
+def test_a_measured_threshold_leaves_every_score_as_it_was(kept: Kept) -> None:
+    measured(kept, "monitoring-6", remedy="set the threshold", hazard_ratio=1.0, threshold=0.031)
+    model = kept.do(TrainingRemedy.threshold, "lowered", "before", asked_by="monitoring-6")
+    assert compare_models(kept.place / "champion", model)["identical"]
+    assert Model.read(model).threshold == 0.031
+    assert "was set anew by outcomes that monitoring followed, from" in Model.read(model).notes[0]
+
+
+def test_what_was_measured_of_another_version_or_remedy_is_not_carried_out(kept: Kept) -> None:
+    given = kept.given
+    measured(kept, "monitoring-7", version="7")
+    told = r"monitoring-7 measured how to recalibrate version 7, and version 1 is in production by now"
+    with pytest.raises(ContractViolation, match=told):
+        version_to_keep(given.settings, given.locations, "recalibrate", "monitoring-7")
+    # It measured no threshold, and nobody knows the other: these are fitted on labelled rows.
+    for remedy, asked_by in (("set the threshold", "monitoring-7"), ("recalibrate", "monitoring-unknown")):
+        assert version_to_keep(given.settings, given.locations, remedy, asked_by) == ToKeep(kept.version)
 
 
 OTHER = [

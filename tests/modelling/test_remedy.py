@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from kfp_lifecycle.artifacts.drift import CallerLeftOut
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, Segment
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.skew import FeatureSkew
-from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide, settled_since, standing_alarm
+from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import settled_since
+from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide, standing_alarm
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import followed
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import expected_area
 from kfp_lifecycle.components.monitoring.decide_remedy.worth import choose, worth_of_remedies
@@ -62,6 +64,29 @@ def test_an_alarm_about_outcomes_has_consequences_though_no_feature_moved(risen:
     assert found.currency == "USD"
 
 
+def test_a_recalibration_is_measured_for_a_training_to_carry_out_without_a_label(risen: World) -> None:
+    given = evidence(risen, drift())
+    found = decide(given).adjustment
+    assert found is not None
+    assert (found.remedy, found.version, found.since, found.until) == ("recalibrate", "1", RISEN, UNTIL)
+    assert found.hazard_ratio == pytest.approx(2.2, abs=0.4)
+    assert found.hazard_ratio == found.observed / found.expected
+    assert found.threshold == PAYS
+    assert found.gain.low > 0
+    # A project whose threshold is not that of its costs has not been judged by what it does.
+    assert decide(dataclasses.replace(given, by_costs=False)).adjustment is None
+
+
+def test_of_a_shock_that_wears_off_it_is_measured_how_things_are_now() -> None:
+    def fading(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        return np.full(len(table), 1.0 if week < RISEN else 9.0 if week < UNTIL - timedelta(weeks=2) else 3.0)
+
+    found = decide(evidence(world(fading, acts_from=PAYS, rows=20_000), drift()))
+    assert found.adjustment is not None
+    assert found.adjustment.since == UNTIL - timedelta(weeks=2)
+    assert found.adjustment.hazard_ratio == pytest.approx(3, abs=0.6)
+
+
 def test_of_a_shock_that_wears_off_it_is_told_where_it_is_now() -> None:
     def fading(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
         return np.full(len(table), 1.0 if week < RISEN else 6.0 if week < UNTIL - timedelta(weeks=2) else 2.0)
@@ -78,7 +103,8 @@ def test_a_change_that_lasts_does_not_wear_off() -> None:
         lasting = evidence(world(times(3.0, RISEN), rows=12_000, seed=seed), drift())
         alarm = standing_alarm(lasting.own)
         assert alarm is not None
-        assert settled_since(lasting, alarm) == alarm.since
+        assert lasting.own is not None
+        assert settled_since(lasting.own.weeks, alarm) == alarm.since
 
 
 def test_an_alarm_is_no_reason_to_wait_until_a_remedy_is_shown_to_pay() -> None:
@@ -144,8 +170,23 @@ def test_where_who_is_at_risk_has_changed_retraining_pays_more_than_recalibratin
     assert (learned.verdict, learned.remedy) == ("world moved", "retrain")
     gains = {gain.remedy: gain.per_1000.value for gain in learned.gains}
     assert gains["retrain"] > gains["recalibrate"]
+    # What has to be learned waits for labels, and has no measure to be carried out by.
+    assert learned.adjustment is None
     # Where features are not logged nobody can know that.
     assert "retrain" not in {gain.remedy for gain in decide(evidence(found, drift())).gains}
+
+
+def test_while_no_label_since_the_change_is_known_a_retraining_waits_and_what_pays_is_done() -> None:
+    def those_with_a_high_x(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        return np.where(week >= RISEN, np.where(table["x"] > 1, 20.0, 1.3), 1.0)
+
+    found = decide(evidence(world(those_with_a_high_x, acts_from=PAYS, rows=20_000), drift(), features=True))
+    gains = {gain.remedy: gain.per_1000.value for gain in found.gains}
+    assert gains["retrain"] > gains["recalibrate"] > 0
+    assert found.remedy != "retrain"
+    assert "; a retraining, worth +" in found.sentence
+    assert found.adjustment is not None
+    assert found.adjustment.remedy == found.remedy
 
 
 def test_a_decline_that_the_version_before_does_not_share_on_the_same_days_is_rolled_back() -> None:
@@ -245,7 +286,8 @@ def test_expected_and_observed_events_are_the_charts_own(quiet: World) -> None:
 def test_where_nothing_changed_no_remedy_pays(quiet: World) -> None:
     outcomes, table, features = quiet
     found = followed(table.assign(place=np.arange(len(table))), outcomes, START)
-    worths = worth_of_remedies(found, COSTS, features.iloc[found.rows["place"]].reset_index(drop=True), seed=1)
+    features = features.iloc[found.rows["place"]].reset_index(drop=True)
+    worths = worth_of_remedies(found, COSTS, features, seed=1, since=START)
     assert [worth.remedy for worth in worths] == ["recalibrate", "set the threshold", "retrain"]
     assert choose(worths) is None
 

@@ -21,6 +21,8 @@ from small_pipeline import asking, ended, retrained
 from test_processes_and_state import living, wait_for
 from test_retraining_policy import remedy
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.remedy import RemedyName
 from kfp_lifecycle.artifacts.retraining_request import RetrainingRequest
 from kfp_lifecycle.audit.author import author
@@ -208,20 +210,38 @@ def test_on_this_machine_the_run_is_one_of_its_own_that_outlives_who_started_it(
     assert json.loads(again.stdout) == told, again.stderr
 
 
+MEASURED = Adjustment(
+    remedy="recalibrate",
+    version="3",
+    hazard_ratio=1.8,
+    threshold=0.1,
+    since=datetime(2025, 11, 2, tzinfo=UTC),
+    until=datetime(2025, 11, 16, tzinfo=UTC),
+    observed=33,
+    expected=18.0,
+    entities=400,
+    gain=Metric(900, 300, 1500, 400),
+    currency="USD",
+)
+
+
 @pytest.mark.parametrize(
-    ("remedy_asked", "given"),
+    ("remedy_asked", "measured", "given"),
     [
-        ("retrain", {"since": "2025-11-02"}),
-        ("recalibrate", {"since": "2025-11-02", "remedy": "recalibrate"}),
-        ("set the threshold", {"since": "2025-11-02", "remedy": "set the threshold"}),
+        ("retrain", False, {"since": "2025-11-02"}),
+        ("recalibrate", False, {"since": "2025-11-02", "remedy": "recalibrate"}),
+        ("set the threshold", False, {"since": "2025-11-02", "remedy": "set the threshold"}),
+        # It finds in the history of windows what monitoring measured, and is fitted on no labelled row.
+        ("recalibrate", True, {"remedy": "recalibrate"}),
     ],
 )
 def test_a_run_is_told_what_to_make_anew_by_whatever_way_it_starts(
-    tmp_path: Path, remedy_asked: RemedyName, given: dict[str, str]
+    tmp_path: Path, remedy_asked: RemedyName, measured: bool, given: dict[str, str]
 ) -> None:
     """The parameters of a request are what the automatic start, a person's approval and a cluster's client give."""
     since = datetime(2025, 11, 2, tzinfo=UTC)
-    remedy(NOW, remedy=remedy_asked, since=since).write(tmp_path / "remedy.json")
+    adjustment = MEASURED if measured else None
+    remedy(NOW, remedy=remedy_asked, since=since, adjustment=adjustment).write(tmp_path / "remedy.json")
     (tmp_path / NAME).mkdir()
     for name, content in training_files("shop", "local").items():
         (tmp_path / NAME / name).write_bytes(content)

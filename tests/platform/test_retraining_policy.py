@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.remedy import Reason, Remedy, Span
 from kfp_lifecycle.config.errors import ConfigurationError
 from kfp_lifecycle.config.loading import load_configuration
@@ -134,6 +136,28 @@ def test_what_has_changed_is_learned_when_a_label_of_it_is_known() -> None:
     assert decide(Retraining(), remedy(), [], NOW, horizon_days=27).action == "start"
     # Where nobody can say since when, the newest labels are the best there are.
     assert decide(Retraining(), remedy(since=None), [], NOW, horizon_days=30).action == "start"
+
+
+def test_what_monitoring_measured_waits_for_no_label() -> None:
+    measured = Adjustment(
+        remedy="recalibrate",
+        version="3",
+        hazard_ratio=1.8,
+        threshold=0.1,
+        since=END - timedelta(days=14),
+        until=END,
+        observed=33,
+        expected=18.0,
+        entities=400,
+        gain=Metric(900, 300, 1500, 400),
+        currency="USD",
+    )
+    asked = remedy(remedy="recalibrate", adjustment=measured)
+    assert decide(Retraining(), asked, [], NOW, horizon_days=30).action == "start"
+    # All else is asked for as ever.
+    assert decide(Retraining(mode="approval"), asked, [], NOW, horizon_days=30).action == "ask"
+    before = earlier(6, RunState.done, remedy="recalibrate")
+    assert "less than 7 days ago" in held(Retraining(), before, asked=asked)
 
 
 def test_a_budget_is_for_all_that_was_started_the_failed_included() -> None:

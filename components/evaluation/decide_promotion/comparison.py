@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Comparison, ScorePair
+from kfp_lifecycle.components.evaluation.decide_promotion.adjusted import compare_adjusted
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import number
 from kfp_lifecycle.components.evaluation.decide_promotion.incumbent import Incumbent
 from kfp_lifecycle.components.evaluation.decide_promotion.windows import Rows, champions_rows, newest_rows
@@ -41,7 +42,8 @@ def compare(
     training_set: TrainingSet,
     validated: Path,
 ) -> ChampionOutcome:
-    """Whether the candidate is better than the champion in what it has to be, and not worse in the rest.
+    """Whether the candidate is better than the champion in what it has to be, and not worse in the rest; by what
+    monitoring measured, where it is the champion adjusted by that.
 
     Args:
         champion: The model in production.
@@ -65,6 +67,19 @@ def compare(
             return _unreachable(champion, rule, str(violation))
     scorer = candidate.scorer()
     ours = [Scored(scorer.score(rows.part.features), candidate.threshold) for rows in windows]
+    measured = candidate.description.origin.adjustment
+    if measured is not None:
+        comparison, window = compare_adjusted(measured, configuration.gate.champion)
+        return ChampionOutcome(
+            version=champion.version,
+            compared=True,
+            passed=comparison.passed,
+            sentence=comparison.sentence,
+            notes=[f"It ranks as version {measured.version} does, whose estimator it has.", *incumbent.notes],
+            windows=[window],
+            comparisons=[comparison],
+            scores=score_pairs(theirs[0].score, ours[0].score),
+        )
     contests = [Contest(*sides, configuration) for sides in zip(windows, ours, theirs, strict=True)]
     comparisons = [contests[0].meet("superiority", rule.metric, rule.margin, champion.version)]
     for contest in contests:

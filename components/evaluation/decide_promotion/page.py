@@ -92,7 +92,7 @@ def _missed(verdict: Verdict) -> list[str]:
 
 
 def _missed_first(rule: Judgement) -> int:
-    return 1 if rule.waived else 2 if rule.passed else 0
+    return 1 if rule.waived or rule.set_aside else 2 if rule.passed else 0
 
 
 def _rule_bar(rule: Judgement) -> IntervalBar | None:
@@ -120,7 +120,7 @@ def _lead_bar(comparison: Comparison) -> IntervalBar | None:
 
 
 def _figures(verdict: Verdict, quality: QualityFindings) -> list[KeyFigure]:
-    met = sum(rule.passed and not rule.waived for rule in verdict.rules)
+    met = sum(rule.passed and not rule.waived and not rule.set_aside for rule in verdict.rules)
     figures = [KeyFigure("Rules met", f"{met} of {len(verdict.rules)}", "of the gate")]
     if quality.auc is not None:
         figures.append(KeyFigure("ROC AUC", quality.auc.value, "on rows it has never seen"))

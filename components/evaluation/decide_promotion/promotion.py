@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from kfp_lifecycle.artifacts.evaluation import Evaluation
 from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Judgement, Rejection, Verdict
+from kfp_lifecycle.components.evaluation.decide_promotion.adjusted import set_aside
 from kfp_lifecycle.components.evaluation.decide_promotion.comparison import compare
 from kfp_lifecycle.components.evaluation.decide_promotion.gate import judge, judge_suspect
 from kfp_lifecycle.components.evaluation.decide_promotion.measured_card import complete_card
@@ -60,6 +61,9 @@ def decide(
     measured = _read_evaluation(evaluation, model)
     rules = [judge(rule, measured.metrics, measured.notes) for rule in settings.gate.rules]
     rules += [judge_suspect(suspect, settings.gate.waivers) for suspect in measured.suspects]
+    adjustment = model.description.origin.adjustment
+    if adjustment is not None:
+        rules = [set_aside(rule, adjustment) for rule in rules]
 
     name, tracking_uri = settings.deployment.model, locations.tracking_uri
     champion = find_champion(tracking_uri, name)
@@ -106,10 +110,12 @@ def tell(
     against: ChampionOutcome | None,
     remarks: Sequence[str] = (),
 ) -> list[str]:
-    """The verdict in sentences: the decision, what was missed, the champion, what was waived, remarks, what was met."""
+    """The verdict in sentences: the decision, what was missed, the champion, what was waived or set aside, remarks, and
+    what was met."""
     missed = [rule.sentence for rule in rules if not rule.passed]
     waived = [rule.sentence for rule in rules if rule.waived]
-    met = [rule.sentence for rule in rules if rule.passed and not rule.waived]
+    aside = [rule.sentence for rule in rules if rule.set_aside]
+    met = [rule.sentence for rule in rules if rule.passed and not rule.waived and not rule.set_aside]
     champion = (
         [against.sentence, *against.notes]
         if against
@@ -120,8 +126,10 @@ def tell(
         found = len(waived) - unmeasured
         rest = f"; {unmeasured} could not be measured and {_are(unmeasured)} waived" if unmeasured else ""
         rest += f"; {found} may leak the label and {_are(found)} waived with a reason" if found else ""
+        rest += f"; {len(aside)} {_are(len(aside))} set aside, for outcomes to decide" if aside else ""
         beaten = " and beats the champion" if against and against.compared else ""
-        first = f"Approved: {name} meets every rule{' that could be judged' if unmeasured else ''}{beaten}{rest}."
+        judged = " that could be judged" if unmeasured or aside else ""
+        first = f"Approved: {name} meets every rule{judged}{beaten}{rest}."
     else:
         reasons = [f"it misses {len(missed)} of {len(rules)} rules"] if missed else []
         if against and not against.passed:
@@ -135,7 +143,7 @@ def tell(
             )
             reasons.append(f"it {what} version {against.version}, which stays in production")
         first = f"Rejected: {' and '.join(reasons)}."
-    return [first, *missed, *champion, *waived, *remarks, *met]
+    return [first, *missed, *champion, *waived, *aside, *remarks, *met]
 
 
 def _are(count: int) -> str:

@@ -14,6 +14,7 @@ from kfp_lifecycle.runtime.component import component
         "monitoring.ranking_run_length",
         "training.costs",
         "training.seed",
+        "training.threshold",
     ),
     locations=("tracking_uri", "prediction_log", "audit_record"),
     cached=False,
@@ -41,14 +42,15 @@ def decide_remedy(
     Args:
         settings: `name` is the project whose history is kept, `label` names what is foretold,
             `monitoring.outcome_ratio` says how far outcomes may be off, `monitoring.ranking_run_length` how seldom the
-            ranking is called lost by mistake, `training.costs` what decisions are worth; `training.seed` is that of
-            what is learned to say so.
+            ranking is called lost by mistake, `training.costs` what decisions are worth, `training.threshold` whether
+            they are made by that; `training.seed` is that of what is learned to say so.
         predictions: What `collect_predictions` found.
         drift: What `detect_drift` found.
         skew: What `recompute_features` found.
         outcomes: What `join_outcomes` found.
-        remedy: `remedy.json`: the verdict, the remedy, both in a sentence, since when, why, and what each remedy would
-            have been worth. metadata: `verdict`, `remedy`, `sentence`, `since`.
+        remedy: `remedy.json`: the verdict, the remedy, both in a sentence, since when, why, what each remedy would
+            have been worth, and what a recalibration or a new threshold comes to. metadata: `verdict`, `remedy`,
+            `sentence`, `since`.
         report: The monitoring page: the verdict, what changed, trends, and what was done about each alarm.
         run_id: This run, as Kubeflow calls it.
         run_name: This run, as Vertex AI calls it.

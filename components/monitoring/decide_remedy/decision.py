@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,12 @@ from kfp_lifecycle.artifacts.drift import Drift, Finding, told
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, OutcomeWeek, Segment, VersionOutcomes
 from kfp_lifecycle.artifacts.remedy import Reason, Remedy, RemedyName, RemedyVerdict, Span
 from kfp_lifecycle.artifacts.skew import ServingSkew
+from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import (
+    SIGNIFICANCE,
+    adjustment,
+    labels_known,
+    settled_since,
+)
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio, acted_upon, followed, same_rate
 from kfp_lifecycle.components.monitoring.decide_remedy.predecessor import Release, beside
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import Ranking, Week, lost, measure, weeks_at_risk
@@ -28,9 +34,7 @@ from kfp_lifecycle.components.monitoring.decide_remedy.worth import (
 )
 from kfp_lifecycle.config.training import Costs
 
-WEEK = timedelta(days=7)
-# Two versions are told apart by so small a chance, and where either's events were expected at least so often.
-SIGNIFICANCE = 0.01
+# Two versions are told apart where either's events were expected at least so often.
 FEWEST_EXPECTED = 5.0
 TO_DO: Mapping[RemedyName, str] = {
     "recalibrate": "recalibrate the scores",
@@ -56,6 +60,8 @@ class Evidence:
     run_length: float
     """`monitoring.ranking_run_length`: weeks between two false alarms about the ranking, at least."""
     seed: int
+    by_costs: bool = True
+    """Whether the project's decisions are made by its costs (`training.threshold`)."""
     features: Callable[[], pd.DataFrame | None] = lambda: None
     """Reads what was logged of each row of the table, when it is needed; None where features are not logged."""
     decisions: Callable[[str], NDArray[np.bool_] | None] = lambda version: None
@@ -139,6 +145,12 @@ def decide(evidence: Evidence) -> Remedy:
         reasons=reasons(evidence, ranked or measure(weeks), release),
         gains=[worth.gain() for worth in case.worths],
         currency=evidence.costs.currency if case.worths else "",
+        adjustment=adjustment(
+            next((worth for worth in case.worths if worth.remedy == case.remedy), None),
+            drift.version,
+            evidence.outcomes,
+            evidence.by_costs,
+        ),
         model=drift.model,
         version=drift.version,
         window=Span(start=drift.start, end=drift.end),
@@ -186,7 +198,7 @@ def of_release(evidence: Evidence, release: Release) -> Case:
     """What it means that the version before would have been worth more: to roll back, or what pays beyond that."""
     what = f"The model is worse: {release.sentence}"
     found = evidence.followed(release.version, evidence.outcomes.start)
-    worths = [release.worth, *_worths(evidence, found)]
+    worths = [release.worth, *_worths(evidence, found, release.since)]
     chosen = choose(worths)
     if chosen is None or chosen.remedy == "roll back":
         sentence = f"{what}: roll back to version {release.before}."
@@ -219,34 +231,16 @@ def of_alarm(evidence: Evidence, alarm: OutcomeAlarm) -> Case:
             since,
         )
     moved = f", and with it moved {told(drifted)}" if (drifted := _drifted(drift)) else ""
-    settled = settled_since(evidence, alarm)
+    settled = settled_since(evidence.own.weeks if evidence.own is not None else [], alarm)
+    worths: list[Worth] = []
     if settled > since:
-        now = evidence.followed(drift.version, settled).ratio
+        found_now = evidence.followed(drift.version, settled)
+        now = found_now.ratio
         moved += f"; it wears off: {now.observed:,} times where {now.expected:,.1f}, since {settled:%Y-%m-%d}"
-    worths = _worths(evidence, found)
-    return _by_worth("world moved", f"The world moved: {what}{moved}", since, worths, "retrain")
-
-
-def settled_since(evidence: Evidence, alarm: OutcomeAlarm) -> datetime:
-    """Since when outcomes have been as far off as they are now: the newest weeks of an alarm, as many of them as do not
-    differ beyond chance (`same_rate`) in the direction of what was foretold.
-
-    What is learned from a shock that wears off, from its first days on, is over when it is released: whoever approves
-    a retraining has to know.
-    """
-    own = evidence.own
-    weeks = [week for week in own.weeks if week.end > alarm.since and week.expected > 0] if own is not None else []
-    if not weeks:
-        return alarm.since
-    newest, since = Ratio(weeks[-1].observed, weeks[-1].expected), weeks[-1].end - WEEK
-    for week in reversed(weeks[:-1]):
-        older = Ratio(week.observed, week.expected)
-        passing = (newest, older) if alarm.direction == "more" else (older, newest)
-        if same_rate(*passing, "less") < SIGNIFICANCE:
-            break
-        newest = Ratio(newest.observed + week.observed, newest.expected + week.expected)
-        since = week.end - WEEK
-    return since
+        # What pays is told of how things are now, where that is known.
+        worths = _worths(evidence, found_now, settled)
+    worths = worths or _worths(evidence, found, since)
+    return _by_worth(evidence, "world moved", f"The world moved: {what}{moved}", since, worths, "retrain")
 
 
 def of_segment(evidence: Evidence, segment: Segment) -> Case:
@@ -254,8 +248,8 @@ def of_segment(evidence: Evidence, segment: Segment) -> Case:
     alarm = segment.alarm
     assert alarm is not None
     what = _off(evidence, alarm, f" for {segment.group}")
-    worths = _worths(evidence, evidence.followed(evidence.drift.version, alarm.since))
-    return _by_worth("world moved", f"The world moved: {what}", alarm.since, worths, "retrain")
+    worths = _worths(evidence, evidence.followed(evidence.drift.version, alarm.since), alarm.since)
+    return _by_worth(evidence, "world moved", f"The world moved: {what}", alarm.since, worths, "retrain")
 
 
 def since_release(evidence: Evidence, since: datetime, own: Ratio) -> str:
@@ -294,7 +288,7 @@ def of_ranking(evidence: Evidence, ranked: Ranking) -> Case:
     if before is not None and other is not None and other.measured.low > area.high:
         better = f"in the same weeks version {before.version} reached {other.measured.value:.3f}"
         return Case("model is worse", "roll back", f"{what}; {better}: roll back to version {before.version}.", since)
-    worths = _worths(evidence, evidence.followed(version, since))
+    worths = _worths(evidence, evidence.followed(version, since), since)
     gain = next((worth for worth in worths if worth.remedy == "retrain"), None)
     told_gain = f" ({gain.sentence})" if gain else ""
     return Case("model is worse", "retrain", f"{what}: retrain{told_gain}.", since, worths)
@@ -304,8 +298,9 @@ def of_drift(evidence: Evidence) -> Case:
     """What features mean that moved while outcomes do not alarm."""
     drift, since = evidence.drift, _first(evidence.drift)
     moved = f"The world moved: {told(_drifted(drift))}"
-    found = evidence.followed(drift.version, since or drift.start)
-    worths = _worths(evidence, found)
+    begun = since or drift.start
+    found = evidence.followed(drift.version, begun)
+    worths = _worths(evidence, found, begun)
     chosen = choose(worths)
     if chosen is None and _as_foretold(found.ratio, evidence.ratio):
         ratio = found.ratio
@@ -318,16 +313,32 @@ def of_drift(evidence: Evidence) -> Case:
             worths,
         )
     fallback: RemedyName = "retrain" if drift.decision == "retrain" else "nothing"
-    return _by_worth("world moved", moved, since, worths, fallback)
+    return _by_worth(evidence, "world moved", moved, since, worths, fallback)
 
 
 def _by_worth(
-    verdict: RemedyVerdict, what: str, since: datetime | None, worths: Sequence[Worth], fallback: RemedyName
+    evidence: Evidence,
+    verdict: RemedyVerdict,
+    what: str,
+    since: datetime | None,
+    worths: Sequence[Worth],
+    fallback: RemedyName,
 ) -> Case:
-    """The remedy that pays; where none is shown to, another, unless even the best would surely have lost."""
+    """The remedy that pays; where none is shown to, another, unless even the best would surely have lost.
+
+    While no label of a date since the change is known there is nothing to train from: of what needs no training the
+    best is done meanwhile, where it pays.
+    """
     chosen = choose(worths)
+    waits = ""
+    if chosen is not None and chosen.fit is None and since and not labels_known(since, evidence.outcomes):
+        meanwhile = choose([worth for worth in worths if worth.fit is not None]) if evidence.by_costs else None
+        if meanwhile is not None:
+            waits = f"; a retraining, worth {chosen.metric.value:+,.0f}, waits for labels"
+            chosen = meanwhile
     if chosen is not None:
-        return Case(verdict, chosen.remedy, f"{what}: {TO_DO[chosen.remedy]} ({chosen.sentence}).", since, worths)
+        told_worth = f"{TO_DO[chosen.remedy]} ({chosen.sentence}{waits})"
+        return Case(verdict, chosen.remedy, f"{what}: {told_worth}.", since, worths)
     tried = {worth.remedy for worth in worths}
     if "retrain" in tried:
         best = max(worths, key=lambda worth: worth.metric.value)
@@ -375,10 +386,10 @@ def _off(evidence: Evidence, alarm: OutcomeAlarm, of: str = "") -> str:
     )
 
 
-def _worths(evidence: Evidence, found: Followed) -> list[Worth]:
+def _worths(evidence: Evidence, found: Followed, since: datetime) -> list[Worth]:
     logged = evidence.features()
     features = None if logged is None else logged.iloc[found.rows["place"]].reset_index(drop=True)
-    return worth_of_remedies(found, evidence.costs, features, evidence.seed)
+    return worth_of_remedies(found, evidence.costs, features, evidence.seed, since)
 
 
 def _as_foretold(ratio: Ratio, limit: float) -> bool:

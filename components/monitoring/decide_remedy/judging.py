@@ -17,6 +17,7 @@ from kfp_lifecycle.components.monitoring.decide_remedy.logged import Logged
 from kfp_lifecycle.components.monitoring.decide_remedy.page import draw
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
+from kfp_lifecycle.config.training import ThresholdRule
 from kfp_lifecycle.monitoring.history import BusinessFigure, WindowRecord, read_history, record_window, retrainings
 from kfp_lifecycle.monitoring.resolution import moves_of, resolutions
 from kfp_lifecycle.runtime.outputs import complete_folder, write_whole
@@ -68,6 +69,7 @@ def decide_remedy(
             ratio=settings.monitoring.outcome_ratio,
             run_length=settings.monitoring.ranking_run_length,
             seed=settings.training.seed,
+            by_costs=settings.training.threshold.by is ThresholdRule.cost,
             features=lambda: logged.features,
             decisions=logged.decisions,
         )
@@ -106,6 +108,7 @@ def window_record(
         remedy=found.remedy,
         sentence=found.sentence,
         since=found.since,
+        adjustment=found.adjustment,
         week=week.end if week else None,
         observed=week.observed if week else None,
         expected=week.expected if week else None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.remedy import Gain, RemedyName
-from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed
+from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio
 from kfp_lifecycle.config.training import Costs, ThresholdRule
 from kfp_lifecycle.modelling.decisions import best_threshold, break_even, decision_values
 from kfp_lifecycle.uncertainty.bootstrap import entity_sums
@@ -39,6 +40,23 @@ NARROWEST_AT = 1_000
 
 
 @dataclass(frozen=True)
+class Fit:
+    """A remedy that needs no training, fitted to all rows that it was judged on.
+
+    Attributes:
+        hazard_ratio: So many times as many events come as scores foretell; 1 where scores stay.
+        threshold: To act from, 0 to 1.
+        since: From when on events were counted.
+        ratio: These.
+    """
+
+    hazard_ratio: float
+    threshold: float
+    since: datetime
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
 class Worth:
     """A remedy's gain over the decisions that were made, for 1,000 predictions."""
 
@@ -49,6 +67,8 @@ class Worth:
     entity: NDArray[np.int64]
     """A whole number for each prediction's entity, shape (n,)."""
     currency: str
+    fit: Fit | None = None
+    """None where it has to be trained."""
 
     @property
     def sentence(self) -> str:
@@ -64,7 +84,9 @@ class Worth:
         return Gain(remedy=self.remedy, per_1000=self.metric)
 
 
-def worth_of_remedies(found: Followed, costs: Costs, features: pd.DataFrame | None, seed: int) -> list[Worth]:
+def worth_of_remedies(
+    found: Followed, costs: Costs, features: pd.DataFrame | None, seed: int, since: datetime
+) -> list[Worth]:
     """Score what was decided, and what each remedy would have decided, by the project's costs.
 
     `recalibrate`: scores as high as events are, acted upon from where it pays. `set the threshold`: the scores as they
@@ -72,10 +94,11 @@ def worth_of_remedies(found: Followed, costs: Costs, features: pd.DataFrame | No
     from the features, from these rows alone; so it is worth this much at the least.
 
     Args:
-        found: Predictions at risk since the change, of one version.
+        found: Predictions at risk since a moment, of one version.
         costs: What decisions are worth.
         features: The features of each, in its order; None where they are not known.
         seed: Of what is learned.
+        since: That moment.
 
     Returns:
         In the order of ORDER; none where too few events are known.
@@ -99,12 +122,21 @@ def worth_of_remedies(found: Followed, costs: Costs, features: pd.DataFrame | No
             continue
         ratio = found.observed[kept].sum() / found.expected[kept].sum()
         acted["recalibrate"][held] = probability(found, ratio, held) >= pays
-        threshold = best_threshold(label[kept], score[kept].astype(np.float32), ThresholdRule.cost, costs)
-        acted["set the threshold"][held] = score[held] >= threshold
+        acted["set the threshold"][held] = score[held] >= threshold_of(label[kept], score[kept], costs)
         if features is not None:
             ratios = learned_ratio(features, score, found, kept, held, seed)
             acted["retrain"][held] = probability(found, ratios, held) >= pays
-    return [worth_of(remedy, found, those, costs) for remedy, those in acted.items()]
+    counted = found.ratio
+    fits: dict[RemedyName, Fit] = {
+        "recalibrate": Fit(counted.value, min(pays, 1.0), since, counted),
+        "set the threshold": Fit(1.0, threshold_of(label, score, costs), since, counted),
+    }
+    return [replace(worth_of(remedy, found, those, costs), fit=fits.get(remedy)) for remedy, those in acted.items()]
+
+
+def threshold_of(label: Floats, score: Floats, costs: Costs) -> float:
+    """The score from which on acting would have paid."""
+    return best_threshold(label, score.astype(np.float32), ThresholdRule.cost, costs)
 
 
 def worth_of_version_before(found: Followed, acted: NDArray[np.bool_], costs: Costs) -> Worth | None:

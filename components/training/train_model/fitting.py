@@ -145,17 +145,22 @@ def fit_model(
             "logistic": fit_pipeline(features, train, LogisticRegression(max_iter=1000)),
         }
     with timed(seconds, "calibrate_and_export"):
+        measured = kept.adjustment if kept is not None else None
         stays = kept.calibration if kept is not None and kept.scores_stay else None
-        calibration = stays or calibrate(ranker, calibrating, training)
+        if kept is not None and measured is not None:
+            calibration = kept.adjusted(measured)
+        else:
+            calibration = stays or calibrate(ranker, calibrating, training)
         onnx = ranker.export(calibration)
         scorer = Scorer(onnx, features)
         score = scorer.score(validation.features)
-        # Of scores that are left as they are costs alone say nothing: they are no probabilities any more.
-        threshold = (
-            best_threshold(validation.label, score, training.threshold.by, training.costs)
-            if stays
-            else decision_threshold(validation.label, score, training)
-        )
+        if measured is not None:
+            threshold = measured.threshold
+        elif stays is not None:
+            # Of scores that are left as they are costs alone say nothing: they are no probabilities any more.
+            threshold = best_threshold(validation.label, score, training.threshold.by, training.costs)
+        else:
+            threshold = decision_threshold(validation.label, score, training)
     notes = constant_features(train, features) if kept is None else [kept.told(parts, threshold)]
     model = TrainedModel(ranker, calibration, baselines, onnx, threshold, parts, score, notes)
     with timed(seconds, "parity"):

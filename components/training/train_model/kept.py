@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.config.configuration import Configuration
@@ -41,6 +42,7 @@ class KeptModel:
     Attributes:
         version: Its number in the registry.
         remedy: What is made anew.
+        adjustment: The remedy as monitoring measured it; None where it is fitted on labelled rows.
         description: What its `model.json` says.
         onnx: Its graph.
         pipeline: Encoder and estimator of its kind, untrained: evaluation trains such a one to compare with.
@@ -49,6 +51,7 @@ class KeptModel:
 
     version: str
     remedy: TrainingRemedy
+    adjustment: Adjustment | None
     description: Model
     onnx: onnx.ModelProto
     pipeline: Pipeline
@@ -77,6 +80,10 @@ class KeptModel:
         content: bytes = with_calibration(self.onnx, calibration).SerializeToString()
         return content
 
+    def adjusted(self, by: Adjustment) -> Calibration:
+        """Its calibration, for so many times as many events as monitoring counted."""
+        return self.calibration.with_events(by.hazard_ratio, by.absence)
+
     def told(self, parts: Mapping[str, Part], threshold: float) -> str:
         """What was done, in a sentence.
 
@@ -84,6 +91,8 @@ class KeptModel:
             parts: As `read_parts` gives them.
             threshold: The one that was set.
         """
+        if self.adjustment is not None:
+            return self._told_of(self.adjustment)
         part = parts["validation" if self.scores_stay else "calibration"]
         first = part.frame[TIMESTAMP].min()
         rows = f"{len(part.label):,} rows since {first:%Y-%m-%d}, {part.label.sum():,} of them events"
@@ -94,6 +103,19 @@ class KeptModel:
             )
         estimator = self.description.estimator.rpartition(".")[2]
         return f"The scores of version {self.version} were recalibrated on {rows}; its {estimator} is the same."
+
+    def _told_of(self, by: Adjustment) -> str:
+        moved = f"from {self.description.threshold:.4f} to {by.threshold:.4f}"
+        if self.scores_stay:
+            return (
+                f"The threshold of version {self.version} was set anew by outcomes that monitoring followed, {moved}: "
+                f"{by.counted}; its scores are the same."
+            )
+        estimator = self.description.estimator.rpartition(".")[2]
+        return (
+            f"The scores of version {self.version} were recalibrated for {by.hazard_ratio:.2f} times as many events, "
+            f"by outcomes that monitoring followed: {by.counted}; its {estimator} is the same."
+        )
 
 
 def keep_model(
@@ -110,7 +132,7 @@ def keep_model(
 
     Raises:
         ContractViolation: the version is not there, is damaged, has other features, or has learned from the rows that
-            it would be fitted on; or the project calibrates nothing.
+            it would be fitted on; or the project calibrates nothing. What monitoring measured is fitted on none.
     """
     champion = registered_version(tracking_uri, settings.deployment.model, found.version)
     if champion is None:
@@ -120,7 +142,8 @@ def keep_model(
         )
     with tempfile.TemporaryDirectory(prefix="kept-") as place:
         described, graph, explainer = _read(champion, Path(place))
-    if found.remedy is TrainingRemedy.recalibrate and settings.training.calibration is Method.none:
+    by_rows = found.adjustment is None
+    if by_rows and found.remedy is TrainingRemedy.recalibrate and settings.training.calibration is Method.none:
         raise ContractViolation(
             "training.calibration is none, so that there is no calibration to fit anew: set it to sigmoid or isotonic, "
             f"or {WHOLE}"
@@ -131,12 +154,12 @@ def keep_model(
             f"To {found.remedy}, version {found.version} has to have the features that the project has now: it was "
             f"trained on feature definitions {described.feature_version}, and these are {now}; {WHOLE}"
         )
-    if training_set.by_time:
+    if by_rows and training_set.by_time:
         _refuse_known_rows(found, described.learned_until, parts, settings)
     estimator = build_estimator(described.estimator, described.parameters, described.seed or 0)
     encoder = build_encoder(described.inputs, parts["train"].features, estimator)
     pipeline = Pipeline([("encode", encoder), ("classify", estimator)])
-    return KeptModel(found.version, found.remedy, described, graph, pipeline, explainer)
+    return KeptModel(found.version, found.remedy, found.adjustment, described, graph, pipeline, explainer)
 
 
 def _read(champion: Champion, place: Path) -> tuple[Model, onnx.ModelProto, dict[str, NDArray[Any]] | None]:

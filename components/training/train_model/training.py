@@ -113,6 +113,7 @@ def train_model(
             "build_training_set": training_set.description.origin,
             "train_model": StepOrigin.told(told or {}),
         }
+            "adjustment": found.adjustment,
     )
     description = describe_model(settings, training_set, model, parameters, auc, ranking, origin)
     if kept is not None:

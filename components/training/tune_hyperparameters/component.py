@@ -13,6 +13,7 @@ def tune_hyperparameters(
     study: Output[HTML],
     remedy: str = "retrain",
     champion: str = "",
+    adjustment: str = "",
 ):
     """Search for the estimator's best parameters, judged in the order of time inside the training snapshots.
 
@@ -29,6 +30,7 @@ def tune_hyperparameters(
         study: Page with the course of the search and every trial.
         remedy: What the run makes anew.
         champion: The version in production whose estimator stays, with its parameters: then nothing is searched.
+        adjustment: What monitoring measured of it, as JSON; it is handed on.
     """
     from pathlib import Path
 
@@ -38,7 +40,5 @@ def tune_hyperparameters(
         from kfp_lifecycle.components.training.tune_hyperparameters.search import search
 
         given, located = tune_hyperparameters.given(settings), tune_hyperparameters.located()
-        found = search(
-            given, located, Path(training_set.path), Path(parameters.path), Path(study.path), remedy, champion
-        )
-        parameters.metadata.update(found)
+        places = Path(training_set.path), Path(parameters.path), Path(study.path)
+        parameters.metadata.update(search(given, located, *places, remedy, champion, adjustment))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from joblib import cpu_count
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.components.training.tune_hyperparameters.workers import Workers
 from kfp_lifecycle.config.configuration import Configuration
@@ -28,6 +29,7 @@ def search(
     page: Path,
     remedy: str = TrainingRemedy.retrain,
     champion: str = "",
+    adjustment: str = "",
 ) -> dict[str, Any]:
     """Search as the settings say and write the `parameters` and `study` artifacts.
 
@@ -39,6 +41,7 @@ def search(
         page: HTML file to write.
         remedy: What the run makes anew.
         champion: The version whose estimator stays, and its parameters with it; then nothing is searched.
+        adjustment: What monitoring measured of that version, an `Adjustment` as JSON; it is handed on.
 
     Returns:
         Metadata: `trials`, `best_value`, `default_value`, `summary`.
@@ -48,7 +51,8 @@ def search(
     """
     training, tuning = settings.training, settings.tuning
     if champion:
-        found = Parameters(parameters={}, remedy=TrainingRemedy(remedy), version=champion)
+        measured = Adjustment.model_validate_json(adjustment) if adjustment else None
+        found = Parameters(parameters={}, remedy=TrainingRemedy(remedy), version=champion, adjustment=measured)
         return _without_search(found, parameters, page, f"The parameters are those of version {champion}, which stay.")
     if tuning.engine is Engine.none:
         found = Parameters(parameters=training.parameters)
