@@ -62,5 +62,7 @@ class Evaluation(Document):
     """Sentences for a reader: what was not measured and why, what stands out."""
     sections: list[Section]
     """Tables, in the order of a report."""
+    titles: dict[str, str] = Field(default={})
+    """What people call columns that metrics name otherwise."""
     suspects: list[Suspect] = Field(default=[])
     """Features that may leak the label; the gate refuses each that `gate.waivers` gives no reason for."""

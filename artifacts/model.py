@@ -180,3 +180,9 @@ class Model(Document):
     """The ranking by the number of training rows."""
     origin: Origin = Origin()
     """Where it comes from."""
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What people call features whose name is another one."""
+        titles: dict[str, str] = self.settings.get("features", {}).get("titles", {})
+        return titles

@@ -63,6 +63,8 @@ class TrainingSetDescription(Document):
     """The model's inputs, in order."""
     sensitive: list[str] = Field(default=[])
     """Columns that fairness is judged by."""
+    titles: dict[str, str] = Field(default={})
+    """What people call features and sensitive columns whose name is another one."""
     feature_service: str = ""
     """The Feast feature service that gives the features."""
     feature_version: str = ""

@@ -21,7 +21,7 @@ class Evaluation(Section):
     searched for."""
     wording: dict[str, str] = Field(default={})
     """What a feature's value is in plain words, for reasons, such as `no login for {value:.0f} days`; a feature without
-    is told by its name."""
+    is told by its title, else by its name."""
     suspicious_auc: float = Field(default=0.75, ge=0.5, le=1)
     """A feature that alone ranks with at least this ROC AUC, and better than all the others together, is said to look
     as if it leaked the label."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -12,6 +13,14 @@ from kfp_lifecycle.config.section import FeatureName, FreeValue, Name, Probabili
 
 # A column of any name: it is written in quotes wherever SQL names it.
 Column = Annotated[str, text(r"^[^\0\r\n\"]+$", "a column's name has no quotes and no line ends")]
+# What bidirectional controls would do to the text around a title.
+Title = Annotated[
+    str,
+    text(
+        r"^(?=.*\S)[^\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$",
+        "a title is one line of text, and none that turns the text around it",
+    ),
+]
 TableColumn = Annotated[
     str,
     text(r"^[a-z][a-z0-9_]{0,62}\.[^\0\r\n\"]+$", "a column of a table is named TABLE.COLUMN"),
@@ -181,6 +190,9 @@ class Features(Section):
     sensitive: list[FeatureName] = Field(default=[])
     """Features (`view:feature`) that fairness is judged by. They join the training set and are never used for
     prediction unless the feature service names them too."""
+    titles: dict[str, Title] = Field(default={})
+    """What people call a feature whose name is another one, such as `groesse_cm: Größe (cm)`: reports, plots and
+    sentences say it. Metrics, gate rules and requests name the feature."""
     freshness_days: int = Field(default=35, gt=0)
     """A feature older than this is missing, in training as in serving."""
     skew_sample: int = Field(default=500, gt=0)
@@ -204,6 +216,9 @@ class Features(Section):
             )
         if len(set(self.tables)) < len(self.tables):
             raise ValueError("tables names one of them twice")
+        for title, count in Counter(self.titles.values()).items():
+            if count > 1:
+                raise ValueError(f"titles calls {count} features {title!r}; a reader has to tell them apart")
         return self
 
     def left_out(self, table: str) -> set[str]:

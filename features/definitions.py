@@ -389,6 +389,17 @@ def _check_names(definitions: Definitions, configuration: Configuration) -> None
         by_name[name] = reference
     if not definitions.features:
         raise ContractViolation(f"The feature service {configuration.features.service} names no feature.")
+    names = {feature.name for feature in features}
+    for name, title in configuration.features.titles.items():
+        if name not in names:
+            raise ContractViolation(
+                f"features.titles gives {name} a title, and there is no such feature. Correct the name, or take it "
+                f"out; there are {_listed(names)}."
+            )
+        if title in names - {name}:
+            raise ContractViolation(
+                f"features.titles calls {name} {title}, which is the name of another feature. Choose another title."
+            )
 
 
 def _function(view: OnDemandFeatureView) -> FunctionType:

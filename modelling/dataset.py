@@ -66,6 +66,7 @@ class TrainingSet:
         self.description = TrainingSetDescription.read(folder)
         self.entity, self.label = self.description.entity, self.description.label
         self.features, self.sensitive = self.description.features, self.description.sensitive
+        self.titles = self.description.titles
         names = [feature.name for feature in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or twice:

@@ -178,6 +178,7 @@ def build(
             label=settings.label.name,
             features=[Feature(feature.name, feature.type) for feature in definitions.features],
             sensitive=[feature.name for feature in definitions.sensitive],
+            titles=settings.features.titles,
             feature_service=settings.features.service,
             feature_version=definitions.version,
             split=settings.split.by.value,
