@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from kfp_lifecycle.artifacts.document import Document, Part
+from kfp_lifecycle.artifacts.titles import title_of
 from kfp_lifecycle.config.monitoring import DriftTest
 
 # A move of the score that three digits do not show is none worth telling.
@@ -28,6 +29,8 @@ class Finding(Part):
 
     column: str
     """The feature, or `score`."""
+    title: str = ""
+    """What people call it, where that is another name."""
     aspect: Aspect
     """`values`: the values that are there; `missing`: how many are not; `new`: how many the baseline does not know."""
     measure: str
@@ -54,6 +57,11 @@ class Finding(Part):
     moved_score: float | None = None
     """How far the mean score is from where it would be with the baseline's values in this column; none where it did
     not drift, or is the score itself."""
+
+    @property
+    def called(self) -> str:
+        """The column as people call it."""
+        return called(self.column, self.title)
 
 
 class Bar(Part):
@@ -86,10 +94,17 @@ class Weight(Part):
 
     column: str
     """The feature's name."""
+    title: str = ""
+    """What people call it, where that is another name."""
     before: float
     """In the baseline's newest date, 0 to 1."""
     after: float
     """In the window."""
+
+    @property
+    def called(self) -> str:
+        """The feature as people call it."""
+        return called(self.column, self.title)
 
 
 class Explanations(Part):
@@ -109,7 +124,7 @@ class Explanations(Part):
         """In words."""
         usual = "" if self.usual is None else f", where older dates of the baseline differ by up to {self.usual:.1%}"
         first = next(iter(self.weights), None)
-        most = f"; most of all on {first.column}: {first.before:.1%} → {first.after:.1%}" if first else ""
+        most = f"; most of all on {first.called}: {first.before:.1%} → {first.after:.1%}" if first else ""
         return f"Scores rest on other features by {self.distance:.1%}{usual}{most}."
 
 
@@ -196,6 +211,12 @@ class Drift(Document):
     """Whose rows are in none of this, since they alone would have decided; none where nobody's would."""
 
     @property
+    def drifted_called(self) -> list[str]:
+        """Features that drifted, as people call them."""
+        titles = {item.column: item.title for item in self.columns if item.title}
+        return [title_of(name, titles) for name in self.drifted]
+
+    @property
     def key_figure(self) -> str:
         """Drift in a few words."""
         if self.decision == "undecided":
@@ -217,6 +238,11 @@ class Drift(Document):
         }
 
 
+def called(column: str, title: str) -> str:
+    """A column as people call it."""
+    return title_of(column, {column: title} if title else {})
+
+
 def by_weight(findings: Sequence[Finding]) -> list[Finding]:
     """What drifted, what moved the score most first."""
     drifted = [item for item in findings if item.drifted]
@@ -227,7 +253,7 @@ def told(findings: Sequence[Finding]) -> str:
     """Findings in words: which column, how much, since when, and how far it moved the score."""
     said = []
     for item in by_weight(findings)[:NAMED]:
-        words = f"{item.column} {item.sentence}" if item.fault else f"{item.column} ({item.sentence})"
+        words = f"{item.called} {item.sentence}" if item.fault else f"{item.called} ({item.sentence})"
         if item.since is not None:
             words += f" since {item.since:%Y-%m-%d %H:%M} UTC"
         if item.moved_score is not None and abs(item.moved_score) >= LEAST_MOVE:

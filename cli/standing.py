@@ -97,6 +97,7 @@ class Known:
             verdicts=[_verdict_of(window) for window in windows.told],
             page=self._page(windows),
             unread=windows.unread,
+            titles=self._configuration.features.titles,
             releases=[ReleaseMark(datetime.fromisoformat(event.at), _told(event)) for event in self._events()[::-1]],
         )
 

@@ -64,7 +64,8 @@ def gate(run: Run) -> Section | None:
     verdict = run.first("verdict")
     if verdict is None:
         return None
-    findings = gate_findings(verdict.path)
+    evaluation = run.first("evaluation")
+    findings = gate_findings(verdict.path, evaluation.path if evaluation else None)
     met = len(findings.rules) - len(findings.missed)
     figure = KeyFigure("Rules met", f"{met} of {len(findings.rules)}", "of the gate")
     return Section("gate", "The gate", findings, [figure])
@@ -174,7 +175,7 @@ def drift(run: Run) -> Section | None:
     figures = [
         KeyFigure("Predictions", number(counts.window), f"{counts.champion:,} by version {findings.version}"),
         KeyFigure("Compared", number(counts.compared), "each entity once"),
-        KeyFigure("Features drifted", number(len(findings.drifted)), ", ".join(findings.drifted)),
+        KeyFigure("Features drifted", number(len(findings.drifted)), ", ".join(findings.drifted_called)),
     ]
     return Section("drift", "Drift", findings, figures)
 

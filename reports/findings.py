@@ -16,6 +16,7 @@ from kfp_lifecycle.artifacts.evaluation import Evaluation, Metric, Section
 from kfp_lifecycle.artifacts.model import Importance, Model
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
+from kfp_lifecycle.artifacts.titles import Titles, slice_title
 from kfp_lifecycle.artifacts.training_set import PartName, TrainingSetDescription
 from kfp_lifecycle.artifacts.validation import CheckResult, ValidationResults
 from kfp_lifecycle.artifacts.verdict import ChampionOutcome, Comparison, Judgement, Verdict
@@ -136,6 +137,11 @@ class ModelFindings:
     """Each feature's importance, largest first, and its bar in percent of the largest."""
 
     @property
+    def titles(self) -> Titles:
+        """What people call features whose name is another one."""
+        return self.model.titles if self.model is not None else {}
+
+    @property
     def made_anew(self) -> str:
         """What was made anew of a version in production, its last note; empty where a whole model was trained."""
         return self.model.notes[-1] if self.model is not None and self.model.origin.version else ""
@@ -169,10 +175,11 @@ def model_findings(model: Path | None, parameters: Path | None) -> ModelFindings
 
 @dataclass(frozen=True)
 class MeasuredMetric:
-    """A metric of one dimension, `slice` being the group it was measured on."""
+    """A metric of one dimension, `slice` being the group it was measured on, and `called` the same by its title."""
 
     name: str
     slice: str
+    called: str
     metric: Metric
     bar: IntervalBar | None
 
@@ -213,6 +220,8 @@ class QualityFindings:
     notes: list[str]
     auc: Metric | None
     best_possible_auc: Metric | None
+    titles: Titles
+    """What people call columns that metrics name otherwise."""
 
 
 def quality_findings(evaluation: Path) -> QualityFindings:
@@ -223,11 +232,13 @@ def quality_findings(evaluation: Path) -> QualityFindings:
         dimension, _, rest = name.partition(".")
         metric_name, _, piece = rest.partition(".")
         bar = interval_bar(metric.value, metric.low, metric.high, whole=True) if metric.low != metric.high else None
-        by_dimension.setdefault(dimension, []).append(MeasuredMetric(metric_name, piece, metric, bar))
+        called = slice_title(piece, content.titles)
+        by_dimension.setdefault(dimension, []).append(MeasuredMetric(metric_name, piece, called, metric, bar))
     plots: dict[str, list[Plot]] = {}
     for file in sorted((evaluation / "plots").glob("*.svg")):
         dimension, _, title = file.stem.partition("_")
-        plots.setdefault(dimension, []).append(Plot(title or dimension, _data_address(file)))
+        called = slice_title(title, content.titles) or dimension
+        plots.setdefault(dimension, []).append(Plot(called, _data_address(file)))
     return QualityFindings(
         [
             Dimension(
@@ -241,6 +252,7 @@ def quality_findings(evaluation: Path) -> QualityFindings:
         content.notes,
         content.metrics.get("performance.roc_auc"),
         next((metric for name, metric in content.metrics.items() if "best_possible" in name), None),
+        content.titles,
     )
 
 
@@ -257,6 +269,8 @@ class GateFindings:
     champion: ChampionOutcome | None
     comparisons: list[tuple[Comparison, IntervalBar | None]]
     """The lead over the model in production in each metric, with what is demanded of it as the threshold."""
+    titles: Titles
+    """What people call columns that metrics name otherwise."""
 
     @property
     def missed(self) -> list[Judgement]:
@@ -264,8 +278,8 @@ class GateFindings:
         return [rule for rule, _ in self.rules if not rule.passed]
 
 
-def gate_findings(verdict: Path) -> GateFindings:
-    """Read the verdict; missed rules come first."""
+def gate_findings(verdict: Path, evaluation: Path | None) -> GateFindings:
+    """Read the verdict, and where there is one the evaluation that it rests on; missed rules come first."""
     content = Verdict.read(verdict)
     champion = content.champion
     return GateFindings(
@@ -276,6 +290,7 @@ def gate_findings(verdict: Path) -> GateFindings:
         ],
         champion,
         [(comparison, _lead_bar(comparison)) for comparison in champion.comparisons] if champion else [],
+        Evaluation.read(evaluation).titles if evaluation is not None else {},
     )
 
 

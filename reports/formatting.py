@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from kfp_lifecycle.artifacts.titles import Titles, slice_title, title_of
+
 NOTHING = "—"
 # Control, surrogate and unassigned characters either break HTML or cannot be encoded.
 UNPRINTABLE = {"Cc", "Cs", "Cn"}
@@ -104,6 +106,14 @@ def words(value: str) -> str:
     return " ".join(spelled.get(part, part) for part in value.replace("_", " ").replace("-", " ").split())
 
 
+def metric_words(metric: str, titles: Titles) -> str:
+    """A metric's name without its dimension as words, of a slice with its title: `ROC AUC Größe (cm)=q1`."""
+    rest = metric.partition(".")[2]
+    name, _, piece = rest.partition(".")
+    called = slice_title(piece, titles)
+    return words(rest.replace(".", " ")) if called == piece else f"{words(name)} {called}"
+
+
 def compact(value: Any) -> str:
     """A value that somebody wrote or chose: numbers without the zeros that nobody typed, parts one after the other."""
     if isinstance(value, dict):
@@ -120,8 +130,10 @@ def compact(value: Any) -> str:
 FILTERS = {
     "compact": compact,
     "duration": duration,
+    "metric_words": metric_words,
     "moment": moment,
     "number": number,
     "percent": percent,
+    "title_of": title_of,
     "words": words,
 }

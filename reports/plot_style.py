@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
+from collections.abc import Sequence
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -13,6 +15,8 @@ from matplotlib.figure import Figure
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 ACCENT, QUIET, WARNING, INK = "#2563a8", "#8a97a6", "#c2541b", "#1f2933"
+# A longer name would leave no room for the plot, and a longer title has none.
+LONGEST_NAME, LONGEST_TITLE = 36, 54
 # 400 pixels at the 72 dots an inch that an SVG is measured in.
 WIDTH_INCHES, HEIGHT_INCHES = 5.6, 3.8
 
@@ -48,13 +52,29 @@ def new_figure(title: str, height: float = HEIGHT_INCHES) -> tuple[Figure, Axes]
     """A figure with one titled plot, `height` in inches."""
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title)
+    axes.set_title(shortened(title, LONGEST_TITLE), parse_math=False)
     return figure, axes
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a plot from above, whatever the names hold: a `$` begins no formula."""
+    axes.set_yticks(range(len(names)), [shortened(name) for name in names], parse_math=False)
+    axes.invert_yaxis()
+
+
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
+    """A name without its middle, where it is too long for a plot: its end may be what tells it from others."""
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[: longest - 1 - half]}…{name[-half:]}"
 
 
 def svg(figure: Figure) -> str:
     """The figure as an `<svg>` element."""
     drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    with warnings.catch_warnings():
+        # Text stays text: the reader's machine has the font that this one may lack.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support", UserWarning)
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
     text = drawn.getvalue()
     return text[text.index("<svg") :]

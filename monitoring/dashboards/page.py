@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from kfp_lifecycle.artifacts.titles import Titles, title_of
 from kfp_lifecycle.config.alerts import Alerts
 from kfp_lifecycle.monitoring.dashboards.drawing import Plot, plot
 from kfp_lifecycle.monitoring.dashboards.panels import DASHBOARDS, Dashboard
@@ -61,6 +62,8 @@ class Standing:
     """That of the newest window, where it lies on this machine."""
     unread: str = ""
     """Why the history of windows cannot be read; empty where it can."""
+    titles: Titles = field(default_factory=dict)
+    """What people call features whose name is another one."""
 
 
 def page(standing: Standing, source: Source, alerts: Alerts, seconds: int) -> str:
@@ -82,7 +85,7 @@ def _shown(standing: Standing, source: Source, alerts: Alerts) -> dict[str, obje
     trouble, told, shown = "", None, []
     try:
         told = source.alerts()
-        shown = [(dashboard, _plots(dashboard, source, alerts, marks)) for dashboard in DASHBOARDS]
+        shown = [(dashboard, _plots(dashboard, source, alerts, marks, standing.titles)) for dashboard in DASHBOARDS]
     except SourceError as error:
         trouble = str(error)
     firing: list[Alert] = sorted(told or [], key=lambda alert: (alert.state != "firing", alert.name))
@@ -96,8 +99,15 @@ def _shown(standing: Standing, source: Source, alerts: Alerts) -> dict[str, obje
     }
 
 
-def _plots(dashboard: Dashboard, source: Source, alerts: Alerts, releases: Sequence[tuple[float, str]]) -> list[Plot]:
+def _plots(
+    dashboard: Dashboard, source: Source, alerts: Alerts, releases: Sequence[tuple[float, str]], titles: Titles
+) -> list[Plot]:
     return [
-        plot(panel, source.lines(panel), float(getattr(alerts, panel.limit)) if panel.limit else None, releases)
+        plot(
+            panel,
+            [replace(line, legend=title_of(line.legend, titles)) for line in source.lines(panel)],
+            float(getattr(alerts, panel.limit)) if panel.limit else None,
+            releases,
+        )
         for panel in dashboard.panels
     ]

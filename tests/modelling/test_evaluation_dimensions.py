@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import fairlearn.metrics
@@ -29,6 +30,7 @@ from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.modelling.calibration import Calibration
 from kfp_lifecycle.modelling.dataset import Part
+from kfp_lifecycle.reports.plot_style import svg
 from kfp_lifecycle.runtime.contract import ContractViolation
 from kfp_lifecycle.uncertainty.bootstrap import Bootstrap
 
@@ -399,6 +401,42 @@ class TestRefits:
         assert (metric.low > 0, metric.high < 0) == (shift > 0, shift < 0)
 
 
+class TestTitles:
+    """What people read says the title; a metric, which rules name, the name."""
+
+    def test_are_in_notes_and_tables_of_slices_and_outages(self) -> None:
+        columns = {"nian_ling": normal(3000), "you_xi": normal(3000, 1)}
+        plain = sample_of(
+            lambda feed: logistic(np.nan_to_num(2 * feed["nian_ling"]) + np.nan_to_num(feed["you_xi"])), columns
+        )
+        sample = replace(plain, titles={"nian_ling": "年龄", "you_xi": "<b>$x$</b>"})
+        before = sample.part.frame.iloc[:0]
+        outages = examine_robustness(sample, sample.part.features, before, "account", {})
+        slices = examine_slices(sample)
+        assert outages.notes[0].startswith("The ranking suffers most when 年龄 is missing: AUC falls by ")
+        assert any(row[0] == "<b>$x$</b> missing" for row in outages.sections[0].rows)
+        assert any(row[0].startswith("年龄=q") for row in slices.sections[0].rows)
+        assert all("nian_ling" not in note for note in [*outages.notes, *slices.notes])
+        assert "performance.roc_auc.nian_ling=q1" in slices.metrics
+        drawn = svg(outages.figures["robustness_drops"])
+        assert "年龄 missing</text>" in drawn
+        assert "&lt;b&gt;$x$&lt;/b&gt; missing</text>" in drawn
+
+    def test_of_groups_have_the_name_beside_them_where_a_rule_may_look_for_it(self) -> None:
+        sample = replace(TestFairness().sample(), titles={"gender": "Geschlecht / Sex"})
+        found = examine_fairness(sample)
+        told = [section.title for section in found.sections]
+        assert told == ["Decisions by Geschlecht / Sex", "Decisions by region", "Decisions by Geschlecht / Sex+region"]
+        assert found.notes[0].startswith("Geschlecht / Sex=c [gender=c] has ")
+        assert "fairness.demographic_parity_ratio.gender" in found.metrics
+
+    def test_of_what_a_customer_controls_are_in_the_changes(self) -> None:
+        sample = replace(TestDecisionChanges().sample(actionable=["x"]), titles={"x": "Länge (Seiten)"})
+        found = examine_decision_changes(sample, sample.part.features)
+        assert all(row[2].startswith("Länge (Seiten) ") for row in found.sections[0].rows)
+        assert "up to two of Länge (Seiten) move by 10%" in found.notes[0]
+
+
 class TestReasons:
     explanation = Explanation(
         "by hand",
@@ -412,11 +450,11 @@ class TestReasons:
 
     def test_are_told_in_the_projects_words(self) -> None:
         wording = {"days_away": "no login for {value:.0f} days"}
-        told = reasons(self.explanation, Calibration(Method.none), 0, wording)
+        told = reasons(self.explanation, Calibration(Method.none), 0, wording, {"tickets": "Anfragen", "plan": "套餐"})
         points = 100 * (logistic(np.array(-0.2)) - logistic(np.array(-1.2)))
         assert told[0] == f"no login for 41 days raises the risk by {points:.0f} points"
-        assert told[1].startswith("plan = pro lowers the risk by 5 points")
-        assert told[2] == "missing tickets lowers the risk by 0.0 points"
+        assert told[1].startswith("套餐 = pro lowers the risk by 5 points")
+        assert told[2] == "missing Anfragen lowers the risk by 0.0 points"
 
     def test_wording_that_cannot_be_filled_in_is_refused(self) -> None:
         with pytest.raises(ValueError, match=r"the wording of x, 'no \{days\}', cannot be filled in"):

@@ -55,7 +55,7 @@ def test_weights_are_shares_of_all_contributions(explainer: Explainer) -> None:
 
 
 def test_dates_that_are_alike_differ_by_no_more_than_chance(explainer: Explainer) -> None:
-    found = explanation_drift(explainer, FEATURES, [rows(seed) for seed in range(3, 9)], rows(9), seed=0)
+    found = explanation_drift(explainer, FEATURES, [rows(seed) for seed in range(3, 9)], rows(9), seed=0, titles={})
     assert found.usual is not None
     assert found.usual < 0.06
     assert found.distance < 0.06
@@ -63,19 +63,20 @@ def test_dates_that_are_alike_differ_by_no_more_than_chance(explainer: Explainer
 
 
 def test_what_scores_rest_on_by_now_is_named_with_how_much(explainer: Explainer) -> None:
-    found = explanation_drift(explainer, FEATURES, [rows(3), rows(4)], rows(5, spread=4), seed=0)
+    titles = {"charge": "Gebühr"}
+    found = explanation_drift(explainer, FEATURES, [rows(3), rows(4)], rows(5, spread=4), seed=0, titles=titles)
     assert found.usual is not None
     assert found.distance > 3 * found.usual
     assert found.weights[0].column == "charge"
     assert found.weights[0].after > found.weights[0].before + 0.1
-    assert "charge" in found.sentence
+    assert "most of all on Gebühr: " in found.sentence
 
 
 def test_a_baseline_of_one_date_knows_nothing_usual_and_missing_values_are_explained(explainer: Explainer) -> None:
     window = rows(6)
     window.loc[:100, "charge"] = np.nan
     window.loc[:50, "plan"] = None
-    found = explanation_drift(explainer, FEATURES, [rows(3)], window, seed=0)
+    found = explanation_drift(explainer, FEATURES, [rows(3)], window, seed=0, titles={})
     assert found.usual is None
     assert "older dates" not in found.sentence
     assert sum(weight.after for weight in found.weights) == pytest.approx(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,20 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from kfp_lifecycle.artifacts.titles import Titles
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings
-from kfp_lifecycle.components.evaluation.evaluate_model.leakage import event_rates, examine_leakage, in_words
+from kfp_lifecycle.components.evaluation.evaluate_model.leakage import event_rates, examine_leakage
 from kfp_lifecycle.modelling.dataset import Part
 from tests.modelling.test_evaluation_dimensions import logistic, normal, part_of, sample_of
 
 ROWS = 3000
 
 
-def search(columns: dict[str, NDArray[Any]], label: NDArray[Any]) -> Findings:
+def search(columns: dict[str, NDArray[Any]], label: NDArray[Any], titles: Titles | None = None) -> Findings:
     """What is found in training rows with these features."""
     train: Part = part_of(columns, label.astype(np.int8), np.arange(len(label)))
     sample = sample_of(lambda feed: logistic(sum(feed.values())), {name: normal(200) for name in columns})
+    sample = replace(sample, titles=titles or {})
     simple = make_pipeline(FunctionTransformer(np.nan_to_num), LogisticRegression(max_iter=5000))
     return examine_leakage(sample, train, simple, make_pipeline(HistGradientBoostingClassifier(max_iter=30)))
 
@@ -56,9 +59,11 @@ def test_one_that_knows_more_than_all_the_others_is_named() -> None:
     assert found.metrics["performance.roc_auc_without_strongest_feature"].value < 0.75
 
 
-def test_it_is_named_in_the_words_that_the_project_has_for_it() -> None:
-    assert in_words("nian_ling", {"nian_ling": "年龄: {value:.0f}"}) == "nian_ling (年龄: …)"
-    assert in_words("age", {"nian_ling": "年龄: {value}"}) == "age"
+def test_it_is_named_by_its_title_and_by_what_a_waiver_names() -> None:
+    columns, label = weak_signals()
+    found = search({**columns, "tui_kuan": noisy(label, 0.6, 5)}, label, titles={"tui_kuan": "退款"})
+    assert found.suspects[0].sentence.startswith("退款 [tui_kuan] may leak the label: ")
+    assert found.sections[0].rows[0][0] == "退款 [tui_kuan]"
 
 
 @pytest.mark.parametrize("scales", [(0.4, 0.45), (0.3, 0.35, 0.5)])

@@ -127,7 +127,7 @@ def test_a_reason_is_what_the_model_says_with_that_feature_as_usual(library: Pat
     scorer = model.scorer()
     usual = usual_values(pd.read_parquet(library / "model" / "baseline" / "reference.parquet"), model.features)
     differences = contributions(scorer, inputs, scorer.score(inputs), usual)
-    reasons = top_reasons(inputs, differences, model.features, usual)
+    reasons = top_reasons(inputs, differences, model.features, usual, {})
     row, position = np.unravel_index(np.abs(differences).argmax(), differences.shape)
     name = model.features[position].name
     changed = inputs.iloc[[row]].assign(**{name: usual[name]})
@@ -143,10 +143,11 @@ def test_a_missing_value_and_a_feature_without_influence_are_put_in_words() -> N
     inputs = pd.DataFrame({"pages": [np.nan, 3.0], "genre": ["", "poetry"]})
     features = [Feature("pages", "numeric"), Feature("genre", "categorical")]
     differences = np.array([[0.25, -0.5], [0.0002, 0.0]], dtype=np.float32)
-    reasons = top_reasons(inputs, differences, features, {"pages": np.float32(12), "genre": "crime"})
+    usual, titles = {"pages": np.float32(12), "genre": "crime"}, {"pages": "Länge (Seiten)"}
+    reasons = top_reasons(inputs, differences, features, usual, titles)
     assert reasons == {
         "reason_1": ["genre is missing (usually crime): lowers the score by 0.500", None],
-        "reason_2": ["pages is missing (usually 12): raises the score by 0.250", None],
+        "reason_2": ["Länge (Seiten) is missing (usually 12): raises the score by 0.250", None],
         "reason_3": [None, None],
     }
 

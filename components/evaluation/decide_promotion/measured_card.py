@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kfp_lifecycle.artifacts.evaluation import Evaluation, Metric
 from kfp_lifecycle.artifacts.model_card import CardSection, ModelCard
+from kfp_lifecycle.artifacts.titles import Titles, slice_title
 from kfp_lifecycle.artifacts.verdict import Verdict
 from kfp_lifecycle.reports.model_card import write_card
 
@@ -36,10 +37,16 @@ def measured_sections(evaluation: Evaluation, verdict: Verdict) -> list[CardSect
         whole = {name: metric for name, metric in found.items() if "=" not in name}
         groups = {name: metric for name, metric in found.items() if "=" in name}
         if whole:
-            sections.append(CardSection(heading=heading, sentences=[INTERVAL], table=_table("metric", whole)))
+            sections.append(
+                CardSection(heading=heading, sentences=[INTERVAL], table=_table("metric", whole, evaluation.titles))
+            )
         if groups:
             sections.append(
-                CardSection(heading=f"{heading}, by group", sentences=[INTERVAL], table=_table("group", groups))
+                CardSection(
+                    heading=f"{heading}, by group",
+                    sentences=[INTERVAL],
+                    table=_table("group", groups, evaluation.titles),
+                )
             )
     untested = [note for note in evaluation.notes if UNTESTED.search(note)]
     sections += [
@@ -59,9 +66,16 @@ def measured_sections(evaluation: Evaluation, verdict: Verdict) -> list[CardSect
     return sections
 
 
-def _table(title: str, metrics: dict[str, Metric]) -> list[list[str]]:
+def _table(title: str, metrics: dict[str, Metric], titles: Titles) -> list[list[str]]:
     rows = [
-        [name.replace("_", " "), f"{metric.value:.4g}", f"{metric.low:.4g} to {metric.high:.4g}", f"{metric.rows:,}"]
+        [_called(name, titles), f"{metric.value:.4g}", f"{metric.low:.4g} to {metric.high:.4g}", f"{metric.rows:,}"]
         for name, metric in sorted(metrics.items())
     ]
     return [[title, "value", "95% interval", "rows"], *rows]
+
+
+def _called(name: str, titles: Titles) -> str:
+    """A metric, of a slice by the title of its column."""
+    metric, _, piece = name.partition(".")
+    called = slice_title(piece, titles)
+    return name.replace("_", " ") if called == piece else f"{metric.replace('_', ' ')}.{called}"

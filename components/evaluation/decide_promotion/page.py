@@ -7,6 +7,7 @@ from typing import Any
 
 from kfp_lifecycle.artifacts.evaluation import Evaluation
 from kfp_lifecycle.artifacts.model import Model
+from kfp_lifecycle.artifacts.titles import title_of
 from kfp_lifecycle.artifacts.verdict import Comparison, Judgement, Verdict, Window
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.reports.findings import QualityFindings, feature_findings, model_findings, quality_findings
@@ -152,7 +153,10 @@ def _facts(configuration: Configuration, verdict: Verdict, model: Model) -> list
         ("Estimator", model.estimator),
         ("Calibration", model.calibration.method),
         ("Features", f"{len(model.inputs)}, version {model.feature_version} of {model.feature_service}"),
-        ("Fairness judged by", ", ".join(item.rpartition(":")[2] for item in configuration.features.sensitive)),
+        (
+            "Fairness judged by",
+            ", ".join(title_of(item.rpartition(":")[2], model.titles) for item in configuration.features.sensitive),
+        ),
         ("Seed", model.seed),
         ("MLflow run", verdict.run_id),
         ("Decided", verdict.decided_at),

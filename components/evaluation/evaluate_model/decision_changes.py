@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.titles import Titles, title_of
 from kfp_lifecycle.components.evaluation.evaluate_model.fairness import wilson
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.modelling.scoring import Feed
@@ -81,8 +82,9 @@ def examine_decision_changes(sample: Sample, train: pd.DataFrame) -> Findings:
         share = count / len(rows)
         findings.metrics[f"robustness.{name}"] = Metric(share, *wilson(share, len(rows)), len(rows))
     findings.notes.append(
-        f"Of {len(rows)} decisions, {little} change when up to two of {', '.join(actionable)} move by {SMALL:.0%} of "
-        f"the training rows or less, and {int(found.sum())} by any change within the training rows' range."
+        f"Of {len(rows)} decisions, {little} change when up to two of "
+        f"{', '.join(title_of(name, sample.titles) for name in actionable)} move by {SMALL:.0%} of the training rows "
+        f"or less, and {int(found.sum())} by any change within the training rows' range."
     )
     near = [at for at in np.argsort(reach, kind="stable") if found[at]][:TOLD]
     findings.table(
@@ -93,7 +95,7 @@ def examine_decision_changes(sample: Sample, train: pd.DataFrame) -> Findings:
             [
                 float(sample.score[rows[at]]),
                 "acted on" if sample.acted[rows[at]] else "left alone",
-                _told({name: feed[name][at, 0] for name in feed}, changes[nearest[at]]),
+                _told({name: feed[name][at, 0] for name in feed}, changes[nearest[at]], sample.titles),
                 float(reach[at]),
             ]
             for at in near
@@ -180,11 +182,11 @@ def _rank(column: pd.Series, values: Any) -> Any:
     return np.where(np.isnan(values), UNKNOWN_RANK, ends / (2 * max(len(known), 1)))
 
 
-def _told(row: dict[str, Any], change: Change) -> str:
+def _told(row: dict[str, Any], change: Change, titles: Titles) -> str:
     def shown(value: Any) -> str:
         if isinstance(value, str):
             return value or "missing"
         return "missing" if np.isnan(value) else f"{value:.4g}"
 
-    parts = [f"{name} {shown(row[name])} to {shown(value)}" for name, value in change.values.items()]
+    parts = [f"{title_of(name, titles)} {shown(row[name])} to {shown(value)}" for name, value in change.values.items()]
     return ", ".join(parts)

@@ -106,6 +106,7 @@ def evaluate(
         settings.evaluation,
         training.costs,
         seed,
+        training_set.titles,
     )
     findings = examine(sample, training_set, model, trained)
     with complete_folder(destination) as folder:
@@ -115,6 +116,7 @@ def evaluate(
             metrics=findings.metrics,
             notes=findings.notes,
             sections=findings.sections,
+            titles=training_set.titles,
             suspects=findings.suspects,
         ).write(folder)
         predictions(training_set, sample).to_parquet(folder / "predictions.parquet", index=False)

@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.titles import Titles, title_and_name, title_of
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.modelling.attribution import Explainer
@@ -199,7 +200,7 @@ def examine_explanations(
     ):
         largest = float(error.max())
         findings.metrics[f"explainability.{name}"] = Metric(largest, float(error.min()), largest, rows)
-    findings.add(_importance(explanation, sample.seed))
+    findings.add(_importance(explanation, sample.titles, sample.seed))
     findings.table(
         "explainability",
         "Why the highest scores are high",
@@ -208,7 +209,7 @@ def examine_explanations(
             [
                 str(sample.part.frame[key].iloc[row]),
                 float(sample.score[row]),
-                "; ".join(reasons(explanation, calibration, position, sample.settings.wording)),
+                "; ".join(reasons(explanation, calibration, position, sample.settings.wording, sample.titles)),
             ]
             for position, row in enumerate(explained[:TOLD_ROWS])
         ],
@@ -216,7 +217,7 @@ def examine_explanations(
     return findings
 
 
-def _importance(explanation: Explanation, seed: int) -> Findings:
+def _importance(explanation: Explanation, titles: Titles, seed: int) -> Findings:
     findings = Findings()
     # The highest scores were not chosen by chance.
     sizes = np.abs(explanation.contributions[TOLD_ROWS:])
@@ -237,11 +238,16 @@ def _importance(explanation: Explanation, seed: int) -> Findings:
         f"What scores rest on: mean contribution, {explanation.scale} (SHAP)",
         ["feature", "mean", "low", "high", "share"],
         [
-            [name, metric.value, metric.low, metric.high, metric.value / total if total else None]
+            [
+                title_and_name(name, titles),
+                *(metric.value, metric.low, metric.high, metric.value / total if total else None),
+            ]
             for name, metric in importance.items()
         ],
     )
-    findings.figures["explainability_importance"] = plots.importance_plot(importance, explanation.scale)
+    findings.figures["explainability_importance"] = plots.importance_plot(
+        {title_of(name, titles): metric for name, metric in importance.items()}, explanation.scale
+    )
     told = f"Explained by {explanation.method}, on the scale of {explanation.scale}, {rows:,} rows"
     if np.ptp(mean) == 0:
         findings.notes.append(f"{told}.")
@@ -262,7 +268,12 @@ def _importance(explanation: Explanation, seed: int) -> Findings:
 
 
 def reasons(
-    explanation: Explanation, calibration: Calibration, row: int, wording: Mapping[str, str], most: int = 3
+    explanation: Explanation,
+    calibration: Calibration,
+    row: int,
+    wording: Mapping[str, str],
+    titles: Titles,
+    most: int = 3,
 ) -> list[str]:
     """The strongest reasons for one row's score, in plain words.
 
@@ -273,6 +284,7 @@ def reasons(
         calibration: From score to probability.
         row: Which row.
         wording: What a feature's value is in words, by name, with `{value}` in its place.
+        titles: What people call features whose name is another one.
         most: How many reasons.
 
     Returns:
@@ -286,16 +298,16 @@ def reasons(
     for position in np.argsort(-np.abs(points), kind="stable")[:most]:
         name = explanation.features[position]
         verb = "raises" if points[position] > 0 else "lowers"
-        told = _value(explanation.rows.iloc[row][name], name, wording.get(name))
+        told = _value(explanation.rows.iloc[row][name], title_of(name, titles), wording.get(name))
         size = abs(points[position])
         shown = f"{size:.0f} point{'' if round(size) == 1 else 's'}" if size >= 1 else f"{size:.1f} points"
         sentences.append(f"{told} {verb} the risk by {shown}")
     return sentences
 
 
-def _value(value: Any, name: str, words: str | None) -> str:
+def _value(value: Any, title: str, words: str | None) -> str:
     if value == "" or pd.isna(value):
-        return f"missing {name}"
+        return f"missing {title}"
     if words:
         return words.format(value=value)
-    return f"{name} = {value:.4g}" if isinstance(value, float | np.floating) else f"{name} = {value}"
+    return f"{title} = {value:.4g}" if isinstance(value, float | np.floating) else f"{title} = {value}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.titles import slice_title, title_and_name
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.uncertainty.contributions import NORMAL_95, simultaneous
@@ -37,26 +38,26 @@ def examine_fairness(sample: Sample) -> Findings:
     """Decisions by group, for each sensitive column and each pair of them."""
     findings = Findings()
     frame = sample.part.frame
-    columns = {name: _named(frame[name], findings) for name in sample.sensitive}
+    columns = {name: _named(frame[name], title_and_name(name, sample.titles), findings) for name in sample.sensitive}
     for name, group in columns.items():
         found = GroupFairness(name, group.to_numpy(), sample)
         findings.add(found.describe())
         for group_name in found.judged:
             findings.metrics |= found.rates_of(group_name)
-        findings.figures[f"fairness_{name}"] = plots.fairness_plot(name, found.groups)
+        findings.figures[f"fairness_{name}"] = plots.fairness_plot(found.title, found.groups)
     for first, second in combinations(columns, 2):
         crossed = (columns[first] + AND + columns[second]).to_numpy()
         findings.add(GroupFairness(f"{first}{AND}{second}", crossed, sample).describe())
     return findings
 
 
-def _named(column: pd.Series, findings: Findings) -> pd.Series:
+def _named(column: pd.Series, called: str, findings: Findings) -> pd.Series:
     """A column's values as text; more than can be looked at are pooled, and said to be."""
     values = column.astype(object).where(column.notna(), UNKNOWN).astype(str)
     counts = values.value_counts()
     if len(counts) > MOST_GROUPS:
         findings.notes.append(
-            f"{column.name} has {len(counts):,} values: the {MOST_GROUPS} most frequent are groups of their own, all "
+            f"{called} has {len(counts):,} values: the {MOST_GROUPS} most frequent are groups of their own, all "
             f"others are together in {OTHERS!r}. Let its feature view give bands instead."
         )
         values = values.where(values.isin(counts.index[:MOST_GROUPS]), OTHERS)
@@ -67,6 +68,7 @@ class GroupFairness:
     """The groups of one sensitive column, or of the intersection of two.
 
     Attributes:
+        title: What people call the column, or both.
         groups: For each group: `rows`, `events`, `selection_rate` with `low` and `high`, `true_positive_rate`,
             `false_positive_rate`, `judged`: whether it is large enough.
         judged: The groups that are.
@@ -81,6 +83,7 @@ class GroupFairness:
             sample: The test rows.
         """
         self.name, self.sample = name, sample
+        self.title = slice_title(name, sample.titles)
         acted, label = sample.acted, sample.label
         names, self.code = np.unique(group, return_inverse=True)
         counts = len(names)
@@ -108,8 +111,8 @@ class GroupFairness:
         highest = self.groups.selection_rate[self.groups.judged].max() if self.judged else np.nan
         findings.table(
             "fairness",
-            f"Decisions by {self.name}",
-            [self.name, *COLUMNS],
+            f"Decisions by {self.title}",
+            [self.title, *COLUMNS],
             [
                 [
                     name,
@@ -129,17 +132,17 @@ class GroupFairness:
         small = self.groups[~self.groups.judged]
         for name, row in [] if AND in self.name else small.iterrows():
             findings.notes.append(
-                f"{self.name}={name} has {row.rows:,} rows, fewer than evaluation.min_group_rows "
+                f"{self._told(name)} has {row.rows:,} rows, fewer than evaluation.min_group_rows "
                 f"({self.smallest:,}): it is shown, but neither passes nor fails."
             )
         if AND in self.name and len(small):
             findings.notes.append(
-                f"{len(small)} of {len(self.groups)} groups by {self.name} have fewer rows than "
+                f"{len(small)} of {len(self.groups)} groups by {self.title} have fewer rows than "
                 f"evaluation.min_group_rows ({self.smallest:,}): they are shown, but neither pass nor fail."
             )
         if len(self.judged) < 2:
             reason = "fewer than two of its groups are large enough to judge."
-            findings.notes.append(f"Fairness by {self.name} was not measured: {reason}")
+            findings.notes.append(f"Fairness by {self._told()} was not measured: {reason}")
             return findings
         for measure, measured in MEASURES.items():
             metric = measured(self)
@@ -151,6 +154,12 @@ class GroupFairness:
             else:
                 findings.metrics[f"fairness.{measure}.{self.name}"] = metric
         return findings
+
+    def _told(self, group: str = "") -> str:
+        """The column, or one of its groups, with what metrics name it beside: the gate looks for that."""
+        piece = f"{self.name}={group}" if group else self.name
+        title = slice_title(piece, self.sample.titles)
+        return piece if title == piece else f"{title} [{piece}]"
 
     def rates_of(self, group: str) -> dict[str, Metric]:
         """The rates of one group, each with its interval."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.evaluation import Metric, Section, Suspect
+from kfp_lifecycle.artifacts.titles import Titles
 from kfp_lifecycle.config.evaluation import Evaluation
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.modelling.dataset import Part
@@ -70,6 +71,7 @@ class Sample:
         settings: How thoroughly to examine.
         costs: What decisions are worth.
         seed: Chooses whatever is chosen by chance.
+        titles: What people call columns whose name is another one.
     """
 
     part: Part
@@ -82,6 +84,7 @@ class Sample:
     settings: Evaluation
     costs: Costs
     seed: int
+    titles: Titles = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse scores that are no probabilities.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from kfp_lifecycle.artifacts.evaluation import Metric, Suspect
+from kfp_lifecycle.artifacts.titles import Titles, title_and_name, title_of
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.components.evaluation.evaluate_model.refits import both_classes, left_out
 from kfp_lifecycle.modelling.dataset import Part
@@ -73,13 +73,13 @@ def examine_leakage(sample: Sample, train: Part, logistic: Pipeline, pipeline: P
         name: ranking(event_rates(known[name], label, unseen[name], kind)) for name, kind in sample.features.items()
     }
     ranked = sorted(alone, key=lambda name: -alone[name].value)
-    strongest, wording = ranked[0], sample.settings.wording
+    strongest, titles = ranked[0], sample.titles
     findings.metrics["performance.strongest_feature_roc_auc"] = alone[strongest].metric()
     findings.table(
         "performance",
         "Features that rank best alone, on training rows left out",
         ["feature", "ROC AUC", "low", "high"],
-        [[name, *_values(alone[name].metric())] for name in ranked[:5]],
+        [[title_and_name(name, titles), *_values(alone[name].metric())] for name in ranked[:5]],
     )
     if len(alone) > 1:
         rest = without([strongest], logistic)
@@ -94,8 +94,7 @@ def examine_leakage(sample: Sample, train: Part, logistic: Pipeline, pipeline: P
             compared = len(found) + len(names) < len(alone)
             if all(_stands_out(alone[name], others, len(names) > 1, compared) for name in names):
                 findings.suspects += [
-                    _suspect(name, in_words(name, wording), [*found, *names], alone[name].metric(), others)
-                    for name in names
+                    _suspect(name, [*found, *names], alone[name].metric(), others, titles) for name in names
                 ]
                 found += names
                 break
@@ -139,14 +138,8 @@ def separation(roc_auc: float) -> float:
     return math.sqrt(2) * float(ndtri(roc_auc))
 
 
-def in_words(name: str, wording: Mapping[str, str]) -> str:
-    """A feature with what the project calls it: `nian_ling (年龄: …)`."""
-    words = wording.get(name)
-    return f"{name} ({re.sub(r'{value[^}]*}', '…', words)})" if words else name
-
-
-def _suspect(name: str, told: str, together: Sequence[str], metric: Metric, others: Area) -> Suspect:
-    beside = [other for other in together if other != name]
+def _suspect(name: str, together: Sequence[str], metric: Metric, others: Area, titles: Titles) -> Suspect:
+    beside = [title_of(other, titles) for other in together if other != name]
     apart = f" without {', '.join(beside)}" if beside else ""
     what = (
         "it is as good as the label itself, with ROC AUC" if metric.value >= IS_LABEL else "alone it ranks with ROC AUC"
@@ -155,8 +148,9 @@ def _suspect(name: str, told: str, together: Sequence[str], metric: Metric, othe
         feature=name,
         roc_auc=metric,
         others=others.value,
-        sentence=f"{told} may leak the label: {what} {metric.value:.3f}, all other features together{apart} with "
-        f"{others.value:.3f}. Make sure that it is known when the prediction is made, or take it out of the features.",
+        sentence=f"{title_and_name(name, titles)} may leak the label: {what} {metric.value:.3f}, all other "
+        f"features together{apart} with {others.value:.3f}. Make sure that it is known when the prediction is made, or "
+        "take it out of the features.",
     )
 
 

@@ -15,7 +15,7 @@ from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.config.training import Costs
 from kfp_lifecycle.modelling.curves import thinned
 from kfp_lifecycle.modelling.decisions import decision_values
-from kfp_lifecycle.reports.plot_style import ACCENT, INK, QUIET, WARNING, new_figure, svg
+from kfp_lifecycle.reports.plot_style import ACCENT, INK, QUIET, WARNING, name_rows, new_figure, svg
 
 MOST_BARS = 12
 INCHES_PER_BAR = 0.32
@@ -80,7 +80,7 @@ def fairness_plot(column: str, groups: pd.DataFrame) -> Figure:
     """Share acted on by group of one sensitive column, with 95% intervals; groups too small to judge are pale.
 
     Args:
-        column: Its name.
+        column: What people call it.
         groups: By group: `rows`, `selection_rate`, `low`, `high`, `judged`.
     """
     shown = groups.sort_values("rows", ascending=False).head(MOST_BARS)
@@ -90,8 +90,7 @@ def fairness_plot(column: str, groups: pd.DataFrame) -> Figure:
         axes.plot([row.low, row.high], [position, position], color=color, alpha=alpha)
         axes.plot(row.selection_rate, position, "o", color=color, alpha=alpha)
     names = [f"{name} ({row.rows:,}{'' if row.judged else ', too small'})" for name, row in shown.iterrows()]
-    axes.set_yticks(range(len(shown)), names)
-    axes.invert_yaxis()
+    name_rows(axes, names)
     axes.set(xlabel="share of the group that is acted on")
     return figure
 
@@ -104,8 +103,7 @@ def interval_plot(title: str, label: str, metrics: Mapping[str, Metric], mark: f
         axes.plot([metric.low, metric.high], [position, position], color=QUIET)
         axes.plot(metric.value, position, "o", color=ACCENT)
     axes.axvline(mark, color=INK, linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(shown)), list(shown))
-    axes.invert_yaxis()
+    name_rows(axes, list(shown))
     axes.set(xlabel=label)
     return figure
 
@@ -116,7 +114,7 @@ def importance_plot(importance: Mapping[str, Metric], scale: str) -> Figure:
     values = np.array([metric.value for metric in shown.values()])
     reach = np.array([metric.high - metric.value for metric in shown.values()])
     figure, axes = new_figure("What scores rest on", height=1.3 + INCHES_PER_BAR * len(shown))
-    axes.barh(list(shown), values, xerr=reach, color=ACCENT, ecolor=INK)
-    axes.invert_yaxis()
+    axes.barh(range(len(shown)), values, xerr=reach, color=ACCENT, ecolor=INK)
+    name_rows(axes, list(shown))
     axes.set(xlabel=f"mean contribution, {scale} (SHAP)")
     return figure

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.titles import title_of
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.modelling.dataset import TIMESTAMP, Part, model_inputs
@@ -120,14 +121,16 @@ def examine_missing(disturbed: Disturbances, views: Mapping[str, Sequence[str]])
         views: Features by the view that gives them; one of a single feature says no more than that.
     """
     metrics, notes = disturbed.findings.metrics, disturbed.findings.notes
-    harm = {name: disturbed.without(f"{name} missing", [name]) for name in disturbed.sample.features}
+    titles = {name: title_of(name, disturbed.sample.titles) for name in disturbed.sample.features}
+    harm = {name: disturbed.without(f"{title} missing", [name]) for name, title in titles.items()}
     harmful = sorted(harm, key=lambda name: -harm[name])
-    metrics["robustness.worst_missing_feature_auc_drop"] = disturbed.drops[f"{harmful[0]} missing"]
-    notes.append(f"The ranking suffers most when {harmful[0]} is missing: AUC falls by {harm[harmful[0]]:.3f}.")
+    worst = titles[harmful[0]]
+    metrics["robustness.worst_missing_feature_auc_drop"] = disturbed.drops[f"{worst} missing"]
+    notes.append(f"The ranking suffers most when {worst} is missing: AUC falls by {harm[harmful[0]]:.3f}.")
     together = harmful[:MISSING_TOGETHER]
     if len(together) < len(harmful):
         lost = disturbed.without(f"the {MISSING_TOGETHER} most harmful missing", together, "three_missing_features")
-        notes.append(f"With {', '.join(together)} missing together AUC falls by {lost:.3f}.")
+        notes.append(f"With {', '.join(titles[name] for name in together)} missing together AUC falls by {lost:.3f}.")
     names = {view: f"all of {view} missing" for view, features in views.items() if len(features) > 1}
     losses = {view: disturbed.without(name, views[view]) for view, name in names.items()}
     if losses:

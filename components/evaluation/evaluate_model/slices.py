@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from kfp_lifecycle.artifacts.evaluation import Metric
+from kfp_lifecycle.artifacts.titles import slice_title
 from kfp_lifecycle.components.evaluation.evaluate_model import plots
 from kfp_lifecycle.components.evaluation.evaluate_model.findings import Findings, Sample
 from kfp_lifecycle.uncertainty.area import Area
@@ -98,21 +99,27 @@ def _ranking(sample: Sample, slices: Slices) -> Findings:
     findings.metrics["robustness.worst_slice_auc"] = Metric(area.value, low, high, area.rows)
     below = int(((corrected < 0.05) & (lead < 0)).sum())
     findings.notes.append(
-        f"Of {len(areas)} slices {worst} ranks worst, ROC AUC {area.value:.3f} (95% {low:.3f} to {high:.3f}, corrected "
-        f"for how many were tried; p {corrected[0]:.2g} against all rows); {below} "
-        f"rank{'s' if below == 1 else ''} worse than all rows beyond chance."
+        f"Of {len(areas)} slices {slice_title(worst, sample.titles)} ranks worst, ROC AUC {area.value:.3f} "
+        f"(95% {low:.3f} to {high:.3f}, corrected for how many were tried; p {corrected[0]:.2g} against all rows); "
+        f"{below} rank{'s' if below == 1 else ''} worse than all rows beyond chance."
     )
     findings.table(
         "robustness",
         "Slices that rank worst",
         ["slice", "rows", "events", "ROC AUC", "low", "high", "corrected p"],
         [
-            [name, area.rows, area.positives, area.value, metrics[name].low, metrics[name].high, float(p_value)]
+            [
+                slice_title(name, sample.titles),
+                *(area.rows, area.positives, area.value, metrics[name].low, metrics[name].high, float(p_value)),
+            ]
             for (name, area), p_value in list(zip(areas.items(), corrected, strict=True))[:TOLD]
         ],
     )
     findings.figures["robustness_slices"] = plots.interval_plot(
-        "Worst slices (dotted: all rows)", "AUC", metrics, mark=sample.whole.value
+        "Worst slices (dotted: all rows)",
+        "AUC",
+        {slice_title(name, sample.titles): metric for name, metric in metrics.items()},
+        mark=sample.whole.value,
     )
     return findings
 
@@ -152,7 +159,7 @@ def _probabilities(sample: Sample, slices: Slices) -> Findings:
     order = np.argsort(-np.abs(deviations), kind="stable")
 
     def called(at: int) -> str:
-        one, other = names[first[at]], names[second[at]]
+        one, other = (slice_title(names[place], sample.titles) for place in (first[at], second[at]))
         return one if one == other else f"{one} and {other}"
 
     worst = int(order[0])

@@ -66,8 +66,9 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
             "that there is no baseline to compare with. Look at a window in which a registered version served."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        inputs = champion.description(Path(scratch)).inputs
-        baseline = Baseline(read_baseline(champion, inputs, Path(scratch)), inputs)
+        described = champion.description(Path(scratch))
+        inputs, titles = described.inputs, described.titles
+        baseline = Baseline(read_baseline(champion, inputs, Path(scratch)), inputs, titles)
         current = read_predictions(predictions / TABLE_FILE, inputs, champion.version)
         compared = independent(current, seed)
         findings = baseline.compare(compared, rule, evidently_distance) if len(compared) >= rule.min_window else []
@@ -80,7 +81,8 @@ def detect_drift(settings: Configuration, locations: Locations, predictions: Pat
             scorer = Scorer(champion.fetch(Path(scratch) / "model", MODEL_FILE).read_bytes(), inputs)
             findings = explain(findings, baseline, compared, scorer, window.start, seed)
         explainer = champion_explainer(champion, Path(scratch)) if findings else None
-        explanations = explanation_drift(explainer, inputs, baseline.by_date, compared, seed) if explainer else None
+        dates = baseline.by_date
+        explanations = explanation_drift(explainer, inputs, dates, compared, seed, titles) if explainer else None
     judged = decide(findings, len(inputs), len(compared), rule)
     drifted = drifted_inputs(findings)
     found = Drift(

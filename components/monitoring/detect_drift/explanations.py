@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.drift import Explanations, Weight
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.titles import Titles
 from kfp_lifecycle.modelling.attribution import Explainer
 
 # So many rows of a date say what its scores rest on, and so many older dates what is usual: some seconds in all.
@@ -28,7 +29,12 @@ Floats = NDArray[np.float64]
 
 
 def explanation_drift(
-    explainer: Explainer, inputs: Sequence[Feature], dates: Sequence[pd.DataFrame], window: pd.DataFrame, seed: int
+    explainer: Explainer,
+    inputs: Sequence[Feature],
+    dates: Sequence[pd.DataFrame],
+    window: pd.DataFrame,
+    seed: int,
+    titles: Titles,
 ) -> Explanations:
     """Compare what scores rest on.
 
@@ -38,6 +44,7 @@ def explanation_drift(
         dates: The baseline's rows by date, the newest first; a column for each input.
         window: The predictions, likewise; not empty.
         seed: Of the rows that are drawn.
+        titles: What people call features whose name is another one.
     """
     rows = min(ROWS, 2 * explainer.most_rows)
     names = [item.name for item in inputs]
@@ -52,7 +59,10 @@ def explanation_drift(
         distance=distance(before, after),
         usual=max(usual, default=None),
         rows=min(rows, len(window)),
-        weights=[Weight(column=names[at], before=float(before[at]), after=float(after[at])) for at in changed],
+        weights=[
+            Weight(column=names[at], title=titles.get(names[at], ""), before=float(before[at]), after=float(after[at]))
+            for at in changed
+        ],
     )
 
 

@@ -37,11 +37,12 @@ def faults(
         fault = _fault(finding, before, after, types[finding.column])
         if fault:
             found[finding.column, finding.aspect] = fault
+    called = {item.column: item.called for item in drifted}
     moved = [item.column for item in drifted if item.aspect == "values" and (item.column, "values") not in found]
     for one, other in combinations(moved, 2):
         if types[one] == types[other] and _swapped(newest, current, one, other, types[one]):
-            found[one, "values"] = "swapped", f"holds what {other} held"
-            found[other, "values"] = "swapped", f"holds what {one} held"
+            found[one, "values"] = "swapped", f"holds what {called[other]} held"
+            found[other, "values"] = "swapped", f"holds what {called[one]} held"
     return found
 
 

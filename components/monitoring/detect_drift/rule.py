@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.drift import SCORE, Aspect, Finding
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.titles import Titles
 from kfp_lifecycle.components.monitoring.detect_drift.faults import faults
 from kfp_lifecycle.components.monitoring.detect_drift.measures import (
     FEWEST_ROWS,
@@ -65,14 +66,16 @@ class _Comparison:
 class Baseline:
     """What the model was trained and judged on, date by date: the newest to compare with, all to know what is usual."""
 
-    def __init__(self, reference: pd.DataFrame, inputs: Sequence[Feature]) -> None:
+    def __init__(self, reference: pd.DataFrame, inputs: Sequence[Feature], titles: Titles | None = None) -> None:
         """Measure each date.
 
         Args:
             reference: A column for each input, `score`, and `event_timestamp` where there are several dates. NaN or
                 None is missing, in a categorical column the empty text too. Not empty.
             inputs: The model's inputs.
+            titles: What people call those whose name is another one.
         """
+        self.titles: Titles = titles or {}
         if DATE in reference and DATE not in {item.name for item in inputs}:
             groups = [frame for _, frame in reference.groupby(DATE, sort=True)][::-1]
         else:
@@ -165,6 +168,7 @@ class Baseline:
             findings.append(
                 Finding(
                     column=name,
+                    title=self.titles.get(name, ""),
                     aspect=found.aspect,
                     measure=found.measure.name,
                     test=_test(found, plain, kind),

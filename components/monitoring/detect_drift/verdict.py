@@ -38,7 +38,7 @@ def decide(findings: Sequence[Finding], inputs: int, predictions: int, rule: Mon
         )
     broken = [item for item in findings if item.fault]
     if broken:
-        columns = drifted_inputs(broken)
+        columns = list(dict.fromkeys(item.called for item in broken if item.column != SCORE))
         sources = ", ".join(columns[:NAMED]) + (" and others" if len(columns) > NAMED else "")
         return Judgement(
             "broken data",

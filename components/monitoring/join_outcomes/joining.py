@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kfp_lifecycle.artifacts.outcomes import Outcomes, TimingPoint, VersionOutcomes
 from kfp_lifecycle.artifacts.predictions import Predictions
 from kfp_lifecycle.artifacts.tables import Manifest
+from kfp_lifecycle.artifacts.titles import title_of
 from kfp_lifecycle.components.monitoring.join_outcomes.labels import (
     DAY,
     WEEK,
@@ -36,7 +37,7 @@ from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.features.definitions import Definitions, load_definitions
 from kfp_lifecycle.features.flat_table import definitions_folder
 from kfp_lifecycle.features.offline.point_in_time import session, show_tables, view_values
-from kfp_lifecycle.monitoring.log_files import Window, log_files
+from kfp_lifecycle.monitoring.log_files import Span, log_files
 from kfp_lifecycle.monitoring.spells import Spells, spells_of
 from kfp_lifecycle.runtime.outputs import complete_folder
 from kfp_lifecycle.uncertainty.cusum import threshold_for
@@ -84,7 +85,7 @@ def join_outcomes(
         definitions = load_definitions(
             definitions_folder(feature_repo, settings, validated, scratch / "definitions"), settings
         )
-        files = log_files(locations.prediction_log, model, Window(start, until, until), scratch / "log")
+        files = log_files(locations.prediction_log, model, Span(start, until), scratch / "log")
         spells = spells_of(files, start, until, horizon_days, scratch / "spells")
         rows = spells.rows.to_pandas(date_as_object=True)
         with session(validated) as connection:
@@ -186,7 +187,7 @@ def sensitive_values(
     validated: Path,
     until: datetime,
 ) -> dict[str, pd.Series]:
-    """The sensitive columns that a view stores, as of a moment, by the entity's key."""
+    """The sensitive columns that a view stores, as people call them, as of a moment, by the entity's key."""
     show_tables(connection, validated, settings.source.tables, until)
     values: dict[str, pd.Series] = {}
     stored = [feature for feature in definitions.sensitive if feature.view in definitions.views]
@@ -195,7 +196,8 @@ def sensitive_values(
         key = table[definitions.key].cast("string").to_pandas()
         for feature in stored:
             if feature.view == view:
-                values[feature.name] = pd.Series(table[feature.name].to_pandas().to_numpy(dtype=object), index=key)
+                called = title_of(feature.name, settings.features.titles)
+                values[called] = pd.Series(table[feature.name].to_pandas().to_numpy(dtype=object), index=key)
     return values
 
 

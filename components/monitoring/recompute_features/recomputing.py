@@ -18,6 +18,7 @@ from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.predictions import TABLE_FILE, Predictions
 from kfp_lifecycle.artifacts.skew import FeatureSkew, ServingSkew
 from kfp_lifecycle.artifacts.tables import TIMELESS
+from kfp_lifecycle.artifacts.titles import Titles, title_of
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.features import Present
 from kfp_lifecycle.config.locations import Locations
@@ -151,7 +152,8 @@ def compare(
             # Two fillings may have answered; the one that agrees more did.
             if not computed[number] or sum(agreed) > same[number].sum():
                 same[number], computed[number] = agreed, answer
-    return described(window, inputs, asked, same, computed, settings.monitoring.max_caller_share)
+    share, titles = settings.monitoring.max_caller_share, settings.features.titles
+    return described(window, inputs, asked, same, computed, share, titles)
 
 
 def requests_of(table: pd.DataFrame, version: str, definitions: Definitions) -> pd.DataFrame:
@@ -228,6 +230,7 @@ def described(
     same: np.ndarray[Any, np.dtype[np.bool_]],
     computed: Rows,
     max_caller_share: float,
+    titles: Titles,
 ) -> ServingSkew:
     """What was found, in words: nothing is skewed that is in one caller's requests alone, unless it asks for many."""
     differences, skewed, callers = [], set[str](), asked["caller"]
@@ -259,7 +262,8 @@ def described(
     )
     if found:
         worst, more = found[0], len(found) - 1
-        named = f"{worst.feature}, with {more} more," if more else worst.feature
+        title = title_of(worst.feature, titles)
+        named = f"{title}, with {more} more," if more else title
         sentence = (
             f"{named} was served otherwise than the training path computes it in {worst.differing:,} of {compared:,} "
             f"requests since {worst.since:%Y-%m-%d %H:%M} UTC, such as {worst.logged} where it computes "

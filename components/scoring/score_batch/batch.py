@@ -87,7 +87,7 @@ def score_batch(
             for start in range(0, len(entities), BATCH_ROWS):
                 batch = entities.slice(start, BATCH_ROWS)
                 features = history.features_of(batch, definitions.features).to_pandas()
-                scored = score_rows(batch, features, scorer, model.threshold, reference, champion.version)
+                scored = score_rows(batch, features, scorer, reference, champion.version, model.description)
                 writer.write_table(scored.cast(writer.schema))
                 if log is not None:
                     log.write(scored, features)
@@ -159,9 +159,9 @@ def score_rows(
     entities: pa.Table,
     features: pd.DataFrame,
     scorer: Scorer,
-    threshold: float,
     reference: pd.DataFrame,
     version: str,
+    description: Model,
 ) -> pa.Table:
     """Scores, decisions and reasons of some entities.
 
@@ -169,9 +169,9 @@ def score_rows(
         entities: The entity key and `event_timestamp`, n rows.
         features: A column for each of the model's inputs, n rows.
         scorer: The model.
-        threshold: The score from which on to act.
         reference: A sample of the training data.
         version: The model's version.
+        description: Its description, for the threshold and the features' titles.
 
     Returns:
         The entity key, `as_of`, `score`, `decision`, `reason_1` to `reason_3`, `model_version`.
@@ -186,8 +186,8 @@ def score_rows(
             key: entities[key],
             "as_of": entities[TIMESTAMP],
             "score": pa.array(score.astype("float64")),
-            "decision": pa.array(decided(score, threshold)),
-            **top_reasons(inputs, differences, scorer.features, usual),
+            "decision": pa.array(decided(score, description.threshold)),
+            **top_reasons(inputs, differences, scorer.features, usual, description.titles),
             "model_version": pa.array([version] * len(inputs), pa.string()),
         }
     )

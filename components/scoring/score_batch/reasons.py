@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.titles import Titles, title_of
 from kfp_lifecycle.modelling.scoring import Scorer
 
 REASONS = 3
@@ -63,7 +64,11 @@ def contributions(
 
 
 def top_reasons(
-    inputs: pd.DataFrame, differences: NDArray[np.float32], features: Sequence[Feature], usual: Mapping[str, Any]
+    inputs: pd.DataFrame,
+    differences: NDArray[np.float32],
+    features: Sequence[Feature],
+    usual: Mapping[str, Any],
+    titles: Titles,
 ) -> dict[str, list[str | None]]:
     """The features that move each row's score the most, in words.
 
@@ -72,6 +77,7 @@ def top_reasons(
         differences: What `contributions` gives.
         features: The model's inputs.
         usual: Each feature's usual value.
+        titles: What people call features whose name is another one.
 
     Returns:
         Columns `reason_1` to `reason_3`, strongest first, such as "tenure_days is 12 (usually 340): raises the score
@@ -87,7 +93,7 @@ def top_reasons(
             if abs(difference) >= MIN_DIFFERENCE:
                 name = features[position].name
                 reason[row] = (
-                    f"{name} is {_shown(columns[position][row])} (usually {_shown(usual[name])}): "
+                    f"{title_of(name, titles)} is {_shown(columns[position][row])} (usually {_shown(usual[name])}): "
                     f"{'raises' if difference > 0 else 'lowers'} the score by {abs(difference):.3f}"
                 )
     return reasons

@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.model_card import CardSection, ModelCard
+from kfp_lifecycle.artifacts.titles import title_and_name, title_of
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.training import ClassWeight, ThresholdRule
@@ -158,7 +159,7 @@ def _reasons(description: Model) -> CardSection:
     rows = [("feature", "AUC lost when shuffled", "share of the splits' gain")]
     for item in description.importance[:MOST_FEATURES]:
         gain = "" if item.gain is None else f"{item.gain:.1%}"
-        rows.append((item.feature, f"{item.value:.4f}", gain))
+        rows.append((title_and_name(item.feature, description.titles), f"{item.value:.4f}", gain))
     sentences = ["Features that tell the same share their importance: shuffling one leaves the other."]
     return _section("What the ranking rests on", sentences, rows, ("importance",))
 
@@ -167,11 +168,12 @@ def _limits(configuration: Configuration, training_set: TrainingSet, model: Trai
     train = model.parts["train"].features
     missing = {item.name: _missing_share(train[item.name]) for item in training_set.features}
     most = max(missing, key=lambda name: missing[name])
-    sensitive = [name for name in training_set.sensitive if name in train.columns]
+    titles = training_set.titles
+    sensitive = [title_of(name, titles) for name in training_set.sensitive if name in train.columns]
     sentences = [
         "It knows one event and none: two classes, no more. A category that it never saw, or seldom, counts as none "
         "of those it knows; a missing number is learned from or replaced by the median, as the estimator allows.",
-        f"Most often missing in training: {most}, {missing[most]:.1%} of the rows.",
+        f"Most often missing in training: {title_of(most, titles)}, {missing[most]:.1%} of the rows.",
         f"Features older than {configuration.features.freshness_days} days count as missing.",
         f"Sensitive features that it reads: {', '.join(sensitive)}."
         if sensitive

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from kfp_lifecycle.artifacts.model import CurvePoint, Importance
 from kfp_lifecycle.modelling.curves import precision_recall_plot, roc_plot
-from kfp_lifecycle.reports.plot_style import ACCENT, QUIET, new_figure, svg
+from kfp_lifecycle.reports.plot_style import ACCENT, QUIET, name_rows, new_figure, svg
 
 MOST_BARS = 12
 INCHES_PER_BAR = 0.32
@@ -34,7 +34,7 @@ def training_plots(
         label: 0 or 1, shape (n,), of the validation part.
         score: What the served model gives these rows, shape (n,).
         threshold: From which score on it decides to act.
-        importance: As `feature_importance` gives it.
+        importance: As `feature_importance` gives it, features by their titles.
         curve: As `learning_curve` gives it, and the whole training part.
     """
     figures = {
@@ -59,9 +59,10 @@ def _calibration(label: NDArray[Any], score: NDArray[Any]) -> Figure:
 
 
 def _importance(importance: Sequence[Importance]) -> Figure:
-    shown = list(importance)[:MOST_BARS][::-1]
+    shown = list(importance)[:MOST_BARS]
     figure, axes = new_figure("AUC lost without a feature", height=1.2 + INCHES_PER_BAR * len(shown))
-    axes.barh([item.feature for item in shown], [item.value for item in shown], color=ACCENT)
+    axes.barh(range(len(shown)), [item.value for item in shown], color=ACCENT)
+    name_rows(axes, [item.feature for item in shown])
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("loss of AUC when shuffled")
     return figure

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kfp_lifecycle.artifacts.model import DataOrigin, Model, Origin
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.step_origin import StepOrigin
+from kfp_lifecycle.artifacts.titles import title_of
 from kfp_lifecycle.components.training.train_model.baseline import baseline_of
 from kfp_lifecycle.components.training.train_model.describing import draw_plots
 from kfp_lifecycle.components.training.train_model.fitting import TrainedModel, fit_model, read_parts
@@ -99,7 +100,10 @@ def train_model(
     auc = model.validation_auc()
     ranking = describing.result(auc["model"], seconds)
     shown = parts["validation"].label, model.validation_score, model.threshold
-    plots = beside.submit(draw_plots, *shown, ranking.importance, ranking.learning_curve)
+    titled = [
+        item.model_copy(update={"feature": title_of(item.feature, training_set.titles)}) for item in ranking.importance
+    ]
+    plots = beside.submit(draw_plots, *shown, titled, ranking.learning_curve)
     data = DataOrigin(
         version=data_version or training_set.digest,
         remote=locations.dataset_remote,
@@ -109,11 +113,11 @@ def train_model(
         update={
             "remedy": found.remedy,
             "version": found.version,
+            "adjustment": found.adjustment,
             "quarantined": training_set.description.quarantined,
             "build_training_set": training_set.description.origin,
             "train_model": StepOrigin.told(told or {}),
         }
-            "adjustment": found.adjustment,
     )
     description = describe_model(settings, training_set, model, parameters, auc, ranking, origin)
     if kept is not None:
