@@ -22,6 +22,7 @@ def sheet(
 
     Exit codes: 0 written, 1 its tables are not here any more or the page cannot be written, 2 the command is wrong.
     """
+    from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
     from kfp_lifecycle.governance.data_sheet import data_sheet
     from kfp_lifecycle.local.run_records import all_runs
     from kfp_lifecycle.reports.model_card import sections_as_html, sections_as_markdown
@@ -42,8 +43,11 @@ def sheet(
         raise ContractViolation(
             f"the tables of {chosen.version} are in no run here any more: lifecycle data checkout, then run again"
         )
+    learned = [run.progress().artifact("training_set") for run in worked]
+    described = [Path(each[0]) for each in learned if each is not None and Path(each[0]).is_dir()]
+    titles = TrainingSetDescription.read(described[0]).titles if described else {}
     origin = {"project": chosen.project, "kept in": chosen.remote}
-    sections = data_sheet(chosen.version, places[0], checked[0] if checked else None, origin, chosen.runs)
+    sections = data_sheet(chosen.version, places[0], checked[0] if checked else None, origin, chosen.runs, titles)
     title = f"{chosen.project}, {chosen.version[:8]}"
     render = sections_as_html if output.suffix == ".html" else sections_as_markdown
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kfp_lifecycle.artifacts.model_card import CardSection
 from kfp_lifecycle.artifacts.tables import Manifest, TableSummary
+from kfp_lifecycle.artifacts.titles import Titles, title_and_name
 from kfp_lifecycle.artifacts.validation import ValidationResults
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -16,7 +17,12 @@ DATES = ("DATE", "TIMESTAMP")
 
 
 def data_sheet(
-    version: str, dataset: Path, validated: Path | None, origin: Mapping[str, str], runs: Sequence[str]
+    version: str,
+    dataset: Path,
+    validated: Path | None,
+    origin: Mapping[str, str],
+    runs: Sequence[str],
+    titles: Titles,
 ) -> list[CardSection]:
     """The sheet of a version whose tables are here.
 
@@ -26,12 +32,13 @@ def data_sheet(
         validated: What validation made of them; None where it stopped the run, or is gone.
         origin: Where it comes from and is kept, in words.
         runs: The runs that worked on it, the newest first.
+        titles: What people call columns whose name is another one.
 
     Raises:
         ContractViolation: the tables cannot be read.
     """
     manifest = Manifest.read(dataset)
-    tables = [_table(name, summary, dataset / f"{name}.parquet") for name, summary in manifest.tables.items()]
+    tables = [_table(name, summary, dataset / f"{name}.parquet", titles) for name, summary in manifest.tables.items()]
     rows = sum(summary.rows for summary in manifest.tables.values())
     overview = CardSection(
         heading="Version",
@@ -49,7 +56,7 @@ def data_sheet(
     return [overview, *tables, *_held(validated)]
 
 
-def _table(name: str, summary: TableSummary, file: Path) -> CardSection:
+def _table(name: str, summary: TableSummary, file: Path, titles: Titles) -> CardSection:
     """Rows, columns, what is missing, and the dates."""
     import duckdb
 
@@ -69,7 +76,7 @@ def _table(name: str, summary: TableSummary, file: Path) -> CardSection:
     for number, (column, kind) in enumerate(summary.columns.items()):
         missing, different, span = found[3 * number : 3 * number + 3]
         share = f"{missing / summary.rows:.1%}" if summary.rows and missing else "none"
-        table.append([column, kind, share, f"{different:,}", span or ""])
+        table.append([title_and_name(column, titles), kind, share, f"{different:,}", span or ""])
     loads = [
         f"Read at {load.at:%Y-%m-%d %H:%M} UTC: {load.added:,} new, {load.changed:,} changed, {load.removed:,} gone."
         for load in summary.loads

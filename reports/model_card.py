@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from kfp_lifecycle.artifacts.model_card import CardSection, ModelCard
+from kfp_lifecycle.reports.markdown import markdown, markdown_cell
 from kfp_lifecycle.reports.templates import templates
 
 KIND = "Model card"
@@ -26,11 +27,11 @@ def write_card(folder: Path, card: ModelCard) -> None:
 
 def sections_as_markdown(kind: str, title: str, sections: Sequence[CardSection]) -> str:
     """Sections as Markdown; pictures are linked from `plots/`."""
-    lines = [f"# {kind}: {title}"]
+    lines = [f"# {kind}: {markdown(title)}"]
     for section in sections:
-        lines += ["", f"## {section.heading}", "", "\n\n".join(section.sentences)]
+        lines += ["", f"## {markdown(section.heading)}", "", "\n\n".join(map(markdown, section.sentences))]
         if section.table:
-            head, *rows = ["|".join(("", *(cell.replace("|", "\\|") for cell in row), "")) for row in section.table]
+            head, *rows = ["|".join(("", *map(markdown_cell, row), "")) for row in section.table]
             lines += ["", head, "|" + "---|" * len(section.table[0]), *rows]
         lines += [f"\n![{name.replace('_', ' ')}](plots/{name}.svg)" for name in section.plots]
     return "\n".join(lines) + "\n"

@@ -18,6 +18,7 @@ from kfp_lifecycle.governance.data_sheet import data_sheet
 from kfp_lifecycle.reports.model_card import sections_as_html, sections_as_markdown
 from kfp_lifecycle.runtime.contract import ContractViolation
 
+RUNS, TITLES = ["training-2", "training-1"], {"day": "Tag <der> Zählung | UTC"}
 ORIGIN = {"project": "churn", "kept in": "s3://churn/datasets"}
 
 
@@ -50,21 +51,21 @@ def validated(tmp_path: Path) -> Path:
 
 
 def test_the_sheet_tells_rows_dates_missing_values_source_and_rules(dataset: Path, validated: Path) -> None:
-    version, customers, held, broken = data_sheet("a7e77a59", dataset, validated, ORIGIN, ["training-2", "training-1"])
+    version, customers, held, broken = data_sheet("a7e77a59", dataset, validated, ORIGIN, RUNS, TITLES)
     assert version.sentences[0] == "`a7e77a59`: 100 rows in 1 tables, up to 2026-04-10T00:00:00+00:00."
     assert ["kept in", "s3://churn/datasets"] in version.table
     assert ["runs", "training-2, training-1"] in version.table
     rows = {row[0]: row for row in customers.table}
     assert rows["plan | name"][1:3] == ["VARCHAR", "10.0%"]
     assert rows["customer_id"][2] == "none"
-    assert rows["day"][4] == "2026-01-01 to 2026-04-10"
+    assert rows["Tag <der> Zählung | UTC [day]"][4] == "2026-01-01 to 2026-04-10"
     assert held.table[1:] == [["customers", "day", "is no day to come", "rules"]]
     assert broken.table[1:] == [["customers", "day", "is a <working> day", "warning, 28 rows"]]
     assert broken.sentences == ["3 rows of customers were put in quarantine."]
 
 
 def test_page_and_markdown_escape_what_the_data_hold(dataset: Path, validated: Path) -> None:
-    sections = data_sheet("a7e77a59", dataset, validated, ORIGIN, ["training-1"])
+    sections = data_sheet("a7e77a59", dataset, validated, ORIGIN, ["training-1"], {})
     page = sections_as_html("Data sheet", "churn", sections)
     assert "Data sheet: churn" in page
     assert "is a &lt;working&gt; day" in page
@@ -73,14 +74,14 @@ def test_page_and_markdown_escape_what_the_data_hold(dataset: Path, validated: P
 
 
 def test_a_version_that_passed_no_validation_is_told_to_be_so(dataset: Path) -> None:
-    *_, rules = data_sheet("a7e77a59", dataset, None, ORIGIN, [])
+    *_, rules = data_sheet("a7e77a59", dataset, None, ORIGIN, [], {})
     assert "No run here has let this version pass" in rules.sentences[0]
 
 
 def test_a_table_that_is_damaged_is_named(dataset: Path) -> None:
     (dataset / "customers.parquet").write_bytes(b"half a file")
     with pytest.raises(ContractViolation, match=r"customers\.parquet cannot be read"):
-        data_sheet("a7e77a59", dataset, None, ORIGIN, [])
+        data_sheet("a7e77a59", dataset, None, ORIGIN, [], {})
 
 
 def test_a_place_that_cannot_be_written_and_tables_that_are_gone_are_told(

@@ -12,6 +12,7 @@ import duckdb
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.tables import parquet_file
+from kfp_lifecycle.artifacts.titles import Titles, title_of
 from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
@@ -19,7 +20,8 @@ from kfp_lifecycle.data.checks import Check, failures
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.monitoring.log_files import log_files, window_ending
-from kfp_lifecycle.monitoring.log_window import open_log, write_table
+from kfp_lifecycle.monitoring.log_window import read_log, write_table
+from kfp_lifecycle.reports.markdown import markdown_cell
 
 TRAINING, SERVING = "training", "serving"
 DUCKDB_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}
@@ -45,13 +47,14 @@ def compare_with_production(
     """
     monitoring = settings.monitoring
     window = window_ending("", monitoring.window_days, now or datetime.now(UTC))
-    features = TrainingSetDescription.read(training_set).features
+    description = TrainingSetDescription.read(training_set)
+    features = description.features
     with tempfile.TemporaryDirectory(prefix="skew-") as name:
         folder = Path(name)
         files = log_files(locations.prediction_log, settings.deployment.model, window, folder)
         predictions = folder / "predictions.parquet"
-        with open_log(files, folder, writable=folder) as log:
-            served = write_table(log, features, window, predictions).rows
+        found = read_log(files, folder, lambda log: write_table(log, features, window, predictions), writable=folder)
+        served = found.rows
         enough = served >= monitoring.min_window
         checks = (
             skew_checks(folder, training_set, predictions, features, settings.validation.drift_threshold)
@@ -69,7 +72,7 @@ def compare_with_production(
     for check in warnings:
         print(f"  {check.sentence}")
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(_page(summary, checks), encoding="utf-8")
+    report.write_text(_page(summary, checks, description.titles), encoding="utf-8")
     return {"summary": summary, "predictions": served, "checks": len(checks), "warnings": len(warnings)}
 
 
@@ -140,12 +143,18 @@ def _write_features(folder: Path, table: str, kinds: dict[str, str], rows: str, 
         return int(copied.fetchall()[0][0])
 
 
-def _page(summary: str, checks: Sequence[Check]) -> str:
+def _page(summary: str, checks: Sequence[Check], titles: Titles) -> str:
     lines = ["# Training and serving", "", f"{summary[0].upper()}{summary[1:]}.", ""]
     if checks:
         lines += ["| feature | verdict | what was asked |", "| --- | --- | --- |"]
         lines += [
-            f"| `{check.column}` | {'as served' if check.passed else '**differs**'} | {check.rule} |"
+            f"| {_cell(check.column or '', titles)} | {'as served' if check.passed else '**differs**'} | {check.rule} |"
             for check in checks
         ]
     return "\n".join(lines) + "\n"
+
+
+def _cell(name: str, titles: Titles) -> str:
+    """A feature in a table of Markdown."""
+    title = f"{markdown_cell(title_of(name, titles))} " if name in titles else ""
+    return f"{title}`{name}`"

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from kfp_lifecycle.components.operations.notify.decisions import Decision
 from kfp_lifecycle.components.operations.notify.pods import FailedPod
+from kfp_lifecycle.reports.markdown import markdown
 
 # Enough to know what to do; the log has the rest.
 LONGEST_REASON = 2000
@@ -67,7 +68,7 @@ class RunEnd:
         """The message as Markdown. The reason is shown as it is, whatever characters it holds."""
         reason = "\n".join(f"    {line}" for line in self.reason.splitlines())
         steps = "\n".join(f"- {line}" for line in self.next_steps)
-        return "\n\n".join(part for part in (f"**{self.headline}**", reason, steps) if part) + "\n"
+        return "\n\n".join(part for part in (f"**{markdown(self.headline)}**", reason, steps) if part) + "\n"
 
 
 def describe_end(
