@@ -21,6 +21,8 @@ from kfp_lifecycle.projects.profile import Column
 from kfp_lifecycle.projects.questions import ENOUGH_ROWS, ROW, Answers, Question, event_of, smallest_part
 from kfp_lifecycle.runtime.contract import ContractViolation
 
+# What is in no title: it would end the line, or turn the text around it.
+UNTITLED = re.compile(r"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_HORIZON, MOST_SNAPSHOTS, PERIODS, OLD_DAYS = 30, 12, 15, 30
 MOST_AGGREGATED = 15
@@ -38,6 +40,8 @@ class Feature:
     type: str
     title: str
     sql: str
+    renamed: bool = False
+    """Whether the column that it is made of has another name in the source."""
     sensitive: bool = False
 
 
@@ -98,7 +102,7 @@ def _values(
         "notes": answers.notes,
         "asked": asked,
         "rows": f"{answers.profile.rows:,}",
-        "wording": {},
+        "titles": {},
         "estimators": ESTIMATORS,
         "min_class_rows": smallest_part(answers.fewest) if 0 < answers.fewest < ENOUGH_ROWS else None,
         "rules": _rules(answers, place.table, key),
@@ -110,11 +114,11 @@ def _joined(place: Place, answers: Answers, joined: Sequence[JoinedTable]) -> di
     """What the features of a project without a time are made of: its one table, or several."""
     if answers.time is not None:
         return {"joined": []}
-    wording = {column.name: column.title for column in answers.features}
+    titles = {column.name: column.title for column in (*answers.features, *answers.sensitive)}
     for each in joined:
-        wording |= {
-            column.name: f"{each.place.table}: {column.title}" if column.title in wording.values() else column.title
-            for column in each.features
+        titles |= {
+            column.name: f"{each.place.table}: {column.title}" if column.title in titles.values() else column.title
+            for column in (*each.features, *each.sensitive)
         }
     least = min((each.match_share for each in joined), default=1.0)
     used = [place.table] if answers.features or answers.sensitive else []
@@ -142,7 +146,7 @@ def _joined(place: Place, answers: Answers, joined: Sequence[JoinedTable]) -> di
             *(f"{place.table}:{column.name}" for column in answers.sensitive),
             *(f"{each.place.table}:{column.name}" for each in joined for column in each.sensitive),
         ],
-        "wording": {name: f"{_braced(title)}: {{value}}" for name, title in wording.items() if name != title},
+        "titles": _titles(titles),
         "notes": [*answers.notes, *(note for each in joined for note in each.notes)],
         # Rounded down, for another day's data.
         "min_match_share": math.floor(least * 80) / 100 if least < ENOUGH_MATCHES else None,
@@ -182,6 +186,7 @@ def _over_time(answers: Answers, table: str, key: str) -> dict[str, Any]:
         "row_key": row_key,
         "features": features,
         "sensitive": [f"history:{feature.name}" for feature in features if feature.sensitive],
+        "titles": _titles({feature.name: feature.title for feature in features if feature.renamed}),
         "entity_name": table,
         "key_type": "Int64" if entity.is_integer else "String",
         "value_type": "INT64" if entity.is_integer else "STRING",
@@ -241,16 +246,21 @@ def _features(answers: Answers, key: str, row_key: Sequence[str], horizon: int) 
         if column.is_number:
             number = f"CAST({value} AS DOUBLE)"
             features += [
-                Feature(f"sum_of_{column.name}", "Float64", f"sum of {column.title}", f"sum({number})"),
-                Feature(f"mean_of_{column.name}", "Float64", f"mean of {column.title}", f"avg({number})"),
-                Feature(f"last_{column.name}", "Float64", f"last {column.title}", f"last({number} ORDER BY {order})"),
+                Feature(f"{of}{column.name}", "Float64", f"{words} {column.title}", sql, column.name != column.title)
+                for of, words, sql in (
+                    ("sum_of_", "sum of", f"sum({number})"),
+                    ("mean_of_", "mean of", f"avg({number})"),
+                    ("last_", "last", f"last({number} ORDER BY {order})"),
+                )
             ]
         else:
             text = f"last(CAST({value} AS VARCHAR) ORDER BY {order})"
-            features.append(Feature(f"last_{column.name}", "String", f"last {column.title}", text))
+            title = f"last {column.title}"
+            features.append(Feature(f"last_{column.name}", "String", title, text, column.name != column.title))
     for column in answers.sensitive:
         text = f"last(CAST({quoted(column.name)} AS VARCHAR) ORDER BY {order})"
-        features.append(Feature(f"last_{column.name}", "String", f"last {column.title}", text, sensitive=True))
+        renamed = column.name != column.title
+        features.append(Feature(f"last_{column.name}", "String", f"last {column.title}", text, renamed, sensitive=True))
     return features
 
 
@@ -304,7 +314,7 @@ def _rules(answers: Answers, table: str, key: str) -> list[dict[str, str]]:
         label = quoted(answers.label.name)
         rules.append(
             {
-                "text": f"{answers.label.name} is one of its two values",
+                "text": f"{_one_line(answers.label.title)} is one of its two values",
                 "sql": f"SELECT {quoted(key)}, {label} FROM {quoted(table)} WHERE {label} IS NULL "
                 f"OR CAST({label} AS VARCHAR) NOT IN ({values})",
                 "severity": "critical",
@@ -316,10 +326,10 @@ def _rules(answers: Answers, table: str, key: str) -> list[dict[str, str]]:
             value = quoted(column.name)
             rules.append(
                 {
-                    "text": f"{column.name} is never negative",
+                    "text": f"{_one_line(column.title)} is never negative",
                     "sql": f"SELECT {quoted(key)}, {value} FROM {quoted(table)} WHERE {value} < 0",
                     "severity": "warning",
-                    "remedy": f"It never was so far. Mend {column.name} in the source, or drop the rule.",
+                    "remedy": f"It never was so far. Mend {_one_line(column.title)} in the source, or drop the rule.",
                 }
             )
     return rules
@@ -352,8 +362,7 @@ def _yaml(value: Any) -> str:
     """A value as JSON, which YAML reads; text without anything odd as it is."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{2,}", value):
         return value if value.lower() not in ("true", "false", "yes", "null", "off") else json.dumps(value)
-    odd = not str(value).isprintable()
-    return json.dumps(value, ensure_ascii=odd)
+    return _quoted(value)
 
 
 def _yaml_block(value: str, indent: int) -> str:
@@ -363,7 +372,15 @@ def _yaml_block(value: str, indent: int) -> str:
 
 
 def _python(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True) if isinstance(value, str) else repr(value)
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _quoted(value: Any) -> str:
+    """A value as JSON, what cannot be seen escaped as both YAML and Python read it."""
+    return "".join(
+        letter if letter.isprintable() else f"\\u{ord(letter):04x}" if ord(letter) < 2**16 else f"\\U{ord(letter):08x}"
+        for letter in json.dumps(value, ensure_ascii=False)
+    )
 
 
 def _one_line(text: object) -> str:
@@ -371,5 +388,13 @@ def _one_line(text: object) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
-def _braced(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
+def _titles(titles: Mapping[str, str]) -> dict[str, str]:
+    """What `features.titles` says of features whose column has another name in the source: one line each, and no two
+    the same."""
+    found: dict[str, str] = {}
+    for name, title in titles.items():
+        line = " ".join(UNTITLED.sub(" ", title).split()) or name
+        if line != name:
+            taken = {*found.values(), *titles} - {name}
+            found[name] = f"{line} ({name})" if line in taken else line
+    return found
