@@ -38,25 +38,39 @@ SMALL = ("INT32", "INT64", "BOOLEAN", "BYTE_ARRAY")
 
 
 @dataclass(frozen=True)
-class Window:
+class Span:
     """A span of time, the start included, the end not; both in UTC."""
 
     start: datetime
     end: datetime
-    now: datetime
-    """This machine's time: a later prediction comes from a clock that is wrong."""
 
     def days(self, folders: Iterable[Path]) -> list[Path]:
-        """The folders that may hold predictions of the window, or of the future."""
+        """Of a log's folders those whose predictions are looked at."""
         wanted = []
         for folder in folders:
             try:
                 day = date.fromisoformat(folder.name)
             except ValueError:
                 continue
-            if self.start.date() <= day <= self.end.date() or day > self.now.date():
+            if self.wants(day):
                 wanted.append(folder)
         return sorted(wanted)
+
+    def wants(self, day: date) -> bool:
+        """Whether predictions of a day are looked at."""
+        return self.start.date() <= day <= self.end.date()
+
+
+@dataclass(frozen=True)
+class Window(Span):
+    """A span whose predictions are judged, beside those of a clock that is ahead, which are told."""
+
+    now: datetime
+    """This machine's time: a later prediction comes from a clock that is wrong."""
+
+    def wants(self, day: date) -> bool:
+        """Whether predictions of a day are looked at: days that have not come, too."""
+        return super().wants(day) or day > self.now.date()
 
 
 def window_ending(as_of: str, days: int, now: datetime) -> Window:
@@ -79,13 +93,13 @@ def window_ending(as_of: str, days: int, now: datetime) -> Window:
     return Window(end - timedelta(days=days), end, now.astimezone(UTC))
 
 
-def log_files(prediction_log: str, model: str, window: Window, scratch: Path) -> list[Path]:
-    """The files of the log that may hold predictions of the window; none where nothing was served yet.
+def log_files(prediction_log: str, model: str, span: Span, scratch: Path) -> list[Path]:
+    """The files of the log that may hold predictions of a span; none where nothing was served yet.
 
     Args:
         prediction_log: The log of all models: a folder, or one of an object store.
         model: The model's name.
-        window: Which predictions are wanted.
+        span: Which predictions are wanted.
         scratch: Folder that objects are brought to.
 
     Raises:
@@ -93,11 +107,13 @@ def log_files(prediction_log: str, model: str, window: Window, scratch: Path) ->
     """
     try:
         if is_object_store(prediction_log):
-            found = _brought(f"{prediction_log.rstrip('/')}/{model}", window, scratch)
+            found = _brought(f"{prediction_log.rstrip('/')}/{model}", span, scratch)
         else:
             place = Path(prediction_log) / model
-            days = window.days(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
-            found = {file for day in days for file in day.iterdir() if file.suffix in (GROWING, FINISHED)}
+            days = span.days(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+            found = {
+                file for day in days for file in day.iterdir() if file.suffix in (GROWING, FINISHED) and file.is_file()
+            }
     except (OSError, pa.ArrowException) as error:
         why = getattr(error, "strerror", None) or first_line(error)
         raise ContractViolation(
@@ -107,15 +123,15 @@ def log_files(prediction_log: str, model: str, window: Window, scratch: Path) ->
     return sorted(file for file in found if file.suffix == FINISHED or file.with_suffix(FINISHED) not in found)
 
 
-def _brought(log: str, window: Window, scratch: Path) -> set[Path]:
-    """The objects of the window's days, as files."""
+def _brought(log: str, span: Span, scratch: Path) -> set[Path]:
+    """The objects of the span's days, as files."""
     # It takes a while to import, and most logs are folders.
     from pyarrow import fs
 
     store, root = file_system(log)
     entries = store.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
     paths = [Path(item.path) for item in entries if item.is_file and Path(item.path).suffix in (GROWING, FINISHED)]
-    days = {day.name for day in window.days({path.parent for path in paths})}
+    days = {day.name for day in span.days({path.parent for path in paths})}
     found = set()
     for path in paths:
         if path.parent.name in days:
@@ -163,12 +179,13 @@ class Source:
         return {field.name: field.type for field in features} if pa.types.is_struct(features) else {}
 
 
-def readable(files: Sequence[Path], scratch: Path) -> tuple[list[Source], list[Flaw]]:
+def readable(files: Sequence[Path], scratch: Path, thoroughly: bool = False) -> tuple[list[Source], list[Flaw]]:
     """Open the files of a log, growing ones as a copy in Parquet.
 
     Args:
         files: As `log_files` finds them.
         scratch: Folder for the copies.
+        thoroughly: Every value is read, too: a file's end may be whole and its middle not.
 
     Returns:
         Those that can be read, and what is wrong with the others.
@@ -181,6 +198,9 @@ def readable(files: Sequence[Path], scratch: Path) -> tuple[list[Source], list[F
         try:
             if named.suffix == GROWING:
                 finished = named.with_suffix(FINISHED)
+                if named.exists() and not named.stat().st_size:
+                    # Its server has only just begun it, or was killed then.
+                    continue
                 if not named.exists() and finished.exists():
                     # It was finished since it was found.
                     file = finished
@@ -190,21 +210,47 @@ def readable(files: Sequence[Path], scratch: Path) -> tuple[list[Source], list[F
                         flaws.append(Flaw(file=str(named), rows=0, reason="it ends within a batch"))
             metadata = parquet.read_metadata(file)
             schema = metadata.schema.to_arrow_schema()
+            if thoroughly:
+                _read_whole(file)
         except FileNotFoundError:
             # Its age or size had it removed meanwhile.
             continue
-        except pa.ArrowException as error:
-            flaws.append(
-                Flaw(file=str(named), rows=0, reason=f"it is no file of a log ({str(error).splitlines()[0]:.120})")
-            )
+        except (pa.ArrowException, OSError) as error:
+            if not isinstance(error, pa.ArrowException) and not thoroughly:
+                raise
+            flaws.append(Flaw(file=str(named), rows=0, reason=f"it is no file of a log ({first_line(error):.120})"))
             continue
-        missing = [name for name in COLUMNS if name not in schema.names]
-        if missing:
-            flaws.append(Flaw(file=str(named), rows=0, reason=f"it is no file of a log (no {', '.join(missing)})"))
+        if other := _unlike_a_log(schema):
+            flaws.append(Flaw(file=str(named), rows=0, reason=f"it is no file of a log ({other})"))
             continue
         # A session reaches files by where they are, and not by a link to it.
         sources.append(Source(file.resolve(), named, schema, *_told(metadata)))
     return sources, flaws
+
+
+def _read_whole(file: Path) -> None:
+    """Read every value of a file.
+
+    Raises:
+        pyarrow.ArrowException, OSError: it is damaged.
+    """
+    with parquet.ParquetFile(file) as opened:
+        for _ in opened.iter_batches():
+            pass
+
+
+def _unlike_a_log(schema: pa.Schema) -> str:
+    """What a file has otherwise than every file of the log, in words; empty where nothing is."""
+    missing = [name for name in COLUMNS if name not in schema.names]
+    if missing:
+        return f"no {', '.join(missing)}"
+    values = [field for field in schema if field.name in (*COLUMNS, "caller", "hold_out")]
+    features = schema.field("features").type if "features" in schema.names else pa.null()
+    if pa.types.is_struct(features):
+        values += list(features)
+    elif not pa.types.is_null(features):
+        return f"its features are {features}"
+    return next((f"its {field.name} is {field.type}" for field in values if pa.types.is_nested(field.type)), "")
 
 
 def _told(metadata: parquet.FileMetaData) -> tuple[bool, frozenset[str]]:

@@ -9,18 +9,20 @@ whose own statistics settle that every row names an entity, and that no number i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import compress
 from operator import not_
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from kfp_lifecycle.artifacts.feature import LARGEST_NUMBER, Feature
 from kfp_lifecycle.artifacts.predictions import Broken, Flaw, LeftOut, LogTable, ServedVersion
 from kfp_lifecycle.connections.arrow import pa
+from kfp_lifecycle.connections.errors import first_line
 from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.data.tables import database
 from kfp_lifecycle.monitoring.log_files import COLUMNS, Source, Window, readable
@@ -35,6 +37,7 @@ PROBE_REQUESTS = 10
 MEMORY = "1GB"
 """What DuckDB may hold before it spills to disk."""
 KEY_OF_ENTITY = "hash('entity', try_cast(entity AS VARCHAR))"
+Found = TypeVar("Found")
 FIELDS = ("time", "request_id", "version", "entity", "features", "score", "decision", "requests", "probe", "caller")
 
 
@@ -83,23 +86,50 @@ class OpenLog:
     """Files that are none of the log, or end within a batch."""
 
 
-@contextlib.contextmanager
-def open_log(files: Sequence[Path], scratch: Path, writable: Path | None = None) -> Iterator[OpenLog]:
-    """A session over files of the log, which may also write to a folder.
+def read_log(
+    files: Sequence[Path], scratch: Path, read: Callable[[OpenLog], Found], writable: Path | None = None
+) -> Found:
+    """What is found in a log, whatever becomes of its files meanwhile.
+
+    A file may be damaged where only reading all of it tells, and its age or size may have it removed. So where reading
+    fails, each file is read alone, and all is read once more without those that cannot be.
+
+    Args:
+        files: As `log_files` finds them.
+        scratch: Folder for what does not fit in memory.
+        read: What is asked of the log; it may be asked twice.
+        writable: Folder that it may write to.
 
     Raises:
-        ContractViolation: what is done in it fails: the log cannot be read.
+        ContractViolation: it fails however often it is tried.
     """
     try:
-        sources, flaws = readable(files, scratch)
-        named = [source.file for source in sources]
-        with database(readable=named, writable=writable, memory=MEMORY, ordered=False) as connection:
-            yield OpenLog(connection, sources, flaws)
-    except (duckdb.Error, OSError) as error:
-        raise ContractViolation(
-            f"The prediction log cannot be read: {str(error).splitlines()[0]:.300}. Mend or move away the file that is "
-            "named, and run monitoring again."
-        ) from error
+        with open_log(files, scratch, writable) as log:
+            return read(log)
+    except (duckdb.Error, OSError):
+        try:
+            with open_log(files, scratch, writable, thoroughly=True) as log:
+                return read(log)
+        except (duckdb.Error, OSError) as error:
+            raise ContractViolation(
+                f"The prediction log cannot be read: {first_line(error):.300}. Mend or move away the file that is "
+                "named, and run monitoring again."
+            ) from error
+
+
+@contextlib.contextmanager
+def open_log(
+    files: Sequence[Path], scratch: Path, writable: Path | None = None, thoroughly: bool = False
+) -> Iterator[OpenLog]:
+    """A session over those files of the log that can be read, which may also write to a folder.
+
+    Raises:
+        duckdb.Error, OSError: a file cannot be opened.
+    """
+    sources, flaws = readable(files, scratch, thoroughly)
+    named = [source.file for source in sources]
+    with database(readable=named, writable=writable, memory=MEMORY, ordered=False) as connection:
+        yield OpenLog(connection, sources, flaws)
 
 
 def served_versions(log: OpenLog, window: Window) -> list[str]:
@@ -131,7 +161,8 @@ def features_of(files: Sequence[Path], inputs: Sequence[Feature], asked: pa.Tabl
     Raises:
         ContractViolation: the log cannot be read.
     """
-    with open_log(files, scratch) as log:
+
+    def read(log: OpenLog) -> pa.Table | None:
         sources, connection = log.sources, log.connection
         if all(item.name not in source.kinds for source in sources for item in inputs):
             return None
@@ -143,6 +174,8 @@ def features_of(files: Sequence[Path], inputs: Sequence[Feature], asked: pa.Tabl
             f"LEFT JOIN (SELECT {chosen} FROM {_rows(sources)}) AS logged USING (version, entity, time) "
             "GROUP BY place) ORDER BY place"
         ).to_arrow_table()
+
+    return read_log(files, scratch, read)
 
 
 def _rows(sources: Sequence[Source]) -> str:
@@ -226,7 +259,8 @@ def _decide(
                 CASE
                     WHEN time IS NULL THEN 'their time is none'
                     WHEN version IS NULL THEN 'they have no version'
-                    WHEN score IS NULL OR NOT score BETWEEN 0 AND 1 THEN 'their score is no probability'
+                    -- A file's statistics know no not-a-number, and DuckDB takes them for all that there is.
+                    WHEN score IS NULL OR isnan(score) OR NOT score BETWEEN 0 AND 1 THEN 'their score is no probability'
                     ELSE wrong
                 END AS flaw,
                 CASE

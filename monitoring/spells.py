@@ -11,7 +11,7 @@ from pathlib import Path
 from kfp_lifecycle.artifacts.predictions import Flaw
 from kfp_lifecycle.connections.arrow import pa
 from kfp_lifecycle.data.sql import literal
-from kfp_lifecycle.monitoring.log_window import open_log
+from kfp_lifecycle.monitoring.log_window import OpenLog, read_log
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,12 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
     Raises:
         ContractViolation: the log cannot be read.
     """
-    with open_log(files, scratch) as log:
+
+    def read(log: OpenLog) -> Spells:
         connection, sources, flaws = log.connection, log.sources, list(log.flaws)
         if not sources:
             return Spells(_nothing(), 0, 0, flaws)
-        read = ", ".join(literal(str(source.file)) for source in sources)
+        files_read = ", ".join(literal(str(source.file)) for source in sources)
         # Servers of earlier days logged none.
         hold_out = "hold_out" if any("hold_out" in source.schema.names for source in sources) else "NULL"
         # The first of a day stands for it: what is asked about an entity all day is asked about the same events.
@@ -70,9 +71,9 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
                     try_cast(decision AS BOOLEAN) AS decision,
                     try_cast({hold_out} AS BOOLEAN) AS hold_out,
                     try_cast(shadow AS BOOLEAN) AS shadow,
-                FROM read_parquet([{read}], union_by_name = true)
+                FROM read_parquet([{files_read}], union_by_name = true)
             )
-            WHERE time >= $start AND time < $end AND version IS NOT NULL AND score BETWEEN 0 AND 1
+            WHERE time >= $start AND time < $end AND version IS NOT NULL AND NOT isnan(score) AND score BETWEEN 0 AND 1
               AND NOT coalesce(shadow, false)
             GROUP BY ALL
             """,
@@ -101,7 +102,9 @@ def spells_of(files: Sequence[Path], start: datetime, end: datetime, horizon_day
             "first[4] AS hold_out "
             "FROM spells JOIN asked USING (version, entity, day) ORDER BY version, entity, day"
         ).to_arrow_table()
-    return Spells(rows.cast(_nothing().schema), predictions, without, flaws)
+        return Spells(rows.cast(_nothing().schema), predictions, without, flaws)
+
+    return read_log(files, scratch, read)
 
 
 def _nothing() -> pa.Table:

@@ -21,7 +21,7 @@ from kfp_lifecycle.artifacts.predictions import LogTable
 from kfp_lifecycle.components.monitoring.collect_predictions.collection import judged_version, notes_on
 from kfp_lifecycle.monitoring import log_window
 from kfp_lifecycle.monitoring.log_files import Window, log_files, window_ending
-from kfp_lifecycle.monitoring.log_window import open_log, served_versions, write_table
+from kfp_lifecycle.monitoring.log_window import open_log, read_log, served_versions, write_table
 from tests.prediction_logs import Row, logged, write_log
 
 INPUTS = [Feature("age", "numeric"), Feature("plan", "categorical")]
@@ -50,9 +50,9 @@ def read(place: Path, as_of: str = "", now: datetime = END, name: str = "found")
     scratch = place / name
     scratch.mkdir(exist_ok=True)
     files = log_files(str(place / "log"), "devices", window, scratch)
-    with open_log(files, scratch, writable=scratch) as opened:
-        found = write_table(opened, INPUTS, window, scratch / "predictions.parquet")
-    return found, pd.read_parquet(scratch / "predictions.parquet")
+    table = scratch / "predictions.parquet"
+    found = read_log(files, scratch, lambda log: write_table(log, INPUTS, window, table), writable=scratch)
+    return found, pd.read_parquet(table)
 
 
 def test_a_probe_counts_once_and_is_marked_however_often_it_asks(tmp_path: Path) -> None:

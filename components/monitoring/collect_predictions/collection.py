@@ -13,7 +13,7 @@ from kfp_lifecycle.artifacts.predictions import TABLE_FILE, LogTable, Prediction
 from kfp_lifecycle.config.configuration import Configuration
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.monitoring.log_files import Window, log_files, window_ending
-from kfp_lifecycle.monitoring.log_window import open_log, served_versions, write_table
+from kfp_lifecycle.monitoring.log_window import OpenLog, read_log, served_versions, write_table
 from kfp_lifecycle.registry.champion import Champion, registered_version, require_champion
 from kfp_lifecycle.runtime.outputs import complete_folder
 
@@ -45,9 +45,12 @@ def collect_predictions(
     with complete_folder(destination) as folder, tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         scratch = Path(temporary)
         files = log_files(locations.prediction_log, settings.deployment.model, window, scratch)
-        with open_log(files, scratch / "log-files", writable=folder) as log:
+
+        def read(log: OpenLog) -> tuple[list[str], LogTable]:
             unknown, inputs = inputs_of(champion, served_versions(log, window), scratch)
-            found = write_table(log, inputs, window, folder / TABLE_FILE)
+            return unknown, write_table(log, inputs, window, folder / TABLE_FILE)
+
+        unknown, found = read_log(files, scratch / "log-files", read, writable=folder)
         predictions = Predictions(
             model=champion.model,
             champion=champion.version,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.dataset import model_inputs
 from kfp_lifecycle.modelling.scoring import Scorer, decided
-from kfp_lifecycle.monitoring.log_files import Window, log_files
+from kfp_lifecycle.monitoring.log_files import Span, log_files
 from kfp_lifecycle.monitoring.log_window import features_of
 from kfp_lifecycle.registry.champion import registered_version
 
@@ -57,8 +56,8 @@ class Logged:
             return None
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder)
-            window = Window(self.outcomes.start, self.outcomes.until + timedelta(days=1), self.outcomes.until)
-            files = log_files(self.locations.prediction_log, self.outcomes.model, window, scratch / "log")
+            span = Span(self.outcomes.start, self.outcomes.until)
+            files = log_files(self.locations.prediction_log, self.outcomes.model, span, scratch / "log")
             asked = pa.Table.from_pandas(own[["version", "entity", "time"]], preserve_index=False)
             found = features_of(files, self._inputs, asked, scratch / "features")
         return None if found is None else found.to_pandas().set_index(own.index).reindex(self.table.index)
