@@ -52,7 +52,7 @@ class Label(Section):
     positive: FreeValue | None = None
     """With `column`: its value that means the event, such as `"Yes"`, 2 or true; the other one means none. Not needed
     where the values are 0 and 1, or false and true."""
-    horizon_days: int | None = Field(default=None, gt=0)
+    horizon_days: int | None = Field(default=None, gt=0, le=36_500)
     """With `split.by: time`, which needs it: days after the snapshot until the label is known. Nothing is trained on a
     label before that, and the parts of the split are this far apart."""
 

@@ -414,3 +414,22 @@ def test_more_of_a_value_that_many_always_had_is_the_worlds_doing(baseline: Base
     current = window(600, seed=1)
     current["refunds"] = np.where(np.random.default_rng(0).random(600) < 0.5, 0.0, 20 * np.arange(600) ** 0.3)
     assert judged(current, baseline).verdict == "world moved"
+
+
+def test_one_score_for_all_is_broken_data_and_no_reason_to_retrain(baseline: Baseline) -> None:
+    """Features are what they were: then it is what serves the model that answers nothing."""
+    found = judged(window(1000, 3, score=0.5), baseline)
+    assert (found.verdict, found.decision) == ("broken data", "repair")
+    assert found.sentence.startswith("Broken data: score has one value for all, 0.5")
+    assert found.sentence.endswith("Repair what serves the model; learn nothing from this window.")
+    # Scores that are others for a world that moved are no fault.
+    assert judged(window(1000, 3, score=np.resize([0.5, 0.6], 1000)), baseline).decision == "retrain"
+
+
+def test_columns_that_never_had_a_value_or_always_the_same_are_quiet_while_they_go_on_so() -> None:
+    nothing = {"amount": np.nan, "visits": 5.0, "colour": None, "device": "phone"}
+    frames = [window(500, 1000 + date, **nothing).assign(**{DATE: date}) for date in range(8)]
+    known = Baseline(pd.concat(frames), INPUTS)
+    assert judged(window(500, 9, **nothing), known).decision == "keep"
+    for change in ({"amount": 3.0}, {"visits": 6.0}, {"colour": "red"}, {"device": ""}):
+        assert judged(window(500, 9, **{**nothing, **change}), known).decision != "keep"

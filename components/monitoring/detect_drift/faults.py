@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from kfp_lifecycle.artifacts.drift import Fault, Finding
+from kfp_lifecycle.artifacts.drift import SCORE, Fault, Finding
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.detect_drift.measures import named
 from kfp_lifecycle.components.monitoring.detect_drift.usual import Numbers
@@ -26,19 +26,22 @@ QUANTILES = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
 
 
 def faults(
-    findings: Sequence[Finding], newest: pd.DataFrame, current: pd.DataFrame, inputs: Sequence[Feature]
+    findings: Sequence[Finding], newest: pd.DataFrame, current: pd.DataFrame, columns: Sequence[Feature]
 ) -> Mapping[tuple[str, str], tuple[Fault, str]]:
-    """What is broken among the columns that drifted: by column and aspect, the fault and what it is, in words."""
-    types = {item.name: item.type for item in inputs}
-    drifted = [item for item in findings if item.drifted and item.column in types]
+    """What is broken among the columns that drifted, the score's too: by column and aspect, the fault and what it is,
+    in words."""
+    types = {item.name: item.type for item in columns}
+    drifted = [item for item in findings if item.drifted]
     found: dict[tuple[str, str], tuple[Fault, str]] = {}
     for finding in drifted:
         before, after = newest[finding.column], current[finding.column]
         fault = _fault(finding, before, after, types[finding.column])
-        if fault:
+        # A model may give many the same score, and other ones to a world that moved; but not one for all.
+        if fault and (finding.column != SCORE or after.nunique() == 1):
             found[finding.column, finding.aspect] = fault
     called = {item.column: item.called for item in drifted}
-    moved = [item.column for item in drifted if item.aspect == "values" and (item.column, "values") not in found]
+    inputs = [item for item in drifted if item.column != SCORE]
+    moved = [item.column for item in inputs if item.aspect == "values" and (item.column, "values") not in found]
     for one, other in combinations(moved, 2):
         if types[one] == types[other] and _swapped(newest, current, one, other, types[one]):
             found[one, "values"] = "swapped", f"holds what {called[other]} held"

@@ -180,7 +180,7 @@ class Baseline:
                     sentence=_sentence(found, before, after),
                 )
             )
-        broken = faults(findings, self.newest, current, [item for name, item in self.columns.items() if name != SCORE])
+        broken = faults(findings, self.newest, current, list(self.columns.values()))
         return [_with_fault(finding, broken.get((finding.column, finding.aspect))) for finding in findings]
 
     def _compared(self, name: str, values: pd.Series) -> list[_Comparison]:

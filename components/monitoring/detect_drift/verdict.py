@@ -39,11 +39,12 @@ def decide(findings: Sequence[Finding], inputs: int, predictions: int, rule: Mon
     broken = [item for item in findings if item.fault]
     if broken:
         columns = list(dict.fromkeys(item.called for item in broken if item.column != SCORE))
-        sources = ", ".join(columns[:NAMED]) + (" and others" if len(columns) > NAMED else "")
+        others = " and others" if len(columns) > NAMED else ""
+        sources = f"the source of {', '.join(columns[:NAMED])}{others}" if columns else "what serves the model"
         return Judgement(
             "broken data",
             "repair",
-            f"Broken data: {told(broken)}. Repair the source of {sources}; learn nothing from this window.",
+            f"Broken data: {told(broken)}. Repair {sources}; learn nothing from this window.",
         )
     drifted = [item for item in findings if item.drifted]
     names = drifted_inputs(drifted)

@@ -93,7 +93,9 @@ def join_outcomes(
             followed = follow(history, rows["day"].tolist(), rows["entity"].tolist(), boundaries)
             timing = estimate_timing(history, boundaries[0], followed)
             groups = groups_at(
-                known_groups(connection, settings, definitions, validated, start, until) if len(rows) else {},
+                known_groups(connection, settings, definitions, validated, midnight(rows["day"].min()), until)
+                if len(rows)
+                else {},
                 rows["entity"].tolist(),
             )
             label = settled(followed, timing)
@@ -244,6 +246,8 @@ def verdict(found: Sequence[VersionOutcomes]) -> str:
     if alarms:
         return "; ".join(f"{sentence[0].upper()}{sentence[1:]}" for sentence in alarms) + "."
     expected = sum(week.expected for version in found for week in version.weeks)
+    if not expected and any(version.spells for version in found) and all(v.unknown == v.spells for v in found):
+        return "Nothing that was predicted can be followed: the label query knows none of the entities."
     if not expected:
         return "Nothing that was predicted can be followed yet."
     observed = sum(week.observed for version in found for week in version.weeks)
@@ -292,7 +296,7 @@ def notes_on(
             notes.append(
                 f"{version.unknown:,} of {version.spells:,} entities that version {version.version} predicted are none "
                 "that the label query knows at the beginning of that day: their outcome is unknown. Keys that are "
-                "logged hashed are never known."
+                "logged hashed are never known, nor are those that the tables write otherwise, such as 7 and 007."
             )
     for flaw in spells.flaws:
         notes.append(f"Not readable: {flaw.file}: {flaw.reason}.")

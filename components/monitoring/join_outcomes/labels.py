@@ -162,10 +162,11 @@ def estimate_timing(history: LabelHistory, before: datetime, followed: Followed)
     happened = {"rising": np.zeros(len(grid)), "falling": np.zeros(len(grid))}
     for number in range(1, REFERENCES + 1):
         day = (before - number * horizon).date()
+        if history.labels(day, midnight(day) + horizon).empty:
+            # The business, or what is known of it, began later.
+            break
         labels = [history.labels(day, midnight(day) + part) for part in grid]
         table = pd.concat(labels, axis=1).to_numpy()
-        if not len(table):
-            break
         more, less = _changes(table)
         rising, falling = rising + more, falling + less
         happened["rising"] += np.nansum(table, axis=0)
