@@ -183,7 +183,8 @@ def test_an_entity_that_is_asked_about_a_thousand_times_is_foretold_once(library
         library.predict(foretold(at))
     once = library.look()
     often = [
-        logged({"age": 1.0}, weekly()[6] + timedelta(minutes=1 + number), entity="5", score=0.99) for number in range(1000)
+        logged({"age": 1.0}, weekly()[6] + timedelta(minutes=1 + number), entity="5", score=0.99)
+        for number in range(1000)
     ]
     library.predict(often, "2-often")
     found, table = library.look()
