@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kfp_lifecycle.artifacts.drift import Compared, Drift, DriftRule, Finding
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, OutcomeWeek, TimingPoint, VersionOutcomes
 from kfp_lifecycle.artifacts.skew import ServingSkew
-from kfp_lifecycle.components.monitoring.decide_remedy.decision import Evidence
+from kfp_lifecycle.components.monitoring.decide_remedy.evidence import Evidence
 from kfp_lifecycle.components.monitoring.join_outcomes.joining import verdict
 from kfp_lifecycle.components.monitoring.join_outcomes.labels import Followed, Timing, midnight, settled, weekly_events
 from kfp_lifecycle.config.monitoring import Monitoring

@@ -16,7 +16,8 @@ from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, Segment
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.skew import FeatureSkew
 from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import settled_since
-from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide, standing_alarm
+from kfp_lifecycle.components.monitoring.decide_remedy.cases import standing_alarm
+from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import followed
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import expected_area
 from kfp_lifecycle.components.monitoring.decide_remedy.worth import choose, worth_of_remedies

@@ -12,7 +12,8 @@ from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.artifacts.predictions import Predictions
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.skew import ServingSkew
-from kfp_lifecycle.components.monitoring.decide_remedy.decision import Evidence, decide
+from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide
+from kfp_lifecycle.components.monitoring.decide_remedy.evidence import Evidence
 from kfp_lifecycle.components.monitoring.decide_remedy.logged import Logged
 from kfp_lifecycle.components.monitoring.decide_remedy.page import draw
 from kfp_lifecycle.config.configuration import Configuration
