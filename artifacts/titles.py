@@ -33,3 +33,8 @@ def slice_title(piece: str, titles: Titles) -> str:
         return title_of(piece, titles)
     columns, equals, value = piece.partition("=")
     return "+".join(title_of(name, titles) for name in columns.split("+")) + equals + value
+
+
+def is_named(title: str, name: str) -> bool:
+    """Whether what is said of a column, or of a slice, is its name."""
+    return title in (name, title_of(name, {}), slice_title(name, {}))

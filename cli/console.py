@@ -32,10 +32,15 @@ class CommandConsole(Console):
         self.print(text, markup=False, soft_wrap=True)
 
 
+# Joiners of letters and emoji, and what sets text from right to left apart: none turns what stands around it.
+JOINING = "\u200c\u200d\u2068\u2069"
+
+
 def harmless(text: str) -> str:
-    """A text without control characters but ends of lines and tabs."""
+    """A text without control characters but ends of lines, tabs, and what joins or isolates letters of a name."""
     return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
+        letter if letter.isprintable() or letter in "\n\t" or letter in JOINING else "\N{REPLACEMENT CHARACTER}"
+        for letter in text
     )
 
 

@@ -141,7 +141,8 @@ def data(run: Run) -> Section | None:
     tables = run.first("validated", "dataset", "tables")
     if tables is None:
         return None
-    findings = data_findings(tables.path)
+    training_set = run.first("training_set")
+    findings = data_findings(tables.path, training_set.path if training_set else None)
     # Beside rows that are trained on, the rows of the source are no key figure.
     rows = sum(table.rows for table in findings.tables.values())
     figures = (

@@ -47,18 +47,22 @@ class DataFindings:
     failed: list[CheckResult] = field(default_factory=list)
     """Broken rules, those that stop a run before those that only warn."""
     passed: list[CheckResult] = field(default_factory=list)
+    titles: Titles = field(default_factory=dict)
+    """What people call columns whose name is another one."""
 
 
-def data_findings(dataset: Path) -> DataFindings:
-    """Read a dataset's manifest and, where it was validated, its checks."""
+def data_findings(dataset: Path, training_set: Path | None) -> DataFindings:
+    """Read a dataset's manifest, where it was validated its checks, and how the training set calls its columns."""
     manifest = Manifest.read(dataset)
+    titles = TrainingSetDescription.read(training_set).titles if training_set is not None else {}
     if not (dataset / ValidationResults.FILE).exists():
-        return DataFindings(manifest.as_of, manifest.tables)
+        return DataFindings(manifest.as_of, manifest.tables, titles=titles)
     checks = ValidationResults.read(dataset).checks
     failed = sorted((check for check in checks if not check.passed), key=lambda check: check.severity == "warning")
     counts = Counter(check.layer for check in checks)
     layers = [Layer(name, count, sum(check.layer == name for check in failed)) for name, count in counts.items()]
-    return DataFindings(manifest.as_of, manifest.tables, layers, failed, [check for check in checks if check.passed])
+    passed = [check for check in checks if check.passed]
+    return DataFindings(manifest.as_of, manifest.tables, layers, failed, passed, titles)
 
 
 @dataclass(frozen=True)

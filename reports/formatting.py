@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from kfp_lifecycle.artifacts.titles import Titles, slice_title, title_of
+from kfp_lifecycle.artifacts.titles import Titles, is_named, slice_title, title_of
 
 NOTHING = "—"
 # Control, surrogate and unassigned characters either break HTML or cannot be encoded.
@@ -130,6 +130,7 @@ def compact(value: Any) -> str:
 FILTERS = {
     "compact": compact,
     "duration": duration,
+    "is_named": is_named,
     "metric_words": metric_words,
     "moment": moment,
     "number": number,

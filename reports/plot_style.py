@@ -16,7 +16,7 @@ logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 ACCENT, QUIET, WARNING, INK = "#2563a8", "#8a97a6", "#c2541b", "#1f2933"
 # A longer name would leave no room for the plot, and a longer title has none.
-LONGEST_NAME, LONGEST_TITLE = 36, 54
+LONG_NAME, LONGEST_NAME, LONGEST_TITLE = 26, 32, 44
 # 400 pixels at the 72 dots an inch that an SVG is measured in.
 WIDTH_INCHES, HEIGHT_INCHES = 5.6, 3.8
 
@@ -56,10 +56,20 @@ def new_figure(title: str, height: float = HEIGHT_INCHES) -> tuple[Figure, Axes]
     return figure, axes
 
 
-def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Name the rows of a plot from above, whatever the names hold: a `$` begins no formula."""
-    axes.set_yticks(range(len(names)), [shortened(name) for name in names], parse_math=False)
+def name_rows(axes: Axes, names: Sequence[str], values: str) -> None:
+    """Name the rows of a plot from above, whatever the names hold, and what its values are.
+
+    A `$` begins no formula. Long names leave so little room that title and label need some of what is beside the plot.
+    """
+    shown = [shortened(name) for name in names]
+    axes.set_yticks(range(len(shown)), shown, parse_math=False)
     axes.invert_yaxis()
+    long = max(map(len, shown), default=0) > LONG_NAME
+    axes.set_xlabel(values, loc="right" if long else "center")
+    if long:
+        title = axes.get_title("left")
+        axes.set_title("", loc="left")
+        axes.set_title(title, loc="right", parse_math=False)
 
 
 def shortened(name: str, longest: int = LONGEST_NAME) -> str:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from kfp_lifecycle.artifacts.drift import Explanations, Weight
 from kfp_lifecycle.artifacts.model_card import CardSection
-from kfp_lifecycle.artifacts.titles import slice_title, title_and_name, title_of
+from kfp_lifecycle.artifacts.titles import is_named, slice_title, title_and_name, title_of
 from kfp_lifecycle.config.features import Features
 from kfp_lifecycle.config.problems import describe_error
 from kfp_lifecycle.reports.formatting import metric_words
@@ -33,6 +33,8 @@ def test_so_is_the_column_of_a_slice_and_of_a_metric() -> None:
 
 def test_what_is_written_from_right_to_left_turns_nothing_of_its_sentence() -> None:
     assert title_of("mr", TITLES) == "\u2068عمر\u2069"
+    assert is_named(title_of("عمر", {}), "عمر")
+    assert not is_named(title_of("mr", TITLES), "mr")
 
 
 def test_monitoring_speaks_of_titles() -> None:

@@ -90,8 +90,7 @@ def fairness_plot(column: str, groups: pd.DataFrame) -> Figure:
         axes.plot([row.low, row.high], [position, position], color=color, alpha=alpha)
         axes.plot(row.selection_rate, position, "o", color=color, alpha=alpha)
     names = [f"{name} ({row.rows:,}{'' if row.judged else ', too small'})" for name, row in shown.iterrows()]
-    name_rows(axes, names)
-    axes.set(xlabel="share of the group that is acted on")
+    name_rows(axes, names, "share of the group that is acted on")
     return figure
 
 
@@ -103,8 +102,7 @@ def interval_plot(title: str, label: str, metrics: Mapping[str, Metric], mark: f
         axes.plot([metric.low, metric.high], [position, position], color=QUIET)
         axes.plot(metric.value, position, "o", color=ACCENT)
     axes.axvline(mark, color=INK, linewidth=1, linestyle=":")
-    name_rows(axes, list(shown))
-    axes.set(xlabel=label)
+    name_rows(axes, list(shown), label)
     return figure
 
 
@@ -115,6 +113,5 @@ def importance_plot(importance: Mapping[str, Metric], scale: str) -> Figure:
     reach = np.array([metric.high - metric.value for metric in shown.values()])
     figure, axes = new_figure("What scores rest on", height=1.3 + INCHES_PER_BAR * len(shown))
     axes.barh(range(len(shown)), values, xerr=reach, color=ACCENT, ecolor=INK)
-    name_rows(axes, list(shown))
-    axes.set(xlabel=f"mean contribution, {scale} (SHAP)")
+    name_rows(axes, list(shown), f"mean contribution, {scale} (SHAP)")
     return figure

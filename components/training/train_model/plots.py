@@ -62,9 +62,8 @@ def _importance(importance: Sequence[Importance]) -> Figure:
     shown = list(importance)[:MOST_BARS]
     figure, axes = new_figure("AUC lost without a feature", height=1.2 + INCHES_PER_BAR * len(shown))
     axes.barh(range(len(shown)), [item.value for item in shown], color=ACCENT)
-    name_rows(axes, [item.feature for item in shown])
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("loss of AUC when shuffled")
+    name_rows(axes, [item.feature for item in shown], "loss of AUC when shuffled")
     return figure
 
 
