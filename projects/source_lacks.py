@@ -61,8 +61,10 @@ def _flat_lacks(configuration: Configuration, columns: Mapping[str, Mapping[str,
     names = [*dict.fromkeys(name for of_table in columns.values() for name in of_table)]
     known = {*names, *(f"{table}.{name}" for table, of_table in columns.items() for name in of_table)}
     unknown = [name for name in configuration.features.leave_out if name not in known]
-    for name in unknown:
-        yield "features.leave_out", f"{' and '.join(columns)} has no column {name}; {nearest(name, names)}"
+    told = [("features.leave_out", name) for name in unknown]
+    told += [("features.titles", name) for name in configuration.features.titles if name not in names]
+    for setting, name in told:
+        yield setting, f"{' and '.join(columns)} has no column {name}; {nearest(name, names)}"
     if not unknown:
         try:
             flat_definitions(configuration, columns)

@@ -61,6 +61,8 @@ PIPELINE = "pipeline.yaml"
         (FEATURES, ('"likes_poetry", "genre"', '"likes_prose"'), r"Feature likes_prose does not exist"),
         (PIPELINE, ("person:town", "person:city"), r"features\.sensitive names person:city.*person has town"),
         (PIPELINE, ("person:town", "persona:town"), r"names the view persona.*there are loans_so_far, person, recency"),
+        (PIPELINE, ("service: reading", "titles: {city: Stadt}, service: reading"), r"titles gives city a title.*town"),
+        (PIPELINE, ("service: reading", "titles: {town: genre}, service: reading"), r"calls town genre, which is the"),
         (FEATURES, ('f"{name}.parquet"', '"all.parquet"'), r"source of the view .* has to be"),
         (FEATURES, ("town=String", "loans=String"), r"person:loans has the name of loans_so_far:loans"),
         (FEATURES, ("town=String", "idle=String"), r"person:idle has the name of a column that every training set has"),

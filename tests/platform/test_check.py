@@ -84,12 +84,14 @@ def test_a_path_out_of_the_project_is_a_mistake_and_not_looked_for(project: Path
 @pytest.mark.slow
 def test_the_source_is_looked_at_by_its_readers(project: Path) -> None:
     assert looked_at(project, "validation", "source_lacks") == []
-    write(project, features={"tables": ["customers"], "service": "shop", "leave_out": ["agee"]})
-    [[where, what]] = looked_at(project, "validation", "source_lacks")
+    titles = {"plann": "Plan"}
+    write(project, features={"tables": ["customers"], "service": "shop", "leave_out": ["agee"], "titles": titles})
+    [[where, what], [other, told]] = looked_at(project, "validation", "source_lacks")
     assert (where, "customers has no column agee; did a migration rename it? It has age" in what) == (
         "features.leave_out",
         True,
     )
+    assert (other, "customers has no column plann" in told) == ("features.titles", True)
     write(project, source={"url": "nowhere.csv", "tables": {"customers": {"key": ["customer_id"]}}})
     [[where, what]] = looked_at(project, "validation", "source_lacks")
     assert (where, f"looked for {project / 'nowhere.csv'}" in what) == ("source.url", True)
