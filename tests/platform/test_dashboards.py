@@ -32,10 +32,11 @@ from kfp_lifecycle.config.schedules import Schedule
 from kfp_lifecycle.local.environment_module import ModuleFailed
 from kfp_lifecycle.monitoring.dashboards.grafana import grafana_dashboards
 from kfp_lifecycle.monitoring.dashboards.lifecycle_metrics import PipelineRun, overdue_since
-from kfp_lifecycle.monitoring.dashboards.panels import DASHBOARDS
+from kfp_lifecycle.monitoring.dashboards.page import Standing, parts
+from kfp_lifecycle.monitoring.dashboards.panels import DASHBOARDS, Panel
 from kfp_lifecycle.monitoring.dashboards.queries import Labels, Read, selected
 from kfp_lifecycle.monitoring.dashboards.server import dashboard_server
-from kfp_lifecycle.monitoring.dashboards.sources import OwnMemory, Prometheus
+from kfp_lifecycle.monitoring.dashboards.sources import Alert, Line, OwnMemory, Prometheus
 from kfp_lifecycle.monitoring.scrape_targets import SERVERS
 from kfp_lifecycle.monitoring.told_windows import ToldWindow
 from kfp_lifecycle.runtime.states import RunState
@@ -196,6 +197,27 @@ def test_the_page_says_what_to_start_where_nothing_is_there(tmp_path: Path) -> N
     gone = answers(known, lambda: Prometheus("http://127.0.0.1:1"), configuration.alerts, 5)["/parts"].content()
     assert "does not answer" in str(gone)
     assert "--prometheus" in str(gone)
+
+
+def test_a_missing_feature_is_called_by_its_title_and_its_name_begins_no_html() -> None:
+    class Missing:
+        """A source whose only lines are of features."""
+
+        name = "a source"
+
+        def lines(self, panel: Panel) -> list[Line]:
+            named = ("nian_ling", "x") if panel.title == "Missing features" else ()
+            return [Line(name, [(0.0, 0.1), (60.0, 0.2)]) for name in named]
+
+        def alerts(self) -> list[Alert]:
+            return []
+
+    standing = Standing("churn", [], [], [], titles={"nian_ling": "年龄", "x": "<script>alert(1)</script>"})
+    shown = parts(standing, Missing(), Alerts())
+    assert re.search(r"年龄 <b>20.0%|年龄 <b>20%", shown)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; <b>" in shown
+    assert "<script>alert" not in shown
+    assert "nian_ling" not in shown
 
 
 def test_the_newest_verdict_leads_to_its_page_and_no_bookkeeping_is_a_key_figure(tmp_path: Path) -> None:
