@@ -53,7 +53,7 @@ def data_sheet(
             ["runs", ", ".join(runs)],
         ],
     )
-    return [overview, *tables, *_held(validated)]
+    return [overview, *tables, *_held(validated, titles)]
 
 
 def _table(name: str, summary: TableSummary, file: Path, titles: Titles) -> CardSection:
@@ -84,7 +84,7 @@ def _table(name: str, summary: TableSummary, file: Path, titles: Titles) -> Card
     return CardSection(heading=f"Table {name}", sentences=[f"{summary.rows:,} rows.", *loads], table=table)
 
 
-def _held(validated: Path | None) -> list[CardSection]:
+def _held(validated: Path | None, titles: Titles) -> list[CardSection]:
     """The rules that held, those that did not, and what was put aside."""
     results = None
     with contextlib.suppress(ContractViolation):
@@ -93,9 +93,13 @@ def _held(validated: Path | None) -> list[CardSection]:
         sentence = "No run here has let this version pass its validation, or what it found is gone."
         return [CardSection(heading="Rules", sentences=[sentence])]
     head = ["table", "column", "rule", "layer"]
-    held = [[check.table, check.column or "", check.rule, check.layer] for check in results.checks if check.passed]
+    held = [
+        [check.table, title_and_name(check.column or "", titles), check.rule, check.layer]
+        for check in results.checks
+        if check.passed
+    ]
     broken = [
-        [check.table, check.column or "", check.rule, f"{check.severity}, {check.rows:,} rows"]
+        [check.table, title_and_name(check.column or "", titles), check.rule, f"{check.severity}, {check.rows:,} rows"]
         for check in results.checks
         if not check.passed
     ]

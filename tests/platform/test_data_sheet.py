@@ -58,9 +58,10 @@ def test_the_sheet_tells_rows_dates_missing_values_source_and_rules(dataset: Pat
     rows = {row[0]: row for row in customers.table}
     assert rows["plan | name"][1:3] == ["VARCHAR", "10.0%"]
     assert rows["customer_id"][2] == "none"
-    assert rows["Tag <der> Zählung | UTC [day]"][4] == "2026-01-01 to 2026-04-10"
-    assert held.table[1:] == [["customers", "day", "is no day to come", "rules"]]
-    assert broken.table[1:] == [["customers", "day", "is a <working> day", "warning, 28 rows"]]
+    called = "Tag <der> Zählung | UTC [day]"
+    assert rows[called][4] == "2026-01-01 to 2026-04-10"
+    assert held.table[1:] == [["customers", called, "is no day to come", "rules"]]
+    assert broken.table[1:] == [["customers", called, "is a <working> day", "warning, 28 rows"]]
     assert broken.sentences == ["3 rows of customers were put in quarantine."]
 
 
