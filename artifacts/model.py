@@ -172,6 +172,8 @@ class Model(Document):
     """The newest snapshot date of the training part: what happened later the model has not seen."""
     notes: list[str] = Field(default=[])
     """What a reader of the model should know, in sentences."""
+    limited: list[str] = Field(default=[])
+    """What was limited because the table is wide, in sentences."""
     baseline_auc: dict[str, float] = Field(default={})
     """ROC AUC of the baselines on the validation part."""
     importance: list[Importance] = Field(default=[])

@@ -26,8 +26,12 @@ from kfp_lifecycle.config.training import ESTIMATOR_PACKAGES, ClassWeight, Train
 from kfp_lifecycle.modelling.dataset import TIMESTAMP, Part
 from kfp_lifecycle.runtime.contract import ContractViolation
 
-# Columns that one categorical feature may become. Rarer values share the code of an unseen one: all zeros.
-MOST_CATEGORIES = 50
+# Columns that one categorical feature may become, and all of them together: what training costs grows with columns.
+# Rarer values share the code of an unseen one: all zeros.
+MOST_CATEGORIES, MOST_CATEGORY_COLUMNS = 50, 500
+# A matrix of more columns than this is wide. Histogram gradient boosting, unless it is told otherwise, then sorts
+# numbers into fewer bins than its own 255: its time grows with columns times bins, however few of them a column fills.
+WIDE_COLUMNS, BINS, BINS_OF_WIDE = 1000, 255, 63
 # Estimators that learn from a missing value and whose ONNX export keeps what they learned; for others it is imputed.
 LEARNS_FROM_MISSING = ("HistGradientBoostingClassifier", "LGBMClassifier", "XGBClassifier")
 # Estimators that split on thresholds: how a number is scaled changes nothing for them, but may move it across one.
@@ -115,8 +119,8 @@ def build_encoder(features: Sequence[Feature], train: pd.DataFrame, estimator: B
 
     A number passes as it is where the estimator learns from missing values; else it is imputed by the median and,
     unless the estimator is made of trees, scaled. A category becomes one column for each of its values in the training
-    data, the most frequent `MOST_CATEGORIES` of them; any other value is zero in all of them. The matrix is float32 for
-    trees, as the inputs are, and float64 for all others, which compute in it what their exported form computes.
+    data, as `frequent_values` chooses them; any other value is zero in all of them. The matrix is float32 for trees, as
+    the inputs are, and float64 for all others, which compute in it what their exported form computes.
 
     Args:
         features: The model's inputs, numeric and categorical.
@@ -132,7 +136,7 @@ def build_encoder(features: Sequence[Feature], train: pd.DataFrame, estimator: B
         number = "passthrough" if kind in LEARNS_FROM_MISSING else impute
     steps: list[tuple[str, Any, list[str]]] = [("numeric", number, numeric)] if numeric else []
     if categorical:
-        values = [_frequent_values(train[name]) for name in categorical]
+        values = frequent_values(train, categorical)
         one_hot: Any = OneHotEncoder(categories=values, handle_unknown="ignore", sparse_output=False, dtype=np.float32)
         widened = one_hot if kind in TREES else Pipeline([("one_hot", one_hot), ("widen", Widening())])
         steps.append(("categorical", widened, categorical))
@@ -145,18 +149,65 @@ def encoded_columns(encoder: ColumnTransformer, features: Sequence[Feature]) -> 
     widths = dict.fromkeys(numeric, 1)
     categorical = [feature.name for feature in features if feature.type == "categorical"]
     if categorical:
-        one_hot = encoder.named_transformers_["categorical"]
-        categories = (one_hot[0] if isinstance(one_hot, Pipeline) else one_hot).categories_
-        widths |= {name: len(values) for name, values in zip(categorical, categories, strict=True)}
+        known = _one_hot(encoder).categories_
+        widths |= {name: len(values) for name, values in zip(categorical, known, strict=True)}
     ends = np.cumsum(list(widths.values())).tolist()
     return {name: slice(end - width, end) for (name, width), end in zip(widths.items(), ends, strict=True)}
 
 
-def _frequent_values(column: pd.Series) -> NDArray[np.object_]:
-    counts = column.value_counts()
+def frequent_values(train: pd.DataFrame, names: Sequence[str]) -> list[NDArray[np.object_]]:
+    """The values that get a column of their own, of each categorical feature: its most frequent `MOST_CATEGORIES`.
+
+    Where that would be more than `MOST_CATEGORY_COLUMNS` in all, those of the most rows among the values of all
+    features, and the most frequent one of each.
+
+    Args:
+        train: The training part's inputs.
+        names: The categorical features.
+    """
     # Ties are broken by name, so that the same rows give the same columns.
-    ranked = sorted(counts.index, key=lambda value: (-counts[value], value))[:MOST_CATEGORIES]
-    return np.array(sorted(ranked), dtype=object)
+    ranked = [sorted(train[name].value_counts().items(), key=lambda item: (-item[1], item[0])) for name in names]
+    kept = [values[:MOST_CATEGORIES] for values in ranked]
+    places = [(at, place) for at, values in enumerate(kept) for place in range(len(values))]
+    if len(places) > MOST_CATEGORY_COLUMNS:
+        places.sort(key=lambda each: (each[1] > 0, -kept[each[0]][each[1]][1], each))
+        counts = np.bincount([at for at, _ in places[: max(MOST_CATEGORY_COLUMNS, len(names))]], minlength=len(names))
+        kept = [values[:count] for values, count in zip(kept, counts, strict=True)]
+    return [np.array(sorted(value for value, _ in values), dtype=object) for values in kept]
+
+
+def width_notes(pipeline: Pipeline, train: pd.DataFrame) -> list[str]:
+    """What was limited because the table is wide, in sentences; none where nothing was.
+
+    Args:
+        pipeline: Encoder and estimator, trained.
+        train: The training part's inputs.
+    """
+    encoder, estimator = pipeline[0], pipeline[-1]
+    notes = []
+    texts = [name for name in train.columns if train[name].dtype == object]
+    if texts:
+        known = _one_hot(encoder).categories_
+        columns = sum(len(values) for values in known)
+        wanted = sum(min(train[name].nunique(), MOST_CATEGORIES) for name in texts)
+        if columns < wanted:
+            notes.append(
+                f"The table is wide: of {wanted:,} values that its {len(texts):,} features of text have often enough, "
+                f"the {columns:,} most frequent are told apart, and the rest of a feature's values count as one. "
+                "features.leave_out makes room for those that matter."
+            )
+    width = getattr(estimator, "n_features_in_", 0)
+    if width > WIDE_COLUMNS and getattr(estimator, "max_bins", None) == BINS_OF_WIDE:
+        notes.append(
+            f"The table is wide: boosted trees see its {width:,} columns in {BINS_OF_WIDE} bins each instead of "
+            f"{BINS}. training.parameters.max_bins sets another number."
+        )
+    return notes
+
+
+def _one_hot(encoder: ColumnTransformer) -> OneHotEncoder:
+    found = encoder.named_transformers_["categorical"]
+    return found[0] if isinstance(found, Pipeline) else found
 
 
 def row_weights(part: Part, training: Training) -> NDArray[np.float64] | None:
@@ -221,6 +272,8 @@ def fit(
 ) -> BaseEstimator:
     """Train an estimator on an encoded matrix; the same arguments give the same model, on any number of cores.
 
+    Histogram gradient boosting has `BINS_OF_WIDE` bins instead of its default where the matrix is wide.
+
     Args:
         estimator: What to train.
         inputs: The encoded features, shape (n, columns).
@@ -237,6 +290,8 @@ def fit(
             "training.half_life_days, or choose another estimator."
         )
     weighted = {} if weight is None else {"sample_weight": weight}
+    if inputs.shape[1] > WIDE_COLUMNS and getattr(estimator, "max_bins", None) == BINS:
+        estimator.set_params(max_bins=BINS_OF_WIDE)
     try:
         # How a sum of floats is divided among BLAS threads shows in its last bits.
         with threadpool_limits(1, user_api="blas"):

@@ -20,11 +20,11 @@ from kfp_lifecycle.components.evaluation.evaluate_model.calibration_error import
 from kfp_lifecycle.components.evaluation.evaluate_model.decision_changes import examine_decision_changes
 from kfp_lifecycle.components.evaluation.evaluate_model.explanation import Explanation, reasons
 from kfp_lifecycle.components.evaluation.evaluate_model.fairness import GroupFairness, examine_fairness
-from kfp_lifecycle.components.evaluation.evaluate_model.findings import Sample
+from kfp_lifecycle.components.evaluation.evaluate_model.findings import MOST_EXAMINED, Sample
 from kfp_lifecycle.components.evaluation.evaluate_model.performance import compare_with_past, examine_performance
 from kfp_lifecycle.components.evaluation.evaluate_model.refits import area_in_past
 from kfp_lifecycle.components.evaluation.evaluate_model.robustness import examine_robustness, outside_range, with_noise
-from kfp_lifecycle.components.evaluation.evaluate_model.slices import examine_slices
+from kfp_lifecycle.components.evaluation.evaluate_model.slices import examine_slices, find_slices
 from kfp_lifecycle.config.evaluation import Evaluation
 from kfp_lifecycle.config.training import Calibration as Method
 from kfp_lifecycle.config.training import Costs
@@ -231,6 +231,16 @@ class TestSlices:
         # The corrected interval is wider than that of the slice alone.
         assert worst.low < found.metrics["performance.roc_auc.tenure=q1"].low
         assert "slices tenure=q1 ranks worst" in found.notes[0]
+
+    def test_looks_at_the_features_that_the_model_rests_on_most_where_the_table_is_wide(self) -> None:
+        columns = {f"x{number}": normal(400, number) for number in range(MOST_EXAMINED + 20)}
+        ranked = sorted(columns, reverse=True)
+        sample = replace(sample_of(lambda feed: logistic(feed["x9"]), columns), ranked=ranked)
+        assert list(sample.examined) == [name for name in columns if name in ranked[:MOST_EXAMINED]]
+        sliced = {name.rpartition("=")[0] for name in find_slices(sample)}
+        assert sliced == set(sample.examined)
+        few = sample_of(lambda feed: logistic(feed["x9"]), {"x9": columns["x9"]})
+        assert list(few.examined) == ["x9"]
 
     def test_finds_the_pair_of_conditions_where_probabilities_are_wrong(self) -> None:
         random = np.random.default_rng(0)

@@ -32,12 +32,16 @@ from kfp_lifecycle.modelling.calibration import Calibration, fit_calibration
 from kfp_lifecycle.modelling.dataset import TrainingSet
 from kfp_lifecycle.modelling.decisions import best_threshold, break_even, decision_threshold, decision_values
 from kfp_lifecycle.modelling.estimator import (
+    BINS_OF_WIDE,
     MOST_CATEGORIES,
+    MOST_CATEGORY_COLUMNS,
+    WIDE_COLUMNS,
     build_encoder,
     build_estimator,
     encoded_columns,
     fit,
     row_weights,
+    width_notes,
 )
 from kfp_lifecycle.modelling.export import export_onnx
 from kfp_lifecycle.modelling.model_folder import ModelFolder
@@ -332,6 +336,40 @@ def test_of_many_categories_the_frequent_ones_get_a_column_and_the_rest_share_no
     place = encoded_columns(model.pipeline[0], training_set.features)["channel"]
     assert place.stop - place.start == MOST_CATEGORIES
     assert len(model.onnx) < 200_000
+
+
+def test_of_many_features_of_text_the_most_frequent_values_of_all_are_told_apart() -> None:
+    random = np.random.default_rng(0)
+    even = {f"even{number}": [f"v{value}" for value in random.integers(0, 30, 900)] for number in range(30)}
+    sure = ["always"] * 899 + ["once"]
+    train = pd.DataFrame({**even, "sure": sure, "many": [f"k{value}" for value in random.integers(0, 400, 900)]})
+    features = [Feature(name, "categorical") for name in train]
+    estimator = build_estimator("sklearn.ensemble.HistGradientBoostingClassifier", {"max_iter": 2}, 0)
+    encoder = build_encoder(features, train, estimator)
+    matrix = encoder.fit_transform(train)
+    widths = {name: place.stop - place.start for name, place in encoded_columns(encoder, features).items()}
+    assert sum(widths.values()) == matrix.shape[1] == MOST_CATEGORY_COLUMNS
+    # A feature has at least its most frequent value, and no value is preferred to one of more rows.
+    assert widths["sure"] == widths["many"] == 1
+    assert min(widths.values()) == 1
+    [told] = width_notes(Pipeline([("encode", encoder), ("classify", estimator)]), train)
+    assert "of 952 values that its 32 features of text have often enough, the 500 most frequent are told apart" in told
+
+
+def test_a_wide_table_is_trained_with_fewer_bins_served_as_it_was_trained_and_that_is_told(tmp_path: Path) -> None:
+    names = [f"n{number}" for number in range(WIDE_COLUMNS)]
+
+    def wider(part: str, frame: pd.DataFrame) -> pd.DataFrame:
+        numbers = np.random.default_rng(0).normal(size=(len(frame), len(names)))
+        return pd.concat([frame, pd.DataFrame(numbers, columns=names)], axis=1)
+
+    features = [*FEATURES, *({"name": name, "type": "numeric"} for name in names)]
+    training_set = TrainingSet(write_training_set(tmp_path / "set", rows=300, features=features, change=wider))
+    # Its export is compared with it while it is made.
+    model = fit_model(training_set, Training(), {"max_iter": 3})
+    assert model.pipeline[-1].max_bins == BINS_OF_WIDE
+    assert any(f"in {BINS_OF_WIDE} bins each instead of 255" in sentence for sentence in model.limited)
+    assert fit_model(training_set, Training(), {"max_iter": 3, "max_bins": 90}).pipeline[-1].max_bins == 90
 
 
 def test_each_feature_knows_its_columns_of_the_matrix(training_set: TrainingSet) -> None:

@@ -279,6 +279,11 @@ STATED: Mapping[str, Mapping[str, Any]] = {
     },
     "docs/training.md": {
         "each of the {} most frequent values": of("modelling/estimator.py", "MOST_CATEGORIES"),
+        "of a feature, and {} in all": of("modelling/estimator.py", "MOST_CATEGORY_COLUMNS"),
+        "a matrix of more than {:,} columns": of("modelling/estimator.py", "WIDE_COLUMNS"),
+        "sorts numbers into {} bins": of("modelling/estimator.py", "BINS_OF_WIDE"),
+        "bins instead of {}, unless": of("modelling/estimator.py", "BINS"),
+        "one by one, the {} features that": of("components/evaluation/evaluate_model/findings.py", "MOST_EXAMINED"),
         "fitted on {} groups of rows": of("modelling/calibration.py", "ISOTONIC_GROUPS"),
         "up to {:,} rows of each in which": of(f"{TRAIN}/parity.py", "DAMAGED_ROWS"),
         "differs by more than {} stops": f"{of(f'{TRAIN}/parity.py', 'LARGEST_DIFFERENCE'):.0e}".replace("e-0", "e-"),

@@ -73,6 +73,7 @@ def decide(
     remarks = [
         *beside_logistic(measured.metrics, model.description.estimator),
         *of_default_costs(settings.training.costs, model.description.threshold_by),
+        *model.description.limited,
     ]
     verdict = Verdict(
         decision=decision,

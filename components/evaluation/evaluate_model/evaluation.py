@@ -107,6 +107,7 @@ def evaluate(
         training.costs,
         seed,
         training_set.titles,
+        [item.feature for item in model.description.importance],
     )
     findings = examine(sample, training_set, model, trained)
     with complete_folder(destination) as folder:
@@ -145,6 +146,13 @@ def examine(sample: Sample, training_set: TrainingSet, model: ModelFolder, train
     pipeline, baselines = trained["pipeline"], trained["baselines"]
     baseline_scores = {name: item.predict_proba(sample.part.features)[:, 1] for name, item in baselines.items()}
     findings = examine_performance(sample, baseline_scores)
+    findings.notes += model.description.limited
+    if len(sample.examined) < len(sample.features):
+        findings.notes.append(
+            f"The table is wide: of {len(sample.features):,} features the {len(sample.examined)} that the model rests "
+            "on most were cut into slices and taken away one by one. Of the others there is no performance.roc_auc of "
+            "a slice, and robustness.worst_missing_feature_auc_drop knows nothing of them."
+        )
     findings.add(examine_leakage(sample, train, baselines["logistic"], pipeline))
     findings.add(examine_calibration(sample))
     findings.add(examine_fairness(sample))

@@ -23,6 +23,10 @@ from kfp_lifecycle.uncertainty.bootstrap import Bootstrap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Features that are examined one by one, and two by two, the most. Of a table with 1,500 columns nobody reads more, a
+# correction for all of them would find nothing, and its cost grows with their cube.
+MOST_EXAMINED = 100
+
 
 @dataclass
 class Findings:
@@ -72,6 +76,7 @@ class Sample:
         costs: What decisions are worth.
         seed: Chooses whatever is chosen by chance.
         titles: What people call columns whose name is another one.
+        ranked: The model's inputs, those that it rests on most first; () where their order is not known.
     """
 
     part: Part
@@ -85,6 +90,7 @@ class Sample:
     costs: Costs
     seed: int
     titles: Titles = field(default_factory=dict)
+    ranked: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse scores that are no probabilities.
@@ -132,6 +138,15 @@ class Sample:
     def features(self) -> Mapping[str, str]:
         """Type of each of the model's inputs, by name."""
         return {item.name: item.type for item in self.scorer.features}
+
+    @property
+    def examined(self) -> Mapping[str, str]:
+        """Type of each input that is examined by itself: all, or the `MOST_EXAMINED` that the model rests on most."""
+        features = self.features
+        if len(features) <= MOST_EXAMINED:
+            return features
+        chosen = set((self.ranked or list(features))[:MOST_EXAMINED])
+        return {name: kind for name, kind in features.items() if name in chosen}
 
 
 def _shown(value: Any) -> Any:

@@ -121,7 +121,7 @@ def examine_missing(disturbed: Disturbances, views: Mapping[str, Sequence[str]])
         views: Features by the view that gives them; one of a single feature says no more than that.
     """
     metrics, notes = disturbed.findings.metrics, disturbed.findings.notes
-    titles = {name: title_of(name, disturbed.sample.titles) for name in disturbed.sample.features}
+    titles = {name: title_of(name, disturbed.sample.titles) for name in disturbed.sample.examined}
     harm = {name: disturbed.without(f"{title} missing", [name]) for name, title in titles.items()}
     harmful = sorted(harm, key=lambda name: -harm[name])
     worst = titles[harmful[0]]

@@ -40,10 +40,10 @@ def examine_slices(sample: Sample) -> Findings:
 def find_slices(sample: Sample) -> Slices:
     """Positions of the rows of each slice, by the name `column=value`; a number is cut into quarters, `q1` lowest.
 
-    Only those of at least `evaluation.min_group_rows` rows.
+    Only those of at least `evaluation.min_group_rows` rows, of the features that are examined by themselves.
     """
     columns: dict[str, pd.Series] = {}
-    for name, kind in sample.features.items():
+    for name, kind in sample.examined.items():
         values = sample.part.features[name]
         columns[name] = _quarters(values) if kind == "numeric" else values
     for name in sample.sensitive:

@@ -29,6 +29,7 @@ from kfp_lifecycle.modelling.estimator import (
     fit,
     raw_scores,
     row_weights,
+    width_notes,
 )
 from kfp_lifecycle.modelling.export import export_onnx
 from kfp_lifecycle.modelling.scoring import Scorer
@@ -64,6 +65,7 @@ class TrainedModel:
         parts: What it was made from: `train`, `validation`, `calibration` and `test`.
         validation_score: What the served form gives to the validation part, shape (n,).
         notes: What a reader of the model should know, in sentences.
+        limited: What was limited because the table is wide, in sentences.
     """
 
     ranker: TrainedPipeline | KeptModel
@@ -74,6 +76,7 @@ class TrainedModel:
     parts: Mapping[str, Part]
     validation_score: NDArray[np.float32]
     notes: list[str]
+    limited: list[str]
 
     @property
     def pipeline(self) -> Pipeline:
@@ -162,7 +165,8 @@ def fit_model(
         else:
             threshold = decision_threshold(validation.label, score, training)
     notes = constant_features(train, features) if kept is None else [kept.told(parts, threshold)]
-    model = TrainedModel(ranker, calibration, baselines, onnx, threshold, parts, score, notes)
+    limited = width_notes(ranker.pipeline, train.features) if kept is None else kept.description.limited
+    model = TrainedModel(ranker, calibration, baselines, onnx, threshold, parts, score, notes, limited)
     with timed(seconds, "parity"):
         rows = {name: parts[name].features for name in ("validation", "test")}
         check_parity(scorer, model.probabilities, rows, features, training.seed)

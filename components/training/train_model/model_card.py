@@ -179,6 +179,7 @@ def _limits(configuration: Configuration, training_set: TrainingSet, model: Trai
         if sensitive
         else "It reads none of the features that fairness is judged by.",
         *(model.notes if model.kept is None else []),
+        *model.limited,
     ]
     return _section("Limits", sentences)
 

@@ -92,7 +92,7 @@ def train_model(
     settings = settings.model_copy(update={"training": training})
     describing = Describing(beside, features, parts, training, parameters, kept)
     model = fit_model(features, parts, training, parameters, seconds, kept)
-    for note in model.notes:
+    for note in [*model.notes, *model.limited]:
         print(note, flush=True)
     describing.of(model)
     # MLflow is imported here, while the other process shuffles.
@@ -184,6 +184,7 @@ def describe_model(
         expected_score=float(model.validation_score.mean(dtype=np.float64)),
         learned_until=max(training_set.description.snapshots.get("train", []), default=None),
         notes=[*training_set.description.notes, *model.notes],
+        limited=model.limited,
         baseline_auc={name: value for name, value in auc.items() if name != "model"},
         importance=ranking.importance,
         learning_curve=ranking.learning_curve,
