@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import sqlite3
@@ -391,6 +392,20 @@ def test_hostile_names_stay_names(tmp_path: Path) -> None:
     titles = {column.name: " ".join(column.title.split()) for column in answers.features}
     assert written.features.titles == {name: title for name, title in titles.items() if name != title}
     assert {"{{ 7 * 7 }}", "a b: c", "<b>|"} <= set(written.features.titles.values())
+
+
+def test_features_of_events_have_titles_too_and_emoji_stay_what_they_are(tmp_path: Path) -> None:
+    named = ('(amount AS "Größe\u202e\n(€)")', 'order_id % 3 + 0.5 AS "👩\u200d🔬"')
+    query = f"SELECT * RENAME {named[0]}, {named[1]} FROM ({ORDERS})"
+    written = configuration(tmp_path, ask_all(table(tmp_path, query, "orders"), answering()), "orders")
+    assert written.features.titles == {
+        f"{of}_{name}": f"{words} {title}"
+        for name, title in (("groesse_eur", "Größe (€)"), ("woman_microscope", "👩\u200d🔬"))
+        for of, words in (("sum_of", "sum of"), ("mean_of", "mean of"), ("last", "last"))
+    }
+    definitions = ast.parse((tmp_path / "project" / "feature_repo" / "features.py").read_text("utf-8"))
+    texts = {node.value for node in ast.walk(definitions) if isinstance(node, ast.Constant)}
+    assert {"sum of 👩\u200d🔬", "sum of Größe\u202e\n(€)"} <= texts
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "Churn", "a b", "a'b", "a\nb", "a\n", "", "-x", "a" * 60, "{{x}}"])
