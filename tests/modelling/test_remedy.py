@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def test_nothing_unusual_and_outcomes_as_foretold_keep_the_model(quiet: World) -
     assert (found.verdict, found.remedy, found.since, found.gains) == ("keep", "nothing", None, [])
     assert found.sentence.startswith("Keep: none of 26 features")
     assert "outcomes are as foretold" in found.sentence
+    # Before any horizon is over it is told how they come so far.
+    outcomes, table, features = quiet
+    early = outcomes.model_copy(update={"versions": [outcomes.versions[0].model_copy(update={"complete": 0})]})
+    told = decide(evidence((early, table, features), drift())).sentence
+    assert re.search(r", and so far [\d,]+ events came where [\d,]+\.\d were foretold\.$", told)
     # Whose rows would have decided is said in the same sentence.
     who = CallerLeftOut(caller="3f2a", rows=90, share=0.2, sentence="Caller 3f2a is left out.")
     told = decide(evidence(quiet, drift().model_copy(update={"caller": who})))

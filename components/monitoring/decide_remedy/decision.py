@@ -115,6 +115,12 @@ def reasons(evidence: Evidence, ranked: Ranking | None, release: Release | None)
 
 
 def _quiet(drift: Drift, own: VersionOutcomes | None) -> str:
-    known = own.complete if own is not None else 0
-    foretold = f"and {known:,} outcomes are as foretold" if known else "and no outcome is known yet"
-    return f"{drift.sentence.rstrip('.')}, {foretold}."
+    weeks = own.weeks if own is not None else []
+    came, expected = sum(week.observed for week in weeks), sum(week.expected for week in weeks)
+    if own is not None and own.complete:
+        outcomes = f"{own.complete:,} outcomes are as foretold"
+    elif expected:
+        outcomes = f"so far {came:,} events came where {expected:,.1f} were foretold"
+    else:
+        outcomes = "no outcome is known yet"
+    return f"{drift.sentence.rstrip('.')}, and {outcomes}."
