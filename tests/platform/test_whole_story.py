@@ -14,11 +14,11 @@ import pytest
 
 from kfp_lifecycle.runtime.closure import ROOT
 
-# Eight weeks of a business take five minutes on quiet cores.
+# Five weeks of a business take some minutes on quiet cores.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-# Two quiet weeks, five in which labels of the change are waited for, and one that is answered by who took over.
-WEEKS = 8
+# Two quiet weeks, two in which the change may be noticed, and one that is answered by who took over.
+WEEKS = 5
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Played:
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
-    """The small story of the demonstration, played by the command that people type."""
+    """The small story of the demonstration, played by the command that people type, until somebody took over."""
     state = tmp_path_factory.mktemp("story")
     command = [sys.executable, str(ROOT / "demo" / "run.py"), "--small", f"--weeks={WEEKS}", f"--state={state}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
@@ -55,8 +55,8 @@ def test_a_price_rise_is_noticed_within_two_weeks(played: Played) -> None:
     assert (noticed - risen).days <= 14
 
 
-def test_a_retraining_starts_by_itself_and_is_approved_by_what_it_is_worth(played: Played) -> None:
-    [retrained] = played.happened["retrained"]
+def test_what_is_due_starts_by_itself_and_is_approved_by_what_it_is_worth(played: Played) -> None:
+    retrained = played.happened["retrained"][0]
     assert retrained["run"].startswith("retraining-")
     assert retrained["decision"] == "approved"
     lead = retrained["lead"]
@@ -64,12 +64,17 @@ def test_a_retraining_starts_by_itself_and_is_approved_by_what_it_is_worth(playe
     assert lead["low"] > 0
 
 
+def test_it_waits_for_no_label(played: Played) -> None:
+    released, alarm = (played.happened["retrained"][0]["monday"], played.happened["alarm"])
+    assert released == alarm
+
+
 def test_it_takes_over_by_steps_under_traffic_and_answers(played: Played) -> None:
-    [retrained] = played.happened["retrained"]
+    retrained = played.happened["retrained"][0]
     assert [step["percent"] for step in retrained["steps"]] == [10, 50, 100]
     assert sum(step["real_requests"] for step in retrained["steps"]) > 0
     answered = played.happened["answered_by"]["retrained"]
-    assert set(answered) == {"1", "2"}
+    assert {"1", "2"} <= set(answered)
     assert answered["2"] > 100
 
 
