@@ -34,6 +34,7 @@ LARGEST_SAMPLE = 100_000
 """Rows of a version in the table, about: more make no distribution clearer."""
 PROBE_REQUESTS = 10
 """Requests without an entity that bring the same features so often come from a probe, not from so many customers."""
+ROWS_AT_ONCE = 50_000
 MEMORY = "1GB"
 """What DuckDB may hold before it spills to disk."""
 KEY_OF_ENTITY = "hash('entity', try_cast(entity AS VARCHAR))"
@@ -145,35 +146,49 @@ def served_versions(log: OpenLog, window: Window) -> list[str]:
     return [version for (version,) in found]
 
 
-def features_of(files: Sequence[Path], inputs: Sequence[Feature], asked: pa.Table, scratch: Path) -> pa.Table | None:
-    """What was logged of the features of some predictions.
+def hand_on_features(
+    files: Sequence[Path],
+    inputs: Sequence[Feature],
+    asked: pa.Table,
+    scratch: Path,
+    take: Callable[[pa.RecordBatch], None],
+) -> bool:
+    """Hand on what was logged of the features of some predictions, part by part: memory does not grow with them.
 
     Args:
         files: As `log_files` finds them.
         inputs: The features that are wanted.
-        asked: `version`, `entity` and `time` of each prediction.
+        asked: `place` (a whole number), `version`, `entity` and `time` of each prediction.
         scratch: Folder for what does not fit in memory.
+        take: Is given some predictions after the others, in any order: `place`, and a column for each input, NULL where
+            missing. A prediction that the log no longer has is not among them; where reading fails, all are given anew.
 
     Returns:
-        A column for each input, a row for each prediction in the order asked, NULL where missing; None where none of
-        the features was logged.
+        Whether any of the features was logged.
 
     Raises:
         ContractViolation: the log cannot be read.
     """
 
-    def read(log: OpenLog) -> pa.Table | None:
+    def read(log: OpenLog) -> bool:
         sources, connection = log.sources, log.connection
         if all(item.name not in source.kinds for source in sources for item in inputs):
-            return None
-        connection.register("asked", asked.append_column("place", pa.array(range(len(asked)))))
+            return False
+        connection.register("asked", asked)
         columns = _columns(sources, inputs)
-        chosen = ", ".join(f"{columns[name]} AS {name}" for name in ("version", "entity", "time", "features"))
-        return connection.sql(
-            f"SELECT unnest(features) FROM (SELECT place, any_value(logged.features) AS features FROM asked "
-            f"LEFT JOIN (SELECT {chosen} FROM {_rows(sources)}) AS logged USING (version, entity, time) "
-            "GROUP BY place) ORDER BY place"
-        ).to_arrow_table()
+        keys = ", ".join(f"{columns[name]} AS {name}" for name in ("version", "entity", "time"))
+        connection.execute(
+            f"CREATE TEMP TABLE found AS SELECT asked.place, min(logged.at) AS at FROM asked "
+            f"JOIN (SELECT {keys}, {_place()} AS at FROM {_rows(sources)}) AS logged USING (version, entity, time) "
+            "GROUP BY asked.place"
+        )
+        values = ", ".join(f"{_value(item, sources)} AS {quoted(item.name)}" for item in inputs)
+        batches = connection.sql(
+            f"SELECT found.place, {values} FROM {_rows(sources)} JOIN found ON {_place()} = found.at"
+        ).to_arrow_reader(ROWS_AT_ONCE)
+        for batch in batches:
+            take(batch)
+        return True
 
     return read_log(files, scratch, read)
 

@@ -173,7 +173,7 @@ def evidence(
     return Evidence(
         drift=said, skew=skew or AS_COMPUTED, outcomes=outcomes, table=table, label="churned", ratio=1.5,
         run_length=104, seed=42,
-        costs=Costs(saved=240, action=6, success_rate=0.3), features=lambda: logged if features else None,
+        costs=Costs(saved=240, action=6, success_rate=0.3), features=lambda places: logged if features else None,
         decisions=lambda version: before,
     )  # fmt: skip
 

@@ -330,6 +330,7 @@ def test_what_was_logged_tells_what_a_retraining_would_be_worth_and_the_window_i
             "monitoring.ranking_run_length",
             "training.costs",
             "training.seed",
+            "training.threshold",
         ),
         "decide_remedy",
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.artifacts.outcomes import Outcomes
+from kfp_lifecycle.components.monitoring.decide_remedy import logged as logged_rows
 from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide
 from kfp_lifecycle.components.monitoring.decide_remedy.logged import Logged
 from kfp_lifecycle.components.monitoring.decide_remedy.predecessor import beside
@@ -136,7 +137,7 @@ def test_what_the_version_before_would_have_decided_is_scored_on_the_features_th
     )
     # The first row is another version's, and no business of anybody here.
     entities = ["0", *(str(place) for place in range(len(heat)))]
-    table = pd.DataFrame({"version": ["1"] + ["2"] * len(heat), "entity": entities, "time": at})
+    table = pd.DataFrame({"version": ["1"] + ["2"] * len(heat), "entity": entities, "time": at, "decision": True})
     locations = Locations(
         tracking_uri=registry, dataset_remote="-", online_store="-", prediction_log=str(tmp_path / "log"),
         serving="local:-",
@@ -146,7 +147,21 @@ def test_what_the_version_before_would_have_decided_is_scored_on_the_features_th
     decided = found.decisions("1")
     assert decided is not None
     assert decided.tolist() == [False, *(score >= 0.3)]
-    assert found.features is not None
-    assert found.features["temperature"].isna().tolist() == [True] + [False] * len(heat)
+    places = pd.Series(range(1, 1 + len(heat)))
+    features = found.features(places)
+    assert features is not None
+    assert features.index.tolist() == places.tolist()
+    assert features["temperature"].tolist() == pytest.approx(heat.tolist())
+    # Of many rows those of some entities are read, the same ones each time.
+    with pytest.MonkeyPatch.context() as limits:
+        limits.setattr(logged_rows, "MOST_ROWS", 10)
+        some = found.features(places)
+        assert some is not None
+        assert 3 <= len(some) <= 20
+        pd.testing.assert_frame_equal(some, features.loc[some.index])
+        pd.testing.assert_frame_equal(some, found.features(places))
     # Whom the registry does not know, nobody can ask.
     assert found.decisions("9") is None
+    # What the log no longer has was decided as it was.
+    gone = Logged(locations, outcomes, pd.concat([table, table.tail(1).assign(entity="gone")], ignore_index=True), "2")
+    assert gone.decisions("1").tolist() == [*decided, True]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+
 from kfp_lifecycle.artifacts.drift import Drift, Finding, told
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, OutcomeWeek, Segment, VersionOutcomes
 from kfp_lifecycle.artifacts.remedy import RemedyName, RemedyVerdict
@@ -230,8 +232,11 @@ def _off(evidence: Evidence, alarm: OutcomeAlarm, of: str = "") -> str:
 
 
 def _worths(evidence: Evidence, found: Followed, since: datetime) -> list[Worth]:
-    logged = evidence.features()
-    features = None if logged is None else logged.iloc[found.rows["place"]].reset_index(drop=True)
+    features = evidence.features(found.rows["place"])
+    if features is not None:
+        # All remedies are held against each other on the same rows.
+        found = found.of(found.rows["place"].isin(features.index).to_numpy(np.bool_))
+        features = features.loc[found.rows["place"]].reset_index(drop=True)
     return worth_of_remedies(found, evidence.costs, features, evidence.seed, since)
 
 

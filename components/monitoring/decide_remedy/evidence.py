@@ -37,8 +37,9 @@ class Evidence:
     seed: int
     by_costs: bool = True
     """Whether the project's decisions are made by its costs (`training.threshold`)."""
-    features: Callable[[], pd.DataFrame | None] = lambda: None
-    """Reads what was logged of each row of the table, when it is needed; None where features are not logged."""
+    features: Callable[[pd.Series], pd.DataFrame | None] = lambda places: None
+    """Reads what was logged of rows of the table, by their places: of all, or of a sample where they are many; None
+    where features are not logged."""
     decisions: Callable[[str], NDArray[np.bool_] | None] = lambda version: None
     """Whom a version would have acted upon, of each row of the table that the judged version answered; None where it
     cannot be told."""

@@ -71,7 +71,7 @@ def decide_remedy(
             run_length=settings.monitoring.ranking_run_length,
             seed=settings.training.seed,
             by_costs=settings.training.threshold.by is ThresholdRule.cost,
-            features=lambda: logged.features,
+            features=logged.features,
             decisions=logged.decisions,
         )
     )
