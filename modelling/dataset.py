@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,8 +171,9 @@ class TrainingSet:
             ContractViolation: as `part`; a class has too few rows; a feature has no value in a part.
         """
         parts = {name: self.part(name) for name in names}
+        labels = {name: part.label for name, part in parts.items()}
+        _refuse_few_rows(labels, self.label, min_class_rows, self.by_time)
         for name, part in parts.items():
-            _refuse_few_rows(part.label, name, self.label, min_class_rows, self.by_time)
             for feature in self.features:
                 column = part.features[feature.name]
                 if (column.isna() if feature.type == "numeric" else column == "").all():
@@ -254,12 +255,17 @@ def _newer_half(frame: pd.DataFrame, entity: str) -> NDArray[np.bool_]:
     return side
 
 
-def _refuse_few_rows(label: NDArray[np.int8], part: str, name: str, min_class_rows: int, by_time: bool) -> None:
-    positives = int(label.sum())
-    for value, rows in ((1, positives), (0, len(label) - positives)):
-        if rows < min_class_rows:
-            raise ContractViolation(
-                f"{part} part: {rows:,} of {len(label):,} rows have {name} = {value}; training.min_class_rows asks for "
-                f"{min_class_rows:,}. Use more {'snapshots or entities' if by_time else 'rows'}, or lower "
-                "training.min_class_rows."
-            )
+def _refuse_few_rows(labels: Mapping[str, NDArray[np.int8]], name: str, min_class_rows: int, by_time: bool) -> None:
+    few = []
+    for part, label in labels.items():
+        positives = int(label.sum())
+        few += [
+            f"{part} part: {rows:,} of {len(label):,} rows have {name} = {value}"
+            for value, rows in ((1, positives), (0, len(label) - positives))
+            if rows < min_class_rows
+        ]
+    if few:
+        raise ContractViolation(
+            f"{'; '.join(few)}; training.min_class_rows asks for {min_class_rows:,}. "
+            f"Use more {'snapshots or entities' if by_time else 'rows'}, or lower training.min_class_rows."
+        )

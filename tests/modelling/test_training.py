@@ -472,6 +472,10 @@ def test_a_column_that_is_there_twice_is_refused_by_name(tmp_path: Path) -> None
         (only("train", charge="cheap"), r"the feature charge is numeric, but holds something else"),
         (lambda part, frame: frame.drop(columns="tickets"), r"has no column tickets"),
         (lambda part, frame: frame.head(20), r"train part: \d+ of 20 rows have gone = 1"),
+        (
+            lambda part, frame: frame.assign(gone=(frame.index < 5).astype(int)),
+            r"train part: \d+ of 900 .*; validation part: \d+ of \d+ .*; calibration part: \d+ of .*asks for 10. Use",
+        ),
     ],
 )
 def test_data_that_cannot_be_learned_from_are_refused_by_name(tmp_path: Path, change: Any, message: str) -> None:

@@ -47,7 +47,7 @@ def search(
         Metadata: `trials`, `best_value`, `default_value`, `summary`.
 
     Raises:
-        ContractViolation: as `tune`, `folds_of` and `kept_study`.
+        ContractViolation: as `tune`, `folds_of` and `kept_study`, and `TrainingSet.trainable` for each part.
     """
     training, tuning = settings.training, settings.tuning
     if champion:

@@ -248,6 +248,8 @@ def search_with(
     """As `search.search` does, with processes that have started already."""
     training, tuning, study_store = settings.training, settings.tuning, locations.study_store
     data = TrainingSet(training_set)
+    # A part too small to train on, to calibrate on or to be judged by is told before anything is tried.
+    data.trainable(("train", "validation", "calibration", "test"), training.min_class_rows)
     horizon = settings.label.horizon
     folds = folds_of(data, training, tuning.folds, horizon, estimators_of(tuning.space))
     for number, fold in enumerate(folds, start=1):
