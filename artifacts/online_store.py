@@ -35,8 +35,11 @@ class MaterializedFeatures(Document):
     """Key of an entity that is in the store; null where there is none."""
 
     def metadata(self) -> dict[str, Any]:
-        """What a person or the next step would ask first."""
+        """What a person or the next step would ask first.
+
+        Not `quality`: it grows with the features, and metadata reach each later step in one argument of 128 KiB.
+        """
         return {
-            **self.model_dump(mode="json", exclude={"format"}, exclude_none=True),
+            **self.model_dump(mode="json", exclude={"format", "quality"}, exclude_none=True),
             "summary": f"{max(self.rows.values(), default=0):,} entities, {len(self.rows)} views",
         }

@@ -30,7 +30,7 @@ def materialize_features(
         store: JSON file: `online_store`, `feature_version`, `as_of` of the values now in the store, `rows` in it by
             view, `written` (of how many entities, by view: the others had not changed), `removed` (versions that were),
             `quality` (of each view the newest row of its tables and how its features are spread) and `example_entity`.
-            The same is in its metadata, with `summary`.
+            All but `quality` is in its metadata, with `summary`.
     """
     from pathlib import Path
 
