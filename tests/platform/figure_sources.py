@@ -246,7 +246,7 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "`monitoring.outcome_variation` of itself ({})": default("monitoring.outcome_variation"),
         "`monitoring.outcome_run_length` weeks ({})": default("monitoring.outcome_run_length"),
         "`monitoring.ranking_run_length` weeks at the most ({};": default("monitoring.ranking_run_length"),
-        "one binomial count, p < {})": of(f"{REMEDY}/decision.py", "SIGNIFICANCE"),
+        "one binomial count, p < {})": of(f"{REMEDY}/adjusting.py", "SIGNIFICANCE"),
     },
     "docs/notifications.md": {"not said again: {:g} |": of(NOTIFY, "DEFAULT_HOURS")},
     "docs/releases.md": {
