@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.evaluation import Metric
 from kfp_lifecycle.artifacts.outcomes import BusinessOutcome, BusinessWeek
 from kfp_lifecycle.config.business import BusinessMetric
 from kfp_lifecycle.config.configuration import Configuration
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 
 ROWS = "outcome rows"
 REPLICATES = 500
+MANY_ROWS = 100_000
 WEEK = timedelta(days=7)
 # A week with fewer predictions is not drawn.
 FEWEST_OF_A_WEEK = 10
@@ -128,21 +130,28 @@ def _measured(
     if not counts.any():
         return nothing
     rows, of = metric.per * values[counts], entity[counts]
-    bootstrap = Bootstrap(of, REPLICATES, seed)
-    totals = bootstrap.totals(np.column_stack([rows, np.ones(len(rows))]))
     weeks = []
     for back in sorted(set(weeks_back[counts].tolist()), reverse=True):
         week = counts & (weeks_back == back)
         if week.sum() >= FEWEST_OF_A_WEEK:
-            found = _mean(metric.per * values[week], entity[week])
-            weeks.append(BusinessWeek(end=until - WEEK * back, rows=int(week.sum()), **found))
-    value = interval(float(rows.mean()), totals[:, 0] / totals[:, 1], len(rows))
+            mean = _mean(metric.per * values[week], entity[week])
+            weeks.append(
+                BusinessWeek(end=until - WEEK * back, rows=mean.rows, value=mean.value, low=mean.low, high=mean.high)
+            )
+    # The mean of so many is normal, whatever they are like, and replicates of them all take gigabytes.
+    value = _mean(rows, of) if len(rows) > MANY_ROWS else _drawn_mean(rows, of, seed)
     return nothing.model_copy(update={"value": value, "total": float(values[counts].sum()), "weeks": weeks})
 
 
-def _mean(values: Floats, entity: NDArray[np.int64]) -> Mapping[str, float]:
+def _drawn_mean(values: Floats, entity: NDArray[np.int64], seed: int) -> Metric:
+    """A mean with its interval by bootstrap: of few rows, most of them alike, it is not symmetric."""
+    totals = Bootstrap(entity, REPLICATES, seed).totals(np.column_stack([values, np.ones(len(values))]))
+    return interval(float(values.mean()), totals[:, 0] / totals[:, 1], len(values))
+
+
+def _mean(values: Floats, entity: NDArray[np.int64]) -> Metric:
+    """A mean with its interval by linearisation."""
     mean = float(values.mean())
     numbered = np.unique(entity, return_inverse=True)[1]
     contributions = entity_sums((values - mean)[:, None] / len(values), numbered)
-    found = normal_interval(mean, contributions[:, 0], len(values))
-    return {"value": found.value, "low": found.low, "high": found.high}
+    return normal_interval(mean, contributions[:, 0], len(values))

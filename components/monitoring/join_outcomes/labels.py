@@ -23,6 +23,7 @@ DAY = timedelta(days=1)
 WEEK = timedelta(days=7)
 # Past snapshots that the timing of events is estimated from, a horizon apart, and the fewest events for that.
 REFERENCES, FEWEST_EVENTS = 6, 30
+ROWS_AT_ONCE = 100_000
 
 
 class LabelHistory:
@@ -204,6 +205,17 @@ def weekly_events(followed: Followed, timing: Timing, score: Floats) -> tuple[ND
     Returns:
         Both of shape (n, w).
     """
+    rows, weeks = followed.known.shape[0], followed.known.shape[1] - 1
+    events, expected = np.zeros((rows, weeks), np.bool_), np.zeros((rows, weeks))
+    # Some after the others: what is computed on the way is several times as large as what is found.
+    for start in range(0, rows, ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        some = Followed(followed.known[part], followed.elapsed[part])
+        events[part], expected[part] = _weekly_events(some, timing, score[part])
+    return events, expected
+
+
+def _weekly_events(followed: Followed, timing: Timing, score: Floats) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     known, elapsed = followed.known, followed.elapsed
     probability = (1 - score if timing.told == "by its absence" else score)[:, None]
     if timing.told == "at the horizon's end":
