@@ -19,7 +19,7 @@ from kfp_lifecycle.projects.profile import (
     time_formats,
     unreadable,
 )
-from kfp_lifecycle.projects.screening import copies, like_spellings, texts_of_numbers, useless
+from kfp_lifecycle.projects.screening import copies, like_spellings, texts_of_numbers, totals, useless
 from kfp_lifecycle.runtime.contract import ContractViolation
 
 NONE, ROW = "none", "row_id"
@@ -146,8 +146,13 @@ def ask_all(profile: Profile, ask: Ask, alone: bool = True, refused: Refused = r
         lambda answer: _sensitive(profile, answer, (entity, time, label)),
     )
     notes = (*texts_of_numbers(profile, (entity, label)), *like_spellings(profile, (entity, label)))
-    if entity is None:
-        notes = (*notes, *copies(profile))
+    notes = (*notes, *(copies(profile) if entity is None else totals(profile, entity)))
+    if label is not None and time is None and label.filled < profile.rows:
+        notes = (
+            *notes,
+            f"{label.title} is empty in {profile.rows - label.filled:,} of {profile.rows:,} rows: the table's query "
+            "leaves these out, since nothing is learned from a row whose outcome nobody knows",
+        )
     if label is not None and 0 < fewest < ENOUGH_ROWS:
         notes = (
             *notes,
@@ -162,7 +167,8 @@ def ask_all(profile: Profile, ask: Ask, alone: bool = True, refused: Refused = r
     answers = replace(answers, left_out=(*together, *useless(profile, answers.features, event)))
     if alone and not answers.features and time is None:
         reasons = "; ".join(f"{column.title}: {why}" for column, why in answers.left_out)
-        raise ContractViolation(f"no column is left to learn from. {reasons}. Bring a table with more columns.")
+        why = reasons or "the table has nothing but what a row is about and what is predicted"
+        raise ContractViolation(f"no column is left to learn from. {why}. Bring a table with more columns.")
     return answers
 
 
@@ -358,6 +364,11 @@ def _positive(profile: Profile, label: Column, ask: Ask, refused: Refused) -> st
     answer = _answer(question, ask, refused, lambda answer: _value_of(profile, label, answer))
     if not answer:
         some = ", ".join(f"{value!r} ({count:,})" for value, count in label.values[:5])
+        if spellings := alike(label):
+            raise ContractViolation(
+                f"--label {label.title} has {label.different:,} values: {some}. {spellings} differ in capitals and "
+                "spaces alone, and would be taken for different outcomes. Write each outcome one way in the source."
+            )
         numbers = label.is_number and label.different > 10
         make = (
             f"such as {quoted(label.name)} > {label.values[0][0]}, as a column of the source, and name that"
@@ -369,6 +380,16 @@ def _positive(profile: Profile, label: Column, ask: Ask, refused: Refused) -> st
             f"comes or does not come ({'it is no regression' if numbers else 'two classes'}). Make one of it, {make}."
         )
     return answer
+
+
+def alike(label: Column) -> str:
+    """Values of a label that differ in nothing but capitals and spaces, where without them there would be two."""
+    spelled: dict[str, list[str]] = {}
+    for value, _ in label.values:
+        spelled.setdefault(value.strip().casefold(), []).append(value)
+    if len(spelled) != 2 or label.different > len(label.values):
+        return ""
+    return "; ".join(" and ".join(map(repr, values)) for values in spelled.values() if len(values) > 1)
 
 
 def _value_of(profile: Profile, label: Column, answer: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
-from kfp_lifecycle.data.sql import quoted
+from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.projects.profile import (
     IDENTIFIER,
     KNOWS_LABEL,
@@ -20,6 +21,16 @@ from kfp_lifecycle.projects.profile import (
 # Of a column with fewer values the smallest part of a split at random, a tenth of the rows, may have none (0.9 ** 60 is
 # 0.2%), and a feature without any value in a part is refused.
 FEWEST_FILLED = 60
+# What a spreadsheet calls the row that sums up the others.
+TOTALS = ("total", "totals", "grand total", "sum", "summe", "gesamt", "gesamtsumme", "insgesamt", "somme", "totale")
+# Names of columns that hold times.
+TIME_NAME = re.compile(r"(^|_)(at|on|date|time|datetime|timestamp|ts|epoch|day|datum|zeit|since|created|updated)($|_)")
+# The years 1990 to 2040 as programs count them, in what, and the SQL that makes times of them.
+COUNTED_TIMES = (
+    (32_874, 51_502, "days of a spreadsheet", "DATE '1899-12-30' + CAST({} AS INTEGER)"),
+    (631_152_000, 2_208_988_800, "seconds since 1970", "to_timestamp({})"),
+    (631_152_000_000, 2_208_988_800_000, "milliseconds since 1970", "epoch_ms({})"),
+)
 
 
 def texts_of_numbers(profile: Profile, apart: Sequence[Column | None]) -> tuple[str, ...]:
@@ -66,6 +77,19 @@ def like_spellings(profile: Profile, apart: Sequence[Column | None]) -> Iterator
             )
 
 
+def totals(profile: Profile, entity: Column) -> Iterator[str]:
+    """What is to be said of rows that sum up others, as spreadsheets end with one."""
+    names = ", ".join(literal(name) for name in TOTALS)
+    value = quoted(entity.title)
+    if not entity.is_text:
+        return
+    for (name,) in profile.ask(f"SELECT {value} FROM data WHERE lower(trim({value}, ' :')) IN ({names}) LIMIT {SHOWN}"):
+        yield (
+            f"a row has {name!r} for its {entity.title}: where it sums up the others it is nobody. Delete it in the "
+            f"source, or leave it out in the table's query with WHERE {value} <> {literal(name)}"
+        )
+
+
 def copies(profile: Profile) -> Iterator[str]:
     """What is to be said of rows that are the same as another in every column."""
     same = profile.rows - profile.ask("SELECT count(*) FROM (SELECT DISTINCT * FROM data)")[0][0]
@@ -87,7 +111,7 @@ def useless(
         event: The label, and SQL that is true where it means the event; None where rows are events.
     """
     for column in columns:
-        why = _why_useless(profile, column)
+        why = _why_useless(profile, column) or counted_time(column)
         if why is None and event is not None:
             label, is_event = event
             filled = round(column.filled * label.filled / profile.rows)
@@ -102,6 +126,19 @@ def useless(
                 )
         if why:
             yield column, why
+
+
+def counted_time(column: Column) -> str | None:
+    """Why a number is left out that says when: a model that splits on it learns nothing of later times."""
+    if not (column.is_number and column.filled and TIME_NAME.search(column.name)):
+        return None
+    for least, most, what, sql in COUNTED_TIMES:
+        if least <= column.least and column.most <= most:
+            return (
+                f"it is a date, in {what}, and a model learns nothing of later ones from it. Where it says when a row "
+                f"happened, write {sql.format(quoted(column.title))} in the table's query"
+            )
+    return None
 
 
 def _why_useless(profile: Profile, column: Column) -> str | None:

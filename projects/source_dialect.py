@@ -15,7 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any, cast
 
 import duckdb
 from pydantic import ValidationError
@@ -190,6 +190,7 @@ def _text_settings(place: Connection, table: str, sheet: str, scratch: Path) -> 
         if encoding != "utf-8":
             settings["encoding"] = encoding
             findings.append(f"its letters are {encoding}: they are no UTF-8")
+            findings += _mixed(files[0], encoding)
         file = files[0] if encoding == "utf-8" else utf_8_copy(files[0], encoding, copies)
         shape = _shape(file, table, copies)
         settings["separator"] = shape.dialect.separator
@@ -257,13 +258,42 @@ def _encoding(file: Path) -> str:
     return ENCODINGS[-1]
 
 
-def _decode(file: Path, encoding: str) -> None:
+def _mixed(file: Path, encoding: str) -> Iterator[str]:
+    """What is to be said of a file whose lines are not all in one encoding, as where exports were put together."""
+    if encoding == "utf-16":
+        return
+    lines: dict[bool, list[int]] = {True: [], False: []}
+    with _opened(file) as content:
+        for number, line in enumerate(content, start=1):
+            if not line.isascii():
+                lines[_is_utf_8(line)].append(number)
+    if lines[True] and lines[False]:
+        yield (
+            f"but {len(lines[True]):,} of its lines are UTF-8, the first is line {lines[True][0]:,}, and "
+            f"{len(lines[False]):,} are not, the first is line {lines[False][0]:,}: two encodings are mixed, and the "
+            "letters of the former come out wrong. Write the file again in one encoding"
+        )
+
+
+def _is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _opened(file: Path) -> IO[bytes]:
     import gzip
 
+    return cast("IO[bytes]", gzip.open(file)) if file.suffix == COMPRESSED else file.open("rb")
+
+
+def _decode(file: Path, encoding: str) -> None:
     decoder = codecs.getincrementaldecoder(encoding)()
     if file.suffix == COMPRESSED:
         check_gzip(file)
-    with gzip.open(file) if file.suffix == COMPRESSED else file.open("rb") as content:
+    with _opened(file) as content:
         while part := content.read(CHUNK):
             decoder.decode(part)
         decoder.decode(b"", final=True)

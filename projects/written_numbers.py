@@ -41,7 +41,8 @@ def written_number(connection: duckdb.DuckDBPyConnection, title: str) -> Written
     """How a text column of the table `data` writes numbers; None where it is text."""
     value = quoted(title)
     is_mark = f"lower(trim({value})) IN ({', '.join(map(literal, MARKERS))})"
-    meant = f"(SELECT {value} AS value FROM data WHERE NOT {is_mark})"
+    # Spaces around a number are how a column was laid out.
+    meant = f"(SELECT trim({value}) AS value FROM data WHERE NOT {is_mark})"
     marks, filled, example = connection.execute(
         f"SELECT count(*) FILTER ({is_mark}), count({value}), max({value}) FILTER (NOT {is_mark}) FROM data"
     ).fetchall()[0]

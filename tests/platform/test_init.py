@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import re
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -255,6 +256,54 @@ def test_rows_that_are_copies_are_named_where_no_key_tells_them_apart(tmp_path: 
     query = f"SELECT * FROM ({rows}) UNION ALL SELECT * FROM ({rows}) WHERE age < 1020"
     note = ask_all(table(tmp_path, query), answering(entity="row_id")).notes[0]
     assert note.startswith("10 of 310 rows are the same as another in every column")
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        ("1600000000 + i * 86400", "seconds since 1970"),
+        ("1600000000000 + i % 9 * 86400000", 'milliseconds since 1970, .* write epoch_ms\\("signed_up_at"\\)'),
+        ("45000 + i % 200", "days of a spreadsheet, .* write DATE '1899-12-30'"),
+    ],
+)
+def test_a_number_that_counts_time_is_left_out_as_a_date(tmp_path: Path, count: str, told: str) -> None:
+    numbered = f"SELECT *, customer_id - 1000 AS i FROM ({CUSTOMERS})"
+    query = f"SELECT * EXCLUDE (i), {count} AS signed_up_at, {count} AS income FROM ({numbered})"
+    answers = ask_all(table(tmp_path, query), answering())
+    left_out = {column.title: why for column, why in answers.left_out}
+    assert list(left_out) == ["signed_up_at"]
+    assert re.search(told, left_out["signed_up_at"])
+
+
+def test_rows_without_an_outcome_and_rows_that_sum_up_others_are_told(tmp_path: Path) -> None:
+    named = f"SELECT 'C' || customer_id AS customer_id, * EXCLUDE (customer_id) FROM ({CUSTOMERS})"
+    query = f"{named} UNION ALL SELECT 'Total:', 0, 99.5, 'a', NULL UNION ALL SELECT 'C1', 1, 2.5, 'a', NULL"
+    answers = ask_all(table(tmp_path, query), answering())
+    told = " ".join(answers.notes)
+    assert "churned is empty in 2 of 302 rows: the table's query leaves these out" in told
+    assert "a row has 'Total:' for its customer_id: where it sums up the others it is nobody" in told
+    assert "IS NOT NULL" in str(configuration(tmp_path, answers).source.tables["customers"].query)
+
+
+def test_outcomes_that_differ_in_capitals_alone_are_no_different_outcomes(tmp_path: Path) -> None:
+    spelled = (
+        f"SELECT * REPLACE (CASE WHEN age > 60 THEN upper(churned) ELSE churned END AS churned) FROM ({CUSTOMERS})"
+    )
+    told = refusal(tmp_path, spelled, label="churned")
+    assert "'no' and 'NO'; 'yes' and 'YES' differ in capitals and spaces alone" in told
+    assert "Write each outcome one way in the source" in told
+
+
+def test_a_table_of_a_key_and_an_outcome_is_refused(tmp_path: Path) -> None:
+    told = refusal(tmp_path, f"SELECT customer_id, churned FROM ({CUSTOMERS})")
+    assert "the table has nothing but what a row is about and what is predicted. Bring a table with more" in told
+
+
+def test_numbers_with_spaces_around_them_are_numbers(tmp_path: Path) -> None:
+    profile = table(tmp_path, f"SELECT * REPLACE (' ' || spent || ' ' AS spent) FROM ({CUSTOMERS})")
+    spent = profile.find("spent")
+    assert spent is not None
+    assert (spent.kind, spent.most) == ("DOUBLE", 99.0)
 
 
 def test_a_label_of_three_values_is_refused_with_a_way_out(tmp_path: Path) -> None:

@@ -82,6 +82,24 @@ def test_a_text_file_with_an_ending_of_statistics_programs_is_a_table(folder: Pa
     assert (read["settings"]["format"], read["settings"]["separator"]) == ("csv", "|")
 
 
+def test_lines_of_two_encodings_are_told(folder: Path) -> None:
+    lines = ["id,name", "1,Müller", "2,Meier", "3,José"]
+    encodings = ["ascii", "utf-8", "ascii", "latin-1"]
+    content = b"".join(f"{line}\n".encode(used) for line, used in zip(lines, encodings, strict=True))
+    (folder / "joined.csv").write_bytes(content)
+    found = " ".join(read_table(place_of("joined.csv", folder), folder / "out")["findings"])
+    assert "1 of its lines are UTF-8, the first is line 2, and 1 are not, the first is line 4" in found
+    (folder / "one.csv").write_bytes("id,name\n1,Müller\n".encode("latin-1"))
+    assert "mixed" not in " ".join(read_table(place_of("one.csv", folder), folder / "out")["findings"])
+
+
+@pytest.mark.parametrize("title", ["Customers 2025,,\n", "Customers 2025\n\n"])
+def test_a_title_above_the_header_is_told_as_one(folder: Path, title: str) -> None:
+    (folder / "titled.csv").write_text(f"{title}id,name,amount\n1,a,2\n2,b,3\n")
+    with pytest.raises(ContractViolation, match="title"):
+        read_table(place_of("titled.csv", folder), folder / "out")
+
+
 def test_a_number_sign_may_be_part_of_a_files_name(folder: Path) -> None:
     (folder / "C# users.csv").write_text("id,amount\n1,2\n")
     place = place_of("C# users.csv", folder)

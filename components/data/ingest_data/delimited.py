@@ -191,7 +191,8 @@ def _columns(header: Sequence[str], file: str, table: CsvTable) -> list[str]:
     unnamed = next((place for place, name in enumerate(names) if not name), None)
     if (unnamed is not None and unnamed < len(names) - 1) or names == [""]:
         raise ContractViolation(
-            f"table {table.name}: {file} has a column without a name in its header. Give each column a name of its own."
+            f"table {table.name}: {file} has a column without a name in its header, {', '.join(header)[:60]!r}. Give "
+            "each column a name of its own; where that is a title, delete what stands above the header."
         )
     if table.expected is None or not set(names) <= set(table.expected.kinds):
         names = in_small_letters(names)

@@ -277,7 +277,7 @@ def _scan(file: Path, head: _Head, dialect: Dialect, fields: int, whole_lines: b
         if blank is not None and len(full) and (full[-1] > blank or blank < 0):
             raise Misshapen(
                 f"has a blank line before line {rows.line(int(full[full > blank][0]), lines):,}. Is a second table "
-                "below the first? Write one table to a file, without blank lines"
+                "below the first, or a title above it? Write one table to a file, its header first, without blank lines"
             )
         wrong = full[rows.separators[full] != fields - 1]
         if len(wrong):

@@ -264,4 +264,7 @@ def search_with(
         found = result.describe()
         write_whole(page, study_page(result, study_plots(result, tuning.space)))
         found.write(parameters)
-    return found.metadata()
+    told = found.metadata()
+    if len(trials) < tuning.trials_here:
+        told["summary"] += f", {len(trials)} of {tuning.trials_here} trials: tuning.timeout_seconds ended the search"
+    return told
