@@ -4,7 +4,9 @@ cannot be is named, and the same window is the same whenever it is asked for."""
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from kfp_lifecycle.artifacts.predictions import LogTable
+from kfp_lifecycle.config.cron import Cron
 from kfp_lifecycle.monitoring.log_files import Span, log_files, window_ending
 from kfp_lifecycle.monitoring.log_window import OpenLog, read_log, write_table
 from kfp_lifecycle.runtime.contract import ContractViolation
@@ -166,3 +169,31 @@ def test_requests_of_nobody_that_are_many_and_alike_are_one_beside_a_few_custome
     write(tmp_path, [*customers(10), *keyless(990)])
     found, table = read(tmp_path)
     assert (found.predictions, len(table), found.probes) == (1000, 11, 1)
+
+
+@pytest.mark.parametrize(("zone", "spring", "autumn"), [("Europe/Berlin", 3, 10), ("America/New_York", 3, 11)])
+def test_windows_have_as_many_hours_in_the_weeks_in_which_clocks_change(zone: str, spring: int, autumn: int) -> None:
+    """A weekly schedule follows its zone's clocks, and a window does not: in spring one hour is looked at twice, in
+    autumn one is looked at by no window of features."""
+    year = [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 12, 31, tzinfo=UTC)]
+    due = list(Cron.parse("0 6 * * 1").between(*year, ZoneInfo(zone)))
+    windows = [window_ending(moment.isoformat(), 7, END + 365 * DAY) for moment in due]
+    assert {window.end - window.start for window in windows} == {7 * DAY}
+    between = {later.month: later - earlier for earlier, later in pairwise(due) if later - earlier != 7 * DAY}
+    assert between[spring] == 167 * HOUR
+    assert list(between.values()) == [167 * HOUR, 169 * HOUR]
+    gaps = [later.start - earlier.end for earlier, later in pairwise(windows)]
+    assert sorted(set(gaps)) == [-HOUR, timedelta(), HOUR]
+    assert due[gaps.index(HOUR)].month in (autumn - 1, autumn)
+    # An hour that the clocks show twice is due once, and names one window.
+    assert len(set(due)) == len(due) == 52
+
+
+def test_a_window_ends_at_the_same_moment_however_its_zone_writes_it(tmp_path: Path) -> None:
+    write(tmp_path, customers(10, at=END - HOUR))
+    first = read(tmp_path, as_of=END.isoformat(), now=END + DAY)
+    for name, zone in (("berlin", "Europe/Berlin"), ("new-york", "America/New_York")):
+        as_of = END.astimezone(ZoneInfo(zone)).isoformat()
+        again = read(tmp_path, as_of=as_of, now=END + DAY, name=name)
+        assert again[0] == first[0]
+        pd.testing.assert_frame_equal(again[1], first[1])
