@@ -247,6 +247,25 @@ def test_what_one_caller_plants_is_left_out_and_told_and_the_others_are_judged(p
     assert drift["summary"] == f"{drift['sentence']} {drift['caller']['sentence']}"
 
 
+def test_a_caller_who_sends_ninety_nine_of_a_hundred_requests_counts_by_whom_it_asks_about(project: Project) -> None:
+    """Whatever it plants: 60 entities that it asks about all day are a sixth of those compared."""
+    usual = [line(row, entity=f"c{number}", caller="web") for number, row in enumerate(served(300, seed=1))]
+    planted = {"temperature": 9e29, "site": "nowhere", "score": 0.999}
+    often = [
+        line(planted, time=NOW - timedelta(hours=1, seconds=second), entity=f"p{second % 60}", caller="0badcafe0000")
+        for second in range(29_700)
+    ]
+    write_log(project, [*usual, *often])
+    found, table = collect(project)
+    assert (found["predictions"], len(table), found["left_out"]["repeated"]) == (30_000, 360, 29_640)
+    drift = detect(project)
+    assert (drift["decision"], drift["caller"]["rows"], drift["predictions"]["compared"]) == ("keep", 60, 300)
+    assert (
+        "0badcafe0000, who asked for 60 of the 360 predictions compared (16.7%), is left out"
+        in (drift["caller"]["sentence"])
+    )
+
+
 def test_a_warmer_world_asks_for_retraining_and_is_drawn_before_and_after(project: Project) -> None:
     write_log(project, [line(row) for row in served(300, seed=1, warmer=30)])
     collect(project)
