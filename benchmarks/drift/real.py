@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.drift.rules import Rule
 from kfp_lifecycle.artifacts.feature import Feature
 from kfp_lifecycle.components.monitoring.detect_drift.detection import ENTITY
-from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE
+from kfp_lifecycle.components.monitoring.detect_drift.rule import DATE, TIME
 from kfp_lifecycle.environments.locks import environment_directory
 
 ROWS_OF_A_WEEK, WEEKS_LEARNED, YEAR = 336, 16, 52
@@ -42,7 +42,7 @@ def electricity(file: Path, rules: Rules) -> pd.DataFrame:
     model = HistGradientBoostingClassifier(max_iter=50, random_state=0).fit(learned[names], learned["class"])
     frame["score"] = model.predict_proba(frame[names])[:, 1]
     frame[ENTITY] = frame.index.astype(str)
-    frame[DATE] = pd.Timestamp("1996-05-07", tz="UTC") + pd.to_timedelta(7 * frame.week, unit="D")
+    frame[DATE] = frame[TIME] = pd.Timestamp("1996-05-07", tz="UTC") + pd.to_timedelta(7 * frame.week, unit="D")
     known = rules(frame[(frame.week < WEEKS_LEARNED) & (frame.week % 2 == 1)], ROWS_OF_A_WEEK, NUMBERS)
     rows = []
     for week, window in frame[frame.week >= WEEKS_LEARNED].groupby("week"):

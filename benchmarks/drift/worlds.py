@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,8 @@ INPUTS = [
 ]
 DATES, ROWS_OF_A_DATE = 8, 2000
 DAYS, HOURS = 7, 168
+NEWEST_DATE = datetime(2026, 1, 5, tzinfo=UTC)
+BETWEEN_DATES = timedelta(days=28)
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,13 @@ class World:
         return self._rows(rows, random)
 
     def reference(self, random: np.random.Generator) -> pd.DataFrame:
-        """The training dates, of the same world, the newest last."""
+        """The training dates, four weeks apart, of the same world, the newest last."""
         return pd.concat(
-            [self.window(ROWS_OF_A_DATE, random).assign(**{DATE: date}) for date in range(DATES)], ignore_index=True
+            [
+                self.window(ROWS_OF_A_DATE, random).assign(**{DATE: NEWEST_DATE - back * BETWEEN_DATES})
+                for back in reversed(range(DATES))
+            ],
+            ignore_index=True,
         )
 
     def _rows(self, rows: int, random: np.random.Generator) -> pd.DataFrame:

@@ -247,6 +247,8 @@ STATED: Mapping[str, Mapping[str, Any]] = {
         "`monitoring.outcome_run_length` weeks ({})": default("monitoring.outcome_run_length"),
         "`monitoring.ranking_run_length` weeks at the most ({};": default("monitoring.ranking_run_length"),
         "one binomial count, p < {})": of(f"{REMEDY}/adjusting.py", "SIGNIFICANCE"),
+        "of more than {:,} predictions it is linearised": of("monitoring/business.py", "MANY_ROWS"),
+        "Of more than {:,} predictions about as many": of(f"{REMEDY}/logged.py", "MOST_ROWS"),
     },
     "docs/notifications.md": {"not said again: {:g} |": of(NOTIFY, "DEFAULT_HOURS")},
     "docs/releases.md": {
