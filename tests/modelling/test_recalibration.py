@@ -346,7 +346,7 @@ def test_what_monitoring_measured_is_carried_out_without_a_label(kept: Kept, tmp
         ("performance.roc_auc", False),
         ("calibration.mean_error", True),
     ]
-    assert any("Set aside: labelled rows are older than the change" in sentence for sentence in told.told_beside)
+    assert any("Set aside: labelled rows are older than the outcomes that decide" in sentence for sentence in told.told_beside)
     assert told.champion is not None
     (better,) = told.champion.comparisons
     assert (better.metric, better.window, better.difference, better.low) == (

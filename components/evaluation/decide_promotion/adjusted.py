@@ -29,8 +29,8 @@ def set_aside(judged: Judgement, by: Adjustment) -> Judgement:
         update={
             "passed": True,
             "set_aside": True,
-            "sentence": f"{said}. Set aside: labelled rows are older than the change, and outcomes since decide how "
-            f"high scores have to be ({by.counted}).",
+            "sentence": f"{said}. Set aside: labelled rows are older than the outcomes that decide how high scores "
+            f"have to be ({by.counted}).",
         }
     )
 
