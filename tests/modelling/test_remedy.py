@@ -23,7 +23,7 @@ from kfp_lifecycle.components.monitoring.decide_remedy.followed import followed
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import expected_area
 from kfp_lifecycle.components.monitoring.decide_remedy.worth import choose, worth_of_remedies
 from kfp_lifecycle.config.training import Costs
-from tests.modelling.remedies import AS_COMPUTED, START, UNTIL, drift, evidence, times, world
+from tests.modelling.remedies import AS_COMPUTED, HORIZON, START, UNTIL, drift, evidence, times, world
 
 RISEN = UNTIL - timedelta(weeks=4)
 COSTS = Costs(saved=240, action=6, success_rate=0.3)
@@ -210,6 +210,28 @@ def test_a_decline_that_the_version_before_does_not_share_on_the_same_days_is_ro
     assert (said.verdict, said.remedy, said.version) == ("model is worse", "roll back", "2")
     assert "on the same days it came" in said.sentence
     assert said.sentence.endswith("roll back to version 1.")
+
+
+def test_a_decline_that_began_with_a_release_is_rolled_back_to_a_version_that_is_known_to_have_been_well() -> None:
+    released = UNTIL - timedelta(weeks=5)
+
+    def only_the_new_one(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        return np.where(table["version"] == "2", 2.5, 1.0)
+
+    versions = [("1", START - timedelta(days=HORIZON), released - timedelta(weeks=5)), ("2", released, UNTIL)]
+    outcomes, table, features = world(only_the_new_one, versions=versions)
+    said = decide(evidence((outcomes, table, features), drift(version="2")))
+    assert said.remedy == "roll back"
+    assert "it began with its release" in said.sentence
+    # Of one that answered three requests it is not known.
+    first = table.index[table["version"] == "1"][:3]
+    few = table[(table["version"] == "2") | table.index.isin(first)].reset_index(drop=True)
+    own, new = outcomes.versions
+    weeks = [week.model_copy(update={"observed": 0, "expected": week.expected * 3 / own.spells}) for week in own.weeks]
+    own = own.model_copy(update={"spells": 3, "complete": 3, "weeks": weeks})
+    outcomes = outcomes.model_copy(update={"versions": [own, new]})
+    said = decide(evidence((outcomes, few, features), drift(version="2")))
+    assert (said.verdict, said.remedy) == ("world moved", "recalibrate")
 
 
 def test_a_decline_that_both_versions_share_is_the_worlds() -> None:

@@ -138,7 +138,9 @@ def since_release(evidence: Evidence, since: datetime, own: Ratio) -> str:
     first = next((week for week in version.weeks if week.expected > 0), None)
     if first is None or since < first.end - (version.weeks[-1].end - version.weeks[-2].end) or since >= first.end:
         return ""
-    return "it began with its release" if standing_alarm(before) is None and before.complete else ""
+    # Of a version that hardly answered nobody knows that it did better.
+    known = before.complete and sum(week.expected for week in before.weeks) >= FEWEST_EXPECTED
+    return "it began with its release" if known and standing_alarm(before) is None else ""
 
 
 def of_ranking(evidence: Evidence, ranked: Ranking) -> Case:
