@@ -283,6 +283,18 @@ def test_features_that_moved_while_outcomes_hold_need_nothing(quiet: World) -> N
     assert "the model holds" in found.sentence
 
 
+def test_while_the_level_raises_no_alarm_it_is_no_reason_to_release_another_version() -> None:
+    """A feature moved, and acting upon others would be shown to pay."""
+    more = outcomes, table, _ = world(times(1.1, RISEN), acts_from=0.3, rows=20_000)
+    moved = drift("world moved", "recalibrate", sentence="mean 31 → 42", since=RISEN)
+    followed_since = followed(table.assign(place=np.arange(len(table))), outcomes, RISEN)
+    worths = worth_of_remedies(followed_since, COSTS, None, seed=1, since=RISEN)
+    assert choose(worths) is not None
+    found = decide(evidence(more, moved))
+    assert (found.verdict, found.remedy, found.adjustment) == ("world moved", "nothing", None)
+    assert "the model holds" in found.sentence
+
+
 def test_features_that_moved_before_any_outcome_is_known_are_left_to_the_rule_of_drift(quiet: World) -> None:
     said = drift("world moved", "retrain", sentence="median 29 → 35", since=UNTIL - timedelta(hours=2))
     found = decide(evidence(quiet, said))

@@ -170,8 +170,11 @@ def of_drift(evidence: Evidence) -> Case:
     begun = since or drift.start
     found = evidence.followed(drift.version, begun)
     worths = _worths(evidence, found, begun)
-    chosen = choose(worths)
-    if chosen is None and _as_foretold(found.ratio, evidence.ratio):
+    holds = _as_foretold(found.ratio, evidence.ratio)
+    if holds:
+        # Then the level is no reason to release another version, however little would be gained by it.
+        worths = [worth for worth in worths if worth.fit is None]
+    if holds and choose(worths) is None:
         ratio = found.ratio
         return Case(
             "world moved",
