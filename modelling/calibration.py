@@ -103,9 +103,9 @@ def fit_calibration(
             raise ContractViolation(
                 f"training.calibration: on the {len(label):,} calibration rows, {int(label.sum()):,} of them events, "
                 f"higher scores go with fewer events (slope {slope:.3g}); a calibration that turned the ranking round "
-                "would hide that. The model ranks no better than chance there, or the calibration snapshots are of "
-                "another kind than those trained on: give it better features or more rows, or see to the newest "
-                "validation snapshots."
+                "would hide that. The model ranks no better than chance there: give it better features or more rows. "
+                "In a split by time the calibration snapshots may be of another kind than those trained on: see to the "
+                "newest validation snapshots."
             )
         return Calibration(method, slope=slope, intercept=intercept)
     if method is Method.isotonic:
