@@ -41,6 +41,9 @@ from kfp_lifecycle.environments.locks import (
 from kfp_lifecycle.local.step_process import run_step
 from kfp_lifecycle.runtime.code_version import CODE_VARIABLE
 
+# Linux refuses an argument of so many bytes (MAX_ARG_STRLEN).
+LONGEST_ARGUMENT = 32 * 4096
+
 
 @dataclass(frozen=True)
 class StepOutputs:
@@ -163,7 +166,12 @@ class EnvironmentTaskHandler(subprocess_task_handler.SubprocessTaskHandler):  # 
     def _command(self, executor_input: dict[str, Any], scratch: Path) -> list[str]:
         """The task's own command, under the interpreter of its environment."""
         command = list(self.full_command)
-        command[command.index("--executor_input") + 1] = json.dumps(self._with_failure(executor_input))
+        told = json.dumps(self._with_failure(executor_input))
+        if EXECUTOR in command and len(told) >= LONGEST_ARGUMENT:
+            file = scratch / "executor_input.json"
+            file.write_text(told, "utf-8")
+            told = f"@{file}"
+        command[command.index("--executor_input") + 1] = told
         # As a container's Python: nothing of the folder that the run was started in can be imported.
         python = [str(self._interpreter()), "-P"]
         if EXECUTOR in command:

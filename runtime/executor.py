@@ -1,6 +1,9 @@
 """KFP executor of a step: runs one component's function with what the backend says of its inputs and outputs.
 
 `python -m kfp_lifecycle.runtime.executor COMPONENT_MODULE --executor_input JSON --function_to_execute NAME`
+
+`@FILE` in place of JSON names a file that holds it: Linux takes no argument of more than 128 KiB, and the settings of a
+wide table may have more.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import importlib
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from kfp_lifecycle.runtime.contract import STEP_VARIABLE
@@ -28,6 +32,13 @@ def whole_numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [whole_numbers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def told(given: str) -> dict[str, Any]:
+    """KFP's ExecutorInput, of its JSON or of the file that holds it."""
+    content = Path(given[1:]).read_text("utf-8") if given.startswith("@") else given
+    read: dict[str, Any] = json.loads(content)
+    return read
 
 
 def execute(module: str, function: str, executor_input: dict[str, Any]) -> None:
@@ -59,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line, as a compiled pipeline has it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("module", help="dotted name of the module that declares the component")
-    parser.add_argument("--executor_input", type=json.loads, required=True, help="KFP's ExecutorInput, as JSON")
+    parser.add_argument("--executor_input", type=told, required=True, help="KFP's ExecutorInput, as JSON or @FILE")
     parser.add_argument("--function_to_execute", required=True, help="the component's name")
     options = parser.parse_args(arguments)
     execute(options.module, options.function_to_execute, options.executor_input)

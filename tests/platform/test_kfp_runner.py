@@ -15,7 +15,7 @@ import pytest
 from greeting_steps import crash, die, greet, outcome, sleep
 from kfp import compiler, dsl
 
-from kfp_lifecycle.local.kfp_runner import EnvironmentMissing, Session, StepOutputs, run_pipeline
+from kfp_lifecycle.local.kfp_runner import LONGEST_ARGUMENT, EnvironmentMissing, Session, StepOutputs, run_pipeline
 from kfp_lifecycle.runtime.state_folder import state_folder
 
 
@@ -88,6 +88,16 @@ def test_a_step_runs_under_its_environment_and_hands_on_its_outputs(folder: Path
     assert metadata["summary"] == "Ada"
     assert Path(metadata["interpreter"]).parent.parent.name == ".venv"
     assert observed.told == [("greet", "running"), ("greet", "done"), ("outcome", "running"), ("outcome", "done")]
+
+
+def test_what_a_step_is_told_may_be_longer_than_an_argument(folder: Path) -> None:
+    # In the parameter of the first step, and in the metadata that it hands to the second.
+    name = "Ada" * LONGEST_ARGUMENT
+    observed = run(folder, name=name)
+    path, metadata = observed.outputs["greet"].artifacts["greeting"]
+    assert Path(path).read_text("utf-8") == f"hello {name}"
+    assert metadata["summary"] == name
+    assert observed.told[-1] == ("outcome", "done")
 
 
 def test_the_same_step_with_the_same_inputs_is_taken_over_and_another_is_not(folder: Path) -> None:
