@@ -20,6 +20,10 @@ class Adjustment(Part):
     """The version that was measured."""
     hazard_ratio: float = Field(default=1.0, gt=0)
     """So many times as many events come as its scores foretell; 1 where scores stay."""
+    hazard_ratio_low: float = 1.0
+    """Lower end of its 95% interval, that of a Poisson count."""
+    hazard_ratio_high: float = 1.0
+    """Upper end."""
     absence: bool = False
     """Whether the label is that no event comes."""
     threshold: float = Field(ge=0, le=1)
@@ -39,6 +43,13 @@ class Adjustment(Part):
     95% interval."""
     currency: str
     """Of the gain."""
+
+    @property
+    def level_is_off(self) -> bool:
+        """Whether scores are shown to be too high or too low, beyond chance, and to correct that gains by what was
+        counted, be that chance: whose scores are as high as events are decides as well as their ranking can."""
+        off = self.hazard_ratio_low > 1 or self.hazard_ratio_high < 1
+        return self.remedy == "recalibrate" and off and self.gain.value > 0
 
     @property
     def counted(self) -> str:

@@ -21,12 +21,14 @@ from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.parameters import Parameters
 from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
 from kfp_lifecycle.artifacts.verdict import Verdict
+from kfp_lifecycle.components.evaluation.decide_promotion.adjusted import compare_adjusted
 from kfp_lifecycle.components.evaluation.decide_promotion.promotion import decide
 from kfp_lifecycle.components.evaluation.evaluate_model.explanation import explain_exported
 from kfp_lifecycle.components.monitoring.detect_drift.rule import Baseline
 from kfp_lifecycle.components.monitoring.detect_drift.verdict import decide as decide_drift
 from kfp_lifecycle.components.training.find_champion.finding import ToKeep, version_to_keep
 from kfp_lifecycle.components.training.tune_hyperparameters.search import search
+from kfp_lifecycle.config.gate import Champion
 from kfp_lifecycle.config.monitoring import Monitoring
 from kfp_lifecycle.config.retraining import TrainingRemedy
 from kfp_lifecycle.config.training import Calibration as Method
@@ -346,7 +348,9 @@ def test_what_monitoring_measured_is_carried_out_without_a_label(kept: Kept, tmp
         ("performance.roc_auc", False),
         ("calibration.mean_error", True),
     ]
-    assert any("Set aside: labelled rows are older than the outcomes that decide" in sentence for sentence in told.told_beside)
+    assert any(
+        "Set aside: labelled rows are older than the outcomes that decide" in sentence for sentence in told.told_beside
+    )
     assert told.champion is not None
     (better,) = told.champion.comparisons
     assert (better.metric, better.window, better.difference, better.low) == (
@@ -368,6 +372,23 @@ def test_what_monitoring_measured_is_carried_out_without_a_label(kept: Kept, tmp
     )
     decide(stricter.settings, kept.given.locations, *places, tmp_path / "refused", tmp_path / "rejected")
     assert Verdict.read(tmp_path / "refused").decision == "rejected"
+
+
+def test_a_level_that_is_off_is_corrected_though_a_gain_is_not_shown() -> None:
+    until = datetime(2025, 7, 21, tzinfo=UTC)
+    told = {
+        "remedy": "recalibrate", "version": "3", "hazard_ratio": 0.65, "hazard_ratio_low": 0.56,
+        "hazard_ratio_high": 0.76, "threshold": 0.08, "since": until - timedelta(weeks=2), "until": until,
+        "observed": 171, "expected": 260.8, "entities": 900, "currency": "USD",
+    }  # fmt: skip
+
+    def passed(gain: Metric, **changed: float) -> bool:
+        comparison, _ = compare_adjusted(Adjustment(**told | changed, gain=gain), Champion(metric="roc_auc"))
+        return comparison.passed
+
+    assert passed(Metric(47, -327, 421, 900))
+    assert not passed(Metric(-47, -421, 327, 900)), "it would have lost"
+    assert not passed(Metric(47, -327, 421, 900), hazard_ratio_high=1.02), "the level may be right"
 
 
 def test_a_measured_threshold_leaves_every_score_as_it_was(kept: Kept) -> None:

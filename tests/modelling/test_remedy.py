@@ -16,7 +16,10 @@ from kfp_lifecycle.artifacts.drift import CallerLeftOut
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, Outcomes, Segment
 from kfp_lifecycle.artifacts.remedy import Remedy
 from kfp_lifecycle.artifacts.skew import FeatureSkew
-from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import settled_since
+from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import (
+    alarm_after_adjustment,
+    settled_since,
+)
 from kfp_lifecycle.components.monitoring.decide_remedy.cases import standing_alarm
 from kfp_lifecycle.components.monitoring.decide_remedy.decision import decide
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import followed
@@ -58,6 +61,40 @@ def test_nothing_unusual_and_outcomes_as_foretold_keep_the_model(quiet: World) -
     told = decide(evidence(quiet, drift().model_copy(update={"caller": who})))
     assert told.sentence == f"{found.sentence} Caller 3f2a is left out."
     assert [reason.source for reason in told.reasons][:2] == ["drift", "caller"]
+
+
+def took_over(ratio: float, weeks: int, seed: int = 0) -> World:
+    """A version that took over so many weeks ago from one of which three times as many events came as foretold."""
+    released = UNTIL - timedelta(weeks=weeks)
+    versions = [("1", START - timedelta(days=30), released), ("2", released, UNTIL)]
+
+    def hazards(table: pd.DataFrame, week: datetime) -> NDArray[np.float64]:
+        return np.where(table["version"] == "2", ratio, 3.0 if week >= released - timedelta(weeks=1) else 1.0)
+
+    return world(hazards, versions=versions, acts_from=PAYS, rows=20_000, seed=seed)
+
+
+def test_a_version_that_was_adjusted_is_followed_more_closely_for_a_horizon() -> None:
+    wore_off = evidence(took_over(0.7, weeks=1), drift(version="2"))
+    # The chart, which has to be quiet for years, says nothing yet.
+    assert decide(wore_off).verdict == "keep"
+    found = decide(dataclasses.replace(wore_off, adjusted=lambda: True))
+    assert found.verdict == "world moved"
+    assert found.sentence.startswith("The world moved: churned came ")
+    assert found.adjustment is not None
+    assert found.adjustment.observed < 0.9 * found.adjustment.expected
+    # Where nothing is gained by what is known so far, nothing is asked for.
+    idle = evidence(took_over(0.8, weeks=2), drift(version="2"))
+    assert decide(dataclasses.replace(idle, adjusted=lambda: True)).verdict == "keep"
+    later = wore_off.outcomes.model_copy(update={"until": UNTIL + timedelta(weeks=5)})
+    assert wore_off.own is not None
+    assert alarm_after_adjustment(wore_off.own, later) is None
+
+
+def test_an_adjusted_version_that_is_right_is_left_alone() -> None:
+    for seed in range(6):
+        right = evidence(took_over(1.0, weeks=3, seed=seed), drift(version="2"))
+        assert decide(dataclasses.replace(right, adjusted=lambda: True)).verdict == "keep"
 
 
 def test_an_alarm_about_outcomes_has_consequences_though_no_feature_moved(risen: World) -> None:
@@ -115,10 +152,18 @@ def test_a_change_that_lasts_does_not_wear_off() -> None:
 
 
 def test_an_alarm_is_no_reason_to_wait_until_a_remedy_is_shown_to_pay() -> None:
-    # Too few events to say: a candidate learns from more than these rows, and has to be worth it.
-    found = decide(evidence(world(times(1.9, RISEN), acts_from=PAYS, rows=4_000), drift(), features=True))
+    # Too few events to say what is gained, and enough to say that scores are off.
+    lately = UNTIL - timedelta(weeks=2)
+    given = evidence(world(times(2.4, lately), acts_from=PAYS, rows=1_200), drift(), features=True)
+    found = decide(given)
     assert all(gain.per_1000.low < 0 < gain.per_1000.high for gain in found.gains)
-    assert (found.verdict, found.remedy) == ("world moved", "retrain")
+    assert (found.verdict, found.remedy) == ("world moved", "recalibrate")
+    assert "recalibrate the scores, which are off beyond chance; that it pays is not shown so far (" in found.sentence
+    assert found.adjustment is not None
+    assert found.adjustment.level_is_off
+    # Where costs are not what decides: a candidate learns from more than these rows, and has to be worth it.
+    found = decide(dataclasses.replace(given, by_costs=False))
+    assert (found.verdict, found.remedy, found.adjustment) == ("world moved", "retrain", None)
     assert "retrain; that it pays is not shown so far (at best it would have been worth +" in found.sentence
     assert found.sentence.endswith("and a candidate has to show it.")
 

@@ -43,11 +43,18 @@ def compare_adjusted(by: Adjustment, rule: Rule) -> tuple[Comparison, Window]:
         rule: `gate.champion`, whose margin holds where its metric is `expected_value_per_1000`.
     """
     gain, margin = by.gain, rule.margin if rule.metric == "expected_value_per_1000" else 0.0
-    passed = gain.low > margin
+    by_level = gain.low <= margin == 0 and by.level_is_off
+    passed = gain.low > margin or by_level
+    required = f"more than {number(margin)} is required"
+    if by_level:
+        required = (
+            f"the gain may be chance, but not that events come {by.hazard_ratio:.2f} times as often as that version "
+            f"foretells (95% {by.hazard_ratio_low:.2f} to {by.hazard_ratio_high:.2f}), and this one is right about it"
+        )
     sentence = (
         f"Its decisions would have been worth {gain.value:+,.0f} {by.currency} for 1,000 predictions beside those of "
         f"version {by.version} (95% {gain.low:+,.0f} to {gain.high:+,.0f}), on predictions that monitoring followed: "
-        f"{by.counted}; more than {number(margin)} is required: {'passed' if passed else 'missed'}."
+        f"{by.counted}; {required}: {'passed' if passed else 'missed'}."
     )
     comparison = Comparison(
         metric="expected_value_per_1000",

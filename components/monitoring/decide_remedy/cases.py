@@ -12,7 +12,12 @@ from kfp_lifecycle.artifacts.drift import Drift, Finding, told
 from kfp_lifecycle.artifacts.outcomes import OutcomeAlarm, OutcomeWeek, Segment, VersionOutcomes
 from kfp_lifecycle.artifacts.remedy import RemedyName, RemedyVerdict
 from kfp_lifecycle.artifacts.skew import ServingSkew
-from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import SIGNIFICANCE, labels_known, settled_since
+from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import (
+    SIGNIFICANCE,
+    alarm_after_adjustment,
+    labels_known,
+    settled_since,
+)
 from kfp_lifecycle.components.monitoring.decide_remedy.evidence import Evidence
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, Ratio, acted_upon, same_rate
 from kfp_lifecycle.components.monitoring.decide_remedy.predecessor import Release
@@ -110,6 +115,14 @@ def of_alarm(evidence: Evidence, alarm: OutcomeAlarm) -> Case:
     return _by_worth(evidence, "world moved", f"The world moved: {what}{moved}", since, worths, "retrain")
 
 
+def of_adjusted(evidence: Evidence) -> Case | None:
+    """What it means that a version which monitoring adjusted is off again: it is adjusted again where that gains; None
+    where it is not off, or nothing is gained so far."""
+    alarm = alarm_after_adjustment(evidence.own, evidence.outcomes) if evidence.own is not None else None
+    case = of_alarm(evidence, alarm) if alarm is not None else None
+    return case if case is not None and case.remedy in ("recalibrate", "set the threshold", "roll back") else None
+
+
 def of_segment(evidence: Evidence, segment: Segment) -> Case:
     """What it means that a group's outcomes are not as foretold, where those of all together are."""
     alarm = segment.alarm
@@ -198,19 +211,26 @@ def _by_worth(
 ) -> Case:
     """The remedy that pays; where none is shown to, another, unless even the best would surely have lost.
 
-    While no label of a date since the change is known there is nothing to train from: of what needs no training the
-    best is done meanwhile, where it pays.
+    While no label of a date since the change is known there is nothing to train from. Of what needs no training the
+    best is done meanwhile, where it pays; else scores that are off beyond chance are recalibrated, where that gains by
+    what is known so far.
     """
     chosen = choose(worths)
     waits = ""
-    if chosen is not None and chosen.fit is None and since and not labels_known(since, evidence.outcomes):
-        meanwhile = choose([worth for worth in worths if worth.fit is not None]) if evidence.by_costs else None
-        if meanwhile is not None:
-            waits = f"; a retraining, worth {chosen.metric.value:+,.0f}, waits for labels"
-            chosen = meanwhile
+    fitted = [worth for worth in worths if worth.fit is not None]
+    if not evidence.by_costs or since is None or labels_known(since, evidence.outcomes):
+        fitted = []
+    meanwhile = choose(fitted)
+    if chosen is not None and chosen.fit is None and meanwhile is not None:
+        waits = f"; a retraining, worth {chosen.metric.value:+,.0f}, waits for labels"
+        chosen = meanwhile
     if chosen is not None:
         told_worth = f"{TO_DO[chosen.remedy]} ({chosen.sentence}{waits})"
         return Case(verdict, chosen.remedy, f"{what}: {told_worth}.", since, worths)
+    for level in fitted:
+        if level.remedy == "recalibrate" and level.corrects_a_level_that_is_off and fallback == "retrain":
+            what = f"{what}: recalibrate the scores, which are off beyond chance; that it pays is not shown so far"
+            return Case(verdict, "recalibrate", f"{what} ({level.sentence}).", since, worths)
     tried = {worth.remedy for worth in worths}
     if "retrain" in tried:
         best = max(worths, key=lambda worth: worth.metric.value)

@@ -13,6 +13,7 @@ from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import adjustme
 from kfp_lifecycle.components.monitoring.decide_remedy.cases import (
     Case,
     first_drift,
+    of_adjusted,
     of_alarm,
     of_drift,
     of_ranking,
@@ -35,6 +36,7 @@ def decide(evidence: Evidence) -> Remedy:
     """
     drift, own = evidence.drift, evidence.own
     alarm, segment = standing_alarm(own), standing_segment(own)
+    again = of_adjusted(evidence) if alarm is None and own is not None and evidence.adjusted() else None
     weeks = evidence.weeks(drift.version)
     ranked = lost(weeks, evidence.run_length)
     release = since_taken_over(evidence)
@@ -46,6 +48,8 @@ def decide(evidence: Evidence) -> Remedy:
         case = of_release(evidence, release)
     elif alarm is not None:
         case = of_alarm(evidence, alarm)
+    elif again is not None:
+        case = again
     elif ranked is not None:
         case = of_ranking(evidence, ranked)
     elif segment is not None:

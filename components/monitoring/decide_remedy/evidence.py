@@ -40,6 +40,8 @@ class Evidence:
     features: Callable[[pd.Series], pd.DataFrame | None] = lambda places: None
     """Reads what was logged of rows of the table, by their places: of all, or of a sample where they are many; None
     where features are not logged."""
+    adjusted: Callable[[], bool] = lambda: False
+    """Whether the version is one whose level or threshold monitoring has set."""
     decisions: Callable[[str], NDArray[np.bool_] | None] = lambda version: None
     """Whom a version would have acted upon, of each row of the table that the judged version answered; None where it
     cannot be told."""

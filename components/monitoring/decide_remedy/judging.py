@@ -72,6 +72,7 @@ def decide_remedy(
             seed=settings.training.seed,
             by_costs=settings.training.threshold.by is ThresholdRule.cost,
             features=logged.features,
+            adjusted=lambda: logged.adjusted,
             decisions=logged.decisions,
         )
     )

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.model import Model
 from kfp_lifecycle.artifacts.outcomes import Outcomes
 from kfp_lifecycle.config.locations import Locations
 from kfp_lifecycle.modelling.dataset import model_inputs
@@ -114,10 +115,23 @@ class Logged:
             files = log_files(self.locations.prediction_log, self.outcomes.model, span, scratch / "log")
             return hand_on_features(files, inputs, asked, scratch / "features", take)
 
-    @cached_property
+    @property
+    def adjusted(self) -> bool:
+        """Whether the version is one that was adjusted as monitoring had measured.
+
+        Raises:
+            ContractViolation: the registry cannot be reached.
+        """
+        return self._described is not None and self._described.origin.adjustment is not None
+
+    @property
     def _inputs(self) -> list[Feature]:
+        return self._described.inputs if self._described is not None else []
+
+    @cached_property
+    def _described(self) -> Model | None:
         registered = registered_version(self.locations.tracking_uri, self.outcomes.model, self.version)
         if registered is None:
-            return []
+            return None
         with tempfile.TemporaryDirectory() as folder:
-            return registered.description(Path(folder)).inputs
+            return registered.description(Path(folder))
