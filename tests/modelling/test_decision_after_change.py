@@ -91,7 +91,7 @@ class Business:
         Manifest(as_of=as_of, tables=summaries).write(tables)
         build(project.folder, tables, self.set_of(name), remedy=remedy)
         # The champion is in the registry of the project that it was trained in.
-        version = version_to_keep(project.settings, project.locations, remedy)
+        version = version_to_keep(project.settings, project.locations, remedy).version
         found = self.place / f"{name}-parameters"
         Parameters(parameters={}, remedy=TrainingRemedy(remedy), version=version).write(found)
         train_model(project.folder, self.set_of(name), found, self.place / name)
