@@ -14,6 +14,8 @@ from kfp_lifecycle.runtime.contract import ContractViolation
 CANDIDATE = "candidate"
 # Moving an alias takes a few requests; whoever holds the lock longer is gone.
 LOCK_SECONDS, LOCK_POLL_SECONDS = 30.0, 0.2
+# What a registry says of a name that somebody else has: the second where it was given back before MLflow looked at it.
+TAKEN = ("RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 LOCK_DESCRIPTION = "A promotion is under way. Whoever left this here is gone when it is older than a minute: delete it."
 
 
@@ -136,7 +138,7 @@ def _alone(tracking_uri: str, model: str) -> Iterator[None]:
             break
         except ContractViolation as violation:
             cause = violation.__cause__
-            if not isinstance(cause, MlflowException) or cause.error_code != "RESOURCE_ALREADY_EXISTS":
+            if not isinstance(cause, MlflowException) or cause.error_code not in TAKEN:
                 raise
         with contextlib.suppress(ContractViolation), mlflow_errors(tracking_uri):
             found = client.get_registered_model(lock).creation_timestamp
