@@ -8,8 +8,8 @@ from pathlib import Path
 
 from markupsafe import Markup, escape
 
+from kfp_lifecycle.artifacts.markdown import markdown, markdown_cell
 from kfp_lifecycle.artifacts.model_card import CardSection, ModelCard
-from kfp_lifecycle.reports.markdown import markdown, markdown_cell
 from kfp_lifecycle.reports.templates import templates
 
 KIND = "Model card"

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from kfp_lifecycle.artifacts.feature import Feature
+from kfp_lifecycle.artifacts.markdown import markdown_cell
 from kfp_lifecycle.artifacts.tables import parquet_file
 from kfp_lifecycle.artifacts.titles import Titles, title_of
 from kfp_lifecycle.artifacts.training_set import TrainingSetDescription
@@ -21,7 +22,6 @@ from kfp_lifecycle.data.sql import literal, quoted
 from kfp_lifecycle.data.tables import tables_database
 from kfp_lifecycle.monitoring.log_files import log_files, window_ending
 from kfp_lifecycle.monitoring.log_window import read_log, write_table
-from kfp_lifecycle.reports.markdown import markdown_cell
 
 TRAINING, SERVING = "training", "serving"
 DUCKDB_TYPES = {"numeric": "DOUBLE", "categorical": "VARCHAR"}

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kfp_lifecycle.artifacts.markdown import markdown
 from kfp_lifecycle.components.operations.notify.decisions import Decision
 from kfp_lifecycle.components.operations.notify.pods import FailedPod
-from kfp_lifecycle.reports.markdown import markdown
 
 # Enough to know what to do; the log has the rest.
 LONGEST_REASON = 2000
