@@ -175,8 +175,8 @@ class TestTheStep:
         metadata = place.search()
         found = place.parameters
         measured = {"trials", "best_value", "default_value", "folds"}
-        assert set(found) == {"format", "estimator", "parameters", "remedy", "version", *measured}
-        assert (found["remedy"], found["version"]) == ("retrain", "")
+        assert set(found) == {"format", "estimator", "parameters", "remedy", "version", "adjustment", *measured}
+        assert (found["remedy"], found["version"], found["adjustment"]) == ("retrain", "", None)
         assert found["trials"] == metadata["trials"] == 7
         assert found["parameters"]["quality"] == pytest.approx(found["best_value"])
         assert ("depth" in found["parameters"]) == (found["parameters"]["kind"] == "deep")
