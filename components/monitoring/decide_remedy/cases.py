@@ -227,10 +227,10 @@ def _by_worth(
     if chosen is not None:
         told_worth = f"{TO_DO[chosen.remedy]} ({chosen.sentence}{waits})"
         return Case(verdict, chosen.remedy, f"{what}: {told_worth}.", since, worths)
-    for level in fitted:
-        if level.remedy == "recalibrate" and level.corrects_a_level_that_is_off and fallback == "retrain":
-            what = f"{what}: recalibrate the scores, which are off beyond chance; that it pays is not shown so far"
-            return Case(verdict, "recalibrate", f"{what} ({level.sentence}).", since, worths)
+    level = next((worth for worth in fitted if worth.remedy == "recalibrate"), None)
+    if level is not None and fallback == "retrain" and evidence.adjustment(level) is not None:
+        what = f"{what}: recalibrate the scores, which are off beyond chance; that it pays is not shown so far"
+        return Case(verdict, "recalibrate", f"{what} ({level.sentence}).", since, worths)
     tried = {worth.remedy for worth in worths}
     if "retrain" in tried:
         best = max(worths, key=lambda worth: worth.metric.value)

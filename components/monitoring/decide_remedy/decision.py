@@ -9,7 +9,6 @@ from __future__ import annotations
 from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.artifacts.outcomes import Segment, VersionOutcomes
 from kfp_lifecycle.artifacts.remedy import Reason, Remedy, Span
-from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import adjustment
 from kfp_lifecycle.components.monitoring.decide_remedy.cases import (
     Case,
     first_drift,
@@ -68,12 +67,7 @@ def decide(evidence: Evidence) -> Remedy:
         reasons=reasons(evidence, ranked or measure(weeks), release),
         gains=[worth.gain() for worth in case.worths],
         currency=evidence.costs.currency if case.worths else "",
-        adjustment=adjustment(
-            next((worth for worth in case.worths if worth.remedy == case.remedy), None),
-            drift.version,
-            evidence.outcomes,
-            evidence.by_costs,
-        ),
+        adjustment=evidence.adjustment(next((worth for worth in case.worths if worth.remedy == case.remedy), None)),
         model=drift.model,
         version=drift.version,
         window=Span(start=drift.start, end=drift.end),

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kfp_lifecycle.artifacts.adjustment import Adjustment
 from kfp_lifecycle.artifacts.drift import Drift
 from kfp_lifecycle.artifacts.outcomes import Outcomes, VersionOutcomes
 from kfp_lifecycle.artifacts.skew import ServingSkew
+from kfp_lifecycle.components.monitoring.decide_remedy.adjusting import adjustment
 from kfp_lifecycle.components.monitoring.decide_remedy.followed import Followed, followed
 from kfp_lifecycle.components.monitoring.decide_remedy.ranking import Week, weeks_at_risk
+from kfp_lifecycle.components.monitoring.decide_remedy.worth import Worth
 from kfp_lifecycle.config.training import Costs
 
 
@@ -69,6 +72,10 @@ class Evidence:
         chosen = (self.table["version"] == version).to_numpy()
         rows = self.table[chosen].assign(place=chosen.nonzero()[0])
         return followed(rows, self.outcomes, since)
+
+    def adjustment(self, worth: Worth | None) -> Adjustment | None:
+        """A remedy of the judged version as it was measured, as `adjusting.adjustment` says."""
+        return adjustment(worth, self.drift.version, self.outcomes, self.by_costs)
 
     def weeks(self, version: str) -> list[Week]:
         """Who was at risk in each week, of a version's predictions that nobody acted upon."""

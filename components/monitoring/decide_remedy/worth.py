@@ -71,12 +71,6 @@ class Worth:
     """None where it has to be trained."""
 
     @property
-    def corrects_a_level_that_is_off(self) -> bool:
-        """Whether so many events, or so few, are beyond chance (95%), and to go by them gains, be that chance."""
-        off = self.fit is not None and (self.fit.ratio.low > 1 or self.fit.ratio.high < 1)
-        return off and self.metric.value > 0
-
-    @property
     def sentence(self) -> str:
         """What it would have been worth, in words."""
         metric = self.metric
